@@ -1,0 +1,234 @@
+package shared
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// A decoder turns wire values into domain values and keeps the first thing it could not read.
+type decoder struct{ err error }
+
+// decodeEnum reads an enum that may not be left out.
+func decodeEnum[W ~int32, D ~string](d *decoder, e enum[W, D], field string, w W) D {
+	word, ok := e.word[w]
+	if !ok && d.err == nil {
+		if w == 0 {
+			d.err = Invalidf(field, "is not set; one of %s", e.words())
+		} else {
+			d.err = Invalidf(field, "value %d is not known to this version; one of %s", w, e.words())
+		}
+	}
+	return word
+}
+
+// decodeOptional reads an enum whose zero has a meaning of its own: the empty word.
+func decodeOptional[W ~int32, D ~string](d *decoder, e enum[W, D], field string, w W) D {
+	if w == 0 {
+		return ""
+	}
+	return decodeEnum(d, e, field, w)
+}
+
+func encodeTime(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func decodeTime(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}
+
+func mapSlice[A, B any](in []A, f func(A) B) []B {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]B, len(in))
+	for i, a := range in {
+		out[i] = f(a)
+	}
+	return out
+}
+
+func encodeConversation(c Conversation) *recallv1.Conversation {
+	return &recallv1.Conversation{Type: conversationTypes.number[c.Type], Id: c.ID}
+}
+
+func (d *decoder) conversation(field string, c *recallv1.Conversation) Conversation {
+	return Conversation{Type: decodeEnum(d, conversationTypes, field+".type", c.GetType()), ID: c.GetId()}
+}
+
+func encodeMessage(m Message) *recallv1.Message {
+	return &recallv1.Message{
+		Tenant: m.Tenant, Id: m.ID, Conversation: encodeConversation(m.Conversation), Sender: m.Sender,
+		Type: messageTypes.number[m.Type], SentAt: encodeTime(m.SentAt), Attachments: m.Attachments, Labels: m.Labels,
+	}
+}
+
+func (d *decoder) message(field string, m *recallv1.Message) Message {
+	return Message{
+		Tenant: m.GetTenant(), ID: m.GetId(), Conversation: d.conversation(field+".conversation", m.GetConversation()),
+		Sender: m.GetSender(), Type: decodeEnum(d, messageTypes, field+".type", m.GetType()),
+		SentAt: decodeTime(m.GetSentAt()), Attachments: m.GetAttachments(), Labels: m.GetLabels(),
+	}
+}
+
+func (d *decoder) messages(in []*recallv1.Message) []Message {
+	var out []Message
+	for i, m := range in {
+		out = append(out, d.message(fmt.Sprintf("messages[%d]", i), m))
+	}
+	return out
+}
+
+func encodeActor(a Actor) *recallv1.Actor {
+	if a == (Actor{}) {
+		return nil
+	}
+	return &recallv1.Actor{Id: a.ID, Role: roles.number[a.Role]}
+}
+
+func (d *decoder) actor(field string, a *recallv1.Actor) Actor {
+	return Actor{ID: a.GetId(), Role: decodeOptional(d, roles, field+".role", a.GetRole())}
+}
+
+func encodeRule(r Rule) *recallv1.Rule {
+	if r == (Rule{}) {
+		return nil
+	}
+	return &recallv1.Rule{Name: r.Name, File: r.File, Line: int32(r.Line)}
+}
+
+func decodeRule(r *recallv1.Rule) Rule {
+	return Rule{Name: r.GetName(), File: r.GetFile(), Line: int(r.GetLine())}
+}
+
+func encodeIndexResult(r IndexResult) *recallv1.IndexResult {
+	return &recallv1.IndexResult{MessageId: r.MessageID, Status: indexStatuses.number[r.Status]}
+}
+
+func (d *decoder) indexResult(r *recallv1.IndexResult) IndexResult {
+	return IndexResult{MessageID: r.GetMessageId(), Status: decodeEnum(d, indexStatuses, "results.status", r.GetStatus())}
+}
+
+func encodeRecallRequest(r RecallRequest) *recallv1.RecallRequest {
+	return &recallv1.RecallRequest{
+		Tenant: r.Tenant, MessageIds: r.MessageIDs, Actor: encodeActor(r.Actor), Ext: r.Ext, Reason: r.Reason,
+		RecallId: r.RecallID, RequestedAt: encodeTime(r.RequestedAt), ConversationLabels: r.ConversationLabels,
+		Messages: mapSlice(r.Messages, encodeMessage),
+	}
+}
+
+func (d *decoder) recallRequest(r *recallv1.RecallRequest) RecallRequest {
+	return RecallRequest{
+		Tenant: r.GetTenant(), MessageIDs: r.GetMessageIds(), Actor: d.actor("actor", r.GetActor()), Ext: r.GetExt(),
+		Reason: r.GetReason(), RecallID: r.GetRecallId(), RequestedAt: decodeTime(r.GetRequestedAt()),
+		ConversationLabels: r.GetConversationLabels(), Messages: d.messages(r.GetMessages()),
+	}
+}
+
+func encodeRecallResult(r RecallResult) *recallv1.RecallResult {
+	return &recallv1.RecallResult{
+		MessageId: r.MessageID, Status: recallStatuses.number[r.Status], Code: string(r.Code), Rule: encodeRule(r.Rule),
+		RecallId: r.RecallID, RecalledBy: encodeActor(r.RecalledBy), RecalledAt: encodeTime(r.RecalledAt),
+		Until: encodeTime(r.Until), RetryAt: encodeTime(r.RetryAt),
+	}
+}
+
+func (d *decoder) recallResult(r *recallv1.RecallResult) RecallResult {
+	return RecallResult{
+		MessageID: r.GetMessageId(), Status: decodeEnum(d, recallStatuses, "results.status", r.GetStatus()),
+		Code: Code(r.GetCode()), Rule: decodeRule(r.GetRule()), RecallID: r.GetRecallId(),
+		RecalledBy: d.actor("results.recalled_by", r.GetRecalledBy()), RecalledAt: decodeTime(r.GetRecalledAt()),
+		Until: decodeTime(r.GetUntil()), RetryAt: decodeTime(r.GetRetryAt()),
+	}
+}
+
+func encodeMessageStatus(s MessageStatus) *recallv1.MessageStatus {
+	return &recallv1.MessageStatus{
+		MessageId: s.MessageID, State: messageStates.number[s.State], RecallId: s.RecallID,
+		RecalledAt: encodeTime(s.RecalledAt),
+	}
+}
+
+func (d *decoder) messageStatus(s *recallv1.MessageStatus) MessageStatus {
+	return MessageStatus{
+		MessageID: s.GetMessageId(), State: decodeEnum(d, messageStates, "statuses.state", s.GetState()),
+		RecallID: s.GetRecallId(), RecalledAt: decodeTime(s.GetRecalledAt()),
+	}
+}
+
+func encodeSinceRequest(r SinceRequest) *recallv1.SinceRequest {
+	return &recallv1.SinceRequest{
+		Tenant: r.Tenant, Conversations: mapSlice(r.Conversations, encodeConversation), After: r.After,
+		Limit: int32(max(-1, min(r.Limit, MaxSinceLimit+1))), // a limit out of range stays out of range
+	}
+}
+
+func (d *decoder) sinceRequest(r *recallv1.SinceRequest) SinceRequest {
+	req := SinceRequest{Tenant: r.GetTenant(), After: r.GetAfter(), Limit: int(r.GetLimit())}
+	for i, c := range r.GetConversations() {
+		req.Conversations = append(req.Conversations, d.conversation(fmt.Sprintf("conversations[%d]", i), c))
+	}
+	return req
+}
+
+func encodeEvent(e Event) *recallv1.Event {
+	return &recallv1.Event{
+		Sequence: e.Sequence, Tenant: e.Tenant, RecallId: e.RecallID, Actor: encodeActor(e.Actor), Ext: e.Ext,
+		Reason: e.Reason, RecalledAt: encodeTime(e.RecalledAt), Message: encodeMessage(e.Message),
+		Attachments: e.Attachments, Rule: encodeRule(e.Rule), PolicyDigest: e.PolicyDigest, Steps: e.Steps,
+		Attempt: int32(e.Attempt),
+	}
+}
+
+func (d *decoder) event(e *recallv1.Event) Event {
+	return Event{
+		Sequence: e.GetSequence(), Tenant: e.GetTenant(), RecallID: e.GetRecallId(), Actor: d.actor("event.actor", e.GetActor()),
+		Ext: e.GetExt(), Reason: e.GetReason(), RecalledAt: decodeTime(e.GetRecalledAt()),
+		Message: d.message("event.message", e.GetMessage()), Attachments: e.GetAttachments(), Rule: decodeRule(e.GetRule()),
+		PolicyDigest: e.GetPolicyDigest(), Steps: e.GetSteps(), Attempt: int(e.GetAttempt()),
+	}
+}
+
+func encodeLedgerEntry(e LedgerEntry) *recallv1.LedgerEntry {
+	return &recallv1.LedgerEntry{Event: encodeEvent(e.Event), Steps: mapSlice(e.Steps, func(s StepRecord) *recallv1.StepRecord {
+		return &recallv1.StepRecord{
+			Step: s.Step, Outcome: outcomes.number[s.Outcome], Attempts: int32(s.Attempts), Error: s.Error,
+			ChangedAt: encodeTime(s.ChangedAt),
+		}
+	})}
+}
+
+func (d *decoder) ledgerEntry(e *recallv1.LedgerEntry) LedgerEntry {
+	return LedgerEntry{Event: d.event(e.GetEvent()), Steps: mapSlice(e.GetSteps(), func(s *recallv1.StepRecord) StepRecord {
+		return StepRecord{
+			Step: s.GetStep(), Outcome: decodeOptional(d, outcomes, "steps.outcome", s.GetOutcome()),
+			Attempts: int(s.GetAttempts()), Error: s.GetError(), ChangedAt: decodeTime(s.GetChangedAt()),
+		}
+	})}
+}
+
+func encodeDiagnostics(ds Diagnostics) *recallv1.DiagnosticsResponse {
+	return &recallv1.DiagnosticsResponse{Diagnostics: mapSlice(ds, func(d Diagnostic) *recallv1.Diagnostic {
+		return &recallv1.Diagnostic{
+			Severity: severities.number[d.Severity], Summary: d.Summary, Detail: d.Detail, File: d.File,
+			Line: int32(d.Line), Column: int32(d.Column), Source: d.Source,
+		}
+	})}
+}
+
+func (d *decoder) diagnostics(r *recallv1.DiagnosticsResponse) Diagnostics {
+	return mapSlice(r.GetDiagnostics(), func(w *recallv1.Diagnostic) Diagnostic {
+		return Diagnostic{
+			Severity: decodeEnum(d, severities, "diagnostics.severity", w.GetSeverity()), Summary: w.GetSummary(),
+			Detail: w.GetDetail(), File: w.GetFile(), Line: int(w.GetLine()), Column: int(w.GetColumn()), Source: w.GetSource(),
+		}
+	})
+}

@@ -1,0 +1,103 @@
+package shared
+
+import "time"
+
+// The steps of a recall that every host knows by the same name. A host may have others of its own.
+const (
+	StepNotify      = "notify"      // tell the clients; settled before any other step is delivered
+	StepHistory     = "history"     // remove the message from the history store
+	StepOffline     = "offline"     // remove it from the queues of users who are away
+	StepRoaming     = "roaming"     // remove it from what a new device synchronises
+	StepAttachments = "attachments" // delete Event.Attachments
+	StepSearch      = "search"      // remove it from the search index
+	StepPush        = "push"        // withdraw it from push notifications
+)
+
+// StandardSteps are the steps of every recall, in the order that a ledger lists them.
+func StandardSteps() []string {
+	return []string{StepNotify, StepHistory, StepOffline, StepRoaming, StepAttachments, StepSearch, StepPush}
+}
+
+// Outcome is what became of a step; empty while it is open and was not tried.
+type Outcome string
+
+// The outcomes. All but OutcomeFailed settle the step.
+const (
+	OutcomeDone        Outcome = "done"
+	OutcomeNothingToDo Outcome = "nothing_to_do"
+	OutcomeUnsupported Outcome = "unsupported" // the host has no such step; never to be read as done
+	OutcomeFailed      Outcome = "failed"      // and is delivered again
+)
+
+// Settles tells whether a step with this outcome is closed.
+func (o Outcome) Settles() bool {
+	return o == OutcomeDone || o == OutcomeNothingToDo || o == OutcomeUnsupported
+}
+
+// Event is one committed recall of one message.
+type Event struct {
+	Sequence   uint64    `json:"sequence"` // grows with every recall of the index
+	Tenant     string    `json:"tenant"`
+	RecallID   string    `json:"recall_id"`
+	Actor      Actor     `json:"actor"`
+	Ext        string    `json:"ext,omitempty"`
+	Reason     string    `json:"reason,omitempty"`
+	RecalledAt time.Time `json:"recalled_at"` // the moment by which it was judged
+	Message    Message   `json:"message"`
+
+	// Attachments are those of the message that no other live message of the tenant uses: the ones to delete.
+	Attachments []string `json:"attachments,omitempty"`
+
+	Rule         Rule   `json:"rule"`
+	PolicyDigest string `json:"policy_digest,omitempty"` // SHA-256 of the rules that decided, hex
+
+	Steps   []string `json:"steps,omitempty"`   // the open steps that this delivery asks for
+	Attempt int      `json:"attempt,omitempty"` // 1 for the first delivery of these steps
+}
+
+// Notice is what a host tells one client about a recall.
+type Notice struct {
+	RecallID     string       `json:"recall_id"`
+	Actor        Actor        `json:"actor"`
+	MessageID    string       `json:"message_id"`
+	Conversation Conversation `json:"conversation"`
+	Ext          string       `json:"ext,omitempty"`
+	RecalledAt   time.Time    `json:"recalled_at"`
+	Message      *Message     `json:"message,omitempty"` // nil for a client that never received it
+}
+
+// Notice makes the notice for one client. delivered tells whether that client ever received the message: one that
+// was away both when it was sent and when it was recalled did not, and is not told what it was.
+func (e Event) Notice(delivered bool) Notice {
+	n := Notice{
+		RecallID: e.RecallID, Actor: e.Actor, MessageID: e.Message.ID, Conversation: e.Message.Conversation,
+		Ext: e.Ext, RecalledAt: e.RecalledAt,
+	}
+	if delivered {
+		m := e.Message
+		n.Message = &m
+	}
+	return n
+}
+
+// Ledger is what became of a recall: an entry for each message that it took back.
+type Ledger struct {
+	Tenant   string        `json:"tenant"`
+	RecallID string        `json:"recall_id"`
+	Entries  []LedgerEntry `json:"entries"`
+}
+
+// LedgerEntry is one recalled message with its steps.
+type LedgerEntry struct {
+	Event Event        `json:"event"`
+	Steps []StepRecord `json:"steps"`
+}
+
+// StepRecord is where one step stands.
+type StepRecord struct {
+	Step      string    `json:"step"`
+	Outcome   Outcome   `json:"outcome,omitempty"` // empty: open and not yet tried; failed: open, to be tried again
+	Attempts  int       `json:"attempts"`          // how often its outcome was reported
+	Error     string    `json:"error,omitempty"`   // of the last failed attempt
+	ChangedAt time.Time `json:"changed_at,omitzero"`
+}

@@ -1,0 +1,226 @@
+package shared
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// Client is Plugin over one gRPC connection to a plugin process.
+type Client struct {
+	done      <-chan struct{}
+	recall    recallv1.RecallServiceClient
+	lifecycle recallv1.LifecycleServiceClient
+}
+
+var _ Plugin = (*Client)(nil)
+
+// NewClient speaks to a plugin over conn; ctx ends when the plugin goes away.
+func NewClient(ctx context.Context, conn grpc.ClientConnInterface) *Client {
+	return &Client{
+		done: ctx.Done(), recall: recallv1.NewRecallServiceClient(conn), lifecycle: recallv1.NewLifecycleServiceClient(conn),
+	}
+}
+
+// Done is closed when the plugin has gone away.
+func (c *Client) Done() <-chan struct{} { return c.done }
+
+// call makes one unary call and reads its answer.
+func call[Req, Resp any](ctx context.Context, f func(context.Context, Req, ...grpc.CallOption) (Resp, error), req Req) (Resp, error) {
+	resp, err := f(ctx, req)
+	return resp, fromStatus(ctx, err)
+}
+
+// answers reads n results, in order, of a call about n things.
+func answers[W, R any](d *decoder, n int, in []W, decode func(W) R) ([]R, error) {
+	if len(in) != n {
+		return nil, fmt.Errorf("the plugin gave %d results for %d messages", len(in), n)
+	}
+	out := mapSlice(in, decode)
+	if d.err != nil {
+		return nil, fmt.Errorf("answer of the plugin: %w", d.err)
+	}
+	return out, nil
+}
+
+func (c *Client) Index(ctx context.Context, msgs []Message) ([]IndexResult, error) {
+	if err := ValidateIndex(msgs); err != nil { // so that an oversized batch is refused before it crosses the wire
+		return nil, err
+	}
+	resp, err := call(ctx, c.recall.Index, &recallv1.IndexRequest{Messages: mapSlice(msgs, encodeMessage)})
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	return answers(&d, len(msgs), resp.GetResults(), d.indexResult)
+}
+
+func (c *Client) Recall(ctx context.Context, req RecallRequest) ([]RecallResult, error) {
+	return c.judge(ctx, req, c.recall.Recall)
+}
+
+func (c *Client) Check(ctx context.Context, req RecallRequest) ([]RecallResult, error) {
+	return c.judge(ctx, req, c.recall.Check)
+}
+
+func (c *Client) judge(ctx context.Context, req RecallRequest,
+	f func(context.Context, *recallv1.RecallRequest, ...grpc.CallOption) (*recallv1.RecallResponse, error)) ([]RecallResult, error) {
+	if err := req.Validate(); err != nil {
+		return nil, err
+	}
+	resp, err := call(ctx, f, encodeRecallRequest(req))
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	return answers(&d, len(req.MessageIDs), resp.GetResults(), d.recallResult)
+}
+
+func (c *Client) Status(ctx context.Context, tenant string, ids []string) ([]MessageStatus, error) {
+	if err := ValidateStatus(tenant, ids); err != nil {
+		return nil, err
+	}
+	resp, err := call(ctx, c.recall.Status, &recallv1.StatusRequest{Tenant: tenant, MessageIds: ids})
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	return answers(&d, len(ids), resp.GetStatuses(), d.messageStatus)
+}
+
+func (c *Client) Since(ctx context.Context, req SinceRequest) (SincePage, error) {
+	if err := req.Validate(); err != nil {
+		return SincePage{}, err
+	}
+	resp, err := call(ctx, c.recall.Since, encodeSinceRequest(req))
+	if err != nil {
+		return SincePage{}, err
+	}
+	d := decoder{}
+	page := SincePage{Events: mapSlice(resp.GetEvents(), d.event), Next: resp.GetNext(), More: resp.GetMore()}
+	if d.err != nil {
+		return SincePage{}, fmt.Errorf("answer of the plugin: %w", d.err)
+	}
+	return page, nil
+}
+
+func (c *Client) Ledger(ctx context.Context, tenant, recallID string) (Ledger, error) {
+	if err := ValidateLedger(tenant, recallID); err != nil {
+		return Ledger{}, err
+	}
+	resp, err := call(ctx, c.recall.Ledger, &recallv1.LedgerRequest{Tenant: tenant, RecallId: recallID})
+	if err != nil {
+		return Ledger{}, err
+	}
+	d := decoder{}
+	ledger := Ledger{Tenant: tenant, RecallID: recallID, Entries: mapSlice(resp.GetEntries(), d.ledgerEntry)}
+	if d.err != nil {
+		return Ledger{}, fmt.Errorf("answer of the plugin: %w", d.err)
+	}
+	return ledger, nil
+}
+
+func (c *Client) Events(ctx context.Context, handle func(Event, Settler)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.recall.Events(ctx, &recallv1.EventsRequest{})
+	if err != nil {
+		return fromStatus(ctx, err)
+	}
+	var handlers sync.WaitGroup
+	defer handlers.Wait()
+	for {
+		w, err := stream.Recv()
+		if err != nil {
+			return fromStatus(ctx, err)
+		}
+		d := decoder{}
+		e := d.event(w)
+		if d.err != nil {
+			return fmt.Errorf("event of the plugin: %w", d.err)
+		}
+		handlers.Go(func() { handle(e, NewSettler(c, e.Sequence)) })
+	}
+}
+
+func (c *Client) Settle(ctx context.Context, sequence uint64, step string, outcome Outcome, cause string) error {
+	_, err := call(ctx, c.recall.Settle, &recallv1.SettleRequest{
+		Sequence: sequence, Step: step, Outcome: outcomes.number[outcome], Error: cause,
+	})
+	return err
+}
+
+func (c *Client) Describe(ctx context.Context) (Description, error) {
+	resp, err := call(ctx, c.lifecycle.Describe, &recallv1.DescribeRequest{})
+	return Description{
+		Name: resp.GetName(), Version: resp.GetVersion(), IndexFormat: int(resp.GetIndexFormat()),
+		ProtocolVersions: mapSlice(resp.GetProtocolVersions(), func(v int32) int { return int(v) }),
+	}, err
+}
+
+func (c *Client) Prepare(ctx context.Context, configFile string) (Diagnostics, error) {
+	resp, err := call(ctx, c.lifecycle.Prepare, &recallv1.PrepareRequest{ConfigFile: configFile})
+	return readDiagnostics(resp, err)
+}
+
+func (c *Client) Activate(ctx context.Context, steps []string) error {
+	_, err := call(ctx, c.lifecycle.Activate, &recallv1.ActivateRequest{Steps: steps})
+	return err
+}
+
+func (c *Client) Quiesce(ctx context.Context) error {
+	_, err := call(ctx, c.lifecycle.Quiesce, &recallv1.QuiesceRequest{})
+	return err
+}
+
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	resp, err := call(ctx, c.lifecycle.Health, &recallv1.HealthRequest{})
+	if err != nil {
+		return Health{}, err
+	}
+	d := decoder{}
+	h := Health{State: decodeEnum(&d, pluginStates, "state", resp.GetState()), Reason: resp.GetReason(), Since: decodeTime(resp.GetSince())}
+	return h, d.err
+}
+
+func (c *Client) Reload(ctx context.Context) (Diagnostics, error) {
+	resp, err := call(ctx, c.lifecycle.Reload, &recallv1.ReloadRequest{})
+	return readDiagnostics(resp, err)
+}
+
+func readDiagnostics(resp *recallv1.DiagnosticsResponse, err error) (Diagnostics, error) {
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	ds := d.diagnostics(resp)
+	return ds, d.err
+}
+
+func (c *Client) Metrics(ctx context.Context) ([]Metric, error) {
+	resp, err := call(ctx, c.lifecycle.Metrics, &recallv1.MetricsRequest{})
+	return mapSlice(resp.GetMetrics(), func(m *recallv1.Metric) Metric {
+		return Metric{Name: m.GetName(), Value: m.GetValue()}
+	}), err
+}
+
+// settler settles the steps of one event.
+type settler struct {
+	plugin   Plugin
+	sequence uint64
+}
+
+// NewSettler settles the steps of the event of this sequence.
+func NewSettler(plugin Plugin, sequence uint64) Settler { return &settler{plugin, sequence} }
+
+func (s *settler) Settle(ctx context.Context, step string, outcome Outcome, cause error) error {
+	text := ""
+	if cause != nil {
+		text = clipText(cause.Error(), MaxStepErrorBytes)
+	}
+	return s.plugin.Settle(ctx, s.sequence, step, outcome, text)
+}

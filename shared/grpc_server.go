@@ -1,0 +1,179 @@
+package shared
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// Register serves impl on a gRPC server.
+func Register(s grpc.ServiceRegistrar, impl Plugin) {
+	recallv1.RegisterRecallServiceServer(s, &recallServer{impl: impl})
+	recallv1.RegisterLifecycleServiceServer(s, &lifecycleServer{impl: impl})
+}
+
+type recallServer struct {
+	recallv1.UnimplementedRecallServiceServer
+	impl Plugin
+}
+
+func (s *recallServer) Index(ctx context.Context, req *recallv1.IndexRequest) (*recallv1.IndexResponse, error) {
+	d := decoder{}
+	msgs := d.messages(req.GetMessages())
+	if d.err != nil {
+		return nil, toStatus(d.err)
+	}
+	results, err := s.impl.Index(ctx, msgs)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.IndexResponse{Results: mapSlice(results, encodeIndexResult)}, nil
+}
+
+func (s *recallServer) Recall(ctx context.Context, req *recallv1.RecallRequest) (*recallv1.RecallResponse, error) {
+	return s.judge(ctx, req, s.impl.Recall)
+}
+
+func (s *recallServer) Check(ctx context.Context, req *recallv1.RecallRequest) (*recallv1.RecallResponse, error) {
+	return s.judge(ctx, req, s.impl.Check)
+}
+
+func (s *recallServer) judge(ctx context.Context, req *recallv1.RecallRequest,
+	call func(context.Context, RecallRequest) ([]RecallResult, error)) (*recallv1.RecallResponse, error) {
+	d := decoder{}
+	r := d.recallRequest(req)
+	if d.err != nil {
+		return nil, toStatus(d.err)
+	}
+	results, err := call(ctx, r)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.RecallResponse{Results: mapSlice(results, encodeRecallResult)}, nil
+}
+
+func (s *recallServer) Status(ctx context.Context, req *recallv1.StatusRequest) (*recallv1.StatusResponse, error) {
+	statuses, err := s.impl.Status(ctx, req.GetTenant(), req.GetMessageIds())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.StatusResponse{Statuses: mapSlice(statuses, encodeMessageStatus)}, nil
+}
+
+func (s *recallServer) Since(ctx context.Context, req *recallv1.SinceRequest) (*recallv1.SinceResponse, error) {
+	d := decoder{}
+	r := d.sinceRequest(req)
+	if d.err != nil {
+		return nil, toStatus(d.err)
+	}
+	page, err := s.impl.Since(ctx, r)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.SinceResponse{Events: mapSlice(page.Events, encodeEvent), Next: page.Next, More: page.More}, nil
+}
+
+func (s *recallServer) Ledger(ctx context.Context, req *recallv1.LedgerRequest) (*recallv1.LedgerResponse, error) {
+	ledger, err := s.impl.Ledger(ctx, req.GetTenant(), req.GetRecallId())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.LedgerResponse{Entries: mapSlice(ledger.Entries, encodeLedgerEntry)}, nil
+}
+
+func (s *recallServer) Events(_ *recallv1.EventsRequest, stream recallv1.RecallService_EventsServer) error {
+	// The headers tell the host that the stream is open, also while there is no event.
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	var mu sync.Mutex // handle runs side by side, Send may not
+	err := s.impl.Events(ctx, func(e Event, _ Settler) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := stream.Send(encodeEvent(e)); err != nil {
+			cancel(err)
+		}
+	})
+	return toStatus(err)
+}
+
+func (s *recallServer) Settle(ctx context.Context, req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
+	d := decoder{}
+	outcome := decodeEnum(&d, outcomes, "outcome", req.GetOutcome())
+	if d.err != nil {
+		return nil, toStatus(d.err)
+	}
+	if err := s.impl.Settle(ctx, req.GetSequence(), req.GetStep(), outcome, req.GetError()); err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.SettleResponse{}, nil
+}
+
+type lifecycleServer struct {
+	recallv1.UnimplementedLifecycleServiceServer
+	impl Lifecycle
+}
+
+func (s *lifecycleServer) Describe(ctx context.Context, _ *recallv1.DescribeRequest) (*recallv1.DescribeResponse, error) {
+	d, err := s.impl.Describe(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.DescribeResponse{
+		Name: d.Name, Version: d.Version, IndexFormat: int32(d.IndexFormat),
+		ProtocolVersions: mapSlice(d.ProtocolVersions, func(v int) int32 { return int32(v) }),
+	}, nil
+}
+
+func (s *lifecycleServer) Prepare(ctx context.Context, req *recallv1.PrepareRequest) (*recallv1.DiagnosticsResponse, error) {
+	ds, err := s.impl.Prepare(ctx, req.GetConfigFile())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return encodeDiagnostics(ds), nil
+}
+
+func (s *lifecycleServer) Activate(ctx context.Context, req *recallv1.ActivateRequest) (*recallv1.ActivateResponse, error) {
+	if err := s.impl.Activate(ctx, req.GetSteps()); err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.ActivateResponse{}, nil
+}
+
+func (s *lifecycleServer) Quiesce(ctx context.Context, _ *recallv1.QuiesceRequest) (*recallv1.QuiesceResponse, error) {
+	if err := s.impl.Quiesce(ctx); err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.QuiesceResponse{}, nil
+}
+
+func (s *lifecycleServer) Health(ctx context.Context, _ *recallv1.HealthRequest) (*recallv1.HealthResponse, error) {
+	h, err := s.impl.Health(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.HealthResponse{State: pluginStates.number[h.State], Reason: h.Reason, Since: encodeTime(h.Since)}, nil
+}
+
+func (s *lifecycleServer) Reload(ctx context.Context, _ *recallv1.ReloadRequest) (*recallv1.DiagnosticsResponse, error) {
+	ds, err := s.impl.Reload(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return encodeDiagnostics(ds), nil
+}
+
+func (s *lifecycleServer) Metrics(ctx context.Context, _ *recallv1.MetricsRequest) (*recallv1.MetricsResponse, error) {
+	metrics, err := s.impl.Metrics(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.MetricsResponse{Metrics: mapSlice(metrics, func(m Metric) *recallv1.Metric {
+		return &recallv1.Metric{Name: m.Name, Value: m.Value}
+	})}, nil
+}

@@ -1,0 +1,122 @@
+package shared
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Lifecycle is the SDK's side door into a plugin process; a chat server never calls it. A process starts in
+// standby, where only Describe, Prepare, Health and Metrics answer.
+type Lifecycle interface {
+	// Describe tells what this binary is.
+	Describe(ctx context.Context) (Description, error)
+
+	// Prepare reads and checks the configuration file (an absolute path) and everything it names, and opens
+	// nothing that another process may hold. What is wrong with the files is a diagnostic, not an error.
+	Prepare(ctx context.Context, configFile string) (Diagnostics, error)
+
+	// Activate takes the index, waiting for its lock until ctx ends, and begins to answer calls. steps are those
+	// that the host carries out; every other step of a recall is recorded as unsupported.
+	Activate(ctx context.Context, steps []string) error
+
+	// Quiesce stops taking calls, answers those under way and releases the index. The process stays, to say so.
+	Quiesce(ctx context.Context) error
+
+	// Health answers from the parts that do the work, so a plugin that is stuck does not answer.
+	Health(ctx context.Context) (Health, error)
+
+	// Reload reads the rules again and puts them in force if they are without error. Otherwise the rules in force
+	// stay, and the diagnostics say what is wrong.
+	Reload(ctx context.Context) (Diagnostics, error)
+
+	// Metrics tells the plugin's counters and gauges, ordered by name.
+	Metrics(ctx context.Context) ([]Metric, error)
+}
+
+// Description is what a plugin binary says of itself.
+type Description struct {
+	Name             string `json:"name"`
+	Version          string `json:"version"`
+	ProtocolVersions []int  `json:"protocol_versions"` // wire majors it serves, ascending
+	IndexFormat      int    `json:"index_format"`      // the format version of the index it reads and writes
+}
+
+// State is where a plugin process stands.
+type State string
+
+// The states of a plugin process, in the order they are passed.
+const (
+	StateStandby  State = "standby"  // configuration checked, index closed
+	StateActive   State = "active"   // the only state that answers Recall
+	StateQuiesced State = "quiesced" // every call answered, the index released
+)
+
+// Health is a plugin's own report.
+type Health struct {
+	State  State
+	Reason string    // why it is not active; empty when it is
+	Since  time.Time // when it entered State
+}
+
+// Severity orders diagnostics.
+type Severity string
+
+// An error keeps a file from being used; a warning does not.
+const (
+	SeverityError   Severity = "error"
+	SeverityWarning Severity = "warning"
+)
+
+// Diagnostic is one thing to say about a configuration or rule file.
+type Diagnostic struct {
+	Severity Severity `json:"severity"`
+	Summary  string   `json:"summary"`
+	Detail   string   `json:"detail,omitempty"`
+	File     string   `json:"file,omitempty"`
+	Line     int      `json:"line,omitempty"`   // from 1; 0 when the diagnostic is about no line
+	Column   int      `json:"column,omitempty"` // from 1, in characters
+	Source   string   `json:"source,omitempty"` // the line itself
+}
+
+// Diagnostics is a list of them, in the order of the files.
+type Diagnostics []Diagnostic
+
+// HasErrors tells whether any of them is an error.
+func (ds Diagnostics) HasErrors() bool {
+	for _, d := range ds {
+		if d.Severity == SeverityError {
+			return true
+		}
+	}
+	return false
+}
+
+// Err is the errors among the diagnostics as one error, nil where there is none.
+func (ds Diagnostics) Err() error {
+	if !ds.HasErrors() {
+		return nil
+	}
+	return &DiagnosticsError{Diagnostics: ds}
+}
+
+// String is one line: file:line:column: severity: summary; detail.
+func (d Diagnostic) String() string {
+	s := string(d.Severity) + ": " + d.Summary
+	if d.Detail != "" {
+		s += "; " + d.Detail
+	}
+	if d.File == "" {
+		return s
+	}
+	if d.Line == 0 {
+		return d.File + ": " + s
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", d.File, d.Line, d.Column, s)
+}
+
+// Metric is one counter or gauge; counters end in _total.
+type Metric struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+}

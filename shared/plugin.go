@@ -1,0 +1,55 @@
+package shared
+
+import (
+	"context"
+
+	plugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+)
+
+const (
+	// ProtocolVersion is the wire major that this package speaks. Additions to it are minor and need no new one;
+	// what an older plugin lacks it answers with ErrUnimplemented.
+	ProtocolVersion = 1
+
+	// PluginName is the one plugin of every plugin set.
+	PluginName = "recall"
+)
+
+// Handshake says "a recall plugin" and no more: versions are negotiated by VersionedPlugins. It is no secret and no
+// security; it keeps a plugin from being run, and a program from being loaded, by mistake.
+var Handshake = plugin.HandshakeConfig{
+	MagicCookieKey:   "RECALL_PLUGIN",
+	MagicCookieValue: "5f0c6b2e-9d5b-4f6e-8a1e-recall",
+}
+
+// Plugin is everything that a plugin process serves, and the settling of the events that it delivers.
+type Plugin interface {
+	Recall
+	Lifecycle
+
+	// Settle is Settler for the step of an event of this sequence.
+	Settle(ctx context.Context, sequence uint64, step string, outcome Outcome, cause string) error
+}
+
+// VersionedPlugins is the plugin set of each wire major. impl is nil in a host.
+func VersionedPlugins(impl Plugin) map[int]plugin.PluginSet {
+	return map[int]plugin.PluginSet{ProtocolVersion: {PluginName: &GRPCPlugin{impl: impl}}}
+}
+
+// GRPCPlugin joins the two halves of the wire for go-plugin.
+type GRPCPlugin struct {
+	plugin.NetRPCUnsupportedPlugin
+	impl Plugin
+}
+
+// GRPCServer serves the implementation.
+func (p *GRPCPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
+	Register(s, p.impl)
+	return nil
+}
+
+// GRPCClient makes a *Client. ctx ends when the plugin goes away.
+func (p *GRPCPlugin) GRPCClient(ctx context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return NewClient(ctx, conn), nil
+}

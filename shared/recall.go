@@ -1,0 +1,49 @@
+// Package shared is the contract between a chat server and the recall plugin: the interface Recall that both
+// sides speak, the types it is made of, and the gRPC wire between the two processes.
+package shared
+
+import "context"
+
+// Recall is what the plugin offers a chat server. The plugin implements it over its index; the host SDK
+// implements it over gRPC; a chat server is written against this one type.
+//
+// A refusal is a result, not an error. An error is a *FieldError for a call that was malformed (nothing of it was
+// carried out), ErrUnavailable or ErrOverloaded for one that could not be answered, or the error of ctx. Every
+// call may be repeated after an error: none is applied twice.
+type Recall interface {
+	// Index records messages that the server accepted, at most MaxIndexBatch a call. It returns, in order, one
+	// result a message, once all are on disk. Recording the same id again changes nothing; with different facts
+	// it is a conflict, and the first facts stay.
+	Index(ctx context.Context, msgs []Message) ([]IndexResult, error)
+
+	// Recall takes messages back and returns, in order, one result a message, once all are on disk.
+	Recall(ctx context.Context, req RecallRequest) ([]RecallResult, error)
+
+	// Check answers what Recall would answer now and changes nothing. A permitted result carries the moment
+	// until which it holds, so a client can show the menu item, and hide it on time.
+	Check(ctx context.Context, req RecallRequest) ([]RecallResult, error)
+
+	// Status tells of each message, at most MaxStatusIDs a call, whether it is unknown, live or recalled: the
+	// filter for a late delivery.
+	Status(ctx context.Context, tenant string, ids []string) ([]MessageStatus, error)
+
+	// Since pages through the recalls of some conversations after a cursor, oldest first: what a client that was
+	// away missed.
+	Since(ctx context.Context, req SinceRequest) (SincePage, error)
+
+	// Ledger tells what became of each step of a recall. An unknown recall has a ledger without entries.
+	Ledger(ctx context.Context, tenant, recallID string) (Ledger, error)
+
+	// Events calls handle for every event with open steps, oldest first, and again after a retry delay until
+	// each step is settled. Calls of handle run side by side. A newer call of Events ends an older one. It
+	// returns when ctx ends or the plugin goes away, after every handle it called has returned.
+	Events(ctx context.Context, handle func(Event, Settler)) error
+}
+
+// A Settler records what became of the steps of one event.
+type Settler interface {
+	// Settle returns once the outcome of the step is on disk. A step that has an outcome keeps it: settling it
+	// again changes nothing. OutcomeFailed leaves the step open, to be delivered again after a delay; cause says
+	// why, for the ledger, and is kept up to MaxStepErrorBytes.
+	Settle(ctx context.Context, step string, outcome Outcome, cause error) error
+}

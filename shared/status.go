@@ -1,0 +1,80 @@
+package shared
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// toStatus is an error of this contract as a gRPC status.
+func toStatus(err error) error {
+	var field *FieldError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &field):
+		st, detailErr := status.New(codes.InvalidArgument, field.Error()).WithDetails(&errdetails.BadRequest{
+			FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field.Field, Description: field.Problem}},
+		})
+		if detailErr != nil {
+			return status.Error(codes.InvalidArgument, field.Error())
+		}
+		return st.Err()
+	case errors.Is(err, ErrUnavailable):
+		return status.Error(codes.Unavailable, err.Error())
+	case errors.Is(err, ErrOverloaded):
+		return status.Error(codes.ResourceExhausted, err.Error())
+	case errors.Is(err, ErrUnimplemented):
+		return status.Error(codes.Unimplemented, err.Error())
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return status.FromContextError(err).Err()
+	}
+	return status.Error(codes.Internal, err.Error())
+}
+
+// remoteError is an error of the other side: its text, and the sentinel it stands for.
+type remoteError struct {
+	text string
+	is   error
+}
+
+func (e *remoteError) Error() string { return e.text }
+func (e *remoteError) Unwrap() error { return e.is }
+
+// fromStatus is a gRPC status as an error of this contract. The error of the caller's own ctx wins: what the
+// transport says after that is only its consequence.
+func fromStatus(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	st := status.Convert(err)
+	switch st.Code() {
+	case codes.InvalidArgument:
+		for _, detail := range st.Details() {
+			if bad, ok := detail.(*errdetails.BadRequest); ok && len(bad.GetFieldViolations()) > 0 {
+				v := bad.GetFieldViolations()[0]
+				return &FieldError{Field: v.GetField(), Problem: v.GetDescription()}
+			}
+		}
+		return &remoteError{text: st.Message(), is: ErrInvalid}
+	case codes.ResourceExhausted:
+		if strings.Contains(st.Message(), "message larger than max") { // gRPC's own words for a message over MaxWireBytes
+			return Invalidf("request", "%s; send fewer messages a call, a message on the wire has at most %d bytes", st.Message(), MaxWireBytes)
+		}
+		return &remoteError{text: st.Message(), is: ErrOverloaded}
+	case codes.Unavailable, codes.Canceled:
+		return &remoteError{text: st.Message(), is: ErrUnavailable}
+	case codes.Unimplemented:
+		return &remoteError{text: st.Message(), is: ErrUnimplemented}
+	case codes.DeadlineExceeded:
+		return context.DeadlineExceeded
+	}
+	return errors.New(st.Message())
+}
