@@ -14,6 +14,10 @@ const (
 
 	// PluginName is the one plugin of every plugin set.
 	PluginName = "recall"
+
+	// HostPipeEnv names, to the plugin process, the descriptor of a pipe whose other end only its host holds: when it
+	// reads as ended, the host is gone and the plugin exits.
+	HostPipeEnv = "RECALL_HOST_PIPE_FD"
 )
 
 // Handshake says "a recall plugin" and no more: versions are negotiated by VersionedPlugins. It is no secret and no
