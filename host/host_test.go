@@ -148,8 +148,8 @@ func TestARecallRunsEachStepOnceAndNotifyFirst(t *testing.T) {
 	result := takeBack(t, h, "m1")
 	got := settled(t, h, result.RecallID)
 	want := map[string]shared.Outcome{
-		"notify": "done", "history": "done", "previews": "nothing_to_do", "attachments": "nothing_to_do",
-		"offline": "unsupported", "roaming": "unsupported", "search": "unsupported", "push": "unsupported",
+		"notify": "done", "history": "done", "previews": "nothing_to_do",
+		"attachments": "unsupported", "offline": "unsupported", "roaming": "unsupported", "search": "unsupported", "push": "unsupported",
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("outcomes\n got %v\nwant %v", got, want)

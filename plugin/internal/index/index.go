@@ -14,7 +14,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
-	"github.com/chat-recall/recall/shared"
 )
 
 // Format is the format version of the index that this package reads and writes.
