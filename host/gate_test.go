@@ -22,10 +22,11 @@ func ok() error { return nil }
 
 func TestACallIsHeldUntilThereIsAPlugin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		var told []time.Duration
+		g := newGate(func(d time.Duration) { told = append(told, d) })
 		done := make(chan error, 1)
 		go func() { done <- answer(t.Context(), g, ok) }()
-		synctest.Wait()
+		time.Sleep(time.Second) // of the test's own clock
 		select {
 		case err := <-done:
 			t.Fatalf("answered %v without a plugin", err)
@@ -35,6 +36,12 @@ func TestACallIsHeldUntilThereIsAPlugin(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+		if err := answer(t.Context(), g, ok); err != nil {
+			t.Error(err)
+		}
+		if len(told) != 1 || told[0] != time.Second {
+			t.Errorf("held calls told as %v; one was, for a second", told)
+		}
 	})
 }
 
@@ -42,7 +49,7 @@ func TestAHeldCallEndsWithItsOwnContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		if err := answer(ctx, newGate(), ok); !errors.Is(err, context.DeadlineExceeded) {
+		if err := answer(ctx, newGate(nil), ok); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -50,7 +57,7 @@ func TestAHeldCallEndsWithItsOwnContext(t *testing.T) {
 
 func TestACallCutOffIsRepeatedOnTheNextPlugin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		g := newGate(nil)
 		g.open(&process{})
 		calls := 0
 		done := make(chan error, 1)
@@ -74,7 +81,7 @@ func TestACallCutOffIsRepeatedOnTheNextPlugin(t *testing.T) {
 
 func TestAPluginThatOnlySaysUnavailableDoesNotHoldACallForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		g := newGate(nil)
 		g.open(&process{})
 		start := time.Now()
 		err := answer(t.Context(), g, func() error { return shared.ErrUnavailable })
@@ -86,7 +93,7 @@ func TestAPluginThatOnlySaysUnavailableDoesNotHoldACallForEver(t *testing.T) {
 
 func TestARefusalAnswersHeldAndNewCallsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		g := newGate(nil)
 		done := make(chan error, 1)
 		go func() { done <- answer(t.Context(), g, ok) }()
 		synctest.Wait()
@@ -102,7 +109,7 @@ func TestARefusalAnswersHeldAndNewCallsAtOnce(t *testing.T) {
 
 func TestCallsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		g := newGate(nil)
 		var refused atomic.Int32
 		for range maxCalls {
 			go func() {
@@ -128,7 +135,7 @@ func TestCallsAreBounded(t *testing.T) {
 
 func TestDrainWaitsForCallsUnderWayOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		g := newGate(nil)
 		g.open(&process{})
 		finish := make(chan struct{})
 		done := make(chan error, 2)
