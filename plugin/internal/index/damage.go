@@ -14,7 +14,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// checkFolder looks for damage that Badger would repair by dropping data without a word.
+// checkFolder looks for damage that Badger would repair by dropping data without a word. It removes empty logs: one is
+// made empty and then given its size, and is emptied before it is removed, so a kill in between leaves it with nothing
+// in it to lose; and Badger does not open beside it.
 func checkFolder(path string, opts badger.Options) error {
 	names := map[string][]string{}
 	files, err := os.ReadDir(path)
@@ -23,12 +25,28 @@ func checkFolder(path string, opts badger.Options) error {
 	}
 	for _, f := range files {
 		ext := filepath.Ext(f.Name())
+		if ext == ".mem" || ext == ".vlog" {
+			info, err := f.Info()
+			if err != nil {
+				return err
+			}
+			if info.Size() == 0 {
+				if err := os.Remove(filepath.Join(path, f.Name())); err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		names[ext] = append(names[ext], f.Name())
 	}
-	if err := checkManifest(path, opts, names[".sst"], len(names[".sst"])+len(names[".mem"])); err != nil {
+	named, err := checkManifest(path, opts, names[".sst"], len(names[".sst"])+len(names[".mem"]))
+	if err != nil {
 		return err
 	}
 	for _, name := range names[".sst"] {
+		if !named(name) {
+			continue // a crash left it half written, its data is in a log or in other tables; Badger removes it
+		}
 		if err := checkTable(filepath.Join(path, name)); err != nil {
 			return err
 		}
@@ -41,40 +59,45 @@ func checkFolder(path string, opts badger.Options) error {
 	return nil
 }
 
-// checkManifest looks at the list of tables. Badger cuts it where it is torn, makes a new one where it is missing, and
-// removes every table that it does not name. A crash alone leaves neither of this beside tables that hold data.
-func checkManifest(path string, opts badger.Options, tables []string, data int) error {
+// checkManifest looks at the list of tables and tells which it names. Badger cuts it where it is torn, makes a new one
+// where it is missing, and removes every table that it does not name. A crash alone leaves neither of this beside
+// tables that hold data.
+func checkManifest(path string, opts badger.Options, tables []string, data int) (named func(table string) bool, err error) {
 	fp, err := os.Open(filepath.Join(path, badger.ManifestFilename))
 	if errors.Is(err, os.ErrNotExist) {
 		if data == 0 {
-			return nil
+			return nil, nil
 		}
-		return fmt.Errorf("%w: %s is missing and %d files of data are there; restore the folder from a backup",
+		return nil, fmt.Errorf("%w: %s is missing and %d files of data are there; restore the folder from a backup",
 			ErrCorrupt, badger.ManifestFilename, data)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer fp.Close()
 	info, err := fp.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	manifest, end, err := badger.ReplayManifestFile(fp, 0, opts)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w; restore the folder from a backup", ErrCorrupt, badger.ManifestFilename, err)
+		return nil, fmt.Errorf("%w: %s: %w; restore the folder from a backup", ErrCorrupt, badger.ManifestFilename, err)
+	}
+	named = func(table string) bool {
+		id, err := strconv.ParseUint(strings.TrimSuffix(table, ".sst"), 10, 64)
+		_, ok := manifest.Tables[id]
+		return err == nil && ok
 	}
 	if end == info.Size() {
-		return nil
+		return named, nil
 	}
 	for _, name := range tables {
-		id, err := strconv.ParseUint(strings.TrimSuffix(name, ".sst"), 10, 64)
-		if _, named := manifest.Tables[id]; err != nil || !named {
-			return fmt.Errorf("%w: %s is torn at byte %d and does not name %s; restore the folder from a backup",
+		if !named(name) {
+			return nil, fmt.Errorf("%w: %s is torn at byte %d and does not name %s; restore the folder from a backup",
 				ErrCorrupt, badger.ManifestFilename, end, name)
 		}
 	}
-	return nil
+	return named, nil
 }
 
 // checkTable looks at the footer of a table: index, its size, the checksum of it, and that one's size, where sizes are

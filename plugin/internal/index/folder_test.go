@@ -238,6 +238,20 @@ func TestWholeFolderAfterACrashOpens(t *testing.T) {
 	}
 }
 
+func TestWhatAKillLeavesOfAFileBeingMadeOrRemovedIsNoDamage(t *testing.T) {
+	for name, bytes := range map[string]int{"09999.mem": 0, "009999.sst": 0, "009998.sst": 4096, "009999.vlog": 0, "MANIFEST-REWRITE": 10} {
+		t.Run(name, func(t *testing.T) {
+			path, messages := crashed(t)
+			if err := os.WriteFile(filepath.Join(path, name), make([]byte, bytes), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if n := count(t, path); n != messages {
+				t.Errorf("%d of %d messages", n, messages)
+			}
+		})
+	}
+}
+
 func TestDamagedFilesAreNotDroppedInSilence(t *testing.T) {
 	used := func(log []byte) int { return len(bytes.TrimRight(log, "\x00")) }
 	for name, c := range map[string]struct {
