@@ -98,7 +98,7 @@ func carry(records []*index.Record, req *shared.RecallRequest, now time.Time, po
 		at := slices.Index(req.MessageIDs, m.ID)
 		if r := records[at]; r == nil {
 			records[at] = &index.Record{Message: m}
-		} else if !sameFacts(&m, &r.Message) {
+		} else if !index.SameFacts(m, r.Message) {
 			return shared.Invalidf(field, "the message %q is indexed with other facts, which stay; leave it out", m.ID)
 		}
 	}
@@ -109,11 +109,6 @@ func carry(records []*index.Record, req *shared.RecallRequest, now time.Time, po
 func kept(m shared.Message) shared.Message {
 	m.SentAt = micros(m.SentAt)
 	return m
-}
-
-func sameFacts(a, b *shared.Message) bool {
-	return a.Tenant == b.Tenant && a.ID == b.ID && a.Conversation == b.Conversation && a.Sender == b.Sender &&
-		a.Type == b.Type && a.SentAt.Equal(b.SentAt) && slices.Equal(a.Attachments, b.Attachments) && slices.Equal(a.Labels, b.Labels)
 }
 
 // notAhead refuses a time further in the future than two clocks may differ.

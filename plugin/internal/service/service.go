@@ -99,7 +99,7 @@ func (s *Service) newActive(x *index.Index, steps []string) *active {
 			a.all = append(a.all, step)
 		}
 	}
-	x.OnOpen(func(step string) { a.dispatcher.open(step, 1) })
+	x.OnOpen(a.dispatcher.open)
 	return a
 }
 
