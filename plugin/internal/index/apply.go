@@ -146,9 +146,11 @@ func (b *batch) usedByOther(tenant, attachment, id string) (bool, error) {
 			return true, nil
 		}
 	}
-	it := b.base.NewIterator(badger.IteratorOptions{Prefix: prefix})
-	defer it.Close()
-	for it.Rewind(); it.Valid(); it.Next() {
+	if b.usersBefore == nil { // one for the batch: to make it costs more than to use it
+		b.usersBefore = b.base.NewIterator(badger.IteratorOptions{Prefix: newKey('a')})
+	}
+	it := b.usersBefore
+	for it.Seek(prefix); it.ValidForPrefix(prefix); it.Next() {
 		other := textAt(it.Item().Key(), len(prefix))
 		if _, known := changed[other]; other != id && !known {
 			return true, nil

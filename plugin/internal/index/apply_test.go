@@ -369,7 +369,7 @@ func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
 
 func TestInvalidTextFailsForItsCallerOnly(t *testing.T) {
 	x := openNew(t)
-	hold := hold(x)
+	h := hold(x)
 	badMessage := message("bad")
 	badMessage.Sender = "\xff"
 	var wg sync.WaitGroup
@@ -383,8 +383,8 @@ func TestInvalidTextFailsForItsCallerOnly(t *testing.T) {
 			_, errs[i] = x.Append(context.Background(), []Op{put(m)})
 		})
 	}
-	hold.untilQueued(t, len(errs))
-	hold.release()
+	h.untilQueued(len(errs))
+	h.release()
 	wg.Wait()
 	for i, err := range errs {
 		if (err != nil) != (i == 4) {

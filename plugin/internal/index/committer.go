@@ -152,9 +152,10 @@ type batch struct {
 	bytes, count       int64
 	ops                int
 
-	sequence uint64                     // of the last recall in it
-	users    map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
-	opened   map[string]uint64          // steps that it opens, and the first event that it opens each for
+	sequence    uint64                     // of the last recall in it
+	usersBefore *badger.Iterator           // of base, over all attachments; nil until it is needed
+	users       map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
+	opened      map[string]uint64          // steps that it opens, and the first event that it opens each for
 }
 
 func (x *Index) newBatch() *batch {
@@ -171,6 +172,10 @@ func (x *Index) newBatch() *batch {
 }
 
 func (b *batch) discard() {
+	if b.usersBefore != nil {
+		b.usersBefore.Close()
+		b.usersBefore = nil
+	}
 	b.txn.Discard()
 	b.base.Discard()
 }
