@@ -53,7 +53,15 @@ var fields = []*field{
 	{name: "request.ext", kind: textKind, about: "the caller's free text", text: func(in *Input) string { return in.Ext }},
 }
 
-var ageField, sentAtField = fieldNamed("message.age"), fieldNamed("message.sent_at")
+var (
+	tenantField   = fieldNamed("tenant")
+	ageField      = fieldNamed("message.age")
+	sentAtField   = fieldNamed("message.sent_at")
+	senderField   = fieldNamed("message.sender")
+	actorField    = fieldNamed("actor.id")
+	isSenderField = fieldNamed("actor.is_sender")
+	reasonField   = fieldNamed("request.reason")
+)
 
 // role is the actor's role; none is that of a member.
 func (in *Input) role() string {

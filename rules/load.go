@@ -68,6 +68,6 @@ func (r *reporter) compile() (*Policy, Diagnostics) {
 	if r.hasErrors() {
 		return nil, r.diagnostics()
 	}
-	p.digest = digest(r.sources)
+	p.sources, p.digest = r.sources, digest(r.sources)
 	return p, r.diagnostics()
 }

@@ -52,6 +52,7 @@ type RuleRef struct {
 
 // Policy is a set of rules, checked and compiled. It never changes, and any number of goroutines may use it.
 type Policy struct {
+	sources   []source // for diagnostics about the whole
 	digest    string
 	window    time.Duration
 	windows   []namedWindow // in file order
@@ -81,8 +82,11 @@ var builtInForbid = &rule{
 func (p *Policy) arrange() {
 	var live []*rule
 	for _, r := range p.rules {
-		if !r.forbid && r.onRecall == nil {
-			r.onRecall = p.onRecall
+		if !r.forbid {
+			if r.onRecall == nil {
+				r.onRecall = p.onRecall
+			}
+			r.outcome = r.describeOutcome()
 		}
 		if !r.shadow {
 			live = append(live, r)

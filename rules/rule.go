@@ -22,7 +22,8 @@ type rule struct {
 	window   time.Duration // 0: the policy's, noEnd: it holds for ever
 	reason   bool          // is required
 	limit    *limit
-	onRecall *OnRecall // nil: the policy's
+	onRecall *OnRecall // nil until arranged: the policy's
+	outcome  string    // what it means for a recall, in words
 }
 
 // matches tells whether the scope and the condition hold at an age.
