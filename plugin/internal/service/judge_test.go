@@ -325,3 +325,55 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 		t.Errorf("ids with odd characters: %+v", got)
 	}
 }
+
+const limited = `
+limit "per_actor" {
+  key  = actor.id
+  rate = "3/1m"
+}
+
+permit "own" {
+  sender = true
+  window = "1h"
+  limit  = "per_actor"
+}
+`
+
+// Only a recall that is committed spends one: no check, no retry, and none that another recall forestalled.
+func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
+	r := newActive(t, limited)
+	r.index(r.message("a"), r.message("b"), r.message("c"), r.message("d"))
+	for range 5 {
+		if got, err := r.Check(t.Context(), request("r", "a")); err != nil || got[0].Status != shared.Recalled {
+			t.Fatalf("check got %+v, %v", got, err)
+		}
+		if got := r.recall(request("r1", "a"))[0]; got.Status != shared.Recalled { // the first one, and retries of it
+			t.Fatalf("got %+v", got)
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range 8 { // one of them wins
+		wg.Go(func() { r.recall(request(fmt.Sprint("racer", i), "b")) })
+	}
+	wg.Wait()
+	if st, err := r.Status(t.Context(), "acme", []string{"b"}); err != nil || st[0].State != shared.MessageRecalled {
+		t.Fatalf("the racers did not recall it: %+v, %v", st, err)
+	}
+	if got := r.recall(request("r3", "c"))[0]; got.Status != shared.Recalled {
+		t.Fatalf("got %+v", got)
+	}
+	got := r.recall(request("r4", "d"))[0]
+	if got.Status != shared.Denied || got.Code != shared.CodeRateLimited || !got.RetryAt.Equal(r.clock.Now().Add(time.Minute)) {
+		t.Fatalf("got %+v", got)
+	}
+	if ds, err := r.Reload(t.Context()); err != nil || len(ds) > 0 { // and a reload forgets nothing
+		t.Fatal(ds, err)
+	}
+	if got := r.recall(request("r4", "d"))[0]; got.Code != shared.CodeRateLimited {
+		t.Errorf("after a reload: %+v", got)
+	}
+	r.clock.advance(time.Minute)
+	if got := r.recall(request("r4", "d"))[0]; got.Status != shared.Recalled {
+		t.Errorf("after a minute: %+v", got)
+	}
+}

@@ -34,6 +34,7 @@ type Service struct {
 	clock   Clock
 	counts  counters
 	policy  atomic.Pointer[rules.Policy] // in force; nil before a good Prepare
+	limiter *rules.Limiter               // what was spent of the limits of the rules; it outlives any policy
 
 	// turn is held by whoever prepares, activates, reloads or releases: one at a time, and none waits for it longer
 	// than its ctx. It guards config.
@@ -74,7 +75,7 @@ func New(o Options) *Service {
 		o.Clock = systemClock{}
 	}
 	s := &Service{
-		version: o.Version, logger: o.Logger, clock: o.Clock,
+		version: o.Version, logger: o.Logger, clock: o.Clock, limiter: rules.NewLimiter(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: shared.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
 	}
