@@ -344,7 +344,7 @@ func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
 	r := newActive(t, limited)
 	r.index(r.message("a"), r.message("b"), r.message("c"), r.message("d"))
 	for range 5 {
-		if got, err := r.Check(t.Context(), request("r", "a")); err != nil || got[0].Status != shared.Recalled {
+		if got, err := r.Check(t.Context(), request("r", "d")); err != nil || got[0].Status != shared.Recalled {
 			t.Fatalf("check got %+v, %v", got, err)
 		}
 		if got := r.recall(request("r1", "a"))[0]; got.Status != shared.Recalled { // the first one, and retries of it
