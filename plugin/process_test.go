@@ -120,6 +120,16 @@ type process struct {
 // launch starts a plugin that is configured in dir, and activates it.
 func launch(t *testing.T, dir string) *process {
 	t.Helper()
+	p := standby(t, dir)
+	if err := p.Activate(t.Context(), []string{shared.StepNotify, shared.StepHistory}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// standby starts a plugin that is configured in dir, and prepares it.
+func standby(t *testing.T, dir string) *process {
+	t.Helper()
 	sockets, err := os.MkdirTemp("", "s")
 	if err != nil {
 		t.Fatal(err)
@@ -158,9 +168,6 @@ func launch(t *testing.T, dir string) *process {
 	}
 	if ds, err := p.Prepare(t.Context(), config); err != nil || len(ds) > 0 {
 		t.Fatalf("prepare: %v %v", ds, err)
-	}
-	if err := p.Activate(t.Context(), []string{shared.StepNotify, shared.StepHistory}); err != nil {
-		t.Fatal(err)
 	}
 	return p
 }
@@ -282,6 +289,27 @@ func TestWhatWasAcknowledgedOutlivesSIGKILL(t *testing.T) {
 	p.free("a")
 	if h, err := p.Health(t.Context()); err != nil || h.State != shared.StateQuiesced {
 		t.Errorf("health %+v, %v", h, err)
+	}
+}
+
+// A host that waited for the index in vain is told that another process has it, and not only that time is up.
+func TestAnIndexThatAnotherProcessHoldsIsNamed(t *testing.T) {
+	first := launch(t, t.TempDir())
+	second := standby(t, first.dir)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := second.Activate(ctx, nil)
+	if err == nil || !strings.Contains(err.Error(), index.ErrLocked.Error()) || !strings.Contains(err.Error(), filepath.Join(first.dir, "index")) {
+		t.Errorf("got %v", err)
+	}
+	if h, err := second.Health(t.Context()); err != nil || h.State != shared.StateStandby || !strings.Contains(h.Reason, index.ErrLocked.Error()) {
+		t.Errorf("health %+v, %v", h, err)
+	}
+	if err := first.Quiesce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Activate(t.Context(), nil); err != nil {
+		t.Error(err)
 	}
 }
 

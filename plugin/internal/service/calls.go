@@ -30,7 +30,7 @@ func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.In
 		}
 		ops[i].Put = &m
 	}
-	applied, err := a.index.Append(ctx, ops)
+	applied, err := a.log.Append(ctx, ops)
 	if err != nil {
 		return nil, fmt.Errorf("index messages: %w", err)
 	}
@@ -54,7 +54,7 @@ func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]share
 		return nil, err
 	}
 	if len(v.ops) > 0 {
-		applied, err := a.index.Append(ctx, v.ops)
+		applied, err := a.log.Append(ctx, v.ops)
 		if err != nil {
 			if errors.Is(err, shared.ErrOverloaded) || errors.Is(err, shared.ErrInvalid) { // it was certainly not applied
 				for _, spend := range v.spends {
@@ -182,7 +182,7 @@ func (s *Service) Settle(ctx context.Context, sequence uint64, step string, outc
 	if len(cause) > shared.MaxStepErrorBytes {
 		return shared.Invalidf("error", "is %d bytes long; at most %d", len(cause), shared.MaxStepErrorBytes)
 	}
-	_, err = a.index.Append(ctx, []index.Op{{Settle: &index.Settle{
+	_, err = a.log.Append(ctx, []index.Op{{Settle: &index.Settle{
 		Sequence: sequence, Step: step, Outcome: outcome, Error: cause, At: s.now(),
 	}}})
 	// What could not be recorded is delivered again: the host may have given up on it.

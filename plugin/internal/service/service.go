@@ -58,7 +58,8 @@ var _ shared.Plugin = (*Service)(nil)
 
 // active is what there is while the service is active.
 type active struct {
-	index      *index.Index
+	index      *index.Index // what there is to read
+	log        index.Log    // orders what is written; on one machine the index itself
 	dispatcher *dispatcher
 
 	steps       []string // that the host carries out, sorted
@@ -86,7 +87,7 @@ func New(o Options) *Service {
 // newActive puts together what answers calls. steps are valid.
 func (s *Service) newActive(x *index.Index, steps []string) *active {
 	a := &active{
-		index: x, steps: slices.Sorted(slices.Values(steps)),
+		index: x, log: x, steps: slices.Sorted(slices.Values(steps)),
 		dispatcher: &dispatcher{queues: x, clock: s.clock, random: rand.Float64, logger: s.logger},
 	}
 	a.all = shared.StandardSteps()
