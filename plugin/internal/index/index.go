@@ -119,6 +119,10 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 	if err := checkFolder(o.Path, opts); err != nil {
 		return nil, err
 	}
+	room := newDiskGuard(o.Path, memtablesToOpen*o.MemtableBytes)
+	if err := room.check(); err != nil {
+		return nil, err
+	}
 	db, err := openBadger(opts)
 	if err != nil {
 		return nil, err
@@ -128,7 +132,7 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 		log:      o.Logger,
 		db:       db,
 		lock:     lock,
-		disk:     newDiskGuard(o.Path, uint64(o.MemtableBytes)),
+		disk:     newDiskGuard(o.Path, memtablesToCommit*o.MemtableBytes),
 		commitAt: func(txn *badger.Txn, version uint64) error { return txn.CommitAt(version, nil) },
 	}
 	x.queue.wake = make(chan struct{}, 1)

@@ -34,9 +34,14 @@ func TestSinceMergesConversationsInOrder(t *testing.T) {
 	for i := range 60 {
 		apply(t, x, recallIn(i%3, fmt.Sprint("m", i))) // sequences 1…60; group 0 has 1, 4, 7, …
 	}
-	for _, limit := range []int{1, 2, 7, 39, 40, 41, 0} {
+	for _, limit := range []int{1, 2, 7, 39, 40, 41, 59, 60, 0, -1, -2, -7} {
 		var got []uint64
 		req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{group(2), group(0)}, Limit: limit}
+		all := limit < 0
+		if all { // the latest first, so that later conversations come before what was found
+			limit = -limit
+			req.Conversations, req.Limit = append(req.Conversations, group(1)), limit
+		}
 		for {
 			page, err := x.Since(req)
 			if err != nil {
@@ -56,7 +61,7 @@ func TestSinceMergesConversationsInOrder(t *testing.T) {
 		}
 		var want []uint64
 		for s := uint64(1); s <= 60; s++ {
-			if s%3 != 2 {
+			if all || s%3 != 2 {
 				want = append(want, s)
 			}
 		}
