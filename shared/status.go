@@ -33,7 +33,7 @@ func toStatus(err error) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return status.FromContextError(err).Err()
 	}
-	return status.Error(codes.Internal, err.Error())
+	return status.Error(codes.Unknown, err.Error())
 }
 
 // remoteError is an error of the other side: its text, and the sentinel it stands for.
@@ -69,7 +69,7 @@ func fromStatus(ctx context.Context, err error) error {
 			return Invalidf("request", "%s; send fewer messages a call, a message on the wire has at most %d bytes", st.Message(), MaxWireBytes)
 		}
 		return &remoteError{text: st.Message(), is: ErrOverloaded}
-	case codes.Unavailable, codes.Canceled:
+	case codes.Unavailable, codes.Canceled, codes.Internal: // the last two are how gRPC tells of a connection cut short
 		return &remoteError{text: st.Message(), is: ErrUnavailable}
 	case codes.Unimplemented:
 		return &remoteError{text: st.Message(), is: ErrUnimplemented}

@@ -59,7 +59,7 @@ func (m *Message) validate(field string) error {
 		return err
 	}
 	if _, ok := messageTypes.number[m.Type]; !ok {
-		return Invalidf(field+".type", "unknown message type %q; one of %s", m.Type, messageTypes.words())
+		return Invalidf(field+".type", "unknown message type %.40q; one of %s", m.Type, messageTypes.words())
 	}
 	if m.SentAt.IsZero() {
 		return Invalidf(field+".sent_at", "is not set")
@@ -75,7 +75,7 @@ func (m *Message) validate(field string) error {
 
 func (c Conversation) validate(field string) error {
 	if _, ok := conversationTypes.number[c.Type]; !ok {
-		return Invalidf(field+".type", "unknown conversation type %q; one of %s", c.Type, conversationTypes.words())
+		return Invalidf(field+".type", "unknown conversation type %.40q; one of %s", c.Type, conversationTypes.words())
 	}
 	return validID(field+".id", c.ID)
 }
@@ -93,7 +93,7 @@ func (r *RecallRequest) Validate() error {
 		return err
 	}
 	if _, ok := roles.number[r.Actor.Role]; !ok && r.Actor.Role != "" {
-		return Invalidf("actor.role", "unknown role %q; one of %s", r.Actor.Role, roles.words())
+		return Invalidf("actor.role", "unknown role %.40q; one of %s", r.Actor.Role, roles.words())
 	}
 	if err := validText("ext", r.Ext, MaxExtBytes); err != nil {
 		return err

@@ -1,0 +1,153 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	// StepTimeout ends the context of one attempt of a step. An attempt that heeds it and fails is tried again.
+	StepTimeout = time.Minute
+
+	settleRetry = 200 * time.Millisecond // between attempts to have an outcome recorded
+)
+
+// A Step carries out one part of a recall in the chat server.
+//
+// It is called at least once for each recall: again after an error, and again when the server or the plugin died
+// before the outcome was on disk. Once an outcome is recorded it is not called again. Calls for different recalls, and
+// of different steps of one recall, run side by side; the step "notify" is recorded before any other of the same
+// recall starts, so what it shows can still be read.
+//
+// It returns OutcomeDone, or OutcomeNothingToDo where the server held nothing. An error, OutcomeFailed or a panic makes
+// it be tried again, after a delay that grows from 100 ms to a minute. ctx ends after StepTimeout or when the host is closed.
+type Step func(ctx context.Context, e shared.Event) (shared.Outcome, error)
+
+// work names one step of one event.
+type work struct {
+	sequence uint64
+	step     string
+}
+
+// A worker runs the host's steps for the events of whatever plugin is in force, and has their outcomes recorded.
+type worker struct {
+	steps  map[string]Step
+	gate   *gate
+	logger hclog.Logger
+
+	mu      sync.Mutex
+	running map[work]uint64 // the stream that each came by
+	settled map[work]bool   // settled during this stream, but come by an older one
+	stream  uint64          // counts the streams
+	handed  sync.WaitGroup
+}
+
+func newWorker(steps map[string]Step, g *gate, logger hclog.Logger) *worker {
+	return &worker{steps: steps, gate: g, logger: logger, running: map[work]uint64{}, settled: map[work]bool{}}
+}
+
+// run receives events until ctx ends, and returns when every step it called has returned.
+func (w *worker) run(ctx context.Context) {
+	defer w.handed.Wait()
+	for {
+		p, err := w.gate.current(ctx)
+		if err != nil {
+			return
+		}
+		w.mu.Lock()
+		w.stream++
+		w.settled = map[work]bool{}
+		w.mu.Unlock()
+		err = p.api.Events(ctx, func(e shared.Event, s shared.Settler) { w.take(ctx, e) })
+		if ctx.Err() != nil {
+			return
+		}
+		w.logger.Debug("event stream ended", "error", err)
+		w.gate.changed(ctx, p, changeTime)
+	}
+}
+
+// take starts the steps of one delivery, without waiting for them.
+func (w *worker) take(ctx context.Context, e shared.Event) {
+	for _, step := range e.Steps {
+		one := work{e.Sequence, step}
+		w.mu.Lock()
+		// A plugin that was started meanwhile delivers again what is still under way here, and may have sent it just
+		// before the outcome reached it.
+		if _, running := w.running[one]; running || w.settled[one] {
+			w.mu.Unlock()
+			continue
+		}
+		w.running[one] = w.stream
+		w.handed.Add(1)
+		w.mu.Unlock()
+		go func() {
+			defer w.handed.Done()
+			closed := w.carryOut(ctx, e, step)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if closed && w.running[one] != w.stream {
+				w.settled[one] = true
+			}
+			delete(w.running, one)
+		}()
+	}
+}
+
+// carryOut runs one step and has its outcome recorded, however long that takes. It tells whether the step is settled.
+func (w *worker) carryOut(ctx context.Context, e shared.Event, step string) bool {
+	outcome, cause := w.attempt(ctx, e, step)
+	if ctx.Err() != nil {
+		return false // the host is closing; the step is delivered again when it is opened
+	}
+	if outcome == shared.OutcomeFailed {
+		w.logger.Warn("step failed, will be tried again", "step", step, "tenant", e.Tenant, "recall_id", e.RecallID,
+			"message_id", e.Message.ID, "attempt", e.Attempt, "error", cause)
+	}
+	for {
+		_, err := call(ctx, w.gate, func(api *shared.Client) (struct{}, error) {
+			return struct{}{}, shared.NewSettler(api, e.Sequence).Settle(ctx, step, outcome, cause)
+		})
+		if err == nil || ctx.Err() != nil {
+			return err == nil && outcome.Settles()
+		}
+		w.logger.Warn("outcome of a step not recorded yet", "step", step, "recall_id", e.RecallID, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(settleRetry):
+		}
+	}
+}
+
+// attempt calls the step once.
+func (w *worker) attempt(ctx context.Context, e shared.Event, step string) (outcome shared.Outcome, err error) {
+	do, ok := w.steps[step]
+	if !ok { // opened when the host still had this step
+		return shared.OutcomeUnsupported, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
+	defer cancel()
+	defer func() {
+		if r := recover(); r != nil {
+			w.logger.Error("step panicked", "step", step, "recall_id", e.RecallID, "panic", r, "stack", string(debug.Stack()))
+			outcome, err = shared.OutcomeFailed, fmt.Errorf("panic: %v", r)
+		}
+	}()
+	outcome, err = do(ctx, e)
+	switch {
+	case err != nil:
+		return shared.OutcomeFailed, err
+	case outcome == shared.OutcomeFailed:
+		return outcome, fmt.Errorf("step %s answered %s", step, outcome)
+	case !outcome.Settles():
+		return shared.OutcomeFailed, fmt.Errorf("step %s answered %q, which is no outcome", step, outcome)
+	}
+	return outcome, nil
+}

@@ -1,0 +1,191 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	// maxCalls bounds the calls that are under way or held, since each keeps a goroutine and its request in the
+	// host's memory. One more is answered with shared.ErrOverloaded at once.
+	maxCalls = 16384
+
+	// changeTime is how long a plugin that answered "unavailable" may take to be seen dead or be replaced before
+	// that answer goes to the caller.
+	changeTime = 5 * time.Second
+
+	// maxCuts is how many plugins may end under one call. It is repeated that often, since it will not be to blame; but
+	// should it be, it must not kill one plugin after the other until its context ends.
+	maxCuts = 10
+)
+
+// errClosed says that the host was closed.
+var errClosed = fmt.Errorf("%w: the host is closed", shared.ErrUnavailable)
+
+// A gate lets calls through to the plugin that is in force. While there is none it holds them: until there is one
+// again, until their own context ends, or until it is told that none will come.
+type gate struct {
+	mu      sync.Mutex
+	through *process      // nil: calls are held
+	refusal error         // not nil: calls are not held but answered with it
+	change  chan struct{} // closed when through or refusal changes
+	calls   int           // under way or held
+	inside  int           // under way in a plugin
+	empty   chan struct{} // closed when inside falls to 0; nil while nobody waits for that
+
+	onHeld func(time.Duration) // told of each call that was held and then let through; may be nil
+}
+
+func newGate(onHeld func(time.Duration)) *gate {
+	return &gate{change: make(chan struct{}), onHeld: onHeld}
+}
+
+func (g *gate) open(p *process)  { g.set(p, nil) }
+func (g *gate) hold()            { g.set(nil, nil) }
+func (g *gate) refuse(err error) { g.set(nil, err) }
+
+func (g *gate) set(p *process, refusal error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.through, g.refusal = p, refusal
+	close(g.change)
+	g.change = make(chan struct{})
+}
+
+// call makes one call of the plugin in force. A call that was cut off by the end of its plugin is repeated on the
+// next one: every call of the contract may be.
+func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)) (T, error) {
+	var zero T
+	if !g.admit() {
+		return zero, fmt.Errorf("%w: %d calls are waiting for it", shared.ErrOverloaded, maxCalls)
+	}
+	defer g.dismiss()
+	var held time.Time // since when; zero: it was not held
+	for cuts := 1; ; cuts++ {
+		p, err := g.enter(ctx, &held)
+		if err != nil {
+			return zero, err
+		}
+		if !held.IsZero() && g.onHeld != nil {
+			g.onHeld(time.Since(held))
+		}
+		v, err := f(p.api)
+		g.leave()
+		if err == nil || !errors.Is(err, shared.ErrUnavailable) || ctx.Err() != nil {
+			p.answered.Store(true)
+			return v, err
+		}
+		if cuts == maxCuts {
+			return zero, fmt.Errorf("%w; %d plugins in a row ended under this call", err, cuts)
+		}
+		held = time.Now()
+		if !g.changed(ctx, p, changeTime) {
+			return zero, err
+		}
+	}
+}
+
+func (g *gate) admit() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.calls >= maxCalls {
+		return false
+	}
+	g.calls++
+	return true
+}
+
+func (g *gate) dismiss() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.calls--
+}
+
+// enter waits for a plugin in force and lets one call in; leave must follow. If it has to wait it says since when.
+func (g *gate) enter(ctx context.Context, held *time.Time) (*process, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if held.IsZero() && g.through == nil && g.refusal == nil {
+		*held = time.Now()
+	}
+	err := g.await(ctx, func() bool { return g.through != nil || g.refusal != nil })
+	if err == nil {
+		err = g.refusal
+	}
+	if err != nil {
+		return nil, err
+	}
+	g.inside++
+	return g.through, nil
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inside--
+	if g.inside == 0 && g.empty != nil {
+		close(g.empty)
+		g.empty = nil
+	}
+}
+
+// current waits for a plugin in force, however long none will come.
+func (g *gate) current(ctx context.Context) (*process, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.await(ctx, func() bool { return g.through != nil }); err != nil {
+		return nil, err
+	}
+	return g.through, nil
+}
+
+// changed waits until p is not in force any more, and tells whether that came within patience.
+func (g *gate) changed(ctx context.Context, p *process, patience time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.await(ctx, func() bool { return g.through != p }) == nil
+}
+
+// await waits until ready, which is asked with mu held, or until ctx ends.
+func (g *gate) await(ctx context.Context, ready func() bool) error {
+	for !ready() {
+		change := g.change
+		g.mu.Unlock()
+		select {
+		case <-change:
+		case <-ctx.Done():
+		}
+		g.mu.Lock()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// drain waits until no call is inside any more, or ctx ends. It is of use only while the gate holds.
+func (g *gate) drain(ctx context.Context) error {
+	g.mu.Lock()
+	if g.inside == 0 {
+		g.mu.Unlock()
+		return nil
+	}
+	if g.empty == nil {
+		g.empty = make(chan struct{})
+	}
+	empty := g.empty
+	g.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

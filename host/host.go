@@ -1,0 +1,271 @@
+// Package host lets a chat server take messages back: it loads the recall plugin, keeps it alive, swaps it for another
+// without a call being lost, and runs the server's own steps for each recall.
+//
+//	recall, err := host.Open(ctx, host.Config{
+//		File: "plugin.hcl",
+//		Steps: map[string]host.Step{
+//			shared.StepNotify:  hub.Notify,   // tell the clients: e.Notice(delivered)
+//			shared.StepHistory: store.Remove, // e.Message.ID, of e.Tenant
+//		},
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	defer recall.Close()
+//
+// From then on the server calls recall.Index for each message that it accepts, before it acknowledges it to the
+// sender, and recall.Recall when somebody takes one back; see shared.Recall for these and the other calls. What a
+// recall means to the server's own stores is in the steps: each is called for each recalled message until it succeeds,
+// also across crashes of the plugin and of the server.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// Config is what a chat server says to Open.
+type Config struct {
+	// File is the plugin.hcl: the binary to run in its block "plugin", and what that binary reads for itself.
+	File string
+
+	// Steps are the parts of a recall that this server carries out, by name: the standard ones (shared.StepNotify and
+	// so on) and any of its own. A standard step that is not here is recorded as unsupported for each recall.
+	Steps map[string]Step
+
+	// Logger receives the SDK's log and the plugin's. Nil means silence. FromSlog makes one of an slog.Logger.
+	Logger hclog.Logger
+
+	// RunDir is a folder for private copies of plugin binaries and for sockets, for this File alone. It must not be
+	// one whose old files are cleaned away. Empty means one in the user's cache folder. It is made if needed.
+	RunDir string
+
+	// OnState, if not nil, is called after each change of State, from one goroutine, and must not block.
+	OnState func(State)
+
+	// OnHeld, if not nil, is called for each call that had to wait for the plugin and was then let through, with how
+	// long it waited: the price of a swap or a crash. It is called from many goroutines and must not block.
+	OnHeld func(time.Duration)
+}
+
+// Host is a loaded recall plugin. It implements shared.Recall, and is safe for use by many goroutines.
+//
+// While the plugin restarts or is swapped, calls are held until it is back or their own context ends; so give each
+// call a context that ends. A call that was cut off is repeated with the same ids. It fails with shared.ErrUnavailable
+// when the plugin does not come back, shared.ErrOverloaded when too many calls wait, *shared.FieldError when it is wrong.
+type Host struct {
+	supervisor *supervisor
+	worker     *worker
+	gate       *gate
+	running    context.Context // ends with Close
+	close      context.CancelFunc
+	done       sync.WaitGroup
+}
+
+var _ shared.Recall = (*Host)(nil)
+
+// Open loads the plugin and returns when it answers. ctx bounds that alone: end the Host with Close.
+func Open(ctx context.Context, c Config) (*Host, error) {
+	settings, err := readSettings(c.File)
+	if err != nil {
+		return nil, err
+	}
+	steps := slices.Sorted(maps.Keys(c.Steps))
+	for _, name := range steps {
+		if err := shared.ValidateStep("host.Config.Steps", name); err != nil {
+			return nil, err
+		}
+		if c.Steps[name] == nil {
+			return nil, fmt.Errorf("host.Config.Steps: %s is nil", name)
+		}
+	}
+	runDir, err := makeRunDir(c.RunDir, settings.file)
+	if err != nil {
+		return nil, err
+	}
+	logger := c.Logger
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	logger = logger.Named("recall")
+	staged, err := stage(runDir, settings.binary)
+	if err != nil {
+		return nil, err
+	}
+	g := newGate(c.OnHeld)
+	s := &supervisor{
+		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState,
+		upgrades: make(chan *upgrade),
+	}
+	p, err := s.bringUp(ctx, staged)
+	if err != nil {
+		return nil, err
+	}
+	sweep(runDir, logger, staged.path, p.socketDir)
+	s.publish(p)
+
+	h := &Host{supervisor: s, gate: g, worker: newWorker(c.Steps, g, logger)}
+	h.running, h.close = context.WithCancel(context.Background())
+	// The steps end first, so that what they are about to report is still recorded.
+	stepsDone := make(chan struct{})
+	h.done.Go(func() {
+		defer close(stepsDone)
+		h.worker.run(h.running)
+	})
+	h.done.Go(func() {
+		supervise, stop := context.WithCancel(context.Background())
+		defer stop()
+		go func() {
+			<-stepsDone
+			stop()
+		}()
+		s.run(supervise)
+	})
+	return h, nil
+}
+
+// Close ends the plugin in good order: steps under way have their context ended and are waited for, calls under way are
+// answered, the index is released. Later calls get shared.ErrUnavailable. It may be called more than once.
+func (h *Host) Close() error {
+	h.close()
+	h.done.Wait()
+	return nil
+}
+
+// State tells how the plugin is.
+func (h *Host) State() State {
+	h.supervisor.mu.Lock()
+	defer h.supervisor.mu.Unlock()
+	return h.supervisor.state
+}
+
+// Index is shared.Recall.
+func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
+	return call(ctx, h.gate, func(api *shared.Client) ([]shared.IndexResult, error) { return api.Index(ctx, msgs) })
+}
+
+// heldLong is from when on a held recall is judged by the moment of its call and not of its arrival.
+const heldLong = time.Second
+
+// Recall is shared.Recall. It makes the RecallID where it is empty. A request that was held for more than a second
+// is judged by the moment of this call.
+func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+	if req.RecallID == "" {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, fmt.Errorf("make a recall id: %w", err)
+		}
+		req.RecallID = id.String()
+	}
+	made := time.Now()
+	return call(ctx, h.gate, func(api *shared.Client) ([]shared.RecallResult, error) {
+		if req.RequestedAt.IsZero() && time.Since(made) > heldLong {
+			req.RequestedAt = made
+		}
+		return api.Recall(ctx, req)
+	})
+}
+
+// checkID stands for the recall that a check is about.
+const checkID = "check"
+
+// Check is shared.Recall.
+func (h *Host) Check(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+	if req.RecallID == "" {
+		req.RecallID = checkID
+	}
+	return call(ctx, h.gate, func(api *shared.Client) ([]shared.RecallResult, error) { return api.Check(ctx, req) })
+}
+
+// Status is shared.Recall.
+func (h *Host) Status(ctx context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
+	return call(ctx, h.gate, func(api *shared.Client) ([]shared.MessageStatus, error) { return api.Status(ctx, tenant, ids) })
+}
+
+// Since is shared.Recall.
+func (h *Host) Since(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
+	return call(ctx, h.gate, func(api *shared.Client) (shared.SincePage, error) { return api.Since(ctx, req) })
+}
+
+// Ledger is shared.Recall.
+func (h *Host) Ledger(ctx context.Context, tenant, recallID string) (shared.Ledger, error) {
+	return call(ctx, h.gate, func(api *shared.Client) (shared.Ledger, error) { return api.Ledger(ctx, tenant, recallID) })
+}
+
+// Events is shared.Recall, for a server that carries recalls out without Config.Steps. With Steps the SDK receives the
+// events itself, and a second receiver would take them away from it: that is refused.
+func (h *Host) Events(ctx context.Context, handle func(shared.Event, shared.Settler)) error {
+	return errors.New("the host's steps receive the events (host.Config.Steps)")
+}
+
+// Metrics tells the plugin's counters and gauges, ordered by name.
+func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
+	return call(ctx, h.gate, func(api *shared.Client) ([]shared.Metric, error) { return api.Metrics(ctx) })
+}
+
+// Upgrade puts another plugin binary in the place of the one that runs, without a call being lost: calls are held for
+// as long as the index is handed over. Until the new plugin has answered a call, any failure, and the end of ctx,
+// leaves or brings back the old one, and is returned. A second upgrade waits for the first.
+func (h *Host) Upgrade(ctx context.Context, b Binary) (UpgradeReport, error) {
+	u := &upgrade{ctx: ctx, binary: b, done: make(chan error, 1)}
+	select {
+	case h.supervisor.upgrades <- u:
+		err := <-u.done
+		return u.report, err
+	case <-ctx.Done():
+		return u.report, ctx.Err()
+	case <-h.running.Done():
+		return u.report, errClosed
+	}
+}
+
+// makeRunDir makes the folder for copies and sockets.
+func makeRunDir(dir, file string) (string, error) {
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("no folder for the plugin's private copy: %w; set host.Config.RunDir", err)
+		}
+		dir = filepath.Join(cache, "recall", shortHash(file))
+	}
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return "", fmt.Errorf("make host.Config.RunDir: %w", err)
+	}
+	return dir, nil
+}
+
+// sweep removes what hosts that were killed left in the folder. It is called by the one that holds the index.
+func sweep(dir string, logger hclog.Logger, keep ...string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		logger.Warn("look for leftovers", "error", err)
+		return
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		ours := strings.HasPrefix(e.Name(), "plugin-") || strings.HasPrefix(e.Name(), "copy-")
+		if !ours || slices.Contains(keep, path) {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
+			logger.Warn("remove a leftover", "path", path, "error", err)
+		}
+	}
+}

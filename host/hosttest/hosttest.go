@@ -1,0 +1,110 @@
+// Package hosttest gives the tests of a chat server a real recall plugin, and its faults on demand.
+package hosttest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/host"
+)
+
+// pluginPackage is what is built.
+const pluginPackage = "github.com/chat-recall/recall/plugin"
+
+var build = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(os.TempDir(), "recall-hosttest-"+strconv.Itoa(os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	tmp, err := os.MkdirTemp(dir, "build-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	built, path := filepath.Join(tmp, "recall-plugin"), filepath.Join(dir, "recall-plugin")
+	out, err := exec.Command("go", "build", "-o", built, pluginPackage).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build %s: %w\n%s", pluginPackage, err, out)
+	}
+	return path, os.Rename(built, path) // tests of several packages share it
+})
+
+// BuildPlugin builds recall-plugin, once for all tests of a process, and returns its path.
+func BuildPlugin(t testing.TB) string {
+	t.Helper()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// WriteConfig writes a plugin.hcl into dir, for that binary, with its index in dir too. more is appended to it: blocks
+// such as rules. It returns the path of the file.
+func WriteConfig(t testing.TB, binary, dir string, more ...string) string {
+	t.Helper()
+	text := fmt.Sprintf("plugin {\n  binary = %q\n}\n\nindex {\n  path = \"index\"\n}\n", binary)
+	for _, m := range more {
+		text += "\n" + m
+	}
+	file := filepath.Join(dir, "plugin.hcl")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// RunDir makes a folder for host.Config.RunDir with a path short enough for sockets, removed when the test ends.
+func RunDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "recall")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// Open opens a host on the real plugin and closes it when the test ends. Of c only what the test needs must be set.
+func Open(t testing.TB, c host.Config) *host.Host {
+	t.Helper()
+	if c.File == "" {
+		c.File = WriteConfig(t, BuildPlugin(t), t.TempDir())
+	}
+	if c.RunDir == "" {
+		c.RunDir = RunDir(t)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	h, err := host.Open(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h
+}
+
+// Kill ends the plugin with SIGKILL, as the kernel does when memory runs out.
+func Kill(t testing.TB, h *host.Host) { signal(t, h, syscall.SIGKILL) }
+
+// Hang stops the plugin, as a deadlock would.
+func Hang(t testing.TB, h *host.Host) { signal(t, h, syscall.SIGSTOP) }
+
+func signal(t testing.TB, h *host.Host, sig syscall.Signal) {
+	t.Helper()
+	pid := h.State().PID
+	if pid == 0 {
+		t.Fatal("there is no plugin process at this moment")
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		t.Fatalf("signal the plugin: %v", err)
+	}
+}

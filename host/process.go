@@ -1,0 +1,226 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	plugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// passedEnv are the variables that a plugin gets from its host's environment: what a Go process and its file system
+// need. The rest may be secrets of the host's.
+var passedEnv = []string{
+	"PATH", "HOME", "TMPDIR", "TZ", "LANG",
+	"GODEBUG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK", "GOCOVERDIR",
+}
+
+// maxSocketPath is how long the path of a unix socket may be: 108 bytes with a NUL on Linux.
+const maxSocketPath = 107
+
+// killPatience is how long the outputs of a killed plugin may stay open, by some process that it left behind, before
+// they are no longer listened to.
+const killPatience = time.Second
+
+// A process is one plugin process that has shaken hands. It is made by launch and ended by kill, once each.
+type process struct {
+	binary stagedBinary
+	desc   shared.Description
+	api    *shared.Client
+
+	client    *plugin.Client
+	socketDir string
+	hostPipe  *os.File // the plugin exits when this end is closed, also by our own death
+
+	answered atomic.Bool // it has answered a call
+
+	mu    sync.Mutex // orders a start against its being cut short
+	cut   bool
+	child *child // nil until the start has come so far
+}
+
+// launch starts a process, shakes hands and asks what it is. The process is in standby then. When it fails, or ctx
+// ends before, nothing of it is left.
+func launch(ctx context.Context, staged stagedBinary, runDir string, timeout time.Duration, logger hclog.Logger) (*process, error) {
+	if err := staged.verify(); err != nil {
+		return nil, err
+	}
+	// go-plugin makes a folder and in it a socket, each with a random number in its name.
+	if n := len(filepath.Join(runDir, "plugin-dir4294967295", "plugin4294967295")); n > maxSocketPath {
+		return nil, fmt.Errorf("the folder %s is too long for a unix socket (%d bytes, at most %d): set host.Config.RunDir to a shorter one", runDir, n, maxSocketPath)
+	}
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start plugin: %w", err)
+	}
+	defer theirs.Close()
+	p := &process{binary: staged, hostPipe: ours}
+	p.client = plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig:  shared.Handshake,
+		VersionedPlugins: shared.VersionedPlugins(nil),
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		AutoMTLS:         true,
+		SkipHostEnv:      true,
+		StartTimeout:     timeout,
+		Logger:           logger,
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: runDir},
+		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
+			grpc.MaxCallSendMsgSize(shared.MaxWireBytes),
+			grpc.MaxCallRecvMsgSize(math.MaxInt32), // the plugin bounds its answers by its limits, a page by its length
+		)},
+		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, socketDir string) (runner.Runner, error) {
+			p.socketDir = socketDir
+			cmd := exec.Command(staged.path)
+			cmd.Env = append(spec.Env, shared.HostPipeEnv+"="+strconv.Itoa(3)) // the first of ExtraFiles
+			for _, name := range passedEnv {
+				if v, ok := os.LookupEnv(name); ok {
+					cmd.Env = append(cmd.Env, name+"="+v)
+				}
+			}
+			cmd.ExtraFiles = []*os.File{theirs}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that kill takes its children too
+			c, err := newChild(cmd)
+			if err != nil {
+				return nil, err
+			}
+			return c, p.adopt(c)
+		},
+	})
+	if err := p.start(ctx, timeout); err != nil {
+		p.kill()
+		return nil, fmt.Errorf("start plugin %s: %w", staged.source, err)
+	}
+	return p, nil
+}
+
+// start shakes hands within timeout or until ctx ends.
+func (p *process) start(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s (plugin.start_timeout)", timeout))
+	defer cancel()
+	started := make(chan error, 1)
+	go func() {
+		_, err := p.client.Start()
+		started <- err
+	}()
+	select {
+	case err := <-started:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		p.cutShort()
+		<-started
+		return context.Cause(ctx)
+	}
+	protocol, err := p.client.Client()
+	if err != nil {
+		return err
+	}
+	raw, err := protocol.Dispense(shared.PluginName)
+	if err != nil {
+		return err
+	}
+	p.api = raw.(*shared.Client)
+	if p.desc, err = p.api.Describe(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return fmt.Errorf("describe: %w", err)
+	}
+	return nil
+}
+
+// adopt takes the child that is about to be started, unless the start was cut short before.
+func (p *process) adopt(c *child) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cut {
+		return errors.New("cancelled before it was started")
+	}
+	p.child = c
+	return nil
+}
+
+// cutShort ends a start that is under way.
+func (p *process) cutShort() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = true
+	if p.child != nil {
+		_ = p.child.Kill(context.Background())
+	}
+}
+
+// prepare has the plugin check its configuration.
+func (p *process) prepare(ctx context.Context, file string, logger hclog.Logger) error {
+	diags, err := p.api.Prepare(ctx, file)
+	if err != nil {
+		return fmt.Errorf("prepare plugin %s %s: %w", p.desc.Name, p.desc.Version, err)
+	}
+	for _, d := range diags {
+		if d.Severity == shared.SeverityWarning {
+			logger.Warn("plugin configuration", "diagnostic", d.String())
+		}
+	}
+	return diags.Err()
+}
+
+// activate has the plugin take the index and answer one real call.
+func (p *process) activate(ctx context.Context, steps []string) error {
+	if err := p.api.Activate(ctx, steps); err != nil {
+		return fmt.Errorf("activate plugin %s %s: %w", p.desc.Name, p.desc.Version, err)
+	}
+	health, err := p.api.Health(ctx)
+	if err == nil && health.State != shared.StateActive {
+		err = errors.New(health.Reason)
+	}
+	if err == nil {
+		_, err = p.api.Status(ctx, "recall", []string{"probe"}) // reads the index, as any call would
+	}
+	if err != nil {
+		return fmt.Errorf("first call of plugin %s %s: %w", p.desc.Name, p.desc.Version, err)
+	}
+	return nil
+}
+
+// pid is the process id.
+func (p *process) pid() int {
+	pid, _ := strconv.Atoi(p.child.ID())
+	return pid
+}
+
+// exited is closed when the process has ended and was reaped.
+func (p *process) exited() <-chan struct{} { return p.child.exited }
+
+// kill ends the process with SIGKILL and returns when it is reaped and its socket is gone. What the plugin had
+// acknowledged is on disk, so this is as clean as any other end.
+func (p *process) kill() {
+	if p.child != nil && p.child.ID() != "" {
+		_ = p.child.Kill(context.Background())
+		select {
+		case <-p.child.exited:
+		case <-time.After(killPatience):
+			p.child.hangUp()
+			<-p.child.exited
+		}
+	}
+	p.client.Kill() // nothing to kill any more: it closes the connection
+	p.hostPipe.Close()
+	if p.socketDir != "" {
+		_ = os.RemoveAll(p.socketDir) // go-plugin does so only for a process that came to life
+	}
+}

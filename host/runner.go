@@ -1,0 +1,131 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os/exec"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-plugin/runner"
+)
+
+// A child runs the plugin's process for go-plugin. go-plugin's own runner would do, but for two things: it gives no
+// hold of the process while it starts, so a start that hangs could not be cut short; and it tells of every end of a
+// process as an error, also of those that we ask for.
+type child struct {
+	cmd            *exec.Cmd
+	stdout, stderr io.ReadCloser
+
+	mu      sync.Mutex // orders the start against a kill
+	killed  bool
+	started bool
+
+	asked  atomic.Bool   // we ended it: its exit is no news
+	exited chan struct{} // closed when it has been reaped
+	exit   error         // how it ended; readable once exited is closed
+}
+
+var _ runner.Runner = (*child)(nil)
+
+func newChild(cmd *exec.Cmd) (*child, error) {
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &child{cmd: cmd, stdout: stdout, stderr: stderr, exited: make(chan struct{})}, nil
+}
+
+// Start starts the process. A binary that was written a moment ago can be busy for as long as some other fork, made
+// while it was open for writing, has not yet come to its exec: that is waited out.
+func (c *child) Start(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.killed {
+		return errors.New("cancelled before it was started")
+	}
+	for {
+		err := c.cmd.Start()
+		if err == nil {
+			c.started = true
+			return nil
+		}
+		if !errors.Is(err, syscall.ETXTBSY) || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+		again := exec.Command(c.cmd.Path, c.cmd.Args[1:]...) // a Cmd is of single use
+		again.Env, again.Dir, again.ExtraFiles, again.SysProcAttr = c.cmd.Env, c.cmd.Dir, c.cmd.ExtraFiles, c.cmd.SysProcAttr
+		fresh, err := newChild(again)
+		if err != nil {
+			return err
+		}
+		c.cmd, c.stdout, c.stderr = again, fresh.stdout, fresh.stderr
+	}
+}
+
+// Wait reaps the process. go-plugin calls it once, when both its outputs have ended.
+func (c *child) Wait(context.Context) error {
+	c.exit = c.cmd.Wait()
+	close(c.exited)
+	if c.asked.Load() {
+		return nil
+	}
+	return c.exit
+}
+
+// Kill ends the process with SIGKILL, at once, whatever it is doing.
+func (c *child) Kill(context.Context) error {
+	c.asked.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.killed = true
+	if !c.started {
+		return nil
+	}
+	select {
+	case <-c.exited: // its number may be another's by now
+		return nil
+	default:
+	}
+	// The whole process group, which launch made: a child of the plugin would hold its outputs open.
+	if err := syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+// hangUp stops listening to the outputs, so that Wait goes on whoever still holds them.
+func (c *child) hangUp() {
+	c.stdout.Close()
+	c.stderr.Close()
+}
+
+func (c *child) Stdout() io.ReadCloser { return c.stdout }
+func (c *child) Stderr() io.ReadCloser { return c.stderr }
+func (c *child) Name() string          { return "plugin" } // in logs
+// ID is the process id, empty before the start.
+func (c *child) ID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.started {
+		return ""
+	}
+	return strconv.Itoa(c.cmd.Process.Pid)
+}
+
+// Diagnose adds to go-plugin's complaint about a first line that is no handshake.
+func (c *child) Diagnose(context.Context) string {
+	return "Is " + c.cmd.Path + " a recall-plugin built for this machine? Run it by hand with the word version."
+}
+
+func (c *child) PluginToHost(network, addr string) (string, string, error) { return network, addr, nil }
+func (c *child) HostToPlugin(network, addr string) (string, string, error) { return network, addr, nil }

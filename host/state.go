@@ -1,0 +1,27 @@
+package host
+
+import "time"
+
+// Phase is what the host is doing about its plugin.
+type Phase string
+
+// The phases. Calls are held while PhaseRestarting, and for a moment of PhaseUpgrading.
+const (
+	PhaseRunning    Phase = "running"    // a plugin answers
+	PhaseUpgrading  Phase = "upgrading"  // one answers and another is being put in its place
+	PhaseRestarting Phase = "restarting" // the plugin ended by itself and is being started again
+	PhaseFailed     Phase = "failed"     // it would not start again: calls are answered shared.ErrUnavailable; it is tried on
+	PhaseClosed     Phase = "closed"
+)
+
+// State tells a host author, an operator or a metric how the plugin is.
+type State struct {
+	Phase    Phase     `json:"phase"`
+	Since    time.Time `json:"since"` // when it entered Phase
+	PID      int       `json:"pid,omitempty"`
+	Version  string    `json:"version,omitempty"` // of the plugin that answers, or answered last
+	SHA256   string    `json:"sha256"`            // of its binary
+	Restarts int       `json:"restarts"`          // since Open, after the plugin ended by itself
+	Upgrades int       `json:"upgrades"`          // since Open, that were published
+	Error    string    `json:"error,omitempty"`   // why it ended, or would not start, last
+}

@@ -1,0 +1,249 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// Times of the supervisor. A disk that stalls for some seconds is no hang; a person notices a hang of much more.
+const (
+	healthEvery    = 2 * time.Second
+	healthDeadline = 8 * time.Second
+
+	activateTimeout = time.Minute // waiting for the index's lock, and replaying what a killed plugin left
+
+	quiesceTimeout = 10 * time.Second // then the plugin is killed, which loses nothing
+
+	firstBackoff = 100 * time.Millisecond // before the second start; the first is at once
+	lastBackoff  = 30 * time.Second
+	quietTime    = time.Minute // for a plugin that nobody calls, see lost
+	maxCrashes   = 8           // in a row; then calls are no longer held
+)
+
+// A supervisor owns the plugin process. One goroutine, in run, holds all of its state but what mu guards.
+type supervisor struct {
+	settings settings
+	runDir   string
+	steps    []string
+	gate     *gate
+	logger   hclog.Logger
+	onState  func(State)
+
+	upgrades chan *upgrade
+
+	current *process     // nil while none is in force
+	binary  stagedBinary // what to start when it ends
+	started time.Time    // when current was published
+	crashes int          // in a row
+
+	mu    sync.Mutex
+	state State
+}
+
+// bringUp starts a process of the binary and has it answer.
+func (s *supervisor) bringUp(ctx context.Context, b stagedBinary) (*process, error) {
+	p, err := s.standby(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.activate(ctx, p); err != nil {
+		p.kill()
+		return nil, err
+	}
+	return p, nil
+}
+
+// standby starts a process of the binary and has it check its configuration.
+func (s *supervisor) standby(ctx context.Context, b stagedBinary) (*process, error) {
+	p, err := launch(ctx, b, s.runDir, s.settings.startTimeout, s.logger)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.settings.startTimeout)
+	defer cancel()
+	if err := p.prepare(ctx, s.settings.file, s.logger); err != nil {
+		p.kill()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (s *supervisor) activate(ctx context.Context, p *process) error {
+	ctx, cancel := context.WithTimeout(ctx, activateTimeout)
+	defer cancel()
+	return p.activate(ctx, s.steps)
+}
+
+// publish puts p in force.
+func (s *supervisor) publish(p *process) {
+	s.current, s.binary, s.started = p, p.binary, time.Now()
+	s.gate.open(p)
+	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
+	s.update(func(st *State) {
+		st.Phase, st.PID, st.Version, st.SHA256 = PhaseRunning, p.pid(), p.desc.Version, p.binary.sha256
+	})
+}
+
+// update changes the state that others see.
+func (s *supervisor) update(change func(*State)) {
+	s.mu.Lock()
+	before := s.state.Phase
+	change(&s.state)
+	if s.state.Phase != before {
+		s.state.Since = time.Now()
+	}
+	st := s.state
+	s.mu.Unlock()
+	if s.onState != nil {
+		s.onState(st)
+	}
+}
+
+// run keeps the plugin alive until ctx ends, then ends it in good order.
+func (s *supervisor) run(ctx context.Context) {
+	health := time.NewTicker(healthEvery)
+	defer health.Stop()
+	retry := time.NewTimer(0)
+	retry.Stop()
+	for {
+		var exited <-chan struct{}
+		if s.current != nil {
+			exited = s.current.exited()
+		}
+		select {
+		case <-ctx.Done():
+			retry.Stop()
+			s.shut()
+			return
+		case <-exited:
+			s.lost(fmt.Errorf("it ended by itself: %w", orExit0(s.current.child.exit)))
+			retry.Reset(s.backoff())
+		case <-retry.C:
+			if s.current == nil && !s.revive(ctx) {
+				retry.Reset(s.backoff())
+			}
+		case u := <-s.upgrades:
+			u.done <- s.upgrade(ctx, u)
+			if s.current == nil {
+				retry.Reset(s.backoff())
+			}
+		case <-health.C:
+			if s.current == nil {
+				continue
+			}
+			if err := s.checkHealth(ctx); err != nil {
+				s.gate.hold()
+				s.current.kill()
+				s.lost(err)
+				retry.Reset(s.backoff())
+			}
+		}
+	}
+}
+
+// lost takes note that the plugin in force is no more.
+func (s *supervisor) lost(cause error) {
+	p := s.current
+	s.current = nil
+	// One that did its work, or lived for long, was no part of a row of failures: it is started again at once.
+	if p.answered.Load() || time.Since(s.started) >= quietTime {
+		s.crashes = 0
+	}
+	s.gate.hold()
+	s.noteCrash(fmt.Errorf("plugin %s (pid %d): %w", p.desc.Version, p.pid(), cause))
+	p.kill() // what is left of it
+}
+
+func orExit0(err error) error {
+	if err == nil {
+		return errors.New("exit status 0")
+	}
+	return err
+}
+
+// noteCrash counts one more end or failed start, and after too many of them stops holding calls.
+func (s *supervisor) noteCrash(cause error) {
+	s.crashes++
+	phase := PhaseRestarting
+	if s.crashes > maxCrashes {
+		phase = PhaseFailed
+		s.gate.refuse(fmt.Errorf("%w: it failed %d times in a row, last: %w", shared.ErrUnavailable, s.crashes, cause))
+	}
+	s.logger.Error("plugin lost", "error", cause, "in_a_row", s.crashes)
+	s.update(func(st *State) { st.Phase, st.PID, st.Error = phase, 0, cause.Error() })
+}
+
+// backoff is how long to wait before the next start: nothing after the first crash, then twice as long each time,
+// with jitter so that many hosts do not start their plugins in step.
+func (s *supervisor) backoff() time.Duration {
+	if s.crashes <= 1 {
+		return 0
+	}
+	d := min(firstBackoff<<min(s.crashes-2, 16), lastBackoff)
+	return d/2 + rand.N(d/2)
+}
+
+// revive starts the plugin again.
+func (s *supervisor) revive(ctx context.Context) bool {
+	p, err := s.bringUp(ctx, s.binary)
+	if ctx.Err() != nil {
+		if err == nil {
+			s.current = p // for shut
+		}
+		return true
+	}
+	if err != nil {
+		s.noteCrash(err)
+		return false
+	}
+	s.update(func(st *State) { st.Restarts++ })
+	s.publish(p)
+	return true
+}
+
+// checkHealth tells what is wrong with a plugin that lives but does not answer, or not as it should.
+func (s *supervisor) checkHealth(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, healthDeadline)
+	defer cancel()
+	health, err := s.current.api.Health(bounded)
+	select {
+	case <-s.current.exited(): // run sees that next
+		return nil
+	default:
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("killed, since its health call failed within %s: %w", healthDeadline, err)
+	case health.State != shared.StateActive:
+		return fmt.Errorf("killed, since it is %s: %s", health.State, health.Reason)
+	}
+	return nil
+}
+
+// shut ends the plugin: calls under way are answered, the index is released.
+func (s *supervisor) shut() {
+	s.gate.refuse(errClosed)
+	if p := s.current; p != nil {
+		s.current = nil
+		ctx, cancel := context.WithTimeout(context.Background(), quiesceTimeout)
+		defer cancel()
+		if err := s.gate.drain(ctx); err != nil {
+			s.logger.Warn("calls still under way when the host was closed", "error", err)
+		}
+		if err := p.api.Quiesce(ctx); err != nil {
+			s.logger.Warn("plugin did not quiesce, killing it", "error", err)
+		}
+		p.kill()
+	}
+	s.update(func(st *State) { st.Phase, st.PID = PhaseClosed, 0 })
+}

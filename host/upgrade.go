@@ -1,0 +1,145 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// drainTime is how long an upgrade waits for calls under way, before it goes on and they are repeated on the new plugin.
+const drainTime = 5 * time.Second
+
+// An UpgradeReport tells how an upgrade went.
+type UpgradeReport struct {
+	From  shared.Description `json:"from"`
+	To    shared.Description `json:"to"`
+	Steps []UpgradeStep      `json:"steps"`
+	Held  time.Duration      `json:"held"` // for how long calls were held
+}
+
+// UpgradeStep is one step of an upgrade, in the order they were done.
+type UpgradeStep struct {
+	Name string        `json:"name"`
+	Took time.Duration `json:"took"`
+}
+
+type upgrade struct {
+	ctx    context.Context
+	binary Binary
+	report UpgradeReport
+	done   chan error
+}
+
+// step does one step and takes its time.
+func (u *upgrade) step(name string, do func() error) error {
+	if u.ctx.Err() != nil {
+		return fmt.Errorf("upgrade cancelled before %s: %w", name, u.ctx.Err())
+	}
+	start := time.Now()
+	err := do()
+	u.report.Steps = append(u.report.Steps, UpgradeStep{Name: name, Took: time.Since(start)})
+	if err != nil {
+		return fmt.Errorf("upgrade: %s: %w", name, err)
+	}
+	return nil
+}
+
+// upgrade puts another process in the place of the one in force. Whatever fails before it is published brings the old
+// version back: before the old process has quiesced by simply leaving it in force, afterwards from its private copy.
+func (s *supervisor) upgrade(ctx context.Context, u *upgrade) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(u.ctx, cancel)() // ends with the caller or with the host, whichever is first
+
+	s.update(func(st *State) { st.Phase = PhaseUpgrading })
+	old := s.current
+	if old != nil {
+		u.report.From = old.desc
+	}
+	var staged stagedBinary
+	var next *process
+	err = u.step("verify", func() (err error) {
+		staged, err = stage(s.runDir, u.binary)
+		return err
+	})
+	if err == nil {
+		err = u.step("prepare", func() (err error) {
+			next, err = s.standby(ctx, staged)
+			return err
+		})
+	}
+	if err == nil {
+		u.report.To = next.desc
+		err = s.swap(ctx, u, old, next)
+	}
+	if err == nil {
+		s.update(func(st *State) { st.Upgrades++ })
+		keep := []string{next.binary.path, next.socketDir}
+		if old != nil {
+			keep = append(keep, old.binary.path) // the way back, should this one be regretted
+		}
+		sweep(s.runDir, s.logger, keep...)
+		return nil
+	}
+	if next != nil {
+		next.kill()
+	}
+	if s.current != nil {
+		s.update(func(st *State) { st.Phase = PhaseRunning })
+		return err
+	}
+	s.noteCrash(err) // run starts the old binary again
+	return err
+}
+
+// swap hands the index from old, which may be nil or die meanwhile, to next.
+//
+// The plugin is crash-only: what it acknowledged is on disk. So once no call is under way the fastest way to release
+// the index is also a clean one, which is to kill the process; a plugin that hangs is released no differently. next
+// waits for the index's lock by then. (bench swap measures this beside a clean Close and Open.)
+func (s *supervisor) swap(ctx context.Context, u *upgrade, old, next *process) error {
+	activated := make(chan error, 1)
+	go func() {
+		defer close(activated)
+		activated <- s.activate(ctx, next)
+	}()
+	giveUp := func(err error) error {
+		next.kill()
+		for range activated { // until it has seen that
+		}
+		if s.current != nil {
+			s.gate.open(s.current)
+		}
+		return err
+	}
+	held := time.Now()
+	s.gate.hold()
+	if old != nil {
+		err := u.step("drain", func() error {
+			bounded, cancel := context.WithTimeout(ctx, drainTime)
+			defer cancel()
+			_ = s.gate.drain(bounded) // calls that are not done by then are repeated
+			return nil
+		})
+		if err != nil {
+			return giveUp(err)
+		}
+		err = u.step("release", func() error {
+			s.current = nil
+			old.kill()
+			return nil
+		})
+		if err != nil {
+			return giveUp(err)
+		}
+	}
+	if err := u.step("activate", func() error { return <-activated }); err != nil {
+		return giveUp(err)
+	}
+	s.crashes = 0
+	s.publish(next)
+	u.report.Held = time.Since(held)
+	return nil
+}

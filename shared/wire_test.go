@@ -1,0 +1,300 @@
+package shared
+
+import (
+	"context"
+	"errors"
+	"net"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// at is a time as the wire keeps it.
+var at = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
+
+var (
+	fullMessage = Message{
+		Tenant: "acme", ID: "m/1", Conversation: Conversation{Type: Chatroom, ID: "lobby"}, Sender: "ann", Type: Combine,
+		SentAt: at, Attachments: []string{"https://files/a b"}, Labels: []string{"hold"},
+	}
+	fullActor = Actor{ID: "bob", Role: Owner}
+	fullEvent = Event{
+		Sequence: 7, Tenant: "acme", RecallID: "r1", Actor: fullActor, Ext: "{}", Reason: "wrong room", RecalledAt: at,
+		Message: fullMessage, Attachments: []string{"https://files/a b"}, Rule: Rule{Name: "managers", File: "a.hcl", Line: 3},
+		PolicyDigest: "ab", Steps: []string{StepHistory}, Attempt: 2,
+	}
+	fullRequest = RecallRequest{
+		Tenant: "acme", MessageIDs: []string{"m/1"}, Actor: fullActor, Ext: "{}", Reason: "wrong room", RecallID: "r1",
+		RequestedAt: at, ConversationLabels: []string{"hold"}, Messages: []Message{fullMessage},
+	}
+	fullSince = SinceRequest{Tenant: "acme", Conversations: []Conversation{{Type: Group, ID: "g"}}, After: 3, Limit: 9}
+	fullEntry = LedgerEntry{Event: fullEvent, Steps: []StepRecord{
+		{Step: StepHistory, Outcome: OutcomeFailed, Attempts: 2, Error: "disk", ChangedAt: at},
+	}}
+	fullResult = RecallResult{
+		MessageID: "m/1", Status: Denied, Code: CodeRateLimited, Rule: fullEvent.Rule, RecallID: "r0", RecalledBy: fullActor,
+		RecalledAt: at, Until: at, RetryAt: at,
+	}
+	fullDiagnostics = Diagnostics{{
+		Severity: SeverityWarning, Summary: "s", Detail: "d", File: "f", Line: 1, Column: 2, Source: "src",
+	}}
+)
+
+// echo answers with full values and keeps what it was asked; err, if set, is the answer of every call.
+type echo struct {
+	err   error
+	asked []any
+}
+
+func (p *echo) Index(_ context.Context, m []Message) ([]IndexResult, error) {
+	p.asked = []any{m}
+	return []IndexResult{{MessageID: "m/1", Status: IndexConflict}}, p.err
+}
+func (p *echo) Recall(_ context.Context, r RecallRequest) ([]RecallResult, error) {
+	p.asked = []any{r}
+	return []RecallResult{fullResult}, p.err
+}
+func (p *echo) Check(_ context.Context, r RecallRequest) ([]RecallResult, error) {
+	p.asked = []any{r}
+	return []RecallResult{fullResult}, p.err
+}
+func (p *echo) Status(_ context.Context, tenant string, ids []string) ([]MessageStatus, error) {
+	p.asked = []any{tenant, ids}
+	return []MessageStatus{{MessageID: "m/1", State: MessageRecalled, RecallID: "r1", RecalledAt: at}}, p.err
+}
+func (p *echo) Since(_ context.Context, r SinceRequest) (SincePage, error) {
+	p.asked = []any{r}
+	return SincePage{Events: []Event{fullEvent}, Next: 8, More: true}, p.err
+}
+func (p *echo) Ledger(_ context.Context, tenant, id string) (Ledger, error) {
+	p.asked = []any{tenant, id}
+	return Ledger{Tenant: tenant, RecallID: id, Entries: []LedgerEntry{fullEntry}}, p.err
+}
+func (p *echo) Events(_ context.Context, handle func(Event, Settler)) error {
+	handle(fullEvent, nil)
+	return p.err
+}
+func (p *echo) Settle(_ context.Context, sequence uint64, step string, o Outcome, cause string) error {
+	p.asked = []any{sequence, step, o, cause}
+	return p.err
+}
+func (p *echo) Describe(context.Context) (Description, error) {
+	return Description{Name: "recall-plugin", Version: "1.2.3", ProtocolVersions: []int{1, 2}, IndexFormat: 4}, p.err
+}
+func (p *echo) Prepare(_ context.Context, file string) (Diagnostics, error) {
+	p.asked = []any{file}
+	return fullDiagnostics, p.err
+}
+func (p *echo) Activate(_ context.Context, steps []string) error {
+	p.asked = []any{steps}
+	return p.err
+}
+func (p *echo) Quiesce(context.Context) error { return p.err }
+func (p *echo) Health(context.Context) (Health, error) {
+	return Health{State: StateQuiesced, Reason: "done", Since: at}, p.err
+}
+func (p *echo) Reload(context.Context) (Diagnostics, error) { return fullDiagnostics, p.err }
+func (p *echo) Metrics(context.Context) ([]Metric, error) {
+	return []Metric{{Name: "recalls_total", Value: 1.5}}, p.err
+}
+
+// dial serves impl on a connection in memory.
+func dial(t *testing.T, impl Plugin) *grpc.ClientConn {
+	t.Helper()
+	listener := bufconn.Listen(1 << 20)
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(MaxWireBytes))
+	Register(server, impl)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	conn, err := grpc.NewClient("passthrough:memory",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(MaxWireBytes)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// full fails if a field anywhere in v is zero: a field that the test does not fill would not be tested.
+func full(t *testing.T, path string, v reflect.Value) {
+	t.Helper()
+	if v.IsZero() {
+		t.Errorf("%s is zero: fill it in this test, so that the wire is seen to carry it", path)
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			return
+		}
+		for i := range v.NumField() {
+			full(t, path+"."+v.Type().Field(i).Name, v.Field(i))
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			full(t, path, v.Index(i))
+		}
+	}
+}
+
+func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
+	impl := &echo{}
+	c := NewClient(t.Context(), dial(t, impl))
+	ctx := t.Context()
+	calls := map[string]struct {
+		call  func() (any, error)
+		asked []any // what must reach the plugin; nil: nothing
+		want  any
+	}{
+		"Index":  {func() (any, error) { return c.Index(ctx, []Message{fullMessage}) }, []any{[]Message{fullMessage}}, []IndexResult{{"m/1", IndexConflict}}},
+		"Recall": {func() (any, error) { return c.Recall(ctx, fullRequest) }, []any{fullRequest}, []RecallResult{fullResult}},
+		"Check":  {func() (any, error) { return c.Check(ctx, fullRequest) }, []any{fullRequest}, []RecallResult{fullResult}},
+		"Status": {func() (any, error) { return c.Status(ctx, "acme", []string{"m/1"}) }, []any{"acme", []string{"m/1"}},
+			[]MessageStatus{{"m/1", MessageRecalled, "r1", at}}},
+		"Since": {func() (any, error) { return c.Since(ctx, fullSince) }, []any{fullSince}, SincePage{[]Event{fullEvent}, 8, true}},
+		"Ledger": {func() (any, error) { return c.Ledger(ctx, "acme", "r1") }, []any{"acme", "r1"},
+			Ledger{"acme", "r1", []LedgerEntry{fullEntry}}},
+		"Settle": {func() (any, error) {
+			return "settled", NewSettler(c, 7).Settle(ctx, StepHistory, OutcomeFailed, errors.New("disk"))
+		}, []any{uint64(7), StepHistory, OutcomeFailed, "disk"}, "settled"},
+		"Describe": {func() (any, error) { return c.Describe(ctx) }, nil, Description{"recall-plugin", "1.2.3", []int{1, 2}, 4}},
+		"Prepare":  {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
+		"Activate": {func() (any, error) { return "active", c.Activate(ctx, []string{StepNotify}) }, []any{[]string{StepNotify}}, "active"},
+		"Quiesce":  {func() (any, error) { return "quiet", c.Quiesce(ctx) }, nil, "quiet"},
+		"Health":   {func() (any, error) { return c.Health(ctx) }, nil, Health{StateQuiesced, "done", at}},
+		"Reload":   {func() (any, error) { return c.Reload(ctx) }, nil, fullDiagnostics},
+		"Metrics":  {func() (any, error) { return c.Metrics(ctx) }, nil, []Metric{{"recalls_total", 1.5}}},
+	}
+	for name, tc := range calls {
+		t.Run(name, func(t *testing.T) {
+			impl.asked, impl.err = nil, nil
+			full(t, name, reflect.ValueOf(tc.want))
+			got, err := tc.call()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, tc.want) {
+				t.Errorf("answer\n got %+v\nwant %+v", got, tc.want)
+			}
+			if !reflect.DeepEqual(impl.asked, tc.asked) {
+				t.Errorf("request\n got %+v\nwant %+v", impl.asked, tc.asked)
+			}
+			for _, a := range tc.asked {
+				full(t, name+" request", reflect.ValueOf(a))
+			}
+			impl.err = ErrOverloaded
+			if _, err := tc.call(); !errors.Is(err, ErrOverloaded) {
+				t.Errorf("the plugin's error came back as %v", err)
+			}
+		})
+	}
+}
+
+func TestEventsReachTheHandlerAndEndWithTheStream(t *testing.T) {
+	c := NewClient(t.Context(), dial(t, &echo{err: ErrUnavailable}))
+	got := make(chan Event, 1)
+	err := c.Events(t.Context(), func(e Event, s Settler) {
+		if s == nil {
+			t.Error("no settler")
+		}
+		got <- e
+	})
+	if !errors.Is(err, ErrUnavailable) {
+		t.Errorf("error %v", err)
+	}
+	if e := <-got; !reflect.DeepEqual(e, fullEvent) {
+		t.Errorf("event\n got %+v\nwant %+v", e, fullEvent)
+	}
+}
+
+func TestAnErrorKeepsItsMeaningAcrossTheWire(t *testing.T) {
+	impl := &echo{}
+	c := NewClient(t.Context(), dial(t, impl))
+	for _, sentinel := range []error{ErrUnavailable, ErrOverloaded, ErrUnimplemented} {
+		impl.err = sentinel
+		if _, err := c.Metrics(t.Context()); !errors.Is(err, sentinel) {
+			t.Errorf("%v came back as %v", sentinel, err)
+		}
+	}
+	impl.err = Invalidf("messages[3].sent_at", "is in the future")
+	_, err := c.Metrics(t.Context())
+	var field *FieldError
+	if !errors.As(err, &field) || !errors.Is(err, ErrInvalid) || *field != *impl.err.(*FieldError) {
+		t.Errorf("field error came back as %#v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Metrics(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller's own cancel came back as %v", err)
+	}
+}
+
+func TestAnOlderPluginIsToldByUnimplemented(t *testing.T) {
+	listener := bufconn.Listen(1 << 16)
+	server := grpc.NewServer() // with no service at all
+	go func() { _ = server.Serve(listener) }()
+	defer server.Stop()
+	conn, err := grpc.NewClient("passthrough:memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := NewClient(t.Context(), conn).Metrics(t.Context()); !errors.Is(err, ErrUnimplemented) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnUnknownEnumOfANewerPeerIsRefusedByName(t *testing.T) {
+	wire := recallv1.NewRecallServiceClient(dial(t, &echo{}))
+	good := encodeMessage(fullMessage)
+	for field, change := range map[string]func(*recallv1.IndexRequest){
+		"messages[1].type":              func(r *recallv1.IndexRequest) { r.Messages[1].Type = 99 },
+		"messages[0].conversation.type": func(r *recallv1.IndexRequest) { r.Messages[0].Conversation.Type = 99 },
+	} {
+		req := &recallv1.IndexRequest{Messages: []*recallv1.Message{
+			{Type: good.Type, Conversation: &recallv1.Conversation{Type: good.Conversation.Type}}, encodeMessage(fullMessage),
+		}}
+		change(req)
+		_, err := wire.Index(t.Context(), req)
+		var got *FieldError
+		if err = fromStatus(t.Context(), err); !errors.As(err, &got) || got.Field != field || !strings.Contains(got.Problem, "99") {
+			t.Errorf("%s: got %v", field, err)
+		}
+	}
+	req := encodeRecallRequest(fullRequest)
+	req.Actor.Role = 42
+	_, err := wire.Recall(t.Context(), req)
+	var got *FieldError
+	if err = fromStatus(t.Context(), err); !errors.As(err, &got) || got.Field != "actor.role" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAMessageOverTheWiresLimitNamesTheLimit(t *testing.T) {
+	c := NewClient(t.Context(), dial(t, &echo{}))
+	big := fullMessage
+	big.Attachments = make([]string, MaxAttachments)
+	for i := range big.Attachments {
+		big.Attachments[i] = strings.Repeat("x", MaxAttachmentBytes)
+	}
+	batch := make([]Message, 100) // 20 MB, each message within its own limits
+	for i := range batch {
+		batch[i] = big
+	}
+	if _, err := c.Index(t.Context(), batch); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "16777216") {
+		t.Errorf("got %v", err)
+	}
+}
