@@ -125,7 +125,7 @@ func (r *reporter) add(severity Severity, at hcl.Range, summary, detail string) 
 		}
 		return
 	}
-	d := Diagnostic{Severity: severity, Summary: summary, Detail: detail, File: at.Filename}
+	d := Diagnostic{Severity: severity, Summary: summary, Detail: strings.TrimSpace(detail), File: at.Filename}
 	if src, ok := r.source(at.Filename); ok && at.Start.Line > 0 {
 		d.Line, d.Column = at.Start.Line, at.Start.Column
 		d.Source, d.caret, d.width = excerpt(src, at)

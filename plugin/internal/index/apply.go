@@ -35,7 +35,7 @@ func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 			w.use(m.Tenant, a, m.ID, true)
 		}
 		return Result{Put: shared.Indexed}, w.set(messageKey(m.Tenant, m.ID), encodeRecord(&Record{Message: m}))
-	case !sameFacts(known.Message, m):
+	case !SameFacts(known.Message, m):
 		return Result{Put: shared.IndexConflict}, nil
 	case known.Tombstone != nil:
 		return Result{Put: shared.IndexRecalled}, nil
@@ -172,7 +172,7 @@ func (w *writes) open(pb *indexpb.Entry, pointer *indexpb.Pointer) error {
 		if err := w.set(stepKey(s.Name, pb.Sequence), pointer); err != nil {
 			return err
 		}
-		w.opened = append(w.opened, s.Name)
+		w.opened, w.openedOf = append(w.opened, s.Name), pb.Sequence
 	}
 	return nil
 }

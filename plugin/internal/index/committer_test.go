@@ -26,8 +26,8 @@ type held struct {
 func hold(x *Index) *held {
 	h := &held{x: x, gate: make(chan struct{}), done: make(chan struct{})}
 	entered := make(chan struct{})
-	x.OnOpen(func(string) {
-		x.OnOpen(func(string) {})
+	x.OnOpen(func(string, uint64) {
+		x.OnOpen(func(string, uint64) {})
 		close(entered)
 		<-h.gate
 	})
