@@ -121,6 +121,9 @@ func (b *batch) planSettle(s *Settle, w *writes) error {
 		return fmt.Errorf("%w: step %s of event %d is open and not in its ledger", ErrCorrupt, s.Step, s.Sequence)
 	}
 	step := pb.Steps[i]
+	if !s.Outcome.Settles() && encodeTime(s.At) <= step.ChangedAt {
+		return nil // a failure that is applied already, or older than one that is
+	}
 	step.Attempts++
 	step.Outcome = outcomes.number[s.Outcome]
 	step.ChangedAt = encodeTime(s.At)

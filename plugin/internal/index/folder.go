@@ -15,7 +15,7 @@ import (
 )
 
 // lockRetry is how often a held lock is tried again. The kernel frees it when its holder dies.
-const lockRetry = 10 * time.Millisecond
+const lockRetry = 2 * time.Millisecond
 
 // folderLock is the lock that Badger would take, on the folder itself. We take it, so that nothing of the folder is
 // looked at without it, and so that it can be waited for.
