@@ -74,7 +74,7 @@ func TestRunByHandItExplainsItself(t *testing.T) {
 			t.Errorf("%v does not tell how it is loaded: %q", args, stdout)
 		}
 	}
-	for _, args := range [][]string{{"frobnicate"}, {"--frobnicate"}, {"version", "--xml"}} {
+	for _, args := range [][]string{{"frobnicate"}, {"--frobnicate"}, {"version", "-xml"}, {"version", "everything"}} {
 		if stdout, stderr, code := byHand(t, args...); code != 2 || stdout != "" || !strings.Contains(stderr, args[len(args)-1]) {
 			t.Errorf("%v: exit %d, %q, %q", args, code, stdout, stderr)
 		}

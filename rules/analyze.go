@@ -130,7 +130,9 @@ func (u *uses) report(r *reporter) {
 		case use.decided == 0 && !rule.shadow:
 			var names []string
 			for _, other := range use.instead {
-				names = append(names, other.String())
+				if other != builtInForbid || len(use.instead) == 1 {
+					names = append(names, other.String())
+				}
 			}
 			if len(names) > 3 {
 				names = append(names[:3], "others")

@@ -54,13 +54,11 @@ var fields = []*field{
 }
 
 var (
-	tenantField   = fieldNamed("tenant")
-	ageField      = fieldNamed("message.age")
-	sentAtField   = fieldNamed("message.sent_at")
-	senderField   = fieldNamed("message.sender")
-	actorField    = fieldNamed("actor.id")
-	isSenderField = fieldNamed("actor.is_sender")
-	reasonField   = fieldNamed("request.reason")
+	tenantField = fieldNamed("tenant")
+	ageField    = fieldNamed("message.age")
+	senderField = fieldNamed("message.sender")
+	actorField  = fieldNamed("actor.id")
+	reasonField = fieldNamed("request.reason")
 )
 
 // role is the actor's role; none is that of a member.

@@ -45,9 +45,13 @@ func Load(paths ...string) (*Policy, Diagnostics) {
 func Parse(name string, src []byte) (*Policy, Diagnostics) {
 	r := &reporter{sources: []source{{name, src}}}
 	if len(src) > maxFileBytes {
-		r.errorf(hcl.Range{Filename: name}, "", "has more than %d KiB, the limit of a rule file", maxFileBytes>>10)
+		r.tooLarge(name)
 	}
 	return r.compile()
+}
+
+func (r *reporter) tooLarge(name string) {
+	r.errorf(hcl.Range{Filename: name}, "", "has more than %d KiB, the limit of a rule file", maxFileBytes>>10)
 }
 
 // compile makes the policy of the sources, all of them or nothing.

@@ -117,3 +117,12 @@ func (p *Policy) ClockSkew() time.Duration { return p.clockSkew }
 
 // Digest is the SHA-256 of the sources in hex; it names the policy in ledgers and logs.
 func (p *Policy) Digest() string { return p.digest }
+
+// Rules names the rules in file order.
+func (p *Policy) Rules() []RuleRef {
+	refs := make([]RuleRef, len(p.rules))
+	for i, r := range p.rules {
+		refs[i] = r.ref
+	}
+	return refs
+}

@@ -18,12 +18,13 @@ type attributeSpec struct {
 
 // blockSpec is one kind of block.
 type blockSpec struct {
-	name       string
-	label      string // what the one label names; empty: the block has none
-	about      string
-	attributes []attributeSpec
-	required   []string // attributes that must be there
-	blocks     []*blockSpec
+	name          string
+	label         string // what the one label names; empty: the block has none
+	labelOptional bool
+	about         string
+	attributes    []attributeSpec
+	required      []string // attributes that must be there
+	blocks        []*blockSpec
 }
 
 func (s *blockSpec) attributeNames() []string {
@@ -44,8 +45,11 @@ func (s *blockSpec) block(name string) *blockSpec {
 }
 
 func (s *blockSpec) title() string {
-	if s.name == "" {
+	switch s {
+	case ruleFile:
 		return "a rule file"
+	case testFile:
+		return "a test file"
 	}
 	return s.name
 }
@@ -195,9 +199,9 @@ func (r *reporter) checkLabels(b *hclsyntax.Block, spec *blockSpec) {
 	switch {
 	case spec.label == "" && len(b.Labels) > 0:
 		r.errorf(b.LabelRanges[0], "", "%s takes no name", spec.name)
-	case spec.label != "" && len(b.Labels) == 0:
+	case spec.label != "" && len(b.Labels) == 0 && !spec.labelOptional:
 		r.errorf(b.TypeRange, "Write "+spec.name+` "some_name" { … }.`, "%s needs a name", spec.name)
-	case len(b.Labels) > 1:
+	case spec.label != "" && len(b.Labels) > 1:
 		r.errorf(b.LabelRanges[1], "", "%s takes one name", spec.name)
 	}
 }

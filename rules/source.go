@@ -50,6 +50,10 @@ func isRuleFile(name string) bool {
 	return strings.HasSuffix(name, ruleSuffix) && !strings.HasSuffix(name, testSuffix) && !strings.HasPrefix(name, ".")
 }
 
+func isTestFile(name string) bool {
+	return strings.HasSuffix(name, testSuffix) && !strings.HasPrefix(name, ".")
+}
+
 // ruleFiles returns the files that paths name: a file as it is, of a directory those that match.
 func ruleFiles(paths []string, match func(name string) bool, r *reporter) []string {
 	var names []string

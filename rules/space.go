@@ -47,7 +47,7 @@ var origin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newSpace(i *interest) *space {
 	s := &space{size: 1, labels: map[*field][]string{}}
-	s.in = Input{Tenant: "any", MessageID: "any", MessageType: "text", ConversationID: "any", ConversationType: "group",
+	s.in = Input{Tenant: "any", MessageID: "m1", MessageType: "text", ConversationID: "c1", ConversationType: "group",
 		ActorID: "ann", Sender: "ann", SentAt: origin, RequestedAt: origin}
 	s.addText(i, fieldNamed("tenant"), func(in *Input, v string) { in.Tenant = v })
 	s.addWords(i, conversationWords, "conversation.type", func(in *Input, v string) { in.ConversationType = v })

@@ -375,15 +375,15 @@ func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	b := newBench(t)
-	const all = 2000
+	const all = 500
 	late := random.Perm(all) // steps behind notify open in any order
 	attempts := map[uint64]int{}
 	settled := map[uint64]bool{}
 	c := b.consume()
 	defer func() { c.end() }()
 	for len(settled) < all {
-		switch n := random.IntN(100); {
-		case n < 20 && len(late) > 0:
+		switch n := random.IntN(1000); {
+		case n < 200 && len(late) > 0:
 			k := min(1+random.IntN(5), len(late))
 			var add []uint64
 			for _, seq := range late[:k] {
@@ -391,7 +391,7 @@ func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
 			}
 			late = late[k:]
 			b.add("history", add...)
-		case n == 99:
+		case n == 999:
 			c.end()
 			c = b.consume()
 		default:
