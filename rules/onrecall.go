@@ -84,7 +84,7 @@ func (d *decoder) onRecall(body *hclsyntax.Body) *OnRecall {
 	if a := body.Attributes["tombstone"]; a != nil {
 		if name, ok := d.text(a); ok {
 			if o.Tombstone = d.tombstones[name]; o.Tombstone == nil {
-				d.errorf(a.Expr.Range(), didYouMean(name, sortedKeys(d.tombstones)), "there is no tombstone %q", name)
+				d.errorf(a.Expr.Range(), nameNear(d.reporter, name, d.tombstones), "there is no tombstone %q", name)
 			}
 			d.use("tombstone", name)
 		}
