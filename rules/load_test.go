@@ -195,7 +195,7 @@ func TestDurations(t *testing.T) {
 			t.Errorf("%v is written as %s", want, FormatDuration(want))
 		}
 	}
-	for _, text := range []string{"", "d", "-1m", "+1m", "2", "2 m", "1h2d", "99999d", "1d-1h", "two", "2M", "1.5d", "999999999h"} {
+	for _, text := range []string{"", "d", "-1m", "+1m", "2", "2 m", "1h2d", "99999d", "36525d1ns", "1d-1h", "two", "2M", "1.5d", "999999999h"} {
 		if got, err := ParseDuration(text); err == nil {
 			t.Errorf("%q is read as %v", text, got)
 		}
