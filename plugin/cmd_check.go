@@ -45,7 +45,7 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	if !a.Proven {
 		proof = "not proven that none is dead: there are too many distinguishable inputs"
 	}
-	t.print(out, fmt.Sprintf("%s%d rules, %d warnings, %s\n", diags, out.Rules, len(diags), proof))
+	t.print(out, fmt.Sprintf("%s%s, %s, %s\n", diags, count(out.Rules, "rule"), count(len(diags), "warning"), proof))
 	if !out.OK {
 		return exitBad
 	}

@@ -53,6 +53,10 @@ func describeComparison(c rules.Comparison) string {
 	if more := len(c.Differences) - shownDifferences; more > 0 {
 		fmt.Fprintf(&b, "and %d smaller classes\n", more)
 	}
+	if !c.Complete {
+		b.WriteString("and others, too many to gather into classes\n")
+		return b.String()
+	}
 	fmt.Fprintf(&b, "%d of %d distinguishable inputs are decided differently\n", changed, c.Inputs)
 	return b.String()
 }

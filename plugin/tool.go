@@ -72,6 +72,14 @@ func (t *tool) print(v any, text string) {
 	e.Encode(v)
 }
 
+// count is n of something, in words.
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 // refused shows why rule files cannot be used.
 func (t *tool) refused(diags rules.Diagnostics) int {
 	t.print(struct {

@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -13,13 +14,14 @@ type Analysis struct {
 	Findings Diagnostics `json:"findings"`
 }
 
-// Analyze looks for dead rules: those that match nothing, and those in whose place another always decides. It goes
-// through every distinguishable input, up to 2,000,000, which takes a few seconds at most; it does not guess.
+// Analyze looks for what is dead: rules that match nothing or in whose place another always decides, and windows that no
+// permit goes by. It goes
+// through every distinguishable input, up to 1,000,000, which takes a few seconds at most; it does not guess.
 func (p *Policy) Analyze() Analysis {
 	i := newInterest()
 	i.addPolicy(p)
 	s := newSpace(i)
-	a := Analysis{Inputs: s.countable(), Proven: s.tractable(len(p.rules))}
+	a := Analysis{Findings: Diagnostics{}, Inputs: s.countable(), Proven: s.tractable(len(p.rules))}
 	if !a.Proven {
 		return a
 	}
@@ -30,7 +32,7 @@ func (p *Policy) Analyze() Analysis {
 	})
 	r := &reporter{sources: p.sources}
 	u.report(r)
-	a.Findings = r.diagnostics()
+	a.Findings = append(a.Findings, r.diagnostics()...)
 	return a
 }
 
@@ -44,9 +46,10 @@ func (s *space) countable() int {
 
 // uses counts what became of each rule.
 type uses struct {
-	policy *Policy
-	rules  map[*rule]*use
-	lost   []*rule // scratch: the rules that matched the input and did not decide
+	policy  *Policy
+	rules   map[*rule]*use
+	windows map[*namedWindow]bool // that a permit went by
+	lost    []*rule               // scratch: the rules that matched the input and did not decide
 }
 
 type use struct {
@@ -55,7 +58,7 @@ type use struct {
 }
 
 func newUses(p *Policy) *uses {
-	u := &uses{policy: p, rules: make(map[*rule]*use, len(p.rules))}
+	u := &uses{policy: p, rules: make(map[*rule]*use, len(p.rules)), windows: map[*namedWindow]bool{}}
 	for _, r := range p.rules {
 		u.rules[r] = &use{}
 	}
@@ -90,8 +93,11 @@ func (u *uses) look(in *Input) {
 		}
 	}
 	for _, r := range u.policy.rules {
-		if r.forbid {
+		switch {
+		case r.forbid:
 			visit(r, r.matches(&t, age))
+		case r.window == 0 && len(u.policy.windows) > 0 && r.matches(&t, age):
+			u.windows[u.policy.namedWindowOf(&t)] = true
 		}
 	}
 	visit(builtInForbid, builtInForbid.matches(&t, age))
@@ -106,22 +112,18 @@ func (u *uses) look(in *Input) {
 		}
 	}
 	for _, r := range u.lost {
-		if use := u.rules[r]; use != nil && len(use.instead) < 4 && !containsRule(use.instead, decided) {
+		if use := u.rules[r]; use != nil && len(use.instead) < 4 && !slices.Contains(use.instead, decided) {
 			use.instead = append(use.instead, decided)
 		}
 	}
 }
 
-func containsRule(rules []*rule, r *rule) bool {
-	for _, one := range rules {
-		if one == r {
-			return true
+func (u *uses) report(r *reporter) {
+	for i := range u.policy.windows {
+		if w := &u.policy.windows[i]; !u.windows[w] {
+			r.warnf(w.at, "Another window block is about the same messages before it, or every permit about them names a window.", "window %q is never used", w.name)
 		}
 	}
-	return false
-}
-
-func (u *uses) report(r *reporter) {
 	for _, rule := range u.policy.rules {
 		use := u.rules[rule]
 		switch {

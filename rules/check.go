@@ -110,7 +110,7 @@ func (d *decoder) operand(e hclsyntax.Expression) (operand, bool) {
 		}
 		d.errorf(e.Range(), "Use it without comparing it.", "local.%s is %s and cannot be compared", l.name, describe(value))
 		return operand{}, false
-	case *hclsyntax.TemplateExpr, *hclsyntax.LiteralValueExpr, *hclsyntax.TupleConsExpr:
+	case *hclsyntax.TemplateExpr, *hclsyntax.LiteralValueExpr, *hclsyntax.TupleConsExpr, *hclsyntax.ObjectConsExpr:
 		return operand{value: v, at: e.Range()}, true
 	case *hclsyntax.BinaryOpExpr, *hclsyntax.UnaryOpExpr, *hclsyntax.FunctionCallExpr:
 		d.condition(v) // what is wrong inside is reported with it
@@ -123,7 +123,7 @@ func (d *decoder) operand(e hclsyntax.Expression) (operand, bool) {
 
 func isValue(e hclsyntax.Expression) bool {
 	switch e.(type) {
-	case *hclsyntax.TemplateExpr, *hclsyntax.LiteralValueExpr, *hclsyntax.TupleConsExpr:
+	case *hclsyntax.TemplateExpr, *hclsyntax.LiteralValueExpr, *hclsyntax.TupleConsExpr, *hclsyntax.ObjectConsExpr:
 		return true
 	}
 	return false

@@ -13,7 +13,7 @@ type class struct {
 }
 
 // classes goes through a space and gathers the inputs that have the same label into few classes. An empty label is
-// left out. It works as a decision diagram does: values of a dimension below which everything is the same are one
+// left out. If there are too many classes it is not complete. It works as a decision diagram does: values of a dimension below which everything is the same are one
 // branch, and a dimension in which nothing differs is none.
 type classes struct {
 	space *space
@@ -37,12 +37,11 @@ type branch struct {
 // maxClasses bounds the classes before they are joined; what is not even a rough description helps nobody.
 const maxClasses = 2000
 
-func gather(s *space, label func(in *Input) string) []class {
+func gather(s *space, label func(in *Input) string) (out []class, complete bool) {
 	c := &classes{space: s, label: label, ids: map[string]int{}}
 	root := c.build(0)
-	var out []class
 	c.paths(root, make([][]int, len(s.dimensions)), &out)
-	return c.join(out)
+	return c.join(out), len(out) < maxClasses
 }
 
 func (c *classes) build(dimension int) int {

@@ -10,6 +10,7 @@ import (
 type Comparison struct {
 	Inputs      int          `json:"inputs"`      // that the two can tell apart; 0 if more than can be counted
 	Proven      bool         `json:"proven"`      // they were all gone through; if not, nothing is said
+	Complete    bool         `json:"complete"`    // every difference is in a class; if not, there were too many
 	Differences []Difference `json:"differences"` // largest first
 }
 
@@ -28,12 +29,12 @@ func Compare(was, now *Policy) Comparison {
 	i.addPolicy(was)
 	i.addPolicy(now)
 	s := newSpace(i)
-	c := Comparison{Inputs: s.countable(), Proven: s.tractable(len(was.rules) + len(now.rules))}
+	c := Comparison{Differences: []Difference{}, Inputs: s.countable(), Proven: s.tractable(len(was.rules) + len(now.rules))}
 	if !c.Proven {
 		return c
 	}
 	labels := map[[2]string]string{}
-	for _, class := range gather(s, func(in *Input) string {
+	gathered, complete := gather(s, func(in *Input) string {
 		a, b := was.outcome(in), now.outcome(in)
 		if a == b {
 			return ""
@@ -44,7 +45,9 @@ func Compare(was, now *Policy) Comparison {
 			labels[[2]string{a, b}] = label
 		}
 		return label
-	}) {
+	})
+	c.Complete = complete
+	for _, class := range gathered {
 		a, b, _ := strings.Cut(class.label, "\x00")
 		c.Differences = append(c.Differences, Difference{Where: s.describe(class), Was: a, Now: b, Inputs: s.count(class)})
 	}

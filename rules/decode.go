@@ -116,8 +116,7 @@ func (d *decoder) policyBlock(p *Policy, b *hclsyntax.Block) {
 
 // windowBlock decodes a window for the permits that name none.
 func (d *decoder) windowBlock(b *hclsyntax.Block) namedWindow {
-	var w namedWindow
-	d.name(b, windowBlock.name)
+	w := namedWindow{name: d.name(b, windowBlock.name), at: b.TypeRange}
 	d.checkBody(b.Body, windowBlock)
 	d.scope(&w.scope, b.Body)
 	if a := b.Body.Attributes["within"]; a != nil {

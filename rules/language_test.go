@@ -229,6 +229,14 @@ func TestPermitTellsTheHostWhatToDo(t *testing.T) {
 	}
 }
 
+func TestEscapesInTextsMeanWhatTheyMeanInHCL(t *testing.T) {
+	p := mustParse(t, `forbid "a" { when = tenant == "a$${b}\u00e9\"%%{" }
+		permit "own" { sender = true }`)
+	if d := p.Decide(input(0, func(in *Input) { in.Tenant = "a${b}é\"%{" })); d.Permit {
+		t.Error("the text is not the one that was written")
+	}
+}
+
 func TestWarningsComeWithThePolicy(t *testing.T) {
 	p, diags := Parse("rules.hcl", []byte(`
 		locals { unused = ["a"] }

@@ -94,7 +94,7 @@ func (d *decoder) limitNamed(a *hclsyntax.Attribute) *limit {
 	d.use("limit", name)
 	l := d.limits[name]
 	if l == nil {
-		d.errorf(a.Expr.Range(), didYouMean(name, sortedKeys(d.limits)), "there is no limit %q", name)
+		d.errorf(a.Expr.Range(), nameNear(d.reporter, name, d.limits), "there is no limit %q", name)
 	}
 	return l
 }

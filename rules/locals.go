@@ -16,12 +16,19 @@ type local struct {
 	condition *condition
 }
 
+// maxLocals bounds the locals of a policy; each may have to be followed through all the others.
+const maxLocals = 1000
+
 // collectLocals takes the names of a locals block.
 func (d *decoder) collectLocals(body *hclsyntax.Body) {
 	for _, b := range body.Blocks {
 		d.errorf(b.TypeRange, "To set a name write "+b.Type+" = …", "locals has no block %q", b.Type)
 	}
 	for _, a := range sortedAttributes(body) {
+		if len(d.locals) == maxLocals {
+			d.errorf(a.NameRange, "", "more than %d locals", maxLocals)
+			return
+		}
 		if d.unique("local "+a.Name, "a local named \""+a.Name+"\"", a.NameRange) {
 			l := &local{name: a.Name, at: a.NameRange, expr: a.Expr}
 			d.locals[a.Name] = l
@@ -56,11 +63,7 @@ func (d *decoder) localOf(e *hclsyntax.ScopeTraversalExpr) (*local, bool) {
 			return l, true
 		}
 	}
-	var names []string
-	for _, l := range d.localOrder {
-		names = append(names, l.name)
-	}
-	d.errorf(e.Range(), didYouMean(name, names), "there is no local %q", name)
+	d.errorf(e.Range(), nameNear(d.reporter, name, d.locals), "there is no local %q", name)
 	return nil, true
 }
 

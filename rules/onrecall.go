@@ -84,7 +84,7 @@ func (d *decoder) onRecall(body *hclsyntax.Body) *OnRecall {
 	if a := body.Attributes["tombstone"]; a != nil {
 		if name, ok := d.text(a); ok {
 			if o.Tombstone = d.tombstones[name]; o.Tombstone == nil {
-				d.errorf(a.Expr.Range(), didYouMean(name, sortedKeys(d.tombstones)), "there is no tombstone %q", name)
+				d.errorf(a.Expr.Range(), nameNear(d.reporter, name, d.tombstones), "there is no tombstone %q", name)
 			}
 			d.use("tombstone", name)
 		}
@@ -127,14 +127,11 @@ func (d *decoder) disposition(o *OnRecall, body *hclsyntax.Body) {
 	case retention != nil && o.Disposition != DispositionArchive:
 		d.errorf(retention.SrcRange, "Write disposition = \"archive\" too, or remove it.", "a retention is only for what is archived")
 	case retention != nil:
-		o.Retention, _ = d.duration(retention, maxRetention)
+		o.Retention, _ = d.duration(retention, maxDuration)
 	case o.Disposition == DispositionArchive:
 		d.errorf(a.SrcRange, "Write how long, as in retention = \"365d\".", "what is archived needs a retention")
 	}
 }
-
-// maxRetention is a century: beyond it somebody mistyped.
-const maxRetention = 36525 * day
 
 func (d *decoder) tombstoneBlock(b *hclsyntax.Block) {
 	d.checkBody(b.Body, tombstoneBlock)

@@ -1,6 +1,10 @@
 package rules
 
-import "time"
+import (
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+)
 
 // Codes of a refusal that the engine itself gives. A forbid may name others.
 const (
@@ -65,6 +69,8 @@ type Policy struct {
 
 // namedWindow is a window for the messages that its scope is about.
 type namedWindow struct {
+	name   string
+	at     hcl.Range
 	scope  scope
 	within time.Duration
 }
@@ -104,12 +110,20 @@ func (p *Policy) windowOf(r *rule, t *subject) time.Duration {
 	if r.window != 0 {
 		return r.window
 	}
-	for i := range p.windows {
-		if p.windows[i].scope.holds(t) {
-			return p.windows[i].within
-		}
+	if w := p.namedWindowOf(t); w != nil {
+		return w.within
 	}
 	return p.window
+}
+
+// namedWindowOf is the window block about t, nil if there is none.
+func (p *Policy) namedWindowOf(t *subject) *namedWindow {
+	for i := range p.windows {
+		if p.windows[i].scope.holds(t) {
+			return &p.windows[i]
+		}
+	}
+	return nil
 }
 
 // ClockSkew is how far ahead of the plugin's clock a request may say that it was made.

@@ -101,8 +101,11 @@ func (d *decoder) code(body *hclsyntax.Body) string {
 		return CodeForbidden
 	}
 	code, ok := d.text(a)
-	if ok && !codePattern.MatchString(code) {
+	switch {
+	case ok && !codePattern.MatchString(code):
 		d.errorf(a.Expr.Range(), "A code is up to 64 lower-case letters, digits and _, and starts with a letter.", "this is not a code")
+	case code == expectPermit || code == expectDeny:
+		d.errorf(a.Expr.Range(), "Say why it is refused, as in \"legal_hold\".", "%q is not a code: tests expect it of every permit or refusal", code)
 	}
 	return code
 }

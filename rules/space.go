@@ -10,11 +10,13 @@ import (
 
 const (
 	// maxInputs bounds the inputs that a proof goes through; over it, it says "not proven" instead of guessing.
-	maxInputs = 2_000_000
+	maxInputs = 1_000_000
 	// maxProofWork bounds inputs times rules, which is about the time that it takes: a few seconds at most.
 	maxProofWork = 100_000_000
 	// maxCandidates bounds the texts that are tried for one field.
 	maxCandidates = 2000
+	// maxPeople bounds the ids of which every pair is tried as who asks and who sent.
+	maxPeople = 300
 )
 
 // space is every input that an interest can tell apart, as the product of its dimensions.
@@ -167,15 +169,23 @@ func (s *space) addPeople(i *interest) {
 	if sender == nil {
 		sender = &textInterest{}
 	}
-	d, seen := dimension{name: "actor"}, map[string]bool{}
+	type answers struct {
+		actor, sender string
+		same          bool
+	}
+	d, seen := dimension{name: "actor"}, map[answers]bool{}
 	ids := s.candidates(actor.joined(sender))
-	if len(ids)*len(ids) > maxInputs {
+	if len(ids) > maxPeople {
 		s.size = math.MaxInt
 		return
 	}
+	asActor, asSender := map[string]string{}, map[string]string{}
+	for _, id := range ids {
+		asActor[id], asSender[id] = actor.answers(id), sender.answers(id)
+	}
 	for _, a := range ids {
 		for _, b := range ids {
-			key := fmt.Sprint(actor.answers(a), sender.answers(b), a == b)
+			key := answers{asActor[a], asSender[b], a == b}
 			if seen[key] {
 				continue
 			}

@@ -145,7 +145,7 @@ func (d *testDecoder) test(b *hclsyntax.Block) testCase {
 		items, _ := d.list(a)
 		for _, i := range items {
 			if d.givens[i.text] == nil {
-				d.errorf(i.at, didYouMean(i.text, sortedKeys(d.givens)), "there is no given block %q", i.text)
+				d.errorf(i.at, nameNear(d.reporter, i.text, d.givens), "there is no given block %q", i.text)
 			}
 			bodies = append(bodies, d.givens[i.text])
 		}

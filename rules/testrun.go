@@ -222,7 +222,7 @@ func (t *testRun) invariant(v invariant) {
 		return
 	}
 	met := 0
-	failures := gather(s, func(in *Input) string {
+	failures, _ := gather(s, func(in *Input) string {
 		if v.when != nil && !v.when.test(in, in.age()) {
 			return ""
 		}

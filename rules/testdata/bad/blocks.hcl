@@ -39,6 +39,11 @@ on_recall {
 on_recall {
 }
 
+forbid "permit_as_code" {
+  code = "permit"
+  when = message.age > "99999d" || message.age > "50000d" || contains({ a = "b" }, message.id)
+}
+
 permit "p" {
   mode   = "Shadow"
   reason = "optional"
