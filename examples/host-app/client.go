@@ -24,6 +24,7 @@ var errCutOff = errors.New("disconnected by the server")
 // Frame is one thing that a client is told.
 type Frame struct {
 	Event string // message or notice
+	ID    string // of the message
 	Body  json.RawMessage
 }
 
@@ -84,7 +85,7 @@ func (c *Client) Next(ctx context.Context) (Frame, error) {
 			if d.notice {
 				event = "notice"
 			}
-			return Frame{Event: event, Body: d.body}, nil
+			return Frame{Event: event, ID: d.id, Body: d.body}, nil
 		}
 		if err := c.flush(ctx); err != nil {
 			return Frame{}, err

@@ -20,6 +20,9 @@ var (
 	errRecalled = errors.New("this message was recalled")
 )
 
+// noSuchFile is what is wrong with an attachment that was never uploaded, or is deleted.
+const noSuchFile = "there is no such file; upload it first"
+
 // Stored is a message as history holds it.
 type Stored struct {
 	Seq  int64 // grows with every message of the server
@@ -117,7 +120,7 @@ func (tx *writeTx) insert(m *Stored, away, roaming []string) error {
 			return err
 		}
 		if !found || gone {
-			return shared.Invalidf(fmt.Sprintf("attachments[%d]", i), "there is no such file; upload it first")
+			return shared.Invalidf(fmt.Sprintf("attachments[%d]", i), noSuchFile)
 		}
 		if err := tx.exec("INSERT INTO uses (key, id) VALUES (?, ?) ON CONFLICT DO NOTHING", key, m.ID); err != nil {
 			return err

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/host"
 )
 
 func main() {
@@ -57,7 +59,7 @@ func serve(ctx context.Context, addr, data, config string, stdout, stderr io.Wri
 	if err := buildPlugin(ctx, config, log); err != nil {
 		return err
 	}
-	s, plugin, err := open(ctx, data, config, log)
+	s, plugin, err := open(ctx, data, host.Config{File: config}, log)
 	if err != nil {
 		return err
 	}

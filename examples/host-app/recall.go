@@ -15,14 +15,15 @@ const openTimeout = time.Minute
 
 // open is all that it takes to give this server recalls: load the plugin that plugin.hcl names, tell it which steps the
 // server carries out, and call it where a message is sent (Server.Send) and taken back (Server.Recall).
-func open(ctx context.Context, dir, config string, log hclog.Logger) (*Server, *host.Host, error) {
+func open(ctx context.Context, dir string, c host.Config, log hclog.Logger) (*Server, *host.Host, error) {
 	s, err := newServer(dir, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	recall, err := host.Open(ctx, host.Config{File: config, Steps: s.steps(), Logger: log})
+	c.Steps, c.Logger = s.steps(), log
+	recall, err := host.Open(ctx, c)
 	if err != nil {
 		_ = s.Close()
 		return nil, nil, fmt.Errorf("load the recall plugin: %w", err)

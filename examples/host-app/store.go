@@ -38,6 +38,7 @@ type Store struct {
 	write *sql.DB // one connection, the writer's
 	read  *sql.DB
 	jobs  chan job
+	now   chan chan error // Scrub
 	quit  chan struct{}
 	done  sync.WaitGroup
 
@@ -58,7 +59,7 @@ func openStore(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder %s: %w", dir, err)
 	}
-	s := &Store{path: filepath.Join(dir, "chat.db"), jobs: make(chan job, 4*maxBatch), quit: make(chan struct{})}
+	s := &Store{path: filepath.Join(dir, "chat.db"), jobs: make(chan job, 4*maxBatch), now: make(chan chan error), quit: make(chan struct{})}
 	// secure_delete overwrites what is deleted; synchronous=FULL makes a commit survive a power cut.
 	dsn := "file:" + s.path + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)&_pragma=foreign_keys(ON)"
@@ -137,7 +138,11 @@ func (s *Store) run(conn *sql.Conn) {
 		case j := <-s.jobs:
 			s.commit(tx, s.gather(j))
 		case <-tick.C:
-			s.emptyLog(tx)
+			if s.scrub.Load() {
+				_ = s.emptyLog(tx) // the next tick tries again
+			}
+		case answer := <-s.now:
+			answer <- s.emptyLog(tx)
 		case <-s.quit:
 			for {
 				select {
@@ -146,7 +151,7 @@ func (s *Store) run(conn *sql.Conn) {
 					continue
 				default:
 				}
-				s.emptyLog(tx)
+				_ = s.emptyLog(tx) // closing the database does it again
 				return
 			}
 		}
@@ -191,17 +196,44 @@ func (s *Store) commit(tx *writeTx, batch []job) {
 	}
 }
 
-// emptyLog moves the write-ahead log into the database and cuts it to nothing, so that deleted text is in no file. A
-// reader under way makes it wait for the next tick.
-func (s *Store) emptyLog(tx *writeTx) {
-	if !s.scrub.Swap(false) {
-		return
+// Scrub waits until what was deleted is in no file of the database.
+func (s *Store) Scrub(ctx context.Context) error {
+	for {
+		answer := make(chan error, 1)
+		select {
+		case s.now <- answer:
+		case <-s.quit:
+			return errClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := <-answer; !errors.Is(err, errBusy) {
+			return err
+		}
+		select {
+		case <-time.After(scrubEvery / 50):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
+}
+
+// errBusy says that a reader is using the write-ahead log.
+var errBusy = errors.New("the database is being read")
+
+// emptyLog moves the write-ahead log into the database and cuts it to nothing, so that deleted text is in no file.
+func (s *Store) emptyLog(tx *writeTx) error {
+	s.scrub.Store(false)
 	var busy, logged, moved int
 	err := tx.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &logged, &moved)
-	if err != nil || busy != 0 {
-		s.scrub.Store(true)
+	if err == nil && busy != 0 {
+		err = errBusy
 	}
+	if err != nil {
+		s.scrub.Store(true)
+		return fmt.Errorf("empty the log of %s: %w", s.path, err)
+	}
+	return nil
 }
 
 // writeTx is what a job writes with.
