@@ -33,9 +33,13 @@ type gate struct {
 	calls   int           // under way or held
 	inside  int           // under way in a plugin
 	empty   chan struct{} // closed when inside falls to 0; nil while nobody waits for that
+
+	onHeld func(time.Duration) // told of each call that was held and then let through; may be nil
 }
 
-func newGate() *gate { return &gate{change: make(chan struct{})} }
+func newGate(onHeld func(time.Duration)) *gate {
+	return &gate{change: make(chan struct{}), onHeld: onHeld}
+}
 
 func (g *gate) open(p *process)  { g.set(p, nil) }
 func (g *gate) hold()            { g.set(nil, nil) }
@@ -57,16 +61,21 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 		return zero, fmt.Errorf("%w: %d calls are waiting for it", shared.ErrOverloaded, maxCalls)
 	}
 	defer g.dismiss()
+	var held time.Time // since when; zero: it was not held
 	for {
-		p, err := g.enter(ctx)
+		p, err := g.enter(ctx, &held)
 		if err != nil {
 			return zero, err
+		}
+		if !held.IsZero() && g.onHeld != nil {
+			g.onHeld(time.Since(held))
 		}
 		v, err := f(p.api)
 		g.leave()
 		if err == nil || !errors.Is(err, shared.ErrUnavailable) || ctx.Err() != nil {
 			return v, err
 		}
+		held = time.Now()
 		if !g.changed(ctx, p, changeTime) {
 			return zero, err
 		}
@@ -89,10 +98,13 @@ func (g *gate) dismiss() {
 	g.calls--
 }
 
-// enter waits for a plugin in force and lets one call in; leave must follow.
-func (g *gate) enter(ctx context.Context) (*process, error) {
+// enter waits for a plugin in force and lets one call in; leave must follow. If it has to wait it says since when.
+func (g *gate) enter(ctx context.Context, held *time.Time) (*process, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if held.IsZero() && g.through == nil && g.refusal == nil {
+		*held = time.Now()
+	}
 	err := g.await(ctx, func() bool { return g.through != nil || g.refusal != nil })
 	if err == nil {
 		err = g.refusal

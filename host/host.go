@@ -55,6 +55,10 @@ type Config struct {
 
 	// OnState, if not nil, is called after each change of State, from one goroutine, and must not block.
 	OnState func(State)
+
+	// OnHeld, if not nil, is called for each call that had to wait for the plugin and was then let through, with how
+	// long it waited: the price of a swap or a crash. It is called from many goroutines and must not block.
+	OnHeld func(time.Duration)
 }
 
 // Host is a loaded recall plugin. It implements shared.Recall, and is safe for use by many goroutines.
@@ -101,7 +105,7 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := newGate()
+	g := newGate(c.OnHeld)
 	s := &supervisor{
 		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState,
 		upgrades: make(chan *upgrade),

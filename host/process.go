@@ -215,6 +215,9 @@ func (p *process) kill() {
 			<-p.child.exited
 		}
 	}
-	p.client.Kill() // nothing to kill any more: it closes the connection and removes the socket's folder
+	p.client.Kill() // nothing to kill any more: it closes the connection
 	p.hostPipe.Close()
+	if p.socketDir != "" {
+		_ = os.RemoveAll(p.socketDir) // go-plugin does so only for a process that came to life
+	}
 }

@@ -111,8 +111,7 @@ func (c *child) hangUp() {
 
 func (c *child) Stdout() io.ReadCloser { return c.stdout }
 func (c *child) Stderr() io.ReadCloser { return c.stderr }
-func (c *child) Name() string          { return c.cmd.Path }
-
+func (c *child) Name() string          { return "plugin" } // in logs
 // ID is the process id, empty before the start.
 func (c *child) ID() string {
 	c.mu.Lock()

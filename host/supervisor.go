@@ -124,7 +124,7 @@ func (s *supervisor) run(ctx context.Context) {
 			s.shut()
 			return
 		case <-exited:
-			s.lost(s.current.child.exit)
+			s.lost(fmt.Errorf("it ended by itself: %w", orExit0(s.current.child.exit)))
 			retry.Reset(s.backoff())
 		case <-retry.C:
 			if s.current == nil && !s.revive(ctx) {
@@ -136,14 +136,20 @@ func (s *supervisor) run(ctx context.Context) {
 				retry.Reset(s.backoff())
 			}
 		case <-health.C:
-			if s.current != nil {
-				s.checkHealth(ctx)
+			if s.current == nil {
+				continue
+			}
+			if err := s.checkHealth(ctx); err != nil {
+				s.gate.hold()
+				s.current.kill()
+				s.lost(err)
+				retry.Reset(s.backoff())
 			}
 		}
 	}
 }
 
-// lost takes note that the plugin ended by itself.
+// lost takes note that the plugin in force is no more.
 func (s *supervisor) lost(cause error) {
 	p := s.current
 	s.current = nil
@@ -151,7 +157,7 @@ func (s *supervisor) lost(cause error) {
 		s.crashes = 0
 	}
 	s.gate.hold()
-	s.noteCrash(fmt.Errorf("plugin %s (pid %d) ended by itself: %w", p.desc.Version, p.pid(), orExit0(cause)))
+	s.noteCrash(fmt.Errorf("plugin %s (pid %d): %w", p.desc.Version, p.pid(), cause))
 	p.kill() // what is left of it
 }
 
@@ -202,30 +208,25 @@ func (s *supervisor) revive(ctx context.Context) bool {
 	return true
 }
 
-// checkHealth kills a plugin that does not answer.
-func (s *supervisor) checkHealth(ctx context.Context) {
-	p := s.current
-	ctx, cancel := context.WithTimeout(ctx, healthDeadline)
+// checkHealth tells what is wrong with a plugin that lives but does not answer, or not as it should.
+func (s *supervisor) checkHealth(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, healthDeadline)
 	defer cancel()
-	health, err := p.api.Health(ctx)
-	if err == nil && health.State == shared.StateActive {
-		return
-	}
+	health, err := s.current.api.Health(bounded)
 	select {
-	case <-p.exited(): // run sees it next
-		return
+	case <-s.current.exited(): // run sees that next
+		return nil
 	default:
 	}
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return // the host is closing
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("killed, since its health call failed within %s: %w", healthDeadline, err)
+	case health.State != shared.StateActive:
+		return fmt.Errorf("killed, since it is %s: %s", health.State, health.Reason)
 	}
-	if err == nil {
-		err = fmt.Errorf("it is %s: %s", health.State, health.Reason)
-	}
-	s.logger.Error("plugin does not answer its health call, killing it", "pid", p.pid(), "deadline", healthDeadline, "error", err)
-	s.gate.hold()
-	p.kill()
-	s.lost(fmt.Errorf("killed, since its health call failed: %w", err))
+	return nil
 }
 
 // shut ends the plugin: calls under way are answered, the index is released.

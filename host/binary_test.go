@@ -1,0 +1,94 @@
+package host
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// script writes an executable shell script.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestOnlyTheBinaryThatWasNamedIsStaged(t *testing.T) {
+	path, dir := script(t, "exit 0"), t.TempDir()
+	first, err := stage(dir, Binary{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stage(dir, Binary{Path: path, SHA256: strings.ToUpper(first.sha256)}); err != nil {
+		t.Errorf("the right checksum in capitals: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nexit 1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err = stage(dir, Binary{Path: path, SHA256: first.sha256})
+	if !errors.Is(err, ErrChecksum) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), first.sha256) {
+		t.Errorf("another file under the same name: %v", err)
+	}
+	if err := first.verify(); err != nil {
+		t.Errorf("the copy, after its source has changed: %v", err)
+	}
+	if err := errors.Join(os.Chmod(first.path, 0o700), os.WriteFile(first.path, []byte("#!/bin/sh\nrm -rf /"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.verify(); !errors.Is(err, ErrChecksum) {
+		t.Errorf("a copy that was tampered with: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "copy-*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestWhatIsNoBinarySaysSo(t *testing.T) {
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		b     Binary
+		words string
+	}{
+		{Binary{Path: filepath.Join(t.TempDir(), "absent")}, "no such file"},
+		{Binary{Path: t.TempDir()}, "not a regular file"},
+		{Binary{Path: "/dev/zero"}, "not a regular file"},
+		{Binary{Path: plain}, "chmod +x"},
+		{Binary{Path: plain, SHA256: "abc"}, "64 hexadecimal digits"},
+	} {
+		if _, err := stage(t.TempDir(), tc.b); err == nil || !strings.Contains(err.Error(), tc.words) {
+			t.Errorf("%+v: got %v, want %q", tc.b, err, tc.words)
+		}
+	}
+}
+
+func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
+	for _, tc := range []struct{ text, words string }{
+		{"plugin {", "plugin.hcl:1:"},
+		{"index {}", "plugin"},
+		{"plugin {\n  binry = \"x\"\n}", "binary"},
+		{"plugin {\n  binary = \"\"\n}", "plugin.binary is empty"},
+		{"plugin {\n  binary = 5\n  sha256 = \"zz\"\n}", "64 hexadecimal"},
+		{"plugin {\n  binary = \"x\"\n  start_timeout = \"soon\"\n}", "plugin.start_timeout"},
+		{"plugin {\n  binary = \"x\"\n  start_timeout = \"-1s\"\n}", "plugin.start_timeout"},
+		{"plugin {\n  binary = \"x\"\n}\nplugin {\n  binary = \"y\"\n}", "plugin.hcl:4:"},
+	} {
+		file := filepath.Join(t.TempDir(), "plugin.hcl")
+		if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readSettings(file); err == nil || !strings.Contains(err.Error(), tc.words) {
+			t.Errorf("%s\ngot %v, want %q", tc.text, err, tc.words)
+		}
+	}
+	if _, err := readSettings(""); err == nil {
+		t.Error("no file was accepted")
+	}
+}

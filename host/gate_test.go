@@ -1,0 +1,162 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// answer makes one call that gives what f gives.
+func answer(ctx context.Context, g *gate, f func() error) error {
+	_, err := call(ctx, g, func(*shared.Client) (struct{}, error) { return struct{}{}, f() })
+	return err
+}
+
+func ok() error { return nil }
+
+func TestACallIsHeldUntilThereIsAPlugin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []time.Duration
+		g := newGate(func(d time.Duration) { told = append(told, d) })
+		done := make(chan error, 1)
+		go func() { done <- answer(t.Context(), g, ok) }()
+		time.Sleep(time.Second) // of the test's own clock
+		select {
+		case err := <-done:
+			t.Fatalf("answered %v without a plugin", err)
+		default:
+		}
+		g.open(&process{})
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := answer(t.Context(), g, ok); err != nil {
+			t.Error(err)
+		}
+		if len(told) != 1 || told[0] != time.Second {
+			t.Errorf("held calls told as %v; one was, for a second", told)
+		}
+	})
+}
+
+func TestAHeldCallEndsWithItsOwnContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := answer(ctx, newGate(nil), ok); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestACallCutOffIsRepeatedOnTheNextPlugin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(nil)
+		g.open(&process{})
+		calls := 0
+		done := make(chan error, 1)
+		go func() {
+			done <- answer(t.Context(), g, func() error {
+				if calls++; calls == 1 {
+					return fmt.Errorf("connection lost: %w", shared.ErrUnavailable)
+				}
+				return nil
+			})
+		}()
+		synctest.Wait()
+		g.hold()
+		synctest.Wait()
+		g.open(&process{})
+		if err := <-done; err != nil || calls != 2 {
+			t.Errorf("%d calls, error %v", calls, err)
+		}
+	})
+}
+
+func TestAPluginThatOnlySaysUnavailableDoesNotHoldACallForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(nil)
+		g.open(&process{})
+		start := time.Now()
+		err := answer(t.Context(), g, func() error { return shared.ErrUnavailable })
+		if !errors.Is(err, shared.ErrUnavailable) || time.Since(start) != changeTime {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+	})
+}
+
+func TestARefusalAnswersHeldAndNewCallsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(nil)
+		done := make(chan error, 1)
+		go func() { done <- answer(t.Context(), g, ok) }()
+		synctest.Wait()
+		g.refuse(errClosed)
+		if err := <-done; !errors.Is(err, shared.ErrUnavailable) {
+			t.Errorf("held call: %v", err)
+		}
+		if err := answer(t.Context(), g, ok); !errors.Is(err, errClosed) {
+			t.Errorf("new call: %v", err)
+		}
+	})
+}
+
+func TestCallsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(nil)
+		var refused atomic.Int32
+		for range maxCalls {
+			go func() {
+				if answer(t.Context(), g, ok) != nil {
+					refused.Add(1)
+				}
+			}()
+		}
+		synctest.Wait()
+		if err := answer(t.Context(), g, ok); !errors.Is(err, shared.ErrOverloaded) {
+			t.Errorf("one call too many got %v", err)
+		}
+		g.open(&process{})
+		synctest.Wait()
+		if n := refused.Load(); n != 0 {
+			t.Errorf("%d calls within the bound failed", n)
+		}
+		if err := answer(t.Context(), g, ok); err != nil {
+			t.Errorf("after the crowd: %v", err)
+		}
+	})
+}
+
+func TestDrainWaitsForCallsUnderWayOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(nil)
+		g.open(&process{})
+		finish := make(chan struct{})
+		done := make(chan error, 2)
+		go func() { done <- answer(t.Context(), g, func() error { <-finish; return nil }) }()
+		synctest.Wait()
+		g.hold()
+		go func() { done <- answer(t.Context(), g, ok) }() // held: drain does not wait for it
+		bounded, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := g.drain(bounded); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("drain with a call inside: %v", err)
+		}
+		close(finish)
+		if err := g.drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		g.open(&process{})
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

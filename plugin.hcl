@@ -1,0 +1,27 @@
+# plugin.hcl: from this file a chat server starts the recall plugin, and the plugin learns where its files are.
+# Relative paths are relative to this file. Build the plugin with: go build -o bin/recall-plugin ./plugin
+
+# What the host reads.
+plugin {
+  binary = "bin/recall-plugin"
+
+  # The SHA-256 of the binary. With it, nothing but this very binary is started.
+  # sha256 = "…"
+
+  # How long the plugin may take to start and to take its index.
+  # start_timeout = "10s"
+}
+
+# Where the index of messages and recalls is. One process at a time holds this folder; it is made if it is not there.
+# It holds no text of any message, and it is what to back up.
+index {
+  path = "data/index"
+}
+
+# Who may take which message back, and for how long: rule files, and folders of which each *.hcl is read in name order.
+# Without this block the built-in policy holds: the sender within two minutes, owners and admins of groups and
+# chatrooms and the system at any time, and nobody a command.
+#
+# rules {
+#   paths = ["rules.d"]
+# }

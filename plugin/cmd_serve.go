@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	plugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	"github.com/chat-recall/recall/plugin/internal/service"
+	"github.com/chat-recall/recall/shared"
+)
+
+// leaveTimeout bounds how long the process holds on to the index once it has to go. What was acknowledged is on disk,
+// so ending without an orderly release loses nothing; the next process is to find the index free within a second.
+const leaveTimeout = 800 * time.Millisecond
+
+// serve is the process that a host started. It returns the exit code when the host does not need it any more.
+func serve() int {
+	// go-plugin takes stdout and stderr away: the logger is made first, and nothing is ever printed.
+	logger := hclog.New(&hclog.LoggerOptions{Name: service.Name, Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, syscall.SIGTERM)
+	hostGone, err := watchHost()
+	if err != nil {
+		logger.Error("the host started this plugin wrongly", "error", err)
+		return exitFailed
+	}
+	svc := service.New(service.Options{Version: version(), Logger: logger})
+	stopped := make(chan struct{}) // go-plugin's own Shutdown call
+	go func() {
+		defer close(stopped)
+		plugin.Serve(&plugin.ServeConfig{
+			HandshakeConfig:  shared.Handshake,
+			VersionedPlugins: shared.VersionedPlugins(svc),
+			GRPCServer:       newServer,
+			Logger:           logger,
+		})
+	}()
+	var why string
+	select {
+	case <-stopped:
+		why = "the host ended the plugin"
+	case <-hostGone:
+		why = "the host is gone"
+	case <-terminate:
+		why = "SIGTERM"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	if err := svc.Quiesce(ctx); err != nil {
+		logger.Warn("leaving without an orderly release of the index", "why", why, "error", err)
+	}
+	return exitOK
+}
+
+// newServer is the gRPC server with the limits of the contract; opts carry go-plugin's mutual TLS.
+func newServer(opts []grpc.ServerOption) *grpc.Server {
+	return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(shared.MaxWireBytes), grpc.MaxSendMsgSize(shared.MaxWireBytes))...)
+}
+
+// watchHost returns a channel that is closed when the pipe from the host ends. A host that gives no pipe gets a
+// plugin that may outlive it.
+func watchHost() (gone <-chan struct{}, err error) {
+	value := os.Getenv(shared.HostPipeEnv)
+	if value == "" {
+		return nil, nil
+	}
+	fd, err := strconv.Atoi(value)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("%s=%q is not the descriptor of a pipe", shared.HostPipeEnv, value)
+	}
+	syscall.CloseOnExec(fd)
+	pipe := os.NewFile(uintptr(fd), "host pipe")
+	if _, err := pipe.Stat(); err != nil {
+		return nil, fmt.Errorf("%s=%s: %w", shared.HostPipeEnv, value, err)
+	}
+	ch := make(chan struct{})
+	go func() { // ends with the process
+		defer close(ch)
+		_, _ = io.Copy(io.Discard, pipe) // the host writes nothing; a pipe that cannot be read is no pipe of a host either
+	}()
+	return ch, nil
+}

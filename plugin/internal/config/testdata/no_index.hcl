@@ -1,0 +1,3 @@
+plugin {
+  binary = "bin/recall-plugin"
+}

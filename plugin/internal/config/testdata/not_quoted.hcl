@@ -1,0 +1,7 @@
+index {
+  path = data
+}
+
+rules {
+  paths = "rules.d"
+}

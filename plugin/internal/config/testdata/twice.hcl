@@ -1,0 +1,11 @@
+index {
+  path = "a"
+}
+
+index {
+  path = "b"
+}
+
+index "third" {
+  path = "c"
+}

@@ -1,0 +1,3 @@
+index {
+  path = "data/index
+}

@@ -1,0 +1,13 @@
+verbose = true
+
+index {
+  path  = "data/index"
+  paths = ["data/index"]
+
+  cache {
+  }
+}
+
+rules {
+  path = "rules.d"
+}

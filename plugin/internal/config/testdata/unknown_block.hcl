@@ -1,0 +1,7 @@
+index {
+  path = "data/index"
+}
+
+indexx {
+  path = "data/index"
+}

@@ -1,0 +1,7 @@
+index "main" {
+  path = ""
+}
+
+rules {
+  paths = ["rules.d", 7, ""]
+}

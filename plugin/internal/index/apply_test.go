@@ -1,0 +1,390 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+func TestFirstFactsOfAMessageStay(t *testing.T) {
+	x := openNew(t)
+	first := message("m1", "b", "a", "b")
+	first.Labels = []string{"y", "x"}
+	first.SentAt = start.Add(1500 * time.Nanosecond)
+	change := func(f func(*shared.Message)) shared.Message {
+		m := first
+		f(&m)
+		return m
+	}
+	for _, c := range []struct {
+		name string
+		m    shared.Message
+		want shared.IndexStatus
+	}{
+		{"first", first, shared.Indexed},
+		{"again", first, shared.IndexUnchanged},
+		{"sets in another order", change(func(m *shared.Message) {
+			m.Attachments, m.Labels = []string{"a", "b"}, []string{"x", "y"}
+		}), shared.IndexUnchanged},
+		{"same microsecond elsewhere", change(func(m *shared.Message) {
+			m.SentAt = start.Add(1900 * time.Nanosecond).In(time.FixedZone("x", 3600))
+		}), shared.IndexUnchanged},
+		{"conversation", change(func(m *shared.Message) { m.Conversation.ID = "g2" }), shared.IndexConflict},
+		{"conversation type", change(func(m *shared.Message) { m.Conversation.Type = shared.Chatroom }), shared.IndexConflict},
+		{"sender", change(func(m *shared.Message) { m.Sender = "bob" }), shared.IndexConflict},
+		{"type", change(func(m *shared.Message) { m.Type = shared.Image }), shared.IndexConflict},
+		{"time", change(func(m *shared.Message) { m.SentAt = start.Add(time.Hour) }), shared.IndexConflict},
+		{"attachment", change(func(m *shared.Message) { m.Attachments = []string{"a"} }), shared.IndexConflict},
+		{"label", change(func(m *shared.Message) { m.Labels = nil }), shared.IndexConflict},
+	} {
+		if got := apply(t, x, put(c.m))[0].Put; got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	records, err := x.Messages("acme", []string{"m1", "no"})
+	if err != nil || records[1] != nil || !reflect.DeepEqual(records[0].Message, normal(first)) {
+		t.Fatalf("%v %v", records, err)
+	}
+	apply(t, x, recall("r1", first))
+	if got := apply(t, x, put(first))[0].Put; got != shared.IndexRecalled {
+		t.Errorf("same facts of a recalled message: %s", got)
+	}
+	if got := apply(t, x, put(change(func(m *shared.Message) { m.Sender = "bob" })))[0].Put; got != shared.IndexConflict {
+		t.Errorf("other facts of a recalled message: %s", got)
+	}
+}
+
+func TestRecallKeepsItsFirstTombstone(t *testing.T) {
+	x := openNew(t)
+	m := message("m1")
+	first := apply(t, x, put(m), recall("r1", m), recall("r2", m))
+	if !first[1].New || first[2].New || first[2].Tombstone != first[1].Tombstone || first[2].Tombstone.RecallID != "r1" {
+		t.Fatalf("%+v", first)
+	}
+	if again := apply(t, x, recall("r1", m))[0]; again.New || again.Tombstone != first[1].Tombstone {
+		t.Fatalf("%+v", again)
+	}
+	if n := len(ledger(t, x, "acme", "r2").Entries); n != 0 {
+		t.Errorf("the recall that came too late has %d entries", n)
+	}
+	e := ledger(t, x, "acme", "r1").Entries[0].Event
+	want := recall("r1", normal(m)).Recall.Event
+	want.Sequence = 1
+	if !reflect.DeepEqual(e, want) {
+		t.Errorf("event\n%+v\nwant\n%+v", e, want)
+	}
+}
+
+func TestRecallOfAnUnknownMessageIndexesIt(t *testing.T) {
+	x := openNew(t)
+	m := message("m1", "file")
+	if r := apply(t, x, recall("r1", m))[0]; !r.New {
+		t.Fatalf("%+v", r)
+	}
+	if got := apply(t, x, put(m))[0].Put; got != shared.IndexRecalled {
+		t.Errorf("%s", got)
+	}
+	if got := ledger(t, x, "acme", "r1").Entries[0].Event.Attachments; !slices.Equal(got, []string{"file"}) {
+		t.Errorf("attachments %v", got)
+	}
+	if got := apply(t, x, put(message("m2", "file")), recall("r2", message("m2", "file")))[1]; !got.New {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestIndexedFactsWinOverThoseOfTheRecall(t *testing.T) {
+	x := openNew(t)
+	m := message("m1", "file")
+	other := message("m1", "another")
+	other.Conversation.ID = "elsewhere"
+	apply(t, x, put(m), recall("r1", other))
+	e := ledger(t, x, "acme", "r1").Entries[0].Event
+	if !reflect.DeepEqual(e.Message, m) || !slices.Equal(e.Attachments, []string{"file"}) {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestAttachmentIsDeletedWithItsLastLiveMessage(t *testing.T) {
+	for _, batches := range [][]int{{4}, {1, 1, 1, 1}, {3, 1}} {
+		x := openNew(t)
+		a, b := message("a", "shared", "own-a"), message("b", "shared")
+		other := message("a", "shared")
+		other.Tenant = "acme/2"
+		prefix := message("c", "shared-not")
+		ops := []Op{put(a), put(b), put(other), put(prefix)}
+		apply(t, x, ops...)
+		ops = []Op{recall("r1", a), recall("r1", b), recall("r2", other), recall("r3", prefix)}
+		for _, n := range batches {
+			apply(t, x, ops[:n]...)
+			ops = ops[n:]
+		}
+		var got []string
+		for _, e := range ledger(t, x, "acme", "r1").Entries {
+			got = append(got, e.Event.Message.ID+fmt.Sprint(e.Event.Attachments))
+		}
+		if want := []string{"a[own-a]", "b[shared]"}; !slices.Equal(got, want) {
+			t.Errorf("in batches of %v: %v, want %v", batches, got, want)
+		}
+		if e := ledger(t, x, "acme/2", "r2").Entries[0].Event; !slices.Equal(e.Attachments, []string{"shared"}) {
+			t.Errorf("another tenant: %v", e.Attachments)
+		}
+	}
+}
+
+func TestAttachmentOfAMessageIndexedInTheSameBatchIsKept(t *testing.T) {
+	x := openNew(t)
+	apply(t, x, put(message("a", "f")))
+	apply(t, x, put(message("b", "f")), recall("r", message("a", "f")))
+	if got := ledger(t, x, "acme", "r").Entries[0].Event.Attachments; got != nil {
+		t.Errorf("%v is still used by b", got)
+	}
+}
+
+func TestNotifyIsSettledBeforeAnyOtherStepOpens(t *testing.T) {
+	for _, outcome := range []shared.Outcome{shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported} {
+		x := openNew(t)
+		m := message("m", "f")
+		op := recall("r", m)
+		op.Recall.Unsupported = []string{shared.StepPush, shared.StepSearch}
+		apply(t, x, op)
+		if got := lanes(t, x); got != "[notify]" {
+			t.Fatalf("open at first: %s", got)
+		}
+		apply(t, x, settle(1, shared.StepHistory, shared.OutcomeDone), settle(1, shared.StepNotify, shared.OutcomeFailed))
+		if got := lanes(t, x); got != "[notify]" {
+			t.Fatalf("open after notify failed: %s", got)
+		}
+		apply(t, x, settle(1, shared.StepNotify, outcome))
+		if got := lanes(t, x); got != "[attachments history offline roaming]" {
+			t.Fatalf("open after notify was %s: %s", outcome, got)
+		}
+	}
+}
+
+func TestStepsOpenAtOnceWithoutNotify(t *testing.T) {
+	x := openNew(t)
+	unsupported := recall("r1", message("a"))
+	unsupported.Recall.Unsupported = []string{shared.StepNotify}
+	apply(t, x, unsupported, recall("r2", message("b"), shared.StepRoaming))
+	if got := lanes(t, x); got != "[history offline push roaming search]" {
+		t.Errorf("%s", got)
+	}
+	open, err := x.OpenSteps(shared.StepRoaming, 0, 10)
+	if err != nil || !slices.Equal(open, []uint64{1, 2}) {
+		t.Errorf("%v %v", open, err)
+	}
+	none := recall("r3", message("c"), shared.StepPush)
+	none.Recall.Unsupported = []string{shared.StepPush}
+	apply(t, x, none)
+	if e := ledger(t, x, "acme", "r3").Entries[0].Steps[0]; e.Outcome != shared.OutcomeUnsupported || e.Attempts != 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestASettledStepKeepsItsOutcome(t *testing.T) {
+	x := openNew(t)
+	apply(t, x, recall("r", message("m", "f"), shared.StepHistory, shared.StepAttachments))
+	failed := settle(1, shared.StepHistory, shared.OutcomeFailed)
+	failed.Settle.Error = "disk"
+	apply(t, x, failed, settle(1, shared.StepHistory, shared.OutcomeDone), settle(1, shared.StepHistory, shared.OutcomeFailed),
+		settle(1, shared.StepHistory, shared.OutcomeNothingToDo), settle(9, shared.StepHistory, shared.OutcomeDone))
+	steps := ledger(t, x, "acme", "r").Entries[0].Steps
+	want := []shared.StepRecord{
+		{Step: shared.StepHistory, Outcome: shared.OutcomeDone, Attempts: 2, Error: "disk", ChangedAt: start.Add(2 * time.Minute)},
+		{Step: shared.StepAttachments},
+	}
+	if !reflect.DeepEqual(steps, want) {
+		t.Errorf("%+v", steps)
+	}
+	if e, err := x.Entry(1, shared.StepHistory); e != nil || err != nil {
+		t.Errorf("entry of a settled step: %v %v", e, err)
+	}
+	e, err := x.Entry(1, shared.StepAttachments)
+	if err != nil || e.Event.Sequence != 1 || !slices.Equal(e.Event.Attachments, []string{"f"}) || e.Event.Steps != nil {
+		t.Errorf("entry of an open step: %+v %v", e, err)
+	}
+}
+
+func TestAttachmentsStepIsSettledWhereNothingIsToDelete(t *testing.T) {
+	x := openNew(t)
+	apply(t, x, recall("r", message("m"), shared.StepAttachments))
+	s := ledger(t, x, "acme", "r").Entries[0].Steps[0]
+	if s.Outcome != shared.OutcomeNothingToDo || s.ChangedAt != start.Add(time.Minute) || lanes(t, x) != "[]" {
+		t.Errorf("%+v, open %s", s, lanes(t, x))
+	}
+}
+
+func TestOpenedStepsWakeTheirLane(t *testing.T) {
+	x := openNew(t)
+	woken := make(chan string, 10)
+	x.OnOpen(func(step string) { woken <- step })
+	m := message("m")
+	apply(t, x, put(m), recall("r", m, shared.StepNotify, shared.StepHistory))
+	apply(t, x, recall("r", m, shared.StepNotify))
+	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeFailed))
+	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeDone))
+	if err := x.Ping(t.Context()); err != nil { // the hook runs before the committer goes on
+		t.Fatal(err)
+	}
+	close(woken)
+	var got []string
+	for step := range woken {
+		got = append(got, step)
+	}
+	if !slices.Equal(got, []string{shared.StepNotify, shared.StepHistory}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestOfTwoRacingRecallsOneWins(t *testing.T) {
+	x := openNew(t)
+	m := message("m")
+	apply(t, x, put(m))
+	const racers = 32
+	results := make([]Result, racers)
+	var wg sync.WaitGroup
+	for i := range racers {
+		wg.Go(func() {
+			r, err := x.Append(context.Background(), []Op{recall(fmt.Sprint("r", i), m)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			results[i] = r[0]
+		})
+	}
+	wg.Wait()
+	won := 0
+	for _, r := range results {
+		if r.New {
+			won++
+		}
+		if r.Tombstone != results[0].Tombstone {
+			t.Errorf("two tombstones: %+v %+v", r.Tombstone, results[0].Tombstone)
+		}
+	}
+	if won != 1 || x.Stats().Sequence != 1 {
+		t.Errorf("%d won, sequence %d", won, x.Stats().Sequence)
+	}
+}
+
+func TestOddIDsStayApart(t *testing.T) {
+	x := openNew(t)
+	long := strings.Repeat("x", shared.MaxIDBytes)
+	tenants := []string{"a", "a/b", "a/", "a\x01", "ab", long}
+	ids := []string{"m", "b/m", "/", "m\x01", "m\x01\x01", "\x01", "m/", long, "m\xc3\xbf"}
+	for _, tenant := range tenants {
+		for _, id := range ids {
+			m := message(id, "f", "f/"+id)
+			m.Tenant, m.Conversation.ID, m.Sender = tenant, id, id
+			if got := apply(t, x, put(m))[0].Put; got != shared.Indexed {
+				t.Fatalf("%q %q: %s", tenant, id, got)
+			}
+		}
+	}
+	for _, tenant := range tenants {
+		for i, id := range ids {
+			m := message(id)
+			m.Tenant = tenant
+			apply(t, x, recall(id, m, shared.StepHistory))
+			records, err := x.Messages(tenant, ids)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for j, r := range records {
+				if r == nil || r.Message.ID != ids[j] || r.Message.Tenant != tenant || (r.Tombstone != nil) != (j <= i) {
+					t.Fatalf("%q after %q: %q is %+v", tenant, id, ids[j], r)
+				}
+			}
+			l := ledger(t, x, tenant, id)
+			if len(l.Entries) != 1 || l.Entries[0].Event.Message.ID != id {
+				t.Fatalf("%q %q: ledger %+v", tenant, id, l)
+			}
+			page, err := x.Since(shared.SinceRequest{Tenant: tenant,
+				Conversations: []shared.Conversation{{Type: shared.Group, ID: id}}})
+			if err != nil || len(page.Events) != 1 || page.Events[0].Message.ID != id {
+				t.Fatalf("%q %q: since %+v %v", tenant, id, page, err)
+			}
+			page, err = x.Since(shared.SinceRequest{Tenant: tenant,
+				Conversations: []shared.Conversation{{Type: shared.Single, ID: id}}})
+			if err != nil || len(page.Events) != 0 {
+				t.Fatalf("%q %q: a conversation of another type has it: %+v %v", tenant, id, page, err)
+			}
+		}
+	}
+}
+
+func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
+	x := openNew(t)
+	good := put(message("good"))
+	bad := func(f func(*shared.Message)) Op {
+		m := message("bad")
+		f(&m)
+		return put(m)
+	}
+	m := message("bad")
+	for name, op := range map[string]Op{
+		"nothing set":       {},
+		"two set":           {Put: &m, Settle: settle(1, "notify", shared.OutcomeDone).Settle},
+		"NUL in id":         bad(func(m *shared.Message) { m.ID = "a\x00b" }),
+		"NUL in attachment": bad(func(m *shared.Message) { m.Attachments = []string{"a\x00"} }),
+		"empty tenant":      bad(func(m *shared.Message) { m.Tenant = "" }),
+		"unknown type":      bad(func(m *shared.Message) { m.Type = "hologram" }),
+		"no time":           bad(func(m *shared.Message) { m.SentAt = time.Time{} }),
+		"too large":         bad(func(m *shared.Message) { m.Attachments = []string{strings.Repeat("x", 1<<20)} }),
+		"step name":         recall("r", m, "No"),
+		"step twice":        recall("r", m, "a", "a"),
+		"outcome":           settle(1, "notify", "maybe"),
+	} {
+		if _, err := x.Append(t.Context(), []Op{good, op}); !errors.Is(err, shared.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if r, err := x.Messages("acme", []string{"good", "bad"}); err != nil || r[0] != nil || r[1] != nil {
+		t.Errorf("something was written: %v %v", r, err)
+	}
+	for name, read := range map[string]func() error{
+		"Messages": func() error { _, err := x.Messages("acme", []string{"a\x00"}); return err },
+		"Ledger":   func() error { _, err := x.Ledger("acme\x00", "r"); return err },
+		"Entry":    func() error { _, err := x.Entry(1, "a\x00"); return err },
+		"Since":    func() error { _, err := x.Since(shared.SinceRequest{Tenant: "\x00"}); return err },
+	} {
+		if err := read(); !errors.Is(err, shared.ErrInvalid) {
+			t.Errorf("%s of a NUL: %v", name, err)
+		}
+	}
+}
+
+func TestInvalidTextFailsForItsCallerOnly(t *testing.T) {
+	x := openNew(t)
+	hold := hold(x)
+	badMessage := message("bad")
+	badMessage.Sender = "\xff"
+	var wg sync.WaitGroup
+	errs := make([]error, 10)
+	for i := range errs {
+		wg.Go(func() {
+			m := message(fmt.Sprint("m", i))
+			if i == 4 {
+				m = badMessage
+			}
+			_, errs[i] = x.Append(context.Background(), []Op{put(m)})
+		})
+	}
+	hold.untilQueued(t, len(errs))
+	hold.release()
+	wg.Wait()
+	for i, err := range errs {
+		if (err != nil) != (i == 4) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package index
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// maxOpBytes bounds the writes of one operation, which must fit one transaction. It is above what the limits of
+// package shared allow: 100 attachments of 2 KiB, each in a key with a tenant and an id too, and a ledger entry.
+const maxOpBytes = 1 << 20
+
+// bytes is about what an operation writes.
+func (op *Op) bytes() int {
+	switch {
+	case op.Put != nil:
+		return messageBytes(op.Put)
+	case op.Recall != nil:
+		e := &op.Recall.Event
+		n := messageBytes(&e.Message) + len(e.RecallID)*4 + len(e.Actor.ID)*2 + len(e.Ext) + len(e.Reason) +
+			len(e.Rule.Name) + len(e.Rule.File) + len(e.PolicyDigest) + 256
+		for _, a := range e.Message.Attachments {
+			n += len(a) // again, in the ledger
+		}
+		for _, s := range op.Recall.Steps {
+			n += 2*len(s) + len(e.Tenant) + len(e.RecallID) + len(e.Message.ID) + 64
+		}
+		return n
+	case op.Settle != nil:
+		return 512 + len(op.Settle.Error)
+	}
+	return 0
+}
+
+func messageBytes(m *shared.Message) int {
+	n := 3*(len(m.Tenant)+len(m.ID)) + 2*len(m.Sender) + 2*len(m.Conversation.ID) + 96
+	for _, a := range m.Attachments {
+		n += 2*len(a) + len(m.Tenant) + len(m.ID) + 24
+	}
+	for _, l := range m.Labels {
+		n += len(l) + 2
+	}
+	return n
+}
+
+// check refuses what has no place in the index. Callers have checked the limits of package shared; this keeps keys and
+// values whole whoever calls.
+func (op *Op) check() error {
+	var err error
+	set := 0
+	if op.Put != nil {
+		set, err = set+1, checkMessage("put", op.Put)
+	}
+	if op.Recall != nil {
+		set, err = set+1, op.Recall.check()
+	}
+	if op.Settle != nil {
+		set, err = set+1, op.Settle.check()
+	}
+	if set != 1 {
+		return shared.Invalidf("operation", "%d of put, recall and settle are set; exactly one must be", set)
+	}
+	if err == nil && op.bytes() > maxOpBytes {
+		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.bytes(), maxOpBytes)
+	}
+	return err
+}
+
+func checkMessage(field string, m *shared.Message) error {
+	err := checkTexts(field, "tenant", m.Tenant, "id", m.ID, "conversation.id", m.Conversation.ID, "sender", m.Sender)
+	if err != nil {
+		return err
+	}
+	if _, ok := conversationTypes.number[m.Conversation.Type]; !ok {
+		return shared.Invalidf(field+".conversation.type", "unknown conversation type %q", m.Conversation.Type)
+	}
+	if _, ok := messageTypes.number[m.Type]; !ok {
+		return shared.Invalidf(field+".type", "unknown message type %q", m.Type)
+	}
+	if m.SentAt.UnixMicro() <= 0 {
+		return shared.Invalidf(field+".sent_at", "is not set or before 1970")
+	}
+	for i, a := range m.Attachments {
+		if err := checkTexts(field, fmt.Sprintf("attachments[%d]", i), a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Recall) check() error {
+	e := &r.Event
+	if err := checkMessage("recall.message", &e.Message); err != nil {
+		return err
+	}
+	if e.Tenant != e.Message.Tenant {
+		return shared.Invalidf("recall.tenant", "is %q for a message of tenant %q", e.Tenant, e.Message.Tenant)
+	}
+	if err := checkTexts("recall", "recall_id", e.RecallID); err != nil {
+		return err
+	}
+	if _, ok := roles.number[e.Actor.Role]; !ok {
+		return shared.Invalidf("recall.actor.role", "unknown role %q", e.Actor.Role)
+	}
+	seen := make(map[string]bool, len(r.Steps))
+	for i, s := range r.Steps {
+		field := fmt.Sprintf("recall.steps[%d]", i)
+		if err := shared.ValidateStep(field, s); err != nil {
+			return err
+		}
+		if seen[s] {
+			return shared.Invalidf(field, "%s is there twice", s)
+		}
+		seen[s] = true
+	}
+	return nil
+}
+
+func (s *Settle) check() error {
+	if err := shared.ValidateStep("settle.step", s.Step); err != nil {
+		return err
+	}
+	if len(s.Error) > shared.MaxStepErrorBytes {
+		return shared.Invalidf("settle.error", "is %d bytes long; at most %d", len(s.Error), shared.MaxStepErrorBytes)
+	}
+	if !s.Outcome.Settles() && s.Outcome != shared.OutcomeFailed {
+		return shared.Invalidf("settle.outcome", "unknown outcome %q", s.Outcome)
+	}
+	return nil
+}
+
+// checkTexts checks pairs of a field's name and its text, which goes into a key.
+func checkTexts(field string, pairs ...string) error {
+	for i := 0; i < len(pairs); i += 2 {
+		name, text := field+"."+pairs[i], pairs[i+1]
+		if text == "" {
+			return shared.Invalidf(name, "is empty")
+		}
+		if strings.IndexByte(text, 0) >= 0 {
+			return shared.Invalidf(name, "holds a NUL")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,245 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// discardEvery is after how many commits Badger learns that no read needs older versions. Each waits for the reads
+// under way.
+const discardEvery = 1024
+
+var errClosed = fmt.Errorf("%w: the index is released", shared.ErrUnavailable)
+
+// Append is Log. A call is one transaction if its writes fit half of one (about 1.2 MB at the default memtable: a
+// thousand messages of the usual size); a larger one is several in a row with nothing between, each of whole
+// operations, and a crash among them leaves the first. When ctx ends Append returns, and the operations may still be
+// applied. An error that is none of shared.ErrInvalid and shared.ErrOverloaded leaves open whether they were.
+func (x *Index) Append(ctx context.Context, ops []Op) ([]Result, error) {
+	for i := range ops {
+		if err := ops[i].check(); err != nil {
+			return nil, fmt.Errorf("operation %d: %w", i, err)
+		}
+	}
+	if err := x.failure(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c, err := x.queue.push(ops)
+	if err != nil {
+		return nil, err
+	}
+	return c.wait(ctx)
+}
+
+// commitLoop is the committer.
+func (x *Index) commitLoop() {
+	for group := x.queue.take(); group != nil; group = x.queue.take() {
+		rest, err := x.commitGroup(group)
+		if err == nil {
+			continue
+		}
+		if len(rest) == 1 || x.failure() != nil || errors.Is(err, ErrDiskFull) {
+			for _, c := range rest {
+				c.answer(nil, err)
+			}
+			continue
+		}
+		// One of them cannot be applied. Alone, each fails for itself only.
+		for _, c := range rest {
+			if _, err := x.commitGroup([]*call{c}); err != nil {
+				c.answer(nil, err)
+			}
+		}
+	}
+}
+
+// commitGroup applies calls and answers each once it is on disk. After an error rest are those not answered.
+func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
+	results := make([][]Result, len(group))
+	applied, answered := 0, 0
+	b := x.newBatch()
+	defer func() { b.discard() }()
+	next := func() error {
+		if err := x.commit(b); err != nil {
+			return err
+		}
+		for ; answered < applied; answered++ {
+			group[answered].answer(results[answered], nil)
+		}
+		b.discard()
+		b = x.newBatch()
+		return nil
+	}
+	for i, c := range group {
+		if b.halfFull() {
+			if err := next(); err != nil {
+				return group[answered:], err
+			}
+		}
+		results[i] = make([]Result, len(c.ops))
+		for j := range c.ops {
+			var w writes
+			if results[i][j], err = b.plan(&c.ops[j], &w); err != nil {
+				return group[answered:], fmt.Errorf("apply operation %d: %w", j, err)
+			}
+			if !b.fits(&w) {
+				if err := next(); err != nil {
+					return group[answered:], err
+				}
+			}
+			if err := b.write(&w); err != nil {
+				return group[answered:], fmt.Errorf("apply operation %d: %w", j, err)
+			}
+		}
+		applied++
+	}
+	err = next()
+	return group[answered:], err
+}
+
+// commit puts a batch on disk.
+func (x *Index) commit(b *batch) error {
+	if b.count == 0 {
+		return x.failure()
+	}
+	if b.sequence != x.sequence {
+		if err := set(b.txn, sequenceKey, &indexpb.Counter{Next: b.sequence + 1}); err != nil {
+			return err
+		}
+	}
+	if err := x.disk.check(); err != nil {
+		return err
+	}
+	version := x.committed.Load() + 1
+	if err := x.commitAt(b.txn, version); err != nil {
+		err = fmt.Errorf("%w: commit %d operations to index %s: %w", shared.ErrUnavailable, b.ops, x.path, err)
+		x.fail(err)
+		return err
+	}
+	x.sequence = b.sequence
+	x.committed.Store(version)
+	x.lastSequence.Store(b.sequence)
+	x.commits.Add(1)
+	x.operations.Add(uint64(b.ops))
+	if version%discardEvery == 0 {
+		x.gate.Lock()
+		x.db.SetDiscardTs(version)
+		x.gate.Unlock()
+	}
+	if f := x.onOpen.Load(); f != nil {
+		for step := range b.opened {
+			(*f)(step)
+		}
+	}
+	return nil
+}
+
+// batch is one transaction in the making.
+type batch struct {
+	txn  *badger.Txn // reads of it see its writes
+	base *badger.Txn // what was before it: iterators over txn would sort all of its writes each time
+
+	maxBytes, maxCount int64
+	bytes, count       int64
+	ops                int
+
+	sequence uint64                     // of the last recall in it
+	users    map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
+	opened   map[string]struct{}        // steps that it opens for some event
+}
+
+func (x *Index) newBatch() *batch {
+	version := x.committed.Load()
+	return &batch{
+		txn:      x.db.NewTransactionAt(version, true),
+		base:     x.db.NewTransactionAt(version, false),
+		maxBytes: x.db.MaxBatchSize() - 128, // the sequence is written last
+		maxCount: x.db.MaxBatchCount() - 2,
+		sequence: x.sequence,
+		users:    map[string]map[string]bool{},
+		opened:   map[string]struct{}{},
+	}
+}
+
+func (b *batch) discard() {
+	b.txn.Discard()
+	b.base.Discard()
+}
+
+func (b *batch) halfFull() bool { return b.bytes > b.maxBytes/2 || b.count > b.maxCount/2 }
+
+func (b *batch) fits(w *writes) bool {
+	return b.bytes+w.bytes() < b.maxBytes && b.count+int64(len(w.entries)) < b.maxCount
+}
+
+// writes are what one operation changes. They are planned before any is made, so an operation that does not fit into
+// a transaction goes whole into the next.
+type writes struct {
+	entries  []entry
+	users    []user
+	opened   []string
+	recalled bool // it takes the next sequence
+}
+
+type entry struct {
+	key    key
+	value  []byte
+	delete bool
+}
+
+type user struct {
+	attachment key // prefix
+	message    string
+	uses       bool
+}
+
+// bytes is the size by which Badger counts: 2 bytes of meta and 10 of version an entry.
+func (w *writes) bytes() int64 {
+	n := 0
+	for i := range w.entries {
+		n += len(w.entries[i].key) + len(w.entries[i].value) + 12
+	}
+	return int64(n)
+}
+
+func (b *batch) write(w *writes) error {
+	for i := range w.entries {
+		e := &w.entries[i]
+		var err error
+		if e.delete {
+			err = b.txn.Delete(e.key)
+		} else {
+			err = b.txn.Set(e.key, e.value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	b.ops++
+	b.bytes += w.bytes()
+	b.count += int64(len(w.entries))
+	for _, u := range w.users {
+		ids := b.users[string(u.attachment)]
+		if ids == nil {
+			ids = map[string]bool{}
+			b.users[string(u.attachment)] = ids
+		}
+		ids[u.message] = u.uses
+	}
+	for _, step := range w.opened {
+		b.opened[step] = struct{}{}
+	}
+	if w.recalled {
+		b.sequence++
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// lockRetry is how often a held lock is tried again. The kernel frees it when its holder dies.
+const lockRetry = 10 * time.Millisecond
+
+// folderLock is the lock that Badger would take, on the folder itself. We take it, so that nothing of the folder is
+// looked at without it, and so that it can be waited for.
+type folderLock struct{ folder *os.File }
+
+// lockFolder makes the folder if it is not there, and waits for its lock until ctx ends.
+func lockFolder(ctx context.Context, path string) (*folderLock, error) {
+	if err := makeFolder(path); err != nil {
+		return nil, fmt.Errorf("the folder cannot be made: %w; make it, owned by the user that runs the plugin", err)
+	}
+	folder, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	l := &folderLock{folder}
+	pidFile := filepath.Join(path, "LOCK")
+	tick := time.NewTicker(lockRetry)
+	defer tick.Stop()
+	for {
+		err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			l.release()
+			return nil, fmt.Errorf("lock the folder: %w", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			l.release()
+			return nil, fmt.Errorf("%w%s: %w; stop it, or name another folder", ErrLocked, holder(pidFile), ctx.Err())
+		}
+	}
+	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		l.release()
+		return nil, fmt.Errorf("the folder is not writable: %w; give it to the user that runs the plugin", err)
+	}
+	return l, nil
+}
+
+// makeFolder makes a folder and puts its name on disk.
+func makeFolder(path string) error {
+	if info, err := os.Stat(path); err == nil {
+		if !info.IsDir() {
+			return &os.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+		}
+		return nil
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(filepath.Clean(path)))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+// holder is for people: the process that wrote its id last.
+func holder(pidFile string) string {
+	data, err := os.ReadFile(pidFile)
+	if err != nil {
+		return ""
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
+		return fmt.Sprintf(" (%d)", pid)
+	}
+	return ""
+}
+
+// release frees the lock; the kernel does it when the folder is closed.
+func (l *folderLock) release() { _ = l.folder.Close() }
+
+// checkFolder looks for damage that Badger would repair by dropping data without a word.
+func checkFolder(path string, opts badger.Options) error {
+	names := map[string][]string{}
+	files, err := os.ReadDir(path)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		ext := filepath.Ext(f.Name())
+		names[ext] = append(names[ext], f.Name())
+	}
+	if err := checkManifest(path, opts, names[".sst"], len(names[".sst"])+len(names[".mem"])); err != nil {
+		return err
+	}
+	for _, name := range names[".mem"] {
+		if err := checkLog(filepath.Join(path, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkManifest looks at the list of tables. Badger cuts it where it is torn, makes a new one where it is missing, and
+// removes every table that it does not name. A crash alone leaves neither of this beside tables that hold data.
+func checkManifest(path string, opts badger.Options, tables []string, data int) error {
+	fp, err := os.Open(filepath.Join(path, badger.ManifestFilename))
+	if errors.Is(err, os.ErrNotExist) {
+		if data == 0 {
+			return nil
+		}
+		return fmt.Errorf("%w: %s is missing and %d files of data are there; restore the folder from a backup",
+			ErrCorrupt, badger.ManifestFilename, data)
+	}
+	if err != nil {
+		return err
+	}
+	defer fp.Close()
+	info, err := fp.Stat()
+	if err != nil {
+		return err
+	}
+	manifest, end, err := badger.ReplayManifestFile(fp, 0, opts)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w; restore the folder from a backup", ErrCorrupt, badger.ManifestFilename, err)
+	}
+	if end == info.Size() {
+		return nil
+	}
+	for _, name := range tables {
+		id, err := strconv.ParseUint(strings.TrimSuffix(name, ".sst"), 10, 64)
+		if _, named := manifest.Tables[id]; err != nil || !named {
+			return fmt.Errorf("%w: %s is torn at byte %d and does not name %s; restore the folder from a backup",
+				ErrCorrupt, badger.ManifestFilename, end, name)
+		}
+	}
+	return nil
+}
+
+// openBadger opens the database. What is wrong with its files comes as any kind of error, or as a panic.
+func openBadger(opts badger.Options) (db *badger.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("%w: %v; restore the folder from a backup", ErrCorrupt, r)
+		}
+	}()
+	db, err = badger.OpenManaged(opts)
+	var system syscall.Errno
+	if err == nil || errors.As(err, &system) {
+		return db, err
+	}
+	return nil, fmt.Errorf("%w: %w; restore the folder from a backup", ErrCorrupt, err)
+}

@@ -1,0 +1,87 @@
+package index
+
+import (
+	"encoding/binary"
+	"strings"
+	"time"
+
+	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// The keys of the index. Text ends with a NUL, which no id holds; numbers are big-endian and have a fixed size. So no
+// key begins another, and keys that share their first parts lie together in the order of the next.
+//
+//	f/                                           Format   the version of the whole, checked before anything is written
+//	n/                                           Counter  the next sequence
+//	m/<tenant>/<message id>                      Record   the message and its tombstone
+//	s/<tenant>/<sender>/<sent at>/<message id>            what a sender sent
+//	a/<tenant>/<attachment key>/<message id>              the live messages that use an attachment
+//	r/<tenant>/<conversation>/<sequence>         Pointer  the recalls of a conversation
+//	l/<tenant>/<recall id>/<message id>          Entry    the ledger: what was recalled how, and where its steps stand
+//	e/<step>/<sequence>                          Pointer  the queue of an open step: a slow one is in no other's way
+type key []byte
+
+func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
+
+// text panics on a NUL: the operations and reads of this package refuse it before they make a key.
+func (k key) text(s string) key {
+	if strings.IndexByte(s, 0) >= 0 {
+		panic("index: NUL in a key")
+	}
+	return append(append(k, s...), 0)
+}
+
+func (k key) number(n uint64) key { return binary.BigEndian.AppendUint64(k, n) }
+
+var (
+	formatKey   = newKey('f')
+	sequenceKey = newKey('n')
+)
+
+func messageKey(tenant, id string) key { return newKey('m').text(tenant).text(id) }
+
+func senderKey(tenant, sender string, sentAt time.Time, id string) key {
+	return newKey('s').text(tenant).text(sender).number(uint64(sentAt.UnixMicro())).text(id)
+}
+
+func attachmentPrefix(tenant, attachment string) key {
+	return newKey('a').text(tenant).text(attachment)
+}
+
+func attachmentKey(tenant, attachment, id string) key {
+	return attachmentPrefix(tenant, attachment).text(id)
+}
+
+func conversationPrefix(tenant string, c shared.Conversation) key {
+	return append(newKey('r').text(tenant), byte(conversationTypes.number[c.Type])).text(c.ID)
+}
+
+func conversationKey(tenant string, c shared.Conversation, sequence uint64) key {
+	return conversationPrefix(tenant, c).number(sequence)
+}
+
+func recallPrefix(tenant, recallID string) key { return newKey('l').text(tenant).text(recallID) }
+
+func ledgerKey(tenant, recallID, messageID string) key {
+	return recallPrefix(tenant, recallID).text(messageID)
+}
+
+func stepPrefix(step string) key { return newKey('e').text(step) }
+
+func stepKey(step string, sequence uint64) key { return stepPrefix(step).number(sequence) }
+
+// lastNumber reads the number that a key ends with.
+func lastNumber(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }
+
+// textAt reads the text of a key from an offset to its NUL.
+func textAt(k []byte, offset int) string {
+	s, _, _ := strings.Cut(string(k[offset:]), "\x00")
+	return s
+}
+
+var conversationTypes = newEnum(map[shared.ConversationType]indexpb.ConversationType{
+	shared.Single:   indexpb.ConversationType_CONVERSATION_TYPE_SINGLE,
+	shared.Group:    indexpb.ConversationType_CONVERSATION_TYPE_GROUP,
+	shared.Chatroom: indexpb.ConversationType_CONVERSATION_TYPE_CHATROOM,
+})

@@ -1,0 +1,190 @@
+package index
+
+import (
+	"slices"
+	"time"
+
+	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// enum pairs the words of the domain with the numbers on disk.
+type enum[N ~int32, D ~string] struct {
+	number map[D]N
+	word   map[N]D
+}
+
+func newEnum[N ~int32, D ~string](number map[D]N) enum[N, D] {
+	e := enum[N, D]{number: number, word: make(map[N]D, len(number))}
+	for d, n := range number {
+		e.word[n] = d
+	}
+	return e
+}
+
+var (
+	messageTypes = newEnum(map[shared.MessageType]indexpb.MessageType{
+		shared.Text:     indexpb.MessageType_MESSAGE_TYPE_TEXT,
+		shared.Image:    indexpb.MessageType_MESSAGE_TYPE_IMAGE,
+		shared.Audio:    indexpb.MessageType_MESSAGE_TYPE_AUDIO,
+		shared.Video:    indexpb.MessageType_MESSAGE_TYPE_VIDEO,
+		shared.File:     indexpb.MessageType_MESSAGE_TYPE_FILE,
+		shared.Location: indexpb.MessageType_MESSAGE_TYPE_LOCATION,
+		shared.Custom:   indexpb.MessageType_MESSAGE_TYPE_CUSTOM,
+		shared.Combine:  indexpb.MessageType_MESSAGE_TYPE_COMBINE,
+		shared.Command:  indexpb.MessageType_MESSAGE_TYPE_COMMAND,
+	})
+	roles = newEnum(map[shared.Role]indexpb.Role{
+		"":            indexpb.Role_ROLE_UNSPECIFIED,
+		shared.Member: indexpb.Role_ROLE_MEMBER,
+		shared.Admin:  indexpb.Role_ROLE_ADMIN,
+		shared.Owner:  indexpb.Role_ROLE_OWNER,
+		shared.System: indexpb.Role_ROLE_SYSTEM,
+	})
+	outcomes = newEnum(map[shared.Outcome]indexpb.Outcome{
+		"":                        indexpb.Outcome_OUTCOME_UNSPECIFIED,
+		shared.OutcomeDone:        indexpb.Outcome_OUTCOME_DONE,
+		shared.OutcomeNothingToDo: indexpb.Outcome_OUTCOME_NOTHING_TO_DO,
+		shared.OutcomeUnsupported: indexpb.Outcome_OUTCOME_UNSUPPORTED,
+		shared.OutcomeFailed:      indexpb.Outcome_OUTCOME_FAILED,
+	})
+)
+
+func encodeTime(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func decodeTime(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}
+
+// normal is a message as the index keeps and compares it: times to the microsecond, lists as sorted sets.
+func normal(m shared.Message) shared.Message {
+	m.SentAt = decodeTime(encodeTime(m.SentAt))
+	m.Attachments = sortedSet(m.Attachments)
+	m.Labels = sortedSet(m.Labels)
+	return m
+}
+
+func sortedSet(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	set := slices.Clone(list)
+	slices.Sort(set)
+	return slices.Compact(set)
+}
+
+// sameFacts compares two messages in normal form.
+func sameFacts(a, b shared.Message) bool {
+	return a.Tenant == b.Tenant && a.ID == b.ID && a.Conversation == b.Conversation && a.Sender == b.Sender &&
+		a.Type == b.Type && a.SentAt.Equal(b.SentAt) &&
+		slices.Equal(a.Attachments, b.Attachments) && slices.Equal(a.Labels, b.Labels)
+}
+
+func encodeRecord(r *Record) *indexpb.Record {
+	m := &r.Message
+	pb := &indexpb.Record{
+		ConversationType: conversationTypes.number[m.Conversation.Type],
+		ConversationId:   m.Conversation.ID,
+		Sender:           m.Sender,
+		Type:             messageTypes.number[m.Type],
+		SentAt:           encodeTime(m.SentAt),
+		Attachments:      m.Attachments,
+		Labels:           m.Labels,
+	}
+	if t := r.Tombstone; t != nil {
+		pb.Tombstone = &indexpb.Tombstone{
+			RecallId:   t.RecallID,
+			ActorId:    t.RecalledBy.ID,
+			Role:       roles.number[t.RecalledBy.Role],
+			RecalledAt: encodeTime(t.RecalledAt),
+			Sequence:   t.Sequence,
+		}
+	}
+	return pb
+}
+
+func decodeRecord(tenant, id string, pb *indexpb.Record) *Record {
+	r := &Record{Message: shared.Message{
+		Tenant:       tenant,
+		ID:           id,
+		Conversation: shared.Conversation{Type: conversationTypes.word[pb.ConversationType], ID: pb.ConversationId},
+		Sender:       pb.Sender,
+		Type:         messageTypes.word[pb.Type],
+		SentAt:       decodeTime(pb.SentAt),
+		Attachments:  pb.Attachments,
+		Labels:       pb.Labels,
+	}}
+	if t := pb.Tombstone; t != nil {
+		r.Tombstone = &Tombstone{
+			RecallID:   t.RecallId,
+			RecalledBy: shared.Actor{ID: t.ActorId, Role: roles.word[t.Role]},
+			RecalledAt: decodeTime(t.RecalledAt),
+			Sequence:   t.Sequence,
+		}
+	}
+	return r
+}
+
+func encodeEntry(e *shared.LedgerEntry) *indexpb.Entry {
+	pb := &indexpb.Entry{
+		Sequence:     e.Event.Sequence,
+		ActorId:      e.Event.Actor.ID,
+		Role:         roles.number[e.Event.Actor.Role],
+		Ext:          e.Event.Ext,
+		Reason:       e.Event.Reason,
+		RecalledAt:   encodeTime(e.Event.RecalledAt),
+		Attachments:  e.Event.Attachments,
+		RuleName:     e.Event.Rule.Name,
+		RuleFile:     e.Event.Rule.File,
+		RuleLine:     int32(e.Event.Rule.Line),
+		PolicyDigest: e.Event.PolicyDigest,
+		Steps:        make([]*indexpb.Step, len(e.Steps)),
+	}
+	for i, s := range e.Steps {
+		pb.Steps[i] = &indexpb.Step{
+			Name:      s.Step,
+			Outcome:   outcomes.number[s.Outcome],
+			Attempts:  uint32(s.Attempts),
+			Error:     s.Error,
+			ChangedAt: encodeTime(s.ChangedAt),
+		}
+	}
+	return pb
+}
+
+func decodeEntry(recallID string, m shared.Message, pb *indexpb.Entry) *shared.LedgerEntry {
+	e := &shared.LedgerEntry{
+		Event: shared.Event{
+			Sequence:     pb.Sequence,
+			Tenant:       m.Tenant,
+			RecallID:     recallID,
+			Actor:        shared.Actor{ID: pb.ActorId, Role: roles.word[pb.Role]},
+			Ext:          pb.Ext,
+			Reason:       pb.Reason,
+			RecalledAt:   decodeTime(pb.RecalledAt),
+			Message:      m,
+			Attachments:  pb.Attachments,
+			Rule:         shared.Rule{Name: pb.RuleName, File: pb.RuleFile, Line: int(pb.RuleLine)},
+			PolicyDigest: pb.PolicyDigest,
+		},
+		Steps: make([]shared.StepRecord, len(pb.Steps)),
+	}
+	for i, s := range pb.Steps {
+		e.Steps[i] = shared.StepRecord{
+			Step:      s.Name,
+			Outcome:   outcomes.word[s.Outcome],
+			Attempts:  int(s.Attempts),
+			Error:     s.Error,
+			ChangedAt: decodeTime(s.ChangedAt),
+		}
+	}
+	return e
+}

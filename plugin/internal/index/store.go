@@ -1,0 +1,85 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// get reads a value; found tells whether it is there.
+func get(txn *badger.Txn, k key, into proto.Message) (found bool, err error) {
+	item, err := txn.Get(k)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %q: %w", k, err)
+	}
+	return true, decode(item, into)
+}
+
+func decode(item *badger.Item, into proto.Message) error {
+	err := item.Value(func(data []byte) error { return proto.Unmarshal(data, into) })
+	if err != nil {
+		return fmt.Errorf("%w: value of %q: %w", ErrCorrupt, item.Key(), err)
+	}
+	return nil
+}
+
+func set(txn *badger.Txn, k key, value proto.Message) error {
+	data, err := proto.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return txn.Set(k, data)
+}
+
+// readRecord is nil for an unknown message.
+func readRecord(txn *badger.Txn, tenant, id string) (*Record, error) {
+	var pb indexpb.Record
+	if found, err := get(txn, messageKey(tenant, id), &pb); err != nil || !found {
+		return nil, err
+	}
+	return decodeRecord(tenant, id, &pb), nil
+}
+
+// readEntry reads the ledger entry that something points to.
+func readEntry(txn *badger.Txn, tenant, recallID, messageID string) (*shared.LedgerEntry, error) {
+	rec, err := readRecord(txn, tenant, messageID)
+	if err != nil {
+		return nil, err
+	}
+	var pb indexpb.Entry
+	found, err := get(txn, ledgerKey(tenant, recallID, messageID), &pb)
+	if err != nil {
+		return nil, err
+	}
+	if rec == nil || !found {
+		return nil, fmt.Errorf("%w: recall %q of message %q of tenant %q lacks its message or its ledger",
+			ErrCorrupt, recallID, messageID, tenant)
+	}
+	return decodeEntry(recallID, rec.Message, &pb), nil
+}
+
+// badgerLog gives what Badger says to hclog. What it calls information is of use to who works on this package.
+type badgerLog struct{ log hclog.Logger }
+
+func (l badgerLog) Errorf(format string, args ...any)   { l.say(hclog.Error, format, args) }
+func (l badgerLog) Warningf(format string, args ...any) { l.say(hclog.Warn, format, args) }
+func (l badgerLog) Infof(format string, args ...any)    { l.say(hclog.Debug, format, args) }
+func (l badgerLog) Debugf(format string, args ...any)   { l.say(hclog.Trace, format, args) }
+
+func (l badgerLog) say(level hclog.Level, format string, args []any) {
+	if l.log.GetLevel() > level {
+		return
+	}
+	text := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
+	l.log.Log(level, "database", "says", text)
+}

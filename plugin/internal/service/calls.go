@@ -1,0 +1,185 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/shared"
+)
+
+// Index is shared.Recall.
+func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
+	a, leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := shared.ValidateIndex(msgs); err != nil || len(msgs) == 0 {
+		return nil, err
+	}
+	policy, now := s.policy.Load(), s.now()
+	ops := make([]index.Op, len(msgs))
+	for i := range msgs {
+		m := kept(msgs[i])
+		if err := notAhead(fmt.Sprintf("messages[%d].sent_at", i), m.SentAt, now, policy); err != nil {
+			return nil, err
+		}
+		ops[i].Put = &m
+	}
+	applied, err := a.index.Append(ctx, ops)
+	if err != nil {
+		return nil, fmt.Errorf("index messages: %w", err)
+	}
+	results := make([]shared.IndexResult, len(msgs))
+	for i := range msgs {
+		results[i] = shared.IndexResult{MessageID: msgs[i].ID, Status: applied[i].Put}
+	}
+	s.counts.indexed(results)
+	return results, nil
+}
+
+// Recall is shared.Recall. RecallID must be set.
+func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+	a, leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	v, err := s.judge(a, &req)
+	if err != nil {
+		return nil, err
+	}
+	if len(v.ops) > 0 {
+		applied, err := a.index.Append(ctx, v.ops)
+		if err != nil {
+			return nil, fmt.Errorf("recall messages: %w", err)
+		}
+		for n, i := range v.at {
+			result := &v.results[i]
+			result.Until = time.Time{}
+			if !applied[n].New { // another recall came between the judgement and the commit
+				result.Rule = shared.Rule{}
+				took(result, &applied[n].Tombstone, req.RecallID)
+			}
+		}
+	}
+	s.counts.recalled(v.results)
+	return v.results, nil
+}
+
+// Check is shared.Recall. RecallID must be set, and may be any that is not used.
+func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+	a, leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	v, err := s.judge(a, &req)
+	if err != nil {
+		return nil, err
+	}
+	s.counts.add("checks_total", float64(len(v.results)))
+	return v.results, nil
+}
+
+// Status is shared.Recall.
+func (s *Service) Status(_ context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
+	a, leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := shared.ValidateStatus(tenant, ids); err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	records, err := a.index.Messages(tenant, ids)
+	if err != nil {
+		return nil, fmt.Errorf("find the messages: %w", err)
+	}
+	out := make([]shared.MessageStatus, len(ids))
+	for i, r := range records {
+		out[i] = shared.MessageStatus{MessageID: ids[i], State: shared.MessageLive}
+		switch {
+		case r == nil:
+			out[i].State = shared.MessageUnknown
+		case r.Tombstone != nil:
+			out[i].State, out[i].RecallID, out[i].RecalledAt = shared.MessageRecalled, r.Tombstone.RecallID, r.Tombstone.RecalledAt
+		}
+	}
+	return out, nil
+}
+
+// Since is shared.Recall.
+func (s *Service) Since(_ context.Context, req shared.SinceRequest) (shared.SincePage, error) {
+	a, leave, err := s.enter()
+	if err != nil {
+		return shared.SincePage{}, err
+	}
+	defer leave()
+	if err := req.Validate(); err != nil {
+		return shared.SincePage{}, err
+	}
+	page, err := a.index.Since(req)
+	if err != nil {
+		return shared.SincePage{}, fmt.Errorf("read recalls: %w", err)
+	}
+	return page, nil
+}
+
+// Ledger is shared.Recall.
+func (s *Service) Ledger(_ context.Context, tenant, recallID string) (shared.Ledger, error) {
+	a, leave, err := s.enter()
+	if err != nil {
+		return shared.Ledger{}, err
+	}
+	defer leave()
+	if err := shared.ValidateLedger(tenant, recallID); err != nil {
+		return shared.Ledger{}, err
+	}
+	ledger, err := a.index.Ledger(tenant, recallID)
+	if err != nil {
+		return shared.Ledger{}, fmt.Errorf("read the ledger: %w", err)
+	}
+	return ledger, nil
+}
+
+// Events is shared.Recall. Each delivery asks for one step.
+func (s *Service) Events(ctx context.Context, handle func(shared.Event, shared.Settler)) error {
+	a, leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	leave() // Quiesce waits for the dispatcher, and not for what the host does in handle
+	return a.dispatcher.run(ctx, func(e shared.Event) { handle(e, shared.NewSettler(s, e.Sequence)) })
+}
+
+// Settle is shared.Plugin.
+func (s *Service) Settle(ctx context.Context, sequence uint64, step string, outcome shared.Outcome, cause string) error {
+	a, leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := shared.ValidateStep("step", step); err != nil {
+		return err
+	}
+	if !outcome.Settles() && outcome != shared.OutcomeFailed {
+		return shared.Invalidf("outcome", "unknown outcome %q; one of %s, %s, %s, %s", outcome,
+			shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed)
+	}
+	if len(cause) > shared.MaxStepErrorBytes {
+		return shared.Invalidf("error", "is %d bytes long; at most %d", len(cause), shared.MaxStepErrorBytes)
+	}
+	_, err = a.index.Append(ctx, []index.Op{{Settle: &index.Settle{
+		Sequence: sequence, Step: step, Outcome: outcome, Error: cause, At: s.now(),
+	}}})
+	// What could not be recorded is delivered again: the host may have given up on it.
+	a.dispatcher.settle(sequence, step, err == nil && outcome.Settles())
+	if err != nil {
+		return fmt.Errorf("settle step %s of event %d: %w", step, sequence, err)
+	}
+	s.counts.add("steps_"+string(outcome)+"_total", 1)
+	return nil
+}

@@ -1,0 +1,135 @@
+package service
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/rules"
+	"github.com/chat-recall/recall/shared"
+)
+
+// verdicts are the answers to one request, before anything is committed.
+type verdicts struct {
+	results []shared.RecallResult
+	ops     []index.Op // the permitted ones
+	at      []int      // of each op, the result that waits for it
+}
+
+// judge decides a request by one policy at one moment. It changes nothing.
+func (s *Service) judge(a *active, req *shared.RecallRequest) (*verdicts, error) {
+	if err := req.Validate(); err != nil {
+		return nil, err
+	}
+	policy, now := s.policy.Load(), s.now()
+	asked := now
+	if !req.RequestedAt.IsZero() {
+		asked = micros(req.RequestedAt)
+		if err := notAhead("requested_at", asked, now, policy); err != nil {
+			return nil, err
+		}
+	}
+	records, err := a.index.Messages(req.Tenant, req.MessageIDs)
+	if err != nil {
+		return nil, fmt.Errorf("find the messages: %w", err)
+	}
+	if err := carry(records, req, now, policy); err != nil {
+		return nil, err
+	}
+	for i, r := range records {
+		if r != nil && !req.RequestedAt.IsZero() && asked.Before(r.Message.SentAt) {
+			return nil, shared.Invalidf("requested_at", "%s is before message_ids[%d] was sent, at %s",
+				asked.Format(time.RFC3339Nano), i, r.Message.SentAt.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	actor := req.Actor
+	if actor.Role == "" {
+		actor.Role = shared.Member
+	}
+	v := &verdicts{results: make([]shared.RecallResult, len(records))}
+	for i, r := range records {
+		result := &v.results[i]
+		result.MessageID = req.MessageIDs[i]
+		switch {
+		case r == nil:
+			result.Status = shared.NotFound
+		case r.Tombstone != nil:
+			took(result, r.Tombstone, req.RecallID)
+		default:
+			d := policy.Decide(input(req, actor, asked, &r.Message))
+			result.Rule = shared.Rule{Name: d.Rule.Name, File: d.Rule.File, Line: d.Rule.Line}
+			if !d.Permit {
+				result.Status, result.Code = shared.Denied, shared.Code(d.Code)
+				continue
+			}
+			result.Status = shared.Recalled
+			result.RecallID, result.RecalledBy, result.RecalledAt, result.Until = req.RecallID, actor, asked, d.Until
+			v.at = append(v.at, i)
+			v.ops = append(v.ops, index.Op{Recall: &index.Recall{
+				Event: shared.Event{
+					Tenant: req.Tenant, RecallID: req.RecallID, Actor: actor, Ext: req.Ext, Reason: req.Reason,
+					RecalledAt: asked, Message: r.Message, Rule: result.Rule, PolicyDigest: policy.Digest(),
+				},
+				Steps: a.all, Unsupported: a.unsupported,
+			}})
+		}
+	}
+	return v, nil
+}
+
+// took answers for a message that has a tombstone.
+func took(result *shared.RecallResult, t *index.Tombstone, recallID string) {
+	result.Status = shared.AlreadyRecalled
+	if t.RecallID == recallID {
+		result.Status = shared.Recalled
+	}
+	result.RecallID, result.RecalledBy, result.RecalledAt = t.RecallID, t.RecalledBy, t.RecalledAt
+}
+
+// carry puts the messages that the request brings along in the places of those that the index does not know.
+func carry(records []*index.Record, req *shared.RecallRequest, now time.Time, policy *rules.Policy) error {
+	for i := range req.Messages {
+		m := kept(req.Messages[i])
+		field := fmt.Sprintf("messages[%d]", i)
+		if err := notAhead(field+".sent_at", m.SentAt, now, policy); err != nil {
+			return err
+		}
+		at := slices.Index(req.MessageIDs, m.ID)
+		if r := records[at]; r == nil {
+			records[at] = &index.Record{Message: m}
+		} else if !sameFacts(&m, &r.Message) {
+			return shared.Invalidf(field, "the message %q is indexed with other facts, which stay; leave it out", m.ID)
+		}
+	}
+	return nil
+}
+
+// kept is a message as it is kept: times to the microsecond.
+func kept(m shared.Message) shared.Message {
+	m.SentAt = micros(m.SentAt)
+	return m
+}
+
+func sameFacts(a, b *shared.Message) bool {
+	return a.Tenant == b.Tenant && a.ID == b.ID && a.Conversation == b.Conversation && a.Sender == b.Sender &&
+		a.Type == b.Type && a.SentAt.Equal(b.SentAt) && slices.Equal(a.Attachments, b.Attachments) && slices.Equal(a.Labels, b.Labels)
+}
+
+// notAhead refuses a time further in the future than two clocks may differ.
+func notAhead(field string, t, now time.Time, policy *rules.Policy) error {
+	if skew := policy.ClockSkew(); t.After(now.Add(skew)) {
+		return shared.Invalidf(field, "%s is in the future: the plugin's clock says %s, and clocks may differ by %s",
+			t.Format(time.RFC3339Nano), now.Format(time.RFC3339Nano), skew)
+	}
+	return nil
+}
+
+func input(req *shared.RecallRequest, actor shared.Actor, asked time.Time, m *shared.Message) *rules.Input {
+	return &rules.Input{
+		Tenant: req.Tenant, MessageID: m.ID, MessageType: string(m.Type), Sender: m.Sender, MessageLabels: m.Labels,
+		SentAt: m.SentAt, ConversationID: m.Conversation.ID, ConversationType: string(m.Conversation.Type),
+		ConversationLabels: req.ConversationLabels, ActorID: actor.ID, ActorRole: string(actor.Role),
+		RequestedAt: asked, Reason: req.Reason, Ext: req.Ext,
+	}
+}

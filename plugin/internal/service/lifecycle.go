@@ -1,0 +1,251 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"github.com/chat-recall/recall/plugin/internal/config"
+	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/rules"
+	"github.com/chat-recall/recall/shared"
+)
+
+// Describe tells what this binary is.
+func (s *Service) Describe(context.Context) (shared.Description, error) {
+	return Describe(s.version), nil
+}
+
+// Describe tells what a binary of this version is.
+func Describe(version string) shared.Description {
+	return shared.Description{
+		Name: Name, Version: version, IndexFormat: index.Format,
+		ProtocolVersions: slices.Sorted(maps.Keys(shared.VersionedPlugins(nil))),
+	}
+}
+
+// Prepare is shared.Lifecycle. It may be repeated until the service is activated; the last one holds.
+func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagnostics, error) {
+	if !filepath.IsAbs(configFile) {
+		return nil, shared.Invalidf("config_file", "%.200q is not an absolute path", configFile)
+	}
+	if err := s.takeTurn(ctx, shared.StateStandby); err != nil {
+		return nil, err
+	}
+	defer s.endTurn()
+	s.config = nil
+	cfg, ds := config.Load(configFile)
+	if cfg == nil {
+		return ds, nil
+	}
+	policy, more := loadRules(cfg)
+	if ds = append(ds, more...); policy == nil {
+		return ds, nil
+	}
+	s.config = cfg
+	s.policy.Store(policy)
+	return ds, nil
+}
+
+// Activate is shared.Lifecycle. Repeating it with the same steps changes nothing.
+func (s *Service) Activate(ctx context.Context, steps []string) error {
+	if err := validateSteps(steps); err != nil {
+		return err
+	}
+	if err := s.takeTurn(ctx, shared.StateStandby, shared.StateActive); err != nil {
+		return err
+	}
+	defer s.endTurn()
+	if a, leave, err := s.enter(); err == nil {
+		defer leave()
+		if !slices.Equal(a.steps, slices.Sorted(slices.Values(steps))) {
+			return fmt.Errorf("%w: already active for the steps %q; a new process takes others", shared.ErrUnavailable, a.steps)
+		}
+		return nil
+	}
+	if s.config == nil {
+		return fmt.Errorf("%w: not prepared; call Prepare with a configuration file that has no errors", shared.ErrUnavailable)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.stop, cancel)() // Quiesce does not wait for a lock that is not needed any more
+	x, err := index.Open(ctx, index.Options{Path: s.config.IndexPath, Logger: s.logger.Named("index")})
+	if err != nil {
+		s.mu.Lock()
+		if s.state == shared.StateStandby {
+			s.reason = err.Error()
+		}
+		s.mu.Unlock()
+		return err
+	}
+	a := s.newActive(x, steps)
+	s.mu.Lock()
+	taken := s.state == shared.StateStandby
+	if taken {
+		s.active = a
+		s.setState(shared.StateActive, "")
+	}
+	s.mu.Unlock()
+	if !taken {
+		if err := x.Close(); err != nil {
+			return fmt.Errorf("release the index: %w", err)
+		}
+		return s.unavailable()
+	}
+	s.logger.Info("active", "index", s.config.IndexPath, "steps", steps, "policy", s.policy.Load().Digest())
+	return nil
+}
+
+func validateSteps(steps []string) error {
+	if len(steps) > shared.MaxSteps {
+		return shared.Invalidf("steps", "%d steps; at most %d", len(steps), shared.MaxSteps)
+	}
+	for i, step := range steps {
+		field := fmt.Sprintf("steps[%d]", i)
+		if err := shared.ValidateStep(field, step); err != nil {
+			return err
+		}
+		if first := slices.Index(steps, step); first < i {
+			return shared.Invalidf(field, "is the same as steps[%d]", first)
+		}
+	}
+	return nil
+}
+
+// Quiesce is shared.Lifecycle. It may be called in any state and again; where ctx ends first the service goes on
+// releasing the index, and a further call waits for that.
+func (s *Service) Quiesce(ctx context.Context) error {
+	s.mu.Lock()
+	if s.state != shared.StateQuiesced {
+		s.setState(shared.StateQuiesced, "quiesced; the next process takes over")
+		s.quiesce()
+		go s.release(s.active)
+		s.active = nil
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.released:
+		return s.releaseErr
+	case <-ctx.Done():
+		return fmt.Errorf("quiesce: calls are still under way: %w", ctx.Err())
+	}
+}
+
+// release waits for those who still use the index, and closes it.
+func (s *Service) release(a *active) {
+	defer close(s.released)
+	s.turn <- struct{}{} // an Activate under way ends, and finds that it has to give back what it took
+	defer s.endTurn()
+	if a == nil {
+		return
+	}
+	a.dispatcher.close(s.unavailable())
+	s.calls.Wait()
+	if err := a.index.Close(); err != nil {
+		s.releaseErr = fmt.Errorf("release the index: %w", err)
+		s.logger.Error("the index was not released cleanly", "error", err)
+		return
+	}
+	s.logger.Info("quiesced")
+}
+
+// Health is shared.Lifecycle.
+func (s *Service) Health(ctx context.Context) (shared.Health, error) {
+	if a, leave, err := s.enter(); err == nil {
+		defer leave()
+		if err := a.index.Ping(ctx); err != nil {
+			return shared.Health{}, fmt.Errorf("the index does not answer: %w", err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return shared.Health{State: s.state, Reason: s.reason, Since: s.since}, nil
+}
+
+// Reload is shared.Lifecycle.
+func (s *Service) Reload(ctx context.Context) (shared.Diagnostics, error) {
+	if err := s.takeTurn(ctx, shared.StateActive); err != nil {
+		return nil, err
+	}
+	defer s.endTurn()
+	policy, ds := loadRules(s.config)
+	if policy == nil {
+		s.counts.add("rules_refused_total", 1)
+		s.logger.Error("the rules were not taken, those in force stay", "errors", len(ds), "first", ds[0].String())
+		return ds, nil
+	}
+	s.policy.Store(policy)
+	s.counts.add("rules_reloaded_total", 1)
+	s.logger.Info("rules in force", "policy", policy.Digest())
+	return ds, nil
+}
+
+// loadRules loads the policy that the configuration names; nil where there are errors.
+func loadRules(cfg *config.Config) (*rules.Policy, shared.Diagnostics) {
+	if len(cfg.RulePaths) == 0 {
+		return rules.Default(), nil
+	}
+	policy, found := rules.Load(cfg.RulePaths...)
+	var ds shared.Diagnostics
+	for _, d := range found {
+		ds = append(ds, shared.Diagnostic{
+			Severity: shared.Severity(d.Severity), Summary: d.Summary, Detail: d.Detail,
+			File: d.File, Line: d.Line, Column: d.Column, Source: d.Source,
+		})
+	}
+	return policy, ds
+}
+
+// setState is called with mu held.
+func (s *Service) setState(state shared.State, reason string) {
+	s.state, s.reason, s.since = state, reason, s.clock.Now()
+}
+
+// takeTurn waits for its turn, in one of the states.
+func (s *Service) takeTurn(ctx context.Context, states ...shared.State) error {
+	select {
+	case s.turn <- struct{}{}:
+	case <-s.stop.Done():
+		return s.unavailable()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for another change of the plugin's state: %w", ctx.Err())
+	}
+	s.mu.Lock()
+	state := s.state
+	s.mu.Unlock()
+	if !slices.Contains(states, state) {
+		s.endTurn()
+		return s.unavailable()
+	}
+	return nil
+}
+
+func (s *Service) endTurn() { <-s.turn }
+
+// enter begins a call that uses the index, which stays open until leave.
+func (s *Service) enter() (a *active, leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.active == nil {
+		return nil, nil, s.why()
+	}
+	s.calls.Add(1)
+	return s.active, s.calls.Done, nil
+}
+
+// unavailable says why there is no answer in this state.
+func (s *Service) unavailable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why()
+}
+
+// why is unavailable with mu held.
+func (s *Service) why() error {
+	if s.state == shared.StateActive {
+		return fmt.Errorf("%w: it is active already", shared.ErrUnavailable)
+	}
+	return fmt.Errorf("%w: it is in %s: %s", shared.ErrUnavailable, s.state, s.reason)
+}

@@ -1,0 +1,78 @@
+package service
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// counters count what was answered since the process started.
+type counters struct {
+	mu     sync.Mutex
+	values map[string]float64
+}
+
+func (c *counters) add(name string, n float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.values == nil {
+		c.values = map[string]float64{}
+	}
+	c.values[name] += n
+}
+
+func (c *counters) indexed(results []shared.IndexResult) {
+	for _, r := range results {
+		c.add("messages_"+string(r.Status)+"_total", 1)
+	}
+}
+
+func (c *counters) recalled(results []shared.RecallResult) {
+	for _, r := range results {
+		c.add("recalls_"+string(r.Status)+"_total", 1)
+		if r.Status == shared.Denied {
+			c.add("recalls_denied_"+string(r.Code)+"_total", 1)
+		}
+	}
+}
+
+// Metrics is shared.Lifecycle. Counters count since the process started; a lane has gauges while a host listens to
+// events.
+func (s *Service) Metrics(context.Context) ([]shared.Metric, error) {
+	out := s.counts.metrics()
+	gauge := func(name string, value float64) { out = append(out, shared.Metric{Name: name, Value: value}) }
+	a, leave, err := s.enter()
+	if err == nil {
+		defer leave()
+		gauge("state_active", 1)
+		st := a.index.Stats()
+		gauge("index_sequence", float64(st.Sequence))
+		gauge("index_commits_total", float64(st.Commits))
+		gauge("index_operations_total", float64(st.Operations))
+		gauge("index_overloads_total", float64(st.Overloads))
+		gauge("index_queue_calls", float64(st.QueueCalls))
+		gauge("index_queue_bytes", float64(st.QueueBytes))
+		gauge("index_disk_bytes", float64(st.DiskBytes))
+		for _, l := range a.dispatcher.laneCounts() {
+			gauge("lane_"+l.step+"_open", float64(l.delivered))
+			gauge("lane_"+l.step+"_parked", float64(l.retrying))
+		}
+	} else {
+		gauge("state_active", 0)
+	}
+	slices.SortFunc(out, func(x, y shared.Metric) int { return strings.Compare(x.Name, y.Name) })
+	return out, nil
+}
+
+func (c *counters) metrics() []shared.Metric {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]shared.Metric, 0, len(c.values))
+	for name, value := range c.values {
+		out = append(out, shared.Metric{Name: name, Value: value})
+	}
+	return out
+}

@@ -1,0 +1,72 @@
+// Command recall-plugin is the recall plugin of a chat server. A host starts it through hashicorp/go-plugin; run by
+// hand it has tools.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// Exit codes of every subcommand.
+const (
+	exitOK     = 0
+	exitFailed = 1 // the files are bad, or what was asked did not work
+	exitUsage  = 2
+)
+
+// command is one subcommand. run gets the arguments after its name and returns the exit code.
+type command struct {
+	name, help string
+	run        func(args []string, stdout, stderr io.Writer) int
+}
+
+// commands are the subcommands, in the order of the help.
+var commands = []command{
+	{"version", "print the versions of this binary, its protocol and its index [--json]", runVersion},
+}
+
+func main() {
+	if len(os.Args) == 1 && os.Getenv(shared.Handshake.MagicCookieKey) == shared.Handshake.MagicCookieValue {
+		os.Exit(serve())
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the binary as run by hand.
+func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		help(stdout)
+		return exitOK
+	}
+	for _, c := range commands {
+		if c.name == args[0] {
+			return c.run(args[1:], stdout, stderr)
+		}
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		help(stdout)
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "recall-plugin: there is no subcommand %q; run recall-plugin help to see them\n", args[0])
+	return exitUsage
+}
+
+func help(w io.Writer) {
+	fmt.Fprint(w, `recall-plugin lets a chat server take messages back: it decides by rules who may recall which message,
+keeps every recall until the server has carried it out, and never holds the text of a message.
+
+A chat server starts it as a plugin and speaks to it over a private socket; it does nothing by itself. Name
+this binary in the plugin block of plugin.hcl and open that file with the Go package
+github.com/chat-recall/recall/host.
+
+By hand:
+`)
+	for _, c := range commands {
+		fmt.Fprintf(w, "  recall-plugin %-10s %s\n", c.name, c.help)
+	}
+	fmt.Fprintf(w, "  recall-plugin %-10s %s\n", "help", "print this")
+}

@@ -1,0 +1,199 @@
+package rules
+
+import (
+	"bytes"
+	"fmt"
+	"sort"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// Severity tells what a Diagnostic does to the files it is about.
+type Severity string
+
+const (
+	// Error refuses the files.
+	Error Severity = "error"
+	// Warning leaves them usable: something in them is probably not what was meant.
+	Warning Severity = "warning"
+)
+
+// Diagnostic is one thing that is wrong with a rule file, and where.
+type Diagnostic struct {
+	Severity Severity `json:"severity"`
+	Summary  string   `json:"summary"`          // what is wrong, one line
+	Detail   string   `json:"detail,omitempty"` // what to do about it
+	File     string   `json:"file,omitempty"`   // as it was named or found
+	Line     int      `json:"line,omitempty"`   // from 1; 0: about the file, or about no file
+	Column   int      `json:"column,omitempty"` // from 1, in characters
+	Source   string   `json:"source,omitempty"` // the line, cut to 160 bytes around the place when it is longer
+
+	caret int // bytes of Source before the place
+	width int // characters to underline
+}
+
+// String renders the diagnostic as file:line:col, the source line with a caret under the place, and the advice.
+func (d Diagnostic) String() string {
+	var b strings.Builder
+	switch {
+	case d.Line > 0:
+		fmt.Fprintf(&b, "%s:%d:%d: ", d.File, d.Line, d.Column)
+	case d.File != "":
+		fmt.Fprintf(&b, "%s: ", d.File)
+	}
+	fmt.Fprintf(&b, "%s: %s\n", d.Severity, d.Summary)
+	if d.Line > 0 {
+		fmt.Fprintf(&b, "    %s\n    ", d.Source)
+		for _, r := range d.Source[:d.caret] {
+			if r != '\t' {
+				r = ' '
+			}
+			b.WriteRune(r)
+		}
+		b.WriteString("^" + strings.Repeat("~", max(d.width-1, 0)) + "\n")
+	}
+	if d.Detail != "" {
+		fmt.Fprintf(&b, "  %s\n", d.Detail)
+	}
+	return b.String()
+}
+
+// Diagnostics is all that is wrong with some rule files, in the order of files and lines.
+type Diagnostics []Diagnostic
+
+// HasErrors tells whether the files are refused; warnings alone do not refuse them.
+func (d Diagnostics) HasErrors() bool {
+	for _, one := range d {
+		if one.Severity == Error {
+			return true
+		}
+	}
+	return false
+}
+
+// String renders every diagnostic, as Diagnostic.String does.
+func (d Diagnostics) String() string {
+	var b strings.Builder
+	for _, one := range d {
+		b.WriteString(one.String())
+	}
+	return b.String()
+}
+
+// maxDiagnostics bounds what one load reports: a megabyte of mistakes is not read by anybody.
+const maxDiagnostics = 50
+
+// maxSourceBytes bounds the source line that a diagnostic shows.
+const maxSourceBytes = 160
+
+// reporter gathers the diagnostics of one load.
+type reporter struct {
+	sources []source
+	found   Diagnostics
+	starts  []hcl.Range // of found, to sort by
+	left    int         // errors over maxDiagnostics
+}
+
+func (r *reporter) errorf(at hcl.Range, detail, format string, args ...any) {
+	r.add(Error, at, fmt.Sprintf(format, args...), detail)
+}
+
+func (r *reporter) warnf(at hcl.Range, detail, format string, args ...any) {
+	r.add(Warning, at, fmt.Sprintf(format, args...), detail)
+}
+
+// hcl takes over what the HCL parser reported.
+func (r *reporter) hcl(diags hcl.Diagnostics) {
+	for _, d := range diags {
+		severity, at := Error, hcl.Range{}
+		if d.Severity == hcl.DiagWarning {
+			severity = Warning
+		}
+		if d.Subject != nil {
+			at = *d.Subject
+		}
+		r.add(severity, at, strings.TrimSuffix(d.Summary, "."), d.Detail)
+	}
+}
+
+func (r *reporter) add(severity Severity, at hcl.Range, summary, detail string) {
+	if len(r.found) >= maxDiagnostics {
+		if severity == Error {
+			r.left++
+		}
+		return
+	}
+	d := Diagnostic{Severity: severity, Summary: summary, Detail: detail, File: at.Filename}
+	if src, ok := r.source(at.Filename); ok && at.Start.Line > 0 {
+		d.Line, d.Column = at.Start.Line, at.Start.Column
+		d.Source, d.caret, d.width = excerpt(src, at)
+	}
+	r.found = append(r.found, d)
+	r.starts = append(r.starts, at)
+}
+
+func (r *reporter) source(name string) ([]byte, bool) {
+	for _, s := range r.sources {
+		if s.name == name {
+			return s.text, true
+		}
+	}
+	return nil, false
+}
+
+// hasErrors tells whether anything so far refuses the files.
+func (r *reporter) hasErrors() bool { return r.left > 0 || r.found.HasErrors() }
+
+// diagnostics returns what was found, files in the order they were read, lines ascending.
+func (r *reporter) diagnostics() Diagnostics {
+	order := make(map[string]int, len(r.sources))
+	for i, s := range r.sources {
+		order[s.name] = i
+	}
+	index := make([]int, len(r.found))
+	for i := range index {
+		index[i] = i
+	}
+	sort.SliceStable(index, func(i, j int) bool {
+		a, b := r.starts[index[i]], r.starts[index[j]]
+		if order[a.Filename] != order[b.Filename] {
+			return order[a.Filename] < order[b.Filename]
+		}
+		return a.Start.Byte < b.Start.Byte
+	})
+	var out Diagnostics
+	for _, i := range index {
+		out = append(out, r.found[i])
+	}
+	if r.left > 0 {
+		out = append(out, Diagnostic{Severity: Error, Summary: fmt.Sprintf("%d more errors are not shown", r.left)})
+	}
+	return out
+}
+
+// excerpt returns the line that at starts on, the bytes of it before at, and how many characters to underline.
+func excerpt(src []byte, at hcl.Range) (line string, caret, width int) {
+	start := min(at.Start.Byte, len(src))
+	from := bytes.LastIndexByte(src[:start], '\n') + 1
+	to := len(src)
+	if n := bytes.IndexByte(src[start:], '\n'); n >= 0 {
+		to = start + n
+	}
+	end := min(max(at.End.Byte, start), to)
+	if to-from > maxSourceBytes {
+		from = max(from, start-maxSourceBytes/2)
+		to = min(to, from+maxSourceBytes)
+		for from < start && !utf8.RuneStart(src[from]) {
+			from++
+		}
+		for to < len(src) && to > start && !utf8.RuneStart(src[to]) {
+			to--
+		}
+		end = min(end, to)
+	}
+	text := strings.ToValidUTF8(string(src[from:start]), "?")
+	rest := strings.ToValidUTF8(strings.TrimSuffix(string(src[start:to]), "\r"), "?")
+	return text + rest, len(text), utf8.RuneCount(src[start:max(end, start)])
+}

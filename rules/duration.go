@@ -1,0 +1,58 @@
+package rules
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// day is what "d" stands for in a duration: 24 hours, whatever the calendar does.
+const day = 24 * time.Hour
+
+// ParseDuration reads a duration as rule files write it: Go's syntax ("90s", "1h30m", "250ms") with d for days of
+// 24 hours in front ("7d", "1d12h"). It refuses a sign: no duration in a policy is negative.
+func ParseDuration(s string) (time.Duration, error) {
+	rest, total := s, time.Duration(0)
+	if days, tail, ok := strings.Cut(s, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return 0, durationError(s)
+		}
+		total, rest = time.Duration(n)*day, tail
+		if rest == "" {
+			return total, nil
+		}
+	}
+	if rest == "" || rest[0] == '-' || rest[0] == '+' {
+		return 0, durationError(s)
+	}
+	d, err := time.ParseDuration(rest)
+	if err != nil || total+d < total {
+		return 0, durationError(s)
+	}
+	return total + d, nil
+}
+
+func durationError(s string) error {
+	return fmt.Errorf(`%q is not a duration: write a number with its unit, like "90s", "2m", "1h30m" or "7d"`, s)
+}
+
+// FormatDuration writes d the shortest way that ParseDuration reads back: "2m", "1h30m", "7d".
+func FormatDuration(d time.Duration) string {
+	var days string
+	if d >= day {
+		days = strconv.FormatInt(int64(d/day), 10) + "d"
+		if d %= day; d == 0 {
+			return days
+		}
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return days + s
+}

@@ -1,0 +1,209 @@
+package rules
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares got with the file, or writes it under -update.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update writes it anew)\ngot:\n%s\nwant:\n%s", file, got, want)
+	}
+}
+
+func mustParse(t testing.TB, src string) *Policy {
+	t.Helper()
+	p, diags := Parse("rules.hcl", []byte(src))
+	if p == nil {
+		t.Fatalf("does not load:\n%s", diags)
+	}
+	return p
+}
+
+func TestBadFileSaysWhereAndWhy(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.hcl")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			p, diags := Load(file)
+			if p != nil || !diags.HasErrors() {
+				t.Fatal("a bad file became a policy")
+			}
+			golden(t, strings.TrimSuffix(file, ".hcl")+".golden", filepath.ToSlash(diags.String()))
+		})
+	}
+}
+
+func TestDirectoryIsReadInNameOrderAndWithoutTests(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"20-b.hcl":      `permit "second" { sender = true }`,
+		"10-a.hcl":      `permit "first" { sender = true }`,
+		"15-x.test.hcl": `this is not a rule file`,
+		".hidden.hcl":   `nor this`,
+		"README":        `nor this`,
+	} {
+		write(t, filepath.Join(dir, name), text)
+	}
+	p, diags := Load(dir)
+	if p == nil {
+		t.Fatal(diags)
+	}
+	if len(p.rules) != 2 || p.rules[0].ref.Name != "first" || p.rules[1].ref.Name != "second" {
+		t.Errorf("rules are %v", p.rules)
+	}
+	again, _ := Load(filepath.Join(dir, "10-a.hcl"), filepath.Join(dir, "20-b.hcl"))
+	if again == nil || again.Digest() != p.Digest() {
+		t.Error("the same files named one by one are another policy")
+	}
+	write(t, filepath.Join(dir, "20-b.hcl"), `permit "second" { sender = false }`)
+	if changed, _ := Load(dir); changed == nil || changed.Digest() == p.Digest() {
+		t.Error("a changed file kept the digest")
+	}
+}
+
+func TestOneBadFileRefusesAll(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.hcl"), `permit "a" { sender = true }`)
+	write(t, filepath.Join(dir, "b.hcl"), `permit "b" { sendr = true }`)
+	if p, diags := Load(dir); p != nil || !diags.HasErrors() {
+		t.Errorf("a part of a policy was loaded: %v", diags)
+	}
+}
+
+func TestUnreadableSourceIsAnErrorAndNeverAHang(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for name, make := range map[string]func(string) error{
+		"directory": func(p string) error { return os.MkdirAll(filepath.Join(p, "x.hcl"), 0o755) },
+		"fifo":      func(p string) error { os.Mkdir(p, 0o755); return syscall.Mkfifo(filepath.Join(p, "x.hcl"), 0o644) },
+		"loop":      func(p string) error { os.Mkdir(p, 0o755); return os.Symlink("x.hcl", filepath.Join(p, "x.hcl")) },
+		"dangling":  func(p string) error { os.Mkdir(p, 0o755); return os.Symlink("nowhere", filepath.Join(p, "x.hcl")) },
+		"device":    func(p string) error { os.Mkdir(p, 0o755); return os.Symlink("/dev/zero", filepath.Join(p, "x.hcl")) },
+		"empty":     func(p string) error { return os.Mkdir(p, 0o755) },
+		"only_tests": func(p string) error {
+			os.Mkdir(p, 0o755)
+			return os.WriteFile(filepath.Join(p, "x.test.hcl"), nil, 0o644)
+		},
+		"missing":      func(string) error { return nil },
+		"large":        func(p string) error { return os.WriteFile(p, make256KiB(1), 0o644) },
+		"whole_socket": func(p string) error { return syscall.Mkfifo(p, 0o644) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := make(at(name)); err != nil {
+				t.Fatal(err)
+			}
+			if p, diags := Load(at(name)); p != nil || !diags.HasErrors() {
+				t.Errorf("became a policy, diagnostics %q", diags)
+			} else if !strings.Contains(diags.String(), at(name)) {
+				t.Errorf("does not name the file: %s", diags)
+			}
+		})
+	}
+	if p, diags := Load(); p != nil || !diags.HasErrors() {
+		t.Errorf("no paths became a policy: %q", diags)
+	}
+}
+
+func TestSymlinkToARegularFileIsRead(t *testing.T) {
+	dir := t.TempDir() // as Kubernetes mounts a ConfigMap
+	os.Mkdir(filepath.Join(dir, "..2026"), 0o755)
+	write(t, filepath.Join(dir, "..2026", "a.hcl"), `permit "a" { sender = true }`)
+	os.Symlink("..2026", filepath.Join(dir, "..data"))
+	os.Symlink("..data/a.hcl", filepath.Join(dir, "a.hcl"))
+	if p, diags := Load(dir); p == nil {
+		t.Error(diags)
+	}
+}
+
+func TestHostileTextIsRefusedWithinASecond(t *testing.T) {
+	many := strings.Repeat
+	for name, text := range map[string]string{
+		"deep brackets":  `permit "a" { tenant = ` + many("[", 100_000),
+		"deep parens":    `permit "a" { sender = ` + many("(", 65) + "true" + many(")", 65) + ` }`,
+		"deep blocks":    many(`permit "a" { `, 10_000),
+		"not not not":    `permit "a" { sender = ` + many("!", 200_000) + `true }`,
+		"and and and":    `permit "a" { sender = true` + many(" && true", 20_000) + ` }`,
+		"ternaries":      `permit "a" { sender = ` + many("true ? ", 20_000) + ` }`,
+		"splats":         `permit "a" { sender = a` + many("[*]", 50_000) + ` }`,
+		"minus":          `permit "a" { sender = ` + many("-", 200_000) + `1 }`,
+		"template ifs":   `permit "a" { tenant = ["` + many("%{ if a }", 20_000) + `"] }`,
+		"interpolations": `permit "a" { tenant = [` + many(`"${`, 20_000) + ` }`,
+		"labels":         `permit ` + many(`"a" `, 60_000) + `{ }`,
+		"indexes":        `permit "a" { sender = a` + many("[0]", 60_000) + ` }`,
+		"attributes":     `permit "a" { sender = a` + many(".b", 100_000) + ` }`,
+		"large exponent": `permit "a" { sender = 1e999999999 }`,
+		"errors":         many("x\n", 100_000),
+		"unknown words":  `permit "a" { role = [` + many(`"admim",`, 20_000) + `] }`,
+		"unknown blocks": many("permt \"a\" {}\n", 15_000),
+		"many rules":     many("permit \"a\" {}\n", 15_000),
+		"long name":      `permit "` + many("a", 200_000) + `" { sender = true }`,
+		"quotes":         many(`"`, 200_000),
+		"nul":            "permit \"a\" { tenant = [\"\x00\"] }\x00",
+		"bom":            "\xef\xbb\xbfpermit \"a\" { sender = tru }",
+		"too large":      string(make256KiB(1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			p, diags := Parse("hostile.hcl", []byte(text))
+			if p != nil || !diags.HasErrors() {
+				t.Fatalf("became a policy: %s", diags)
+			}
+			_ = diags.String()
+			if took := time.Since(start); took > time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+func TestDurations(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"90s": 90 * time.Second, "2m": 2 * time.Minute, "7d": MaxWindow, "1d12h": 36 * time.Hour, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond,
+	} {
+		got, err := ParseDuration(text)
+		if err != nil || got != want {
+			t.Errorf("%s is read as %v, %v", text, got, err)
+		}
+		if back, err := ParseDuration(FormatDuration(want)); err != nil || back != want {
+			t.Errorf("%v is written as %s", want, FormatDuration(want))
+		}
+	}
+	for _, text := range []string{"", "d", "-1m", "+1m", "2", "2 m", "1h2d", "99999d", "1d-1h", "two", "2M", "1.5d", "999999999h"} {
+		if got, err := ParseDuration(text); err == nil {
+			t.Errorf("%q is read as %v", text, got)
+		}
+	}
+}
+
+func write(t testing.TB, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func make256KiB(more int) []byte {
+	return []byte(fmt.Sprintf("permit \"a\" { sender = true }\n#%s\n", strings.Repeat("x", 256<<10+more)))
+}

@@ -1,0 +1,127 @@
+package rules
+
+import (
+	"testing"
+	"time"
+)
+
+var sent = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// input is a text message that ann sent to a group and takes back after age, changed by change.
+func input(age time.Duration, change func(*Input)) *Input {
+	in := &Input{
+		Tenant: "acme", MessageID: "m1", MessageType: "text", Sender: "ann", SentAt: sent,
+		ConversationID: "c1", ConversationType: "group", ActorID: "ann", RequestedAt: sent.Add(age),
+	}
+	if change != nil {
+		change(in)
+	}
+	return in
+}
+
+func TestDefaultPolicyHoldsWhatRecallMeans(t *testing.T) {
+	other := func(role string) func(*Input) {
+		return func(in *Input) { in.ActorID, in.ActorRole = "bob", role }
+	}
+	single := func(role string) func(*Input) {
+		return func(in *Input) { in.ActorID, in.ActorRole, in.ConversationType = "bob", role, "single" }
+	}
+	window := sent.Add(2 * time.Minute)
+	for _, test := range []struct {
+		name  string
+		in    *Input
+		code  string
+		rule  string
+		until time.Time
+	}{
+		{"sender at once", input(0, nil), "", "sender_in_window", window},
+		{"sender at the last moment", input(2*time.Minute, nil), "", "sender_in_window", window},
+		{"sender a moment late", input(2*time.Minute+1, nil), "window_expired", "sender_in_window", time.Time{}},
+		{"sender before the message", input(-time.Hour, nil), "", "sender_in_window", window},
+		{"somebody else", input(0, other("")), "forbidden", "default_deny", time.Time{}},
+		{"member by name", input(0, other("member")), "forbidden", "default_deny", time.Time{}},
+		{"owner later", input(1000*time.Hour, other("owner")), "", "managers_any_time", time.Time{}},
+		{"admin later", input(1000*time.Hour, other("admin")), "", "managers_any_time", time.Time{}},
+		{"owner of a single conversation", input(0, single("owner")), "forbidden", "default_deny", time.Time{}},
+		{"system in a single conversation", input(1000*time.Hour, single("system")), "", "system", time.Time{}},
+		{"sender who is owner", input(0, func(in *Input) { in.ActorRole = "owner" }), "", "sender_in_window", time.Time{}},
+		{"command", input(0, func(in *Input) { in.MessageType = "command" }), "type_not_recallable", "command_messages", time.Time{}},
+		{"command by the system", input(0, func(in *Input) { in.MessageType, in.ActorRole = "command", "system" }), "type_not_recallable", "command_messages", time.Time{}},
+		{"unknown role", input(0, func(in *Input) { in.ActorRole = "root" }), "forbidden", "default_deny", time.Time{}},
+		{"unknown type", input(0, func(in *Input) { in.MessageType = "Text" }), "forbidden", "default_deny", time.Time{}},
+		{"unknown conversation type", input(0, func(in *Input) { in.ConversationType = "" }), "forbidden", "default_deny", time.Time{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := Default().Decide(test.in)
+			if d.Permit != (test.code == "") || d.Code != test.code || d.Rule.Name != test.rule {
+				t.Errorf("decided %+v, want code %q by %s", d, test.code, test.rule)
+			}
+			if !d.Until.Equal(test.until) {
+				t.Errorf("holds until %v, want %v", d.Until, test.until)
+			}
+		})
+	}
+}
+
+func TestDecisionNamesFileAndLine(t *testing.T) {
+	d := Default().Decide(input(0, nil))
+	if want := (RuleRef{Name: "sender_in_window", File: "default.hcl", Line: 14}); d.Rule != want {
+		t.Errorf("the rule is at %+v, want %+v", d.Rule, want)
+	}
+}
+
+func TestCommandIsNeverRecallableWhateverTheFilesSay(t *testing.T) {
+	p := mustParse(t, `permit "everything" {
+		role = ["system"]
+		type = ["command"]
+		window = "any"
+	}`)
+	d := p.Decide(input(0, func(in *Input) { in.MessageType, in.ActorRole = "command", "system" }))
+	if d.Permit || d.Code != "type_not_recallable" {
+		t.Errorf("decided %+v", d)
+	}
+}
+
+func TestForbidWinsOverAnyPermit(t *testing.T) {
+	p := mustParse(t, `
+		permit "sender" { sender = true }
+		forbid "no_files" {
+			tenant = ["bank", "acme"]
+			type   = ["file", "image"]
+			code   = "files_stay"
+		}`)
+	if d := p.Decide(input(0, nil)); !d.Permit {
+		t.Errorf("a text was refused: %+v", d)
+	}
+	file := func(in *Input) { in.MessageType = "file" }
+	if d := p.Decide(input(0, file)); d.Permit || d.Code != "files_stay" || d.Rule.Line != 3 {
+		t.Errorf("a file: %+v", d)
+	}
+	elsewhere := func(in *Input) { in.MessageType, in.Tenant = "file", "other" }
+	if d := p.Decide(input(0, elsewhere)); !d.Permit {
+		t.Errorf("another tenant: %+v", d)
+	}
+}
+
+func TestFirstPermitInFileOrderDecidesAndTheLongestEndsIt(t *testing.T) {
+	p := mustParse(t, `
+		permit "short" { sender = true }
+		permit "long" {
+			sender = true
+			window = "1h"
+		}`)
+	d := p.Decide(input(time.Minute, nil))
+	if d.Rule.Name != "short" || !d.Until.Equal(sent.Add(time.Hour)) {
+		t.Errorf("decided %+v", d)
+	}
+	if d := p.Decide(input(time.Hour+1, nil)); d.Rule.Name != "short" || d.Code != "window_expired" {
+		t.Errorf("late: %+v", d)
+	}
+}
+
+func TestDecidingAllocatesNothing(t *testing.T) {
+	p, in := Default(), input(time.Minute, nil)
+	if n := testing.AllocsPerRun(100, func() { p.Decide(in) }); n != 0 {
+		t.Errorf("%v allocations a decision", n)
+	}
+}

@@ -1,0 +1,153 @@
+package rules
+
+import (
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// attributeSpec is one attribute that a block may have. The reference for operators is made from these tables.
+type attributeSpec struct {
+	name  string
+	value string // what may be written there
+	about string
+}
+
+// blockSpec is one kind of block.
+type blockSpec struct {
+	name       string
+	label      string // what the one label names; empty: the block has none
+	about      string
+	attributes []attributeSpec
+	required   []string // attributes that must be there
+	blocks     []*blockSpec
+}
+
+func (s *blockSpec) attributeNames() []string {
+	var names []string
+	for _, a := range s.attributes {
+		names = append(names, a.name)
+	}
+	return names
+}
+
+func (s *blockSpec) block(name string) *blockSpec {
+	for _, b := range s.blocks {
+		if b.name == name {
+			return b
+		}
+	}
+	return nil
+}
+
+func (s *blockSpec) title() string {
+	if s.name == "" {
+		return "a rule file"
+	}
+	return s.name
+}
+
+// ruleFile is the whole of a rule file.
+var ruleFile = &blockSpec{blocks: []*blockSpec{policyBlock, permitBlock, forbidBlock}}
+
+var policyBlock = &blockSpec{
+	name:  "policy",
+	about: "What holds for the whole policy. At most one in all files.",
+	attributes: []attributeSpec{
+		{"window", "duration", "How long after sending a permit that names no window holds, at most 7d. Without it 2m."},
+		{"clock_skew", "duration", "How far ahead of the plugin's clock a request may say it was made, at most 5m. Without it 5s."},
+	},
+}
+
+var scopeAttributes = []attributeSpec{
+	{"tenant", "list of texts", "The tenants it is about. Without it all."},
+	{"conversation", "list of words", "The conversation types it is about: `single`, `group`, `chatroom`. Without it all."},
+	{"type", "list of words", "The message types it is about. Without it all. A `command` message is never recallable, whatever a rule says."},
+	{"role", "list of words", "The roles of the actor it is about: `owner`, `admin`, `member`, `system`. Without it all."},
+	{"sender", "bool", "`true`: only when the actor sent the message; `false`: only when somebody else did. Without it both."},
+}
+
+var permitBlock = &blockSpec{
+	name:  "permit",
+	label: "name",
+	about: "Allows a recall, unless a forbid matches. The first permit in file order that holds decides.",
+	attributes: join(scopeAttributes,
+		attributeSpec{"window", "duration or `\"any\"`", "How long after sending it holds, the last moment included, at most 7d. `\"any\"` is no end, " +
+			"and only for permits under which no member takes back an own message: `sender = false`, or a `role` without `member`. Without it the window of `policy`."},
+	),
+}
+
+var forbidBlock = &blockSpec{
+	name:  "forbid",
+	label: "name",
+	about: "Denies a recall, whatever else permits it.",
+	attributes: join(scopeAttributes,
+		attributeSpec{"code", "text", "The code of the refusal: lower-case letters, digits and _. Without it `forbidden`."},
+	),
+}
+
+func join(base []attributeSpec, more ...attributeSpec) []attributeSpec {
+	return append(append([]attributeSpec(nil), base...), more...)
+}
+
+// checkBody reports every attribute and block of body that spec does not have, and what is missing.
+func (r *reporter) checkBody(body *hclsyntax.Body, spec *blockSpec) {
+	for _, a := range sortedAttributes(body) {
+		if !slices.Contains(spec.attributeNames(), a.Name) {
+			r.unknown(a.NameRange, spec, "attribute", a.Name, spec.attributeNames())
+		}
+	}
+	var blocks []string
+	for _, b := range spec.blocks {
+		blocks = append(blocks, b.name)
+	}
+	for _, b := range body.Blocks {
+		inner := spec.block(b.Type)
+		if inner == nil {
+			r.unknown(b.TypeRange, spec, "block", b.Type, blocks)
+			continue
+		}
+		r.checkLabels(b, inner)
+	}
+	for _, name := range spec.required {
+		if body.Attributes[name] == nil {
+			at := body.SrcRange // starts at the opening brace
+			at.End = at.Start
+			r.errorf(at, "", "%s needs the attribute %q", spec.title(), name)
+		}
+	}
+}
+
+func (r *reporter) unknown(at hcl.Range, spec *blockSpec, kind, name string, known []string) {
+	advice := didYouMean(name, known)
+	switch {
+	case len(known) > 0:
+		advice += "There are " + strings.Join(known, ", ") + "."
+	case kind == "block":
+		advice += "To set an attribute write " + name + " = …"
+	}
+	r.errorf(at, advice, "%s has no %s %q", spec.title(), kind, name)
+}
+
+func (r *reporter) checkLabels(b *hclsyntax.Block, spec *blockSpec) {
+	switch {
+	case spec.label == "" && len(b.Labels) > 0:
+		r.errorf(b.LabelRanges[0], "", "%s takes no name", spec.name)
+	case spec.label != "" && len(b.Labels) == 0:
+		r.errorf(b.TypeRange, "Write "+spec.name+` "some_name" { … }.`, "%s needs a name", spec.name)
+	case len(b.Labels) > 1:
+		r.errorf(b.LabelRanges[1], "", "%s takes one name", spec.name)
+	}
+}
+
+func sortedAttributes(body *hclsyntax.Body) []*hclsyntax.Attribute {
+	out := make([]*hclsyntax.Attribute, 0, len(body.Attributes))
+	for _, a := range body.Attributes {
+		out = append(out, a)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].SrcRange.Start.Byte < out[j].SrcRange.Start.Byte })
+	return out
+}

@@ -1,0 +1,2 @@
+permit "a" {
+  sender = true

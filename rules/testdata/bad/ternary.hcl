@@ -1,0 +1,3 @@
+permit "a" {
+  sender = true ? true : false
+}

@@ -1,0 +1,3 @@
+permit "a" {
+  tenant = ["abÿ"]
+}

@@ -1,0 +1,182 @@
+package rules
+
+import (
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// item is one text of a list, and where it is written.
+type item struct {
+	text string
+	at   hcl.Range
+}
+
+// unwrap removes the brackets around an expression.
+func unwrap(e hclsyntax.Expression) hclsyntax.Expression {
+	for {
+		p, ok := e.(*hclsyntax.ParenthesesExpr)
+		if !ok {
+			return e
+		}
+		e = p.Expression
+	}
+}
+
+// literalText returns the text of a quoted literal. There are no templates: the guard refuses them.
+func literalText(e hclsyntax.Expression) (string, bool) {
+	t, ok := e.(*hclsyntax.TemplateExpr)
+	if !ok {
+		return "", false
+	}
+	var text string
+	for _, part := range t.Parts {
+		v, ok := part.(*hclsyntax.LiteralValueExpr)
+		if !ok || v.Val.Type() != cty.String {
+			return "", false
+		}
+		text += v.Val.AsString()
+	}
+	return text, true
+}
+
+// describe says what kind of thing an expression is, for "needs a text, not a list".
+func describe(e hclsyntax.Expression) string {
+	switch e := unwrap(e).(type) {
+	case *hclsyntax.TemplateExpr:
+		return "a text"
+	case *hclsyntax.TupleConsExpr:
+		return "a list"
+	case *hclsyntax.ObjectConsExpr:
+		return "a map"
+	case *hclsyntax.LiteralValueExpr:
+		switch {
+		case e.Val.IsNull():
+			return "null"
+		case e.Val.Type() == cty.Number:
+			return "a number"
+		case e.Val.Type() == cty.Bool:
+			return "true or false"
+		}
+	case *hclsyntax.ScopeTraversalExpr:
+		if len(e.Traversal) == 1 {
+			return "a bare word"
+		}
+		return "a field"
+	case *hclsyntax.FunctionCallExpr:
+		return "a function call"
+	case *hclsyntax.BinaryOpExpr, *hclsyntax.UnaryOpExpr:
+		return "a condition"
+	}
+	return "an expression"
+}
+
+// bareWord returns the advice to quote, when that is what is missing.
+func bareWord(e hclsyntax.Expression) string {
+	if t, ok := unwrap(e).(*hclsyntax.ScopeTraversalExpr); ok && len(t.Traversal) == 1 {
+		return "Write it between quotes: \"" + t.Traversal.RootName() + "\"."
+	}
+	return ""
+}
+
+// text reads a text. what names the attribute in messages.
+func (d *decoder) text(a *hclsyntax.Attribute) (string, bool) {
+	return d.textOf(a.Expr, a.Name)
+}
+
+func (d *decoder) textOf(e hclsyntax.Expression, what string) (string, bool) {
+	v := d.resolve(e)
+	if v == nil {
+		return "", false
+	}
+	text, ok := literalText(v)
+	if !ok {
+		d.errorf(e.Range(), bareWord(v), "%s needs a text, not %s", what, describe(v))
+	}
+	return text, ok
+}
+
+// list reads a list of texts that is not empty and names nothing twice.
+func (d *decoder) list(a *hclsyntax.Attribute) ([]item, bool) {
+	v := d.resolve(a.Expr)
+	if v == nil {
+		return nil, false
+	}
+	tuple, ok := v.(*hclsyntax.TupleConsExpr)
+	if !ok {
+		advice := bareWord(v)
+		if text, ok := literalText(v); ok {
+			advice = "Write " + a.Name + " = [\"" + text + "\"]."
+		}
+		d.errorf(a.Expr.Range(), advice, "%s needs a list of texts, not %s", a.Name, describe(v))
+		return nil, false
+	}
+	if len(tuple.Exprs) == 0 {
+		d.errorf(a.Expr.Range(), "Leave the attribute out to mean all.", "%s is an empty list and can never match", a.Name)
+		return nil, false
+	}
+	items, seen := make([]item, 0, len(tuple.Exprs)), map[string]bool{}
+	for _, e := range tuple.Exprs {
+		text, fine := d.textOf(e, a.Name)
+		if fine && seen[text] {
+			d.errorf(e.Range(), "", "%s names %q twice", a.Name, text)
+			fine = false
+		}
+		if ok = ok && fine; fine {
+			items = append(items, item{text, e.Range()})
+		}
+		seen[text] = true
+	}
+	return items, ok
+}
+
+// words reads a list of words of a vocabulary.
+func (d *decoder) words(a *hclsyntax.Attribute, v *vocabulary) set {
+	items, _ := d.list(a)
+	var s set
+	for _, i := range items {
+		bit := v.bit(i.text)
+		if bit == 0 {
+			d.errorf(i.at, v.advice(i.text), "unknown %s %q", v.name, i.text)
+		}
+		s |= bit
+	}
+	return s
+}
+
+// flag reads true or false.
+func (d *decoder) flag(a *hclsyntax.Attribute) (value, ok bool) {
+	v := d.resolve(a.Expr)
+	if v == nil {
+		return false, false
+	}
+	if l, is := v.(*hclsyntax.LiteralValueExpr); is && !l.Val.IsNull() && l.Val.Type() == cty.Bool {
+		return l.Val.True(), true
+	}
+	advice := ""
+	if text, is := literalText(v); is && (text == "true" || text == "false") {
+		advice = "Write it without quotes."
+	}
+	d.errorf(a.Expr.Range(), advice, "%s needs true or false, not %s", a.Name, describe(v))
+	return false, false
+}
+
+// duration reads a duration of at most limit.
+func (d *decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Duration, bool) {
+	text, ok := d.text(a)
+	if !ok {
+		return 0, false
+	}
+	value, err := ParseDuration(text)
+	if err != nil {
+		d.errorf(a.Expr.Range(), "", "%s: %v", a.Name, err)
+		return 0, false
+	}
+	if value > limit {
+		d.errorf(a.Expr.Range(), "No rule file can lift this limit.", "%s is %s, above the limit of %s", a.Name, text, FormatDuration(limit))
+		return 0, false
+	}
+	return value, true
+}
