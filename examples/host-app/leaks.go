@@ -40,6 +40,7 @@ func gather(lines []*traceLine, recalled map[string]bool) *evidence {
 			e.live = append(e.live, l.Text)
 			for _, key := range l.Attachments {
 				delete(e.goneFiles, key)
+				e.live = append(e.live, fileText(key))
 			}
 		}
 	}
@@ -151,16 +152,16 @@ func (e *evidence) searchHub(h *Hub) (leaks []string) {
 // recalled messages.
 func (e *evidence) searchBytes(dir string) ([]string, error) {
 	f := newFragments()
-	for text, id := range e.gone {
-		f.add(text, id)
-	}
-	for key := range e.goneFiles {
-		f.add(fileText(key), "file "+key)
-	}
 	f.allow(schema)
 	f.allow("a small file in the place of another: ")
 	for _, text := range slices.Concat(e.live, e.innocent) {
 		f.allow(text)
+	}
+	for text, id := range e.gone {
+		f.add(text, "message "+id)
+	}
+	for key := range e.goneFiles {
+		f.add(fileText(key), "file "+key)
 	}
 	return f.leaks(dir)
 }
@@ -181,11 +182,11 @@ func (f *fragments) leaks(dir string) ([]string, error) {
 // tables, and this cannot look inside those; it sees the log that every write goes through first, and new tables.
 func (r *replay) scanPlugin(dir string) ([]string, error) {
 	f := newFragments()
-	for _, l := range r.lines {
-		f.add(l.Text, "message "+l.ID)
-	}
 	for _, s := range gather(r.lines, r.recalled).innocent {
 		f.allow(s)
+	}
+	for _, l := range r.lines {
+		f.add(l.Text, "message "+l.ID)
 	}
 	leaks, err := f.leaks(dir)
 	if err != nil {

@@ -24,7 +24,11 @@ import (
 
 const (
 	// lanes is how many rooms are replayed side by side, so that they share the syncs of both stores.
-	lanes = 128
+	lanes = 64
+
+	// maxBurst is how many messages of one room, and inFlight how many requests of all rooms, are under way at a time.
+	maxBurst = 16
+	inFlight = 256
 
 	// settleTimeout is how long a replay waits for the last step.
 	settleTimeout = time.Minute
@@ -270,26 +274,21 @@ func (r *replay) sendAll(ctx context.Context) error {
 			}
 		}
 	}
+	stop := r.progress()
+	defer stop()
 	work := make(chan []*traceLine)
+	slots := make(chan struct{}, inFlight)
 	var workers sync.WaitGroup
 	for range lanes {
 		workers.Go(func() {
 			for list := range work {
-				for _, l := range list {
-					if ctx.Err() != nil {
-						return
-					}
-					if err := r.one(ctx, l, rooms); err != nil {
-						cancel(fmt.Errorf("line %d: %w", l.line, err))
-						return
-					}
-					r.done.Add(1)
+				if err := r.lane(ctx, list, rooms, slots); err != nil {
+					cancel(err)
+					return
 				}
 			}
 		})
 	}
-	stop := r.progress()
-	defer stop()
 	for _, list := range lists {
 		select {
 		case work <- list:
@@ -299,6 +298,53 @@ func (r *replay) sendAll(ctx context.Context) error {
 	close(work)
 	workers.Wait()
 	return context.Cause(ctx)
+}
+
+// lane replays one room. Messages that follow one another are sent side by side, a burst at a time, as their senders did.
+func (r *replay) lane(ctx context.Context, list []*traceLine, rooms map[string]shared.Conversation, slots chan struct{}) error {
+	for len(list) > 0 && ctx.Err() == nil {
+		n := burst(list)
+		for _, l := range list[:n] { // everyone is there before the first of them is sent
+			if err := r.arrive(ctx, l, rooms); err != nil {
+				return fmt.Errorf("line %d: %w", l.line, err)
+			}
+		}
+		var sends sync.WaitGroup
+		errs := make([]error, n)
+		for i, l := range list[:n] {
+			slots <- struct{}{}
+			sends.Go(func() {
+				defer func() { <-slots }()
+				if l.Op == "message" {
+					errs[i] = r.send(ctx, l)
+				} else {
+					errs[i] = r.recall(ctx, l)
+				}
+				if errs[i] != nil {
+					errs[i] = fmt.Errorf("line %d: %w", l.line, errs[i])
+				}
+				r.done.Add(1)
+			})
+		}
+		sends.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
+	return nil
+}
+
+// burst is how many of the next lines may go side by side: one recall, or messages of which none is sent twice.
+func burst(list []*traceLine) int {
+	ids := make(map[string]bool, maxBurst)
+	for i, l := range list[:min(len(list), maxBurst)] {
+		if l.Op != "message" || ids[l.ID] {
+			return max(i, 1)
+		}
+		ids[l.ID] = true
+	}
+	return min(len(list), maxBurst)
 }
 
 // progress prints how far it is, until it is stopped.
@@ -321,22 +367,33 @@ func (r *replay) progress() (stop func()) {
 	return func() { close(quit); done.Wait() }
 }
 
-func (r *replay) one(ctx context.Context, l *traceLine, rooms map[string]shared.Conversation) error {
+// arrive makes the user of a line what it must be: a sender is a member of the room from its first message on, and who
+// recalls has in the message's room the role that the trace tells.
+func (r *replay) arrive(ctx context.Context, l *traceLine, rooms map[string]shared.Conversation) error {
 	if l.Op == "message" {
-		return r.send(ctx, l)
+		if err := r.crowd.join(ctx, l.Sender); err != nil {
+			return err
+		}
+		if _, in := r.server.store.Member(l.room(), l.Sender); in {
+			return nil
+		}
+		return r.server.store.SetRole(ctx, l.room(), l.Sender, shared.Member)
 	}
-	return r.recall(ctx, l, rooms)
+	if err := r.crowd.join(ctx, l.Actor); err != nil {
+		return err
+	}
+	room, known := rooms[l.MessageID]
+	if !known {
+		return nil
+	}
+	role := l.Role
+	if role == "" {
+		role = shared.Member
+	}
+	return r.server.store.SetRole(ctx, room, l.Actor, role)
 }
 
 func (r *replay) send(ctx context.Context, l *traceLine) error {
-	if err := r.crowd.join(ctx, l.Sender); err != nil {
-		return err
-	}
-	if _, in := r.server.store.Member(l.room(), l.Sender); !in {
-		if err := r.server.store.SetRole(ctx, l.room(), l.Sender, shared.Member); err != nil {
-			return err
-		}
-	}
 	out := Outgoing{ID: l.ID, Conversation: l.room(), Type: l.Type, Text: l.Text, Attachments: l.Attachments, SentAt: l.SentAt}
 	_, err := r.server.Send(ctx, l.Sender, out)
 	// A trace has keys of files and no files. One that another message used may have been deleted with it.
@@ -378,19 +435,7 @@ func fileText(key string) string {
 	return fmt.Sprintf("a small file in the place of another: %x\n", sha256.Sum256([]byte("content of "+key)))
 }
 
-func (r *replay) recall(ctx context.Context, l *traceLine, rooms map[string]shared.Conversation) error {
-	if err := r.crowd.join(ctx, l.Actor); err != nil {
-		return err
-	}
-	if room, known := rooms[l.MessageID]; known {
-		role := l.Role
-		if role == "" {
-			role = shared.Member
-		}
-		if err := r.server.store.SetRole(ctx, room, l.Actor, role); err != nil {
-			return err
-		}
-	}
+func (r *replay) recall(ctx context.Context, l *traceLine) error {
 	results, err := r.server.Recall(ctx, l.Actor, Ask{MessageIDs: []string{l.MessageID}, Ext: l.Ext, Reason: l.Reason,
 		RecallID: l.RecallID, RequestedAt: l.At})
 	got := "invalid"

@@ -17,25 +17,39 @@ const (
 	// stride is from one window of a text to the next, so any window+stride-1 bytes of it in a row are found.
 	stride = 8
 
+	// common is how many bytes in a row a window may not share with what may be there. Less than a window, because
+	// what may be there is followed by any byte: by chance also by the one that follows in the text.
+	common = 12
+
 	// minDistinct bytes make a window a piece of text and not a line of dashes or an empty page.
 	minDistinct = 6
 
-	hashBase = 0x9E3779B97F4A7C15
+	hashBase   = 0x9E3779B97F4A7C15
+	filterBits = 27
 )
 
-// fragments is a set of pieces of texts to look for in files, found by a rolling hash.
+// fragments is a set of pieces of texts to look for in files. First allow what may be there, then add what may not.
 type fragments struct {
-	of     map[uint64]string // the hash of a window → the name of its text
-	filter [1 << 16]uint64   // a bit for each hash, to pass over most bytes without looking into the map
-	power  uint64            // hashBase to the window-th
+	of      map[uint64]string // the hash of a window → the name of its text
+	filter  [1 << 16]uint64   // a bit for each hash, to pass over most bytes without looking into the map
+	allowed []uint64          // two bits for each piece that may be there; a mistake in some thousands only loses a window
 }
 
 func newFragments() *fragments {
-	f := &fragments{of: make(map[uint64]string), power: 1}
-	for range window {
-		f.power *= hashBase
-	}
-	return f
+	return &fragments{of: make(map[uint64]string), allowed: make([]uint64, 1<<filterBits/64)}
+}
+
+// allow takes a text as one that may be there.
+func (f *fragments) allow(text string) {
+	_ = roll(strings.NewReader(text), common, func(h uint64) { // a string cannot fail to be read
+		for _, bit := range allowedBits(h) {
+			f.allowed[bit/64] |= 1 << (bit % 64)
+		}
+	})
+}
+
+func allowedBits(h uint64) [2]uint64 {
+	return [2]uint64{h >> (64 - filterBits), h << filterBits >> (64 - filterBits)}
 }
 
 // add looks for a text from now on: as it is, and the runs of it that look the same inside JSON.
@@ -51,55 +65,66 @@ func (f *fragments) add(text, name string) {
 }
 
 func (f *fragments) addWindows(text, name string) {
-	for ; len(text) >= window; text = text[min(stride, len(text)):] {
+	for ; len(text) >= window; text = text[stride:] {
+		piece := text[:window]
 		var seen [256]bool
 		distinct := 0
-		var h uint64
 		for i := range window {
-			h = h*hashBase + uint64(text[i]) + 1
-			if !seen[text[i]] {
-				seen[text[i]] = true
+			if !seen[piece[i]] {
+				seen[piece[i]] = true
 				distinct++
 			}
 		}
-		if distinct >= minDistinct {
+		known := false
+		_ = roll(strings.NewReader(piece), common, func(h uint64) {
+			bits := allowedBits(h)
+			known = known || f.allowed[bits[0]/64]&(1<<(bits[0]%64)) != 0 && f.allowed[bits[1]/64]&(1<<(bits[1]%64)) != 0
+		})
+		if distinct < minDistinct || known {
+			continue
+		}
+		_ = roll(strings.NewReader(piece), window, func(h uint64) {
 			f.of[h] = name
 			f.filter[h>>48] |= 1 << (h >> 42 & 63)
-		}
+		})
 	}
-}
-
-// allow stops looking for what is also in this text.
-func (f *fragments) allow(text string) {
-	_ = f.each(strings.NewReader(text), func(h uint64) { delete(f.of, h) }) // a string cannot fail to be read
 }
 
 // find calls found with the name of each text of which there is a piece.
 func (f *fragments) find(in io.ByteReader, found func(name string)) error {
-	return f.each(in, func(h uint64) { found(f.of[h]) })
+	return roll(in, window, func(h uint64) {
+		if f.filter[h>>48]&(1<<(h>>42&63)) == 0 {
+			return
+		}
+		if name, ok := f.of[h]; ok {
+			found(name)
+		}
+	})
 }
 
-// each calls do for each window that is in the set.
-func (f *fragments) each(in io.ByteReader, do func(h uint64)) error {
+// roll calls do with the hash of each size bytes in a row, size at most window.
+func roll(in io.ByteReader, size int, do func(h uint64)) error {
 	var ring [window]byte
 	var h uint64
+	power := uint64(1) // hashBase to the size-th: what the byte that leaves has become
+	for range size {
+		power *= hashBase
+	}
 	for n := 0; ; n++ {
 		b, err := in.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
 			return err
 		}
 		h = h*hashBase + uint64(b) + 1
-		if n >= window {
-			h -= f.power * (uint64(ring[n%window]) + 1)
+		if n >= size {
+			h -= power * (uint64(ring[n%size]) + 1)
 		}
-		ring[n%window] = b
-		if n+1 >= window && f.filter[h>>48]&(1<<(h>>42&63)) != 0 {
-			if _, ok := f.of[h]; ok {
-				do(h)
-			}
+		ring[n%size] = b
+		if n+1 >= size {
+			do(h)
 		}
 	}
 }
