@@ -18,6 +18,10 @@ const (
 	// changeTime is how long a plugin that answered "unavailable" may take to be seen dead or be replaced before
 	// that answer goes to the caller.
 	changeTime = 5 * time.Second
+
+	// maxCuts is how many plugins may end under one call. It is repeated that often, since it will not be to blame; but
+	// should it be, it must not kill one plugin after the other until its context ends.
+	maxCuts = 10
 )
 
 // errClosed says that the host was closed.
@@ -62,7 +66,7 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 	}
 	defer g.dismiss()
 	var held time.Time // since when; zero: it was not held
-	for {
+	for cuts := 1; ; cuts++ {
 		p, err := g.enter(ctx, &held)
 		if err != nil {
 			return zero, err
@@ -73,7 +77,11 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 		v, err := f(p.api)
 		g.leave()
 		if err == nil || !errors.Is(err, shared.ErrUnavailable) || ctx.Err() != nil {
+			p.answered.Store(true)
 			return v, err
+		}
+		if cuts == maxCuts {
+			return zero, fmt.Errorf("%w; %d plugins in a row ended under this call", err, cuts)
 		}
 		held = time.Now()
 		if !g.changed(ctx, p, changeTime) {

@@ -160,3 +160,19 @@ func TestDrainWaitsForCallsUnderWayOnly(t *testing.T) {
 		}
 	})
 }
+
+func TestACallThatEndsOnePluginAfterTheOtherIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(nil)
+		g.open(&process{})
+		calls := 0
+		err := answer(t.Context(), g, func() error {
+			calls++
+			g.open(&process{})
+			return shared.ErrUnavailable
+		})
+		if !errors.Is(err, shared.ErrUnavailable) || calls != maxCuts {
+			t.Errorf("%d calls, error %v", calls, err)
+		}
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,8 @@ type process struct {
 	client    *plugin.Client
 	socketDir string
 	hostPipe  *os.File // the plugin exits when this end is closed, also by our own death
+
+	answered atomic.Bool // it has answered a call
 
 	mu    sync.Mutex // orders a start against its being cut short
 	cut   bool

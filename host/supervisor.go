@@ -24,7 +24,7 @@ const (
 
 	firstBackoff = 100 * time.Millisecond // before the second start; the first is at once
 	lastBackoff  = 30 * time.Second
-	quietTime    = time.Minute // a plugin that ran for so long has its earlier crashes forgotten
+	quietTime    = time.Minute // for a plugin that nobody calls, see lost
 	maxCrashes   = 8           // in a row; then calls are no longer held
 )
 
@@ -153,7 +153,8 @@ func (s *supervisor) run(ctx context.Context) {
 func (s *supervisor) lost(cause error) {
 	p := s.current
 	s.current = nil
-	if time.Since(s.started) >= quietTime {
+	// One that did its work, or lived for long, was no part of a row of failures: it is started again at once.
+	if p.answered.Load() || time.Since(s.started) >= quietTime {
 		s.crashes = 0
 	}
 	s.gate.hold()

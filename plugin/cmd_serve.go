@@ -31,7 +31,7 @@ func serve() int {
 	hostGone, err := watchHost()
 	if err != nil {
 		logger.Error("the host started this plugin wrongly", "error", err)
-		return exitFailed
+		return exitBad
 	}
 	svc := service.New(service.Options{Version: version(), Logger: logger})
 	stopped := make(chan struct{}) // go-plugin's own Shutdown call
@@ -58,7 +58,7 @@ func serve() int {
 	if err := svc.Quiesce(ctx); err != nil {
 		logger.Warn("leaving without an orderly release of the index", "why", why, "error", err)
 	}
-	return exitOK
+	return exitGood
 }
 
 // newServer is the gRPC server with the limits of the contract; opts carry go-plugin's mutual TLS.

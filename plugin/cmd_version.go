@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -26,19 +25,16 @@ func version() string {
 }
 
 func runVersion(args []string, stdout, stderr io.Writer) int {
-	d := service.Describe(version())
-	switch {
-	case len(args) == 0:
-		fmt.Fprintf(stdout, "%s %s\nprotocol versions: %s\nindex format: %d\n",
-			d.Name, d.Version, strings.Trim(fmt.Sprint(d.ProtocolVersions), "[]"), d.IndexFormat)
-	case len(args) == 1 && (args[0] == "--json" || args[0] == "-json"):
-		if err := json.NewEncoder(stdout).Encode(d); err != nil {
-			fmt.Fprintf(stderr, "recall-plugin version: %v\n", err)
-			return exitFailed
-		}
-	default:
-		fmt.Fprintf(stderr, "recall-plugin version: unknown argument %q; it takes --json or nothing\n", args[len(args)-1])
-		return exitUsage
+	t := newTool("version", "[--json]", "Prints the versions of this binary, of the protocol that it serves, and of the index that it reads.", stdout, stderr)
+	extra, code, done := t.parse(args)
+	if done {
+		return code
 	}
-	return exitOK
+	if len(extra) > 0 {
+		return t.wrongUsage(fmt.Sprintf("it takes no argument %q", extra[0]))
+	}
+	d := service.Describe(version())
+	t.print(d, fmt.Sprintf("%s %s\nprotocol versions: %s\nindex format: %d\n",
+		d.Name, d.Version, strings.Trim(fmt.Sprint(d.ProtocolVersions), "[]"), d.IndexFormat))
+	return exitGood
 }

@@ -10,36 +10,34 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Exit codes of every subcommand.
-const (
-	exitOK     = 0
-	exitFailed = 1 // the files are bad, or what was asked did not work
-	exitUsage  = 2
-)
-
-// command is one subcommand. run gets the arguments after its name and returns the exit code.
-type command struct {
+// subcommand is one subcommand. run gets the arguments after its name and returns the exit code.
+type subcommand struct {
 	name, help string
 	run        func(args []string, stdout, stderr io.Writer) int
 }
 
 // commands are the subcommands, in the order of the help.
-var commands = []command{
-	{"version", "print the versions of this binary, its protocol and its index [--json]", runVersion},
+var commands = []subcommand{
+	{"check", "find what is wrong with rule files", runCheck},
+	{"test", "run the tests and invariants of rule files", runTest},
+	{"explain", "show how rule files decide one case, and why", runExplain},
+	{"diff", "show what two policies decide differently", runDiff},
+	{"fmt", "write rule files in the canonical form", runFmt},
+	{"version", "print the versions of this binary, its protocol and its index", runVersion},
 }
 
 func main() {
 	if len(os.Args) == 1 && os.Getenv(shared.Handshake.MagicCookieKey) == shared.Handshake.MagicCookieValue {
 		os.Exit(serve())
 	}
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(byName(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is the binary as run by hand.
-func run(args []string, stdout, stderr io.Writer) int {
+// byName is the binary as run by hand.
+func byName(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		help(stdout)
-		return exitOK
+		return exitGood
 	}
 	for _, c := range commands {
 		if c.name == args[0] {
@@ -49,7 +47,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
 		help(stdout)
-		return exitOK
+		return exitGood
 	}
 	fmt.Fprintf(stderr, "recall-plugin: there is no subcommand %q; run recall-plugin help to see them\n", args[0])
 	return exitUsage
@@ -69,4 +67,5 @@ By hand:
 		fmt.Fprintf(w, "  recall-plugin %-10s %s\n", c.name, c.help)
 	}
 	fmt.Fprintf(w, "  recall-plugin %-10s %s\n", "help", "print this")
+	fmt.Fprint(w, "\nEach of them explains itself with -h.\n")
 }

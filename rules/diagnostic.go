@@ -47,10 +47,14 @@ func (d Diagnostic) String() string {
 	if d.Line > 0 {
 		fmt.Fprintf(&b, "    %s\n    ", d.Source)
 		for _, r := range d.Source[:d.caret] {
-			if r != '\t' {
-				r = ' '
+			switch {
+			case r == '\t':
+				b.WriteByte('\t')
+			case r >= wideFrom:
+				b.WriteString("  ")
+			default:
+				b.WriteByte(' ')
 			}
-			b.WriteRune(r)
 		}
 		b.WriteString("^" + strings.Repeat("~", max(d.width-1, 0)) + "\n")
 	}
@@ -59,6 +63,9 @@ func (d Diagnostic) String() string {
 	}
 	return b.String()
 }
+
+// wideFrom is the first character that terminals show two columns wide, nearly all after it too.
+const wideFrom = 0x1100
 
 // Diagnostics is all that is wrong with some rule files, in the order of files and lines.
 type Diagnostics []Diagnostic
@@ -93,7 +100,8 @@ type reporter struct {
 	sources []source
 	found   Diagnostics
 	starts  []hcl.Range // of found, to sort by
-	left    int         // errors over maxDiagnostics
+	left    int         // over maxDiagnostics
+	refused bool        // there is an error among all of them
 }
 
 func (r *reporter) errorf(at hcl.Range, detail, format string, args ...any) {
@@ -119,13 +127,17 @@ func (r *reporter) hcl(diags hcl.Diagnostics) {
 }
 
 func (r *reporter) add(severity Severity, at hcl.Range, summary, detail string) {
-	if len(r.found) >= maxDiagnostics {
-		if severity == Error {
-			r.left++
+	r.refused = r.refused || severity == Error
+	d := Diagnostic{Severity: severity, Summary: summary, Detail: strings.TrimSpace(detail), File: at.Filename}
+	for i, other := range r.found {
+		if r.starts[i] == at && other.Summary == summary {
+			return // what is used twice is read twice
 		}
+	}
+	if r.full() {
+		r.left++
 		return
 	}
-	d := Diagnostic{Severity: severity, Summary: summary, Detail: detail, File: at.Filename}
 	if src, ok := r.source(at.Filename); ok && at.Start.Line > 0 {
 		d.Line, d.Column = at.Start.Line, at.Start.Column
 		d.Source, d.caret, d.width = excerpt(src, at)
@@ -144,7 +156,19 @@ func (r *reporter) source(name string) ([]byte, bool) {
 }
 
 // hasErrors tells whether anything so far refuses the files.
-func (r *reporter) hasErrors() bool { return r.left > 0 || r.found.HasErrors() }
+func (r *reporter) hasErrors() bool { return r.refused }
+
+// full tells that more would not be shown.
+func (r *reporter) full() bool { return len(r.found) >= maxDiagnostics }
+
+// nameNear is didYouMean over the names of m, unless nobody would see it: a thousand names looked up a thousand times
+// would take seconds.
+func nameNear[V any](r *reporter, name string, m map[string]V) string {
+	if r.full() {
+		return ""
+	}
+	return didYouMean(name, sortedKeys(m))
+}
 
 // diagnostics returns what was found, files in the order they were read, lines ascending.
 func (r *reporter) diagnostics() Diagnostics {
@@ -168,7 +192,11 @@ func (r *reporter) diagnostics() Diagnostics {
 		out = append(out, r.found[i])
 	}
 	if r.left > 0 {
-		out = append(out, Diagnostic{Severity: Error, Summary: fmt.Sprintf("%d more errors are not shown", r.left)})
+		severity := Warning
+		if r.refused {
+			severity = Error // one of them may be the only one
+		}
+		out = append(out, Diagnostic{Severity: severity, Summary: fmt.Sprintf("%d more errors and warnings are not shown", r.left)})
 	}
 	return out
 }

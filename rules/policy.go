@@ -1,15 +1,24 @@
 package rules
 
-import "time"
+import (
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+)
 
 // Codes of a refusal that the engine itself gives. A forbid may name others.
 const (
-	CodeForbidden          = "forbidden"
-	CodeWindowExpired      = "window_expired"
-	CodeTypeNotRecallable  = "type_not_recallable"
-	CodeReasonRequired     = "reason_required"
-	CodeRateLimited        = "rate_limited"
-	DefaultDeny            = "default_deny" // name of the RuleRef where no rule decided
+	CodeForbidden         = "forbidden"
+	CodeWindowExpired     = "window_expired"
+	CodeTypeNotRecallable = "type_not_recallable"
+	CodeReasonRequired    = "reason_required"
+	CodeRateLimited       = "rate_limited"
+)
+
+const (
+	// DefaultDeny is the name of the RuleRef of a refusal that no rule gave.
+	DefaultDeny = "default_deny"
+	// builtInCommandMessages is the name of the RuleRef where the engine itself kept a command message.
 	builtInCommandMessages = "built_in.command_messages"
 )
 
@@ -45,24 +54,25 @@ type RuleRef struct {
 	Line int    `json:"line,omitempty"`
 }
 
-// Decision is what a policy says to an Input.
-type Decision struct {
-	Permit bool
-	Code   string  // of the refusal; empty if permitted
-	Rule   RuleRef // what decided: the forbid, the permit, the permit whose only fault was lateness, or DefaultDeny
-	// Until is the last moment, inclusive, at which the same request would still be permitted by this policy. Zero:
-	// there is no such moment, or nothing is permitted.
-	Until time.Time
-}
-
 // Policy is a set of rules, checked and compiled. It never changes, and any number of goroutines may use it.
 type Policy struct {
+	sources   []source // for diagnostics about the whole
 	digest    string
 	window    time.Duration
+	windows   []namedWindow // in file order
 	clockSkew time.Duration
-	rules     []*rule // in file order
-	forbids   []*rule // of them, and the built-in one last
-	permits   []*rule
+	onRecall  *OnRecall
+	rules     []*rule  // in file order
+	live      ruleSet  // the rules that decide
+	trial     *ruleSet // these and the shadow ones; nil if there is no shadow rule
+}
+
+// namedWindow is a window for the messages that its scope is about.
+type namedWindow struct {
+	name   string
+	at     hcl.Range
+	scope  scope
+	within time.Duration
 }
 
 // builtInForbid holds whatever the files say. It comes last among the forbids, so that a rule of the files that says
@@ -76,18 +86,44 @@ var builtInForbid = &rule{
 
 // arrange derives what deciding needs once all rules are there.
 func (p *Policy) arrange() {
+	var live []*rule
 	for _, r := range p.rules {
-		switch {
-		case r.forbid:
-			p.forbids = append(p.forbids, r)
-		default:
-			if r.window == 0 {
-				r.window = p.window
+		if !r.forbid {
+			if r.onRecall == nil {
+				r.onRecall = p.onRecall
 			}
-			p.permits = append(p.permits, r)
+			r.outcome = r.describeOutcome()
+		}
+		if !r.shadow {
+			live = append(live, r)
 		}
 	}
-	p.forbids = append(p.forbids, builtInForbid)
+	p.live = newRuleSet(p, live)
+	if len(live) < len(p.rules) {
+		trial := newRuleSet(p, p.rules)
+		p.trial = &trial
+	}
+}
+
+// windowOf is how long after sending the permit r holds for t.
+func (p *Policy) windowOf(r *rule, t *subject) time.Duration {
+	if r.window != 0 {
+		return r.window
+	}
+	if w := p.namedWindowOf(t); w != nil {
+		return w.within
+	}
+	return p.window
+}
+
+// namedWindowOf is the window block about t, nil if there is none.
+func (p *Policy) namedWindowOf(t *subject) *namedWindow {
+	for i := range p.windows {
+		if p.windows[i].scope.holds(t) {
+			return &p.windows[i]
+		}
+	}
+	return nil
 }
 
 // ClockSkew is how far ahead of the plugin's clock a request may say that it was made.
@@ -96,55 +132,11 @@ func (p *Policy) ClockSkew() time.Duration { return p.clockSkew }
 // Digest is the SHA-256 of the sources in hex; it names the policy in ledgers and logs.
 func (p *Policy) Digest() string { return p.digest }
 
-// Decide judges in. It is a pure function of the policy and in, and allocates nothing.
-func (p *Policy) Decide(in *Input) Decision {
-	s := subject{
-		in:           in,
-		conversation: conversationWords.bit(in.ConversationType),
-		typ:          typeWords.bit(in.MessageType),
-		role:         roleWords.bit(in.ActorRole),
-		isSender:     in.ActorID == in.Sender,
+// Rules names the rules in file order.
+func (p *Policy) Rules() []RuleRef {
+	refs := make([]RuleRef, len(p.rules))
+	for i, r := range p.rules {
+		refs[i] = r.ref
 	}
-	if in.ActorRole == "" {
-		s.role = roleWords.bit("member")
-	}
-	if s.conversation == 0 || s.typ == 0 || s.role == 0 {
-		return Decision{Code: CodeForbidden, Rule: RuleRef{Name: DefaultDeny}}
-	}
-	age := in.age()
-	for _, r := range p.forbids {
-		if r.scope.holds(&s) {
-			return Decision{Code: r.code, Rule: r.ref}
-		}
-	}
-	var late *rule
-	for _, r := range p.permits {
-		if !r.scope.holds(&s) {
-			continue
-		}
-		if age <= r.window {
-			return Decision{Permit: true, Rule: r.ref, Until: p.until(&s)}
-		}
-		if late == nil {
-			late = r
-		}
-	}
-	if late != nil {
-		return Decision{Code: CodeWindowExpired, Rule: late.ref}
-	}
-	return Decision{Code: CodeForbidden, Rule: RuleRef{Name: DefaultDeny}}
-}
-
-// until is the end of the longest window of the permits about s.
-func (p *Policy) until(s *subject) time.Time {
-	var longest time.Duration
-	for _, r := range p.permits {
-		if r.window > longest && r.scope.holds(s) {
-			longest = r.window
-		}
-	}
-	if longest == noEnd {
-		return time.Time{}
-	}
-	return s.in.SentAt.Add(longest)
+	return refs
 }

@@ -120,8 +120,25 @@ func TestFirstPermitInFileOrderDecidesAndTheLongestEndsIt(t *testing.T) {
 }
 
 func TestDecidingAllocatesNothing(t *testing.T) {
-	p, in := Default(), input(time.Minute, nil)
-	if n := testing.AllocsPerRun(100, func() { p.Decide(in) }); n != 0 {
-		t.Errorf("%v allocations a decision", n)
+	rich := mustParse(t, `
+		locals { media = ["image", "video"] }
+		window "acme" {
+			tenant = ["acme"]
+			within = "30s"
+		}
+		forbid "old" { when = message.age > "1h" || message.sent_at < "2020-01-01T00:00:00Z" }
+		forbid "media" { when = contains(local.media, message.type) && !contains(conversation.labels, "fun") }
+		permit "own" { sender = true }
+		permit "trial" {
+			window = "1h"
+			mode   = "shadow"
+		}`)
+	labels := func(in *Input) { in.ConversationLabels = []string{"fun"} }
+	for name, p := range map[string]*Policy{"default": Default(), "rich": rich} {
+		for _, in := range []*Input{input(0, labels), input(time.Minute, labels), input(2*time.Hour, labels)} {
+			if n := testing.AllocsPerRun(100, func() { p.Decide(in) }); n != 0 {
+				t.Errorf("%s: %v allocations a decision", name, n)
+			}
+		}
 	}
 }

@@ -13,47 +13,29 @@ type rule struct {
 	ref    RuleRef
 	at     hcl.Range // the name in the file
 	forbid bool
+	shadow bool
 	scope  scope
-	window time.Duration // of a permit; noEnd where it holds for ever
-	code   string        // of a forbid
+	when   *condition // nil: always
+	code   string     // of a forbid
+
+	// Of a permit:
+	window   time.Duration // 0: the policy's, noEnd: it holds for ever
+	reason   bool          // is required
+	limit    *limit
+	onRecall *OnRecall // nil until arranged: the policy's
+	outcome  string    // what it means for a recall, in words
 }
+
+// matches tells whether the scope and the condition hold at an age.
+func (r *rule) matches(t *subject, age time.Duration) bool {
+	return r.scope.holds(t) && (r.when == nil || r.when.test(t.in, age))
+}
+
+// aging tells whether the condition asks about the age.
+func (r *rule) aging() bool { return r.when != nil && r.when.aging }
 
 // noEnd is the window of a permit that says "any". No age is above it.
 const noEnd = time.Duration(1<<63 - 1)
-
-// scope is what a rule is about. An empty part is about all.
-type scope struct {
-	tenants       map[string]bool
-	conversations set
-	types         set
-	roles         set
-	sender        senderScope
-}
-
-type senderScope uint8
-
-const (
-	anybody senderScope = iota
-	senderOnly
-	othersOnly
-)
-
-// subject is an input with its words looked up once.
-type subject struct {
-	in           *Input
-	conversation set
-	typ          set
-	role         set
-	isSender     bool
-}
-
-func (s *scope) holds(t *subject) bool {
-	return (s.conversations == 0 || s.conversations&t.conversation != 0) &&
-		(s.types == 0 || s.types&t.typ != 0) &&
-		(s.roles == 0 || s.roles&t.role != 0) &&
-		(s.sender == anybody || (s.sender == senderOnly) == t.isSender) &&
-		(s.tenants == nil || s.tenants[t.in.Tenant])
-}
 
 var (
 	namePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,63}$`)
@@ -62,60 +44,55 @@ var (
 
 // rule decodes one permit or forbid. What it returns is used only if nothing was reported.
 func (d *decoder) rule(b *hclsyntax.Block) *rule {
-	spec := ruleFile.block(b.Type)
-	r := &rule{forbid: b.Type == forbidBlock.name, at: b.TypeRange}
+	r := &rule{forbid: b.Type == forbidBlock.name, at: b.TypeRange, ref: refOf(d.name(b, "rule"), b.TypeRange)}
 	if len(b.Labels) == 1 {
 		r.at = b.LabelRanges[0]
-		r.ref = refOf(b.Labels[0], b.TypeRange)
-		d.ruleName(b.Labels[0], r.at)
 	}
-	d.checkBody(b.Body, spec)
+	if r.ref.Name == DefaultDeny || r.ref.Name == builtInCommandMessages {
+		d.errorf(r.at, "Give the rule another name.", "the name %q is taken by the engine itself", r.ref.Name)
+	}
+	d.checkBody(b.Body, ruleFile.block(b.Type))
 	d.scope(&r.scope, b.Body)
+	if a := b.Body.Attributes["when"]; a != nil {
+		r.when = d.when(a.Expr.Range(), d.condition(a.Expr))
+	}
+	if a := b.Body.Attributes["mode"]; a != nil {
+		r.shadow = d.only(a, "shadow")
+	}
 	if r.forbid {
 		r.code = d.code(b.Body)
 	} else {
-		r.window = d.permitWindow(r, b.Body)
+		d.permit(r, b.Body)
 	}
 	return r
 }
 
-func (d *decoder) ruleName(name string, at hcl.Range) {
-	switch {
-	case !namePattern.MatchString(name):
-		d.errorf(at, "A name is up to 64 letters, digits, _, - and ., and starts with a letter.", "this is not a name for a rule")
-	case name == DefaultDeny || name == builtInForbid.ref.Name:
-		d.errorf(at, "Give the rule another name.", "the name %q is taken by the engine itself", name)
-	default:
-		d.unique("rule "+name, "a rule named \""+name+"\"", at)
+func (d *decoder) permit(r *rule, body *hclsyntax.Body) {
+	r.window = d.permitWindow(r, body)
+	if a := body.Attributes["reason"]; a != nil {
+		r.reason = d.only(a, "required")
+	}
+	if a := body.Attributes["limit"]; a != nil {
+		r.limit = d.limitNamed(a)
+	}
+	for _, b := range body.Blocks {
+		if b.Type != onRecallBlock.name {
+			continue // checkBody reported it
+		}
+		if r.onRecall != nil {
+			d.errorf(b.TypeRange, "Join them.", "the permit has a second on_recall")
+		}
+		r.onRecall = d.onRecall(b.Body)
 	}
 }
 
-func (d *decoder) scope(s *scope, body *hclsyntax.Body) {
-	if a := body.Attributes["tenant"]; a != nil {
-		items, _ := d.list(a)
-		s.tenants = make(map[string]bool, len(items))
-		for _, i := range items {
-			if i.text == "" {
-				d.errorf(i.at, "", "a tenant is never empty")
-			}
-			s.tenants[i.text] = true
-		}
+// only reads an attribute that can have one value, or be left out.
+func (d *decoder) only(a *hclsyntax.Attribute, value string) bool {
+	text, ok := d.text(a)
+	if ok && text != value {
+		d.errorf(a.Expr.Range(), "Write "+a.Name+" = \""+value+"\", or leave it out.", "%s cannot be %q", a.Name, text)
 	}
-	if a := body.Attributes["conversation"]; a != nil {
-		s.conversations = d.words(a, conversationWords)
-	}
-	if a := body.Attributes["type"]; a != nil {
-		s.types = d.words(a, typeWords)
-	}
-	if a := body.Attributes["role"]; a != nil {
-		s.roles = d.words(a, roleWords)
-	}
-	if a := body.Attributes["sender"]; a != nil {
-		s.sender = othersOnly
-		if yes, _ := d.flag(a); yes {
-			s.sender = senderOnly
-		}
-	}
+	return true
 }
 
 func (d *decoder) code(body *hclsyntax.Body) string {
@@ -124,8 +101,11 @@ func (d *decoder) code(body *hclsyntax.Body) string {
 		return CodeForbidden
 	}
 	code, ok := d.text(a)
-	if ok && !codePattern.MatchString(code) {
+	switch {
+	case ok && !codePattern.MatchString(code):
 		d.errorf(a.Expr.Range(), "A code is up to 64 lower-case letters, digits and _, and starts with a letter.", "this is not a code")
+	case code == expectPermit || code == expectDeny:
+		d.errorf(a.Expr.Range(), "Say why it is refused, as in \"legal_hold\".", "%q is not a code: tests expect it of every permit or refusal", code)
 	}
 	return code
 }

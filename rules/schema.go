@@ -18,12 +18,13 @@ type attributeSpec struct {
 
 // blockSpec is one kind of block.
 type blockSpec struct {
-	name       string
-	label      string // what the one label names; empty: the block has none
-	about      string
-	attributes []attributeSpec
-	required   []string // attributes that must be there
-	blocks     []*blockSpec
+	name          string
+	label         string // what the one label names; empty: the block has none
+	labelOptional bool
+	about         string
+	attributes    []attributeSpec
+	required      []string // attributes that must be there
+	blocks        []*blockSpec
 }
 
 func (s *blockSpec) attributeNames() []string {
@@ -44,14 +45,17 @@ func (s *blockSpec) block(name string) *blockSpec {
 }
 
 func (s *blockSpec) title() string {
-	if s.name == "" {
+	switch s {
+	case ruleFile:
 		return "a rule file"
+	case testFile:
+		return "a test file"
 	}
 	return s.name
 }
 
 // ruleFile is the whole of a rule file.
-var ruleFile = &blockSpec{blocks: []*blockSpec{policyBlock, permitBlock, forbidBlock}}
+var ruleFile = &blockSpec{blocks: []*blockSpec{policyBlock, permitBlock, forbidBlock, windowBlock, localsBlock, limitBlock, tombstoneBlock, onRecallBlock}}
 
 var policyBlock = &blockSpec{
 	name:  "policy",
@@ -62,34 +66,91 @@ var policyBlock = &blockSpec{
 	},
 }
 
-var scopeAttributes = []attributeSpec{
+var messageScope = []attributeSpec{
 	{"tenant", "list of texts", "The tenants it is about. Without it all."},
 	{"conversation", "list of words", "The conversation types it is about: `single`, `group`, `chatroom`. Without it all."},
-	{"type", "list of words", "The message types it is about. Without it all. A `command` message is never recallable, whatever a rule says."},
-	{"role", "list of words", "The roles of the actor it is about: `owner`, `admin`, `member`, `system`. Without it all."},
-	{"sender", "bool", "`true`: only when the actor sent the message; `false`: only when somebody else did. Without it both."},
+	{"type", "list of words", "The message types it is about: `text`, `image`, `audio`, `video`, `file`, `location`, `custom`, `combine`, `command`. Without it all."},
 }
+
+var ruleScope = with(messageScope,
+	attributeSpec{"role", "list of words", "The roles of the actor it is about: `owner`, `admin`, `member`, `system`. Without it all."},
+	attributeSpec{"sender", "bool", "`true`: only when the actor sent the message; `false`: only when somebody else did. Without it both."},
+	attributeSpec{"when", "condition", "What must hold too."},
+	attributeSpec{"mode", "`\"shadow\"`", "The rule is evaluated and what it would change is reported, but it never decides."},
+)
 
 var permitBlock = &blockSpec{
 	name:  "permit",
 	label: "name",
-	about: "Allows a recall, unless a forbid matches. The first permit in file order that holds decides.",
-	attributes: join(scopeAttributes,
+	about: "Allows a recall, unless a forbid matches. The first permit in file order whose scope, condition and requirements hold decides.",
+	attributes: with(ruleScope,
 		attributeSpec{"window", "duration or `\"any\"`", "How long after sending it holds, the last moment included, at most 7d. `\"any\"` is no end, " +
-			"and only for permits under which no member takes back an own message: `sender = false`, or a `role` without `member`. Without it the window of `policy`."},
+			"and only for permits under which no member takes back an own message: `sender = false`, or a `role` without `member`. Without it the first " +
+			"`window` block about the message, and then the window of `policy`."},
+		attributeSpec{"reason", "`\"required\"`", "The request must give a reason."},
+		attributeSpec{"limit", "text", "The name of a `limit` block that must have room."},
 	),
+	blocks: []*blockSpec{onRecallBlock},
 }
 
 var forbidBlock = &blockSpec{
 	name:  "forbid",
 	label: "name",
-	about: "Denies a recall, whatever else permits it.",
-	attributes: join(scopeAttributes,
+	about: "Denies a recall, whatever permits it.",
+	attributes: with(ruleScope,
 		attributeSpec{"code", "text", "The code of the refusal: lower-case letters, digits and _. Without it `forbidden`."},
 	),
 }
 
-func join(base []attributeSpec, more ...attributeSpec) []attributeSpec {
+var windowBlock = &blockSpec{
+	name:  "window",
+	label: "name",
+	about: "Another window for some messages, wherever a permit names none. The first in file order that is about the message counts.",
+	attributes: with(messageScope,
+		attributeSpec{"within", "duration", "How long after sending, the last moment included, at most 7d."},
+	),
+	required: []string{"within"},
+}
+
+var localsBlock = &blockSpec{
+	name:  "locals",
+	about: "Names for values and conditions: `name = …`, used as `local.name` wherever the value or condition could stand, in every file.",
+}
+
+var limitBlock = &blockSpec{
+	name:  "limit",
+	label: "name",
+	about: "A bound on how many recalls may happen in any period of a length. Only a recall that was committed spends one; a change of the rules forgets nothing. Tenants never share a count.",
+	attributes: []attributeSpec{
+		{"key", "field or list of fields", "What is counted apart, as in `actor.id` or `[actor.id, conversation.id]`."},
+		{"rate", "text", "How many in which time, as in `\"20/1m\"`: 1 to 1000 in 1s to 7d."},
+	},
+	required: []string{"key", "rate"},
+}
+
+var tombstoneBlock = &blockSpec{
+	name:  "tombstone",
+	label: "name",
+	about: "What clients show where a recalled message was.",
+	attributes: []attributeSpec{
+		{"text", "map of texts", "A text for each language, as in `{ en = \"{actor} took back a message\" }`, at most 512 bytes each."},
+	},
+	required: []string{"text"},
+}
+
+var onRecallBlock = &blockSpec{
+	name:  "on_recall",
+	about: "What a recall asks of the host. In a permit it is for that permit; beside the rules, at most once, it is for every permit that has none of its own.",
+	attributes: []attributeSpec{
+		{"steps", "list of texts", "The steps to run: `notify`, `history`, `offline`, `roaming`, `attachments`, `search`, `push` or the host's own. Without it every step that the host has."},
+		{"silent", "bool", "Clients remove the message and show nothing in its place."},
+		{"tombstone", "text", "The name of a `tombstone` block. Without it clients show the host's own words."},
+		{"disposition", "`\"erase\"` or `\"archive\"`", "What the host does with the content. Without it `erase`."},
+		{"retention", "duration", "How long an archive keeps it. Needed with `archive`, and only then."},
+	},
+}
+
+func with(base []attributeSpec, more ...attributeSpec) []attributeSpec {
 	return append(append([]attributeSpec(nil), base...), more...)
 }
 
@@ -124,6 +185,8 @@ func (r *reporter) checkBody(body *hclsyntax.Body, spec *blockSpec) {
 func (r *reporter) unknown(at hcl.Range, spec *blockSpec, kind, name string, known []string) {
 	advice := didYouMean(name, known)
 	switch {
+	case len(known) == 1:
+		advice += "There is only " + known[0] + "."
 	case len(known) > 0:
 		advice += "There are " + strings.Join(known, ", ") + "."
 	case kind == "block":
@@ -136,9 +199,9 @@ func (r *reporter) checkLabels(b *hclsyntax.Block, spec *blockSpec) {
 	switch {
 	case spec.label == "" && len(b.Labels) > 0:
 		r.errorf(b.LabelRanges[0], "", "%s takes no name", spec.name)
-	case spec.label != "" && len(b.Labels) == 0:
+	case spec.label != "" && len(b.Labels) == 0 && !spec.labelOptional:
 		r.errorf(b.TypeRange, "Write "+spec.name+` "some_name" { … }.`, "%s needs a name", spec.name)
-	case len(b.Labels) > 1:
+	case spec.label != "" && len(b.Labels) > 1:
 		r.errorf(b.LabelRanges[1], "", "%s takes one name", spec.name)
 	}
 }

@@ -40,6 +40,11 @@ type source struct {
 // order. What starts with a dot is skipped: editors and ConfigMaps keep their own files there.
 func readSources(paths []string, r *reporter) []source {
 	names := ruleFiles(paths, isRuleFile, r)
+	for _, name := range names {
+		if strings.HasSuffix(name, testSuffix) {
+			r.errorf(hcl.Range{Filename: name}, "Run it with recall-plugin test.", "is a test file, not a rule file")
+		}
+	}
 	if len(names) == 0 && !r.hasErrors() {
 		r.errorf(hcl.Range{}, "Name a rule file or a directory that holds one.", "no rule file was named")
 	}
@@ -48,6 +53,10 @@ func readSources(paths []string, r *reporter) []source {
 
 func isRuleFile(name string) bool {
 	return strings.HasSuffix(name, ruleSuffix) && !strings.HasSuffix(name, testSuffix) && !strings.HasPrefix(name, ".")
+}
+
+func isTestFile(name string) bool {
+	return strings.HasSuffix(name, testSuffix) && !strings.HasPrefix(name, ".")
 }
 
 // ruleFiles returns the files that paths name: a file as it is, of a directory those that match.

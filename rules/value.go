@@ -100,7 +100,11 @@ func (d *decoder) textOf(e hclsyntax.Expression, what string) (string, bool) {
 
 // list reads a list of texts that is not empty and names nothing twice.
 func (d *decoder) list(a *hclsyntax.Attribute) ([]item, bool) {
-	v := d.resolve(a.Expr)
+	return d.listOf(a.Expr, a.Expr.Range(), a.Name)
+}
+
+func (d *decoder) listOf(e hclsyntax.Expression, at hcl.Range, what string) ([]item, bool) {
+	v := d.resolve(e)
 	if v == nil {
 		return nil, false
 	}
@@ -108,20 +112,20 @@ func (d *decoder) list(a *hclsyntax.Attribute) ([]item, bool) {
 	if !ok {
 		advice := bareWord(v)
 		if text, ok := literalText(v); ok {
-			advice = "Write " + a.Name + " = [\"" + text + "\"]."
+			advice = "Put it in square brackets: [\"" + text + "\"]."
 		}
-		d.errorf(a.Expr.Range(), advice, "%s needs a list of texts, not %s", a.Name, describe(v))
+		d.errorf(at, advice, "%s needs a list of texts, not %s", what, describe(v))
 		return nil, false
 	}
 	if len(tuple.Exprs) == 0 {
-		d.errorf(a.Expr.Range(), "Leave the attribute out to mean all.", "%s is an empty list and can never match", a.Name)
+		d.errorf(at, "Leave it out to mean all.", "%s has an empty list, which nothing is in", what)
 		return nil, false
 	}
 	items, seen := make([]item, 0, len(tuple.Exprs)), map[string]bool{}
 	for _, e := range tuple.Exprs {
-		text, fine := d.textOf(e, a.Name)
+		text, fine := d.textOf(e, what)
 		if fine && seen[text] {
-			d.errorf(e.Range(), "", "%s names %q twice", a.Name, text)
+			d.errorf(e.Range(), "", "%s names %q twice", what, text)
 			fine = false
 		}
 		if ok = ok && fine; fine {
@@ -152,8 +156,8 @@ func (d *decoder) flag(a *hclsyntax.Attribute) (value, ok bool) {
 	if v == nil {
 		return false, false
 	}
-	if l, is := v.(*hclsyntax.LiteralValueExpr); is && !l.Val.IsNull() && l.Val.Type() == cty.Bool {
-		return l.Val.True(), true
+	if value, ok := literalFlag(v); ok {
+		return value, true
 	}
 	advice := ""
 	if text, is := literalText(v); is && (text == "true" || text == "false") {

@@ -45,16 +45,22 @@ func (v *vocabulary) advice(word string) string {
 
 // didYouMean names the candidate nearest to word in a sentence with a space after it, or is empty when none is near.
 func didYouMean(word string, candidates []string) string {
+	near := nearest(word, candidates)
+	if near == "" {
+		return ""
+	}
+	return "Did you mean \"" + near + "\"? "
+}
+
+// nearest returns the candidate that word is probably a misspelling of, or "".
+func nearest(word string, candidates []string) string {
 	near, distance := "", (len([]rune(word))+1)/3+1
 	for _, c := range candidates {
 		if d := editDistance(strings.ToLower(word), c); d < distance {
 			near, distance = c, d
 		}
 	}
-	if near == "" {
-		return ""
-	}
-	return "Did you mean \"" + near + "\"? "
+	return near
 }
 
 // editDistance counts the insertions, deletions and replacements that make b of a. Words over 64 characters are

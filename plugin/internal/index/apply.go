@@ -35,7 +35,7 @@ func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 			w.use(m.Tenant, a, m.ID, true)
 		}
 		return Result{Put: shared.Indexed}, w.set(messageKey(m.Tenant, m.ID), encodeRecord(&Record{Message: m}))
-	case !sameFacts(known.Message, m):
+	case !SameFacts(known.Message, m):
 		return Result{Put: shared.IndexConflict}, nil
 	case known.Tombstone != nil:
 		return Result{Put: shared.IndexRecalled}, nil
@@ -121,6 +121,9 @@ func (b *batch) planSettle(s *Settle, w *writes) error {
 		return fmt.Errorf("%w: step %s of event %d is open and not in its ledger", ErrCorrupt, s.Step, s.Sequence)
 	}
 	step := pb.Steps[i]
+	if !s.Outcome.Settles() && encodeTime(s.At) <= step.ChangedAt {
+		return nil // a failure that is applied already, or older than one that is
+	}
 	step.Attempts++
 	step.Outcome = outcomes.number[s.Outcome]
 	step.ChangedAt = encodeTime(s.At)
@@ -146,9 +149,11 @@ func (b *batch) usedByOther(tenant, attachment, id string) (bool, error) {
 			return true, nil
 		}
 	}
-	it := b.base.NewIterator(badger.IteratorOptions{Prefix: prefix})
-	defer it.Close()
-	for it.Rewind(); it.Valid(); it.Next() {
+	if b.usersBefore == nil { // one for the batch: to make it costs more than to use it
+		b.usersBefore = b.base.NewIterator(badger.IteratorOptions{Prefix: newKey('a')})
+	}
+	it := b.usersBefore
+	for it.Seek(prefix); it.ValidForPrefix(prefix); it.Next() {
 		other := textAt(it.Item().Key(), len(prefix))
 		if _, known := changed[other]; other != id && !known {
 			return true, nil
@@ -170,7 +175,7 @@ func (w *writes) open(pb *indexpb.Entry, pointer *indexpb.Pointer) error {
 		if err := w.set(stepKey(s.Name, pb.Sequence), pointer); err != nil {
 			return err
 		}
-		w.opened = append(w.opened, s.Name)
+		w.opened, w.openedOf = append(w.opened, s.Name), pb.Sequence
 	}
 	return nil
 }

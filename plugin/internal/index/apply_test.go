@@ -222,15 +222,19 @@ func TestAttachmentsStepIsSettledWhereNothingIsToDelete(t *testing.T) {
 	}
 }
 
-func TestOpenedStepsWakeTheirLane(t *testing.T) {
+func TestOpenedStepsWakeTheirLaneFromTheFirstOfThem(t *testing.T) {
 	x := openNew(t)
 	woken := make(chan string, 10)
-	x.OnOpen(func(step string) { woken <- step })
+	x.OnOpen(func(step string, first uint64) { woken <- fmt.Sprint(step, " ", first) })
 	m := message("m")
 	apply(t, x, put(m), recall("r", m, shared.StepNotify, shared.StepHistory))
 	apply(t, x, recall("r", m, shared.StepNotify))
 	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeFailed))
 	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeDone))
+	for _, id := range []string{"n", "o"} {
+		apply(t, x, recall("r", message(id), shared.StepNotify, shared.StepHistory))
+	}
+	apply(t, x, settle(3, shared.StepNotify, shared.OutcomeDone), settle(2, shared.StepNotify, shared.OutcomeDone))
 	if err := x.Ping(t.Context()); err != nil { // the hook runs before the committer goes on
 		t.Fatal(err)
 	}
@@ -239,8 +243,8 @@ func TestOpenedStepsWakeTheirLane(t *testing.T) {
 	for step := range woken {
 		got = append(got, step)
 	}
-	if !slices.Equal(got, []string{shared.StepNotify, shared.StepHistory}) {
-		t.Errorf("%v", got)
+	if want := []string{"notify 1", "history 1", "notify 2", "notify 3", "history 2"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
@@ -365,7 +369,7 @@ func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
 
 func TestInvalidTextFailsForItsCallerOnly(t *testing.T) {
 	x := openNew(t)
-	hold := hold(x)
+	h := hold(x)
 	badMessage := message("bad")
 	badMessage.Sender = "\xff"
 	var wg sync.WaitGroup
@@ -379,8 +383,8 @@ func TestInvalidTextFailsForItsCallerOnly(t *testing.T) {
 			_, errs[i] = x.Append(context.Background(), []Op{put(m)})
 		})
 	}
-	hold.untilQueued(t, len(errs))
-	hold.release()
+	h.untilQueued(len(errs))
+	h.release()
 	wg.Wait()
 	for i, err := range errs {
 		if (err != nil) != (i == 4) {

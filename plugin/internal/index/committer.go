@@ -136,8 +136,8 @@ func (x *Index) commit(b *batch) error {
 		x.gate.Unlock()
 	}
 	if f := x.onOpen.Load(); f != nil {
-		for step := range b.opened {
-			(*f)(step)
+		for step, first := range b.opened {
+			(*f)(step, first)
 		}
 	}
 	return nil
@@ -152,9 +152,10 @@ type batch struct {
 	bytes, count       int64
 	ops                int
 
-	sequence uint64                     // of the last recall in it
-	users    map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
-	opened   map[string]struct{}        // steps that it opens for some event
+	sequence    uint64                     // of the last recall in it
+	usersBefore *badger.Iterator           // of base, over all attachments; nil until it is needed
+	users       map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
+	opened      map[string]uint64          // steps that it opens, and the first event that it opens each for
 }
 
 func (x *Index) newBatch() *batch {
@@ -166,11 +167,15 @@ func (x *Index) newBatch() *batch {
 		maxCount: x.db.MaxBatchCount() - 2,
 		sequence: x.sequence,
 		users:    map[string]map[string]bool{},
-		opened:   map[string]struct{}{},
+		opened:   map[string]uint64{},
 	}
 }
 
 func (b *batch) discard() {
+	if b.usersBefore != nil {
+		b.usersBefore.Close()
+		b.usersBefore = nil
+	}
 	b.txn.Discard()
 	b.base.Discard()
 }
@@ -186,7 +191,8 @@ func (b *batch) fits(w *writes) bool {
 type writes struct {
 	entries  []entry
 	users    []user
-	opened   []string
+	opened   []string // steps, of the event openedOf
+	openedOf uint64
 	recalled bool // it takes the next sequence
 }
 
@@ -236,7 +242,9 @@ func (b *batch) write(w *writes) error {
 		ids[u.message] = u.uses
 	}
 	for _, step := range w.opened {
-		b.opened[step] = struct{}{}
+		if first, there := b.opened[step]; !there || w.openedOf < first {
+			b.opened[step] = w.openedOf
+		}
 	}
 	if w.recalled {
 		b.sequence++

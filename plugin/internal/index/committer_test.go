@@ -2,26 +2,32 @@ package index
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/chat-recall/recall/shared"
 )
 
-// held is a committer that waits in the middle of a commit.
+// held is a committer that waits after a commit of the test's own.
 type held struct {
 	x    *Index
 	gate chan struct{}
 	done chan struct{}
 }
 
-// hold stops the committer of an index in a commit of its own making.
 func hold(x *Index) *held {
 	h := &held{x: x, gate: make(chan struct{}), done: make(chan struct{})}
 	entered := make(chan struct{})
-	x.OnOpen(func(string) {
-		x.OnOpen(func(string) {})
+	x.OnOpen(func(string, uint64) {
+		x.OnOpen(func(string, uint64) {})
 		close(entered)
 		<-h.gate
 	})
@@ -34,8 +40,7 @@ func hold(x *Index) *held {
 }
 
 // untilQueued returns when so many calls wait.
-func (h *held) untilQueued(t *testing.T, calls int) {
-	t.Helper()
+func (h *held) untilQueued(calls int) {
 	for h.x.Stats().QueueCalls < calls {
 		runtime.Gosched()
 	}
@@ -46,5 +51,265 @@ func (h *held) release() {
 	<-h.done
 }
 
-var _ = badger.ErrTxnTooBig
-var _ = time.Now
+func TestWaitingCallsShareOneCommit(t *testing.T) {
+	x := openNew(t)
+	h := hold(x)
+	before := x.Stats().Commits
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() { apply(t, x, put(message(fmt.Sprint("m", i)))) })
+	}
+	h.untilQueued(64)
+	h.release()
+	wg.Wait()
+	if got := x.Stats(); got.Commits != before+1 || got.QueueCalls != 0 || got.QueueBytes != 0 {
+		t.Errorf("%d commits; %+v", got.Commits-before, got)
+	}
+}
+
+func TestAFullQueueRefusesAtOnce(t *testing.T) {
+	x := openNew(t)
+	h := hold(x)
+	var wg sync.WaitGroup
+	large := func(i int) Op {
+		m := message(fmt.Sprint("m", i))
+		for a := range shared.MaxAttachments {
+			m.Attachments = append(m.Attachments, strings.Repeat("x", shared.MaxAttachmentBytes-3)+fmt.Sprint(a))
+		}
+		return put(m)
+	}
+	calls := 0
+	for op := large(0); x.Stats().QueueBytes+op.bytes() <= maxQueueBytes; calls++ {
+		wg.Go(func() { apply(t, x, large(calls)) })
+		h.untilQueued(calls + 1)
+	}
+	if _, err := x.Append(t.Context(), []Op{large(calls)}); !errors.Is(err, shared.ErrOverloaded) {
+		t.Errorf("over the bytes: %v", err)
+	}
+	for ; calls < maxQueueCalls; calls++ {
+		wg.Go(func() { apply(t, x) })
+	}
+	h.untilQueued(calls)
+	if _, err := x.Append(t.Context(), nil); !errors.Is(err, shared.ErrOverloaded) {
+		t.Errorf("over the calls: %v", err)
+	}
+	if got := x.Stats().Overloads; got != 2 {
+		t.Errorf("%d overloads", got)
+	}
+	h.release()
+	wg.Wait()
+	if err := x.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALargeCallIsAppliedInOrderOverSeveralTransactions(t *testing.T) {
+	x := openNew(t)
+	var ops []Op
+	for i := range 12 {
+		m := message(strings.Repeat("i", shared.MaxIDBytes-3) + fmt.Sprintf("%03d", i))
+		m.Tenant = strings.Repeat("t", shared.MaxIDBytes)
+		for a := range shared.MaxAttachments {
+			m.Attachments = append(m.Attachments, strings.Repeat("x", shared.MaxAttachmentBytes-3)+fmt.Sprintf("%03d", a))
+		}
+		ops = append(ops, put(m), recall("r", m))
+	}
+	// Every message shares its files with the others, so only the last recall may delete them.
+	var puts, recalls []Op
+	for i := 0; i < len(ops); i += 2 {
+		puts, recalls = append(puts, ops[i]), append(recalls, ops[i+1])
+	}
+	before := x.Stats().Commits
+	for i, r := range apply(t, x, append(puts, recalls...)...) {
+		if i < len(puts) && r.Put != shared.Indexed || i >= len(puts) && (!r.New || r.Tombstone.Sequence != uint64(i-len(puts)+1)) {
+			t.Fatalf("operation %d: %+v", i, r)
+		}
+	}
+	if n := x.Stats().Commits - before; n < 2 {
+		t.Errorf("%d commits: the call is too small for this test", n)
+	}
+	for i, e := range ledger(t, x, ops[0].Put.Tenant, "r").Entries {
+		want := 0
+		if i == len(recalls)-1 {
+			want = shared.MaxAttachments
+		}
+		if len(e.Event.Attachments) != want {
+			t.Fatalf("event %d has %d attachments to delete, want %d", i, len(e.Event.Attachments), want)
+		}
+	}
+}
+
+func TestAFailedCommitPoisonsTheIndex(t *testing.T) {
+	path := t.TempDir()
+	x := openAt(t, path)
+	apply(t, x, put(message("before")))
+	x.commitAt = func(txn *badger.Txn, version uint64) error {
+		return errors.Join(txn.CommitAt(version, nil), syscall.EIO) // in the memtable, and nobody knows whether on disk
+	}
+	m := message("m")
+	if _, err := x.Append(t.Context(), []Op{put(m), recall("r", m)}); !errors.Is(err, syscall.EIO) ||
+		!errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), path) {
+		t.Fatalf("%v", err)
+	}
+	for name, call := range map[string]func() error{
+		"Append":   func() error { _, err := x.Append(t.Context(), []Op{put(message("n"))}); return err },
+		"Ping":     func() error { return x.Ping(t.Context()) },
+		"Messages": func() error { _, err := x.Messages("acme", []string{"m"}); return err },
+		"Lanes":    func() error { _, err := x.Lanes(); return err },
+	} {
+		if err := call(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s after a failed commit: %v", name, err)
+		}
+	}
+}
+
+func TestAFailedCommitFailsAllWhoWait(t *testing.T) {
+	x := openNew(t)
+	h := hold(x)
+	x.commitAt = func(*badger.Txn, uint64) error { return syscall.ENOSPC }
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if _, err := x.Append(context.Background(), []Op{put(message(fmt.Sprint(i)))}); !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("call %d: %v", i, err)
+			}
+		})
+	}
+	h.untilQueued(20)
+	h.release()
+	wg.Wait()
+}
+
+func TestANearlyFullDiskRefusesWhileThereIsRoom(t *testing.T) {
+	x := openNew(t)
+	h := hold(x)
+	now, free := start, uint64(0)
+	x.disk.now = func() time.Time { return now }
+	x.disk.free = func(string) (uint64, error) { return free, nil }
+	h.release()
+	free = 255 << 20
+	_, err := x.Append(t.Context(), []Op{put(message("m"))})
+	if !errors.Is(err, ErrDiskFull) || !errors.Is(err, shared.ErrUnavailable) ||
+		!strings.Contains(err.Error(), "255 MiB free in "+x.path+", at least 256 needed") {
+		t.Fatalf("%v", err)
+	}
+	free = 256 << 20
+	if _, err := x.Append(t.Context(), []Op{put(message("m"))}); !errors.Is(err, ErrDiskFull) {
+		t.Errorf("within the second: %v", err)
+	}
+	now = now.Add(-time.Hour) // a clock that jumps back must not keep the last answer for an hour
+	if got := apply(t, x, put(message("m")))[0].Put; got != shared.Indexed {
+		t.Errorf("%s", got)
+	}
+	free, now = 0, now.Add(time.Second)
+	if got := apply(t, x, put(message("m")))[0].Put; got != shared.IndexUnchanged {
+		t.Errorf("a call that writes nothing: %s", got)
+	}
+	if err := x.Ping(t.Context()); err != nil {
+		t.Errorf("a full disk is no reason to start anew: %v", err)
+	}
+}
+
+func TestAStuckCommitterDoesNotAnswerPing(t *testing.T) {
+	x := openNew(t)
+	h := hold(x)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := x.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if _, err := x.Append(ctx, []Op{put(message("m"))}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if n := x.Stats().QueueCalls; n != 1 {
+		t.Errorf("%d calls wait, want the one ping", n)
+	}
+	h.release()
+	if err := x.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReadsSeeNothingThatIsNotOnDisk(t *testing.T) {
+	x := openNew(t)
+	h := hold(x)
+	commit, entered, gate := x.commitAt, make(chan struct{}), make(chan struct{})
+	x.commitAt = func(txn *badger.Txn, version uint64) error {
+		err := commit(txn, version)
+		close(entered)
+		<-gate
+		return err
+	}
+	h.release()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		apply(t, x, put(message("m")))
+	}()
+	<-entered
+	if r, err := x.Messages("acme", []string{"m"}); err != nil || r[0] != nil {
+		t.Errorf("before its commit returned: %v %v", r, err)
+	}
+	close(gate)
+	<-done
+	if r, err := x.Messages("acme", []string{"m"}); err != nil || r[0] == nil {
+		t.Errorf("after it: %v %v", r, err)
+	}
+}
+
+func TestCloseAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
+	path := t.TempDir()
+	x := openAt(t, path)
+	h := hold(x)
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() { apply(t, x, put(message(fmt.Sprint("m", i)))) })
+	}
+	h.untilQueued(10)
+	closed := make(chan error, 2)
+	for range 2 {
+		go func() { closed <- x.Close() }()
+	}
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 { // reads go on throughout, and never panic
+		readers.Go(func() {
+			for {
+				if _, err := x.Messages("acme", []string{"m1"}); err != nil && !errors.Is(err, shared.ErrUnavailable) {
+					t.Error(err)
+				}
+				if _, err := x.Lanes(); err != nil && !errors.Is(err, shared.ErrUnavailable) {
+					t.Error(err)
+				}
+				x.Stats()
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	h.release()
+	wg.Wait()
+	for range 2 {
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	readers.Wait()
+	for name, err := range map[string]error{
+		"Append":   func() error { _, err := x.Append(t.Context(), []Op{put(message("late"))}); return err }(),
+		"Ping":     x.Ping(t.Context()),
+		"Messages": func() error { _, err := x.Messages("acme", nil); return err }(),
+		"Since":    func() error { _, err := x.Since(shared.SinceRequest{Tenant: "acme"}); return err }(),
+	} {
+		if !errors.Is(err, shared.ErrUnavailable) {
+			t.Errorf("%s after Close: %v", name, err)
+		}
+	}
+	if n := count(t, path); n != 10 {
+		t.Errorf("%d of 10 messages", n)
+	}
+}

@@ -1,5 +1,195 @@
 package index
 
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// childEnv makes the test binary a writer that is killed: it holds the path of an index.
 const childEnv = "RECALL_INDEX_TEST_CHILD"
 
-func runChild(path string) int { return 0 }
+const (
+	childWriters = 8
+	childBatch   = 20
+)
+
+// batchID names message i of batch b of a writer in one run of the child.
+func batchID(run string, writer, b, i int) string {
+	return fmt.Sprintf("%s-%d-%d-%d", run, writer, b, i)
+}
+
+// runChild writes until it is killed, and says on stdout which batch of which writer is acknowledged. Every other message
+// of a batch is recalled in the same call.
+func runChild(path string) {
+	x, err := Open(context.Background(), Options{Path: path})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	run := os.Getenv(childEnv + "_RUN")
+	var out sync.Mutex
+	fmt.Println("open")
+	for w := range childWriters {
+		go func() {
+			for b := 0; ; b++ {
+				var ops []Op
+				for i := range childBatch {
+					m := message(batchID(run, w, b, i), fmt.Sprint("file", i/2))
+					if ops = append(ops, put(m)); i%2 == 1 {
+						ops = append(ops, recall("r-"+m.ID, m))
+					}
+				}
+				if _, err := x.Append(context.Background(), ops); err != nil {
+					fmt.Println("error", err)
+					os.Exit(1)
+				}
+				out.Lock()
+				fmt.Println("ack", w, b)
+				out.Unlock()
+			}
+		}()
+	}
+	select {}
+}
+
+func TestSIGKILLLosesNothingAcknowledgedAndTearsNoBatch(t *testing.T) {
+	path := t.TempDir()
+	sequence := uint64(0)
+	for run := range 5 {
+		name := fmt.Sprint("run", run)
+		acked := killedChild(t, path, name, 20+rand.IntN(200))
+		x := openAt(t, path)
+		total := 0
+		for w := range childWriters {
+			for b := 0; ; b++ {
+				present := 0
+				for i := range childBatch {
+					id := batchID(name, w, b, i)
+					r, err := x.Messages("acme", []string{id})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if r[0] == nil {
+						continue
+					}
+					present++
+					if recalled := i%2 == 1; recalled != (r[0].Tombstone != nil) {
+						t.Fatalf("%s: tombstone %v", id, r[0].Tombstone)
+					} else if !recalled {
+						continue
+					}
+					total++
+					e, err := x.Entry(r[0].Tombstone.Sequence, shared.StepNotify)
+					if err != nil || e == nil || e.Event.Message.ID != id {
+						t.Fatalf("%s: its event is %+v %v", id, e, err)
+					}
+				}
+				if present == 0 && b > acked[w] {
+					break
+				}
+				if present != childBatch {
+					t.Fatalf("batch %d of writer %d (acknowledged up to %d): %d of %d messages are there",
+						b, w, acked[w], present, childBatch)
+				}
+			}
+		}
+		if got := x.Stats().Sequence; got != sequence+uint64(total) {
+			t.Fatalf("sequence %d after %d and %d recalls", got, sequence, total)
+		}
+		sequence = x.Stats().Sequence
+		if err := x.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// killedChild runs the writer until it acknowledged so many batches, kills it, and returns the last acknowledged batch
+// of each of its writers, -1 for none.
+func killedChild(t *testing.T, path, run string, acks int) (last [childWriters]int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+path, childEnv+"_RUN="+run)
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for w := range last {
+		last[w] = -1
+	}
+	n := 0
+	lines := bufio.NewReader(stdout)
+	for {
+		line, err := lines.ReadString('\n') // what was said before the kill counts too
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var w, b int
+		if _, err := fmt.Sscanf(line, "ack %d %d", &w, &b); err != nil {
+			if strings.HasPrefix(line, "error") {
+				t.Error(line)
+			}
+			continue
+		}
+		last[w] = b
+		if n++; n == acks {
+			if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	_ = cmd.Wait()
+	if n < acks {
+		t.Fatalf("the child ended after %d batches", n)
+	}
+	return last
+}
+
+func TestOpenOfAFolderHeldByAnotherProcessNamesIt(t *testing.T) {
+	path := t.TempDir()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+path)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	drained := make(chan struct{})
+	lines := bufio.NewReader(stdout)
+	if line, err := lines.ReadString('\n'); line != "open\n" {
+		t.Errorf("%q %v", line, err)
+	}
+	go func() {
+		defer close(drained)
+		_, _ = io.Copy(io.Discard, lines)
+	}()
+	err = tryOpen(t, path)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("held by another process (%d)", cmd.Process.Pid)) {
+		t.Errorf("%v", err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-drained
+	_ = cmd.Wait()
+	openAt(t, path)
+}

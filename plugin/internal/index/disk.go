@@ -26,10 +26,16 @@ type diskGuard struct {
 	err     error
 }
 
-// newDiskGuard asks for 16 memtables of free disk: two logs of twice a memtable, their tables, a compaction of some,
-// and more than what a second of writing at full rate adds between two looks.
-func newDiskGuard(path string, memtable uint64) diskGuard {
-	return diskGuard{path: path, need: 16 * memtable, free: freeBytes, now: time.Now}
+// Free disk asked for, in memtables. To commit: two logs of twice a memtable, their tables, a compaction of some, and more
+// than what a second of writing at full rate adds between two looks. To open: the tables of the logs that a crash left;
+// less, so that an index still answers reads on a disk too full for writes.
+const (
+	memtablesToCommit = 16
+	memtablesToOpen   = 4
+)
+
+func newDiskGuard(path string, need int64) diskGuard {
+	return diskGuard{path: path, need: uint64(need), free: freeBytes, now: time.Now}
 }
 
 // check looks at the disk at most once a second.

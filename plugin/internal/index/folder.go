@@ -15,7 +15,7 @@ import (
 )
 
 // lockRetry is how often a held lock is tried again. The kernel frees it when its holder dies.
-const lockRetry = 10 * time.Millisecond
+const lockRetry = 2 * time.Millisecond
 
 // folderLock is the lock that Badger would take, on the folder itself. We take it, so that nothing of the folder is
 // looked at without it, and so that it can be waited for.
@@ -89,64 +89,6 @@ func holder(pidFile string) string {
 
 // release frees the lock; the kernel does it when the folder is closed.
 func (l *folderLock) release() { _ = l.folder.Close() }
-
-// checkFolder looks for damage that Badger would repair by dropping data without a word.
-func checkFolder(path string, opts badger.Options) error {
-	names := map[string][]string{}
-	files, err := os.ReadDir(path)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		ext := filepath.Ext(f.Name())
-		names[ext] = append(names[ext], f.Name())
-	}
-	if err := checkManifest(path, opts, names[".sst"], len(names[".sst"])+len(names[".mem"])); err != nil {
-		return err
-	}
-	for _, name := range names[".mem"] {
-		if err := checkLog(filepath.Join(path, name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkManifest looks at the list of tables. Badger cuts it where it is torn, makes a new one where it is missing, and
-// removes every table that it does not name. A crash alone leaves neither of this beside tables that hold data.
-func checkManifest(path string, opts badger.Options, tables []string, data int) error {
-	fp, err := os.Open(filepath.Join(path, badger.ManifestFilename))
-	if errors.Is(err, os.ErrNotExist) {
-		if data == 0 {
-			return nil
-		}
-		return fmt.Errorf("%w: %s is missing and %d files of data are there; restore the folder from a backup",
-			ErrCorrupt, badger.ManifestFilename, data)
-	}
-	if err != nil {
-		return err
-	}
-	defer fp.Close()
-	info, err := fp.Stat()
-	if err != nil {
-		return err
-	}
-	manifest, end, err := badger.ReplayManifestFile(fp, 0, opts)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w; restore the folder from a backup", ErrCorrupt, badger.ManifestFilename, err)
-	}
-	if end == info.Size() {
-		return nil
-	}
-	for _, name := range tables {
-		id, err := strconv.ParseUint(strings.TrimSuffix(name, ".sst"), 10, 64)
-		if _, named := manifest.Tables[id]; err != nil || !named {
-			return fmt.Errorf("%w: %s is torn at byte %d and does not name %s; restore the folder from a backup",
-				ErrCorrupt, badger.ManifestFilename, end, name)
-		}
-	}
-	return nil
-}
 
 // openBadger opens the database. What is wrong with its files comes as any kind of error, or as a panic.
 func openBadger(opts badger.Options) (db *badger.DB, err error) {

@@ -70,7 +70,7 @@ type Index struct {
 	closed bool // under gate
 
 	failed atomic.Pointer[error] // why the index can no longer vouch for its disk
-	onOpen atomic.Pointer[func(step string)]
+	onOpen atomic.Pointer[func(step string, first uint64)]
 
 	// Of the committer alone.
 	sequence uint64 // of the last recall
@@ -119,6 +119,10 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 	if err := checkFolder(o.Path, opts); err != nil {
 		return nil, err
 	}
+	room := newDiskGuard(o.Path, memtablesToOpen*o.MemtableBytes)
+	if err := room.check(); err != nil {
+		return nil, err
+	}
 	db, err := openBadger(opts)
 	if err != nil {
 		return nil, err
@@ -128,7 +132,7 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 		log:      o.Logger,
 		db:       db,
 		lock:     lock,
-		disk:     newDiskGuard(o.Path, uint64(o.MemtableBytes)),
+		disk:     newDiskGuard(o.Path, memtablesToCommit*o.MemtableBytes),
 		commitAt: func(txn *badger.Txn, version uint64) error { return txn.CommitAt(version, nil) },
 	}
 	x.queue.wake = make(chan struct{}, 1)
@@ -233,9 +237,10 @@ func (x *Index) Ping(ctx context.Context) error {
 	return err
 }
 
-// OnOpen has f called, once a step, after each commit that opened this step for any event. f runs on the committer
-// and must not block. It replaces an earlier f.
-func (x *Index) OnOpen(f func(step string)) { x.onOpen.Store(&f) }
+// OnOpen has f called, once a step, after each commit that opened this step for any event; first is the lowest
+// sequence among those. Steps behind notify open in any order, so it may lie before events whose step was open
+// already. f runs on the committer and must not block. It replaces an earlier f.
+func (x *Index) OnOpen(f func(step string, first uint64)) { x.onOpen.Store(&f) }
 
 // Stats are the numbers of an index since it was opened, but for those of the disk.
 type Stats struct {

@@ -81,8 +81,9 @@ func sortedSet(list []string) []string {
 	return slices.Compact(set)
 }
 
-// sameFacts compares two messages in normal form.
-func sameFacts(a, b shared.Message) bool {
+// SameFacts tells whether two messages say the same: times to the microsecond, attachments and labels in any order.
+func SameFacts(a, b shared.Message) bool {
+	a, b = normal(a), normal(b)
 	return a.Tenant == b.Tenant && a.ID == b.ID && a.Conversation == b.Conversation && a.Sender == b.Sender &&
 		a.Type == b.Type && a.SentAt.Equal(b.SentAt) &&
 		slices.Equal(a.Attachments, b.Attachments) && slices.Equal(a.Labels, b.Labels)

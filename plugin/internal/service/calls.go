@@ -2,10 +2,12 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -28,7 +30,7 @@ func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.In
 		}
 		ops[i].Put = &m
 	}
-	applied, err := a.index.Append(ctx, ops)
+	applied, err := a.log.Append(ctx, ops)
 	if err != nil {
 		return nil, fmt.Errorf("index messages: %w", err)
 	}
@@ -47,19 +49,25 @@ func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]share
 		return nil, err
 	}
 	defer leave()
-	v, err := s.judge(a, &req)
+	v, err := s.judge(a, &req, s.limiter.Take)
 	if err != nil {
 		return nil, err
 	}
 	if len(v.ops) > 0 {
-		applied, err := a.index.Append(ctx, v.ops)
+		applied, err := a.log.Append(ctx, v.ops)
 		if err != nil {
+			if errors.Is(err, shared.ErrOverloaded) || errors.Is(err, shared.ErrInvalid) { // it was certainly not applied
+				for _, spend := range v.spends {
+					s.limiter.Refund(spend)
+				}
+			}
 			return nil, fmt.Errorf("recall messages: %w", err)
 		}
 		for n, i := range v.at {
 			result := &v.results[i]
 			result.Until = time.Time{}
 			if !applied[n].New { // another recall came between the judgement and the commit
+				s.limiter.Refund(v.spends[n])
 				result.Rule = shared.Rule{}
 				took(result, &applied[n].Tombstone, req.RecallID)
 			}
@@ -76,7 +84,9 @@ func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.R
 		return nil, err
 	}
 	defer leave()
-	v, err := s.judge(a, &req)
+	v, err := s.judge(a, &req, func(p *rules.Policy, in *rules.Input) (rules.Decision, rules.Spend) {
+		return s.limiter.Check(p, in), rules.Spend{}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +182,7 @@ func (s *Service) Settle(ctx context.Context, sequence uint64, step string, outc
 	if len(cause) > shared.MaxStepErrorBytes {
 		return shared.Invalidf("error", "is %d bytes long; at most %d", len(cause), shared.MaxStepErrorBytes)
 	}
-	_, err = a.index.Append(ctx, []index.Op{{Settle: &index.Settle{
+	_, err = a.log.Append(ctx, []index.Op{{Settle: &index.Settle{
 		Sequence: sequence, Step: step, Outcome: outcome, Error: cause, At: s.now(),
 	}}})
 	// What could not be recorded is delivered again: the host may have given up on it.

@@ -13,12 +13,16 @@ import (
 // verdicts are the answers to one request, before anything is committed.
 type verdicts struct {
 	results []shared.RecallResult
-	ops     []index.Op // the permitted ones
-	at      []int      // of each op, the result that waits for it
+	ops     []index.Op    // the permitted ones
+	at      []int         // of each op, the result that waits for it
+	spends  []rules.Spend // of each op, what it takes from a limit of the rules
 }
 
-// judge decides a request by one policy at one moment. It changes nothing.
-func (s *Service) judge(a *active, req *shared.RecallRequest) (*verdicts, error) {
+// decider is a policy with its limits: rules.Limiter's Take, or Check, which takes nothing.
+type decider func(*rules.Policy, *rules.Input) (rules.Decision, rules.Spend)
+
+// judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called.
+func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*verdicts, error) {
 	if err := req.Validate(); err != nil {
 		return nil, err
 	}
@@ -57,15 +61,16 @@ func (s *Service) judge(a *active, req *shared.RecallRequest) (*verdicts, error)
 		case r.Tombstone != nil:
 			took(result, r.Tombstone, req.RecallID)
 		default:
-			d := policy.Decide(input(req, actor, asked, &r.Message))
+			d, spend := decide(policy, input(req, actor, asked, &r.Message))
 			result.Rule = shared.Rule{Name: d.Rule.Name, File: d.Rule.File, Line: d.Rule.Line}
 			if !d.Permit {
-				result.Status, result.Code = shared.Denied, shared.Code(d.Code)
+				result.Status, result.Code, result.RetryAt = shared.Denied, shared.Code(d.Code), d.RetryAt
 				continue
 			}
 			result.Status = shared.Recalled
 			result.RecallID, result.RecalledBy, result.RecalledAt, result.Until = req.RecallID, actor, asked, d.Until
 			v.at = append(v.at, i)
+			v.spends = append(v.spends, spend)
 			v.ops = append(v.ops, index.Op{Recall: &index.Recall{
 				Event: shared.Event{
 					Tenant: req.Tenant, RecallID: req.RecallID, Actor: actor, Ext: req.Ext, Reason: req.Reason,
@@ -98,7 +103,7 @@ func carry(records []*index.Record, req *shared.RecallRequest, now time.Time, po
 		at := slices.Index(req.MessageIDs, m.ID)
 		if r := records[at]; r == nil {
 			records[at] = &index.Record{Message: m}
-		} else if !sameFacts(&m, &r.Message) {
+		} else if !index.SameFacts(m, r.Message) {
 			return shared.Invalidf(field, "the message %q is indexed with other facts, which stay; leave it out", m.ID)
 		}
 	}
@@ -109,11 +114,6 @@ func carry(records []*index.Record, req *shared.RecallRequest, now time.Time, po
 func kept(m shared.Message) shared.Message {
 	m.SentAt = micros(m.SentAt)
 	return m
-}
-
-func sameFacts(a, b *shared.Message) bool {
-	return a.Tenant == b.Tenant && a.ID == b.ID && a.Conversation == b.Conversation && a.Sender == b.Sender &&
-		a.Type == b.Type && a.SentAt.Equal(b.SentAt) && slices.Equal(a.Attachments, b.Attachments) && slices.Equal(a.Labels, b.Labels)
 }
 
 // notAhead refuses a time further in the future than two clocks may differ.

@@ -2,10 +2,12 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/chat-recall/recall/plugin/internal/config"
 	"github.com/chat-recall/recall/plugin/internal/index"
@@ -49,6 +51,10 @@ func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagno
 	return ds, nil
 }
 
+// answerMargin is how long before its caller gives up Activate does, so that the caller is told what it waited for;
+// of a short wait it is a quarter.
+const answerMargin = 200 * time.Millisecond
+
 // Activate is shared.Lifecycle. Repeating it with the same steps changes nothing.
 func (s *Service) Activate(ctx context.Context, steps []string) error {
 	if err := validateSteps(steps); err != nil {
@@ -70,9 +76,16 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if deadline, ok := ctx.Deadline(); ok {
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-min(answerMargin, time.Until(deadline)/4)))
+		defer cancel()
+	}
 	defer context.AfterFunc(s.stop, cancel)() // Quiesce does not wait for a lock that is not needed any more
 	x, err := index.Open(ctx, index.Options{Path: s.config.IndexPath, Logger: s.logger.Named("index")})
 	if err != nil {
+		if errors.Is(err, index.ErrLocked) { // else the wire would say no more than that time is up
+			err = fmt.Errorf("%w: %w", shared.ErrUnavailable, err)
+		}
 		s.mu.Lock()
 		if s.state == shared.StateStandby {
 			s.reason = err.Error()

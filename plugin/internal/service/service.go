@@ -34,6 +34,7 @@ type Service struct {
 	clock   Clock
 	counts  counters
 	policy  atomic.Pointer[rules.Policy] // in force; nil before a good Prepare
+	limiter *rules.Limiter               // what was spent of the limits of the rules; it outlives any policy
 
 	// turn is held by whoever prepares, activates, reloads or releases: one at a time, and none waits for it longer
 	// than its ctx. It guards config.
@@ -57,7 +58,8 @@ var _ shared.Plugin = (*Service)(nil)
 
 // active is what there is while the service is active.
 type active struct {
-	index      *index.Index
+	index      *index.Index // what there is to read
+	log        index.Log    // orders what is written; on one machine the index itself
 	dispatcher *dispatcher
 
 	steps       []string // that the host carries out, sorted
@@ -74,7 +76,7 @@ func New(o Options) *Service {
 		o.Clock = systemClock{}
 	}
 	s := &Service{
-		version: o.Version, logger: o.Logger, clock: o.Clock,
+		version: o.Version, logger: o.Logger, clock: o.Clock, limiter: rules.NewLimiter(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: shared.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
 	}
@@ -85,7 +87,7 @@ func New(o Options) *Service {
 // newActive puts together what answers calls. steps are valid.
 func (s *Service) newActive(x *index.Index, steps []string) *active {
 	a := &active{
-		index: x, steps: slices.Sorted(slices.Values(steps)),
+		index: x, log: x, steps: slices.Sorted(slices.Values(steps)),
 		dispatcher: &dispatcher{queues: x, clock: s.clock, random: rand.Float64, logger: s.logger},
 	}
 	a.all = shared.StandardSteps()
@@ -99,7 +101,7 @@ func (s *Service) newActive(x *index.Index, steps []string) *active {
 			a.all = append(a.all, step)
 		}
 	}
-	x.OnOpen(func(step string) { a.dispatcher.open(step, 1) })
+	x.OnOpen(a.dispatcher.open)
 	return a
 }
 

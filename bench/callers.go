@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	tenant      = "bench"
+	callTimeout = 2 * time.Minute // longer than any restart: a call that fails after it is lost for a user
+	recallEvery = 3               // of so many messages of a caller, one is taken back
+)
+
+func message(id string) shared.Message {
+	return shared.Message{
+		Tenant: tenant, ID: id, Conversation: conversation, Sender: "sender-1", Type: shared.Text, SentAt: time.Now(),
+	}
+}
+
+var conversation = shared.Conversation{Type: shared.Group, ID: "bench-group"}
+
+// a recorder takes note of what was acknowledged.
+type recorder interface {
+	indexed(id string)
+	recalled(id, recallID string)
+	failed(call, id string, err error)
+	wrong(call, id, answer string)
+}
+
+// drive has callers index messages with ids of their own and take some back, at rate messages a second in all (0: as
+// fast as it goes), until ctx ends. It returns when every call is answered.
+func drive(ctx context.Context, r shared.Recall, note recorder, prefix string, callers, rate int) {
+	var all sync.WaitGroup
+	for c := range callers {
+		all.Go(func() {
+			start := time.Now()
+			for n := 0; ctx.Err() == nil; n++ {
+				if rate > 0 {
+					due := start.Add(time.Duration(n) * time.Second * time.Duration(callers) / time.Duration(rate))
+					select {
+					case <-time.After(time.Until(due)):
+					case <-ctx.Done():
+						return
+					}
+				}
+				one(r, note, fmt.Sprintf("%s-%d-%d", prefix, c, n), n%recallEvery == 0)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// one indexes a message and may take it back.
+func one(r shared.Recall, note recorder, id string, takeBack bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	indexed, err := r.Index(ctx, []shared.Message{message(id)})
+	if err != nil {
+		note.failed("index", id, err)
+		return
+	}
+	// "unchanged" is the answer to the repetition of a call whose first answer was lost.
+	if s := indexed[0].Status; s != shared.Indexed && s != shared.IndexUnchanged {
+		note.wrong("index", id, string(s))
+		return
+	}
+	note.indexed(id)
+	if !takeBack {
+		return
+	}
+	recalled, err := r.Recall(ctx, shared.RecallRequest{
+		Tenant: tenant, MessageIDs: []string{id}, Actor: shared.Actor{ID: "sender-1"}, RecallID: "recall-" + id,
+	})
+	if err != nil {
+		note.failed("recall", id, err)
+		return
+	}
+	if s := recalled[0].Status; s != shared.Recalled {
+		note.wrong("recall", id, string(s))
+		return
+	}
+	note.recalled(id, recalled[0].RecallID)
+}
+
+// fill indexes n messages in large batches, several in flight.
+func fill(ctx context.Context, r shared.Recall, n int) error {
+	if n == 0 {
+		return nil
+	}
+	const inFlight = 8
+	batches := make(chan int)
+	failed := make(chan error, inFlight)
+	var all sync.WaitGroup
+	for range inFlight {
+		all.Go(func() {
+			for from := range batches {
+				var batch []shared.Message
+				for i := from; i < min(n, from+shared.MaxIndexBatch); i++ {
+					batch = append(batch, message(fmt.Sprintf("fill-%d", i)))
+				}
+				if _, err := r.Index(ctx, batch); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	var err error
+	start := time.Now()
+	for from := 0; from < n && err == nil; from += shared.MaxIndexBatch {
+		select {
+		case batches <- from:
+			if from%(100*shared.MaxIndexBatch) == 0 && from > 0 {
+				progress("filled %d of %d messages, %.0f a second", from, n, float64(from)/time.Since(start).Seconds())
+			}
+		case err = <-failed:
+		}
+	}
+	close(batches)
+	all.Wait()
+	select {
+	case err = <-failed:
+	default:
+	}
+	return err
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"github.com/chat-recall/recall/host"
+)
+
+// crashBench kills the plugin again and again while callers work.
+func crashBench(ctx context.Context, args []string) error {
+	set := flag.NewFlagSet("crash", flag.ContinueOnError)
+	kills := set.Int("kills", 50, "how often the plugin gets SIGKILL")
+	callers := set.Int("callers", 32, "goroutines that index and recall throughout")
+	messages := set.Int("messages", 0, "messages indexed before")
+	asJSON := set.Bool("json", false, "print one JSON object")
+	if err := parse(set, args); err != nil {
+		return err
+	}
+	dir, config, remove, err := workplace()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	j := newJournal()
+	h, err := host.Open(ctx, host.Config{File: config, RunDir: dir, Steps: j.steps(), OnHeld: j.onHeld})
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	start := time.Now()
+	if err := fill(ctx, h, *messages); err != nil {
+		return err
+	}
+	working, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		drive(working, h, j, "call", *callers, 0)
+	}()
+	killed := 0
+	for killed < *kills && ctx.Err() == nil {
+		time.Sleep(rand.N(2 * between)) // also while it is starting
+		pid := h.State().PID
+		if pid == 0 {
+			continue
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			continue // it is just being replaced
+		}
+		killed++
+		if killed%10 == 0 {
+			progress("%d of %d kills, %d calls", killed, *kills, j.count())
+		}
+	}
+	stop()
+	<-done
+	f, err := j.verify(ctx, h)
+	if err != nil {
+		return err
+	}
+	figures := append([]figure{{"kills", killed}, {"restarts", h.State().Restarts}, {"messages", *messages}}, j.figures(f)...)
+	result(*asJSON, append(figures, figure{"seconds", int(time.Since(start).Seconds())}))
+	if f.bad() || j.failures+j.wrongAnswers > 0 {
+		return errBad
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/shared"
+)
+
+// hostsBench kills a host, which takes its plugin along, again and again while callers in it work. What was
+// acknowledged in a host before it died is held against what the last one finds.
+func hostsBench(ctx context.Context, args []string) error {
+	set := flag.NewFlagSet("hosts", flag.ContinueOnError)
+	kills := set.Int("kills", 10, "how often the host gets SIGKILL")
+	callers := set.Int("callers", 32, "goroutines in the host that index and recall throughout")
+	messages := set.Int("messages", 0, "messages indexed before")
+	asJSON := set.Bool("json", false, "print one JSON object")
+	if err := parse(set, args); err != nil {
+		return err
+	}
+	dir, config, remove, err := workplace()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	j := newJournal()
+	start := time.Now()
+	open := func() (*host.Host, error) {
+		return host.Open(ctx, host.Config{File: config, RunDir: dir, Steps: j.steps(), OnHeld: j.onHeld})
+	}
+	if *messages > 0 {
+		h, err := open()
+		if err != nil {
+			return err
+		}
+		if err := fill(ctx, h, *messages); err != nil {
+			return err
+		}
+		if err := h.Close(); err != nil {
+			return err
+		}
+	}
+	var opened []time.Duration
+	for k := range *kills {
+		took, err := hostOnce(ctx, j, config, fmt.Sprintf("host%d", k), *callers)
+		if err != nil {
+			return fmt.Errorf("host %d: %w", k+1, err)
+		}
+		opened = append(opened, took)
+		progress("%d of %d kills, %d calls, open after %s", k+1, *kills, j.count(), took.Round(time.Millisecond))
+	}
+	h, err := open()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	f, err := j.verify(ctx, h)
+	if err != nil {
+		return err
+	}
+	figures := append([]figure{{"kills", *kills}, {"messages", *messages}}, j.figures(f)...)
+	figures = append(figures, figure{"open_p50_ms", percentile(opened, 0.5)}, figure{"open_max_ms", percentile(opened, 1)},
+		figure{"seconds", int(time.Since(start).Seconds())})
+	result(*asJSON, figures)
+	if f.bad() || j.failures+j.wrongAnswers > 0 {
+		return errBad
+	}
+	return nil
+}
+
+// hostOnce starts a host, lets its callers work, kills it and takes what it had said into the journal. It returns how
+// long the host took to open, the wait for what the one before it left included.
+func hostOnce(ctx context.Context, j *journal, config, prefix string, callers int) (time.Duration, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	child := exec.CommandContext(ctx, self, "hosts-child", "--config", config, "--prefix", prefix, "--callers", fmt.Sprint(callers))
+	child.Stderr = os.Stderr
+	out, err := child.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if err := child.Start(); err != nil {
+		return 0, err
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() || lines.Text() != "open" {
+		return 0, fmt.Errorf("it did not open: %q, %v", lines.Text(), child.Wait())
+	}
+	took := time.Since(start)
+	killer := time.AfterFunc(between+rand.N(4*between), func() { _ = child.Process.Kill() })
+	defer killer.Stop()
+	for lines.Scan() {
+		word, rest, _ := strings.Cut(lines.Text(), " ")
+		switch word {
+		case "indexed":
+			j.indexed(rest)
+		case "recalled":
+			id, recallID, _ := strings.Cut(rest, " ")
+			j.recalled(id, recallID)
+		case "ran":
+			j.ran(rest)
+		case "failed":
+			j.failed("call", rest, nil)
+		case "wrong":
+			j.wrong("call", rest, "")
+		}
+	}
+	_ = child.Wait() // it was killed
+	return took, lines.Err()
+}
+
+// hostsChild is a host whose callers say on stdout, line by line, what was acknowledged. It works until it is killed.
+func hostsChild(ctx context.Context, args []string) error {
+	set := flag.NewFlagSet("hosts-child", flag.ContinueOnError)
+	config := set.String("config", "", "plugin.hcl")
+	prefix := set.String("prefix", "", "of the ids")
+	callers := set.Int("callers", 0, "goroutines")
+	if err := parse(set, args); err != nil {
+		return err
+	}
+	var note stdout
+	steps := newJournal().steps()
+	steps[shared.StepNotify] = func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+		note.say("ran " + e.Message.ID)
+		return shared.OutcomeDone, nil
+	}
+	h, err := host.Open(ctx, host.Config{File: *config, RunDir: filepath.Dir(*config), Steps: steps})
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	note.say("open")
+	drive(ctx, h, &note, *prefix, *callers, 0)
+	return nil
+}
+
+// stdout is a recorder that another process reads. A line is written whole, by one write, or not at all.
+type stdout struct{ mu sync.Mutex }
+
+func (s *stdout) say(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Println(line)
+}
+
+func (s *stdout) indexed(id string)            { s.say("indexed " + id) }
+func (s *stdout) recalled(id, recallID string) { s.say("recalled " + id + " " + recallID) }
+func (s *stdout) failed(call, id string, err error) {
+	s.say(fmt.Sprintf("failed %s %s %v", call, id, err))
+}
+func (s *stdout) wrong(call, id, answer string) {
+	s.say(fmt.Sprintf("wrong %s %s %s", call, id, answer))
+}

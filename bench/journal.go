@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/shared"
+)
+
+// A journal remembers what was acknowledged to callers and received by steps, to hold it against the index at the end.
+type journal struct {
+	mu           sync.Mutex
+	messages     []string          // acknowledged as indexed
+	recalls      map[string]string // recall id by message, acknowledged as recalled
+	notified     map[string]int    // how often the step notify ran, by message
+	calls        int
+	failures     int
+	wrongAnswers int
+	held         []time.Duration
+}
+
+func newJournal() *journal {
+	return &journal{recalls: map[string]string{}, notified: map[string]int{}}
+}
+
+func (j *journal) indexed(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.calls++
+	j.messages = append(j.messages, id)
+}
+
+func (j *journal) recalled(id, recallID string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.calls++
+	j.recalls[id] = recallID
+}
+
+func (j *journal) failed(call, id string, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.calls++
+	j.failures++
+	progress("%s %s failed: %v", call, id, err)
+}
+
+func (j *journal) wrong(call, id, answer string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.calls++
+	j.wrongAnswers++
+	progress("%s %s was answered %s", call, id, answer)
+}
+
+func (j *journal) ran(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.notified[id]++
+}
+
+func (j *journal) onHeld(d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.held = append(j.held, d)
+}
+
+// steps are those of a host that this journal watches.
+func (j *journal) steps() map[string]host.Step {
+	return map[string]host.Step{
+		shared.StepNotify: func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+			j.ran(e.Message.ID)
+			return shared.OutcomeDone, nil
+		},
+		shared.StepHistory: func(context.Context, shared.Event) (shared.Outcome, error) { return shared.OutcomeDone, nil },
+	}
+}
+
+// findings are what a journal held against the index shows.
+type findings struct{ lost, appliedTwice, eventsLost int }
+
+func (f findings) bad() bool { return f != findings{} }
+
+// verify waits until every step is settled, then looks for each acknowledged call in the index and for each event in
+// what the steps received.
+func (j *journal) verify(ctx context.Context, h shared.Recall) (findings, error) {
+	j.mu.Lock()
+	messages := slices.Clone(j.messages)
+	j.mu.Unlock()
+	var f findings
+	for batch := range slices.Chunk(messages, shared.MaxStatusIDs) {
+		statuses, err := h.Status(ctx, tenant, batch)
+		if err != nil {
+			return f, err
+		}
+		for _, s := range statuses {
+			recallID, recalled := j.recalls[s.MessageID]
+			if s.State == shared.MessageUnknown || recalled && (s.State != shared.MessageRecalled || s.RecallID != recallID) {
+				progress("lost: %s is %s", s.MessageID, s.State)
+				f.lost++
+			}
+		}
+	}
+	events := map[string]int{}
+	for after, more := uint64(0), true; more; {
+		page, err := h.Since(ctx, shared.SinceRequest{Tenant: tenant, Conversations: []shared.Conversation{conversation}, After: after})
+		if err != nil {
+			return f, err
+		}
+		for _, e := range page.Events {
+			events[e.Message.ID]++
+		}
+		after, more = page.Next, page.More
+	}
+	for id, n := range events {
+		if n > 1 {
+			progress("applied twice: %s has %d recalls", id, n)
+			f.appliedTwice++
+		}
+		// Recalled without the caller having heard of it counts too: its event is owed all the same.
+		if err := j.settled(ctx, h, "recall-"+id); err != nil {
+			return f, err
+		}
+		j.mu.Lock()
+		got := j.notified[id]
+		j.mu.Unlock()
+		if got == 0 {
+			progress("event lost: %s", id)
+			f.eventsLost++
+		}
+	}
+	for id := range j.recalls {
+		if events[id] == 0 {
+			progress("lost: the recall of %s", id)
+			f.lost++
+		}
+	}
+	return f, nil
+}
+
+// settled waits until the steps of a recall are settled.
+func (j *journal) settled(ctx context.Context, h shared.Recall, recallID string) error {
+	for {
+		ledger, err := h.Ledger(ctx, tenant, recallID)
+		if err != nil {
+			return err
+		}
+		open := len(ledger.Entries) == 0
+		for _, e := range ledger.Entries {
+			for _, s := range e.Steps {
+				open = open || !s.Outcome.Settles()
+			}
+		}
+		if !open {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("recall %s is not settled: %w", recallID, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// percentile is in milliseconds; 0 of nothing.
+func percentile(durations []time.Duration, p float64) float64 {
+	if len(durations) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(durations))
+	return milliseconds(sorted[min(len(sorted)-1, int(p*float64(len(sorted))))])
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Round(10*time.Microsecond)) / 1e6 }
+
+// figures of every run that kills or swaps something.
+func (j *journal) figures(f findings) []figure {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return []figure{
+		{"calls", j.calls}, {"failed", j.failures + j.wrongAnswers}, {"lost", f.lost}, {"applied_twice", f.appliedTwice},
+		{"events_lost", f.eventsLost},
+		{"held_calls", len(j.held)},
+		{"held_p50_ms", percentile(j.held, 0.50)}, {"held_p99_ms", percentile(j.held, 0.99)}, {"held_max_ms", percentile(j.held, 1)},
+	}
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/chat-recall/recall/rules"
+)
+
+// runExplain is recall-plugin explain.
+func runExplain(args []string, stdout, stderr io.Writer) int {
+	t := newTool("explain", "[--json] --rules PATH [--case JSON] [--type TYPE] [--age AGE] ...",
+		"Decides one case and tells what of each rule held. The case is a JSON object, from standard input with --case -, or flags; flags come over JSON.", stdout, stderr)
+	var paths []string
+	t.Func("rules", "rule file or directory; may be repeated; without it the built-in policy", func(path string) error {
+		paths = append(paths, path)
+		return nil
+	})
+	text := t.String("case", "", "the case as a JSON object, or - for standard input")
+	var set []func(*rules.Case)
+	for _, f := range rules.CaseFields {
+		caseFlag(t, f, &set)
+	}
+	rest, code, done := t.parse(args)
+	switch {
+	case done:
+		return code
+	case len(rest) > 0:
+		return t.wrongUsage(fmt.Sprintf("what is %q? Rules are named with --rules, and true or false follows =, as in --sender=false", rest[0]))
+	}
+	in, err := explainedInput(*text, set)
+	if err != nil {
+		return t.wrongUsage(err.Error())
+	}
+	policy, diags := rules.Default(), rules.Diagnostics(nil)
+	if len(paths) > 0 {
+		policy, diags = rules.Load(paths...)
+	}
+	if policy == nil {
+		return t.refused(diags)
+	}
+	e := policy.Explain(in)
+	t.print(e, e.String())
+	return exitGood
+}
+
+// caseFlag makes a flag of one field of a case.
+func caseFlag(t *tool, f rules.CaseField, set *[]func(*rules.Case)) {
+	name, about := strings.ReplaceAll(f.Name, "_", "-"), strings.ReplaceAll(f.About, "`", "")
+	switch {
+	case f.Text != nil:
+		t.Func(name, about, func(v string) error {
+			*set = append(*set, func(c *rules.Case) { *f.Text(c) = v })
+			return nil
+		})
+	case f.List != nil:
+		t.Func(name, about+" Separated by commas.", func(v string) error {
+			*set = append(*set, func(c *rules.Case) { *f.List(c) = strings.Split(v, ",") })
+			return nil
+		})
+	default:
+		t.BoolFunc(name, about, func(v string) error {
+			yes, err := strconv.ParseBool(v)
+			*set = append(*set, func(c *rules.Case) { *f.Flag(c) = &yes })
+			return err
+		})
+	}
+}
+
+func explainedInput(text string, set []func(*rules.Case)) (*rules.Input, error) {
+	var c rules.Case
+	if text == "-" {
+		all, err := io.ReadAll(io.LimitReader(os.Stdin, 1<<20))
+		if err != nil {
+			return nil, fmt.Errorf("read the case from standard input: %w", err)
+		}
+		text = string(all)
+	}
+	if text != "" {
+		var err error
+		if c, err = rules.ParseCase([]byte(text)); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range set {
+		f(&c)
+	}
+	return c.Input()
+}

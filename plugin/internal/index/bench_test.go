@@ -1,0 +1,88 @@
+package index
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+)
+
+var benchCount atomic.Int64
+
+func benchMessage() Op {
+	n := benchCount.Add(1)
+	m := message(fmt.Sprintf("01JD8Z0000000000000%07d", n))
+	m.Sender = fmt.Sprint("user-", n%1000)
+	m.Conversation.ID = fmt.Sprint("group-", n%100)
+	return put(m)
+}
+
+func benchAppend(b *testing.B, x *Index, n int) {
+	ops := make([]Op, n)
+	for i := range ops {
+		ops[i] = benchMessage()
+	}
+	if _, err := x.Append(context.Background(), ops); err != nil {
+		b.Error(err)
+	}
+}
+
+// reportRate adds messages a second, which batches of different size have in common.
+func reportRate(b *testing.B, perOp int) {
+	b.ReportMetric(float64(b.N*perOp)/b.Elapsed().Seconds(), "messages/s")
+}
+
+func BenchmarkAppendOne(b *testing.B) {
+	x := openNew(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		benchAppend(b, x, 1)
+	}
+	reportRate(b, 1)
+}
+
+func BenchmarkAppend64Callers(b *testing.B) {
+	x := openNew(b)
+	b.ReportAllocs()
+	b.SetParallelism(32) // times 2 cores
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			benchAppend(b, x, 1)
+		}
+	})
+	reportRate(b, 1)
+}
+
+func BenchmarkAppendBatchOf500(b *testing.B) {
+	x := openNew(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		benchAppend(b, x, 500)
+	}
+	reportRate(b, 500)
+}
+
+func BenchmarkRecallAndSettle(b *testing.B) {
+	x := openNew(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		op := benchMessage()
+		r := apply(b, x, op, recall("r"+op.Put.ID, *op.Put))
+		ops := []Op{settle(r[1].Tombstone.Sequence, "notify", "done")}
+		for _, s := range []string{"history", "offline", "roaming", "search", "push"} {
+			ops = append(ops, settle(r[1].Tombstone.Sequence, s, "done"))
+		}
+		apply(b, x, ops...)
+	}
+}
+
+func BenchmarkMessages(b *testing.B) {
+	x := openNew(b)
+	apply(b, x, put(message("m")))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := x.Messages("acme", []string{"m"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// outcomes are those of the steps of a recall, in the order of the ledger.
+func (r *rig) outcomes(recallID string) []string {
+	r.t.Helper()
+	ledger, err := r.Ledger(r.t.Context(), "acme", recallID)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var out []string
+	for _, e := range ledger.Entries {
+		for _, s := range e.Steps {
+			out = append(out, fmt.Sprintf("%s=%s/%d", s.Step, s.Outcome, s.Attempts))
+		}
+	}
+	return out
+}
+
+func TestNotifyIsSettledBeforeAnyOtherStepIsDelivered(t *testing.T) {
+	r := newActive(t, "")
+	r.index(r.message("a"))
+	r.recall(request("r", "a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	events := make(chan shared.Event, 10)
+	var settlers sync.Map
+	ended := make(chan error, 1)
+	go func() {
+		ended <- r.Events(ctx, func(e shared.Event, s shared.Settler) {
+			settlers.Store(e.Steps[0], s)
+			events <- e
+		})
+	}()
+	settle := func(step string, o shared.Outcome, cause error) {
+		t.Helper()
+		s, _ := settlers.Load(step)
+		if err := s.(shared.Settler).Settle(ctx, step, o, cause); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := <-events
+	if !slices.Equal(e.Steps, []string{"notify"}) || e.Attempt != 1 || e.Message.ID != "a" || e.RecallID != "r" {
+		t.Fatalf("first delivery %+v", e)
+	}
+	failedAt := r.clock.Now()
+	settle("notify", shared.OutcomeFailed, errors.New("nobody listens"))
+	if n := r.metric("lane_notify_parked"); n != 1 || len(events) > 0 {
+		t.Fatalf("%v parked, %d delivered", n, len(events))
+	}
+	r.clock.advance(firstRetry)
+	if e := <-events; e.Steps[0] != "notify" || e.Attempt != 2 || r.clock.Now().Before(failedAt.Add(firstRetry/2)) {
+		t.Fatalf("second delivery %+v", e)
+	}
+	settle("notify", shared.OutcomeDone, nil)
+	rest := []string{(<-events).Steps[0], (<-events).Steps[0]}
+	slices.Sort(rest)
+	if !slices.Equal(rest, []string{"history", "wipe"}) {
+		t.Fatalf("then %v", rest)
+	}
+	settle("history", shared.OutcomeDone, nil)
+	settle("wipe", shared.OutcomeNothingToDo, nil)
+	settle("history", shared.OutcomeFailed, nil) // it has its outcome
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("Events ended with %v", err)
+	}
+	want := []string{"notify=done/2", "history=done/1", "offline=unsupported/0", "roaming=unsupported/0",
+		"attachments=unsupported/0", "search=unsupported/0", "push=unsupported/0", "wipe=nothing_to_do/1"}
+	if got := r.outcomes("r"); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// Handles run side by side, fail at random and lose their consumer; in the end every step of every recall is settled.
+func TestEveryRecallIsCarriedOutWhateverTheHostDoes(t *testing.T) {
+	r := newActive(t, "")
+	const all = 300
+	for i := range all {
+		r.index(r.message(fmt.Sprint(i)))
+	}
+	var mu sync.Mutex
+	settled := map[string]int{}
+	everything := make(chan struct{})
+	handle := func(e shared.Event, s shared.Settler) {
+		key := fmt.Sprint(e.Steps[0], e.Sequence)
+		if e.Attempt == 1 && e.Sequence%7 == 0 {
+			_ = s.Settle(t.Context(), e.Steps[0], shared.OutcomeFailed, errors.New("not now"))
+			return
+		}
+		if err := s.Settle(t.Context(), e.Steps[0], shared.OutcomeDone, nil); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if settled[key]++; len(settled) == 3*all && settled[key] == 1 {
+			close(everything)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var consumers sync.WaitGroup
+	for i := range all {
+		if i%60 == 0 { // a newer consumer
+			consumers.Go(func() { _ = r.Events(ctx, handle) })
+		}
+		r.recall(request(fmt.Sprint("r", i), fmt.Sprint(i)))
+	}
+	consumers.Go(func() { _ = r.Events(ctx, handle) })
+	tick := time.NewTicker(time.Millisecond) // the clock of the retries
+	defer tick.Stop()
+	for done := false; !done; {
+		select {
+		case <-everything:
+			done = true
+		case <-tick.C:
+			r.clock.advance(firstRetry)
+		}
+	}
+	cancel()
+	consumers.Wait()
+	for i := range all {
+		for _, s := range r.outcomes(fmt.Sprint("r", i)) {
+			if slices.Contains([]string{"notify=/0", "history=/0", "wipe=/0"}, s) {
+				t.Fatalf("recall %d: %s", i, s)
+			}
+		}
+	}
+}
+
+func TestAfterARestartTheNextConsumerGetsWhatIsUnsettled(t *testing.T) {
+	r := newActive(t, "")
+	r.index(r.message("a"), r.message("b"))
+	r.recall(request("r", "a", "b"))
+	if err := r.Settle(t.Context(), 1, "notify", shared.OutcomeDone, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Settle(t.Context(), 2, "notify", shared.OutcomeFailed, "not now"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Quiesce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.activate()
+	ctx, cancel := context.WithCancel(t.Context())
+	events := make(chan shared.Event, 10)
+	ended := make(chan error, 1)
+	go func() { ended <- r.Events(ctx, func(e shared.Event, _ shared.Settler) { events <- e }) }()
+	var got []string
+	for range 3 {
+		e := <-events
+		got = append(got, fmt.Sprint(e.Sequence, e.Steps, e.Attempt))
+	}
+	cancel()
+	<-ended
+	slices.Sort(got)
+	if want := []string{"1 [history] 1", "1 [wipe] 1", "2 [notify] 2"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

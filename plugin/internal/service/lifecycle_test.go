@@ -1,0 +1,406 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// callsOfActive are the calls that only an active service answers.
+func callsOfActive(r *rig) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"Index": func(ctx context.Context) error {
+			_, err := r.Index(ctx, []shared.Message{r.message("m")})
+			return err
+		},
+		"Recall": func(ctx context.Context) error { _, err := r.Recall(ctx, request("r", "m")); return err },
+		"Check":  func(ctx context.Context) error { _, err := r.Check(ctx, request("r", "m")); return err },
+		"Status": func(ctx context.Context) error { _, err := r.Status(ctx, "acme", []string{"m"}); return err },
+		"Since": func(ctx context.Context) error {
+			_, err := r.Since(ctx, shared.SinceRequest{Tenant: "acme"})
+			return err
+		},
+		"Ledger": func(ctx context.Context) error { _, err := r.Ledger(ctx, "acme", "r"); return err },
+		"Settle": func(ctx context.Context) error { return r.Settle(ctx, 1, "notify", shared.OutcomeDone, "") },
+		"Reload": func(ctx context.Context) error { _, err := r.Reload(ctx); return err },
+		"Events": func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			if err := r.Events(ctx, func(shared.Event, shared.Settler) {}); !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return nil
+		},
+	}
+}
+
+func TestOnlyAnActiveServiceAnswersAndTheOthersSayWhy(t *testing.T) {
+	r := newStandby(t, "")
+	check := func(state shared.State, answers bool) {
+		t.Helper()
+		for name, call := range callsOfActive(r) {
+			err := call(t.Context())
+			if answers && err != nil {
+				t.Errorf("%s, %s: %v", state, name, err)
+			}
+			if !answers && (!errors.Is(err, shared.ErrUnavailable) || !strings.Contains(fmt.Sprint(err), string(state)+":")) {
+				t.Errorf("%s, %s: got %v", state, name, err)
+			}
+		}
+		h, err := r.Health(t.Context())
+		if err != nil || h.State != state || (h.Reason == "") != answers || !h.Since.Equal(r.clock.Now()) {
+			t.Errorf("%s: health %+v, %v", state, h, err)
+		}
+		if _, err := r.Describe(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.Metrics(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	check(shared.StateStandby, false)
+	r.clock.advance(time.Minute)
+	r.activate()
+	check(shared.StateActive, true)
+	r.clock.advance(time.Minute)
+	for range 2 {
+		if err := r.Quiesce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(shared.StateQuiesced, false)
+	if err := r.Activate(t.Context(), nil); !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("a quiesced service was activated: %v", err)
+	}
+	if _, err := r.Prepare(t.Context(), r.path("plugin.hcl")); !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("a quiesced service was prepared: %v", err)
+	}
+}
+
+func TestPrepareSaysWhatIsWrongAndOpensNothing(t *testing.T) {
+	r := newStandby(t, "")
+	if _, err := os.Stat(r.path("index")); !os.IsNotExist(err) {
+		t.Errorf("the index was opened: %v", err)
+	}
+	_, err := r.Prepare(t.Context(), "plugin.hcl")
+	field(t, "a relative path", err, "config_file")
+	for text, want := range map[string]string{
+		`index {`: "plugin.hcl:1:7",
+		"index { path = \"index\" }\nrules { paths = [\"bad.hcl\"] }":  "bad.hcl:2:3",
+		"index { path = \"index\" }\nrules { paths = [\"none.hcl\"] }": "none.hcl: ",
+	} {
+		r.write("plugin.hcl", text)
+		r.write("bad.hcl", "permit \"x\" {\n  colour = \"red\"\n}\n")
+		ds, err := r.Prepare(t.Context(), r.path("plugin.hcl"))
+		if err != nil || !ds.HasErrors() || !strings.Contains(ds.Err().Error(), r.path(want)) {
+			t.Errorf("%q: got %v, %v, want %s", text, ds, err, want)
+		}
+		if err := r.Activate(t.Context(), nil); !errors.Is(err, shared.ErrUnavailable) {
+			t.Errorf("%q: activated with %v", text, err)
+		}
+	}
+}
+
+func TestActivateTakesValidStepsOnce(t *testing.T) {
+	r := newStandby(t, "")
+	var many []string
+	for i := range shared.MaxSteps + 1 {
+		many = append(many, fmt.Sprintf("s%d", i))
+	}
+	field(t, "too many", r.Activate(t.Context(), many), "steps")
+	field(t, "no name", r.Activate(t.Context(), []string{"notify", "No Step"}), "steps[1]")
+	field(t, "twice", r.Activate(t.Context(), []string{"notify", "history", "notify"}), "steps[2]")
+	if h, _ := r.Health(t.Context()); h.State != shared.StateStandby {
+		t.Fatalf("state %s", h.State)
+	}
+	r.activate()
+	r.activate()
+	if err := r.Activate(t.Context(), []string{"wipe", "notify", "history"}); err != nil {
+		t.Errorf("the same steps in another order: %v", err)
+	}
+	if err := r.Activate(t.Context(), []string{"notify"}); !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("other steps: %v", err)
+	}
+	if _, err := r.Prepare(t.Context(), r.path("plugin.hcl")); !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("an active service was prepared: %v", err)
+	}
+}
+
+func TestAnIndexThatCannotBeTakenLeavesTheServiceInStandbyWithTheReason(t *testing.T) {
+	r := newStandby(t, "")
+	r.write("index", "a file where the folder should be")
+	if err := r.Activate(t.Context(), nil); err == nil || !strings.Contains(err.Error(), r.path("index")) {
+		t.Errorf("got %v", err)
+	}
+	if h, err := r.Health(t.Context()); err != nil || h.State != shared.StateStandby || !strings.Contains(h.Reason, r.path("index")) {
+		t.Errorf("health %+v, %v", h, err)
+	}
+	if err := os.Remove(r.path("index")); err != nil {
+		t.Fatal(err)
+	}
+	r.activate()
+}
+
+// The next process waits for the index until this one has released it.
+func TestActivateWaitsForTheIndexOfAnother(t *testing.T) {
+	first := newActive(t, "")
+	first.index(first.message("a"))
+	second := *first
+	second.start()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := second.Activate(ctx, nil); err == nil {
+		t.Fatal("two processes have the index")
+	}
+	got := make(chan error, 1)
+	go func() { got <- second.Activate(within(t, 30*time.Second), nil) }()
+	if err := first.Quiesce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	if st, err := second.Status(t.Context(), "acme", []string{"a"}); err != nil || st[0].State != shared.MessageLive {
+		t.Errorf("got %+v, %v", st, err)
+	}
+}
+
+func TestQuiesceEndsAnActivateThatWaits(t *testing.T) {
+	first := newActive(t, "")
+	second := *first
+	second.start()
+	got := make(chan error, 1)
+	go func() { got <- second.Activate(within(t, time.Minute), nil) }()
+	if err := second.Quiesce(within(t, 30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err == nil {
+		t.Error("it was activated")
+	}
+}
+
+// What the host does in handle may itself wait for the plugin, so quiescing must not wait for it.
+func TestQuiesceEndsEventsAndDoesNotWaitForTheHost(t *testing.T) {
+	r := newActive(t, "")
+	r.index(r.message("a"))
+	r.recall(request("r", "a"))
+	handling, release, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- r.Events(t.Context(), func(shared.Event, shared.Settler) {
+			close(handling)
+			<-release
+		})
+	}()
+	<-handling
+	if err := r.Quiesce(within(t, 30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("Events returned before its handle: %v", err)
+	default:
+	}
+	close(release)
+	if err := <-ended; !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("Events ended with %v", err)
+	}
+}
+
+// Whatever was acknowledged while the service was quiesced is there afterwards, and the rest was refused.
+func TestCallsDuringQuiesceAreAnsweredOrRefusedAndNeverLost(t *testing.T) {
+	r := newActive(t, "")
+	var mu sync.Mutex
+	var taken []string
+	var wg sync.WaitGroup
+	started := make(chan struct{}, 64)
+	for w := range 8 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				id := fmt.Sprintf("%d-%d", w, i)
+				_, err := r.Index(t.Context(), []shared.Message{r.message(id)})
+				if errors.Is(err, shared.ErrUnavailable) {
+					return
+				}
+				if err != nil {
+					t.Errorf("got %v", err)
+					return
+				}
+				mu.Lock()
+				taken = append(taken, id)
+				mu.Unlock()
+				if i == 4 {
+					started <- struct{}{}
+				}
+			}
+		})
+		wg.Go(func() {
+			for {
+				if _, err := r.Status(t.Context(), "acme", []string{"0-0"}); err != nil {
+					return
+				}
+			}
+		})
+	}
+	for range 8 {
+		<-started
+	}
+	for range 4 {
+		wg.Go(func() {
+			if err := r.Quiesce(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	r.start()
+	r.activate()
+	for len(taken) > 0 {
+		n := min(len(taken), shared.MaxStatusIDs)
+		states, err := r.Status(t.Context(), "acme", taken[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, st := range states {
+			if st.State != shared.MessageLive {
+				t.Errorf("message %s was acknowledged and is %s", st.MessageID, st.State)
+			}
+		}
+		taken = taken[n:]
+	}
+}
+
+func TestHealthIsOfTheIndexAndWithinTheCallersTime(t *testing.T) {
+	r := newActive(t, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 1000 { // the index may answer first
+		if _, err := r.Health(ctx); errors.Is(err, context.Canceled) {
+			return
+		}
+	}
+	t.Error("Health never looked at the caller's context")
+}
+
+const (
+	nobody = `forbid "all" { code = "closed" }`
+	anyone = `permit "all" { window = "1h" }`
+)
+
+func TestReloadChangesTheNextDecisionAndABrokenFileChangesNothing(t *testing.T) {
+	r := newActive(t, nobody)
+	r.index(r.message("a"))
+	code := func() shared.Code {
+		t.Helper()
+		got, err := r.Check(t.Context(), request("r", "a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got[0].Code
+	}
+	if code() != "closed" {
+		t.Fatalf("code %q", code())
+	}
+	r.write("rules.hcl", "permit {")
+	ds, err := r.Reload(t.Context())
+	if err != nil || !ds.HasErrors() || ds[0].File != r.path("rules.hcl") || ds[0].Line != 1 {
+		t.Errorf("got %v, %v", ds, err)
+	}
+	if code() != "closed" {
+		t.Errorf("after a broken file the code is %q", code())
+	}
+	r.write("rules.hcl", anyone)
+	if ds, err := r.Reload(t.Context()); err != nil || len(ds) > 0 {
+		t.Errorf("got %v, %v", ds, err)
+	}
+	if code() != "" {
+		t.Errorf("after the reload the code is %q", code())
+	}
+	if n, m := r.metric("rules_reloaded_total"), r.metric("rules_refused_total"); n != 1 || m != 1 {
+		t.Errorf("reloaded %v, refused %v", n, m)
+	}
+}
+
+// One request of many messages is decided by one policy, however often the rules change meanwhile.
+func TestARequestIsDecidedByOnePolicy(t *testing.T) {
+	r := newActive(t, anyone)
+	var ids []string
+	for i := range shared.MaxRecallIDs {
+		ids = append(ids, fmt.Sprint(i))
+		r.index(r.message(ids[i]))
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			r.write("rules.hcl", []string{nobody, anyone}[i%2])
+			if ds, err := r.Reload(t.Context()); err != nil || len(ds) > 0 {
+				t.Errorf("got %v, %v", ds, err)
+				return
+			}
+		}
+	})
+	for range 200 {
+		got, err := r.Check(t.Context(), request("r", ids...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range got {
+			if x.Status != got[0].Status {
+				t.Fatalf("one request got %s and %s", got[0].Status, x.Status)
+			}
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestMetricsAreOrderedAndCountWhatWasAnswered(t *testing.T) {
+	r := newActive(t, "")
+	r.index(r.message("a"), r.message("b"))
+	bob := request("r", "a")
+	bob.Actor.ID = "bob"
+	r.recall(bob)
+	r.recall(request("r", "a", "nothing"))
+	r.recall(request("s", "a"))
+	all, err := r.Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for i, m := range all {
+		if i > 0 && all[i-1].Name >= m.Name {
+			t.Errorf("%s stands before %s", all[i-1].Name, m.Name)
+		}
+		got[m.Name] = m.Value
+	}
+	for name, want := range map[string]float64{
+		"messages_indexed_total": 2, "recalls_recalled_total": 1, "recalls_already_recalled_total": 1,
+		"recalls_denied_total": 1, "recalls_denied_forbidden_total": 1, "recalls_not_found_total": 1,
+		"state_active": 1, "index_sequence": 1,
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %v, want %v", name, got[name], want)
+		}
+	}
+}
+
+func TestDescribeTellsWhatTheBinaryIs(t *testing.T) {
+	got := Describe("v1.2.3")
+	want := shared.Description{Name: "recall-plugin", Version: "v1.2.3", ProtocolVersions: []int{1}, IndexFormat: 1}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -1,0 +1,134 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// rig is a service over a real index in a folder of its own.
+type rig struct {
+	*Service
+	t     *testing.T
+	clock *fakeClock
+	dir   string
+}
+
+// newStandby makes a service that is prepared. ruleText is its rule file; empty: the built-in policy.
+func newStandby(t *testing.T, ruleText string) *rig {
+	t.Helper()
+	r := &rig{t: t, clock: newFakeClock(), dir: t.TempDir()}
+	text := "index { path = \"index\" }\n"
+	if ruleText != "" {
+		text += "rules { paths = [\"rules.hcl\"] }\n"
+		r.write("rules.hcl", ruleText)
+	}
+	r.write("plugin.hcl", text)
+	r.start()
+	return r
+}
+
+// newActive is newStandby for the steps notify, history and wipe, of which the last is the host's own.
+func newActive(t *testing.T, ruleText string) *rig {
+	t.Helper()
+	r := newStandby(t, ruleText)
+	r.activate()
+	return r
+}
+
+// start is a new process over the same folder.
+func (r *rig) start() {
+	r.t.Helper()
+	s := New(Options{Version: "v0", Clock: r.clock})
+	r.Service = s
+	r.t.Cleanup(func() { _ = s.Quiesce(context.Background()) })
+	if ds, err := r.Prepare(r.t.Context(), r.path("plugin.hcl")); err != nil || len(ds) > 0 {
+		r.t.Fatalf("prepare: %v %v", ds, err)
+	}
+}
+
+func (r *rig) activate() {
+	r.t.Helper()
+	if err := r.Activate(r.t.Context(), []string{"notify", "history", "wipe"}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+
+func (r *rig) write(name, text string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.path(name), []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// message is a text of ann in group g, sent now.
+func (r *rig) message(id string) shared.Message {
+	return shared.Message{
+		Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.Group, ID: "g"}, Sender: "ann",
+		Type: shared.Text, SentAt: r.clock.Now(),
+	}
+}
+
+func (r *rig) index(msgs ...shared.Message) {
+	r.t.Helper()
+	results, err := r.Index(r.t.Context(), msgs)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, x := range results {
+		if x.Status != shared.Indexed {
+			r.t.Fatalf("message %s is %s", x.MessageID, x.Status)
+		}
+	}
+}
+
+// request is ann's for messages of acme.
+func request(recallID string, ids ...string) shared.RecallRequest {
+	return shared.RecallRequest{Tenant: "acme", MessageIDs: ids, Actor: shared.Actor{ID: "ann"}, RecallID: recallID}
+}
+
+func (r *rig) recall(req shared.RecallRequest) []shared.RecallResult {
+	r.t.Helper()
+	results, err := r.Recall(r.t.Context(), req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return results
+}
+
+func (r *rig) metric(name string) float64 {
+	r.t.Helper()
+	all, err := r.Metrics(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, m := range all {
+		if m.Name == name {
+			return m.Value
+		}
+	}
+	return 0
+}
+
+// field checks that err is about a field of the call.
+func field(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	var f *shared.FieldError
+	if !errors.As(err, &f) || f.Field != want {
+		t.Errorf("%s: got %v, want an error about %s", what, err, want)
+	}
+}
+
+// within is a context that ends long after anything that is not stuck.
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}

@@ -1,0 +1,376 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	plugin "github.com/hashicorp/go-plugin"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+
+	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/shared"
+)
+
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "recall")
+	if err != nil {
+		panic(err)
+	}
+	binary = filepath.Join(dir, "recall-plugin")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("build the plugin: %v\n%s", err, out))
+	}
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		panic(err)
+	}
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// byHand runs the binary as a person does.
+func byHand(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func TestRunByHandItExplainsItself(t *testing.T) {
+	for _, args := range [][]string{nil, {"help"}, {"--help"}} {
+		stdout, stderr, code := byHand(t, args...)
+		if code != 0 || stderr != "" {
+			t.Errorf("%v: exit %d, %q", args, code, stderr)
+		}
+		for _, c := range commands {
+			if !strings.Contains(stdout, "recall-plugin "+c.name) || c.help == "" {
+				t.Errorf("%v does not tell of %s: %q", args, c.name, stdout)
+			}
+		}
+		if !strings.Contains(stdout, "plugin.hcl") || !strings.Contains(stdout, "recall/host") {
+			t.Errorf("%v does not tell how it is loaded: %q", args, stdout)
+		}
+	}
+	for _, args := range [][]string{{"frobnicate"}, {"--frobnicate"}, {"version", "-xml"}, {"version", "everything"}} {
+		if stdout, stderr, code := byHand(t, args...); code != 2 || stdout != "" || !strings.Contains(stderr, args[len(args)-1]) {
+			t.Errorf("%v: exit %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+}
+
+func TestVersionIsForPeopleAndForPrograms(t *testing.T) {
+	stdout, _, code := byHand(t, "version", "--json")
+	var d shared.Description
+	if err := json.Unmarshal([]byte(stdout), &d); code != 0 || err != nil {
+		t.Fatalf("exit %d, %v: %q", code, err, stdout)
+	}
+	if d.Name != "recall-plugin" || d.Version == "" || len(d.ProtocolVersions) != 1 || d.IndexFormat != index.Format {
+		t.Errorf("got %+v", d)
+	}
+	stdout, _, code = byHand(t, "version")
+	if code != 0 || !strings.HasPrefix(stdout, "recall-plugin "+d.Version+"\n") {
+		t.Errorf("exit %d, %q", code, stdout)
+	}
+}
+
+func TestAHostThatGivesNoRealPipeIsTold(t *testing.T) {
+	for _, fd := range []string{"stdin", "0", "77"} {
+		cmd := exec.CommandContext(t.Context(), binary)
+		cmd.Env = []string{shared.Handshake.MagicCookieKey + "=" + shared.Handshake.MagicCookieValue, shared.HostPipeEnv + "=" + fd}
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), shared.HostPipeEnv) {
+			t.Errorf("%s: %v, %s", fd, err, out)
+		}
+	}
+}
+
+// process is a plugin process and the host's end of it.
+type process struct {
+	*shared.Client
+	t      *testing.T
+	client *plugin.Client
+	cmd    *exec.Cmd
+	pipe   *os.File // the host's end: closing it is the host's end
+	dir    string
+}
+
+// launch starts a plugin that is configured in dir, and activates it.
+func launch(t *testing.T, dir string) *process {
+	t.Helper()
+	p := standby(t, dir)
+	if err := p.Activate(t.Context(), []string{shared.StepNotify, shared.StepHistory}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// standby starts a plugin that is configured in dir, and prepares it.
+func standby(t *testing.T, dir string) *process {
+	t.Helper()
+	sockets, err := os.MkdirTemp("", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, dir: dir, pipe: ours, cmd: exec.Command(binary)}
+	p.cmd.ExtraFiles = []*os.File{theirs}
+	p.cmd.Env = []string{shared.HostPipeEnv + "=3", plugin.EnvUnixSocketDir + "=" + sockets}
+	p.client = plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig: shared.Handshake, VersionedPlugins: shared.VersionedPlugins(nil), Cmd: p.cmd,
+		AutoMTLS: true, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, SkipHostEnv: true,
+		Logger:          hclog.NewNullLogger(),
+		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(shared.MaxWireBytes))},
+	})
+	t.Cleanup(func() {
+		p.client.Kill()
+		_ = ours.Close()
+		_ = os.RemoveAll(sockets)
+	})
+	rpc, err := p.client.Client()
+	_ = theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := rpc.Dispense(shared.PluginName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Client = raw.(*shared.Client)
+	config := filepath.Join(dir, "plugin.hcl")
+	if err := os.WriteFile(config, []byte("plugin {\n}\nindex {\n  path = \"index\"\n}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if ds, err := p.Prepare(t.Context(), config); err != nil || len(ds) > 0 {
+		t.Fatalf("prepare: %v %v", ds, err)
+	}
+	return p
+}
+
+// gone waits until the process has ended and returns its exit code, -1 after a signal.
+func (p *process) gone() int {
+	p.t.Helper()
+	select {
+	case <-p.Done():
+	case <-time.After(20 * time.Second):
+		p.t.Fatal("the process is still there")
+	}
+	p.client.Kill()
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *process) index(ids ...string) {
+	p.t.Helper()
+	var msgs []shared.Message
+	for _, id := range ids {
+		msgs = append(msgs, shared.Message{
+			Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.Group, ID: "g"}, Sender: "ann",
+			Type: shared.Text, SentAt: time.Now(),
+		})
+	}
+	if _, err := p.Index(p.t.Context(), msgs); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *process) recall(recallID string, ids ...string) []shared.RecallResult {
+	p.t.Helper()
+	results, err := p.Recall(p.t.Context(), shared.RecallRequest{
+		Tenant: "acme", MessageIDs: ids, Actor: shared.Actor{ID: "ann"}, RecallID: recallID,
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return results
+}
+
+// free checks that the index can be taken at once, and that it holds the message.
+func (p *process) free(id string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Second)
+	defer cancel()
+	x, err := index.Open(ctx, index.Options{Path: filepath.Join(p.dir, "index")})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer x.Close()
+	if records, err := x.Messages("acme", []string{id}); err != nil || records[0] == nil {
+		p.t.Errorf("message %s: %v, %v", id, records, err)
+	}
+}
+
+func TestWhatWasAcknowledgedOutlivesSIGKILL(t *testing.T) {
+	dir := t.TempDir()
+	p := launch(t, dir)
+	p.index("a", "b", "c")
+	for _, r := range p.recall("r", "a", "b") {
+		if r.Status != shared.Recalled || r.Rule.Name != "sender_in_window" {
+			t.Fatalf("got %+v", r)
+		}
+	}
+	// The host does everything for one of the two.
+	var mu sync.Mutex
+	settled := make(chan string, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- p.Events(ctx, func(e shared.Event, s shared.Settler) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.Message.ID == "a" {
+				if err := s.Settle(ctx, e.Steps[0], shared.OutcomeDone, nil); err != nil {
+					t.Error(err)
+				}
+				settled <- e.Steps[0]
+			}
+		})
+	}()
+	if one, two := <-settled, <-settled; one != shared.StepNotify || two != shared.StepHistory {
+		t.Errorf("settled %s, then %s", one, two)
+	}
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("Events ended with %v", err)
+	}
+	cancel()
+	p.gone()
+
+	p = launch(t, dir)
+	states, err := p.Status(t.Context(), "acme", []string{"a", "b", "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []shared.MessageState{shared.MessageRecalled, shared.MessageRecalled, shared.MessageLive} {
+		if states[i].State != want {
+			t.Errorf("%s is %s, want %s", states[i].MessageID, states[i].State, want)
+		}
+	}
+	if again := p.recall("r", "a")[0]; again.Status != shared.Recalled {
+		t.Errorf("the retry got %+v", again)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	events := make(chan shared.Event, 10)
+	go func() { ended <- p.Events(ctx, func(e shared.Event, _ shared.Settler) { events <- e }) }()
+	if e := <-events; e.Message.ID != "b" || e.Steps[0] != shared.StepNotify || e.Attempt != 1 {
+		t.Errorf("after the restart the host got %+v", e)
+	}
+	cancel()
+	<-ended
+	if err := p.Quiesce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.free("a")
+	if h, err := p.Health(t.Context()); err != nil || h.State != shared.StateQuiesced {
+		t.Errorf("health %+v, %v", h, err)
+	}
+}
+
+// A host that waited for the index in vain is told that another process has it, and not only that time is up.
+func TestAnIndexThatAnotherProcessHoldsIsNamed(t *testing.T) {
+	first := launch(t, t.TempDir())
+	second := standby(t, first.dir)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	err := second.Activate(ctx, nil)
+	if err == nil || !strings.Contains(err.Error(), index.ErrLocked.Error()) || !strings.Contains(err.Error(), filepath.Join(first.dir, "index")) {
+		t.Errorf("got %v", err)
+	}
+	if h, err := second.Health(t.Context()); err != nil || h.State != shared.StateStandby || !strings.Contains(h.Reason, index.ErrLocked.Error()) {
+		t.Errorf("health %+v, %v", h, err)
+	}
+	if err := first.Quiesce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Activate(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestThePluginGoesWhenItsHostIsGone(t *testing.T) {
+	p := launch(t, t.TempDir())
+	p.index("a")
+	at := time.Now()
+	if err := p.pipe.Close(); err != nil {
+		t.Fatal(err)
+	}
+	code := p.gone()
+	if took := time.Since(at); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	p.free("a")
+}
+
+func TestSIGTERMReleasesTheIndexAndSIGINTIsNotForThePlugin(t *testing.T) {
+	p := launch(t, t.TempDir())
+	p.index("a")
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if h, err := p.Health(t.Context()); err != nil || h.State != shared.StateActive {
+			t.Fatalf("after SIGINT: %+v, %v", h, err)
+		}
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.gone(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	p.free("a")
+}
+
+func TestTheWireTakesWhatTheContractAllowsAndNamesTheLimit(t *testing.T) {
+	p := launch(t, t.TempDir())
+	batch := func(n int) []shared.Message {
+		var msgs []shared.Message
+		for i := range n {
+			m := shared.Message{
+				Tenant: "acme", ID: fmt.Sprint(n, "-", i), Conversation: shared.Conversation{Type: shared.Group, ID: "g"}, Sender: "ann",
+				Type: shared.Text, SentAt: time.Now(),
+			}
+			for a := range shared.MaxAttachments {
+				m.Attachments = append(m.Attachments, fmt.Sprint(n, i, a, strings.Repeat("x", 1000)))
+			}
+			msgs = append(msgs, m)
+		}
+		return msgs
+	}
+	if _, err := p.Index(t.Context(), batch(60)); err != nil { // 6 MB: more than gRPC's own limit
+		t.Errorf("6 MB: %v", err)
+	}
+	_, err := p.Index(t.Context(), batch(200)) // 20 MB
+	if !errors.Is(err, shared.ErrInvalid) || !strings.Contains(fmt.Sprint(err), fmt.Sprint(shared.MaxWireBytes)) {
+		t.Errorf("20 MB: %v", err)
+	}
+}

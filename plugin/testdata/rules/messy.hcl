@@ -1,0 +1,3 @@
+permit "own" {
+sender=true
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// slow is too long for hostile input. It takes well under a second; the rest is for the race detector and for neighbours.
+const slow = 5 * time.Second
+
+type command func(args []string, stdout, stderr *bytes.Buffer) int
+
+var tools = map[string]command{
+	"check":   func(a []string, o, e *bytes.Buffer) int { return runCheck(a, o, e) },
+	"test":    func(a []string, o, e *bytes.Buffer) int { return runTest(a, o, e) },
+	"explain": func(a []string, o, e *bytes.Buffer) int { return runExplain(a, o, e) },
+	"diff":    func(a []string, o, e *bytes.Buffer) int { return runDiff(a, o, e) },
+	"fmt":     func(a []string, o, e *bytes.Buffer) int { return runFmt(a, o, e) },
+}
+
+// run splits a command line at spaces and returns what it exits with and prints.
+func run(line string) (code int, stdout, stderr string) {
+	args := strings.Fields(line)
+	var o, e bytes.Buffer
+	code = tools[args[0]](args[1:], &o, &e)
+	return code, o.String(), e.String()
+}
+
+func TestToolsPrintWhatIsInTheGoldenFiles(t *testing.T) {
+	for _, test := range []struct {
+		golden, line string
+		code         int
+	}{
+		{"check-good", "check ../rules/default.hcl", 0},
+		{"check-bad", "check testdata/rules/bad.hcl", 1},
+		{"check-bad-json", "check --json testdata/rules/bad.hcl", 1},
+		{"check-dead", "check testdata/rules/dead.hcl", 0},
+		{"check-dead-strict", "check testdata/rules/dead.hcl --strict --json", 1},
+		{"test-good", "test ../rules/cookbook/wechat", 0},
+		{"test-failing", "test testdata/failing", 1},
+		{"test-failing-json", "test --json testdata/failing", 1},
+		{"test-failing-junit", "test --junit testdata/failing", 1},
+		{"explain", "explain --rules ../rules/cookbook/bank --tenant bank --type image --age 61s", 0},
+		{"explain-condition", "explain --rules testdata/rules/conditions.hcl --conversation-labels vip,staff --actor bot-7 --sender=false --role admin", 0},
+		{"explain-json", "explain --json --rules ../rules/cookbook/shadow-trial --case {\"age\":\"5m\"}", 0},
+		{"diff", "diff ../rules/default.hcl ../rules/cookbook/moderators", 0},
+		{"diff-json", "diff --exit-code --json ../rules/default.hcl ../rules/cookbook/wechat", 1},
+		{"diff-same", "diff --exit-code ../rules/default.hcl ../rules/cookbook/easemob", 0},
+		{"fmt-check", "fmt --check testdata/rules ../rules/cookbook/bank", 1},
+	} {
+		t.Run(test.golden, func(t *testing.T) {
+			code, stdout, stderr := run(test.line)
+			if code != test.code || stderr != "" {
+				t.Errorf("exits with %d, want %d; on standard error: %s", code, test.code, stderr)
+			}
+			if strings.Contains(test.line, "--json") && !json.Valid([]byte(stdout)) {
+				t.Error("is not JSON")
+			}
+			if strings.Contains(test.line, "--junit") && xml.Unmarshal([]byte(stdout), new(junitSuites)) != nil {
+				t.Error("is not XML")
+			}
+			golden(t, filepath.Join("testdata/golden", test.golden), stdout)
+		})
+	}
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		os.MkdirAll(filepath.Dir(file), 0o755)
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update writes it anew)\ngot:\n%s\nwant:\n%s", file, got, want)
+	}
+}
+
+func TestWrongUsageExitsWith2AndSaysWhatIsWrong(t *testing.T) {
+	for _, line := range []string{
+		"check", "check --nonsense x", "test", "test --json --junit x", "diff one", "diff one two three", "fmt",
+		"explain stray", "explain --case {", "explain --case {\"rol\":\"owner\"}", "explain --role ownr", "explain --age 8", "explain --sender=perhaps",
+	} {
+		code, stdout, stderr := run(line)
+		if code != 2 || stdout != "" || !strings.HasPrefix(stderr, "recall-plugin "+strings.Fields(line)[0]+": ") {
+			t.Errorf("%s: exits with %d, prints %q and %q", line, code, stdout, stderr)
+		}
+	}
+}
+
+func TestHelpIsNoError(t *testing.T) {
+	for name := range tools {
+		if code, stdout, _ := run(name + " -h"); code != 0 || !strings.HasPrefix(stdout, "usage: recall-plugin "+name) || !strings.Contains(stdout, "-json") {
+			t.Errorf("%s -h exits with %d and prints %q", name, code, stdout)
+		}
+	}
+}
+
+func TestUnusableFilesExitWith1QuicklyInEveryTool(t *testing.T) {
+	dir := t.TempDir()
+	deep := filepath.Join(dir, "deep.hcl")
+	os.WriteFile(deep, []byte("permit \"a\" { when = "+strings.Repeat("(", 100_000)), 0o644)
+	empty := filepath.Join(dir, "empty")
+	os.Mkdir(empty, 0o755)
+	for _, path := range []string{deep, empty, filepath.Join(dir, "missing")} {
+		for _, line := range []string{"check ", "check --json ", "test ", "explain --rules ", "diff ../rules/default.hcl ", "fmt ", "fmt --check --json "} {
+			start := time.Now()
+			code, stdout, stderr := run(line + path)
+			if code != 1 || stderr != "" || !strings.Contains(stdout, path) {
+				t.Errorf("%s%s exits with %d, prints %.200q and %q", line, path, code, stdout, stderr)
+			}
+			if took := time.Since(start); took > slow {
+				t.Errorf("%s%s took %v", line, path, took)
+			}
+		}
+	}
+}
+
+func TestFmtRewritesTheFileAndKeepsItsMode(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.hcl")
+	os.WriteFile(file, []byte("permit \"a\" {\nsender=true\n}"), 0o640)
+	os.Chmod(file, 0o640)
+	if code, stdout, _ := run("fmt " + file); code != 0 || stdout != file+"\n" {
+		t.Errorf("exits with %d and prints %q", code, stdout)
+	}
+	text, _ := os.ReadFile(file)
+	info, _ := os.Stat(file)
+	if string(text) != "permit \"a\" {\n  sender = true\n}\n" || info.Mode().Perm() != 0o640 {
+		t.Errorf("the file is now %v %q", info.Mode(), text)
+	}
+	if code, stdout, _ := run("fmt --check " + file); code != 0 || stdout != "" {
+		t.Errorf("a second time it exits with %d and prints %q", code, stdout)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

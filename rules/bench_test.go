@@ -1,0 +1,70 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// benchCondition is true only for what it is not about, so that every rule is looked at.
+const benchCondition = `message.type == "text" && contains(conversation.labels, "vip") || actor.id == "nobody-%d"`
+
+// benchPolicy has n rules with a condition each; the last one permits.
+func benchPolicy(n int) string {
+	var b strings.Builder
+	for i := range n - 1 {
+		fmt.Fprintf(&b, "forbid \"f%d\" {\n when = "+benchCondition+"\n}\n", i, i)
+	}
+	b.WriteString("permit \"own\" {\n sender = true\n when = message.type != \"file\"\n}\n")
+	return b.String()
+}
+
+// BenchmarkDecide measures a decision over 1, 10 and 100 rules, compiled and by HCL's own evaluation of their conditions.
+func BenchmarkDecide(b *testing.B) {
+	in := input(time.Minute, func(in *Input) { in.ConversationLabels = []string{"team", "public"} })
+	for _, n := range []int{1, 10, 100} {
+		src := benchPolicy(n)
+		b.Run(fmt.Sprintf("compiled/%d", n), func(b *testing.B) {
+			p := mustParse(b, src)
+			b.ReportAllocs()
+			for b.Loop() {
+				if !p.Decide(in).Permit {
+					b.Fatal("refused")
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("hcl/%d", n), func(b *testing.B) {
+			file, diags := hclsyntax.ParseConfig([]byte(src), "rules.hcl", hcl.InitialPos)
+			if diags.HasErrors() {
+				b.Fatal(diags)
+			}
+			var conditions []hclsyntax.Expression
+			for _, block := range file.Body.(*hclsyntax.Body).Blocks {
+				conditions = append(conditions, block.Body.Attributes["when"].Expr)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				ctx := context(in)
+				for i, c := range conditions {
+					value, diags := c.Value(ctx)
+					if diags.HasErrors() || value.True() != (i == n-1) {
+						b.Fatal(diags, value)
+					}
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDefaultPolicy measures what most installations run.
+func BenchmarkDefaultPolicy(b *testing.B) {
+	p, in := Default(), input(time.Minute, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Decide(in)
+	}
+}

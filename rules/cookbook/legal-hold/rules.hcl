@@ -1,0 +1,22 @@
+# Legal hold: while the host labels a conversation legal_hold, nothing in it is taken back by anybody, the server
+# included. Otherwise as usual.
+
+forbid "legal_hold" {
+  when = contains(conversation.labels, "legal_hold")
+  code = "legal_hold"
+}
+
+permit "sender_in_window" {
+  sender = true
+}
+
+permit "managers_any_time" {
+  conversation = ["group", "chatroom"]
+  role         = ["owner", "admin"]
+  window       = "any"
+}
+
+permit "system" {
+  role   = ["system"]
+  window = "any"
+}

@@ -1,0 +1,24 @@
+test "in time nothing changes" {
+  age    = "2m"
+  expect = "permit"
+  rule   = "sender_in_window"
+  until  = "2m"
+  shadow = "permit"
+}
+
+test "late, but not for the trial" {
+  age    = "10m"
+  expect = "window_expired"
+  shadow = "permit"
+}
+
+test "late for both" {
+  age    = "16m"
+  expect = "window_expired"
+  shadow = "window_expired"
+}
+
+invariant "the trial decides nothing" {
+  when   = message.age > "2m"
+  expect = "deny"
+}

@@ -1,0 +1,39 @@
+given "tool" {
+  role   = "system"
+  sender = false
+  ext    = "moderation:case-4711"
+  reason = "spam"
+}
+
+test "the tool" {
+  given  = ["tool"]
+  age    = "40d"
+  expect = "permit"
+  rule   = "moderation_tool"
+}
+
+test "the tool without a reason" {
+  given  = ["tool"]
+  reason = ""
+  expect = "reason_required"
+}
+
+test "another program" {
+  given  = ["tool"]
+  ext    = "cleanup"
+  expect = "forbidden"
+}
+
+test "a sender at once" {
+  expect = "forbidden"
+}
+
+invariant "no user takes anything back" {
+  when   = actor.role != "system"
+  expect = "deny"
+}
+
+invariant "nobody else does" {
+  when   = !startswith(request.ext, "moderation:")
+  expect = "deny"
+}

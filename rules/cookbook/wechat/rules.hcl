@@ -1,0 +1,17 @@
+# As in WeChat: whoever sent a message has two minutes, and nobody else ever takes it back. What replaces it names who did.
+
+tombstone "recalled" {
+  text = {
+    en        = "{actor} recalled a message"
+    "zh-Hans" = "{actor}撤回了一条消息"
+  }
+}
+
+on_recall {
+  tombstone = "recalled"
+}
+
+permit "sender_within_two_minutes" {
+  sender = true
+  window = "2m"
+}

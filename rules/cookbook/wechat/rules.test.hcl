@@ -1,0 +1,31 @@
+test "in time" {
+  age    = "2m"
+  expect = "permit"
+  rule   = "sender_within_two_minutes"
+}
+
+test "too late" {
+  age    = "121s"
+  expect = "window_expired"
+}
+
+test "the owner of a group has no say" {
+  role   = "owner"
+  sender = false
+  expect = "forbidden"
+}
+
+invariant "only the sender, whatever the role" {
+  when   = !actor.is_sender
+  expect = "deny"
+}
+
+invariant "never after two minutes" {
+  when   = message.age > "2m"
+  expect = "deny"
+}
+
+invariant "always within two minutes" {
+  when   = actor.is_sender && message.age <= "2m" && message.type != "command"
+  expect = "permit"
+}

@@ -1,0 +1,194 @@
+package rules
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCookbookPoliciesPassTheirTestsAndHaveNoDeadRule(t *testing.T) {
+	dirs, _ := filepath.Glob("cookbook/*")
+	if len(dirs) != 10 {
+		t.Fatalf("%d policies in the cookbook", len(dirs))
+	}
+	report, diags := RunTests("cookbook")
+	if report == nil || len(diags) > 0 || len(report.Suites) != len(dirs) {
+		t.Fatalf("not all were run: %s", diags)
+	}
+	if report.Failed() > 0 {
+		t.Error(report)
+	}
+	for _, s := range report.Suites {
+		invariants := 0
+		for _, r := range s.Results {
+			if r.Kind == "invariant" {
+				invariants++
+			}
+		}
+		if invariants == 0 || len(s.Uncovered) > 0 {
+			t.Errorf("%s has %d invariants and does not cover %v", s.Path, invariants, s.Uncovered)
+		}
+	}
+	for _, dir := range dirs {
+		p, diags := Load(dir)
+		if p == nil || len(diags) > 0 {
+			t.Fatal(diags)
+		}
+		if a := p.Analyze(); !a.Proven || len(a.Findings) > 0 {
+			t.Errorf("%s: %+v", dir, a)
+		}
+	}
+}
+
+func TestCookbookStartsFromTheBuiltInPolicy(t *testing.T) {
+	p, diags := Load("cookbook/easemob")
+	if p == nil {
+		t.Fatal(diags)
+	}
+	if c := Compare(Default(), p); !c.Proven || len(c.Differences) > 0 {
+		t.Errorf("it decides otherwise: %+v", c.Differences)
+	}
+}
+
+func TestShippedFilesAreInTheCanonicalFormat(t *testing.T) {
+	dirs, _ := filepath.Glob("cookbook/*")
+	files, diags := Files(append(dirs, "default.hcl")...)
+	if diags.HasErrors() || len(files) != 2*len(dirs)+1 {
+		t.Fatalf("%d files: %s", len(files), diags)
+	}
+	for _, file := range files {
+		was, now, diags := FormatFile(file)
+		if diags.HasErrors() || !bytes.Equal(was, now) {
+			t.Errorf("%s is not canonical: %s", file, diags)
+		}
+	}
+}
+
+func TestFormattingKeepsTheMeaningAndIsDoneOnce(t *testing.T) {
+	messy := "\r\n\r\npermit \"own\" {   # why \r\nsender=true\r\n   window   =   \"1m\"  \r\n}\r\nforbid \"x\" {\n\twhen = message.type==\"file\"&&actor.role!=\"owner\"\n}\n\n\n"
+	once, diags := Format("rules.hcl", []byte(messy))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	twice, _ := Format("rules.hcl", once)
+	if !bytes.Equal(once, twice) {
+		t.Errorf("formatted twice it is\n%s\nand not\n%s", twice, once)
+	}
+	if c := Compare(mustParse(t, messy), mustParse(t, string(once))); !c.Proven || len(c.Differences) > 0 {
+		t.Errorf("decides otherwise: %+v", c)
+	}
+	if bytes.ContainsAny(once, "\r\t") || bytes.HasPrefix(once, []byte("\n")) || !bytes.HasSuffix(once, []byte("}\n")) {
+		t.Errorf("%q", once)
+	}
+	if out, diags := Format("rules.hcl", []byte("permit {{{")); out != nil || !diags.HasErrors() {
+		t.Error("a file that does not parse was formatted")
+	}
+}
+
+// testsOf runs a test file against rules.
+func testsOf(t *testing.T, rules, tests string) (*TestReport, Diagnostics) {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "rules.hcl"), rules)
+	write(t, filepath.Join(dir, "rules.test.hcl"), tests)
+	report, diags := RunTests(dir)
+	for i := range diags {
+		diags[i].File = filepath.Base(diags[i].File)
+	}
+	return report, diags
+}
+
+func TestFailedTestSaysWhatWasDecidedAndForWhat(t *testing.T) {
+	report, diags := testsOf(t, shortRules+"permit \"chatrooms\" {\n conversation = [\"chatroom\"]\n window = \"5m\"\n}", `
+		given {
+			age = "2m"
+		}
+		given "quick" {
+			age = "1s"
+		}
+		test "code" { expect = "permit" }
+		test "rule" {
+			given  = ["quick"]
+			expect = "permit"
+			rule   = "chatrooms"
+		}
+		test "until" {
+			given  = ["quick"]
+			expect = "permit"
+			until  = "2m"
+		}
+		test "shadow" {
+			expect = "deny"
+			shadow = "permit"
+		}
+		test "good" {
+			given  = ["quick"]
+			sender = false
+			expect = "forbidden"
+		}
+		invariant "broken" {
+			when   = message.age > "90s"
+			expect = "deny"
+		}
+		invariant "about nothing" {
+			when   = message.age > "2m" && message.age < "1m"
+			expect = "permit"
+		}`)
+	if report == nil || diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if report.Failed() != 6 {
+		t.Errorf("%d failed", report.Failed())
+	}
+	out := report.String()
+	for _, want := range []string{
+		`test "code" failed: expected permit, got refused: window_expired by own`,
+		`test "rule" failed: expected rule chatrooms to decide, but own`,
+		`test "until" failed: expected it to hold until 2m, but it holds until 1m`,
+		`test "shadow" failed: expected permit with shadow rules, got refused: window_expired`,
+		`invariant "broken" failed: expected deny, got permitted by chatrooms`,
+		`where conversation.type is chatroom, message.type is not command, message.age is over 1m30s and up to 5m`,
+		`for example conversation = "chatroom", type = "text", age = "1m30.000000001s"`,
+		`invariant "about nothing" failed: no input meets the condition`,
+		`1 of 7 passed`,
+		`not covered: chatrooms`,
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("does not say: %s\n%s", want, out)
+		}
+	}
+}
+
+func TestBadTestFileIsRefused(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"unknown code":      {`test "a" { expect = "forbiden" }`, `Did you mean "forbidden"?`},
+		"unknown rule":      {"test \"a\" {\n expect = \"permit\"\n rule = \"owm\"\n}", `Did you mean "own"?`},
+		"unknown attribute": {"test \"a\" {\n expect = \"permit\"\n rol = \"owner\"\n}", `Did you mean "role"?`},
+		"unknown word":      {"test \"a\" {\n expect = \"permit\"\n role = \"ownr\"\n}", `Did you mean "owner"?`},
+		"unknown given":     {"given \"late\" {}\ntest \"a\" {\n expect = \"permit\"\n given = [\"lat\"]\n}", `Did you mean "late"?`},
+		"no expectation":    {`test "a" { role = "owner" }`, `test needs the attribute "expect"`},
+		"bad age":           {"test \"a\" {\n expect = \"permit\"\n age = \"8 d\"\n}", `age: "8 d" is not a duration`},
+		"contradiction":     {"test \"a\" {\n expect = \"permit\"\n sender = true\n sent_by = \"bob\"\n}", `sender is true, but`},
+		"typo in invariant": {"invariant \"a\" {\n when = mesage.age > \"2m\"\n expect = \"deny\"\n}", `Did you mean message.age?`},
+		"a rule in it":      {"permit \"a\" {}", `a test file has no block "permit"`},
+		"nothing to test":   {"given {}", `nothing to test`},
+		"deep":              {"test \"a\" { expect = " + strings.Repeat("[", 1000), `nested deeper`},
+	} {
+		report, diags := testsOf(t, shortRules, test.text)
+		if !diags.HasErrors() || report != nil && len(report.Suites) > 0 {
+			t.Errorf("%s: was run", name)
+		}
+		if !strings.Contains(diags.String(), test.want) {
+			t.Errorf("%s: does not say %s\n%s", name, test.want, diags)
+		}
+	}
+	if report, diags := RunTests(t.TempDir()); report != nil || !diags.HasErrors() {
+		t.Error("an empty directory was tested")
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "rules.hcl"), shortRules)
+	if report, diags := RunTests(dir); report != nil || !diags.HasErrors() {
+		t.Error("rules without tests were tested")
+	}
+}

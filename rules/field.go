@@ -1,0 +1,124 @@
+package rules
+
+import (
+	"strings"
+	"time"
+)
+
+// kind is what a field of a condition holds.
+type kind uint8
+
+const (
+	textKind     kind = iota // any text
+	wordKind                 // a word of a vocabulary
+	flagKind                 // true or false
+	durationKind             // only message.age
+	timeKind                 // only message.sent_at
+	textsKind                // a list of texts
+)
+
+func (k kind) String() string {
+	return [...]string{"a text", "a word", "true or false", "a duration", "a time", "a list of texts"}[k]
+}
+
+// field is one thing that a condition may ask about. Exactly one of the getters of its kind is set; message.age has
+// none, for it is handed to a condition beside the input.
+type field struct {
+	name  string
+	kind  kind
+	words *vocabulary // of a wordKind
+	about string
+	text  func(*Input) string // of textKind and wordKind
+	flag  func(*Input) bool
+	time  func(*Input) time.Time
+	texts func(*Input) []string
+}
+
+// fields is every field there is. The reference for operators is made from it.
+var fields = []*field{
+	{name: "tenant", kind: textKind, about: "the tenant of the message", text: func(in *Input) string { return in.Tenant }},
+	{name: "message.id", kind: textKind, about: "the message's id", text: func(in *Input) string { return in.MessageID }},
+	{name: "message.type", kind: wordKind, words: typeWords, about: "what the message is", text: func(in *Input) string { return in.MessageType }},
+	{name: "message.age", kind: durationKind, about: "how long after sending the request was made, never negative"},
+	{name: "message.sent_at", kind: timeKind, about: "when the host accepted the message", time: func(in *Input) time.Time { return in.SentAt }},
+	{name: "message.sender", kind: textKind, about: "who sent the message", text: func(in *Input) string { return in.Sender }},
+	{name: "message.labels", kind: textsKind, about: "what the host marked the message with", texts: func(in *Input) []string { return in.MessageLabels }},
+	{name: "conversation.id", kind: textKind, about: "the conversation's id", text: func(in *Input) string { return in.ConversationID }},
+	{name: "conversation.type", kind: wordKind, words: conversationWords, about: "what the conversation is", text: func(in *Input) string { return in.ConversationType }},
+	{name: "conversation.labels", kind: textsKind, about: "what the host marks the conversation with at the moment of the request", texts: func(in *Input) []string { return in.ConversationLabels }},
+	{name: "actor.id", kind: textKind, about: "who asks", text: func(in *Input) string { return in.ActorID }},
+	{name: "actor.role", kind: wordKind, words: roleWords, about: "the role of who asks", text: (*Input).role},
+	{name: "actor.is_sender", kind: flagKind, about: "whether who asks sent the message", flag: (*Input).isSender},
+	{name: "request.reason", kind: textKind, about: "why, in the words of who asks; empty if not given", text: func(in *Input) string { return in.Reason }},
+	{name: "request.ext", kind: textKind, about: "the caller's free text", text: func(in *Input) string { return in.Ext }},
+}
+
+var (
+	tenantField = fieldNamed("tenant")
+	ageField    = fieldNamed("message.age")
+	senderField = fieldNamed("message.sender")
+	actorField  = fieldNamed("actor.id")
+	reasonField = fieldNamed("request.reason")
+)
+
+// role is the actor's role; none is that of a member.
+func (in *Input) role() string {
+	if in.ActorRole == "" {
+		return "member"
+	}
+	return in.ActorRole
+}
+
+func (in *Input) isSender() bool { return in.ActorID == in.Sender }
+
+func fieldNamed(name string) *field {
+	for _, f := range fields {
+		if f.name == name {
+			return f
+		}
+	}
+	return nil
+}
+
+// what says what the field holds, for messages.
+func (f *field) what() string {
+	if f.words != nil {
+		return "a " + f.words.name
+	}
+	return f.kind.String()
+}
+
+// fieldAdvice is the help for a name that is no field: the nearest one and what there is.
+func fieldAdvice(name string) string {
+	root, rest, _ := strings.Cut(name, ".")
+	var roots, here []string
+	for _, f := range fields {
+		fieldRoot, attribute, dotted := strings.Cut(f.name, ".")
+		if len(roots) == 0 || roots[len(roots)-1] != fieldRoot {
+			roots = append(roots, fieldRoot)
+		}
+		if dotted && fieldRoot == root {
+			here = append(here, attribute)
+		}
+	}
+	if here != nil {
+		advice := "There are " + root + "." + strings.Join(here, ", "+root+".") + "."
+		if near := nearest(rest, here); near != "" {
+			advice = "Did you mean " + root + "." + near + "? " + advice
+		}
+		return advice
+	}
+	near := nearest(root, roots)
+	switch {
+	case near != "" && rest != "" && fieldNamed(near+"."+rest) != nil:
+		return "Did you mean " + near + "." + rest + "?"
+	case near != "":
+		return "Did you mean " + near + "? Fields begin with " + strings.Join(roots, ", ") + "."
+	}
+	for _, f := range fields {
+		if _, attribute, _ := strings.Cut(f.name, "."); attribute == name {
+			return "Did you mean " + f.name + "?"
+		}
+	}
+	return "Fields begin with " + strings.Join(roots, ", ") + "; a text stands between quotes."
+}

@@ -1,0 +1,46 @@
+package rules
+
+import (
+	"bytes"
+
+	"github.com/hashicorp/hcl/v2/hclwrite"
+)
+
+// Format returns a rule or test file as it is canonically written: aligned, two spaces deep, lines ended by \n, one at
+// the end. It changes no meaning, and refuses a file that does not parse.
+func Format(name string, src []byte) ([]byte, Diagnostics) {
+	r := &reporter{sources: []source{{name, src}}}
+	if len(src) > maxFileBytes {
+		r.tooLarge(name)
+	} else {
+		r.parse(r.sources[0])
+	}
+	if r.hasErrors() {
+		return nil, r.diagnostics()
+	}
+	lines := bytes.Split(bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n")), []byte("\n"))
+	for i, line := range lines {
+		lines[i] = bytes.TrimRight(line, " \t")
+	}
+	out := hclwrite.Format(bytes.TrimSpace(bytes.Join(lines, []byte("\n"))))
+	return append(out, '\n'), nil
+}
+
+// FormatFile is Format of a file on disk; it returns what the file has too.
+func FormatFile(name string) (was, now []byte, diags Diagnostics) {
+	r := &reporter{}
+	was, err := readFile(name)
+	if err != nil {
+		r.fileError(name, err)
+		return nil, nil, r.diagnostics()
+	}
+	now, diags = Format(name, was)
+	return was, now, diags
+}
+
+// Files returns the rule and test files that paths name, of a directory every *.hcl in name order.
+func Files(paths ...string) ([]string, Diagnostics) {
+	r := &reporter{}
+	names := ruleFiles(paths, func(name string) bool { return isRuleFile(name) || isTestFile(name) }, r)
+	return names, r.diagnostics()
+}

@@ -1,0 +1,145 @@
+package rules
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+const limited = `
+	limit "per_actor" {
+		key  = actor.id
+		rate = "3/1m"
+	}
+	permit "own" {
+		sender = true
+		window = "1h"
+		limit  = "per_actor"
+	}`
+
+func TestLimitRefusesTheOneTooManyAndSaysWhen(t *testing.T) {
+	p, l := mustParse(t, limited), NewLimiter()
+	for i := range 3 {
+		if d, _ := l.Take(p, input(time.Duration(i)*10*time.Second, nil)); !d.Permit {
+			t.Fatalf("recall %d: %+v", i, d)
+		}
+	}
+	if d := p.Decide(input(59*time.Second, nil)); !d.Permit {
+		t.Errorf("Decide minds a limit: %+v", d)
+	}
+	for range 2 { // looking or being refused spends nothing
+		d, spend := l.Take(p, input(59*time.Second, nil))
+		if d.Code != "rate_limited" || d.Rule.Name != "own" || !d.RetryAt.Equal(sent.Add(time.Minute)) || spend != (Spend{}) {
+			t.Errorf("the fourth within a minute: %+v", d)
+		}
+		if d := l.Check(p, input(59*time.Second, nil)); d.Code != "rate_limited" {
+			t.Errorf("looking at the fourth: %+v", d)
+		}
+	}
+	if d := l.Check(p, input(59*time.Second, func(in *Input) { in.ActorID, in.Sender = "bob", "bob" })); !d.Permit {
+		t.Errorf("another actor: %+v", d)
+	}
+	if d := l.Check(p, input(59*time.Second, func(in *Input) { in.Tenant = "other" })); !d.Permit {
+		t.Errorf("the same id in another tenant: %+v", d)
+	}
+	if d, _ := l.Take(p, input(time.Minute, nil)); !d.Permit {
+		t.Errorf("when it said to try again: %+v", d)
+	}
+	if d, _ := l.Take(p, input(time.Minute, nil)); !d.RetryAt.Equal(sent.Add(70 * time.Second)) {
+		t.Errorf("after that: %+v", d)
+	}
+}
+
+func TestRefundedRecallDoesNotCount(t *testing.T) {
+	p, l := mustParse(t, limited), NewLimiter()
+	for range 20 {
+		d, spend := l.Take(p, input(0, nil))
+		if !d.Permit {
+			t.Fatalf("refused %+v", d)
+		}
+		l.Refund(spend)
+		l.Refund(spend) // and twice is once
+	}
+	if l.total != 0 || len(l.spent) != 0 {
+		t.Errorf("%d recalls of %d keys are remembered", l.total, len(l.spent))
+	}
+}
+
+func TestCountsSurviveAChangeOfTheRules(t *testing.T) {
+	l := NewLimiter()
+	for range 3 {
+		l.Take(mustParse(t, limited), input(0, nil))
+	}
+	if d := l.Check(mustParse(t, limited+"\n# changed"), input(0, nil)); d.Code != "rate_limited" {
+		t.Errorf("a change of the rules forgot the counts: %+v", d)
+	}
+}
+
+func TestExhaustedLimitLeavesOtherPermits(t *testing.T) {
+	p, l := mustParse(t, limited+`
+		permit "first_seconds" {
+			sender = true
+			window = "10s"
+		}`), NewLimiter()
+	for range 3 {
+		l.Take(p, input(0, nil))
+	}
+	if d, _ := l.Take(p, input(0, nil)); !d.Permit || d.Rule.Name != "first_seconds" {
+		t.Errorf("decided %+v", d)
+	}
+}
+
+func TestRequestsThatWaitedAreCountedWhenTheyWereMade(t *testing.T) {
+	p, l := mustParse(t, limited), NewLimiter()
+	for _, age := range []time.Duration{50 * time.Second, 10 * time.Second, 30 * time.Second} {
+		if d, _ := l.Take(p, input(age, nil)); !d.Permit {
+			t.Fatalf("at %v: %+v", age, d)
+		}
+	}
+	if d, _ := l.Take(p, input(69*time.Second, nil)); !d.RetryAt.Equal(sent.Add(70 * time.Second)) {
+		t.Errorf("decided %+v", d)
+	}
+}
+
+func TestLimiterForgetsTheQuietestOverItsBound(t *testing.T) {
+	p, l := mustParse(t, limited), NewLimiter()
+	for i := range maxRemembered + 1 {
+		l.Take(p, input(time.Duration(i), func(in *Input) {
+			in.ActorID = fmt.Sprint(i)
+			in.Sender = in.ActorID
+		}))
+	}
+	if l.total > maxRemembered || l.total != len(l.spent) || l.total < maxRemembered/2 {
+		t.Errorf("%d recalls of %d keys are remembered", l.total, len(l.spent))
+	}
+	last := input(time.Second, func(in *Input) { in.ActorID, in.Sender = fmt.Sprint(maxRemembered), fmt.Sprint(maxRemembered) })
+	l.Take(p, last)
+	l.Take(p, last)
+	if d := l.Check(p, last); d.Permit {
+		t.Error("the latest was forgotten")
+	}
+}
+
+func TestConcurrentTakersShareTheRoom(t *testing.T) {
+	p, l := mustParse(t, limited), NewLimiter()
+	var wg sync.WaitGroup
+	permitted := make(chan bool, 20)
+	for range 20 {
+		wg.Go(func() {
+			d, _ := l.Take(p, input(0, nil))
+			permitted <- d.Permit
+		})
+	}
+	wg.Wait()
+	close(permitted)
+	n := 0
+	for yes := range permitted {
+		if yes {
+			n++
+		}
+	}
+	if n != 3 {
+		t.Errorf("%d of 20 were permitted, the limit is 3", n)
+	}
+}

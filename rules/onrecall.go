@@ -1,0 +1,189 @@
+package rules
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// What the host does with the content of a recalled message.
+const (
+	DispositionErase   = "erase"   // it is gone
+	DispositionArchive = "archive" // the host keeps it where only compliance reads it, for the retention
+)
+
+// OnRecall is what a permit asks of the host beside taking the message back. It belongs to the policy: do not change it.
+type OnRecall struct {
+	Steps       []string      // the steps to run, in no order; nil: every step that the host has
+	Silent      bool          // clients remove the message and show nothing in its place
+	Tombstone   *Tombstone    // what clients show in its place; nil: the host's own words
+	Disposition string        // DispositionErase or DispositionArchive
+	Retention   time.Duration // how long an archive keeps it; 0 unless archived
+}
+
+// eraseEverywhere is what happens where no on_recall says otherwise.
+var eraseEverywhere = &OnRecall{Disposition: DispositionErase}
+
+// Tombstone is the text that stands where a recalled message was, by language.
+type Tombstone struct {
+	Name  string
+	Texts map[string]string // language tag, as in "en" or "zh-Hans", to a text with {fields} of TombstoneFields
+}
+
+// TombstoneFields are the names that may stand in curly brackets in the text of a tombstone; the host puts in what
+// its users are shown. The reference for operators is made from it.
+var TombstoneFields = []struct{ Name, About string }{
+	{"actor", "who took the message back, as the host shows the name"},
+	{"sender", "who sent it, as the host shows the name"},
+	{"role", "the role of who took it back"},
+	{"type", "the type of the message"},
+	{"reason", "the reason that was given"},
+}
+
+// Text returns the text for a language: of the tag itself, of its first part, of English, or the first there is by
+// name of the language.
+func (t *Tombstone) Text(language string) string {
+	base, _, _ := strings.Cut(language, "-")
+	for _, tag := range []string{language, base, "en"} {
+		if text, ok := t.Texts[tag]; ok {
+			return text
+		}
+	}
+	tags := make([]string, 0, len(t.Texts))
+	for tag := range t.Texts {
+		tags = append(tags, tag)
+	}
+	return t.Texts[slices.Min(tags)]
+}
+
+// knownSteps are the names of steps that hosts usually have; a host may have others.
+var knownSteps = []string{"notify", "history", "offline", "roaming", "attachments", "search", "push"}
+
+var (
+	stepPattern     = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	languagePattern = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
+	fieldPattern    = regexp.MustCompile(`\{[^{}]*\}`)
+)
+
+const maxTombstoneBytes = 512
+
+func (d *decoder) onRecall(body *hclsyntax.Body) *OnRecall {
+	d.checkBody(body, onRecallBlock)
+	o := &OnRecall{Disposition: DispositionErase}
+	if a := body.Attributes["steps"]; a != nil {
+		o.Steps = d.steps(a)
+	}
+	silent := body.Attributes["silent"]
+	if silent != nil {
+		o.Silent, _ = d.flag(silent)
+	}
+	if a := body.Attributes["tombstone"]; a != nil {
+		if name, ok := d.text(a); ok {
+			if o.Tombstone = d.tombstones[name]; o.Tombstone == nil {
+				d.errorf(a.Expr.Range(), nameNear(d.reporter, name, d.tombstones), "there is no tombstone %q", name)
+			}
+			d.use("tombstone", name)
+		}
+		if o.Silent {
+			d.errorf(silent.SrcRange, "Remove one of them.", "a silent recall shows no tombstone")
+		}
+	}
+	d.disposition(o, body)
+	return o
+}
+
+func (d *decoder) steps(a *hclsyntax.Attribute) []string {
+	var steps []string
+	items, _ := d.list(a)
+	for _, i := range items {
+		switch {
+		case !stepPattern.MatchString(i.text):
+			d.errorf(i.at, "A step is up to 64 lower-case letters, digits and _, and starts with a letter.", "%q is not a name for a step", i.text)
+		case !slices.Contains(knownSteps, i.text):
+			if near := nearest(i.text, knownSteps); near != "" {
+				d.warnf(i.at, "If it is a step of the host's own, all is well.", "did you mean the step %q?", near)
+			}
+		}
+		steps = append(steps, i.text)
+	}
+	return steps
+}
+
+func (d *decoder) disposition(o *OnRecall, body *hclsyntax.Body) {
+	a, retention := body.Attributes["disposition"], body.Attributes["retention"]
+	if a != nil {
+		known := []string{DispositionErase, DispositionArchive}
+		text, ok := d.text(a)
+		if o.Disposition = text; ok && !slices.Contains(known, text) {
+			d.errorf(a.Expr.Range(), didYouMean(text, known)+"A disposition is "+quoteAll(known)+".", "unknown disposition %q", text)
+			return
+		}
+	}
+	switch {
+	case retention != nil && o.Disposition != DispositionArchive:
+		d.errorf(retention.SrcRange, "Write disposition = \"archive\" too, or remove it.", "a retention is only for what is archived")
+	case retention != nil:
+		o.Retention, _ = d.duration(retention, maxDuration)
+	case o.Disposition == DispositionArchive:
+		d.errorf(a.SrcRange, "Write how long, as in retention = \"365d\".", "what is archived needs a retention")
+	}
+}
+
+func (d *decoder) tombstoneBlock(b *hclsyntax.Block) {
+	d.checkBody(b.Body, tombstoneBlock)
+	t := &Tombstone{Name: d.name(b, tombstoneBlock.name), Texts: map[string]string{}}
+	d.tombstones[t.Name] = t
+	a := b.Body.Attributes["text"]
+	if a == nil {
+		return
+	}
+	object, ok := d.resolve(a.Expr).(*hclsyntax.ObjectConsExpr)
+	if !ok || len(object.Items) == 0 {
+		d.errorf(a.Expr.Range(), "Write text = { en = \"{actor} took back a message\" }.", "text needs a text for each language")
+		return
+	}
+	for _, item := range object.Items {
+		language := ""
+		if key, ok := item.KeyExpr.(*hclsyntax.ObjectConsKeyExpr); ok {
+			if language = hcl.ExprAsKeyword(key); language == "" {
+				language, _ = literalText(key.Wrapped)
+			}
+		}
+		at := item.KeyExpr.Range()
+		if !languagePattern.MatchString(language) {
+			d.errorf(at, "Write it like en or \"zh-Hans\".", "this is not a language tag")
+			continue
+		}
+		if _, twice := t.Texts[language]; twice {
+			d.errorf(at, "", "the language %q is there twice", language)
+		}
+		text, ok := d.textOf(item.ValueExpr, "the text of "+language)
+		if ok {
+			d.tombstoneText(text, item.ValueExpr.Range())
+		}
+		t.Texts[language] = text
+	}
+}
+
+// tombstoneText refuses fields that a host would not fill in.
+func (d *decoder) tombstoneText(text string, at hcl.Range) {
+	var names []string
+	for _, f := range TombstoneFields {
+		names = append(names, f.Name)
+	}
+	for _, found := range fieldPattern.FindAllString(text, -1) {
+		if name := found[1 : len(found)-1]; !slices.Contains(names, name) {
+			d.errorf(at, didYouMean(name, names)+"There are {"+strings.Join(names, "}, {")+"}.", "a tombstone has no field %s", found)
+		}
+	}
+	switch rest := fieldPattern.ReplaceAllString(text, ""); {
+	case strings.ContainsAny(rest, "{}"):
+		d.errorf(at, "", "a curly bracket is not closed or not opened")
+	case text == "" || len(text) > maxTombstoneBytes:
+		d.errorf(at, "", "the text of a tombstone has 1 to %d bytes, not %d", maxTombstoneBytes, len(text))
+	}
+}

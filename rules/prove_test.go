@@ -1,0 +1,205 @@
+package rules
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDeadRulesAreNamed(t *testing.T) {
+	p := mustParse(t, `
+		forbid "files" { type = ["file", "image"] }
+		permit "own" { sender = true }
+		permit "own_again" {
+			sender = true
+			type   = ["text"]
+			window = "1m"
+		}
+		permit "own_longer" {
+			sender = true
+			window = "1h"
+		}
+		permit "files_by_system" {
+			type   = ["file"]
+			role   = ["system"]
+			window = "any"
+		}
+		forbid "impossible" { when = actor.role == "owner" && actor.role == "admin" }
+		permit "commands" { type = ["command"] }
+		forbid "trial" {
+			when = message.age < "10s" && message.age > "20s"
+			mode = "shadow"
+		}
+		forbid "affixes" { when = startswith(tenant, "ab") && !startswith(tenant, "a") }`)
+	a := p.Analyze()
+	if !a.Proven {
+		t.Fatalf("not proven over %d inputs", a.Inputs)
+	}
+	for _, want := range []string{
+		`permit "own_again" (line 4) never decides: wherever it matches, permit "own" (line 3) does`,
+		`permit "files_by_system" (line 13) never decides: wherever it matches, forbid "files" (line 2) does`,
+		`forbid "impossible" (line 18) matches nothing`,
+		`permit "commands" (line 19) never decides: wherever it matches, the engine itself does`,
+		`forbid "trial" (line 20) matches nothing`,
+		`forbid "affixes" (line 24) matches nothing`,
+	} {
+		if !strings.Contains(a.Findings.String(), want) {
+			t.Errorf("not found: %s", want)
+		}
+	}
+	if len(a.Findings) != 6 || a.Findings.HasErrors() {
+		t.Errorf("%d findings:\n%s", len(a.Findings), a.Findings)
+	}
+	if a := Default().Analyze(); !a.Proven || len(a.Findings) > 0 {
+		t.Errorf("the default policy: %+v", a)
+	}
+}
+
+func TestWindowThatNothingGoesByIsNamed(t *testing.T) {
+	p := mustParse(t, `
+		window "groups" {
+			conversation = ["group"]
+			within       = "1m"
+		}
+		window "acme_groups" {
+			tenant       = ["acme"]
+			conversation = ["group"]
+			within       = "1h"
+		}
+		permit "own" { sender = true }`)
+	a := p.Analyze()
+	if len(a.Findings) != 1 || !strings.Contains(a.Findings.String(), `window "acme_groups" is never used`) {
+		t.Errorf("%s", a.Findings)
+	}
+}
+
+func TestPermitAfterOneWithALimitIsAlive(t *testing.T) {
+	p := mustParse(t, limited+"\npermit \"rest\" {\n sender = true\n window = \"1m\"\n}")
+	if a := p.Analyze(); len(a.Findings) > 0 {
+		t.Error(a.Findings)
+	}
+}
+
+func TestTooManyInputsAreNotProven(t *testing.T) {
+	var labels, ids, many strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&labels, "forbid \"f%d\" { when = contains(message.labels, \"l%d\") }\n", i, i)
+	}
+	for i := range 700 {
+		fmt.Fprintf(&ids, "forbid \"f%d\" { when = startswith(actor.id, \"a%d\") || endswith(actor.id, \"b%d\") }\n", i, i, i)
+	}
+	for i := range 20_000 {
+		fmt.Fprintf(&many, "%q,", fmt.Sprint("u", i))
+	}
+	for name, src := range map[string]string{
+		"labels": labels.String(), "ids": ids.String(), "list": "forbid \"f\" { when = contains([" + many.String() + "], actor.id) }",
+	} {
+		start := time.Now()
+		if a := mustParse(t, src).Analyze(); a.Proven || len(a.Findings) > 0 {
+			t.Errorf("%s: %+v", name, a)
+		}
+		if took := time.Since(start); took > slow {
+			t.Errorf("%s: took %v to give up", name, took)
+		}
+	}
+}
+
+func TestManyInputsAreProvenInTime(t *testing.T) {
+	var b strings.Builder
+	for i := range 14 {
+		fmt.Fprintf(&b, "forbid \"f%d\" { when = contains(message.labels, \"l%d\") && !contains(message.labels, \"l%d\") }\n", i, i, (i+1)%14)
+	}
+	b.WriteString("permit \"own\" { sender = true }")
+	p, start := mustParse(t, b.String()), time.Now()
+	if a := p.Analyze(); !a.Proven || len(a.Findings) > 0 {
+		t.Errorf("%+v", a)
+	}
+	t.Log("analyzed in", time.Since(start))
+	if c := Compare(p, Default()); !c.Proven || len(c.Differences) == 0 {
+		t.Errorf("%+v", c)
+	}
+	if took := time.Since(start); took > 2*slow {
+		t.Errorf("took %v", took)
+	}
+}
+
+// TestSpaceHasEveryInputThatDecidesDifferently throws random inputs at random policies: each must be decided as some
+// input of the space with the same answers is, or proofs would miss it.
+func TestSpaceHasEveryInputThatDecidesDifferently(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 60 {
+		seed := make([]byte, 40)
+		for i := range seed {
+			seed[i] = byte(random.Uint32())
+		}
+		g := &twin{bytes: seed}
+		rule, _ := g.condition()
+		p := mustParse(t, "permit \"a\" {\n when = "+rule+"\n window = \"75s\"\n}\nforbid \"b\" { role = [\"admin\"] }")
+		i := newInterest()
+		i.addPolicy(p)
+		s := newSpace(i)
+		if !s.tractable(2) {
+			continue
+		}
+		outcomes := map[string]bool{}
+		s.walk(func(in *Input, _ []int) bool {
+			outcomes[answersOf(p, in)] = true
+			return true
+		})
+		for range 300 {
+			for i := range seed {
+				seed[i] = byte(random.Uint32())
+			}
+			in := (&twin{bytes: seed}).input()
+			if !outcomes[answersOf(p, in)] {
+				t.Fatalf("%s\n%+v answers as no input of the space", rule, in)
+			}
+		}
+	}
+}
+
+// answersOf is the answer of every question of a policy, and the decision.
+func answersOf(p *Policy, in *Input) string {
+	var b strings.Builder
+	for _, r := range p.rules {
+		r.when.questions(func(q *question) { fmt.Fprint(&b, q.compile()(in, in.age()), " ") })
+	}
+	return b.String() + p.outcome(in)
+}
+
+func TestDifferenceIsAFewReadableClasses(t *testing.T) {
+	now := mustParse(t, `
+		policy { window = "5m" }
+		forbid "hold" {
+			when = contains(conversation.labels, "legal_hold")
+			code = "legal_hold"
+		}
+		permit "own" { sender = true }
+		permit "managers" {
+			conversation = ["group", "chatroom"]
+			role         = ["owner", "admin"]
+			window       = "any"
+		}
+		permit "system" {
+			role   = ["system"]
+			window = "any"
+			on_recall {
+				disposition = "archive"
+				retention   = "365d"
+			}
+		}`)
+	c := Compare(Default(), now)
+	if !c.Proven {
+		t.Fatal("not proven")
+	}
+	var b strings.Builder
+	for _, d := range c.Differences {
+		fmt.Fprintf(&b, "%s\n  was %s\n  now %s\n", d.Where, d.Was, d.Now)
+	}
+	golden(t, "testdata/compare.golden", b.String())
+	if same := Compare(now, now); !same.Proven || len(same.Differences) > 0 {
+		t.Errorf("a policy differs from itself: %+v", same)
+	}
+}

@@ -1,0 +1,291 @@
+package rules
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// TestReport is what came of running test files.
+type TestReport struct {
+	Suites []Suite `json:"suites"`
+}
+
+// Suite is the tests of one policy.
+type Suite struct {
+	Path      string       `json:"path"` // the directory, or the files
+	Results   []TestResult `json:"results"`
+	Rules     int          `json:"rules"`
+	Uncovered []RuleRef    `json:"uncovered"` // the rules that decided in no test
+}
+
+// TestResult is one test or invariant.
+type TestResult struct {
+	Kind    string `json:"kind"` // "test" or "invariant"
+	Title   string `json:"title"`
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Passed  bool   `json:"passed"`
+	Failure string `json:"failure,omitempty"` // why not
+	Case    *Case  `json:"case,omitempty"`    // of a failure, the counter-example of an invariant
+	Where   string `json:"where,omitempty"`   // of an invariant: what the inputs that break it have in common
+	Inputs  int    `json:"inputs,omitempty"`  // of an invariant: how many were gone through
+}
+
+// Failed counts what did not pass.
+func (t *TestReport) Failed() int {
+	n := 0
+	for _, s := range t.Suites {
+		for _, r := range s.Results {
+			if !r.Passed {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// RunTests runs the *.test.hcl files in paths. Those of a directory are about the rules of that directory; if it has no
+// files *.hcl of its own, its subdirectories are gone through. Files that are named are about the rule files named with
+// them, or about the directory of the first if no rule file is. Diagnostics with errors mean that not all could be run.
+func RunTests(paths ...string) (*TestReport, Diagnostics) {
+	r := &reporter{}
+	groups := r.testGroups(paths)
+	if r.hasErrors() {
+		return nil, r.diagnostics()
+	}
+	var report TestReport
+	var diags Diagnostics
+	for _, g := range groups {
+		s, more := g.run()
+		diags = append(diags, more...)
+		if s != nil {
+			report.Suites = append(report.Suites, *s)
+		}
+	}
+	return &report, diags
+}
+
+// testGroup is rule files and the test files about them.
+type testGroup struct {
+	path         string
+	rules, tests []string
+}
+
+func (r *reporter) testGroups(paths []string) []testGroup {
+	var named testGroup
+	var groups []testGroup
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			r.fileError(path, err)
+		case info.IsDir():
+			groups = append(groups, r.testDirectory(path, 0)...)
+		case strings.HasSuffix(path, testSuffix):
+			named.tests = append(named.tests, path)
+		default:
+			named.rules = append(named.rules, path)
+		}
+	}
+	if len(named.rules)+len(named.tests) > 0 {
+		named.path = strings.Join(append(append([]string(nil), named.rules...), named.tests...), " ")
+		if len(named.rules) == 0 {
+			named.rules = []string{filepath.Dir(named.tests[0])}
+		}
+		groups = append(groups, named)
+	}
+	if len(groups) == 0 && !r.hasErrors() {
+		r.errorf(hcl.Range{}, "Name a directory with rule and test files.", "no test file was named")
+	}
+	for _, g := range groups {
+		if len(g.tests) == 0 {
+			r.errorf(hcl.Range{Filename: g.path}, "Write one beside the rules, named like rules.test.hcl.", "there is no test file")
+		}
+	}
+	return groups
+}
+
+// maxTestDepth bounds how far down directories are searched for tests.
+const maxTestDepth = 8
+
+func (r *reporter) testDirectory(path string, depth int) []testGroup {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		r.fileError(path, err)
+		return nil
+	}
+	g := testGroup{path: path, rules: []string{path}}
+	var below []string
+	own := false
+	for _, e := range entries {
+		name := filepath.Join(path, e.Name())
+		switch {
+		case isTestFile(e.Name()):
+			g.tests = append(g.tests, name)
+			own = true
+		case isRuleFile(e.Name()):
+			own = true
+		case e.IsDir() && !strings.HasPrefix(e.Name(), "."):
+			below = append(below, name)
+		}
+	}
+	if own {
+		return []testGroup{g}
+	}
+	var groups []testGroup
+	sort.Strings(below)
+	if depth < maxTestDepth {
+		for _, name := range below {
+			groups = append(groups, r.testDirectory(name, depth+1)...)
+		}
+	}
+	if depth == 0 && len(groups) == 0 && !r.hasErrors() {
+		r.errorf(hcl.Range{Filename: path}, "", "no rule file and no test file in this directory or below it")
+	}
+	return groups
+}
+
+func (g testGroup) run() (*Suite, Diagnostics) {
+	p, diags := Load(g.rules...)
+	if p == nil {
+		return nil, diags
+	}
+	r := &reporter{}
+	r.sources = readFiles(g.tests, r)
+	d := &testDecoder{decoder: newDecoder(r), policy: p}
+	run := newTestRun(p)
+	for _, s := range r.sources {
+		body := r.parse(s)
+		if body == nil {
+			continue
+		}
+		tests, invariants := d.file(body)
+		if len(tests)+len(invariants) == 0 {
+			r.errorf(hcl.Range{Filename: s.name}, "Write a test or an invariant block.", "there is nothing to test in this file")
+		}
+		if r.hasErrors() {
+			continue
+		}
+		for _, t := range tests {
+			run.test(t)
+		}
+		for _, i := range invariants {
+			run.invariant(i)
+		}
+	}
+	if r.hasErrors() {
+		return nil, r.diagnostics()
+	}
+	return run.suite(g.path), r.diagnostics()
+}
+
+// testRun gathers the results about one policy.
+type testRun struct {
+	policy  *Policy
+	decided map[string]bool // names of rules that decided in a test, in shadow too
+	results []TestResult
+}
+
+func newTestRun(p *Policy) *testRun {
+	return &testRun{policy: p, decided: map[string]bool{}}
+}
+
+func (t *testRun) test(c testCase) {
+	d := t.policy.Decide(c.in)
+	t.decided[d.Rule.Name] = true
+	t.decided[d.Shadow.Rule.Name] = true
+	r := TestResult{Kind: testBlock.name, Title: c.title, File: filepath.ToSlash(c.at.Filename), Line: c.at.Start.Line}
+	if r.Failure = c.want.met(d, c.in); r.Failure != "" {
+		failed := caseOf(c.in)
+		r.Case = &failed
+	}
+	r.Passed = r.Failure == ""
+	t.results = append(t.results, r)
+}
+
+// invariant goes through every input that the policy and the condition can tell apart.
+func (t *testRun) invariant(v invariant) {
+	r := TestResult{Kind: invariantBlock.name, Title: v.title, File: filepath.ToSlash(v.at.Filename), Line: v.at.Start.Line}
+	i := newInterest()
+	i.addPolicy(t.policy)
+	i.addCondition(v.when)
+	s := newSpace(i)
+	r.Inputs = s.countable()
+	if !s.tractable(len(t.policy.rules)) {
+		r.Failure = fmt.Sprintf("not proven: the rules can tell more inputs apart than the %d that are gone through", maxInputs)
+		t.results = append(t.results, r)
+		return
+	}
+	met := 0
+	failures, _ := gather(s, func(in *Input) string {
+		if v.when != nil && !v.when.test(in, in.age()) {
+			return ""
+		}
+		met++
+		return v.want.met(t.policy.Decide(in), in)
+	})
+	switch {
+	case met == 0:
+		r.Failure = "no input meets the condition, so it says nothing"
+	case len(failures) > 0:
+		first := failures[0]
+		for _, f := range failures {
+			if s.count(f) > s.count(first) {
+				first = f
+			}
+		}
+		example := caseOf(s.example(first))
+		r.Failure, r.Case, r.Where = first.label, &example, s.describe(first)
+	}
+	r.Passed = r.Failure == ""
+	t.results = append(t.results, r)
+}
+
+func (t *testRun) suite(path string) *Suite {
+	s := &Suite{Path: filepath.ToSlash(path), Results: t.results, Rules: len(t.policy.rules), Uncovered: []RuleRef{}}
+	for _, r := range t.policy.rules {
+		if !t.decided[r.ref.Name] {
+			s.Uncovered = append(s.Uncovered, r.ref)
+		}
+	}
+	return s
+}
+
+// String renders the report for people: what failed and why, and what no test covers.
+func (t *TestReport) String() string {
+	var b strings.Builder
+	for _, s := range t.Suites {
+		passed, inputs, proven := 0, 0, 0
+		for _, r := range s.Results {
+			if r.Passed {
+				passed++
+				if r.Kind == invariantBlock.name {
+					proven++
+					inputs = max(inputs, r.Inputs)
+				}
+				continue
+			}
+			fmt.Fprintf(&b, "%s:%d: %s %q failed: %s\n", r.File, r.Line, r.Kind, r.Title, r.Failure)
+			if r.Where != "" {
+				fmt.Fprintf(&b, "  where %s\n", r.Where)
+			}
+			if r.Case != nil {
+				fmt.Fprintf(&b, "  for example %s\n", r.Case)
+			}
+		}
+		fmt.Fprintf(&b, "%s: %d of %d passed", s.Path, passed, len(s.Results))
+		if proven > 0 {
+			fmt.Fprintf(&b, ", invariants proven over %d inputs", inputs)
+		}
+		fmt.Fprintf(&b, ", %d of %d rules decide in a test\n", s.Rules-len(s.Uncovered), s.Rules)
+		for _, u := range s.Uncovered {
+			fmt.Fprintf(&b, "  not covered: %s\n", u)
+		}
+	}
+	return b.String()
+}

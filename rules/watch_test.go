@@ -1,0 +1,193 @@
+package rules
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"go.uber.org/goleak"
+)
+
+const (
+	shortRules = "policy { window = \"1m\" }\npermit \"own\" { sender = true }\n"
+	longRules  = "policy { window = \"1h\" }\npermit \"own\" { sender = true }\n"
+)
+
+type change struct {
+	policy *Policy
+	diags  Diagnostics
+}
+
+// watched is a Watcher of a new directory with shortRules in it, and the changes that it reports.
+func watched(t *testing.T, poll time.Duration, events bool) (dir string, w *Watcher, changes chan change) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "rules")
+	os.Mkdir(dir, 0o755)
+	write(t, filepath.Join(dir, "a.hcl"), shortRules)
+	changes = make(chan change, 100)
+	var source *fsnotify.Watcher
+	if events {
+		var err error
+		if source, err = fsnotify.NewWatcher(); err != nil {
+			t.Skip("no file system events here:", err)
+		}
+	}
+	w, diags := watch([]string{dir}, func(p *Policy, d Diagnostics) { changes <- change{p, d} }, poll, source)
+	if w == nil {
+		t.Fatal(diags)
+	}
+	t.Cleanup(func() {
+		w.Close()
+		goleak.VerifyNone(t)
+	})
+	return dir, w, changes
+}
+
+func next(t *testing.T, changes chan change) change {
+	t.Helper()
+	select {
+	case c := <-changes:
+		return c
+	case <-time.After(10 * time.Second):
+		t.Fatal("the change was not taken")
+		return change{}
+	}
+}
+
+func window(p *Policy) time.Duration {
+	return p.Decide(input(0, nil)).Until.Sub(sent)
+}
+
+// TestChangeIsTaken goes through the ways files change, once with events and no poll to help, once with the poll alone.
+func TestChangeIsTaken(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, dir string){
+		"written in place": func(t *testing.T, dir string) { write(t, filepath.Join(dir, "a.hcl"), longRules) },
+		"renamed over, as editors do": func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "a.hcl.tmp"), longRules)
+			if err := os.Rename(filepath.Join(dir, "a.hcl.tmp"), filepath.Join(dir, "a.hcl")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"moved away and written anew": func(t *testing.T, dir string) {
+			os.Rename(filepath.Join(dir, "a.hcl"), filepath.Join(dir, "a.hcl~"))
+			write(t, filepath.Join(dir, "a.hcl"), longRules)
+		},
+	} {
+		for _, events := range []bool{true, false} {
+			source, poll := "poll", 20*time.Millisecond
+			if events {
+				source, poll = "events", time.Hour
+			}
+			t.Run(name+" by "+source, func(t *testing.T) {
+				dir, w, changes := watched(t, poll, events)
+				change(t, dir)
+				if c := next(t, changes); c.policy == nil || window(c.policy) != time.Hour {
+					t.Fatalf("reported %+v", c)
+				}
+				if window(w.Policy()) != time.Hour || w.State().Digest != w.Policy().Digest() {
+					t.Error("what was reported is not in force")
+				}
+				write(t, filepath.Join(dir, "a.hcl"), shortRules) // and the next one too
+				if c := next(t, changes); c.policy == nil || window(c.policy) != time.Minute {
+					t.Errorf("the second change: %+v", c)
+				}
+			})
+		}
+	}
+}
+
+func TestConfigMapSwapIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	for version, text := range map[string]string{"..1": shortRules, "..2": longRules} {
+		os.Mkdir(filepath.Join(dir, version), 0o755)
+		write(t, filepath.Join(dir, version, "a.hcl"), text)
+	}
+	os.Symlink("..1", filepath.Join(dir, "..data"))
+	os.Symlink("..data/a.hcl", filepath.Join(dir, "a.hcl"))
+	changes := make(chan change, 10)
+	w, diags := Watch([]string{dir}, func(p *Policy, d Diagnostics) { changes <- change{p, d} })
+	if w == nil {
+		t.Fatal(diags)
+	}
+	defer goleak.VerifyNone(t)
+	defer w.Close()
+	os.Symlink("..2", filepath.Join(dir, "..data_tmp"))
+	if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+		t.Fatal(err)
+	}
+	if c := next(t, changes); c.policy == nil || window(c.policy) != time.Hour {
+		t.Errorf("reported %+v", c)
+	}
+}
+
+func TestBrokenFileLeavesTheRulesInForce(t *testing.T) {
+	dir, w, changes := watched(t, 20*time.Millisecond, false)
+	before := w.Policy()
+	write(t, filepath.Join(dir, "a.hcl"), "permit \"own\" { sendr = true }")
+	if c := next(t, changes); c.policy != nil || !strings.Contains(c.diags.String(), "sendr") {
+		t.Errorf("reported %+v", c)
+	}
+	if w.Policy() != before || !w.State().Refused.HasErrors() || w.State().Digest != before.Digest() {
+		t.Errorf("in force is %s, state %+v", w.Policy().Digest(), w.State())
+	}
+	write(t, filepath.Join(dir, "a.hcl"), longRules)
+	if c := next(t, changes); c.policy == nil || len(w.State().Refused) > 0 {
+		t.Errorf("reported %+v, state %+v", c, w.State())
+	}
+}
+
+func TestRemovedDirectoryIsWatchedAgainWhenItReturns(t *testing.T) {
+	dir, w, changes := watched(t, 20*time.Millisecond, true)
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if c := next(t, changes); c.policy != nil || window(w.Policy()) != time.Minute {
+		t.Errorf("reported %+v", c)
+	}
+	os.Rename(dir+".away", dir) // as it was: in force again, and said so
+	if c := next(t, changes); c.policy == nil || len(w.State().Refused) > 0 {
+		t.Errorf("reported %+v", c)
+	}
+	os.RemoveAll(dir)
+	if c := next(t, changes); c.policy != nil {
+		t.Errorf("reported %+v", c)
+	}
+	os.Mkdir(dir, 0o755)
+	write(t, filepath.Join(dir, "a.hcl"), longRules)
+	for c := next(t, changes); c.policy == nil; c = next(t, changes) { // the empty directory may be seen first
+	}
+	if window(w.Policy()) != time.Hour {
+		t.Error("the new directory is not in force")
+	}
+}
+
+func TestReloadTakesTheFilesAtOnce(t *testing.T) {
+	dir, w, _ := watched(t, time.Hour, false)
+	write(t, filepath.Join(dir, "a.hcl"), longRules)
+	if diags := w.Reload(); diags.HasErrors() || window(w.Policy()) != time.Hour {
+		t.Errorf("not in force after Reload: %s", diags)
+	}
+	write(t, filepath.Join(dir, "a.hcl"), "broken")
+	if diags := w.Reload(); !diags.HasErrors() || window(w.Policy()) != time.Hour {
+		t.Errorf("a broken file: %s", diags)
+	}
+	w.Close()
+	if diags := w.Reload(); !diags.HasErrors() {
+		t.Error("Reload after Close")
+	}
+}
+
+func TestBadFilesAtTheStartAreNoWatcher(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	if w, diags := Watch([]string{t.TempDir()}, nil); w != nil || !diags.HasErrors() {
+		t.Errorf("an empty directory is watched: %s", diags)
+	}
+	w, diags := Watch(nil, nil)
+	if w == nil || window(w.Policy()) != DefaultWindow {
+		t.Fatalf("no paths: %s", diags)
+	}
+	w.Close()
+}
