@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -42,17 +44,18 @@ func addDemo(ctx context.Context, s *Server) error {
 
 // printGuide prints what to do next.
 func printGuide(w io.Writer, addr string) {
+	id := "m" + strconv.FormatInt(time.Now().Unix(), 36) // a new one: the server remembers what it had at an earlier start
 	fmt.Fprintf(w, `The chat server listens on http://%[1]s
 Users: ann, ben, cleo, dan. Conversations: single ann-ben; group team (owner ann, admin ben); chatroom lobby (owner cleo).
 
 Listen as Ben, in a second terminal:
   curl -N 'http://%[1]s/stream?user=ben'
 Send as Cleo, to the team:
-  curl -H 'X-User: cleo' --json '{"id":"m1","conversation":{"type":"group","id":"team"},"text":"oops"}' 'http://%[1]s/messages'
+  curl -H 'X-User: cleo' --json '{"id":"%[2]s","conversation":{"type":"group","id":"team"},"text":"oops"}' 'http://%[1]s/messages'
 Take it back:
-  curl -H 'X-User: cleo' --json '{"message_ids":["m1"],"ext":"a slip"}' 'http://%[1]s/recall'
+  curl -H 'X-User: cleo' --json '{"message_ids":["%[2]s"],"ext":"a slip"}' 'http://%[1]s/recall'
 Look: it is gone from the history.
   curl 'http://%[1]s/history?user=ben&type=group&id=team'
 Stop the server with Ctrl-C.
-`, addr)
+`, addr, id)
 }

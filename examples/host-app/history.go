@@ -68,7 +68,6 @@ func scanStored(scan func(...any) error) (m Stored, err error) {
 // all of it or nothing. It fills in m.Seq. A retransmission finds the message that is there and changes nothing.
 func (s *Store) Insert(ctx context.Context, m *Stored, away, roaming []string) (known bool, err error) {
 	err = s.apply(ctx, func(tx *writeTx) error {
-		known = false // a job may run only once, but its answer must not mix with the caller's
 		if dead, err := tx.row("SELECT 1 FROM tombstones WHERE id = ?", []any{m.ID}, new(int)); err != nil || dead {
 			return errors.Join(err, when(dead, errRecalled))
 		}

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -304,6 +303,9 @@ func (a *api) send(r *http.Request, user string) (any, error) {
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
 	}
+	if len(in.Attachments) > shared.MaxAttachments { // before each of them is looked up
+		return nil, shared.Invalidf("attachments", "%d entries; at most %d", len(in.Attachments), shared.MaxAttachments)
+	}
 	for i, key := range in.Attachments {
 		if err := a.mayRead(r.Context(), user, key); errors.Is(err, errNoFile) || errors.Is(err, errFileGone) {
 			return nil, shared.Invalidf(fmt.Sprintf("attachments[%d]", i), "%v; upload it first", err)
@@ -409,48 +411,4 @@ func (a *api) ledger(r *http.Request, user string) (any, error) {
 	}
 	ledger.Entries = entries
 	return ledger, nil
-}
-
-// stream sends what happens, as server-sent events, until the client goes.
-func (a *api) stream(w http.ResponseWriter, r *http.Request) {
-	user, err := a.user(r)
-	if err != nil {
-		a.answer(w, nil, err)
-		return
-	}
-	c, err := a.server.Connect(user)
-	if err != nil {
-		a.answer(w, nil, err)
-		return
-	}
-	defer func() {
-		if err := c.Leave(); err != nil {
-			a.server.log.Error("a client left with messages undelivered", "error", err)
-		}
-	}()
-	out := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	write := func(event string, body []byte) error {
-		if err := out.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", event, body); err != nil {
-			return err
-		}
-		return out.Flush()
-	}
-	if write("hello", encode(map[string]string{"user": user})) != nil {
-		return
-	}
-	for {
-		frame, err := c.Next(r.Context())
-		if errors.Is(err, errCutOff) {
-			_ = write("resync", encode(map[string]string{"reason": err.Error()})) // the connection ends either way
-			return
-		}
-		if err != nil || write(frame.Event, frame.Body) != nil {
-			return
-		}
-	}
 }

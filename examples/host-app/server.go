@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -124,8 +125,11 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 		}
 	}
 	known, err := s.store.Insert(ctx, &m, queued, roaming)
-	if err != nil || known && m.indexed {
-		s.hub.Drop(held)
+	if err != nil || known {
+		s.hub.Drop(held) // the first attempt delivers it, or has left it in the queues
+		if err == nil && !m.indexed {
+			err = s.reindex(ctx, m)
+		}
 		return m, err
 	}
 	if err := s.index(ctx, m); err != nil {
@@ -237,23 +241,22 @@ func (s *Server) repairOnce(ctx context.Context) error {
 		}
 		for _, m := range list {
 			after = m.Seq
-			if err := s.index(ctx, m); errors.Is(err, errRecalled) || errors.Is(err, errConflict) {
-				continue
-			} else if err != nil {
+			if err := s.reindex(ctx, m); err != nil && !errors.Is(err, errRecalled) && !errors.Is(err, errConflict) {
 				return err
-			}
-			s.store.MarkIndexed(m.ID)
-			if waiting, err := s.store.QueuedFor(ctx, m.ID); err != nil {
-				return err
-			} else if len(waiting) > 0 {
-				users := make([]string, 0, len(waiting))
-				for u := range waiting {
-					users = append(users, u)
-				}
-				s.hub.Poke(users)
 			}
 		}
 	}
+}
+
+// reindex indexes a message that is stored already, and lets those for whom it waits have it.
+func (s *Server) reindex(ctx context.Context, m Stored) error {
+	if err := s.index(ctx, m); err != nil {
+		return err
+	}
+	s.store.MarkIndexed(m.ID)
+	waiting, err := s.store.QueuedFor(ctx, m.ID)
+	s.hub.Poke(slices.Collect(maps.Keys(waiting)))
+	return err
 }
 
 // live tells which of these messages may be shown: those that the plugin knows and that are not recalled. Everything that

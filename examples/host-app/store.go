@@ -40,6 +40,7 @@ type Store struct {
 	jobs  chan job
 	now   chan chan error // Scrub
 	quit  chan struct{}
+	ended chan struct{} // the writer has returned
 	done  sync.WaitGroup
 
 	stopped atomic.Bool
@@ -59,7 +60,8 @@ func openStore(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder %s: %w", dir, err)
 	}
-	s := &Store{path: filepath.Join(dir, "chat.db"), jobs: make(chan job, 4*maxBatch), now: make(chan chan error), quit: make(chan struct{})}
+	s := &Store{path: filepath.Join(dir, "chat.db"), jobs: make(chan job, 4*maxBatch), now: make(chan chan error), quit: make(chan struct{}),
+		ended: make(chan struct{})}
 	// secure_delete overwrites what is deleted; synchronous=FULL makes a commit survive a power cut.
 	dsn := "file:" + s.path + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)&_pragma=foreign_keys(ON)"
@@ -108,8 +110,8 @@ func (s *Store) Close() error {
 	return errors.Join(s.read.Close(), s.write.Close())
 }
 
-// apply runs do in the writer's next transaction and returns once that is on disk. A write that was handed over is
-// carried out even if ctx ends meanwhile.
+// apply runs do in the writer's next transaction and returns once that is on disk. ctx bounds the wait for a place in
+// the queue; what has one is carried out.
 func (s *Store) apply(ctx context.Context, do func(tx *writeTx) error) error {
 	j := job{do: do, answer: make(chan error, 1)}
 	select {
@@ -122,13 +124,19 @@ func (s *Store) apply(ctx context.Context, do func(tx *writeTx) error) error {
 	select {
 	case err := <-j.answer:
 		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-s.ended:
+	}
+	select {
+	case err := <-j.answer:
+		return err
+	default:
+		return errClosed // it came into the queue after the writer had emptied it
 	}
 }
 
 // run is the writer.
 func (s *Store) run(conn *sql.Conn) {
+	defer close(s.ended)
 	tx := &writeTx{conn: conn, stmts: make(map[string]*sql.Stmt)}
 	defer tx.close()
 	tick := time.NewTicker(scrubEvery)
