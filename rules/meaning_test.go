@@ -52,6 +52,45 @@ func decidePlainly(p *Policy, in *Input) (permit bool, name string) {
 	return false, ""
 }
 
+// TestExplanationAgreesWithTheDecision explains random cases: a rule is said to hold exactly if every part that it asks
+// for does, and the rule that is said to decide is the one that does.
+func TestExplanationAgreesWithTheDecision(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for range 200 {
+		seed := make([]byte, 200)
+		for i := range seed {
+			seed[i] = byte(random.Uint32())
+		}
+		g := &twin{bytes: seed}
+		src := g.randomPolicy()
+		p := mustParse(t, src)
+		for range 5 {
+			for i := range seed {
+				seed[i] = byte(random.Uint32())
+			}
+			in := (&twin{bytes: seed}).input()
+			d, e := p.Decide(in), p.Explain(in)
+			if e.Verdict != verdictText(d.Permit, d.Code) || e.Rule != d.Rule || len(e.Rules) != len(p.rules) {
+				t.Fatalf("explained %+v, decided %+v", e, d)
+			}
+			subject, _ := subjectOf(in)
+			for i, x := range e.Rules {
+				r := p.rules[i]
+				holds := r.matches(&subject, in.age())
+				if !r.forbid {
+					holds = p.live.inTime(r, &subject, in.age()) && (!r.reason || in.Reason != "")
+				}
+				if x.Holds != holds || x.Decides != (r.ref == d.Rule) {
+					t.Fatalf("explained %+v, holds %v, decided %+v\n%s", x, holds, d, src)
+				}
+			}
+			if text := e.String(); !strings.HasPrefix(text, e.Verdict) {
+				t.Fatal(text)
+			}
+		}
+	}
+}
+
 // TestDecisionIsWhatThePlainMeaningSays compares random policies with their plain meaning, and the moment until which a
 // permission holds with trying every moment at which something can change.
 func TestDecisionIsWhatThePlainMeaningSays(t *testing.T) {
