@@ -24,6 +24,7 @@ type command struct {
 var commands = []command{
 	{"swap", "replace the plugin under callers, beside a bare handover of the same data", swapBench},
 	{"crash", "kill the plugin under callers at random moments", crashBench},
+	{"speed", "measure every call beside the limits of wire and disk, and beside PostgreSQL", speedBench},
 	{"hosts", "kill the host under callers at random moments, with its plugin", hostsBench},
 }
 
@@ -31,6 +32,8 @@ var commands = []command{
 var hidden = []command{
 	{"handover-child", "", handoverChild},
 	{"hosts-child", "", hostsChild},
+	{"echo-child", "", echoChild},
+	{"speed-child", "", speedChild},
 }
 
 // errUsage is for a command line that was already explained.
