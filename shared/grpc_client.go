@@ -22,7 +22,8 @@ var _ Plugin = (*Client)(nil)
 // NewClient speaks to a plugin over conn; ctx ends when the plugin goes away.
 func NewClient(ctx context.Context, conn grpc.ClientConnInterface) *Client {
 	return &Client{
-		done: ctx.Done(), recall: recallv1.NewRecallServiceClient(conn), lifecycle: recallv1.NewLifecycleServiceClient(conn),
+		done: ctx.Done(), recall: recallv1.NewRecallServiceClient(&callConn{ClientConnInterface: conn, ctx: ctx}),
+		lifecycle: recallv1.NewLifecycleServiceClient(conn),
 	}
 }
 

@@ -109,11 +109,17 @@ func (p *echo) Metrics(context.Context) ([]Metric, error) {
 }
 
 // dial serves impl on a connection in memory.
-func dial(t *testing.T, impl Plugin) *grpc.ClientConn {
+func dial(t testing.TB, impl Plugin) *grpc.ClientConn {
+	t.Helper()
+	return dialServer(t, func(s *grpc.Server) { Register(s, impl) })
+}
+
+// dialServer is dial for what register puts on a server.
+func dialServer(t testing.TB, register func(*grpc.Server)) *grpc.ClientConn {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(MaxWireBytes))
-	Register(server, impl)
+	register(server)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	conn, err := grpc.NewClient("passthrough:memory",

@@ -1986,6 +1986,214 @@ func (*SettleResponse) Descriptor() ([]byte, []int) {
 	return file_recall_proto_rawDescGZIP(), []int{22}
 }
 
+type Call struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`          // of the sender's choice
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`       // of the call in RecallService
+	Request       []byte                 `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"` // its message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Call) Reset() {
+	*x = Call{}
+	mi := &file_recall_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Call) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Call) ProtoMessage() {}
+
+func (x *Call) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Call.ProtoReflect.Descriptor instead.
+func (*Call) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Call) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Call) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Call) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type CallFrame struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Calls         []*Call                `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallFrame) Reset() {
+	*x = CallFrame{}
+	mi := &file_recall_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallFrame) ProtoMessage() {}
+
+func (x *CallFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallFrame.ProtoReflect.Descriptor instead.
+func (*CallFrame) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CallFrame) GetCalls() []*Call {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+type Answer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`            // of the call
+	Response      []byte                 `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"` // its message
+	Status        []byte                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`     // a google.rpc.Status instead, where the call failed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answer) Reset() {
+	*x = Answer{}
+	mi := &file_recall_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answer) ProtoMessage() {}
+
+func (x *Answer) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
+func (*Answer) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Answer) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Answer) GetResponse() []byte {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *Answer) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+type AnswerFrame struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Answers       []*Answer              `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerFrame) Reset() {
+	*x = AnswerFrame{}
+	mi := &file_recall_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerFrame) ProtoMessage() {}
+
+func (x *AnswerFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerFrame.ProtoReflect.Descriptor instead.
+func (*AnswerFrame) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *AnswerFrame) GetAnswers() []*Answer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
 type DescribeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1994,7 +2202,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_recall_proto_msgTypes[23]
+	mi := &file_recall_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2214,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[23]
+	mi := &file_recall_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2227,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{23}
+	return file_recall_proto_rawDescGZIP(), []int{27}
 }
 
 type DescribeResponse struct {
@@ -2034,7 +2242,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_recall_proto_msgTypes[24]
+	mi := &file_recall_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2254,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[24]
+	mi := &file_recall_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2267,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{24}
+	return file_recall_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -2099,7 +2307,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_recall_proto_msgTypes[25]
+	mi := &file_recall_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2319,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[25]
+	mi := &file_recall_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2332,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{25}
+	return file_recall_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PrepareRequest) GetConfigFile() string {
@@ -2149,7 +2357,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_recall_proto_msgTypes[26]
+	mi := &file_recall_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2369,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[26]
+	mi := &file_recall_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2382,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{26}
+	return file_recall_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Diagnostic) GetSeverity() Severity {
@@ -2235,7 +2443,7 @@ type DiagnosticsResponse struct {
 
 func (x *DiagnosticsResponse) Reset() {
 	*x = DiagnosticsResponse{}
-	mi := &file_recall_proto_msgTypes[27]
+	mi := &file_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2455,7 @@ func (x *DiagnosticsResponse) String() string {
 func (*DiagnosticsResponse) ProtoMessage() {}
 
 func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[27]
+	mi := &file_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2468,7 @@ func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
 func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{27}
+	return file_recall_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
@@ -2279,7 +2487,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_recall_proto_msgTypes[28]
+	mi := &file_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2499,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[28]
+	mi := &file_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2512,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{28}
+	return file_recall_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ActivateRequest) GetSteps() []string {
@@ -2322,7 +2530,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_recall_proto_msgTypes[29]
+	mi := &file_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2542,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[29]
+	mi := &file_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2555,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{29}
+	return file_recall_proto_rawDescGZIP(), []int{33}
 }
 
 type QuiesceRequest struct {
@@ -2358,7 +2566,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_recall_proto_msgTypes[30]
+	mi := &file_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +2578,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[30]
+	mi := &file_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2383,7 +2591,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{30}
+	return file_recall_proto_rawDescGZIP(), []int{34}
 }
 
 type QuiesceResponse struct {
@@ -2394,7 +2602,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_recall_proto_msgTypes[31]
+	mi := &file_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2614,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[31]
+	mi := &file_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2627,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{31}
+	return file_recall_proto_rawDescGZIP(), []int{35}
 }
 
 type HealthRequest struct {
@@ -2430,7 +2638,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_recall_proto_msgTypes[32]
+	mi := &file_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2650,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[32]
+	mi := &file_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2663,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{32}
+	return file_recall_proto_rawDescGZIP(), []int{36}
 }
 
 type HealthResponse struct {
@@ -2469,7 +2677,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_recall_proto_msgTypes[33]
+	mi := &file_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2481,7 +2689,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[33]
+	mi := &file_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +2702,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{33}
+	return file_recall_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -2526,7 +2734,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2746,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2759,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{34}
+	return file_recall_proto_rawDescGZIP(), []int{38}
 }
 
 type MetricsRequest struct {
@@ -2562,7 +2770,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2782,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2795,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{35}
+	return file_recall_proto_rawDescGZIP(), []int{39}
 }
 
 type Metric struct {
@@ -2600,7 +2808,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +2820,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +2833,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{36}
+	return file_recall_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Metric) GetName() string {
@@ -2651,7 +2859,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2871,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2884,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{37}
+	return file_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -2804,7 +3012,19 @@ const file_recall_proto_rawDesc = "" +
 	"\x04step\x18\x02 \x01(\tR\x04step\x12,\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x12.recall.v1.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\"\x10\n" +
-	"\x0eSettleResponse\"\x11\n" +
+	"\x0eSettleResponse\"D\n" +
+	"\x04Call\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\arequest\x18\x03 \x01(\fR\arequest\"2\n" +
+	"\tCallFrame\x12%\n" +
+	"\x05calls\x18\x01 \x03(\v2\x0f.recall.v1.CallR\x05calls\"L\n" +
+	"\x06Answer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
+	"\bresponse\x18\x02 \x01(\fR\bresponse\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\fR\x06status\":\n" +
+	"\vAnswerFrame\x12+\n" +
+	"\aanswers\x18\x01 \x03(\v2\x11.recall.v1.AnswerR\aanswers\"\x11\n" +
 	"\x0fDescribeRequest\"\x90\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -2897,7 +3117,7 @@ const file_recall_proto_rawDesc = "" +
 	"\bSeverity\x12\x18\n" +
 	"\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSEVERITY_ERROR\x10\x01\x12\x14\n" +
-	"\x10SEVERITY_WARNING\x10\x022\xf9\x03\n" +
+	"\x10SEVERITY_WARNING\x10\x022\xb4\x04\n" +
 	"\rRecallService\x12:\n" +
 	"\x05Index\x12\x17.recall.v1.IndexRequest\x1a\x18.recall.v1.IndexResponse\x12=\n" +
 	"\x06Recall\x12\x18.recall.v1.RecallRequest\x1a\x19.recall.v1.RecallResponse\x12<\n" +
@@ -2906,7 +3126,8 @@ const file_recall_proto_rawDesc = "" +
 	"\x05Since\x12\x17.recall.v1.SinceRequest\x1a\x18.recall.v1.SinceResponse\x12=\n" +
 	"\x06Ledger\x12\x18.recall.v1.LedgerRequest\x1a\x19.recall.v1.LedgerResponse\x126\n" +
 	"\x06Events\x12\x18.recall.v1.EventsRequest\x1a\x10.recall.v1.Event0\x01\x12=\n" +
-	"\x06Settle\x12\x18.recall.v1.SettleRequest\x1a\x19.recall.v1.SettleResponse2\xe9\x03\n" +
+	"\x06Settle\x12\x18.recall.v1.SettleRequest\x1a\x19.recall.v1.SettleResponse\x129\n" +
+	"\x05Calls\x12\x14.recall.v1.CallFrame\x1a\x16.recall.v1.AnswerFrame(\x010\x012\xe9\x03\n" +
 	"\x10LifecycleService\x12C\n" +
 	"\bDescribe\x12\x1a.recall.v1.DescribeRequest\x1a\x1b.recall.v1.DescribeResponse\x12D\n" +
 	"\aPrepare\x12\x19.recall.v1.PrepareRequest\x1a\x1e.recall.v1.DiagnosticsResponse\x12C\n" +
@@ -2929,7 +3150,7 @@ func file_recall_proto_rawDescGZIP() []byte {
 }
 
 var file_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: recall.v1.ConversationType
 	(MessageType)(0),            // 1: recall.v1.MessageType
@@ -2963,21 +3184,25 @@ var file_recall_proto_goTypes = []any{
 	(*Event)(nil),               // 29: recall.v1.Event
 	(*SettleRequest)(nil),       // 30: recall.v1.SettleRequest
 	(*SettleResponse)(nil),      // 31: recall.v1.SettleResponse
-	(*DescribeRequest)(nil),     // 32: recall.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 33: recall.v1.DescribeResponse
-	(*PrepareRequest)(nil),      // 34: recall.v1.PrepareRequest
-	(*Diagnostic)(nil),          // 35: recall.v1.Diagnostic
-	(*DiagnosticsResponse)(nil), // 36: recall.v1.DiagnosticsResponse
-	(*ActivateRequest)(nil),     // 37: recall.v1.ActivateRequest
-	(*ActivateResponse)(nil),    // 38: recall.v1.ActivateResponse
-	(*QuiesceRequest)(nil),      // 39: recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 40: recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 41: recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 42: recall.v1.HealthResponse
-	(*ReloadRequest)(nil),       // 43: recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 44: recall.v1.MetricsRequest
-	(*Metric)(nil),              // 45: recall.v1.Metric
-	(*MetricsResponse)(nil),     // 46: recall.v1.MetricsResponse
+	(*Call)(nil),                // 32: recall.v1.Call
+	(*CallFrame)(nil),           // 33: recall.v1.CallFrame
+	(*Answer)(nil),              // 34: recall.v1.Answer
+	(*AnswerFrame)(nil),         // 35: recall.v1.AnswerFrame
+	(*DescribeRequest)(nil),     // 36: recall.v1.DescribeRequest
+	(*DescribeResponse)(nil),    // 37: recall.v1.DescribeResponse
+	(*PrepareRequest)(nil),      // 38: recall.v1.PrepareRequest
+	(*Diagnostic)(nil),          // 39: recall.v1.Diagnostic
+	(*DiagnosticsResponse)(nil), // 40: recall.v1.DiagnosticsResponse
+	(*ActivateRequest)(nil),     // 41: recall.v1.ActivateRequest
+	(*ActivateResponse)(nil),    // 42: recall.v1.ActivateResponse
+	(*QuiesceRequest)(nil),      // 43: recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 44: recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 45: recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 46: recall.v1.HealthResponse
+	(*ReloadRequest)(nil),       // 47: recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 48: recall.v1.MetricsRequest
+	(*Metric)(nil),              // 49: recall.v1.Metric
+	(*MetricsResponse)(nil),     // 50: recall.v1.MetricsResponse
 }
 var file_recall_proto_depIdxs = []int32{
 	0,  // 0: recall.v1.Conversation.type:type_name -> recall.v1.ConversationType
@@ -3005,45 +3230,49 @@ var file_recall_proto_depIdxs = []int32{
 	10, // 22: recall.v1.Event.message:type_name -> recall.v1.Message
 	12, // 23: recall.v1.Event.rule:type_name -> recall.v1.Rule
 	6,  // 24: recall.v1.SettleRequest.outcome:type_name -> recall.v1.Outcome
-	8,  // 25: recall.v1.Diagnostic.severity:type_name -> recall.v1.Severity
-	35, // 26: recall.v1.DiagnosticsResponse.diagnostics:type_name -> recall.v1.Diagnostic
-	7,  // 27: recall.v1.HealthResponse.state:type_name -> recall.v1.PluginState
-	45, // 28: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
-	13, // 29: recall.v1.RecallService.Index:input_type -> recall.v1.IndexRequest
-	16, // 30: recall.v1.RecallService.Recall:input_type -> recall.v1.RecallRequest
-	16, // 31: recall.v1.RecallService.Check:input_type -> recall.v1.RecallRequest
-	19, // 32: recall.v1.RecallService.Status:input_type -> recall.v1.StatusRequest
-	22, // 33: recall.v1.RecallService.Since:input_type -> recall.v1.SinceRequest
-	24, // 34: recall.v1.RecallService.Ledger:input_type -> recall.v1.LedgerRequest
-	28, // 35: recall.v1.RecallService.Events:input_type -> recall.v1.EventsRequest
-	30, // 36: recall.v1.RecallService.Settle:input_type -> recall.v1.SettleRequest
-	32, // 37: recall.v1.LifecycleService.Describe:input_type -> recall.v1.DescribeRequest
-	34, // 38: recall.v1.LifecycleService.Prepare:input_type -> recall.v1.PrepareRequest
-	37, // 39: recall.v1.LifecycleService.Activate:input_type -> recall.v1.ActivateRequest
-	39, // 40: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
-	41, // 41: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
-	43, // 42: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
-	44, // 43: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
-	15, // 44: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
-	18, // 45: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
-	18, // 46: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
-	21, // 47: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
-	23, // 48: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
-	27, // 49: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
-	29, // 50: recall.v1.RecallService.Events:output_type -> recall.v1.Event
-	31, // 51: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
-	33, // 52: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
-	36, // 53: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
-	38, // 54: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
-	40, // 55: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
-	42, // 56: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
-	36, // 57: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
-	46, // 58: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
-	44, // [44:59] is the sub-list for method output_type
-	29, // [29:44] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	32, // 25: recall.v1.CallFrame.calls:type_name -> recall.v1.Call
+	34, // 26: recall.v1.AnswerFrame.answers:type_name -> recall.v1.Answer
+	8,  // 27: recall.v1.Diagnostic.severity:type_name -> recall.v1.Severity
+	39, // 28: recall.v1.DiagnosticsResponse.diagnostics:type_name -> recall.v1.Diagnostic
+	7,  // 29: recall.v1.HealthResponse.state:type_name -> recall.v1.PluginState
+	49, // 30: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
+	13, // 31: recall.v1.RecallService.Index:input_type -> recall.v1.IndexRequest
+	16, // 32: recall.v1.RecallService.Recall:input_type -> recall.v1.RecallRequest
+	16, // 33: recall.v1.RecallService.Check:input_type -> recall.v1.RecallRequest
+	19, // 34: recall.v1.RecallService.Status:input_type -> recall.v1.StatusRequest
+	22, // 35: recall.v1.RecallService.Since:input_type -> recall.v1.SinceRequest
+	24, // 36: recall.v1.RecallService.Ledger:input_type -> recall.v1.LedgerRequest
+	28, // 37: recall.v1.RecallService.Events:input_type -> recall.v1.EventsRequest
+	30, // 38: recall.v1.RecallService.Settle:input_type -> recall.v1.SettleRequest
+	33, // 39: recall.v1.RecallService.Calls:input_type -> recall.v1.CallFrame
+	36, // 40: recall.v1.LifecycleService.Describe:input_type -> recall.v1.DescribeRequest
+	38, // 41: recall.v1.LifecycleService.Prepare:input_type -> recall.v1.PrepareRequest
+	41, // 42: recall.v1.LifecycleService.Activate:input_type -> recall.v1.ActivateRequest
+	43, // 43: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
+	45, // 44: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
+	47, // 45: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
+	48, // 46: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
+	15, // 47: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
+	18, // 48: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
+	18, // 49: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
+	21, // 50: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
+	23, // 51: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
+	27, // 52: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
+	29, // 53: recall.v1.RecallService.Events:output_type -> recall.v1.Event
+	31, // 54: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
+	35, // 55: recall.v1.RecallService.Calls:output_type -> recall.v1.AnswerFrame
+	37, // 56: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
+	40, // 57: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
+	42, // 58: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
+	44, // 59: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
+	46, // 60: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
+	40, // 61: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
+	50, // 62: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
+	47, // [47:63] is the sub-list for method output_type
+	31, // [31:47] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_recall_proto_init() }
@@ -3057,7 +3286,7 @@ func file_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_proto_rawDesc), len(file_recall_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   38,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

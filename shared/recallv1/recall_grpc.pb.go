@@ -35,6 +35,7 @@ const (
 	RecallService_Ledger_FullMethodName = "/recall.v1.RecallService/Ledger"
 	RecallService_Events_FullMethodName = "/recall.v1.RecallService/Events"
 	RecallService_Settle_FullMethodName = "/recall.v1.RecallService/Settle"
+	RecallService_Calls_FullMethodName  = "/recall.v1.RecallService/Calls"
 )
 
 // RecallServiceClient is the client API for RecallService service.
@@ -53,6 +54,9 @@ type RecallServiceClient interface {
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 	// Settle records what became of one step. Settling a settled step changes nothing.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
+	// Calls carries calls of this service, side by side over one stream: those that are made at the same time share a
+	// message on the wire. Each is answered once, in any order.
+	Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallFrame, AnswerFrame], error)
 }
 
 type recallServiceClient struct {
@@ -152,6 +156,19 @@ func (c *recallServiceClient) Settle(ctx context.Context, in *SettleRequest, opt
 	return out, nil
 }
 
+func (c *recallServiceClient) Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallFrame, AnswerFrame], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[1], RecallService_Calls_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CallFrame, AnswerFrame]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RecallService_CallsClient = grpc.BidiStreamingClient[CallFrame, AnswerFrame]
+
 // RecallServiceServer is the server API for RecallService service.
 // All implementations must embed UnimplementedRecallServiceServer
 // for forward compatibility.
@@ -168,6 +185,9 @@ type RecallServiceServer interface {
 	Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error
 	// Settle records what became of one step. Settling a settled step changes nothing.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
+	// Calls carries calls of this service, side by side over one stream: those that are made at the same time share a
+	// message on the wire. Each is answered once, in any order.
+	Calls(grpc.BidiStreamingServer[CallFrame, AnswerFrame]) error
 	mustEmbedUnimplementedRecallServiceServer()
 }
 
@@ -201,6 +221,9 @@ func (UnimplementedRecallServiceServer) Events(*EventsRequest, grpc.ServerStream
 }
 func (UnimplementedRecallServiceServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
+}
+func (UnimplementedRecallServiceServer) Calls(grpc.BidiStreamingServer[CallFrame, AnswerFrame]) error {
+	return status.Error(codes.Unimplemented, "method Calls not implemented")
 }
 func (UnimplementedRecallServiceServer) mustEmbedUnimplementedRecallServiceServer() {}
 func (UnimplementedRecallServiceServer) testEmbeddedByValue()                       {}
@@ -360,6 +383,13 @@ func _RecallService_Settle_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RecallService_Calls_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RecallServiceServer).Calls(&grpc.GenericServerStream[CallFrame, AnswerFrame]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RecallService_CallsServer = grpc.BidiStreamingServer[CallFrame, AnswerFrame]
+
 // RecallService_ServiceDesc is the grpc.ServiceDesc for RecallService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -401,6 +431,12 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Events",
 			Handler:       _RecallService_Events_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Calls",
+			Handler:       _RecallService_Calls_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "recall.proto",
