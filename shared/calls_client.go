@@ -261,4 +261,3 @@ func answerError(data []byte) error {
 	}
 	return status.FromProto(&st).Err()
 }
-

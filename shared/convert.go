@@ -60,8 +60,9 @@ func encodeConversation(c Conversation) *recallv1.Conversation {
 	return &recallv1.Conversation{Type: conversationTypes.number[c.Type], Id: c.ID}
 }
 
-func (d *decoder) conversation(field string, c *recallv1.Conversation) Conversation {
-	return Conversation{Type: decodeEnum(d, conversationTypes, field+".type", c.GetType()), ID: c.GetId()}
+// conversation reads one; typeField is the name of its type.
+func (d *decoder) conversation(typeField string, c *recallv1.Conversation) Conversation {
+	return Conversation{Type: decodeEnum(d, conversationTypes, typeField, c.GetType()), ID: c.GetId()}
 }
 
 func encodeMessage(m Message) *recallv1.Message {
@@ -71,18 +72,25 @@ func encodeMessage(m Message) *recallv1.Message {
 	}
 }
 
-func (d *decoder) message(field string, m *recallv1.Message) Message {
+func (d *decoder) message(m *recallv1.Message) Message {
 	return Message{
-		Tenant: m.GetTenant(), ID: m.GetId(), Conversation: d.conversation(field+".conversation", m.GetConversation()),
-		Sender: m.GetSender(), Type: decodeEnum(d, messageTypes, field+".type", m.GetType()),
+		Tenant: m.GetTenant(), ID: m.GetId(), Conversation: d.conversation("conversation.type", m.GetConversation()),
+		Sender: m.GetSender(), Type: decodeEnum(d, messageTypes, "type", m.GetType()),
 		SentAt: decodeTime(m.GetSentAt()), Attachments: m.GetAttachments(), Labels: m.GetLabels(),
 	}
 }
 
 func (d *decoder) messages(in []*recallv1.Message) []Message {
-	var out []Message
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]Message, 0, len(in))
 	for i, m := range in {
-		out = append(out, d.message(fmt.Sprintf("messages[%d]", i), m))
+		good := d.err == nil
+		out = append(out, d.message(m))
+		if good && d.err != nil {
+			d.err = under(fmt.Sprintf("messages[%d].", i), d.err)
+		}
 	}
 	return out
 }
@@ -174,7 +182,7 @@ func encodeSinceRequest(r SinceRequest) *recallv1.SinceRequest {
 func (d *decoder) sinceRequest(r *recallv1.SinceRequest) SinceRequest {
 	req := SinceRequest{Tenant: r.GetTenant(), After: r.GetAfter(), Limit: int(r.GetLimit())}
 	for i, c := range r.GetConversations() {
-		req.Conversations = append(req.Conversations, d.conversation(fmt.Sprintf("conversations[%d]", i), c))
+		req.Conversations = append(req.Conversations, d.conversation(fmt.Sprintf("conversations[%d].type", i), c))
 	}
 	return req
 }
@@ -189,10 +197,15 @@ func encodeEvent(e Event) *recallv1.Event {
 }
 
 func (d *decoder) event(e *recallv1.Event) Event {
+	good := d.err == nil
+	message := d.message(e.GetMessage())
+	if good && d.err != nil {
+		d.err = under("event.message.", d.err)
+	}
 	return Event{
 		Sequence: e.GetSequence(), Tenant: e.GetTenant(), RecallID: e.GetRecallId(), Actor: d.actor("event.actor", e.GetActor()),
 		Ext: e.GetExt(), Reason: e.GetReason(), RecalledAt: decodeTime(e.GetRecalledAt()),
-		Message: d.message("event.message", e.GetMessage()), Attachments: e.GetAttachments(), Rule: decodeRule(e.GetRule()),
+		Message: message, Attachments: e.GetAttachments(), Rule: decodeRule(e.GetRule()),
 		PolicyDigest: e.GetPolicyDigest(), Steps: e.GetSteps(), Attempt: int(e.GetAttempt()),
 	}
 }

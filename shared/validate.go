@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -38,46 +39,56 @@ func ValidateIndex(msgs []Message) error {
 		return Invalidf("messages", "%d messages; at most %d a call", len(msgs), MaxIndexBatch)
 	}
 	for i := range msgs {
-		if err := msgs[i].validate(fmt.Sprintf("messages[%d]", i)); err != nil {
-			return err
+		if err := msgs[i].validate(); err != nil {
+			return under(fmt.Sprintf("messages[%d].", i), err)
 		}
 	}
 	return nil
 }
 
-func (m *Message) validate(field string) error {
-	if err := validID(field+".tenant", m.Tenant); err != nil {
+// under names what a field of err is in. The names of fields are put together where one is wrong, and not for every
+// message: that was a tenth of what a plugin allocated.
+func under(holder string, err error) error {
+	var f *FieldError
+	if errors.As(err, &f) {
+		return &FieldError{Field: holder + f.Field, Problem: f.Problem}
+	}
+	return err
+}
+
+func (m *Message) validate() error {
+	if err := validID("tenant", m.Tenant); err != nil {
 		return err
 	}
-	if err := validID(field+".id", m.ID); err != nil {
+	if err := validID("id", m.ID); err != nil {
 		return err
 	}
-	if err := m.Conversation.validate(field + ".conversation"); err != nil {
-		return err
+	if err := m.Conversation.validate(); err != nil {
+		return under("conversation.", err)
 	}
-	if err := validID(field+".sender", m.Sender); err != nil {
+	if err := validID("sender", m.Sender); err != nil {
 		return err
 	}
 	if _, ok := messageTypes.number[m.Type]; !ok {
-		return Invalidf(field+".type", "unknown message type %.40q; one of %s", m.Type, messageTypes.words())
+		return Invalidf("type", "unknown message type %.40q; one of %s", m.Type, messageTypes.words())
 	}
 	if m.SentAt.IsZero() {
-		return Invalidf(field+".sent_at", "is not set")
+		return Invalidf("sent_at", "is not set")
 	}
-	if err := validTime(field+".sent_at", m.SentAt); err != nil {
+	if err := validTime("sent_at", m.SentAt); err != nil {
 		return err
 	}
-	if err := validList(field+".attachments", m.Attachments, MaxAttachments, MaxAttachmentBytes); err != nil {
+	if err := validList("attachments", m.Attachments, MaxAttachments, MaxAttachmentBytes); err != nil {
 		return err
 	}
-	return validList(field+".labels", m.Labels, MaxLabels, MaxLabelBytes)
+	return validList("labels", m.Labels, MaxLabels, MaxLabelBytes)
 }
 
-func (c Conversation) validate(field string) error {
+func (c Conversation) validate() error {
 	if _, ok := conversationTypes.number[c.Type]; !ok {
-		return Invalidf(field+".type", "unknown conversation type %.40q; one of %s", c.Type, conversationTypes.words())
+		return Invalidf("type", "unknown conversation type %.40q; one of %s", c.Type, conversationTypes.words())
 	}
-	return validID(field+".id", c.ID)
+	return validID("id", c.ID)
 }
 
 // Validate checks a request by itself: what needs the clock or the index is judged by the plugin.
@@ -116,8 +127,8 @@ func (r *RecallRequest) Validate() error {
 	seen := make(map[string]int, len(r.Messages))
 	for i := range r.Messages {
 		m, field := &r.Messages[i], fmt.Sprintf("messages[%d]", i)
-		if err := m.validate(field); err != nil {
-			return err
+		if err := m.validate(); err != nil {
+			return under(field+".", err)
 		}
 		if m.Tenant != r.Tenant {
 			return Invalidf(field+".tenant", "is %q in a request of tenant %q", m.Tenant, r.Tenant)
@@ -142,8 +153,8 @@ func ValidateStatus(tenant string, ids []string) error {
 		return Invalidf("message_ids", "%d ids; at most %d a call", len(ids), MaxStatusIDs)
 	}
 	for i, id := range ids {
-		if err := validID(fmt.Sprintf("message_ids[%d]", i), id); err != nil {
-			return err
+		if err := validID("", id); err != nil {
+			return under(fmt.Sprintf("message_ids[%d]", i), err)
 		}
 	}
 	return nil
@@ -159,12 +170,11 @@ func (r *SinceRequest) Validate() error {
 	}
 	seen := make(map[Conversation]int, len(r.Conversations))
 	for i, c := range r.Conversations {
-		field := fmt.Sprintf("conversations[%d]", i)
-		if err := c.validate(field); err != nil {
-			return err
+		if err := c.validate(); err != nil {
+			return under(fmt.Sprintf("conversations[%d].", i), err)
 		}
 		if first, dup := seen[c]; dup {
-			return Invalidf(field, "is the same as conversations[%d]", first)
+			return Invalidf(fmt.Sprintf("conversations[%d]", i), "is the same as conversations[%d]", first)
 		}
 		seen[c] = i
 	}
@@ -197,12 +207,11 @@ func validIDs(field string, ids []string, limit int) (map[string]int, error) {
 	}
 	at := make(map[string]int, len(ids))
 	for i, id := range ids {
-		f := fmt.Sprintf("%s[%d]", field, i)
-		if err := validID(f, id); err != nil {
-			return nil, err
+		if err := validID("", id); err != nil {
+			return nil, under(fmt.Sprintf("%s[%d]", field, i), err)
 		}
 		if first, dup := at[id]; dup {
-			return nil, Invalidf(f, "is the same as %s[%d]", field, first)
+			return nil, Invalidf(fmt.Sprintf("%s[%d]", field, i), "is the same as %s[%d]", field, first)
 		}
 		at[id] = i
 	}
@@ -233,12 +242,11 @@ func validList(field string, list []string, limit, bytes int) error {
 		return Invalidf(field, "%d entries; at most %d", len(list), limit)
 	}
 	for i, s := range list {
-		f := fmt.Sprintf("%s[%d]", field, i)
 		if s == "" {
-			return Invalidf(f, "is empty")
+			return Invalidf(fmt.Sprintf("%s[%d]", field, i), "is empty")
 		}
-		if err := validText(f, s, bytes); err != nil {
-			return err
+		if err := validText("", s, bytes); err != nil {
+			return under(fmt.Sprintf("%s[%d]", field, i), err)
 		}
 	}
 	return nil

@@ -133,12 +133,10 @@ func (s *Settle) check() error {
 // checkTexts checks pairs of a field's name and its text, which goes into a key.
 func checkTexts(field string, pairs ...string) error {
 	for i := 0; i < len(pairs); i += 2 {
-		name, text := field+"."+pairs[i], pairs[i+1]
-		if text == "" {
-			return shared.Invalidf(name, "is empty")
-		}
-		if strings.IndexByte(text, 0) >= 0 {
-			return shared.Invalidf(name, "holds a NUL")
+		if text := pairs[i+1]; text == "" {
+			return shared.Invalidf(field+"."+pairs[i], "is empty")
+		} else if strings.IndexByte(text, 0) >= 0 {
+			return shared.Invalidf(field+"."+pairs[i], "holds a NUL")
 		}
 	}
 	return nil

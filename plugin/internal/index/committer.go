@@ -79,6 +79,7 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 		b = x.newBatch()
 		return nil
 	}
+	var w writes // one for all: Badger keeps keys and values, and not the list of them
 	for i, c := range group {
 		if b.halfFull() {
 			if err := next(); err != nil {
@@ -87,7 +88,7 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 		}
 		results[i] = make([]Result, len(c.ops))
 		for j := range c.ops {
-			var w writes
+			w.reset()
 			if results[i][j], err = b.plan(&c.ops[j], &w); err != nil {
 				return group[answered:], fmt.Errorf("apply operation %d: %w", j, err)
 			}
@@ -194,6 +195,10 @@ type writes struct {
 	opened   []string // steps, of the event openedOf
 	openedOf uint64
 	recalled bool // it takes the next sequence
+}
+
+func (w *writes) reset() {
+	*w = writes{entries: w.entries[:0], users: w.users[:0], opened: w.opened[:0]}
 }
 
 type entry struct {

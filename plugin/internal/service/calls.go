@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/chat-recall/recall/plugin/internal/index"
@@ -22,13 +23,14 @@ func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.In
 		return nil, err
 	}
 	policy, now := s.policy.Load(), s.now()
-	ops := make([]index.Op, len(msgs))
+	ops, all := make([]index.Op, len(msgs)), slices.Clone(msgs)
 	for i := range msgs {
-		m := kept(msgs[i])
-		if err := notAhead(fmt.Sprintf("messages[%d].sent_at", i), m.SentAt, now, policy); err != nil {
-			return nil, err
+		m := &all[i]
+		m.SentAt = micros(m.SentAt)
+		if ahead(m.SentAt, now, policy) {
+			return nil, notAhead(fmt.Sprintf("messages[%d].sent_at", i), m.SentAt, now, policy)
 		}
-		ops[i].Put = &m
+		ops[i].Put = m
 	}
 	applied, err := a.log.Append(ctx, ops)
 	if err != nil {

@@ -116,9 +116,12 @@ func kept(m shared.Message) shared.Message {
 	return m
 }
 
-// notAhead refuses a time further in the future than two clocks may differ.
+// ahead tells of a time further in the future than two clocks may differ.
+func ahead(t, now time.Time, policy *rules.Policy) bool { return t.After(now.Add(policy.ClockSkew())) }
+
+// notAhead refuses a time that is ahead.
 func notAhead(field string, t, now time.Time, policy *rules.Policy) error {
-	if skew := policy.ClockSkew(); t.After(now.Add(skew)) {
+	if skew := policy.ClockSkew(); ahead(t, now, policy) {
 		return shared.Invalidf(field, "%s is in the future: the plugin's clock says %s, and clocks may differ by %s",
 			t.Format(time.RFC3339Nano), now.Format(time.RFC3339Nano), skew)
 	}

@@ -25,8 +25,12 @@ func (c *counters) add(name string, n float64) {
 }
 
 func (c *counters) indexed(results []shared.IndexResult) {
+	n := map[shared.IndexStatus]float64{} // of few statuses, so that a batch does not make a name for each message
 	for _, r := range results {
-		c.add("messages_"+string(r.Status)+"_total", 1)
+		n[r.Status]++
+	}
+	for status, n := range n {
+		c.add("messages_"+string(status)+"_total", n)
 	}
 }
 
