@@ -3,6 +3,7 @@ package shared
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -181,7 +182,9 @@ func (s *callStream) send(c *pendingCall) error {
 }
 
 func (s *callStream) sendAll() {
+	runtime.Gosched() // callers who were answered together call again together: see answerQueue
 	for s.sendFrame() {
+		runtime.Gosched()
 	}
 }
 

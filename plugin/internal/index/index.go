@@ -132,10 +132,10 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 		log:      o.Logger,
 		db:       db,
 		lock:     lock,
+		queue:    newQueue(),
 		disk:     newDiskGuard(o.Path, memtablesToCommit*o.MemtableBytes),
 		commitAt: func(txn *badger.Txn, version uint64) error { return txn.CommitAt(version, nil) },
 	}
-	x.queue.wake = make(chan struct{}, 1)
 	x.committed.Store(db.MaxVersion())
 	db.SetDiscardTs(x.committed.Load())
 	if err := x.begin(); err != nil {

@@ -1,0 +1,80 @@
+package index
+
+import (
+	"runtime"
+	"testing"
+	"time"
+)
+
+// patientQueue is one whose settlements wait longer than any test.
+func patientQueue() *queue {
+	q := newQueue()
+	q.patience = time.Hour
+	return &q
+}
+
+func mustPush(t *testing.T, q *queue, op Op) {
+	t.Helper()
+	if _, err := q.push([]Op{op}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestASettlementGoesAlongWithTheNextOperation(t *testing.T) {
+	q := patientQueue()
+	mustPush(t, q, settle(1, "notify", "done"))
+	taken := make(chan []*call, 1)
+	go func() { taken <- q.take() }()
+	for len(q.wake) > 0 && len(taken) == 0 { // until it has looked at the queue, or did not wait
+		runtime.Gosched()
+	}
+	mustPush(t, q, put(message("m")))
+	if group := <-taken; len(group) != 2 {
+		t.Errorf("%d calls in a group; want the settlement with the message", len(group))
+	}
+}
+
+func TestASettlementAloneIsWrittenAllTheSame(t *testing.T) {
+	q := newQueue()
+	mustPush(t, &q, settle(1, "notify", "done"))
+	if group := q.take(); len(group) != 1 {
+		t.Errorf("%d calls in a group; want one", len(group))
+	}
+	mustPush(t, &q, settle(2, "notify", "done"))
+	if group := q.take(); len(group) != 1 {
+		t.Errorf("%d calls in the second group; want one", len(group))
+	}
+}
+
+func TestManySettlementsDoNotWait(t *testing.T) {
+	q := patientQueue()
+	for i := range settleCompany {
+		mustPush(t, q, settle(uint64(i+1), "notify", "done"))
+	}
+	if group := q.take(); len(group) != settleCompany {
+		t.Errorf("%d calls in a group; want %d", len(group), settleCompany)
+	}
+}
+
+func TestAReleasedIndexDoesNotWaitForCompanyOfItsSettlements(t *testing.T) {
+	q := patientQueue()
+	mustPush(t, q, settle(1, "notify", "done"))
+	q.close()
+	if group := q.take(); len(group) != 1 {
+		t.Errorf("%d calls in a group; want the settlement", len(group))
+	}
+	if group := q.take(); group != nil {
+		t.Errorf("%d calls after the last", len(group))
+	}
+}
+
+func TestAPingDoesNotWaitForSettlements(t *testing.T) {
+	q := patientQueue()
+	mustPush(t, q, settle(1, "notify", "done"))
+	if _, err := q.ping(); err != nil {
+		t.Fatal(err)
+	}
+	if group := q.take(); len(group) != 2 {
+		t.Errorf("%d calls in a group; want the settlement and the ping", len(group))
+	}
+}
