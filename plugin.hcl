@@ -10,6 +10,9 @@ plugin {
 
   # How long the plugin may take to start and to take its index.
   # start_timeout = "10s"
+
+  # Upgrade to a new file at the binary's path by itself. Put it there by rename (mv).
+  # watch = true
 }
 
 # Where the index of messages and recalls is. One process at a time holds this folder; it is made if it is not there.

@@ -78,6 +78,8 @@ func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
 		{"plugin {\n  binary = 5\n  sha256 = \"zz\"\n}", "64 hexadecimal"},
 		{"plugin {\n  binary = \"x\"\n  start_timeout = \"soon\"\n}", "plugin.start_timeout"},
 		{"plugin {\n  binary = \"x\"\n  start_timeout = \"-1s\"\n}", "plugin.start_timeout"},
+		{strings.Repeat("a = [", 6000), "plugin.hcl:1:"},
+		{strings.Repeat("#", maxConfigBytes+1), "at most 32768 bytes"},
 		{"plugin {\n  binary = \"x\"\n}\nplugin {\n  binary = \"y\"\n}", "plugin.hcl:4:"},
 	} {
 		file := filepath.Join(t.TempDir(), "plugin.hcl")

@@ -18,6 +18,9 @@ import (
 const (
 	defaultStartTimeout = 10 * time.Second
 	maxStartTimeout     = 10 * time.Minute
+
+	// maxConfigBytes bounds how deep brackets can be nested: the parser goes down with them, and overflows at 70,000.
+	maxConfigBytes = 32 << 10
 )
 
 // A Binary is a plugin binary to run.
@@ -34,6 +37,7 @@ type settings struct {
 	file         string // absolute
 	binary       Binary
 	startTimeout time.Duration
+	watch        bool
 }
 
 // pluginFile is plugin.hcl as far as the host reads it.
@@ -42,6 +46,7 @@ type pluginFile struct {
 		Binary       string  `hcl:"binary"`
 		SHA256       *string `hcl:"sha256"`
 		StartTimeout *string `hcl:"start_timeout"`
+		Watch        *bool   `hcl:"watch"`
 	} `hcl:"plugin,block"`
 	Rest hcl.Body `hcl:",remain"`
 }
@@ -55,9 +60,16 @@ func readSettings(path string) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
+	info, err := os.Stat(abs)
+	if err != nil {
+		return settings{}, fmt.Errorf("plugin configuration: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxConfigBytes {
+		return settings{}, fmt.Errorf("plugin configuration %s is not a regular file of at most %d bytes", path, maxConfigBytes)
+	}
 	src, err := os.ReadFile(abs)
 	if err != nil {
-		return settings{}, fmt.Errorf("read plugin configuration: %w", err)
+		return settings{}, fmt.Errorf("plugin configuration: %w", err)
 	}
 	file, diags := hclparse.NewParser().ParseHCL(src, path)
 	if diags.HasErrors() {
@@ -87,6 +99,7 @@ func readSettings(path string) (settings, error) {
 		}
 		s.startTimeout = d
 	}
+	s.watch = pf.Plugin.Watch != nil && *pf.Plugin.Watch
 	return s, nil
 }
 

@@ -101,6 +101,7 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 		logger = hclog.NewNullLogger()
 	}
 	logger = logger.Named("recall")
+	seen, _ := os.Stat(settings.binary.Path) // before it is copied, so that no change after that is missed
 	staged, err := stage(runDir, settings.binary)
 	if err != nil {
 		return nil, err
@@ -134,6 +135,10 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 		}()
 		s.run(supervise)
 	})
+	if settings.watch {
+		w := &watcher{file: settings.file, seen: seen, logger: logger, upgrade: h.Upgrade}
+		h.done.Go(func() { w.run(h.running, settings.binary.Path) })
+	}
 	return h, nil
 }
 

@@ -35,7 +35,13 @@ func TestMain(m *testing.M) {
 
 // runHost opens a host, says so on stdout, and stays until it is killed.
 func runHost(file string) {
-	h, err := host.Open(context.Background(), host.Config{File: file, RunDir: filepath.Dir(file)})
+	step := os.Getenv(upgradeAt)
+	h, err := host.Open(context.Background(), host.Config{File: file, RunDir: filepath.Dir(file), OnState: func(s host.State) {
+		if step != "" && s.Step == step {
+			fmt.Println("at", step)
+			select {}
+		}
+	}})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -45,6 +51,9 @@ func runHost(file string) {
 		os.Exit(1)
 	}
 	fmt.Println("open", h.State().PID)
+	if step != "" {
+		_, _ = h.Upgrade(context.Background(), host.Binary{Path: h.State().Binary})
+	}
 	select {}
 }
 

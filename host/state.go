@@ -17,10 +17,12 @@ const (
 // State tells a host author, an operator or a metric how the plugin is.
 type State struct {
 	Phase    Phase     `json:"phase"`
-	Since    time.Time `json:"since"` // when it entered Phase
+	Step     string    `json:"step,omitempty"` // of the upgrade under way: StepVerify and so on
+	Since    time.Time `json:"since"`          // when it entered Phase
 	PID      int       `json:"pid,omitempty"`
 	Version  string    `json:"version,omitempty"` // of the plugin that answers, or answered last
-	SHA256   string    `json:"sha256"`            // of its binary
+	Binary   string    `json:"binary"`            // the file that it was copied from
+	SHA256   string    `json:"sha256"`            // of that copy
 	Restarts int       `json:"restarts"`          // since Open, after the plugin ended by itself
 	Upgrades int       `json:"upgrades"`          // since Open, that were published
 	Error    string    `json:"error,omitempty"`   // why it ended, or would not start, last

@@ -41,6 +41,7 @@ type supervisor struct {
 
 	current *process     // nil while none is in force
 	binary  stagedBinary // what to start when it ends
+	format  int          // of the index that it keeps
 	started time.Time    // when current was published
 	crashes int          // in a row
 
@@ -84,11 +85,12 @@ func (s *supervisor) activate(ctx context.Context, p *process) error {
 
 // publish puts p in force.
 func (s *supervisor) publish(p *process) {
-	s.current, s.binary, s.started = p, p.binary, time.Now()
+	s.current, s.binary, s.format, s.started = p, p.binary, p.desc.IndexFormat, time.Now()
 	s.gate.open(p)
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 	s.update(func(st *State) {
-		st.Phase, st.PID, st.Version, st.SHA256 = PhaseRunning, p.pid(), p.desc.Version, p.binary.sha256
+		st.Phase, st.PID, st.Version = PhaseRunning, p.pid(), p.desc.Version
+		st.Binary, st.SHA256 = p.binary.source, p.binary.sha256
 	})
 }
 
@@ -97,6 +99,9 @@ func (s *supervisor) update(change func(*State)) {
 	s.mu.Lock()
 	before := s.state.Phase
 	change(&s.state)
+	if s.state.Phase != PhaseUpgrading {
+		s.state.Step = ""
+	}
 	if s.state.Phase != before {
 		s.state.Since = time.Now()
 	}

@@ -25,15 +25,26 @@ type UpgradeStep struct {
 	Took time.Duration `json:"took"`
 }
 
+// The steps of an upgrade. State.Step names the one that is under way.
+const (
+	StepVerify   = "verify"   // the binary is copied and checked
+	StepPrepare  = "prepare"  // it is started in standby, says what it is, and checks its configuration
+	StepDrain    = "drain"    // new calls are held, those under way are answered
+	StepRelease  = "release"  // the old process ends and so releases the index
+	StepActivate = "activate" // the new one takes the index and answers a call; then it is in force
+)
+
 type upgrade struct {
 	ctx    context.Context
 	binary Binary
+	onStep func(name string)
 	report UpgradeReport
 	done   chan error
 }
 
 // step does one step and takes its time.
 func (u *upgrade) step(name string, do func() error) error {
+	u.onStep(name)
 	if u.ctx.Err() != nil {
 		return fmt.Errorf("upgrade cancelled before %s: %w", name, u.ctx.Err())
 	}
@@ -54,20 +65,23 @@ func (s *supervisor) upgrade(ctx context.Context, u *upgrade) (err error) {
 	defer context.AfterFunc(u.ctx, cancel)() // ends with the caller or with the host, whichever is first
 
 	s.update(func(st *State) { st.Phase = PhaseUpgrading })
+	u.onStep = func(name string) { s.update(func(st *State) { st.Step = name }) }
 	old := s.current
 	if old != nil {
 		u.report.From = old.desc
 	}
 	var staged stagedBinary
 	var next *process
-	err = u.step("verify", func() (err error) {
+	err = u.step(StepVerify, func() (err error) {
 		staged, err = stage(s.runDir, u.binary)
 		return err
 	})
 	if err == nil {
-		err = u.step("prepare", func() (err error) {
-			next, err = s.standby(ctx, staged)
-			return err
+		err = u.step(StepPrepare, func() (err error) {
+			if next, err = s.standby(ctx, staged); err != nil {
+				return err
+			}
+			return s.fits(next.desc)
 		})
 	}
 	if err == nil {
@@ -87,11 +101,21 @@ func (s *supervisor) upgrade(ctx context.Context, u *upgrade) (err error) {
 		next.kill()
 	}
 	if s.current != nil {
-		s.update(func(st *State) { st.Phase = PhaseRunning })
+		s.update(func(st *State) { st.Phase, st.Error = PhaseRunning, err.Error() })
 		return err
 	}
 	s.noteCrash(err) // run starts the old binary again
 	return err
+}
+
+// fits refuses a plugin that could not read the index of the one in force, or would leave one that the old version could
+// not be brought back to. (The wire's version is refused by the handshake.)
+func (s *supervisor) fits(next shared.Description) error {
+	if s.format != next.IndexFormat {
+		return fmt.Errorf("plugin %s %s has index format %d, the index has format %d: a swap in place needs the same; stop the server, back the index up, and open it with the new plugin",
+			next.Name, next.Version, next.IndexFormat, s.format)
+	}
+	return nil
 }
 
 // swap hands the index from old, which may be nil or die meanwhile, to next.
@@ -117,7 +141,7 @@ func (s *supervisor) swap(ctx context.Context, u *upgrade, old, next *process) e
 	held := time.Now()
 	s.gate.hold()
 	if old != nil {
-		err := u.step("drain", func() error {
+		err := u.step(StepDrain, func() error {
 			bounded, cancel := context.WithTimeout(ctx, drainTime)
 			defer cancel()
 			_ = s.gate.drain(bounded) // calls that are not done by then are repeated
@@ -126,7 +150,7 @@ func (s *supervisor) swap(ctx context.Context, u *upgrade, old, next *process) e
 		if err != nil {
 			return giveUp(err)
 		}
-		err = u.step("release", func() error {
+		err = u.step(StepRelease, func() error {
 			s.current = nil
 			old.kill()
 			return nil
@@ -135,7 +159,7 @@ func (s *supervisor) swap(ctx context.Context, u *upgrade, old, next *process) e
 			return giveUp(err)
 		}
 	}
-	if err := u.step("activate", func() error { return <-activated }); err != nil {
+	if err := u.step(StepActivate, func() error { return <-activated }); err != nil {
 		return giveUp(err)
 	}
 	s.crashes = 0

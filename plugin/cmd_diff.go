@@ -47,7 +47,11 @@ func describeComparison(c rules.Comparison) string {
 	for i, d := range c.Differences {
 		changed += d.Inputs
 		if i < shownDifferences {
-			fmt.Fprintf(&b, "%s\n  - %s\n  + %s\n", d.Where, d.Was, d.Now)
+			was := strings.Join(d.Was, "\n  - ")
+			if !d.All {
+				was += "\n  - (and some as now)"
+			}
+			fmt.Fprintf(&b, "%s\n  - %s\n  + %s\n", d.Where, was, d.Now)
 		}
 	}
 	if more := len(c.Differences) - shownDifferences; more > 0 {

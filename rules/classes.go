@@ -12,6 +12,16 @@ type class struct {
 	values [][]int // by dimension; nil: all
 }
 
+// has tells whether an input is in the class, by the values it has.
+func (c *class) has(at []int) bool {
+	for d, values := range c.values {
+		if values != nil && !slices.Contains(values, at[d]) {
+			return false
+		}
+	}
+	return true
+}
+
 // classes goes through a space and gathers the inputs that have the same label into few classes. An empty label is
 // left out. If there are too many classes it is not complete. It works as a decision diagram does: values of a dimension below which everything is the same are one
 // branch, and a dimension in which nothing differs is none.

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -14,12 +15,13 @@ type Comparison struct {
 	Differences []Difference `json:"differences"` // largest first
 }
 
-// Difference is a class of inputs that the new policy decides in another way than the old one.
+// Difference is a class of inputs that the new policy decides in one way, and the old one, at least for some, in another.
 type Difference struct {
-	Where  string `json:"where"`  // what the inputs have in common
-	Was    string `json:"was"`    // what the old policy says, as in "refused: window_expired"
-	Now    string `json:"now"`    // what the new one says
-	Inputs int    `json:"inputs"` // how many of the distinguishable inputs
+	Where  string   `json:"where"`  // what the inputs have in common
+	Was    []string `json:"was"`    // what the old policy says where it differs, as in "refused: window_expired"
+	Now    string   `json:"now"`    // what the new one says to all of them
+	All    bool     `json:"all"`    // they all differ; if not, the rest is decided as now already
+	Inputs int      `json:"inputs"` // how many of the distinguishable inputs differ
 }
 
 // Compare goes through every input that the two policies can tell apart and gathers those that they decide
@@ -33,6 +35,21 @@ func Compare(was, now *Policy) Comparison {
 	if !c.Proven {
 		return c
 	}
+	exact, complete := exactDifferences(s, was, now)
+	c.Complete = complete
+	if len(exact) > fewClasses {
+		exact = shorter(exact, roughDifferences(s, was, now))
+	}
+	c.Differences = append(c.Differences, exact...)
+	sort.SliceStable(c.Differences, func(i, j int) bool { return c.Differences[i].Inputs > c.Differences[j].Inputs })
+	return c
+}
+
+// fewClasses is how many classes are readable as they are.
+const fewClasses = 2
+
+// exactDifferences are classes in which every input differs in the same way.
+func exactDifferences(s *space, was, now *Policy) (out []Difference, complete bool) {
 	labels := map[[2]string]string{}
 	gathered, complete := gather(s, func(in *Input) string {
 		a, b := was.outcome(in), now.outcome(in)
@@ -46,13 +63,73 @@ func Compare(was, now *Policy) Comparison {
 		}
 		return label
 	})
-	c.Complete = complete
 	for _, class := range gathered {
 		a, b, _ := strings.Cut(class.label, "\x00")
-		c.Differences = append(c.Differences, Difference{Where: s.describe(class), Was: a, Now: b, Inputs: s.count(class)})
+		out = append(out, Difference{Where: s.describe(class), Was: []string{a}, Now: b, All: true, Inputs: s.count(class)})
 	}
-	sort.SliceStable(c.Differences, func(i, j int) bool { return c.Differences[i].Inputs > c.Differences[j].Inputs })
-	return c
+	return out, complete
+}
+
+// roughDifferences are classes that the new policy decides alike and in which some inputs differ. A new forbid is one of
+// them, whatever the old policy said to each of the inputs that it is about.
+func roughDifferences(s *space, was, now *Policy) []Difference {
+	gathered, complete := gather(s, now.outcome)
+	if !complete || len(gathered)*s.size > maxLookups {
+		return nil
+	}
+	found := make([]Difference, len(gathered))
+	s.walk(func(in *Input, at []int) bool {
+		a, b := was.outcome(in), now.outcome(in)
+		if a == b {
+			return true
+		}
+		for i, class := range gathered {
+			if class.label == b && class.has(at) {
+				d := &found[i]
+				d.Inputs++
+				if !slices.Contains(d.Was, a) {
+					d.Was = append(d.Was, a)
+				}
+				break
+			}
+		}
+		return true
+	})
+	var out []Difference
+	for i, class := range gathered {
+		if d := found[i]; d.Inputs > 0 {
+			d.Where, d.Now, d.All = s.describe(class), class.label, d.Inputs == s.count(class)
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// maxLookups bounds the classes that inputs are looked up in, times the inputs.
+const maxLookups = 10_000_000
+
+// shorter takes for each new outcome the rough classes where they are fewer than the exact ones.
+func shorter(exact, rough []Difference) []Difference {
+	number := func(of []Difference) map[string]int {
+		n := map[string]int{}
+		for _, d := range of {
+			n[d.Now]++
+		}
+		return n
+	}
+	exactly, roughly := number(exact), number(rough)
+	var out []Difference
+	for _, d := range exact {
+		if n := roughly[d.Now]; n == 0 || n >= exactly[d.Now] {
+			out = append(out, d)
+		}
+	}
+	for _, d := range rough {
+		if roughly[d.Now] < exactly[d.Now] {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // outcome is what becomes of an input, in words, without which rule says so.

@@ -192,3 +192,59 @@ func TestBadTestFileIsRefused(t *testing.T) {
 		t.Error("rules without tests were tested")
 	}
 }
+
+func TestNamedFilesAreOneSuite(t *testing.T) {
+	dir := t.TempDir()
+	rules, tests := filepath.Join(dir, "rules.hcl"), filepath.Join(dir, "rules.test.hcl")
+	write(t, rules, shortRules)
+	write(t, tests, `test "in time" { expect = "permit" }`)
+	for name, paths := range map[string][]string{"both": {rules, tests}, "only the tests": {tests}, "directory": {dir}, "directory above": {filepath.Dir(dir)}} {
+		report, diags := RunTests(paths...)
+		if report == nil || diags.HasErrors() || len(report.Suites) != 1 || report.Failed() != 0 || len(report.Suites[0].Results) != 1 {
+			t.Errorf("%s: %+v %s", name, report, diags)
+		}
+	}
+	for name, paths := range map[string][]string{"no tests": {rules}, "missing": {filepath.Join(dir, "x.test.hcl")}, "none": nil} {
+		if report, diags := RunTests(paths...); report != nil || !diags.HasErrors() {
+			t.Errorf("%s: was run", name)
+		}
+	}
+	if p, diags := Load(tests); p != nil || !strings.Contains(diags.String(), "is a test file") {
+		t.Errorf("a test file was loaded as rules: %s", diags)
+	}
+}
+
+func TestCaseIsReadStrictly(t *testing.T) {
+	c, err := ParseCase([]byte(`{"role": "owner", "sender": false, "labels": ["a"], "age": "1d", "sent_at": "2026-05-01T00:00:00Z"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := c.Input()
+	if err != nil || in.ActorRole != "owner" || in.isSender() || in.age() != day || in.MessageLabels[0] != "a" || in.SentAt.Month() != 5 {
+		t.Errorf("%+v %v", in, err)
+	}
+	back, err := caseOf(in).Input()
+	if err != nil || back.Sender != in.Sender || !back.RequestedAt.Equal(in.RequestedAt) || back.ActorRole != in.ActorRole {
+		t.Errorf("shown and read again it is %+v, %v", back, err)
+	}
+	for text, want := range map[string]string{
+		`{"rol": "owner"}`:                     `Did you mean "role"?`,
+		`{"Role": "owner"}`:                    `no field "Role"`,
+		`{"role": 5}`:                          `cannot be read`,
+		`["owner"]`:                            `not a JSON object`,
+		`{"role": "ownr"}`:                     `Did you mean "owner"?`,
+		`{"age": "-1m"}`:                       `age: "-1m" is not a duration`,
+		`{"sent_at": "May"}`:                   `sent_at: "May" is not a time`,
+		`{"sender": true, "sent_by": "bob"}`:   `sender is true`,
+		`{"conversation": "groups"}`:           `Did you mean "group"?`,
+		`{"type": "texts", "role": "nothing"}`: `unknown message type "texts"`,
+	} {
+		c, err := ParseCase([]byte(text))
+		if err == nil {
+			_, err = c.Input()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}

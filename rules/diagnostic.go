@@ -122,7 +122,11 @@ func (r *reporter) hcl(diags hcl.Diagnostics) {
 		if d.Subject != nil {
 			at = *d.Subject
 		}
-		r.add(severity, at, strings.TrimSuffix(d.Summary, "."), d.Detail)
+		detail := d.Detail
+		if d.Summary == "Missing newline after argument" {
+			detail += " To compare write ==; whether a list has a value is asked with contains."
+		}
+		r.add(severity, at, strings.TrimSuffix(d.Summary, "."), detail)
 	}
 }
 

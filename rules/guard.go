@@ -75,7 +75,7 @@ func (r *reporter) guard(s source) bool {
 // refusedTokens are the parts of HCL that rules do not have, with what to write instead.
 var refusedTokens = map[hclsyntax.TokenType]string{
 	hclsyntax.TokenQuestion:        "Write the condition with && and ||.",
-	hclsyntax.TokenColon:           "Write key = value.",
+	hclsyntax.TokenColon:           "There is no ?: and no for; what has a key is written key = value.",
 	hclsyntax.TokenTemplateInterp:  "A text is taken as it is; write $${ for the characters ${.",
 	hclsyntax.TokenTemplateControl: "A text is taken as it is; write %%{ for the characters %{.",
 	hclsyntax.TokenOHeredoc:        "Write the text between quotes.",

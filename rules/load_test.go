@@ -183,7 +183,7 @@ func TestHostileTextIsRefusedWithinASecond(t *testing.T) {
 	}
 }
 
-func TestDurations(t *testing.T) {
+func TestDurationIsReadAndWrittenBackTheSame(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"90s": 90 * time.Second, "2m": 2 * time.Minute, "7d": MaxWindow, "1d12h": 36 * time.Hour, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond,
 	} {

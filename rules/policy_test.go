@@ -70,6 +70,15 @@ func TestDecisionNamesFileAndLine(t *testing.T) {
 	}
 }
 
+func TestClockSkewIsAsWritten(t *testing.T) {
+	if skew := Default().ClockSkew(); skew != 5*time.Second {
+		t.Errorf("by default it is %v", skew)
+	}
+	if skew := mustParse(t, "policy { clock_skew = \"1m\" }\npermit \"own\" { sender = true }").ClockSkew(); skew != time.Minute {
+		t.Errorf("it is %v", skew)
+	}
+}
+
 func TestCommandIsNeverRecallableWhateverTheFilesSay(t *testing.T) {
 	p := mustParse(t, `permit "everything" {
 		role = ["system"]

@@ -196,7 +196,7 @@ func TestDifferenceIsAFewReadableClasses(t *testing.T) {
 	}
 	var b strings.Builder
 	for _, d := range c.Differences {
-		fmt.Fprintf(&b, "%s\n  was %s\n  now %s\n", d.Where, d.Was, d.Now)
+		fmt.Fprintf(&b, "%s\n  was %q, all %v\n  now %s\n", d.Where, d.Was, d.All, d.Now)
 	}
 	golden(t, "testdata/compare.golden", b.String())
 	if same := Compare(now, now); !same.Proven || len(same.Differences) > 0 {

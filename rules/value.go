@@ -169,8 +169,13 @@ func (d *decoder) flag(a *hclsyntax.Attribute) (value, ok bool) {
 
 // duration reads a duration of at most limit.
 func (d *decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Duration, bool) {
-	text, ok := d.text(a)
+	v := d.resolve(a.Expr)
+	if v == nil {
+		return 0, false
+	}
+	text, ok := literalText(v)
 	if !ok {
+		d.errorf(a.Expr.Range(), "Write it between quotes and with its unit, like \"2m\".", "%s needs a duration, not %s", a.Name, describe(v))
 		return 0, false
 	}
 	value, err := ParseDuration(text)

@@ -19,29 +19,52 @@ import (
 // pluginPackage is what is built.
 const pluginPackage = "github.com/chat-recall/recall/plugin"
 
-var build = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(os.TempDir(), "recall-hosttest-"+strconv.Itoa(os.Getuid()))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	tmp, err := os.MkdirTemp(dir, "build-*")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(tmp)
-	built, path := filepath.Join(tmp, "recall-plugin"), filepath.Join(dir, "recall-plugin")
-	out, err := exec.Command("go", "build", "-o", built, pluginPackage).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build %s: %w\n%s", pluginPackage, err, out)
-	}
-	return path, os.Rename(built, path) // tests of several packages share it
-})
+// builds are the binaries that this process has built, by package.
+var builds sync.Map // string → func() (string, error)
 
-// BuildPlugin builds recall-plugin, once for all tests of a process, and returns its path.
+// buildOnce builds a package, once for all tests of a process.
+func buildOnce(t testing.TB, pkg string) string {
+	t.Helper()
+	once, _ := builds.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
+		dir := filepath.Join(os.TempDir(), "recall-hosttest-"+strconv.Itoa(os.Getuid()))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", err
+		}
+		tmp, err := os.MkdirTemp(dir, "build-*")
+		if err != nil {
+			return "", err
+		}
+		defer os.RemoveAll(tmp)
+		built, path := filepath.Join(tmp, "built"), filepath.Join(dir, filepath.Base(pkg))
+		out, err := exec.Command("go", "build", "-o", built, pkg).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+		}
+		return path, os.Rename(built, path) // tests of several packages share it
+	}))
+	path, err := once.(func() (string, error))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// BuildPlugin builds recall-plugin and returns its path.
 func BuildPlugin(t testing.TB) string {
 	t.Helper()
-	path, err := build()
+	return buildOnce(t, pluginPackage)
+}
+
+// BuildFaulty builds a recall-plugin with a fault, or with another version of the wire, and returns its path. The
+// faults are those of plugin/internal/faulty, such as panic-activate, newer-format or older-minor.
+func BuildFaulty(t testing.TB, fault string) string {
+	t.Helper()
+	data, err := os.ReadFile(buildOnce(t, pluginPackage+"/internal/faulty"))
 	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "recall-plugin-"+fault)
+	if err := os.WriteFile(path, append(data, "\nrecall-fault="+fault...), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// pluginAPI is another name, so that it can be embedded beside its method Recall.
+type pluginAPI = shared.Recall
+
+// index answers for the plugin what a test wants, and lets it act at that moment.
+type index struct {
+	pluginAPI
+	onIndex  func(m shared.Message) (shared.IndexStatus, error)
+	onStatus func(id string) shared.MessageState
+}
+
+func (i *index) Index(_ context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
+	status, err := i.onIndex(msgs[0])
+	return []shared.IndexResult{{MessageID: msgs[0].ID, Status: status}}, err
+}
+
+func (i *index) Status(_ context.Context, _ string, ids []string) (list []shared.MessageStatus, err error) {
+	for _, id := range ids {
+		list = append(list, shared.MessageStatus{MessageID: id, State: i.onStatus(id)})
+	}
+	return list, nil
+}
+
+// newStubServer is a server whose plugin is played by the test.
+func newStubServer(t *testing.T, i *index) *Server {
+	t.Helper()
+	s, err := newServer(t.TempDir(), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := addDemo(testContext(t), s); err != nil {
+		t.Fatal(err)
+	}
+	if i.onIndex == nil {
+		i.onIndex = func(shared.Message) (shared.IndexStatus, error) { return shared.Indexed, nil }
+	}
+	if i.onStatus == nil {
+		i.onStatus = func(string) shared.MessageState { return shared.MessageLive }
+	}
+	s.start(i, func() error { return nil })
+	return s
+}
+
+// The plugin says "indexed", and before that answer is acted upon the message is recalled.
+func TestARecallDuringTheSendIsNotDelivered(t *testing.T) {
+	var s *Server
+	s = newStubServer(t, &index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
+		if m.ID == "racing" {
+			s.hub.Gone(m.ID)
+		}
+		return shared.Indexed, nil
+	}})
+	ben := connect(t, s, "ben")
+	send(t, s, "dan", Outgoing{ID: "racing", Conversation: groupRoom, Text: "x"})
+	send(t, s, "dan", Outgoing{ID: "after", Conversation: groupRoom, Text: "y"})
+	ben.wait(t, "message", "after")
+	if _, got := ben.has("message", "racing"); got {
+		t.Error("the recalled message was delivered")
+	}
+	if _, missed := s.hub.Received("racing", "ben"); !missed {
+		t.Error("it is not known that ben did not get it")
+	}
+}
+
+// A user comes back; the plugin is asked about the waiting message, says "live", and then the recall is committed.
+func TestARecallDuringALateDeliveryIsNotDelivered(t *testing.T) {
+	var s *Server
+	s = newStubServer(t, &index{onStatus: func(id string) shared.MessageState {
+		if id == "racing" {
+			s.hub.Gone(id)
+		}
+		return shared.MessageLive
+	}})
+	send(t, s, "dan", Outgoing{ID: "racing", Conversation: groupRoom, Text: "x"})
+	send(t, s, "dan", Outgoing{ID: "after", Conversation: groupRoom, Text: "y"})
+	ben := connect(t, s, "ben")
+	ben.wait(t, "message", "after")
+	if _, got := ben.has("message", "racing"); got {
+		t.Error("the recalled message was delivered")
+	}
+}
+
+// What the plugin calls recalled is not delivered late, though the server's own stores have not heard of it yet.
+func TestALateDeliveryAsksThePlugin(t *testing.T) {
+	s := newStubServer(t, &index{onStatus: func(id string) shared.MessageState {
+		if id == "recalled" {
+			return shared.MessageRecalled
+		}
+		return shared.MessageLive
+	}})
+	for _, id := range []string{"recalled", "live"} {
+		send(t, s, "dan", Outgoing{ID: id, Conversation: groupRoom, Text: id})
+	}
+	ben := connect(t, s, "ben")
+	ben.wait(t, "message", "live")
+	if _, got := ben.has("message", "recalled"); got {
+		t.Error("the recalled message was delivered")
+	}
+}
+
+// A client that does not read is cut off, and gets everything when it is back.
+func TestASlowClientLosesNothing(t *testing.T) {
+	s := newStubServer(t, &index{})
+	slow, err := s.Connect("ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = maxClientQueue + 20
+	for i := range n {
+		send(t, s, "ann", Outgoing{ID: fmt.Sprint(i), Conversation: singleRoom, Text: "x"})
+	}
+	if s.hub.Present("ben") {
+		t.Fatal("the queue has no bound")
+	}
+	if _, err := slow.Next(testContext(t)); !errors.Is(err, errCutOff) {
+		t.Errorf("it is not told to synchronise: %v", err)
+	}
+	if err := slow.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	ben := connect(t, s, "ben")
+	for i := range n {
+		ben.wait(t, "message", fmt.Sprint(i))
+	}
+	ben.leave(t)
+	if left, err := s.store.Queued(testContext(t), "ben", 0, 10); err != nil || len(left) > 0 {
+		t.Errorf("what arrived still waits: %v, %v", left, err)
+	}
+}
+
+// A frame that was given out and never confirmed waits for the user again.
+func TestAFrameThatDidNotArriveIsDeliveredAgain(t *testing.T) {
+	s := newStubServer(t, &index{})
+	c, err := s.Connect("ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, s, "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+	if f, err := c.Next(testContext(t)); err != nil || f.ID != "m" {
+		t.Fatalf("%v, %v", f, err)
+	}
+	if err := c.Leave(); err != nil { // the connection broke while it was written
+		t.Fatal(err)
+	}
+	connect(t, s, "ben").wait(t, "message", "m")
+}
+
+// The plugin cannot answer: the sender is told so, and the message is indexed and delivered later by itself.
+func TestAMessageThatCouldNotBeIndexedIsRepaired(t *testing.T) {
+	up := make(chan struct{})
+	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+		select {
+		case <-up:
+			return shared.Indexed, nil
+		default:
+			return "", shared.ErrUnavailable
+		}
+	}})
+	ben := connect(t, s, "ben")
+	if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"}); !errors.Is(err, shared.ErrUnavailable) {
+		t.Fatalf("the sender is not told: %v", err)
+	}
+	if _, got := ben.has("message", "m"); got {
+		t.Error("delivered before it can be recalled")
+	}
+	close(up)
+	s.wantRepair()
+	ben.wait(t, "message", "m")
+}
+
+// The server dies between storing a message and indexing it.
+func TestACrashBetweenStoreAndIndexIsRepairedAtStart(t *testing.T) {
+	dir := t.TempDir()
+	s, err := newServer(dir, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := testContext(t)
+	if err := addDemo(ctx, s); err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.accept("ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.Insert(ctx, &m, []string{"ben"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = newServer(dir, hclog.NewNullLogger()); err != nil {
+		t.Fatal(err)
+	}
+	indexed := make(chan string, 1)
+	s.start(&index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
+		indexed <- m.ID
+		return shared.Indexed, nil
+	}}, func() error { return nil })
+	if id := <-indexed; id != "m" {
+		t.Errorf("indexed %s", id)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// After any of the steps, a message that was on its way into a queue does not get there any more.
+func TestNothingIsPutBackAfterAStep(t *testing.T) {
+	s := newStubServer(t, &index{})
+	ctx := testContext(t)
+	m := send(t, s, "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+	if _, err := s.store.Dequeue(ctx, m.ID, m.Conversation); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.Enqueue(ctx, []string{"ben"}, m.ID); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := s.store.Queued(ctx, "ben", 0, 10); err != nil || len(left) > 0 {
+		t.Errorf("it is back in the queue: %v, %v", left, err)
+	}
+}
+
+// One write that fails must not undo the others of its transaction.
+func TestAFailedWriteUndoesOnlyItself(t *testing.T) {
+	s := newStubServer(t, &index{})
+	ctx := testContext(t)
+	broken := errors.New("broken")
+	errs := make(chan error, 40)
+	for i := range cap(errs) {
+		go func() {
+			err := s.store.apply(ctx, func(tx *writeTx) error {
+				if err := tx.exec("INSERT INTO tombstones (id, conversation) VALUES (?, '')", fmt.Sprint(i)); err != nil {
+					return err
+				}
+				if i%2 == 0 {
+					return broken
+				}
+				return nil
+			})
+			if errors.Is(err, broken) == (i%2 == 1) {
+				err = fmt.Errorf("write %d: %w", i, err)
+			} else {
+				err = nil
+			}
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	var n int
+	if err := s.store.read.QueryRow("SELECT COUNT(*) FROM tombstones").Scan(&n); err != nil || n != cap(errs)/2 {
+		t.Errorf("%d of %d writes are there, %v", n, cap(errs)/2, err)
+	}
+}

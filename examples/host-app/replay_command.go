@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// report is what a replay ends with.
+type report struct {
+	Messages     int            `json:"messages"`
+	Recalls      int            `json:"recalls"`
+	ByStatus     map[string]int `json:"by_status"`
+	Refused      int            `json:"refused"` // messages that the server did not take: sent again after their recall, or an id used twice
+	Mismatches   int            `json:"mismatches"`
+	Events       int            `json:"events"` // delivered to the server's steps
+	StepsSettled int            `json:"steps_settled"`
+	Unsettled    int            `json:"unsettled"` // steps still open at the end
+	Leaks        int            `json:"leaks"`
+	Restarts     int            `json:"restarts"` // of the plugin
+	Seconds      float64        `json:"seconds"`
+}
+
+// replayCommand is the command "replay".
+func replayCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("host-app replay", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	asJSON := flags.Bool("json", false, "print the counts as one JSON object")
+	data := flags.String("data", "", "an empty folder to keep the data in; otherwise it goes to a temporary one")
+	config := flags.String("config", "plugin.hcl", "the configuration that names the plugin's binary")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() != 1 {
+		return errors.New("usage: host-app replay [--json] [--data DIR] [--config FILE] TRACE.jsonl.gz")
+	}
+	lines, err := readTrace(flags.Arg(0))
+	if err != nil {
+		return err
+	}
+	dir, cleanup, err := replayFolder(*data)
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	log := hclog.New(&hclog.LoggerOptions{Name: "host-app", Level: hclog.Warn, Output: stderr})
+	if err := buildPlugin(ctx, *config, log); err != nil {
+		return err
+	}
+	binary, err := pluginBinary(*config)
+	if err != nil {
+		return err
+	}
+	r := &replay{lines: lines, dir: dir, binary: binary, out: stderr, log: log}
+	result, err := r.run(ctx)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		fmt.Fprintf(stdout, "%s\n", encode(result))
+	} else {
+		result.print(stdout)
+	}
+	if result.Mismatches+result.Unsettled+result.Leaks > 0 {
+		return fmt.Errorf("%d mismatches, %d unsettled steps, %d leaks", result.Mismatches, result.Unsettled, result.Leaks)
+	}
+	return nil
+}
+
+// replayFolder is the folder that was named, which must be empty, or a temporary one.
+func replayFolder(named string) (dir string, cleanup func(), err error) {
+	if named == "" {
+		if dir, err = os.MkdirTemp("", "recall-replay-"); err != nil {
+			return "", nil, fmt.Errorf("make a data folder: %w", err)
+		}
+		return dir, func() { _ = os.RemoveAll(dir) }, nil
+	}
+	if err := os.MkdirAll(named, 0o700); err != nil {
+		return "", nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	if entries, err := os.ReadDir(named); err != nil || len(entries) > 0 {
+		return "", nil, errors.Join(err, fmt.Errorf("--data %s: the folder is not empty; a replay starts fresh", named))
+	}
+	dir, err = filepath.Abs(named)
+	return dir, func() {}, err
+}
+
+func (r report) print(w io.Writer) {
+	fmt.Fprintf(w, "%d messages (%d refused), %d recalls in %.1f s\n", r.Messages, r.Refused, r.Recalls, r.Seconds)
+	statuses := make([]string, 0, len(r.ByStatus))
+	for s := range r.ByStatus {
+		statuses = append(statuses, s)
+	}
+	slices.Sort(statuses)
+	for _, s := range statuses {
+		fmt.Fprintf(w, "  %-28s %6d\n", s, r.ByStatus[s])
+	}
+	fmt.Fprintf(w, "%d mismatches\n%d events delivered, %d steps settled, %d unsettled\n%d leaks\n",
+		r.Mismatches, r.Events, r.StepsSettled, r.Unsettled, r.Leaks)
+}

@@ -1,0 +1,84 @@
+-- The server's database. A conversation is named type/id throughout. Times are Unix microseconds.
+CREATE TABLE IF NOT EXISTS users (
+  id      TEXT PRIMARY KEY,
+  name    TEXT NOT NULL,
+  roaming INTEGER NOT NULL -- 1: keeps a log from which a new device synchronises
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS conversations (
+  conversation TEXT PRIMARY KEY,
+  title        TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS members (
+  conversation TEXT NOT NULL REFERENCES conversations,
+  user         TEXT NOT NULL REFERENCES users,
+  role         TEXT NOT NULL,
+  joined       INTEGER NOT NULL, -- the last message before the user joined
+  PRIMARY KEY (conversation, user)
+) WITHOUT ROWID;
+
+-- History. indexed: the plugin has answered for it.
+CREATE TABLE IF NOT EXISTS messages (
+  seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+  id           TEXT NOT NULL UNIQUE,
+  conversation TEXT NOT NULL,
+  sender       TEXT NOT NULL,
+  type         TEXT NOT NULL,
+  sent_at      INTEGER NOT NULL,
+  text         TEXT NOT NULL,
+  attachments  TEXT NOT NULL, -- JSON list of keys
+  indexed      INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS messages_by_conversation ON messages (conversation, seq);
+CREATE INDEX IF NOT EXISTS messages_to_index ON messages (seq) WHERE indexed = 0;
+
+-- What keeps a recalled message from coming back: by a late retransmission, or by a delivery under way.
+CREATE TABLE IF NOT EXISTS tombstones (
+  id           TEXT PRIMARY KEY,
+  conversation TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- What a user who is away has not got yet, with its payload, as a queue outside the database would hold it.
+CREATE TABLE IF NOT EXISTS offline (
+  entry   INTEGER PRIMARY KEY AUTOINCREMENT,
+  user    TEXT NOT NULL,
+  id      TEXT NOT NULL,
+  payload TEXT NOT NULL,
+  UNIQUE (user, id)
+);
+CREATE INDEX IF NOT EXISTS offline_by_message ON offline (id);
+
+-- One log a user, from which a new device synchronises.
+CREATE TABLE IF NOT EXISTS roaming (
+  entry   INTEGER PRIMARY KEY AUTOINCREMENT,
+  user    TEXT NOT NULL,
+  id      TEXT NOT NULL,
+  payload TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS roaming_by_user ON roaming (user, entry);
+CREATE INDEX IF NOT EXISTS roaming_by_message ON roaming (id);
+
+-- Notices of recalls for users who were away.
+CREATE TABLE IF NOT EXISTS notices (
+  entry  INTEGER PRIMARY KEY AUTOINCREMENT,
+  user   TEXT NOT NULL,
+  id     TEXT NOT NULL,
+  notice TEXT NOT NULL,
+  UNIQUE (user, id)
+);
+
+CREATE TABLE IF NOT EXISTS files (
+  key          TEXT PRIMARY KEY,
+  name         TEXT NOT NULL, -- as uploaded; never part of a path
+  owner        TEXT NOT NULL,
+  conversation TEXT NOT NULL,
+  gone         INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS uses (
+  key TEXT NOT NULL,
+  id  TEXT NOT NULL,
+  PRIMARY KEY (key, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS uses_by_message ON uses (id);

@@ -1,0 +1,471 @@
+package host_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/host/hosttest"
+	"github.com/chat-recall/recall/shared"
+)
+
+// callers index and recall throughout a test, with ids of their own, and fail it if a call is lost or applied twice.
+type callers struct {
+	h    *host.Host
+	stop chan struct{}
+	done sync.WaitGroup
+
+	mu       sync.Mutex
+	recalls  []string
+	notified map[string]int // by recall id
+}
+
+func newCallers() *callers {
+	return &callers{stop: make(chan struct{}), notified: map[string]int{}}
+}
+
+func (c *callers) notify(_ context.Context, e shared.Event) (shared.Outcome, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notified[e.RecallID]++
+	return shared.OutcomeDone, nil
+}
+
+func (c *callers) start(t *testing.T, h *host.Host, n int) {
+	c.h = h
+	for i := range n {
+		c.done.Go(func() {
+			for k := 0; ; k++ {
+				select {
+				case <-c.stop:
+					return
+				default:
+				}
+				id := fmt.Sprintf("caller%d-%d", i, k)
+				if _, err := h.Index(within(t), []shared.Message{message(id)}); err != nil {
+					t.Errorf("index %s: %v", id, err)
+					return
+				}
+				results, err := h.Recall(within(t), recallOf(id))
+				if err != nil || results[0].Status != shared.Recalled {
+					t.Errorf("recall %s: %+v, %v", id, results, err)
+					return
+				}
+				c.mu.Lock()
+				c.recalls = append(c.recalls, results[0].RecallID)
+				c.mu.Unlock()
+			}
+		})
+	}
+}
+
+// check ends the callers and looks for each of their calls: in the index once, its event received.
+func (c *callers) check(t *testing.T) {
+	t.Helper()
+	close(c.stop)
+	c.done.Wait()
+	seen := map[string]bool{}
+	for after, more := uint64(0), true; more; {
+		page, err := c.h.Since(within(t), shared.SinceRequest{
+			Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.Group, ID: "g"}}, After: after})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Events {
+			if seen[e.Message.ID] {
+				t.Errorf("%s was recalled twice", e.Message.ID)
+			}
+			seen[e.Message.ID] = true
+			settled(t, c.h, e.RecallID)
+		}
+		after, more = page.Next, page.More
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range c.recalls {
+		if c.notified[id] == 0 {
+			t.Errorf("the event of %s was lost", id)
+		}
+	}
+	if len(c.recalls) == 0 || len(seen) < len(c.recalls) {
+		t.Errorf("%d recalls were acknowledged, %d are in the index", len(c.recalls), len(seen))
+	}
+}
+
+// resources are what a host may leave behind: descriptors and child processes of this process.
+func resources(t *testing.T) (descriptors, children int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	procs, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range procs {
+		stat, err := os.ReadFile(p)
+		if err != nil {
+			continue // it ended meanwhile
+		}
+		rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
+		var state string
+		var parent int
+		if _, err := fmt.Sscan(rest, &state, &parent); err == nil && parent == os.Getpid() {
+			children++
+		}
+	}
+	return len(fds), children
+}
+
+// accounted fails the test if, at its end, more is open or running than at its start. Call it first.
+func accounted(t *testing.T) {
+	t.Helper()
+	descriptors, children := resources(t)
+	t.Cleanup(func() {
+		var d, c int
+		for range 100 {
+			if d, c = resources(t); d <= descriptors && c <= children {
+				return
+			}
+			time.Sleep(10 * time.Millisecond) // a connection that ends closes its descriptor from a goroutine of its own
+		}
+		t.Errorf("%d descriptors and %d child processes, %d and %d at the start", d, c, descriptors, children)
+	})
+}
+
+func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
+	script := func(text string) host.Binary {
+		path := filepath.Join(t.TempDir(), "script")
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return host.Binary{Path: path}
+	}
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	faulty := func(fault string) host.Binary { return host.Binary{Path: hosttest.BuildFaulty(t, fault)} }
+	accounted(t)
+	dir := t.TempDir()
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
+	replaceIn(t, file, "plugin {", "plugin {\n  start_timeout = \"2s\"")
+	calls := newCallers()
+	runDir := hosttest.RunDir(t)
+	h := hosttest.Open(t, host.Config{File: file, RunDir: runDir, Steps: map[string]host.Step{shared.StepNotify: calls.notify}})
+	calls.start(t, h, 4)
+	for _, tc := range []struct {
+		name     string
+		binary   host.Binary
+		words    string
+		restarts bool // the old version comes back as a new process
+	}{
+		{"missing", host.Binary{Path: "/nowhere/plugin"}, "no such file", false},
+		{"not executable", host.Binary{Path: plain}, "chmod +x", false},
+		{"wrong checksum", host.Binary{Path: hosttest.BuildPlugin(t), SHA256: strings.Repeat("ab", 32)}, "another SHA-256", false},
+		{"not a plugin", script("#!/bin/sh\necho hello; sleep 600"), "Unrecognized remote plugin message: hello", false},
+		{"exits at once", script("#!/bin/sh\nexit 3"), "start plugin", false},
+		{"hangs before the handshake", script("#!/bin/sh\nsleep 600"), "no answer within 2s", false},
+		{"another major", faulty("next-major"), "Plugin version: 2, Client versions: [1]", false},
+		{"panics in Prepare", faulty("panic-prepare"), "prepare plugin", false},
+		{"hangs in Prepare", faulty("hang-prepare"), "prepare plugin", false},
+		{"newer index format", faulty("newer-format"), "has index format 2, the index has format 1", false},
+		{"panics in Activate", faulty("panic-activate"), "activate plugin", true},
+		{"panics once it has the index", faulty("panic-activated"), "activate plugin", true},
+		{"panics in the first call", faulty("panic-first-call"), "first call of plugin", true},
+	} {
+		before := h.State()
+		report, err := h.Upgrade(within(t), tc.binary)
+		if err == nil || !strings.Contains(err.Error(), tc.words) {
+			t.Errorf("%s: got %v, want %q; report %+v", tc.name, err, tc.words, report)
+		}
+		index(t, h, "after "+tc.name) // waits until the old version is back
+		after := h.State()
+		if after.Phase != host.PhaseRunning || after.Version != before.Version || after.SHA256 != before.SHA256 || after.Upgrades != 0 {
+			t.Errorf("%s: state %+v", tc.name, after)
+		}
+		if (after.PID != before.PID) != tc.restarts {
+			t.Errorf("%s: process %d before and %d after", tc.name, before.PID, after.PID)
+		}
+	}
+	// What the files say is wrong now: the old plugin keeps what it had read.
+	replaceIn(t, file, "index {", "indx {")
+	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil || !strings.Contains(err.Error(), "indx") {
+		t.Errorf("a configuration that is wrong: %v", err)
+	}
+	calls.check(t)
+	if sockets, _ := filepath.Glob(filepath.Join(runDir, "plugin-dir*")); len(sockets) != 1 {
+		t.Errorf("socket folders %v; one is in use", sockets)
+	}
+	h.Close()
+}
+
+func TestAnUpgradeCancelledAtAnyStepLeavesOrBringsBackTheOldPlugin(t *testing.T) {
+	accounted(t)
+	var mu sync.Mutex
+	var cancelAt string
+	var cancel context.CancelFunc
+	calls := newCallers()
+	h := hosttest.Open(t, host.Config{
+		Steps: map[string]host.Step{shared.StepNotify: calls.notify},
+		OnState: func(s host.State) {
+			mu.Lock()
+			defer mu.Unlock()
+			if s.Step != "" && s.Step == cancelAt {
+				cancel()
+			}
+		},
+	})
+	calls.start(t, h, 4)
+	next := host.Binary{Path: hosttest.BuildFaulty(t, "newer-minor")}
+	before := h.State()
+	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepDrain, host.StepRelease, host.StepActivate} {
+		ctx, stop := context.WithCancel(t.Context())
+		mu.Lock()
+		cancelAt, cancel = step, stop
+		mu.Unlock()
+		if _, err := h.Upgrade(ctx, next); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled at %s: %v", step, err)
+		}
+		stop()
+		index(t, h, "after "+step)
+		if st := h.State(); st.SHA256 != before.SHA256 || st.Upgrades != 0 || st.Phase != host.PhaseRunning || st.Step != "" {
+			t.Errorf("cancelled at %s: state %+v", step, st)
+		}
+	}
+	mu.Lock()
+	cancelAt = ""
+	mu.Unlock()
+	if _, err := h.Upgrade(within(t), next); err != nil {
+		t.Errorf("an upgrade after all that: %v", err)
+	}
+	calls.check(t)
+	h.Close()
+}
+
+func TestTwoUpgradesAtOnceComeOneAfterTheOther(t *testing.T) {
+	h := hosttest.Open(t, host.Config{})
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	if st := h.State(); st.Upgrades != 2 || st.Phase != host.PhaseRunning {
+		t.Errorf("state %+v", st)
+	}
+}
+
+func TestAnUpgradeOfAPluginThatIsDeadOrStuckSucceeds(t *testing.T) {
+	accounted(t)
+	for name, fault := range map[string]func(testing.TB, *host.Host){"dead": hosttest.Kill, "stuck": hosttest.Hang} {
+		t.Run(name, func(t *testing.T) {
+			h := hosttest.Open(t, host.Config{})
+			index(t, h, "m1")
+			before := h.State().PID
+			fault(t, h)
+			if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+				t.Fatal(err)
+			}
+			takeBack(t, h, "m1")
+			gone(t, before, 0)
+			h.Close()
+		})
+	}
+}
+
+func TestTheOldPluginMayDieAtAnyStepOfItsUpgrade(t *testing.T) {
+	accounted(t)
+	var mu sync.Mutex
+	var killAt string
+	var pid int
+	calls := newCallers()
+	h := hosttest.Open(t, host.Config{
+		Steps: map[string]host.Step{shared.StepNotify: calls.notify},
+		OnState: func(s host.State) {
+			mu.Lock()
+			defer mu.Unlock()
+			if s.Step != "" && s.Step == killAt {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		},
+	})
+	calls.start(t, h, 4)
+	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepDrain, host.StepRelease} {
+		mu.Lock()
+		killAt, pid = step, h.State().PID
+		mu.Unlock()
+		if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+			t.Errorf("killed at %s: %v", step, err)
+		}
+	}
+	calls.check(t)
+	h.Close()
+}
+
+func TestManyUpgradesUnderCallersLoseNothing(t *testing.T) {
+	accounted(t)
+	calls := newCallers()
+	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{shared.StepNotify: calls.notify}})
+	calls.start(t, h, 16)
+	binaries := []string{hosttest.BuildFaulty(t, "newer-minor"), hosttest.BuildPlugin(t)} // up and down again
+	const upgrades = 8                                                                    // bench swap does hundreds
+	for i := range upgrades {
+		if _, err := h.Upgrade(within(t), host.Binary{Path: binaries[i%2]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := h.State(); st.Upgrades != upgrades {
+		t.Errorf("state %+v", st)
+	}
+	calls.check(t)
+	h.Close()
+}
+
+func TestAPluginOneMinorOlderOrNewerWorks(t *testing.T) {
+	for _, fault := range []string{"newer-minor", "older-minor"} {
+		t.Run(fault, func(t *testing.T) {
+			file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, fault), t.TempDir())
+			done := func(context.Context, shared.Event) (shared.Outcome, error) { return shared.OutcomeDone, nil }
+			h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: done}})
+			index(t, h, "m1")
+			if got := settled(t, h, takeBack(t, h, "m1").RecallID)[shared.StepNotify]; got != shared.OutcomeDone {
+				t.Errorf("notify %s", got)
+			}
+			_, err := h.Since(within(t), shared.SinceRequest{Tenant: "acme"})
+			_, metricsErr := h.Metrics(within(t))
+			if older := fault == "older-minor"; errors.Is(err, shared.ErrUnimplemented) != older || errors.Is(metricsErr, shared.ErrUnimplemented) != older {
+				t.Errorf("calls that an older plugin lacks: %v, %v", err, metricsErr)
+			}
+		})
+	}
+}
+
+func TestAnotherMajorIsRefusedWithBothVersionsNamed(t *testing.T) {
+	file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "next-major"), t.TempDir())
+	_, err := host.Open(within(t), host.Config{File: file, RunDir: hosttest.RunDir(t)})
+	if err == nil || !strings.Contains(err.Error(), "Plugin version: 2, Client versions: [1]") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAFileThatIsReplacedIsTakenWhereTheConfigurationSaysWatch(t *testing.T) {
+	dir := t.TempDir()
+	binary := filepath.Join(dir, "recall-plugin")
+	put := func(from string) {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.WriteFile(binary+".new", data, 0o700), os.Rename(binary+".new", binary)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(hosttest.BuildPlugin(t))
+	file := hosttest.WriteConfig(t, binary, dir)
+	replaceIn(t, file, "plugin {", "plugin {\n  watch = true")
+	h := hosttest.Open(t, host.Config{File: file})
+	index(t, h, "m1")
+	until := func(what string, ok func(host.State) bool) {
+		t.Helper()
+		for ctx := within(t); !ok(h.State()); time.Sleep(10 * time.Millisecond) {
+			if ctx.Err() != nil {
+				t.Fatalf("%s: state %+v", what, h.State())
+			}
+		}
+	}
+	put(hosttest.BuildFaulty(t, "panic-prepare"))
+	until("a file that is no good", func(s host.State) bool { return strings.Contains(s.Error, "prepare") })
+	put(hosttest.BuildFaulty(t, "newer-minor"))
+	until("a good file", func(s host.State) bool { return s.Version == "newer-minor" && s.Phase == host.PhaseRunning })
+	takeBack(t, h, "m1")
+}
+
+func TestAPluginThatWillNotLiveIsReportedAndTriedOn(t *testing.T) {
+	accounted(t)
+	states := make(chan host.State, 1000)
+	file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "exit-after-activate"), t.TempDir())
+	h := hosttest.Open(t, host.Config{File: file, OnState: func(s host.State) { states <- s }})
+	for ctx := within(t); h.State().Phase != host.PhaseFailed; {
+		select {
+		case <-states:
+		case <-ctx.Done():
+			t.Fatalf("state %+v", h.State())
+		}
+	}
+	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := h.Index(short, []shared.Message{message("m1")}); !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("a call got %v", err)
+	}
+	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+		t.Fatal(err)
+	}
+	index(t, h, "m1")
+	h.Close()
+}
+
+func TestAHostWaitsForAnIndexThatIsHeldForAWhile(t *testing.T) {
+	dir := t.TempDir()
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
+	if err := os.Mkdir(filepath.Join(dir, "index"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	holder, err := os.Open(filepath.Join(dir, "index"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close()
+	if err := syscall.Flock(int(holder.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(500*time.Millisecond, func() { _ = syscall.Flock(int(holder.Fd()), syscall.LOCK_UN) })
+	index(t, hosttest.Open(t, host.Config{File: file}), "m1")
+}
+
+// upgradeAt names, to this test binary run again as a host, the step of an upgrade at which to say so and wait.
+const upgradeAt = "RECALL_TEST_UPGRADE_AT"
+
+func TestAHostKilledAtAnyStepOfAnUpgradeLosesNothing(t *testing.T) {
+	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepDrain, host.StepRelease, host.StepActivate} {
+		t.Run(step, func(t *testing.T) {
+			dir := hosttest.RunDir(t)
+			file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
+			child := exec.Command(os.Args[0])
+			child.Env = append(os.Environ(), asHost+"="+file, upgradeAt+"="+step)
+			out, err := child.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := child.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var pid int
+			lines := bufio.NewScanner(out)
+			for lines.Scan() && lines.Text() != "at "+step {
+				_, _ = fmt.Sscanf(lines.Text(), "open %d", &pid)
+			}
+			if err := child.Process.Kill(); err != nil || pid == 0 {
+				t.Fatalf("the host said %q, pid %d, %v", lines.Text(), pid, err)
+			}
+			_ = child.Wait()
+			gone(t, pid, 5*time.Second)
+			h := hosttest.Open(t, host.Config{File: file, RunDir: dir})
+			takeBack(t, h, "m1")
+		})
+	}
+}

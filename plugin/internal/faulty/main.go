@@ -1,0 +1,133 @@
+// Command faulty is recall-plugin with one fault or one other version of the wire, for the tests of hosts. Which one is
+// written behind the end of the binary's own file (see hosttest.BuildFaulty), so that each is a binary of its own.
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	plugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chat-recall/recall/plugin/internal/service"
+	"github.com/chat-recall/recall/shared"
+)
+
+// mark stands before the name of the fault at the end of the file.
+const mark = "\nrecall-fault="
+
+func main() {
+	fault, err := ownFault()
+	if err != nil || os.Getenv(shared.Handshake.MagicCookieKey) == "" {
+		os.Stderr.WriteString("faulty: for the tests of hosts only\n")
+		os.Exit(2)
+	}
+	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
+	go func() { // end with the host
+		_, _ = io.Copy(io.Discard, os.NewFile(3, "host pipe"))
+		os.Exit(0)
+	}()
+	svc := &faulty{Service: service.New(service.Options{Version: fault, Logger: logger}), fault: fault}
+	sets := shared.VersionedPlugins(svc)
+	if fault == "next-major" {
+		sets = map[int]plugin.PluginSet{shared.ProtocolVersion + 1: sets[shared.ProtocolVersion]}
+	}
+	plugin.Serve(&plugin.ServeConfig{
+		HandshakeConfig: shared.Handshake, VersionedPlugins: sets, Logger: logger,
+		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(shared.MaxWireBytes), grpc.ChainUnaryInterceptor(svc.skew))...)
+		},
+	})
+}
+
+// ownFault reads the fault from the end of this binary's file.
+func ownFault() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if _, err := f.Seek(-256, io.SeekEnd); err != nil {
+		return "", err
+	}
+	tail, err := io.ReadAll(f)
+	if i := bytes.LastIndex(tail, []byte(mark)); i >= 0 {
+		return string(tail[i+len(mark):]), err
+	}
+	return "", err
+}
+
+type faulty struct {
+	*service.Service
+	fault string
+}
+
+func (f *faulty) Describe(ctx context.Context) (shared.Description, error) {
+	d, err := f.Service.Describe(ctx)
+	if f.fault == "newer-format" {
+		d.IndexFormat++
+	}
+	return d, err
+}
+
+func (f *faulty) Prepare(ctx context.Context, file string) (shared.Diagnostics, error) {
+	switch f.fault {
+	case "panic-prepare":
+		panic("fault: prepare")
+	case "hang-prepare":
+		select {}
+	}
+	return f.Service.Prepare(ctx, file)
+}
+
+func (f *faulty) Activate(ctx context.Context, steps []string) error {
+	switch f.fault {
+	case "panic-activate":
+		panic("fault: activate")
+	case "exit-after-activate":
+		defer time.AfterFunc(50*time.Millisecond, func() { os.Exit(1) })
+	}
+	err := f.Service.Activate(ctx, steps)
+	if f.fault == "panic-activated" {
+		panic("fault: activated, the index is taken")
+	}
+	return err
+}
+
+func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
+	if f.fault == "panic-first-call" {
+		panic("fault: first call")
+	}
+	return f.Service.Status(ctx, tenant, ids)
+}
+
+// skew makes the wire another minor version: a newer one, whose answers have fields that nobody here knows, or an
+// older one, which lacks some calls.
+func (f *faulty) skew(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if f.fault == "older-minor" {
+		for _, call := range []string{"/Metrics", "/Reload", "/Since"} {
+			if strings.HasSuffix(info.FullMethod, call) {
+				return nil, status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
+			}
+		}
+	}
+	resp, err := handler(ctx, req)
+	if m, ok := resp.(proto.Message); ok && err == nil && f.fault == "newer-minor" {
+		unknown := protowire.AppendTag(nil, 9999, protowire.BytesType)
+		m.ProtoReflect().SetUnknown(protowire.AppendString(unknown, "from a later version"))
+	}
+	return resp, err
+}
