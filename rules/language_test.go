@@ -259,6 +259,13 @@ func TestWhatARecallCarriesIsBounded(t *testing.T) {
 	}
 }
 
+func TestAFileCannotTakeOverTheTerminalOfItsReader(t *testing.T) {
+	_, diags := Parse("rules.hcl", []byte("permit \"a\" {\n\tmode = \"\x1b[2J\u202e\u0085é\" # \x1b]0;x\a\n}\n"))
+	if len(diags) == 0 || diags[0].Source != "\tmode = \"?[2J??é\" # ?]0;x?" {
+		t.Errorf("shown: %q", diags)
+	}
+}
+
 func TestEscapesInTextsMeanWhatTheyMeanInHCL(t *testing.T) {
 	p := mustParse(t, `forbid "a" { when = tenant == "a$${b}\u00e9\"%%{" }
 		permit "own" { sender = true }`)
