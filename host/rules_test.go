@@ -292,3 +292,30 @@ permit "own" {
 		t.Errorf("a step that was not asked for got %+v", <-events)
 	}
 }
+
+// A plugin that starts needs good rules: an upgrade is refused without them, and a crash waits for them.
+func TestAPluginThatCannotLoadItsRulesSaysWhereAndComesBackWhenTheyAreMended(t *testing.T) {
+	p := openWithRules(t, anyone, nil)
+	index(t, p.Host, "m1")
+	p.put("permit {")
+	where := filepath.Join(p.folder, "rules.hcl") + ":1:"
+	if _, err := p.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil || !strings.Contains(err.Error(), where) {
+		t.Errorf("an upgrade with broken rules: %v", err)
+	}
+	if got := p.checked("m1"); got != "recalled" {
+		t.Errorf("after the refused upgrade a check says %s", got)
+	}
+	hosttest.Kill(t, p.Host)
+	for s := range p.states {
+		if s.Phase == host.PhaseRestarting && strings.Contains(s.Error, where) {
+			break
+		}
+	}
+	p.put(anyone)
+	if got := p.checked("m1"); got != "recalled" { // held until the plugin is back
+		t.Errorf("mended, a check says %s", got)
+	}
+	if st := p.State(); st.Restarts != 1 || st.Rules.Refused != nil {
+		t.Errorf("state %+v", st)
+	}
+}
