@@ -282,7 +282,7 @@ func TestAnUpgradeOfAPluginThatIsDeadOrStuckSucceeds(t *testing.T) {
 				t.Fatal(err)
 			}
 			takeBack(t, h, "m1")
-			gone(t, before, 0)
+			gone(t, before, time.Second)
 			h.Close()
 		})
 	}
