@@ -429,11 +429,10 @@ func TestAHostWaitsForAnIndexThatIsHeldForAWhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer holder.Close()
 	if err := syscall.Flock(int(holder.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(500*time.Millisecond, func() { _ = syscall.Flock(int(holder.Fd()), syscall.LOCK_UN) })
+	time.AfterFunc(500*time.Millisecond, func() { holder.Close() }) // and so lets go of the lock
 	index(t, hosttest.Open(t, host.Config{File: file}), "m1")
 }
 
