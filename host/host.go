@@ -221,6 +221,12 @@ func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	return call(ctx, h.gate, func(api *shared.Client) ([]shared.Metric, error) { return api.Metrics(ctx) })
 }
 
+// Reload has the plugin read its rule files now, and returns what it says of them. With errors among that the rules in
+// force stay. The plugin follows the files by itself too; this is for who wants the answer, or does not want to wait.
+func (h *Host) Reload(ctx context.Context) (shared.Diagnostics, error) {
+	return call(ctx, h.gate, func(api *shared.Client) (shared.Diagnostics, error) { return api.Reload(ctx) })
+}
+
 // Upgrade puts another plugin binary in the place of the one that runs, without a call being lost: calls are held for
 // as long as the index is handed over. Until the new plugin has answered a call, any failure, and the end of ctx,
 // leaves or brings back the old one, and is returned. A second upgrade waits for the first.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"sync"
 	"time"
 
@@ -99,7 +100,7 @@ func (s *supervisor) publish(p *process) {
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 	s.update(func(st *State) {
 		st.Phase, st.PID, st.Version = PhaseRunning, p.pid(), p.desc.Version
-		st.Binary, st.SHA256 = p.binary.source, p.binary.sha256
+		st.Binary, st.SHA256, st.Rules = p.binary.source, p.binary.sha256, p.rules
 	})
 }
 
@@ -223,7 +224,8 @@ func (s *supervisor) revive(ctx context.Context) bool {
 	return true
 }
 
-// checkHealth tells what is wrong with a plugin that lives but does not answer, or not as it should.
+// checkHealth tells what is wrong with a plugin that lives but does not answer, or not as it should. It takes over what
+// the plugin says of its rules.
 func (s *supervisor) checkHealth(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, healthDeadline)
 	defer cancel()
@@ -240,6 +242,9 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 		return fmt.Errorf("killed, since its health call failed within %s: %w", healthDeadline, err)
 	case health.State != shared.StateActive:
 		return fmt.Errorf("killed, since it is %s: %s", health.State, health.Reason)
+	}
+	if !reflect.DeepEqual(health.Rules, s.state.Rules) { // only this goroutine writes it
+		s.update(func(st *State) { st.Rules = health.Rules })
 	}
 	return nil
 }

@@ -183,7 +183,7 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 		return Health{}, err
 	}
 	d := decoder{}
-	h := Health{State: decodeEnum(&d, pluginStates, "state", resp.GetState()), Reason: resp.GetReason(), Since: decodeTime(resp.GetSince())}
+	h := d.health(resp)
 	return h, d.err
 }
 
@@ -197,7 +197,7 @@ func readDiagnostics(resp *recallv1.DiagnosticsResponse, err error) (Diagnostics
 		return nil, err
 	}
 	d := decoder{}
-	ds := d.diagnostics(resp)
+	ds := d.diagnostics("diagnostics", resp.GetDiagnostics())
 	return ds, d.err
 }
 

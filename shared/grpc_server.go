@@ -135,7 +135,7 @@ func (s *lifecycleServer) Prepare(ctx context.Context, req *recallv1.PrepareRequ
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return encodeDiagnostics(ds), nil
+	return &recallv1.DiagnosticsResponse{Diagnostics: encodeDiagnostics(ds)}, nil
 }
 
 func (s *lifecycleServer) Activate(ctx context.Context, req *recallv1.ActivateRequest) (*recallv1.ActivateResponse, error) {
@@ -157,7 +157,7 @@ func (s *lifecycleServer) Health(ctx context.Context, _ *recallv1.HealthRequest)
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return &recallv1.HealthResponse{State: pluginStates.number[h.State], Reason: h.Reason, Since: encodeTime(h.Since)}, nil
+	return encodeHealth(h), nil
 }
 
 func (s *lifecycleServer) Reload(ctx context.Context, _ *recallv1.ReloadRequest) (*recallv1.DiagnosticsResponse, error) {
@@ -165,7 +165,7 @@ func (s *lifecycleServer) Reload(ctx context.Context, _ *recallv1.ReloadRequest)
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return encodeDiagnostics(ds), nil
+	return &recallv1.DiagnosticsResponse{Diagnostics: encodeDiagnostics(ds)}, nil
 }
 
 func (s *lifecycleServer) Metrics(ctx context.Context, _ *recallv1.MetricsRequest) (*recallv1.MetricsResponse, error) {

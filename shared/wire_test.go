@@ -32,6 +32,7 @@ var (
 		Sequence: 7, Tenant: "acme", RecallID: "r1", Actor: fullActor, Ext: "{}", Reason: "wrong room", RecalledAt: at,
 		Message: fullMessage, Attachments: []string{"https://files/a b"}, Rule: Rule{Name: "managers", File: "a.hcl", Line: 3},
 		PolicyDigest: "ab", Steps: []string{StepHistory}, Attempt: 2,
+		Silent: true, Tombstone: map[string]string{"zh-Hans": "{actor}撤回"}, Disposition: DispositionArchive, Retention: 36 * time.Hour,
 	}
 	fullRequest = RecallRequest{
 		Tenant: "acme", MessageIDs: []string{"m/1"}, Actor: fullActor, Ext: "{}", Reason: "wrong room", RecallID: "r1",
@@ -47,6 +48,9 @@ var (
 	}
 	fullDiagnostics = Diagnostics{{
 		Severity: SeverityWarning, Summary: "s", Detail: "d", File: "f", Line: 1, Column: 2, Source: "src",
+	}}
+	fullHealth = Health{State: StateQuiesced, Reason: "done", Since: at, Rules: RulesState{
+		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics, Refused: fullDiagnostics,
 	}}
 )
 
@@ -101,7 +105,7 @@ func (p *echo) Activate(_ context.Context, steps []string) error {
 }
 func (p *echo) Quiesce(context.Context) error { return p.err }
 func (p *echo) Health(context.Context) (Health, error) {
-	return Health{State: StateQuiesced, Reason: "done", Since: at}, p.err
+	return fullHealth, p.err
 }
 func (p *echo) Reload(context.Context) (Diagnostics, error) { return fullDiagnostics, p.err }
 func (p *echo) Metrics(context.Context) ([]Metric, error) {
@@ -173,7 +177,7 @@ func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
 		"Prepare":  {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
 		"Activate": {func() (any, error) { return "active", c.Activate(ctx, []string{StepNotify}) }, []any{[]string{StepNotify}}, "active"},
 		"Quiesce":  {func() (any, error) { return "quiet", c.Quiesce(ctx) }, nil, "quiet"},
-		"Health":   {func() (any, error) { return c.Health(ctx) }, nil, Health{StateQuiesced, "done", at}},
+		"Health":   {func() (any, error) { return c.Health(ctx) }, nil, fullHealth},
 		"Reload":   {func() (any, error) { return c.Reload(ctx) }, nil, fullDiagnostics},
 		"Metrics":  {func() (any, error) { return c.Metrics(ctx) }, nil, []Metric{{"recalls_total", 1.5}}},
 	}
@@ -199,6 +203,26 @@ func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
 				t.Errorf("the plugin's error came back as %v", err)
 			}
 		})
+	}
+}
+
+func TestAnEventOfAPluginFromBeforeDispositionsIsErased(t *testing.T) {
+	wire := encodeEvent(fullEvent)
+	wire.Disposition = recallv1.Disposition_DISPOSITION_UNSPECIFIED
+	d := decoder{}
+	if e := d.event(wire); d.err != nil || e.Disposition != DispositionErase {
+		t.Errorf("got %q, %v", e.Disposition, d.err)
+	}
+	wire.Disposition = 99 // of a newer one: erasing what was to be kept cannot be undone
+	if d.event(wire); d.err == nil {
+		t.Error("an unknown disposition was taken for one that is known")
+	}
+}
+
+func TestANoticeTellsAClientWhatToShow(t *testing.T) {
+	n := fullEvent.Notice(false)
+	if !n.Silent || !reflect.DeepEqual(n.Tombstone, fullEvent.Tombstone) || n.Message != nil {
+		t.Errorf("got %+v", n)
 	}
 }
 
