@@ -445,7 +445,7 @@ func TestAnUpgradeUnderCallersLosesNothing(t *testing.T) {
 	if h.State().PID == before || h.State().Upgrades != 1 || report.Held <= 0 || len(report.Steps) != 5 {
 		t.Errorf("state %+v, report %+v", h.State(), report)
 	}
-	gone(t, before, 0)
+	gone(t, before, time.Second)
 }
 
 func TestAnUpgradeThatCannotStartLeavesTheOldPluginServing(t *testing.T) {

@@ -46,6 +46,8 @@ type supervisor struct {
 	started time.Time    // when current was published
 	crashes int          // in a row
 
+	retiring sync.WaitGroup // processes that are killed and not yet reaped
+
 	mu    sync.Mutex
 	state State
 }
@@ -82,6 +84,13 @@ func (s *supervisor) activate(ctx context.Context, p *process) error {
 	ctx, cancel := context.WithTimeout(ctx, activateTimeout)
 	defer cancel()
 	return p.activate(ctx, s.steps)
+}
+
+// retire kills a process at once and clears up after it in the background: whoever waits for its index has it as soon as
+// the kernel has let go of it.
+func (s *supervisor) retire(p *process) {
+	_ = p.child.Kill(context.Background())
+	s.retiring.Go(p.kill)
 }
 
 // publish puts p in force.
@@ -242,6 +251,7 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 
 // shut ends the plugin: calls under way are answered, the index is released.
 func (s *supervisor) shut() {
+	defer s.retiring.Wait()
 	s.gate.refuse(errClosed)
 	if p := s.current; p != nil {
 		s.current = nil

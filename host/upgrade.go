@@ -8,8 +8,9 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// drainTime is how long an upgrade waits for calls under way, before it goes on and they are repeated on the new plugin.
-const drainTime = 5 * time.Second
+// drainTime is how long an upgrade waits for calls under way before it goes on without them; they are repeated on the new
+// plugin, which is safe and takes no longer than it would to wait for an old one that is stuck.
+const drainTime = 100 * time.Millisecond
 
 // An UpgradeReport tells how an upgrade went.
 type UpgradeReport struct {
@@ -152,7 +153,7 @@ func (s *supervisor) swap(ctx context.Context, u *upgrade, old, next *process) e
 		}
 		err = u.step(StepRelease, func() error {
 			s.current = nil
-			old.kill()
+			s.retire(old)
 			return nil
 		})
 		if err != nil {

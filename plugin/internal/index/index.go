@@ -116,11 +116,11 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 		}
 	}()
 	opts := badgerOptions(o)
-	if err := checkFolder(o.Path, opts); err != nil {
-		return nil, err
-	}
 	room := newDiskGuard(o.Path, memtablesToOpen*o.MemtableBytes)
 	if err := room.check(); err != nil {
+		return nil, err
+	}
+	if err := checkFolder(o.Path, opts); err != nil {
 		return nil, err
 	}
 	db, err := openBadger(opts)
