@@ -38,7 +38,8 @@ type supervisor struct {
 	logger   hclog.Logger
 	onState  func(State)
 
-	upgrades chan *upgrade
+	turn  chan struct{} // held by the one upgrade that is under way, and for good once the host is closed
+	swaps chan *upgrade // prepared, for run to carry out
 
 	current *process     // nil while none is in force
 	binary  stagedBinary // what to start when it ends
@@ -48,8 +49,9 @@ type supervisor struct {
 
 	retiring sync.WaitGroup // processes that are killed and not yet reaped
 
-	mu    sync.Mutex
-	state State
+	telling sync.Mutex // held while onState is called, so that states are told one by one and in their order
+	mu      sync.Mutex
+	state   State
 }
 
 // bringUp starts a process of the binary and has it answer.
@@ -106,12 +108,11 @@ func (s *supervisor) publish(p *process) {
 
 // update changes the state that others see.
 func (s *supervisor) update(change func(*State)) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	s.mu.Lock()
 	before := s.state.Phase
 	change(&s.state)
-	if s.state.Phase != PhaseUpgrading {
-		s.state.Step = ""
-	}
 	if s.state.Phase != before {
 		s.state.Since = time.Now()
 	}
@@ -145,8 +146,8 @@ func (s *supervisor) run(ctx context.Context) {
 			if s.current == nil && !s.revive(ctx) {
 				retry.Reset(s.backoff())
 			}
-		case u := <-s.upgrades:
-			u.done <- s.upgrade(ctx, u)
+		case u := <-s.swaps:
+			u.done <- s.swap(u)
 			if s.current == nil {
 				retry.Reset(s.backoff())
 			}
