@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/chat-recall/recall/shared/recallv1"
 )
@@ -76,12 +77,27 @@ func (s *recallServer) Since(ctx context.Context, req *recallv1.SinceRequest) (*
 	return &recallv1.SinceResponse{Events: mapSlice(page.Events, encodeEvent), Next: page.Next, More: page.More}, nil
 }
 
-func (s *recallServer) Ledger(ctx context.Context, req *recallv1.LedgerRequest) (*recallv1.LedgerResponse, error) {
-	ledger, err := s.impl.Ledger(ctx, req.GetTenant(), req.GetRecallId())
+// ledgerChunkBytes is about how large one message of a ledger's answer is, of entries below 1 MiB each.
+const ledgerChunkBytes = 1 << 20
+
+func (s *recallServer) Ledger(req *recallv1.LedgerRequest, stream recallv1.RecallService_LedgerServer) error {
+	ledger, err := s.impl.Ledger(stream.Context(), req.GetTenant(), req.GetRecallId())
 	if err != nil {
-		return nil, toStatus(err)
+		return toStatus(err)
 	}
-	return &recallv1.LedgerResponse{Entries: mapSlice(ledger.Entries, encodeLedgerEntry)}, nil
+	chunk, size := &recallv1.LedgerResponse{}, 0
+	for i, entry := range ledger.Entries {
+		w := encodeLedgerEntry(entry)
+		chunk.Entries = append(chunk.Entries, w)
+		if size += proto.Size(w); size < ledgerChunkBytes && i < len(ledger.Entries)-1 {
+			continue
+		}
+		if err := stream.Send(chunk); err != nil {
+			return err
+		}
+		chunk, size = &recallv1.LedgerResponse{}, 0
+	}
+	return nil
 }
 
 func (s *recallServer) Events(_ *recallv1.EventsRequest, stream recallv1.RecallService_EventsServer) error {

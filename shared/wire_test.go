@@ -307,6 +307,73 @@ func TestAnUnknownEnumOfANewerPeerIsRefusedByName(t *testing.T) {
 	}
 }
 
+// large is a plugin with a ledger larger than a message on the wire.
+type large struct{ echo }
+
+func (p *large) Ledger(_ context.Context, tenant, id string) (Ledger, error) {
+	entry := fullEntry
+	entry.Event.Attachments = make([]string, MaxAttachments)
+	for i := range entry.Event.Attachments {
+		entry.Event.Attachments[i] = strings.Repeat("x", MaxAttachmentBytes)
+	}
+	l := Ledger{Tenant: tenant, RecallID: id}
+	for range MaxRecallIDs {
+		l.Entries = append(l.Entries, entry)
+	}
+	return l, nil
+}
+
+func TestALedgerLargerThanTheWiresLimitArrives(t *testing.T) {
+	c := NewClient(t.Context(), dial(t, &large{}))
+	l, err := c.Ledger(t.Context(), "acme", "r1")
+	if err != nil || len(l.Entries) != MaxRecallIDs || len(l.Entries[99].Event.Attachments) != MaxAttachments {
+		t.Errorf("%d entries, %v", len(l.Entries), err)
+	}
+}
+
+// newer serves an event with an enum value of a later version, then one that is known.
+type newer struct {
+	recallv1.UnimplementedRecallServiceServer
+	settled chan *recallv1.SettleRequest
+}
+
+func (n *newer) Events(_ *recallv1.EventsRequest, stream recallv1.RecallService_EventsServer) error {
+	odd := encodeEvent(fullEvent)
+	odd.Message.Type = 99
+	if err := stream.Send(odd); err != nil {
+		return err
+	}
+	return stream.Send(encodeEvent(fullEvent))
+}
+
+func (n *newer) Settle(_ context.Context, req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
+	n.settled <- req
+	return &recallv1.SettleResponse{}, nil
+}
+
+func TestAnEventThatIsNotUnderstoodHoldsUpNoOther(t *testing.T) {
+	listener := bufconn.Listen(1 << 16)
+	server := grpc.NewServer()
+	impl := &newer{settled: make(chan *recallv1.SettleRequest, 1)}
+	recallv1.RegisterRecallServiceServer(server, impl)
+	go func() { _ = server.Serve(listener) }()
+	defer server.Stop()
+	conn, err := grpc.NewClient("passthrough:memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	handled := make(chan Event, 2)
+	_ = NewClient(t.Context(), conn).Events(t.Context(), func(e Event, _ Settler) { handled <- e })
+	if len(handled) != 1 {
+		t.Errorf("%d events were handled", len(handled))
+	}
+	if s := <-impl.settled; s.Outcome != recallv1.Outcome_OUTCOME_FAILED || !strings.Contains(s.Error, "message.type") {
+		t.Errorf("settled as %v", s)
+	}
+}
+
 func TestAMessageOverTheWiresLimitNamesTheLimit(t *testing.T) {
 	c := NewClient(t.Context(), dial(t, &echo{}))
 	big := fullMessage

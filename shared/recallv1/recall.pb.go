@@ -3082,14 +3082,14 @@ const file_recall_proto_rawDesc = "" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISPOSITION_ERASE\x10\x01\x12\x17\n" +
-	"\x13DISPOSITION_ARCHIVE\x10\x022\xf9\x03\n" +
+	"\x13DISPOSITION_ARCHIVE\x10\x022\xfb\x03\n" +
 	"\rRecallService\x12:\n" +
 	"\x05Index\x12\x17.recall.v1.IndexRequest\x1a\x18.recall.v1.IndexResponse\x12=\n" +
 	"\x06Recall\x12\x18.recall.v1.RecallRequest\x1a\x19.recall.v1.RecallResponse\x12<\n" +
 	"\x05Check\x12\x18.recall.v1.RecallRequest\x1a\x19.recall.v1.RecallResponse\x12=\n" +
 	"\x06Status\x12\x18.recall.v1.StatusRequest\x1a\x19.recall.v1.StatusResponse\x12:\n" +
-	"\x05Since\x12\x17.recall.v1.SinceRequest\x1a\x18.recall.v1.SinceResponse\x12=\n" +
-	"\x06Ledger\x12\x18.recall.v1.LedgerRequest\x1a\x19.recall.v1.LedgerResponse\x126\n" +
+	"\x05Since\x12\x17.recall.v1.SinceRequest\x1a\x18.recall.v1.SinceResponse\x12?\n" +
+	"\x06Ledger\x12\x18.recall.v1.LedgerRequest\x1a\x19.recall.v1.LedgerResponse0\x01\x126\n" +
 	"\x06Events\x12\x18.recall.v1.EventsRequest\x1a\x10.recall.v1.Event0\x01\x12=\n" +
 	"\x06Settle\x12\x18.recall.v1.SettleRequest\x1a\x19.recall.v1.SettleResponse2\xe9\x03\n" +
 	"\x10LifecycleService\x12C\n" +

@@ -48,7 +48,8 @@ type RecallServiceClient interface {
 	Check(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	Since(ctx context.Context, in *SinceRequest, opts ...grpc.CallOption) (*SinceResponse, error)
-	Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (*LedgerResponse, error)
+	// Ledger answers in as many messages as its entries need.
+	Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LedgerResponse], error)
 	// Events streams open steps until the caller goes away. A newer stream ends an older one.
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
 	// Settle records what became of one step. Settling a settled step changes nothing.
@@ -113,19 +114,28 @@ func (c *recallServiceClient) Since(ctx context.Context, in *SinceRequest, opts 
 	return out, nil
 }
 
-func (c *recallServiceClient) Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (*LedgerResponse, error) {
+func (c *recallServiceClient) Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LedgerResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(LedgerResponse)
-	err := c.cc.Invoke(ctx, RecallService_Ledger_FullMethodName, in, out, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[0], RecallService_Ledger_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	x := &grpc.GenericClientStream[LedgerRequest, LedgerResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
 }
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RecallService_LedgerClient = grpc.ServerStreamingClient[LedgerResponse]
 
 func (c *recallServiceClient) Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[0], RecallService_Events_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[1], RecallService_Events_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +173,8 @@ type RecallServiceServer interface {
 	Check(context.Context, *RecallRequest) (*RecallResponse, error)
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	Since(context.Context, *SinceRequest) (*SinceResponse, error)
-	Ledger(context.Context, *LedgerRequest) (*LedgerResponse, error)
+	// Ledger answers in as many messages as its entries need.
+	Ledger(*LedgerRequest, grpc.ServerStreamingServer[LedgerResponse]) error
 	// Events streams open steps until the caller goes away. A newer stream ends an older one.
 	Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error
 	// Settle records what became of one step. Settling a settled step changes nothing.
@@ -193,8 +204,8 @@ func (UnimplementedRecallServiceServer) Status(context.Context, *StatusRequest) 
 func (UnimplementedRecallServiceServer) Since(context.Context, *SinceRequest) (*SinceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Since not implemented")
 }
-func (UnimplementedRecallServiceServer) Ledger(context.Context, *LedgerRequest) (*LedgerResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Ledger not implemented")
+func (UnimplementedRecallServiceServer) Ledger(*LedgerRequest, grpc.ServerStreamingServer[LedgerResponse]) error {
+	return status.Error(codes.Unimplemented, "method Ledger not implemented")
 }
 func (UnimplementedRecallServiceServer) Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error {
 	return status.Error(codes.Unimplemented, "method Events not implemented")
@@ -313,23 +324,16 @@ func _RecallService_Since_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
-func _RecallService_Ledger_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(LedgerRequest)
-	if err := dec(in); err != nil {
-		return nil, err
+func _RecallService_Ledger_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(LedgerRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
 	}
-	if interceptor == nil {
-		return srv.(RecallServiceServer).Ledger(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: RecallService_Ledger_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(RecallServiceServer).Ledger(ctx, req.(*LedgerRequest))
-	}
-	return interceptor(ctx, in, info, handler)
+	return srv.(RecallServiceServer).Ledger(m, &grpc.GenericServerStream[LedgerRequest, LedgerResponse]{ServerStream: stream})
 }
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RecallService_LedgerServer = grpc.ServerStreamingServer[LedgerResponse]
 
 func _RecallService_Events_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(EventsRequest)
@@ -388,15 +392,16 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _RecallService_Since_Handler,
 		},
 		{
-			MethodName: "Ledger",
-			Handler:    _RecallService_Ledger_Handler,
-		},
-		{
 			MethodName: "Settle",
 			Handler:    _RecallService_Settle_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Ledger",
+			Handler:       _RecallService_Ledger_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "Events",
 			Handler:       _RecallService_Events_Handler,

@@ -106,7 +106,7 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	lock, err := lockFolder(ctx, o.Path)
+	lock, err := lockFolder(ctx, o.Path, o.Logger)
 	if err != nil {
 		return nil, err
 	}

@@ -49,9 +49,10 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 		return nil, err
 	}
 	for i, r := range records {
-		if r != nil && !req.RequestedAt.IsZero() && asked.Before(r.Message.SentAt) {
-			return nil, shared.Invalidf("requested_at", "%s is before message_ids[%d] was sent, at %s",
-				asked.Format(time.RFC3339Nano), i, r.Message.SentAt.UTC().Format(time.RFC3339Nano))
+		// The two times may be of two servers' clocks.
+		if skew := policy.ClockSkew(); r != nil && !req.RequestedAt.IsZero() && asked.Before(r.Message.SentAt.Add(-skew)) {
+			return nil, shared.Invalidf("requested_at", "%s is before message_ids[%d] was sent, at %s, and clocks may differ by %s",
+				asked.Format(time.RFC3339Nano), i, r.Message.SentAt.UTC().Format(time.RFC3339Nano), skew)
 		}
 	}
 	actor := req.Actor
