@@ -282,7 +282,7 @@ func TestAnUpgradeOfAPluginThatIsDeadOrStuckSucceeds(t *testing.T) {
 				t.Fatal(err)
 			}
 			takeBack(t, h, "m1")
-			gone(t, before, 0)
+			gone(t, before, time.Second)
 			h.Close()
 		})
 	}
@@ -315,6 +315,39 @@ func TestTheOldPluginMayDieAtAnyStepOfItsUpgrade(t *testing.T) {
 	}
 	calls.check(t)
 	h.Close()
+}
+
+func TestAPluginThatDiesWhileAnUpgradePreparesIsStartedAgainAtOnce(t *testing.T) {
+	preparing := make(chan struct{}, 1)
+	h := hosttest.Open(t, host.Config{OnState: func(s host.State) {
+		if s.Step == host.StepPrepare {
+			select {
+			case preparing <- struct{}{}:
+			default:
+			}
+		}
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := h.Upgrade(ctx, host.Binary{Path: hosttest.BuildFaulty(t, "hang-prepare")})
+		ended <- err
+	}()
+	<-preparing
+	hosttest.Kill(t, h)
+	index(t, h, "m1") // while the upgrade still waits
+	select {
+	case err := <-ended:
+		t.Errorf("the upgrade has ended already: %v", err)
+	default:
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the upgrade ended with %v", err)
+	}
+	if st := h.State(); st.Phase != host.PhaseRunning || st.Restarts != 1 || st.Step != "" {
+		t.Errorf("state %+v", st)
+	}
 }
 
 func TestManyUpgradesUnderCallersLoseNothing(t *testing.T) {
@@ -429,12 +462,56 @@ func TestAHostWaitsForAnIndexThatIsHeldForAWhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer holder.Close()
 	if err := syscall.Flock(int(holder.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(500*time.Millisecond, func() { _ = syscall.Flock(int(holder.Fd()), syscall.LOCK_UN) })
+	time.AfterFunc(500*time.Millisecond, func() { holder.Close() }) // and so lets go of the lock
 	index(t, hosttest.Open(t, host.Config{File: file}), "m1")
+}
+
+func TestAFullDiskFailsTheUpgradeAndLosesNothing(t *testing.T) {
+	small := t.TempDir()
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=400m"); err != nil {
+		hosttest.Missing(t, "the right to mount a tmpfs: "+err.Error())
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(small, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
+	replaceIn(t, file, `"index"`, fmt.Sprintf("%q", filepath.Join(small, "index")))
+	h := hosttest.Open(t, host.Config{File: file})
+	index(t, h, "m1")
+	full := filepath.Join(small, "full")
+	fillDisk(t, small, full)
+	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil || !strings.Contains(err.Error(), "disk") {
+		t.Errorf("an upgrade on a full disk: %v", err)
+	}
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	takeBack(t, h, "m1") // waits until the old version is back
+	if st := h.State(); st.Upgrades != 0 || st.Phase != host.PhaseRunning {
+		t.Errorf("state %+v", st)
+	}
+	h.Close()
+}
+
+// fillDisk writes a file until its disk has nothing left.
+func fillDisk(t *testing.T, disk, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for block := make([]byte, 1<<20); err == nil; {
+		_, err = f.Write(block)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("fill %s: %v", disk, err)
+	}
 }
 
 // upgradeAt names, to this test binary run again as a host, the step of an upgrade at which to say so and wait.

@@ -78,7 +78,6 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 	}
 	s.hub.Poke(away) // who came meanwhile
 	s.hub.Settled(id)
-	s.hub.Settled(id)
 	return outcome(len(notices) > 0), nil
 }
 
