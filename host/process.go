@@ -79,10 +79,13 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		StartTimeout:     timeout,
 		Logger:           logger,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: runDir},
-		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
-			grpc.MaxCallSendMsgSize(shared.MaxWireBytes),
-			grpc.MaxCallRecvMsgSize(math.MaxInt32), // the plugin bounds its answers by its limits, a page by its length
-		)},
+		GRPCDialOptions: []grpc.DialOption{
+			grpc.WithDefaultCallOptions(
+				grpc.MaxCallSendMsgSize(shared.MaxWireBytes),
+				grpc.MaxCallRecvMsgSize(math.MaxInt32), // the plugin bounds its answers by its limits, a page by its length
+			),
+			grpc.WithInitialWindowSize(shared.WireWindowBytes), grpc.WithInitialConnWindowSize(shared.WireWindowBytes),
+		},
 		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, socketDir string) (runner.Runner, error) {
 			p.socketDir = socketDir
 			cmd := exec.Command(staged.path)

@@ -63,7 +63,8 @@ func serve() int {
 
 // newServer is the gRPC server with the limits of the contract; opts carry go-plugin's mutual TLS.
 func newServer(opts []grpc.ServerOption) *grpc.Server {
-	return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(shared.MaxWireBytes), grpc.MaxSendMsgSize(shared.MaxWireBytes))...)
+	return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(shared.MaxWireBytes), grpc.MaxSendMsgSize(shared.MaxWireBytes),
+		grpc.InitialWindowSize(shared.WireWindowBytes), grpc.InitialConnWindowSize(shared.WireWindowBytes))...)
 }
 
 // watchHost returns a channel that is closed when the pipe from the host ends. A host that gives no pipe gets a
