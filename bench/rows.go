@@ -127,6 +127,9 @@ const tableStart, tableEnd = "<!-- made by: go run ./bench speed --readme bench/
 func (r *speedResult) text() string {
 	out := fmt.Sprintf("%s; %s messages in the large index, medians of %d rounds, spread is half of the range\n\n%s",
 		r.Machine, number(float64(r.Messages)), r.Rounds, printTable(r.Rows))
+	if r.Restarts > 0 {
+		out += fmt.Sprintf("\nThe plugin was restarted %d times while the large index grew.\n", r.Restarts)
+	}
 	if r.Postgres != "" {
 		out += "\n" + r.Postgres + "\n"
 	}

@@ -45,7 +45,7 @@ func speedBench(ctx context.Context, args []string) error {
 	}
 	result := speedResult{
 		Messages: s.messages, Rounds: s.rounds, Seconds: rounded(time.Since(start).Seconds()), Postgres: s.postgresNote,
-		Machine: machine(dir), Rows: s.rows(),
+		Machine: machine(dir), Restarts: s.restarts, Rows: s.rows(),
 	}
 	if *readme != "" {
 		if err := s.write(*readme, &result); err != nil {
@@ -81,6 +81,7 @@ type speed struct {
 	coldClean         time.Duration
 	coldKilled        time.Duration
 	decide            time.Duration
+	restarts          int
 }
 
 const recallCalls = 4000 // at most in one run, so that not too many have to be indexed for it
@@ -188,26 +189,15 @@ func (s *speed) grow(ctx context.Context, large *chat) error {
 	if anonymous, mapped, err := memory(large.host.State().PID); err == nil {
 		s.anonymous, s.mapped = anonymous, mapped
 	}
-	total := s.messages
-	if metrics, err := large.host.Metrics(ctx); err == nil {
-		for _, m := range metrics {
-			if m.Name == "messages_indexed_total" {
-				total = int64(m.Value)
-			}
-		}
-	}
-	if err := large.host.Close(); err != nil {
-		return err
-	}
-	bytes, err := compact(large.folder)
+	s.restarts = large.host.State().Restarts
+	err := large.host.Close()
 	if err != nil {
 		return err
 	}
-	s.diskBytes = bytes * s.messages / total
-	if err := s.coldStarts(ctx, large); err != nil {
+	if s.diskBytes, err = compact(large.folder); err != nil {
 		return err
 	}
-	return nil
+	return s.coldStarts(ctx, large)
 }
 
 // coldStarts opens the large index in a host of its own, has it work and kills it, then opens it here.

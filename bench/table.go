@@ -113,6 +113,7 @@ type speedResult struct {
 	Seconds  float64 `json:"seconds"`
 	Postgres string  `json:"postgres"`
 	Machine  string  `json:"machine"`
+	Restarts int     `json:"restarts"` // of the plugin while the large index grew
 	Rows     []row   `json:"rows"`
 }
 
