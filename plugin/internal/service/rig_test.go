@@ -14,13 +14,13 @@ import (
 // rig is a service over a real index in a folder of its own.
 type rig struct {
 	*Service
-	t     *testing.T
+	t     testing.TB
 	clock *fakeClock
 	dir   string
 }
 
 // newStandby makes a service that is prepared. ruleText is its rule file; empty: the built-in policy.
-func newStandby(t *testing.T, ruleText string) *rig {
+func newStandby(t testing.TB, ruleText string) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: newFakeClock(), dir: t.TempDir()}
 	text := "index { path = \"index\" }\n"
@@ -34,7 +34,7 @@ func newStandby(t *testing.T, ruleText string) *rig {
 }
 
 // newActive is newStandby for the steps notify, history and wipe, of which the last is the host's own.
-func newActive(t *testing.T, ruleText string) *rig {
+func newActive(t testing.TB, ruleText string) *rig {
 	t.Helper()
 	r := newStandby(t, ruleText)
 	r.activate()

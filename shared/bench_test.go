@@ -1,0 +1,62 @@
+package shared
+
+import (
+	"fmt"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// benchBatch is a batch as a busy server sends it.
+func benchBatch(n int) []Message {
+	out := make([]Message, n)
+	for i := range out {
+		out[i] = Message{
+			Tenant: "acme", ID: fmt.Sprintf("01JD8Z0000000000000%07d", i), Conversation: Conversation{Type: Group, ID: fmt.Sprint("group-", i%100)},
+			Sender: fmt.Sprint("user-", i%1000), Type: Text, SentAt: at,
+		}
+	}
+	return out
+}
+
+// Allocations are for a batch of 500 messages.
+
+func BenchmarkValidateIndex(b *testing.B) {
+	msgs := benchBatch(500)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := ValidateIndex(msgs); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncodeIndex(b *testing.B) {
+	msgs := benchBatch(500)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := proto.Marshal(&recallv1.IndexRequest{Messages: mapSlice(msgs, encodeMessage)}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecodeIndex(b *testing.B) {
+	data, err := proto.Marshal(&recallv1.IndexRequest{Messages: mapSlice(benchBatch(500), encodeMessage)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		var req recallv1.IndexRequest
+		if err := proto.Unmarshal(data, &req); err != nil {
+			b.Fatal(err)
+		}
+		d := decoder{}
+		if d.messages(req.GetMessages()); d.err != nil {
+			b.Fatal(d.err)
+		}
+	}
+}
