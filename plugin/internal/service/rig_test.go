@@ -118,7 +118,7 @@ func (r *rig) metric(name string) float64 {
 }
 
 // field checks that err is about a field of the call.
-func field(t *testing.T, what string, err error, want string) {
+func field(t testing.TB, what string, err error, want string) {
 	t.Helper()
 	var f *shared.FieldError
 	if !errors.As(err, &f) || f.Field != want {
@@ -127,7 +127,7 @@ func field(t *testing.T, what string, err error, want string) {
 }
 
 // within is a context that ends long after anything that is not stuck.
-func within(t *testing.T, d time.Duration) context.Context {
+func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
