@@ -25,7 +25,8 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 
 func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 	m := normal(*put)
-	known, err := readRecord(b.txn, m.Tenant, m.ID)
+	k := messageKey(m.Tenant, m.ID)
+	known, err := recordAt(b.txn, k, m.Tenant, m.ID)
 	switch {
 	case err != nil:
 		return Result{}, err
@@ -34,7 +35,7 @@ func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 		for _, a := range m.Attachments {
 			w.use(m.Tenant, a, m.ID, true)
 		}
-		return Result{Put: shared.Indexed}, w.set(messageKey(m.Tenant, m.ID), encodeRecord(&Record{Message: m}))
+		return Result{Put: shared.Indexed}, w.set(k, encodeRecord(&Record{Message: m}))
 	case !SameFacts(known.Message, m):
 		return Result{Put: shared.IndexConflict}, nil
 	case known.Tombstone != nil:
