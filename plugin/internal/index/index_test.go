@@ -31,6 +31,9 @@ func openAt(t testing.TB, path string) *Index {
 	if err != nil {
 		t.Fatal(err)
 	}
+	x.queue.mu.Lock()
+	x.queue.patience = 0 // a test settles one step after the other, and queue_test has the waiting
+	x.queue.mu.Unlock()
 	t.Cleanup(func() {
 		if err := x.Close(); err != nil {
 			t.Error(err)
