@@ -207,11 +207,10 @@ func (s *speed) coldStarts(ctx context.Context, large *chat) error {
 		return err
 	}
 	defer child.end()
-	start := time.Now()
 	if err := child.expect("opening"); err != nil {
 		return err
 	}
-	start = time.Now()
+	start := time.Now()
 	if err := child.expect("open"); err != nil {
 		return err
 	}
