@@ -150,6 +150,7 @@ func (p *process) adopt(c *child) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cut {
+		c.hangUp()
 		return errors.New("cancelled before it was started")
 	}
 	p.child = c

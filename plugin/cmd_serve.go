@@ -26,6 +26,7 @@ const leaveTimeout = 800 * time.Millisecond
 func serve() int {
 	// go-plugin takes stdout and stderr away: the logger is made first, and nothing is ever printed.
 	logger := hclog.New(&hclog.LoggerOptions{Name: service.Name, Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
+	signal.Ignore(syscall.SIGPIPE) // a host that is gone reads no log: that must not end us before the index is released
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM)
 	hostGone, err := watchHost()
