@@ -168,10 +168,10 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 	h := hosttest.Open(t, host.Config{File: file, RunDir: runDir, Steps: map[string]host.Step{shared.StepNotify: calls.notify}})
 	calls.start(t, h, 4)
 	for _, tc := range []struct {
-		name     string
-		binary   host.Binary
-		words    string
-		may      bool // the old version may come back as a new process: the new one failed when it was its turn
+		name   string
+		binary host.Binary
+		words  string
+		may    bool // the old version may come back as a new process: the new one failed when it was its turn
 	}{
 		{"missing", host.Binary{Path: "/nowhere/plugin"}, "no such file", false},
 		{"not executable", host.Binary{Path: plain}, "chmod +x", false},
