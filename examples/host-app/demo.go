@@ -25,9 +25,9 @@ func addDemo(ctx context.Context, s *Server) error {
 	}{
 		{shared.Conversation{Type: shared.Single, ID: "ann-ben"}, "Ann and Ben",
 			map[string]shared.Role{"ann": shared.Member, "ben": shared.Member}},
-		{shared.Conversation{Type: shared.Group, ID: "team"}, "The team",
+		{shared.Conversation{Type: shared.Group, ID: "team"}, "Team",
 			map[string]shared.Role{"ann": shared.Owner, "ben": shared.Admin, "cleo": shared.Member, "dan": shared.Member}},
-		{shared.Conversation{Type: shared.Chatroom, ID: "lobby"}, "The lobby",
+		{shared.Conversation{Type: shared.Chatroom, ID: "lobby"}, "Lobby",
 			map[string]shared.Role{"cleo": shared.Owner, "ann": shared.Member, "ben": shared.Member, "dan": shared.Member}},
 	} {
 		if err := s.store.AddConversation(ctx, c.room, c.title); err != nil {

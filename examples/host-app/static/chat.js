@@ -84,6 +84,7 @@ class Page {
     const { room } = this;
     const log = byId('log');
     const below = log.scrollHeight - log.scrollTop;
+    this.messages.atEnd = false;
     await this.page(room, room.before).catch(() => tell(t('unavailable')));
     if (this.room !== room) return;
     this.show();

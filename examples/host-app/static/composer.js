@@ -15,12 +15,16 @@ export class Composer {
     byId('composer').addEventListener('submit', (e) => { e.preventDefault(); this.submit(); });
     this.text.addEventListener('input', () => this.grow());
     this.text.addEventListener('keydown', (e) => {
+      this.shift = e.shiftKey;
       if (e.key === 'Enter' && !e.shiftKey && !e.isComposing) { e.preventDefault(); this.submit(); }
       if (e.key === 'Escape') this.reply(null);
       if (e.key === 'ArrowUp' && !this.text.value) { // from an empty line up to the last message
         const last = page.messages.buttons().at(-1);
         if (last) { e.preventDefault(); last.focus(); }
       }
+    });
+    this.text.addEventListener('beforeinput', (e) => { // an on-screen keyboard may tell of its Enter by this alone
+      if (e.inputType === 'insertLineBreak' && !this.shift) { e.preventDefault(); this.submit(); }
     });
     this.text.addEventListener('paste', (e) => { if (e.clipboardData.files[0]) this.attach(e.clipboardData.files[0]); });
     byId('attach').addEventListener('click', () => byId('file').click());
@@ -32,7 +36,7 @@ export class Composer {
 
   grow() {
     this.text.style.height = 'auto';
-    this.text.style.height = `${Math.min(this.text.scrollHeight, 140)}px`;
+    this.text.style.height = `${Math.min(Math.max(this.text.scrollHeight + 2, 40), 140)}px`;
     this.enable();
   }
 

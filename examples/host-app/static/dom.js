@@ -30,7 +30,7 @@ const paths = {
   more: 'M6 12h.01M12 12h.01M18 12h.01',
   send: 'M4 12l16-8-5 16-3-7-8-1zM12 13l8-9',
   attach: 'M19 11l-7.5 7.5a4.6 4.6 0 0 1-6.5-6.5L12.5 4.5a3 3 0 0 1 4.3 4.3L9.3 16.2a1.4 1.4 0 0 1-2-2L14 7.500',
-  recall: 'M9 6L4 11l5 5M4 11h10a6 6 0 0 1 6 6v1',
+  recall: 'M4 4v5h5M4.500 9a8 8 0 1 1-.4 5',
   reply: 'M10 6L4 12l6 6M4 12h9a7 7 0 0 1 7 7',
   info: 'M12 11v6M12 7.500h.01M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18z',
   close: 'M6 6l12 12M18 6L6 18',
@@ -49,6 +49,6 @@ export function icon(name) {
 // avatar is the first letter of a name on a colour that follows from the id.
 export function avatar(id, name) {
   let sum = 0;
-  for (const c of id) sum = (sum * 31 + c.codePointAt(0)) % 6;
-  return el('span', { class: `avatar tint-${sum}`, 'aria-hidden': 'true', text: [...name][0] || '?' });
+  for (const c of id) sum = (sum * 197 + c.codePointAt(0)) % 1013;
+  return el('span', { class: `avatar tint-${sum % 6}`, 'aria-hidden': 'true', text: [...name][0] || '?' });
 }

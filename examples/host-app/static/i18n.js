@@ -35,7 +35,7 @@ const words = {
     back_again: 'Process {pid} answers now.', upgradeTo: 'Another binary', upgrade: 'Upgrade', upgradeHint: 'A file in {folder}', upgraded: 'Version {to} is in force. Calls were held for {ms} ms; none was lost.', notUpgraded: 'Not upgraded: {error}',
     rulesTitle: 'Rules in force', builtIn: 'built-in policy', rulesFrom: 'From {paths}', digest: 'Digest', loadedAt: 'In force since', permit: 'permit', forbid: 'forbid',
     lastReload: 'Last reload', reloadGood: 'The rule files are in force, without a complaint.', reloadNone: 'None yet.', reloadBad: 'Refused: the files have errors. The rules above stay in force.', reloadWarn: 'In force, with warnings.',
-    recalls: 'Recalls', noRecalls: 'None yet. Take a message back in the chat.', by: '{actor} ({role}) took back {what} of {sender} in {room}', ledger: 'Ledger', step: 'Step', outcome: 'Outcome', attempts: 'Attempts', at: 'At', reason: 'Reason',
+    recalls: 'Recalls', noRecalls: 'None yet. Take a message back in the chat.', by: '{actor} ({role}) took back a message of {sender} · {what} · {room}', ledger: 'Ledger', step: 'Step', outcome: 'Outcome', attempts: 'Attempts', at: 'At', reason: 'Reason',
     done: 'done', nothing_to_do: 'nothing to do', unsupported: 'not in this server', failedOutcome: 'failed, tried again', open: 'open', settled: 'settled', settling: 'under way',
     chartRecalls: 'Recalls', chartHeld: 'Held calls, longest wait', lastMinutes: 'last 10 minutes', chartRecallsSum: '{n} in the last 10 minutes', chartHeldSum: '{n} held, longest {ms} ms', 
     tryIt: 'Try the rules', tryLead: 'Pick a message and who would take it back. Nothing happens to the message.', message: 'Message', actor: 'Who asks', explain: 'Explain', noMessages: 'There is no message yet.', decides: 'decides', holds: 'holds', holdsNot: 'does not hold', permitted: 'permitted', refusedVerdict: 'refused', limitsNote: 'Limits on how often are not counted here.',
@@ -74,7 +74,7 @@ const words = {
     back_again: '进程 {pid} 现在在回答。', upgradeTo: '另一个程序', upgrade: '升级', upgradeHint: '{folder} 中的文件', upgraded: '版本 {to} 已生效。调用等待了 {ms} 毫秒，无一丢失。', notUpgraded: '没有升级：{error}',
     rulesTitle: '生效的规则', builtIn: '内置策略', rulesFrom: '来自 {paths}', digest: '摘要', loadedAt: '生效时间', permit: '允许', forbid: '禁止',
     lastReload: '最近的加载', reloadGood: '规则文件已生效，没有问题。', reloadNone: '还没有。', reloadBad: '被拒绝：文件有错误。上面的规则继续生效。', reloadWarn: '已生效，但有警告。',
-    recalls: '撤回记录', noRecalls: '还没有。去聊天里撤回一条消息。', by: '{actor}（{role}）在 {room} 撤回了 {sender} 的{what}', ledger: '账本', step: '步骤', outcome: '结果', attempts: '次数', at: '时间', reason: '原因',
+    recalls: '撤回记录', noRecalls: '还没有。去聊天里撤回一条消息。', by: '{actor}（{role}）撤回了 {sender} 的一条消息 · {what} · {room}', ledger: '账本', step: '步骤', outcome: '结果', attempts: '次数', at: '时间', reason: '原因',
     done: '完成', nothing_to_do: '无需处理', unsupported: '本服务器没有', failedOutcome: '失败，会重试', open: '未完成', settled: '已完成', settling: '进行中',
     chartRecalls: '撤回', chartHeld: '等待的调用，最长等待', lastMinutes: '最近 10 分钟', chartRecallsSum: '最近 10 分钟 {n} 次', chartHeldSum: '{n} 次等待，最长 {ms} 毫秒',
     tryIt: '试试规则', tryLead: '选一条消息和撤回的人。消息不会有任何变化。', message: '消息', actor: '谁来撤回', explain: '解释', noMessages: '还没有消息。', decides: '决定', holds: '成立', holdsNot: '不成立', permitted: '允许', refusedVerdict: '拒绝', limitsNote: '这里不计次数限制。',
@@ -132,7 +132,7 @@ export function languageSwitch(button, changed) {
   show();
 }
 
-export const clockTime = (date) => new Intl.DateTimeFormat(lang(), { hour: '2-digit', minute: '2-digit' }).format(date);
+export const clockTime = (date) => new Intl.DateTimeFormat(lang(), { hour: 'numeric', minute: '2-digit' }).format(date);
 
 // day is a heading over the messages of a day.
 export function day(date) {

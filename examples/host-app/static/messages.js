@@ -16,6 +16,12 @@ export class Messages {
     this.nodes = new Map(); // by what is shown: {signature, node}
     this.own = new Map(); // texts that this page took back, to edit again; nowhere else and for as long as the page lives
     this.log.addEventListener('keydown', (e) => this.keys(e));
+    // Who is at the end stays there, whatever grows: a picture that has loaded, or what is being written below.
+    this.atEnd = true;
+    this.log.addEventListener('scroll', () => { this.atEnd = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 80; });
+    const stay = new ResizeObserver(() => { if (this.atEnd) this.end(); });
+    stay.observe(this.log);
+    stay.observe(this.list);
     byId('earlier').addEventListener('click', () => page.earlier());
   }
 
@@ -23,7 +29,7 @@ export class Messages {
   // and the focus is where it was.
   show(room, { toEnd = false } = {}) {
     const { page } = this;
-    const atEnd = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 80;
+    if (toEnd) this.atEnd = true;
     if (this.room !== room) {
       this.nodes.clear();
       this.list.replaceChildren();
@@ -56,7 +62,11 @@ export class Messages {
     byId('empty').hidden = wanted.length > 0;
     if (focused && document.activeElement === document.body) this.refocus(focused);
     this.rove();
-    if (toEnd || atEnd) this.log.scrollTop = this.log.scrollHeight;
+    if (this.atEnd) this.end();
+  }
+
+  end() {
+    this.log.scrollTop = this.log.scrollHeight;
   }
 
   node(key, signature, make) {

@@ -25,7 +25,7 @@ export function showRooms(page) {
         el('span', { class: 'what' },
           el('span', { class: 'top' }, el('span', { class: 'title', text: room.title }), last && el('time', { class: 'muted', text: clockTime(new Date(last.sent_at)) })),
           el('span', { class: 'top' },
-            el('span', { class: `preview muted${last?.recalled ? ' stone' : ''}`, dir: 'auto', text: (from ? `${from}: ` : '') + (preview || t(room.conversation.type)) }),
+            el('span', { class: `preview muted${last?.recalled ? ' gone' : ''}`, dir: 'auto', text: (from ? `${from}: ` : '') + (preview || t(room.conversation.type)) }),
             unread > 0 && el('span', { class: 'badge' }, el('span', { 'aria-hidden': 'true', text: unread > 99 ? '99+' : String(unread) }), el('span', { class: 'sr', text: t('unread', { n: unread }) })))));
       const had = entry?.node.contains(document.activeElement);
       const node = el('li', {}, link);
