@@ -8,7 +8,7 @@ plugin {
   # The SHA-256 of the binary. With it, nothing but this very binary is started.
   # sha256 = "…"
 
-  # How long the plugin may take to start and to take its index.
+  # How long the plugin may take to start, and then to check its configuration.
   # start_timeout = "10s"
 
   # Upgrade to a new file at the binary's path by itself. Put it there by rename (mv).

@@ -137,9 +137,11 @@ func handoverChild(_ context.Context, args []string) error {
 	if err := parse(set, args); err != nil {
 		return err
 	}
-	if err := waitForLock(*folder); err != nil {
+	lock, err := waitForLock(*folder)
+	if err != nil {
 		return err
 	}
+	defer lock.Close()
 	// A log of no size is what a kill leaves of one that was being made or removed; Badger does not open beside it.
 	logs, err := filepath.Glob(filepath.Join(*folder, "*.mem"))
 	if err != nil {
@@ -204,16 +206,16 @@ func handoverChild(_ context.Context, args []string) error {
 	}
 }
 
-// waitForLock takes the lock that the index takes, on the folder itself, and keeps it until the process ends.
-func waitForLock(folder string) error {
+// waitForLock takes the lock that the index takes, on the folder itself. It is held while the file is open.
+func waitForLock(folder string) (*os.File, error) {
 	f, err := os.Open(folder)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	lock := int(f.Fd())
 	for said := false; ; time.Sleep(time.Millisecond) {
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
-			locked = f
-			return nil
+		if err := syscall.Flock(lock, syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			return f, nil
 		}
 		if !said {
 			fmt.Println("waiting")
@@ -221,6 +223,3 @@ func waitForLock(folder string) error {
 		}
 	}
 }
-
-// locked keeps the folder open, and so its lock held.
-var locked *os.File

@@ -17,6 +17,7 @@ const (
 	StepTimeout = time.Minute
 
 	settleRetry = 200 * time.Millisecond // between attempts to have an outcome recorded
+	closeTime   = 2 * time.Second        // for outcomes that are known when the host is closed
 )
 
 // A Step carries out one part of a recall in the chat server.
@@ -90,33 +91,51 @@ func (w *worker) take(ctx context.Context, e shared.Event) {
 		w.mu.Unlock()
 		go func() {
 			defer w.handed.Done()
-			closed := w.carryOut(ctx, e, step)
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if closed && w.running[one] != w.stream {
-				w.settled[one] = true
-			}
-			delete(w.running, one)
+			w.carryOut(ctx, e, step)
 		}()
 	}
 }
 
-// carryOut runs one step and has its outcome recorded, however long that takes. It tells whether the step is settled.
-func (w *worker) carryOut(ctx context.Context, e shared.Event, step string) bool {
+// carryOut runs one step and has its outcome recorded.
+func (w *worker) carryOut(ctx context.Context, e shared.Event, step string) {
+	one := work{e.Sequence, step}
 	outcome, cause := w.attempt(ctx, e, step)
-	if ctx.Err() != nil {
-		return false // the host is closing; the step is delivered again when it is opened
-	}
-	if outcome == shared.OutcomeFailed {
+	if !outcome.Settles() {
+		// It may be delivered again from the moment at which the plugin hears of it.
+		w.finish(one, false)
+		if ctx.Err() != nil {
+			return // it failed because the host is closing, and is delivered again when it is opened
+		}
 		w.logger.Warn("step failed, will be tried again", "step", step, "tenant", e.Tenant, "recall_id", e.RecallID,
 			"message_id", e.Message.ID, "attempt", e.Attempt, "error", cause)
+		w.settle(ctx, e, step, outcome, cause)
+		return
 	}
+	w.settle(ctx, e, step, outcome, nil)
+	w.finish(one, true)
+}
+
+// finish takes note that a step is not under way any more.
+func (w *worker) finish(one work, settled bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if settled && w.running[one] != w.stream {
+		w.settled[one] = true
+	}
+	delete(w.running, one)
+}
+
+// settle has an outcome recorded, however long that takes. What is done when the host is closed has a moment left for it.
+func (w *worker) settle(closing context.Context, e shared.Event, step string, outcome shared.Outcome, cause error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(closing))
+	defer cancel()
+	defer context.AfterFunc(closing, func() { time.AfterFunc(closeTime, cancel) })()
 	for {
 		_, err := call(ctx, w.gate, func(api *shared.Client) (struct{}, error) {
 			return struct{}{}, shared.NewSettler(api, e.Sequence).Settle(ctx, step, outcome, cause)
 		})
 		if err == nil || ctx.Err() != nil {
-			return err == nil && outcome.Settles()
+			return
 		}
 		w.logger.Warn("outcome of a step not recorded yet", "step", step, "recall_id", e.RecallID, "error", err)
 		select {

@@ -76,8 +76,10 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 		}
 		v, err := f(p.api)
 		g.leave()
-		if err == nil || !errors.Is(err, shared.ErrUnavailable) || ctx.Err() != nil {
+		if err == nil {
 			p.answered.Store(true)
+		}
+		if err == nil || !errors.Is(err, shared.ErrUnavailable) || ctx.Err() != nil {
 			return v, err
 		}
 		if cuts == maxCuts {

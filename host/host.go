@@ -53,7 +53,7 @@ type Config struct {
 	// one whose old files are cleaned away. Empty means one in the user's cache folder. It is made if needed.
 	RunDir string
 
-	// OnState, if not nil, is called after each change of State, from one goroutine, and must not block.
+	// OnState, if not nil, is called after each change of State, one call at a time, and must not block.
 	OnState func(State)
 
 	// OnHeld, if not nil, is called for each call that had to wait for the plugin and was then let through, with how
@@ -61,7 +61,8 @@ type Config struct {
 	OnHeld func(time.Duration)
 }
 
-// Host is a loaded recall plugin. It implements shared.Recall, and is safe for use by many goroutines.
+// Host is a loaded recall plugin. It is shared.Recall for the whole server, but for Events, which it receives itself and
+// hands to Config.Steps. It is safe for use by many goroutines.
 //
 // While the plugin restarts or is swapped, calls are held until it is back or their own context ends; so give each
 // call a context that ends. A call that was cut off is repeated with the same ids. It fails with shared.ErrUnavailable
@@ -73,6 +74,7 @@ type Host struct {
 	running    context.Context // ends with Close
 	close      context.CancelFunc
 	done       sync.WaitGroup
+	closed     sync.Once
 }
 
 var _ shared.Recall = (*Host)(nil)
@@ -109,10 +111,12 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 	g := newGate(c.OnHeld)
 	s := &supervisor{
 		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState,
-		upgrades: make(chan *upgrade),
+		turn: make(chan struct{}, 1), swaps: make(chan *upgrade),
 	}
 	p, err := s.bringUp(ctx, staged)
 	if err != nil {
+		_ = os.Remove(staged.path) // a host that did not open leaves nothing
+		_ = os.Remove(runDir)      // but what else is in it
 		return nil, err
 	}
 	sweep(runDir, logger, staged.path, p.socketDir)
@@ -145,8 +149,11 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 // Close ends the plugin in good order: steps under way have their context ended and are waited for, calls under way are
 // answered, the index is released. Later calls get shared.ErrUnavailable. It may be called more than once.
 func (h *Host) Close() error {
-	h.close()
-	h.done.Wait()
+	h.closed.Do(func() {
+		h.close()
+		h.supervisor.turn <- struct{}{} // an upgrade under way ends first
+		h.done.Wait()
+	})
 	return nil
 }
 
@@ -168,12 +175,8 @@ const heldLong = time.Second
 // Recall is shared.Recall. It makes the RecallID where it is empty. A request that was held for more than a second
 // is judged by the moment of this call.
 func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
-	if req.RecallID == "" {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return nil, fmt.Errorf("make a recall id: %w", err)
-		}
-		req.RecallID = id.String()
+	if err := ensureRecallID(&req); err != nil {
+		return nil, err
 	}
 	made := time.Now()
 	return call(ctx, h.gate, func(api *shared.Client) ([]shared.RecallResult, error) {
@@ -184,13 +187,22 @@ func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.R
 	})
 }
 
-// checkID stands for the recall that a check is about.
-const checkID = "check"
+func ensureRecallID(req *shared.RecallRequest) error {
+	if req.RecallID != "" {
+		return nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make a recall id: %w", err)
+	}
+	req.RecallID = id.String()
+	return nil
+}
 
 // Check is shared.Recall.
 func (h *Host) Check(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
-	if req.RecallID == "" {
-		req.RecallID = checkID
+	if err := ensureRecallID(&req); err != nil {
+		return nil, err
 	}
 	return call(ctx, h.gate, func(api *shared.Client) ([]shared.RecallResult, error) { return api.Check(ctx, req) })
 }
@@ -210,10 +222,9 @@ func (h *Host) Ledger(ctx context.Context, tenant, recallID string) (shared.Ledg
 	return call(ctx, h.gate, func(api *shared.Client) (shared.Ledger, error) { return api.Ledger(ctx, tenant, recallID) })
 }
 
-// Events is shared.Recall, for a server that carries recalls out without Config.Steps. With Steps the SDK receives the
-// events itself, and a second receiver would take them away from it: that is refused.
-func (h *Host) Events(ctx context.Context, handle func(shared.Event, shared.Settler)) error {
-	return errors.New("the host's steps receive the events (host.Config.Steps)")
+// Events is always refused: Config.Steps receive the events, and a second receiver would take them away.
+func (h *Host) Events(context.Context, func(shared.Event, shared.Settler)) error {
+	return errors.New("the events of a host are received by its steps (host.Config.Steps)")
 }
 
 // Metrics tells the plugin's counters and gauges, ordered by name.
@@ -221,20 +232,17 @@ func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	return call(ctx, h.gate, func(api *shared.Client) ([]shared.Metric, error) { return api.Metrics(ctx) })
 }
 
+// Reload has the plugin read its rule files now, and returns what it says of them. With errors among that the rules in
+// force stay. The plugin follows the files by itself too; this is for who wants the answer, or does not want to wait.
+func (h *Host) Reload(ctx context.Context) (shared.Diagnostics, error) {
+	return call(ctx, h.gate, func(api *shared.Client) (shared.Diagnostics, error) { return api.Reload(ctx) })
+}
+
 // Upgrade puts another plugin binary in the place of the one that runs, without a call being lost: calls are held for
 // as long as the index is handed over. Until the new plugin has answered a call, any failure, and the end of ctx,
 // leaves or brings back the old one, and is returned. A second upgrade waits for the first.
 func (h *Host) Upgrade(ctx context.Context, b Binary) (UpgradeReport, error) {
-	u := &upgrade{ctx: ctx, binary: b, done: make(chan error, 1)}
-	select {
-	case h.supervisor.upgrades <- u:
-		err := <-u.done
-		return u.report, err
-	case <-ctx.Done():
-		return u.report, ctx.Err()
-	case <-h.running.Done():
-		return u.report, errClosed
-	}
+	return h.supervisor.upgrade(ctx, h.running, b)
 }
 
 // makeRunDir makes the folder for copies and sockets.

@@ -40,6 +40,7 @@ const killPatience = time.Second
 type process struct {
 	binary stagedBinary
 	desc   shared.Description
+	rules  shared.RulesState // when it was activated
 	api    *shared.Client
 
 	client    *plugin.Client
@@ -188,6 +189,7 @@ func (p *process) activate(ctx context.Context, steps []string) error {
 	if err == nil && health.State != shared.StateActive {
 		err = errors.New(health.Reason)
 	}
+	p.rules = health.Rules
 	if err == nil {
 		_, err = p.api.Status(ctx, "recall", []string{"probe"}) // reads the index, as any call would
 	}

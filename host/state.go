@@ -1,6 +1,10 @@
 package host
 
-import "time"
+import (
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
 
 // Phase is what the host is doing about its plugin.
 type Phase string
@@ -26,4 +30,8 @@ type State struct {
 	Restarts int       `json:"restarts"`          // since Open, after the plugin ended by itself
 	Upgrades int       `json:"upgrades"`          // since Open, that were published
 	Error    string    `json:"error,omitempty"`   // why it ended, or would not start, last
+
+	// Rules are those that the plugin in force, or the last one, decides by, and why the files as they are now are not
+	// in force. A change of the files is in force within two seconds and seen here within four.
+	Rules shared.RulesState `json:"rules"`
 }

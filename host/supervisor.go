@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"sync"
 	"time"
 
@@ -37,7 +38,8 @@ type supervisor struct {
 	logger   hclog.Logger
 	onState  func(State)
 
-	upgrades chan *upgrade
+	turn  chan struct{} // held by the one upgrade that is under way, and for good once the host is closed
+	swaps chan *upgrade // prepared, for run to carry out
 
 	current *process     // nil while none is in force
 	binary  stagedBinary // what to start when it ends
@@ -45,8 +47,11 @@ type supervisor struct {
 	started time.Time    // when current was published
 	crashes int          // in a row
 
-	mu    sync.Mutex
-	state State
+	retiring sync.WaitGroup // processes that are killed and not yet reaped
+
+	telling sync.Mutex // held while onState is called, so that states are told one by one and in their order
+	mu      sync.Mutex
+	state   State
 }
 
 // bringUp starts a process of the binary and has it answer.
@@ -83,6 +88,13 @@ func (s *supervisor) activate(ctx context.Context, p *process) error {
 	return p.activate(ctx, s.steps)
 }
 
+// retire kills a process at once and clears up after it in the background: whoever waits for its index has it as soon as
+// the kernel has let go of it.
+func (s *supervisor) retire(p *process) {
+	_ = p.child.Kill(context.Background())
+	s.retiring.Go(p.kill)
+}
+
 // publish puts p in force.
 func (s *supervisor) publish(p *process) {
 	s.current, s.binary, s.format, s.started = p, p.binary, p.desc.IndexFormat, time.Now()
@@ -90,18 +102,17 @@ func (s *supervisor) publish(p *process) {
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 	s.update(func(st *State) {
 		st.Phase, st.PID, st.Version = PhaseRunning, p.pid(), p.desc.Version
-		st.Binary, st.SHA256 = p.binary.source, p.binary.sha256
+		st.Binary, st.SHA256, st.Rules = p.binary.source, p.binary.sha256, p.rules
 	})
 }
 
 // update changes the state that others see.
 func (s *supervisor) update(change func(*State)) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	s.mu.Lock()
 	before := s.state.Phase
 	change(&s.state)
-	if s.state.Phase != PhaseUpgrading {
-		s.state.Step = ""
-	}
 	if s.state.Phase != before {
 		s.state.Since = time.Now()
 	}
@@ -135,8 +146,8 @@ func (s *supervisor) run(ctx context.Context) {
 			if s.current == nil && !s.revive(ctx) {
 				retry.Reset(s.backoff())
 			}
-		case u := <-s.upgrades:
-			u.done <- s.upgrade(ctx, u)
+		case u := <-s.swaps:
+			u.done <- s.swap(u)
 			if s.current == nil {
 				retry.Reset(s.backoff())
 			}
@@ -214,7 +225,8 @@ func (s *supervisor) revive(ctx context.Context) bool {
 	return true
 }
 
-// checkHealth tells what is wrong with a plugin that lives but does not answer, or not as it should.
+// checkHealth tells what is wrong with a plugin that lives but does not answer, or not as it should. It takes over what
+// the plugin says of its rules.
 func (s *supervisor) checkHealth(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, healthDeadline)
 	defer cancel()
@@ -232,11 +244,15 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 	case health.State != shared.StateActive:
 		return fmt.Errorf("killed, since it is %s: %s", health.State, health.Reason)
 	}
+	if !reflect.DeepEqual(health.Rules, s.state.Rules) { // only this goroutine writes it
+		s.update(func(st *State) { st.Rules = health.Rules })
+	}
 	return nil
 }
 
 // shut ends the plugin: calls under way are answered, the index is released.
 func (s *supervisor) shut() {
+	defer s.retiring.Wait()
 	s.gate.refuse(errClosed)
 	if p := s.current; p != nil {
 		s.current = nil

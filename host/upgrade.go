@@ -8,8 +8,9 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// drainTime is how long an upgrade waits for calls under way, before it goes on and they are repeated on the new plugin.
-const drainTime = 5 * time.Second
+// drainTime is how long an upgrade waits for calls under way before it goes on without them; they are repeated on the new
+// plugin, which is safe and takes no longer than it would to wait for an old one that is stuck.
+const drainTime = 100 * time.Millisecond
 
 // An UpgradeReport tells how an upgrade went.
 type UpgradeReport struct {
@@ -35,9 +36,9 @@ const (
 )
 
 type upgrade struct {
-	ctx    context.Context
-	binary Binary
+	ctx    context.Context // ends with the caller or with the host, whichever is first
 	onStep func(name string)
+	next   *process // prepared
 	report UpgradeReport
 	done   chan error
 }
@@ -58,53 +59,71 @@ func (u *upgrade) step(name string, do func() error) error {
 }
 
 // upgrade puts another process in the place of the one in force. Whatever fails before it is published brings the old
-// version back: before the old process has quiesced by simply leaving it in force, afterwards from its private copy.
-func (s *supervisor) upgrade(ctx context.Context, u *upgrade) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(u.ctx, cancel)() // ends with the caller or with the host, whichever is first
-
-	s.update(func(st *State) { st.Phase = PhaseUpgrading })
-	u.onStep = func(name string) { s.update(func(st *State) { st.Step = name }) }
-	old := s.current
-	if old != nil {
-		u.report.From = old.desc
+// version back: as long as the old process lives by simply leaving it in force, afterwards from its private copy.
+//
+// It verifies and prepares on the caller's own goroutine, while run goes on to watch over the plugin in force, and has
+// run do the swap. turn keeps a second upgrade waiting.
+func (s *supervisor) upgrade(ctx, running context.Context, b Binary) (UpgradeReport, error) {
+	u := &upgrade{done: make(chan error, 1)}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return u.report, ctx.Err()
+	case <-running.Done():
+		return u.report, errClosed
 	}
+	var cancel context.CancelFunc
+	u.ctx, cancel = context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(running, cancel)()
+	u.onStep = func(name string) { s.update(func(st *State) { st.Step = name }) }
+	s.update(func(st *State) {
+		if st.Phase == PhaseRunning {
+			st.Phase = PhaseUpgrading
+		}
+	})
+	err := s.prepareAndSwap(u, b)
+	s.update(func(st *State) {
+		st.Step = ""
+		if st.Phase == PhaseUpgrading {
+			st.Phase = PhaseRunning
+		}
+		if err == nil {
+			st.Upgrades++
+		} else {
+			st.Error = err.Error()
+		}
+	})
+	return u.report, err
+}
+
+func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) error {
 	var staged stagedBinary
-	var next *process
-	err = u.step(StepVerify, func() (err error) {
-		staged, err = stage(s.runDir, u.binary)
+	err := u.step(StepVerify, func() (err error) {
+		staged, err = stage(s.runDir, b)
 		return err
 	})
-	if err == nil {
-		err = u.step(StepPrepare, func() (err error) {
-			if next, err = s.standby(ctx, staged); err != nil {
-				return err
-			}
-			return s.fits(next.desc)
-		})
-	}
-	if err == nil {
-		u.report.To = next.desc
-		err = s.swap(ctx, u, old, next)
-	}
-	if err == nil {
-		s.update(func(st *State) { st.Upgrades++ })
-		keep := []string{next.binary.path, next.socketDir}
-		if old != nil {
-			keep = append(keep, old.binary.path) // the way back, should this one be regretted
-		}
-		sweep(s.runDir, s.logger, keep...)
-		return nil
-	}
-	if next != nil {
-		next.kill()
-	}
-	if s.current != nil {
-		s.update(func(st *State) { st.Phase, st.Error = PhaseRunning, err.Error() })
+	if err != nil {
 		return err
 	}
-	s.noteCrash(err) // run starts the old binary again
+	err = u.step(StepPrepare, func() (err error) {
+		u.next, err = s.standby(u.ctx, staged)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	u.report.To = u.next.desc
+	select {
+	case s.swaps <- u:
+		err = <-u.done
+	case <-u.ctx.Done():
+		err = fmt.Errorf("upgrade cancelled before %s: %w", StepDrain, u.ctx.Err())
+	}
+	if err != nil {
+		u.next.kill()
+	}
 	return err
 }
 
@@ -123,11 +142,18 @@ func (s *supervisor) fits(next shared.Description) error {
 // The plugin is crash-only: what it acknowledged is on disk. So once no call is under way the fastest way to release
 // the index is also a clean one, which is to kill the process; a plugin that hangs is released no differently. next
 // waits for the index's lock by then. (bench swap measures this beside a clean Close and Open.)
-func (s *supervisor) swap(ctx context.Context, u *upgrade, old, next *process) error {
+func (s *supervisor) swap(u *upgrade) error {
+	old, next := s.current, u.next
+	if err := s.fits(next.desc); err != nil {
+		return err
+	}
+	if old != nil {
+		u.report.From = old.desc
+	}
 	activated := make(chan error, 1)
 	go func() {
 		defer close(activated)
-		activated <- s.activate(ctx, next)
+		activated <- s.activate(u.ctx, next)
 	}()
 	giveUp := func(err error) error {
 		next.kill()
@@ -135,14 +161,16 @@ func (s *supervisor) swap(ctx context.Context, u *upgrade, old, next *process) e
 		}
 		if s.current != nil {
 			s.gate.open(s.current)
+			return err
 		}
+		s.noteCrash(err) // run starts the old binary again
 		return err
 	}
 	held := time.Now()
 	s.gate.hold()
 	if old != nil {
 		err := u.step(StepDrain, func() error {
-			bounded, cancel := context.WithTimeout(ctx, drainTime)
+			bounded, cancel := context.WithTimeout(u.ctx, drainTime)
 			defer cancel()
 			_ = s.gate.drain(bounded) // calls that are not done by then are repeated
 			return nil
@@ -152,7 +180,7 @@ func (s *supervisor) swap(ctx context.Context, u *upgrade, old, next *process) e
 		}
 		err = u.step(StepRelease, func() error {
 			s.current = nil
-			old.kill()
+			s.retire(old)
 			return nil
 		})
 		if err != nil {
@@ -165,5 +193,10 @@ func (s *supervisor) swap(ctx context.Context, u *upgrade, old, next *process) e
 	s.crashes = 0
 	s.publish(next)
 	u.report.Held = time.Since(held)
+	keep := []string{next.binary.path, next.socketDir}
+	if old != nil {
+		keep = append(keep, old.binary.path) // the way back, should this one be regretted
+	}
+	sweep(s.runDir, s.logger, keep...)
 	return nil
 }

@@ -282,7 +282,7 @@ func TestAnUpgradeOfAPluginThatIsDeadOrStuckSucceeds(t *testing.T) {
 				t.Fatal(err)
 			}
 			takeBack(t, h, "m1")
-			gone(t, before, 0)
+			gone(t, before, time.Second)
 			h.Close()
 		})
 	}
@@ -429,12 +429,56 @@ func TestAHostWaitsForAnIndexThatIsHeldForAWhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer holder.Close()
 	if err := syscall.Flock(int(holder.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(500*time.Millisecond, func() { _ = syscall.Flock(int(holder.Fd()), syscall.LOCK_UN) })
+	time.AfterFunc(500*time.Millisecond, func() { holder.Close() }) // and so lets go of the lock
 	index(t, hosttest.Open(t, host.Config{File: file}), "m1")
+}
+
+func TestAFullDiskFailsTheUpgradeAndLosesNothing(t *testing.T) {
+	small := t.TempDir()
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=400m"); err != nil {
+		hosttest.Missing(t, "the right to mount a tmpfs: "+err.Error())
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(small, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
+	replaceIn(t, file, `"index"`, fmt.Sprintf("%q", filepath.Join(small, "index")))
+	h := hosttest.Open(t, host.Config{File: file})
+	index(t, h, "m1")
+	full := filepath.Join(small, "full")
+	fillDisk(t, small, full)
+	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil || !strings.Contains(err.Error(), "disk") {
+		t.Errorf("an upgrade on a full disk: %v", err)
+	}
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	takeBack(t, h, "m1") // waits until the old version is back
+	if st := h.State(); st.Upgrades != 0 || st.Phase != host.PhaseRunning {
+		t.Errorf("state %+v", st)
+	}
+	h.Close()
+}
+
+// fillDisk writes a file until its disk has nothing left.
+func fillDisk(t *testing.T, disk, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for block := make([]byte, 1<<20); err == nil; {
+		_, err = f.Write(block)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("fill %s: %v", disk, err)
+	}
 }
 
 // upgradeAt names, to this test binary run again as a host, the step of an upgrade at which to say so and wait.

@@ -48,7 +48,7 @@ func BenchmarkDecide(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				ctx := context(in)
+				ctx := evalContext(in)
 				for i, c := range conditions {
 					value, diags := c.Value(ctx)
 					if diags.HasErrors() || value.True() != (i == n-1) {

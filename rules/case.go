@@ -61,7 +61,7 @@ func ParseCase(text []byte) (Case, error) {
 	var c Case
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(text, &raw); err != nil {
-		return c, fmt.Errorf("the case is not a JSON object: %w", err)
+		return c, fmt.Errorf("the case is not a JSON object such as {\"role\": \"admin\"}: %w", err)
 	}
 	var names []string
 	for _, f := range CaseFields {

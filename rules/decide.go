@@ -28,7 +28,7 @@ type Shadow struct {
 	Differs bool    // the shadow rules would permit what is refused, or the other way round, or for another code
 	Permit  bool    // this and the rest are set only if it differs
 	Code    string  // of the refusal
-	Rule    RuleRef // what would decide
+	Rule    RuleRef // the shadow rule that would decide
 }
 
 // Decide judges in without regard to limits. It is a pure function of the policy and in, and allocates nothing.
@@ -48,7 +48,8 @@ func (p *Policy) decide(in *Input, l *Limiter) Decision {
 		d.OnRecall, d.limit = v.rule.onRecall, v.rule.limit
 	}
 	if p.trial != nil {
-		if w := p.trial.judge(&t, age, l); w.code != v.code {
+		// What differs comes from a shadow rule, unless the room of a limit changed between the two.
+		if w := p.trial.judge(&t, age, l); w.code != v.code && w.rule != nil && w.rule.shadow {
 			d.Shadow = Shadow{Differs: true, Permit: w.code == "", Code: w.code, Rule: w.ref()}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
@@ -225,7 +226,17 @@ func excerpt(src []byte, at hcl.Range) (line string, caret, width int) {
 		}
 		end = min(end, to)
 	}
-	text := strings.ToValidUTF8(string(src[from:start]), "?")
-	rest := strings.ToValidUTF8(strings.TrimSuffix(string(src[start:to]), "\r"), "?")
+	text, rest := visible(src[from:start]), visible(bytes.TrimSuffix(src[start:to], []byte("\r")))
 	return text + rest, len(text), utf8.RuneCount(src[start:max(end, start)])
+}
+
+// visible is text as a terminal may be given it: a file must not clear the screen of who reads what is wrong with it, or
+// show its characters in another order.
+func visible(text []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, strings.ToValidUTF8(string(text), "?"))
 }

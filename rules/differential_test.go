@@ -99,8 +99,8 @@ func (g *twin) input() *Input {
 	})
 }
 
-// context is the same case for HCL's own evaluation.
-func context(in *Input) *hcl.EvalContext {
+// evalContext is the same case for HCL's own evaluation.
+func evalContext(in *Input) *hcl.EvalContext {
 	text := cty.StringVal
 	list := func(texts []string) cty.Value {
 		values := []cty.Value{text("\x00")} // never empty, which cty would want a type for; in no list that is asked for
@@ -161,7 +161,7 @@ func FuzzCompiledConditionAnswersAsHCLDoes(f *testing.F) {
 		}
 		for range 8 {
 			in := g.input()
-			value, hclDiags := expr.Value(context(in))
+			value, hclDiags := expr.Value(evalContext(in))
 			if hclDiags.HasErrors() {
 				t.Fatalf("%s\n%s", plain, hclDiags)
 			}

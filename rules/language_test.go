@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +227,42 @@ func TestPermitTellsTheHostWhatToDo(t *testing.T) {
 	}
 	if d := Default().Decide(input(0, nil)); d.OnRecall == nil || d.OnRecall.Disposition != "erase" {
 		t.Errorf("the default asks %+v of the host", d.OnRecall)
+	}
+}
+
+// What a rule asks of the host is kept with each recall, so a file cannot make it large.
+func TestWhatARecallCarriesIsBounded(t *testing.T) {
+	steps := func(n int) string {
+		var list []string
+		for i := range n {
+			list = append(list, fmt.Sprintf("%q", fmt.Sprint("own-", i)))
+		}
+		return "on_recall { steps = [" + strings.Join(list, ", ") + "] }\npermit \"own\" { sender = true }"
+	}
+	languages := func(n int) string {
+		var list []string
+		for i := range n {
+			list = append(list, fmt.Sprintf("\"en-%02d\" = \"gone\"", i))
+		}
+		return "tombstone \"t\" { text = { " + strings.Join(list, ", ") + " } }\non_recall { tombstone = \"t\" }\npermit \"own\" { sender = true }"
+	}
+	for name, c := range map[string]struct{ most, more string }{
+		"steps":     {steps(maxSteps), steps(maxSteps + 1)},
+		"languages": {languages(maxLanguages), languages(maxLanguages + 1)},
+	} {
+		if p, diags := Parse("rules.hcl", []byte(c.most)); p == nil {
+			t.Errorf("the most %s are refused: %s", name, diags)
+		}
+		if p, diags := Parse("rules.hcl", []byte(c.more)); p != nil || !strings.Contains(diags.String(), "at most") {
+			t.Errorf("too many %s: %s", name, diags)
+		}
+	}
+}
+
+func TestAFileCannotTakeOverTheTerminalOfItsReader(t *testing.T) {
+	_, diags := Parse("rules.hcl", []byte("permit \"a\" {\n\tmode = \"\x1b[2J\u202e\u0085é\" # \x1b]0;x\a\n}\n"))
+	if len(diags) == 0 || diags[0].Source != "\tmode = \"?[2J??é\" # ?]0;x?" {
+		t.Errorf("shown: %q", diags)
 	}
 }
 

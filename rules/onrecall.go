@@ -64,12 +64,17 @@ func (t *Tombstone) Text(language string) string {
 var knownSteps = []string{"notify", "history", "offline", "roaming", "attachments", "search", "push"}
 
 var (
-	stepPattern     = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	stepPattern     = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`) // as package shared has it
 	languagePattern = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
 	fieldPattern    = regexp.MustCompile(`\{[^{}]*\}`)
 )
 
-const maxTombstoneBytes = 512
+// What a recall carries is kept with it, so it is bounded.
+const (
+	maxSteps          = 32 // as many as a host carries out
+	maxLanguages      = 64
+	maxTombstoneBytes = 512
+)
 
 func (d *decoder) onRecall(body *hclsyntax.Body) *OnRecall {
 	d.checkBody(body, onRecallBlock)
@@ -99,10 +104,13 @@ func (d *decoder) onRecall(body *hclsyntax.Body) *OnRecall {
 func (d *decoder) steps(a *hclsyntax.Attribute) []string {
 	var steps []string
 	items, _ := d.list(a)
+	if len(items) > maxSteps {
+		d.errorf(a.Expr.Range(), "", "%d steps; at most %d", len(items), maxSteps)
+	}
 	for _, i := range items {
 		switch {
 		case !stepPattern.MatchString(i.text):
-			d.errorf(i.at, "A step is up to 64 lower-case letters, digits and _, and starts with a letter.", "%q is not a name for a step", i.text)
+			d.errorf(i.at, "A step is up to 64 of a-z, 0-9, _ and -.", "%q is not a name for a step", i.text)
 		case !slices.Contains(knownSteps, i.text):
 			if near := nearest(i.text, knownSteps); near != "" {
 				d.warnf(i.at, "If it is a step of the host's own, all is well.", "did you mean the step %q?", near)
@@ -145,6 +153,9 @@ func (d *decoder) tombstoneBlock(b *hclsyntax.Block) {
 	if !ok || len(object.Items) == 0 {
 		d.errorf(a.Expr.Range(), "Write text = { en = \"{actor} took back a message\" }.", "text needs a text for each language")
 		return
+	}
+	if len(object.Items) > maxLanguages {
+		d.errorf(a.Expr.Range(), "", "%d languages; at most %d", len(object.Items), maxLanguages)
 	}
 	for _, item := range object.Items {
 		language := ""

@@ -1,6 +1,9 @@
 package rules
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -39,6 +42,7 @@ type Watcher struct {
 
 // WatchState is what a Watcher shows to operators.
 type WatchState struct {
+	Paths    []string    // that are followed; none: the built-in policy
 	Digest   string      // of the policy in force
 	Loaded   time.Time   // when it came into force
 	Warnings Diagnostics // of the policy in force
@@ -89,15 +93,26 @@ func (w *Watcher) State() WatchState {
 	return w.state
 }
 
-// Reload reads the files now and takes them if they are good. It returns their diagnostics; errors mean that the
-// policy in force stayed.
-func (w *Watcher) Reload() Diagnostics {
+// ErrClosed is that a Watcher was closed.
+var ErrClosed = errors.New("the rules are no longer watched")
+
+// Reload reads the files now and takes them if they are good. It returns their diagnostics; errors among these mean
+// that the policy in force stayed. Its error is ErrClosed or that of ctx; where a file system does not answer, the
+// files may still be taken after ctx has ended.
+func (w *Watcher) Reload(ctx context.Context) (Diagnostics, error) {
 	reply := make(chan Diagnostics, 1)
 	select {
 	case w.reloads <- reply:
-		return <-reply
 	case <-w.closed:
-		return Diagnostics{{Severity: Error, Summary: "the rules are no longer watched"}}
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, fmt.Errorf("reload the rules: %w", ctx.Err())
+	}
+	select {
+	case diags := <-reply:
+		return diags, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("reload the rules: %w", ctx.Err())
 	}
 }
 
@@ -135,7 +150,7 @@ func (w *Watcher) install(p *Policy, warnings Diagnostics) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.policy.Store(p)
-	w.state = WatchState{Digest: p.Digest(), Loaded: time.Now(), Warnings: warnings}
+	w.state = WatchState{Paths: w.paths, Digest: p.Digest(), Loaded: time.Now(), Warnings: warnings}
 }
 
 // take puts what was read in force, if it is good.

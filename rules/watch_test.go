@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +34,7 @@ func watched(t *testing.T, poll time.Duration, events bool) (dir string, w *Watc
 	if events {
 		var err error
 		if source, err = fsnotify.NewWatcher(); err != nil {
-			t.Skip("no file system events here:", err)
+			t.Fatal("no file system events here:", err)
 		}
 	}
 	w, diags := watch([]string{dir}, func(p *Policy, d Diagnostics) { changes <- change{p, d} }, poll, source)
@@ -181,16 +183,46 @@ func TestRemovedDirectoryIsWatchedAgainWhenItReturns(t *testing.T) {
 func TestReloadTakesTheFilesAtOnce(t *testing.T) {
 	dir, w, _ := watched(t, time.Hour, false)
 	write(t, filepath.Join(dir, "a.hcl"), longRules)
-	if diags := w.Reload(); diags.HasErrors() || window(w.Policy()) != time.Hour {
-		t.Errorf("not in force after Reload: %s", diags)
+	if diags, err := w.Reload(t.Context()); err != nil || diags.HasErrors() || window(w.Policy()) != time.Hour {
+		t.Errorf("not in force after Reload: %s, %v", diags, err)
 	}
 	write(t, filepath.Join(dir, "a.hcl"), "broken")
-	if diags := w.Reload(); !diags.HasErrors() || window(w.Policy()) != time.Hour {
-		t.Errorf("a broken file: %s", diags)
+	if diags, err := w.Reload(t.Context()); err != nil || !diags.HasErrors() || window(w.Policy()) != time.Hour {
+		t.Errorf("a broken file: %s, %v", diags, err)
 	}
 	w.Close()
-	if diags := w.Reload(); !diags.HasErrors() {
-		t.Error("Reload after Close")
+	if _, err := w.Reload(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("Reload after Close: %v", err)
+	}
+}
+
+// A file system that does not answer holds up the reader, and whoever asks for more than he wants to wait.
+func TestReloadWaitsNoLongerThanItsContext(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.hcl"), shortRules)
+	held, release := make(chan struct{}), make(chan struct{})
+	w, diags := watch([]string{dir}, func(*Policy, Diagnostics) {
+		close(held)
+		<-release
+	}, time.Hour, nil)
+	if w == nil {
+		t.Fatal(diags)
+	}
+	defer w.Close()
+	defer close(release)
+	ctx, cancel := context.WithCancel(t.Context())
+	answer := make(chan error, 1)
+	go func() {
+		_, err := w.Reload(ctx)
+		answer <- err
+	}()
+	<-held
+	cancel()
+	if err := <-answer; !errors.Is(err, context.Canceled) {
+		t.Errorf("while the files are read: %v", err)
+	}
+	if _, err := w.Reload(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("behind another reader: %v", err)
 	}
 }
 

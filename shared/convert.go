@@ -184,16 +184,23 @@ func encodeEvent(e Event) *recallv1.Event {
 		Sequence: e.Sequence, Tenant: e.Tenant, RecallId: e.RecallID, Actor: encodeActor(e.Actor), Ext: e.Ext,
 		Reason: e.Reason, RecalledAt: encodeTime(e.RecalledAt), Message: encodeMessage(e.Message),
 		Attachments: e.Attachments, Rule: encodeRule(e.Rule), PolicyDigest: e.PolicyDigest, Steps: e.Steps,
-		Attempt: int32(e.Attempt),
+		Attempt: int32(e.Attempt), Silent: e.Silent, Tombstone: e.Tombstone, Disposition: dispositions.number[e.Disposition],
+		Retention: e.Retention.Microseconds(),
 	}
 }
 
 func (d *decoder) event(e *recallv1.Event) Event {
+	disposition := DispositionErase
+	if w := e.GetDisposition(); w != recallv1.Disposition_DISPOSITION_UNSPECIFIED {
+		disposition = decodeEnum(d, dispositions, "event.disposition", w)
+	}
 	return Event{
 		Sequence: e.GetSequence(), Tenant: e.GetTenant(), RecallID: e.GetRecallId(), Actor: d.actor("event.actor", e.GetActor()),
 		Ext: e.GetExt(), Reason: e.GetReason(), RecalledAt: decodeTime(e.GetRecalledAt()),
 		Message: d.message("event.message", e.GetMessage()), Attachments: e.GetAttachments(), Rule: decodeRule(e.GetRule()),
 		PolicyDigest: e.GetPolicyDigest(), Steps: e.GetSteps(), Attempt: int(e.GetAttempt()),
+		Silent: e.GetSilent(), Tombstone: e.GetTombstone(), Disposition: disposition,
+		Retention: time.Duration(e.GetRetention()) * time.Microsecond,
 	}
 }
 
@@ -215,19 +222,40 @@ func (d *decoder) ledgerEntry(e *recallv1.LedgerEntry) LedgerEntry {
 	})}
 }
 
-func encodeDiagnostics(ds Diagnostics) *recallv1.DiagnosticsResponse {
-	return &recallv1.DiagnosticsResponse{Diagnostics: mapSlice(ds, func(d Diagnostic) *recallv1.Diagnostic {
+func encodeHealth(h Health) *recallv1.HealthResponse {
+	return &recallv1.HealthResponse{
+		State: pluginStates.number[h.State], Reason: h.Reason, Since: encodeTime(h.Since),
+		Rules: &recallv1.RulesState{
+			Digest: h.Rules.Digest, Paths: h.Rules.Paths, LoadedAt: encodeTime(h.Rules.LoadedAt),
+			Warnings: encodeDiagnostics(h.Rules.Warnings), Refused: encodeDiagnostics(h.Rules.Refused),
+		},
+	}
+}
+
+func (d *decoder) health(h *recallv1.HealthResponse) Health {
+	r := h.GetRules()
+	return Health{
+		State: decodeEnum(d, pluginStates, "state", h.GetState()), Reason: h.GetReason(), Since: decodeTime(h.GetSince()),
+		Rules: RulesState{
+			Digest: r.GetDigest(), Paths: r.GetPaths(), LoadedAt: decodeTime(r.GetLoadedAt()),
+			Warnings: d.diagnostics("rules.warnings", r.GetWarnings()), Refused: d.diagnostics("rules.refused", r.GetRefused()),
+		},
+	}
+}
+
+func encodeDiagnostics(ds Diagnostics) []*recallv1.Diagnostic {
+	return mapSlice(ds, func(d Diagnostic) *recallv1.Diagnostic {
 		return &recallv1.Diagnostic{
 			Severity: severities.number[d.Severity], Summary: d.Summary, Detail: d.Detail, File: d.File,
 			Line: int32(d.Line), Column: int32(d.Column), Source: d.Source,
 		}
-	})}
+	})
 }
 
-func (d *decoder) diagnostics(r *recallv1.DiagnosticsResponse) Diagnostics {
-	return mapSlice(r.GetDiagnostics(), func(w *recallv1.Diagnostic) Diagnostic {
+func (d *decoder) diagnostics(field string, list []*recallv1.Diagnostic) Diagnostics {
+	return mapSlice(list, func(w *recallv1.Diagnostic) Diagnostic {
 		return Diagnostic{
-			Severity: decodeEnum(d, severities, "diagnostics.severity", w.GetSeverity()), Summary: w.GetSummary(),
+			Severity: decodeEnum(d, severities, field+".severity", w.GetSeverity()), Summary: w.GetSummary(),
 			Detail: w.GetDetail(), File: w.GetFile(), Line: int(w.GetLine()), Column: int(w.GetColumn()), Source: w.GetSource(),
 		}
 	})

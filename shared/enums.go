@@ -77,6 +77,10 @@ var (
 		OutcomeUnsupported: recallv1.Outcome_OUTCOME_UNSUPPORTED,
 		OutcomeFailed:      recallv1.Outcome_OUTCOME_FAILED,
 	})
+	dispositions = newEnum(map[Disposition]recallv1.Disposition{
+		DispositionErase:   recallv1.Disposition_DISPOSITION_ERASE,
+		DispositionArchive: recallv1.Disposition_DISPOSITION_ARCHIVE,
+	})
 	pluginStates = newEnum(map[State]recallv1.PluginState{
 		StateStandby:  recallv1.PluginState_PLUGIN_STATE_STANDBY,
 		StateActive:   recallv1.PluginState_PLUGIN_STATE_ACTIVE,

@@ -34,6 +34,20 @@ func (o Outcome) Settles() bool {
 	return o == OutcomeDone || o == OutcomeNothingToDo || o == OutcomeUnsupported
 }
 
+// Disposition is what the host does with the content of a recalled message.
+type Disposition string
+
+// The dispositions. With either, every step removes the message from where users read it.
+const (
+	// DispositionErase leaves nothing of the content anywhere.
+	DispositionErase Disposition = "erase"
+
+	// DispositionArchive keeps the content, with the attachments in Event.Attachments, where only compliance reads
+	// it: until Event.RecalledAt plus Event.Retention and no longer. The step that removes the last readable copy puts
+	// it there first, and puts it there once: a step can run again.
+	DispositionArchive Disposition = "archive"
+)
+
 // Event is one committed recall of one message.
 type Event struct {
 	Sequence   uint64    `json:"sequence"` // grows with every recall of the index
@@ -45,7 +59,22 @@ type Event struct {
 	RecalledAt time.Time `json:"recalled_at"` // the moment by which it was judged
 	Message    Message   `json:"message"`
 
-	// Attachments are those of the message that no other live message of the tenant uses: the ones to delete.
+	// Silent, Tombstone, Disposition and Retention are what the rule that decided asks for in on_recall.
+
+	// Silent asks clients to remove the message and show nothing in its place.
+	Silent bool `json:"silent,omitempty"`
+
+	// Tombstone is what clients show in its place: language tag, as in "en" or "zh-Hans", to a text in which {actor},
+	// {sender}, {role}, {type} and {reason} stand for what the host shows for them. A client takes the text of its
+	// language, else of the first part of the tag, else the English one, else the first by tag. Empty where the rules
+	// name none: then clients show the host's own words, unless Silent.
+	Tombstone map[string]string `json:"tombstone,omitempty"`
+
+	Disposition Disposition   `json:"disposition"`
+	Retention   time.Duration `json:"retention,omitempty"` // how long an archive keeps it, from RecalledAt on; 0 with DispositionErase
+
+	// Attachments are those of the message that no other live message of the tenant uses: the ones to delete, or to
+	// archive.
 	Attachments []string `json:"attachments,omitempty"`
 
 	Rule         Rule   `json:"rule"`
@@ -64,6 +93,9 @@ type Notice struct {
 	Ext          string       `json:"ext,omitempty"`
 	RecalledAt   time.Time    `json:"recalled_at"`
 	Message      *Message     `json:"message,omitempty"` // nil for a client that never received it
+
+	Silent    bool              `json:"silent,omitempty"`    // the client shows nothing in place of the message
+	Tombstone map[string]string `json:"tombstone,omitempty"` // else it shows this, if not empty; see Event.Tombstone
 }
 
 // Notice makes the notice for one client. delivered tells whether that client ever received the message: one that
@@ -71,7 +103,7 @@ type Notice struct {
 func (e Event) Notice(delivered bool) Notice {
 	n := Notice{
 		RecallID: e.RecallID, Actor: e.Actor, MessageID: e.Message.ID, Conversation: e.Message.Conversation,
-		Ext: e.Ext, RecalledAt: e.RecalledAt,
+		Ext: e.Ext, RecalledAt: e.RecalledAt, Silent: e.Silent, Tombstone: e.Tombstone,
 	}
 	if delivered {
 		m := e.Message

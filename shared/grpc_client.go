@@ -2,7 +2,9 @@ package shared
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -112,16 +114,26 @@ func (c *Client) Ledger(ctx context.Context, tenant, recallID string) (Ledger, e
 	if err := ValidateLedger(tenant, recallID); err != nil {
 		return Ledger{}, err
 	}
-	resp, err := call(ctx, c.recall.Ledger, &recallv1.LedgerRequest{Tenant: tenant, RecallId: recallID})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.recall.Ledger(ctx, &recallv1.LedgerRequest{Tenant: tenant, RecallId: recallID})
 	if err != nil {
-		return Ledger{}, err
+		return Ledger{}, fromStatus(ctx, err)
 	}
-	d := decoder{}
-	ledger := Ledger{Tenant: tenant, RecallID: recallID, Entries: mapSlice(resp.GetEntries(), d.ledgerEntry)}
-	if d.err != nil {
-		return Ledger{}, fmt.Errorf("answer of the plugin: %w", d.err)
+	ledger, d := Ledger{Tenant: tenant, RecallID: recallID}, decoder{}
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return ledger, nil
+		}
+		if err != nil {
+			return Ledger{}, fromStatus(ctx, err)
+		}
+		ledger.Entries = append(ledger.Entries, mapSlice(resp.GetEntries(), d.ledgerEntry)...)
+		if d.err != nil {
+			return Ledger{}, fmt.Errorf("answer of the plugin: %w", d.err)
+		}
 	}
-	return ledger, nil
 }
 
 func (c *Client) Events(ctx context.Context, handle func(Event, Settler)) error {
@@ -140,10 +152,18 @@ func (c *Client) Events(ctx context.Context, handle func(Event, Settler)) error 
 		}
 		d := decoder{}
 		e := d.event(w)
-		if d.err != nil {
-			return fmt.Errorf("event of the plugin: %w", d.err)
+		if d.err != nil { // of a newer plugin; the others must not wait for it
+			handlers.Go(func() { c.cannotRead(ctx, e, d.err) })
+			continue
 		}
 		handlers.Go(func() { handle(e, NewSettler(c, e.Sequence)) })
+	}
+}
+
+// cannotRead has the steps of an event that this version cannot read tried again later, and says why in its ledger.
+func (c *Client) cannotRead(ctx context.Context, e Event, cause error) {
+	for _, step := range e.Steps {
+		_ = NewSettler(c, e.Sequence).Settle(ctx, step, OutcomeFailed, cause) // what fails here is delivered by the next stream
 	}
 }
 
@@ -183,7 +203,7 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 		return Health{}, err
 	}
 	d := decoder{}
-	h := Health{State: decodeEnum(&d, pluginStates, "state", resp.GetState()), Reason: resp.GetReason(), Since: decodeTime(resp.GetSince())}
+	h := d.health(resp)
 	return h, d.err
 }
 
@@ -197,7 +217,7 @@ func readDiagnostics(resp *recallv1.DiagnosticsResponse, err error) (Diagnostics
 		return nil, err
 	}
 	d := decoder{}
-	ds := d.diagnostics(resp)
+	ds := d.diagnostics("diagnostics", resp.GetDiagnostics())
 	return ds, d.err
 }
 

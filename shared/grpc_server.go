@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/chat-recall/recall/shared/recallv1"
 )
@@ -76,12 +77,27 @@ func (s *recallServer) Since(ctx context.Context, req *recallv1.SinceRequest) (*
 	return &recallv1.SinceResponse{Events: mapSlice(page.Events, encodeEvent), Next: page.Next, More: page.More}, nil
 }
 
-func (s *recallServer) Ledger(ctx context.Context, req *recallv1.LedgerRequest) (*recallv1.LedgerResponse, error) {
-	ledger, err := s.impl.Ledger(ctx, req.GetTenant(), req.GetRecallId())
+// ledgerChunkBytes is about how large one message of a ledger's answer is, of entries below 1 MiB each.
+const ledgerChunkBytes = 1 << 20
+
+func (s *recallServer) Ledger(req *recallv1.LedgerRequest, stream recallv1.RecallService_LedgerServer) error {
+	ledger, err := s.impl.Ledger(stream.Context(), req.GetTenant(), req.GetRecallId())
 	if err != nil {
-		return nil, toStatus(err)
+		return toStatus(err)
 	}
-	return &recallv1.LedgerResponse{Entries: mapSlice(ledger.Entries, encodeLedgerEntry)}, nil
+	chunk, size := &recallv1.LedgerResponse{}, 0
+	for i, entry := range ledger.Entries {
+		w := encodeLedgerEntry(entry)
+		chunk.Entries = append(chunk.Entries, w)
+		if size += proto.Size(w); size < ledgerChunkBytes && i < len(ledger.Entries)-1 {
+			continue
+		}
+		if err := stream.Send(chunk); err != nil {
+			return err
+		}
+		chunk, size = &recallv1.LedgerResponse{}, 0
+	}
+	return nil
 }
 
 func (s *recallServer) Events(_ *recallv1.EventsRequest, stream recallv1.RecallService_EventsServer) error {
@@ -135,7 +151,7 @@ func (s *lifecycleServer) Prepare(ctx context.Context, req *recallv1.PrepareRequ
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return encodeDiagnostics(ds), nil
+	return &recallv1.DiagnosticsResponse{Diagnostics: encodeDiagnostics(ds)}, nil
 }
 
 func (s *lifecycleServer) Activate(ctx context.Context, req *recallv1.ActivateRequest) (*recallv1.ActivateResponse, error) {
@@ -157,7 +173,7 @@ func (s *lifecycleServer) Health(ctx context.Context, _ *recallv1.HealthRequest)
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return &recallv1.HealthResponse{State: pluginStates.number[h.State], Reason: h.Reason, Since: encodeTime(h.Since)}, nil
+	return encodeHealth(h), nil
 }
 
 func (s *lifecycleServer) Reload(ctx context.Context, _ *recallv1.ReloadRequest) (*recallv1.DiagnosticsResponse, error) {
@@ -165,7 +181,7 @@ func (s *lifecycleServer) Reload(ctx context.Context, _ *recallv1.ReloadRequest)
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return encodeDiagnostics(ds), nil
+	return &recallv1.DiagnosticsResponse{Diagnostics: encodeDiagnostics(ds)}, nil
 }
 
 func (s *lifecycleServer) Metrics(ctx context.Context, _ *recallv1.MetricsRequest) (*recallv1.MetricsResponse, error) {

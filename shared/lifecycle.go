@@ -57,6 +57,17 @@ type Health struct {
 	State  State
 	Reason string    // why it is not active; empty when it is
 	Since  time.Time // when it entered State
+	Rules  RulesState
+}
+
+// RulesState tells which rules are in force, and why what is on disk is not. It is zero before a good Prepare, and of
+// a plugin from before it was told.
+type RulesState struct {
+	Digest   string      `json:"digest,omitempty"`   // SHA-256 of the rules in force, hex: the PolicyDigest of events
+	Paths    []string    `json:"paths,omitempty"`    // the files and folders that are followed; none: the built-in policy
+	LoadedAt time.Time   `json:"loaded_at,omitzero"` // when the rules came into force
+	Warnings Diagnostics `json:"warnings,omitempty"` // about the rules in force
+	Refused  Diagnostics `json:"refused,omitempty"`  // why the files as they are now are not in force; none: they are
 }
 
 // Severity orders diagnostics.

@@ -31,7 +31,8 @@ type Recall interface {
 	// away missed.
 	Since(ctx context.Context, req SinceRequest) (SincePage, error)
 
-	// Ledger tells what became of each step of a recall. An unknown recall has a ledger without entries.
+	// Ledger tells what became of each step of a recall, with an entry for each message that was recalled under this
+	// id. An unknown recall has a ledger without entries.
 	Ledger(ctx context.Context, tenant, recallID string) (Ledger, error)
 
 	// Events calls handle for every event with open steps, oldest first, and again after a retry delay until

@@ -32,8 +32,8 @@ type RecallRequest struct {
 	RecallID string
 
 	// RequestedAt is when the request was made; zero means now. A time in the past lets a request that waited be
-	// judged by when it was made. It is never before a message was sent, nor in the future beyond the policy's
-	// clock skew.
+	// judged by when it was made. It is never before a message was sent, nor in the future, beyond the policy's clock
+	// skew.
 	RequestedAt time.Time
 
 	// ConversationLabels are the labels of the conversation at this moment, by the host's word, for rules such as

@@ -32,6 +32,7 @@ var (
 		Sequence: 7, Tenant: "acme", RecallID: "r1", Actor: fullActor, Ext: "{}", Reason: "wrong room", RecalledAt: at,
 		Message: fullMessage, Attachments: []string{"https://files/a b"}, Rule: Rule{Name: "managers", File: "a.hcl", Line: 3},
 		PolicyDigest: "ab", Steps: []string{StepHistory}, Attempt: 2,
+		Silent: true, Tombstone: map[string]string{"zh-Hans": "{actor}撤回"}, Disposition: DispositionArchive, Retention: 36 * time.Hour,
 	}
 	fullRequest = RecallRequest{
 		Tenant: "acme", MessageIDs: []string{"m/1"}, Actor: fullActor, Ext: "{}", Reason: "wrong room", RecallID: "r1",
@@ -47,6 +48,9 @@ var (
 	}
 	fullDiagnostics = Diagnostics{{
 		Severity: SeverityWarning, Summary: "s", Detail: "d", File: "f", Line: 1, Column: 2, Source: "src",
+	}}
+	fullHealth = Health{State: StateQuiesced, Reason: "done", Since: at, Rules: RulesState{
+		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics, Refused: fullDiagnostics,
 	}}
 )
 
@@ -101,7 +105,7 @@ func (p *echo) Activate(_ context.Context, steps []string) error {
 }
 func (p *echo) Quiesce(context.Context) error { return p.err }
 func (p *echo) Health(context.Context) (Health, error) {
-	return Health{State: StateQuiesced, Reason: "done", Since: at}, p.err
+	return fullHealth, p.err
 }
 func (p *echo) Reload(context.Context) (Diagnostics, error) { return fullDiagnostics, p.err }
 func (p *echo) Metrics(context.Context) ([]Metric, error) {
@@ -173,7 +177,7 @@ func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
 		"Prepare":  {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
 		"Activate": {func() (any, error) { return "active", c.Activate(ctx, []string{StepNotify}) }, []any{[]string{StepNotify}}, "active"},
 		"Quiesce":  {func() (any, error) { return "quiet", c.Quiesce(ctx) }, nil, "quiet"},
-		"Health":   {func() (any, error) { return c.Health(ctx) }, nil, Health{StateQuiesced, "done", at}},
+		"Health":   {func() (any, error) { return c.Health(ctx) }, nil, fullHealth},
 		"Reload":   {func() (any, error) { return c.Reload(ctx) }, nil, fullDiagnostics},
 		"Metrics":  {func() (any, error) { return c.Metrics(ctx) }, nil, []Metric{{"recalls_total", 1.5}}},
 	}
@@ -199,6 +203,26 @@ func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
 				t.Errorf("the plugin's error came back as %v", err)
 			}
 		})
+	}
+}
+
+func TestAnEventOfAPluginFromBeforeDispositionsIsErased(t *testing.T) {
+	wire := encodeEvent(fullEvent)
+	wire.Disposition = recallv1.Disposition_DISPOSITION_UNSPECIFIED
+	d := decoder{}
+	if e := d.event(wire); d.err != nil || e.Disposition != DispositionErase {
+		t.Errorf("got %q, %v", e.Disposition, d.err)
+	}
+	wire.Disposition = 99 // of a newer one: erasing what was to be kept cannot be undone
+	if d.event(wire); d.err == nil {
+		t.Error("an unknown disposition was taken for one that is known")
+	}
+}
+
+func TestANoticeTellsAClientWhatToShow(t *testing.T) {
+	n := fullEvent.Notice(false)
+	if !n.Silent || !reflect.DeepEqual(n.Tombstone, fullEvent.Tombstone) || n.Message != nil {
+		t.Errorf("got %+v", n)
 	}
 }
 
@@ -280,6 +304,73 @@ func TestAnUnknownEnumOfANewerPeerIsRefusedByName(t *testing.T) {
 	var got *FieldError
 	if err = fromStatus(t.Context(), err); !errors.As(err, &got) || got.Field != "actor.role" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// large is a plugin with a ledger larger than a message on the wire.
+type large struct{ echo }
+
+func (p *large) Ledger(_ context.Context, tenant, id string) (Ledger, error) {
+	entry := fullEntry
+	entry.Event.Attachments = make([]string, MaxAttachments)
+	for i := range entry.Event.Attachments {
+		entry.Event.Attachments[i] = strings.Repeat("x", MaxAttachmentBytes)
+	}
+	l := Ledger{Tenant: tenant, RecallID: id}
+	for range MaxRecallIDs {
+		l.Entries = append(l.Entries, entry)
+	}
+	return l, nil
+}
+
+func TestALedgerLargerThanTheWiresLimitArrives(t *testing.T) {
+	c := NewClient(t.Context(), dial(t, &large{}))
+	l, err := c.Ledger(t.Context(), "acme", "r1")
+	if err != nil || len(l.Entries) != MaxRecallIDs || len(l.Entries[99].Event.Attachments) != MaxAttachments {
+		t.Errorf("%d entries, %v", len(l.Entries), err)
+	}
+}
+
+// newer serves an event with an enum value of a later version, then one that is known.
+type newer struct {
+	recallv1.UnimplementedRecallServiceServer
+	settled chan *recallv1.SettleRequest
+}
+
+func (n *newer) Events(_ *recallv1.EventsRequest, stream recallv1.RecallService_EventsServer) error {
+	odd := encodeEvent(fullEvent)
+	odd.Message.Type = 99
+	if err := stream.Send(odd); err != nil {
+		return err
+	}
+	return stream.Send(encodeEvent(fullEvent))
+}
+
+func (n *newer) Settle(_ context.Context, req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
+	n.settled <- req
+	return &recallv1.SettleResponse{}, nil
+}
+
+func TestAnEventThatIsNotUnderstoodHoldsUpNoOther(t *testing.T) {
+	listener := bufconn.Listen(1 << 16)
+	server := grpc.NewServer()
+	impl := &newer{settled: make(chan *recallv1.SettleRequest, 1)}
+	recallv1.RegisterRecallServiceServer(server, impl)
+	go func() { _ = server.Serve(listener) }()
+	defer server.Stop()
+	conn, err := grpc.NewClient("passthrough:memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	handled := make(chan Event, 2)
+	_ = NewClient(t.Context(), conn).Events(t.Context(), func(e Event, _ Settler) { handled <- e })
+	if len(handled) != 1 {
+		t.Errorf("%d events were handled", len(handled))
+	}
+	if s := <-impl.settled; s.Outcome != recallv1.Outcome_OUTCOME_FAILED || !strings.Contains(s.Error, "message.type") {
+		t.Errorf("settled as %v", s)
 	}
 }
 

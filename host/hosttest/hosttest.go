@@ -131,3 +131,13 @@ func signal(t testing.TB, h *host.Host, sig syscall.Signal) {
 		t.Fatalf("signal the plugin: %v", err)
 	}
 }
+
+// Missing skips a test that needs what this machine does not have, saying what. Under RECALL_REQUIRE_ALL=1, as in CI, it
+// fails the test instead.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("RECALL_REQUIRE_ALL") == "1" {
+		t.Fatalf("missing on this machine: %s", what)
+	}
+	t.Skipf("missing on this machine: %s", what)
+}

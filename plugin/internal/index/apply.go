@@ -190,7 +190,7 @@ func (w *writes) use(tenant, attachment, id string, uses bool) {
 }
 
 func (w *writes) set(k key, value proto.Message) error {
-	data, err := proto.Marshal(value)
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(value) // a map in it has an order
 	if err != nil {
 		return err
 	}

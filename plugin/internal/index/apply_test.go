@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -335,6 +336,8 @@ func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
 		return put(m)
 	}
 	m := message("bad")
+	kept := recall("r", m)
+	kept.Recall.Event.Disposition = "keep"
 	for name, op := range map[string]Op{
 		"nothing set":       {},
 		"two set":           {Put: &m, Settle: settle(1, "notify", shared.OutcomeDone).Settle},
@@ -347,6 +350,7 @@ func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
 		"step name":         recall("r", m, "No"),
 		"step twice":        recall("r", m, "a", "a"),
 		"outcome":           settle(1, "notify", "maybe"),
+		"disposition":       kept,
 	} {
 		if _, err := x.Append(t.Context(), []Op{good, op}); !errors.Is(err, shared.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
@@ -364,6 +368,37 @@ func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
 		if err := read(); !errors.Is(err, shared.ErrInvalid) {
 			t.Errorf("%s of a NUL: %v", name, err)
 		}
+	}
+}
+
+// What the rules asked for is told the same wherever the recall is read, also after a step was settled.
+func TestWhatTheRulesAskedForIsKeptWithTheRecall(t *testing.T) {
+	x := openNew(t)
+	op := recall("r1", message("m1"))
+	apply(t, x, op)
+	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeDone))
+	page, err := x.Since(shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{message("m1").Conversation}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := x.Entry(1, shared.StepHistory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := op.Recall.Event
+	for where, e := range map[string]shared.Event{
+		"the ledger": ledger(t, x, "acme", "r1").Entries[0].Event, "a page": page.Events[0], "an open step": entry.Event,
+	} {
+		if !e.Silent || !reflect.DeepEqual(e.Tombstone, want.Tombstone) || e.Disposition != want.Disposition || e.Retention != want.Retention {
+			t.Errorf("%s: %+v", where, e)
+		}
+	}
+}
+
+func TestARecallFromBeforeDispositionsIsErased(t *testing.T) {
+	e := decodeEntry("r1", message("m1"), &indexpb.Entry{Sequence: 1})
+	if e.Event.Disposition != shared.DispositionErase || e.Event.Retention != 0 {
+		t.Errorf("got %+v", e.Event)
 	}
 }
 

@@ -23,6 +23,9 @@ func (op *Op) bytes() int {
 		for _, a := range e.Message.Attachments {
 			n += len(a) // again, in the ledger
 		}
+		for language, text := range e.Tombstone {
+			n += len(language) + len(text) + 8
+		}
 		for _, s := range op.Recall.Steps {
 			n += 2*len(s) + len(e.Tenant) + len(e.RecallID) + len(e.Message.ID) + 64
 		}
@@ -102,6 +105,9 @@ func (r *Recall) check() error {
 	}
 	if _, ok := roles.number[e.Actor.Role]; !ok {
 		return shared.Invalidf("recall.actor.role", "unknown role %q", e.Actor.Role)
+	}
+	if _, ok := dispositions.number[e.Disposition]; !ok {
+		return shared.Invalidf("recall.disposition", "unknown disposition %q", e.Disposition)
 	}
 	seen := make(map[string]bool, len(r.Steps))
 	for i, s := range r.Steps {

@@ -189,7 +189,7 @@ func TestANearlyFullDiskRefusesWhileThereIsRoom(t *testing.T) {
 	h.release()
 	free = 255 << 20
 	_, err := x.Append(t.Context(), []Op{put(message("m"))})
-	if !errors.Is(err, ErrDiskFull) || !errors.Is(err, shared.ErrUnavailable) ||
+	if !errors.Is(err, ErrDiskFull) || errors.Is(err, shared.ErrUnavailable) ||
 		!strings.Contains(err.Error(), "255 MiB free in "+x.path+", at least 256 needed") {
 		t.Fatalf("%v", err)
 	}

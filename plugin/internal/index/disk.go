@@ -9,8 +9,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// ErrDiskFull says that the disk is nearly full, so nothing was written. Errors that are it are also
-// shared.ErrUnavailable.
+// ErrDiskFull says that the disk is nearly full, so nothing was written. It is not shared.ErrUnavailable, after which a
+// host would wait for another process: one more would find no more room.
 var ErrDiskFull = errors.New("disk nearly full")
 
 // diskGuard keeps the committer from writing to a disk that is nearly full. Badger's log is a sparse file mapped into
@@ -50,8 +50,8 @@ func (g *diskGuard) check() error {
 	case err != nil:
 		g.err = fmt.Errorf("%w: free space of %s: %w", shared.ErrUnavailable, g.path, err)
 	case free < g.need:
-		g.err = fmt.Errorf("%w: %w: %d MiB free in %s, at least %d needed; make room",
-			shared.ErrUnavailable, ErrDiskFull, free>>20, g.path, g.need>>20)
+		g.err = fmt.Errorf("%w: %d MiB free in %s, at least %d needed; make room",
+			ErrDiskFull, free>>20, g.path, g.need>>20)
 	default:
 		g.err = nil
 	}

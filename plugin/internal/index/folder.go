@@ -12,17 +12,21 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/hashicorp/go-hclog"
 )
 
 // lockRetry is how often a held lock is tried again. The kernel frees it when its holder dies.
 const lockRetry = 2 * time.Millisecond
+
+// lockPatience is how long a lock is waited for in silence: longer than any handover takes.
+const lockPatience = time.Second
 
 // folderLock is the lock that Badger would take, on the folder itself. We take it, so that nothing of the folder is
 // looked at without it, and so that it can be waited for.
 type folderLock struct{ folder *os.File }
 
 // lockFolder makes the folder if it is not there, and waits for its lock until ctx ends.
-func lockFolder(ctx context.Context, path string) (*folderLock, error) {
+func lockFolder(ctx context.Context, path string, log hclog.Logger) (*folderLock, error) {
 	if err := makeFolder(path); err != nil {
 		return nil, fmt.Errorf("the folder cannot be made: %w; make it, owned by the user that runs the plugin", err)
 	}
@@ -34,6 +38,7 @@ func lockFolder(ctx context.Context, path string) (*folderLock, error) {
 	pidFile := filepath.Join(path, "LOCK")
 	tick := time.NewTicker(lockRetry)
 	defer tick.Stop()
+	patience := time.After(lockPatience)
 	for {
 		err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
@@ -45,6 +50,8 @@ func lockFolder(ctx context.Context, path string) (*folderLock, error) {
 		}
 		select {
 		case <-tick.C:
+		case <-patience:
+			log.Warn("waiting for the index, another process holds it"+holder(pidFile), "path", path)
 		case <-ctx.Done():
 			l.release()
 			return nil, fmt.Errorf("%w%s: %w; stop it, or name another folder", ErrLocked, holder(pidFile), ctx.Err())

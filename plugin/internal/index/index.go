@@ -106,7 +106,7 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
-	lock, err := lockFolder(ctx, o.Path)
+	lock, err := lockFolder(ctx, o.Path, o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -116,11 +116,11 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 		}
 	}()
 	opts := badgerOptions(o)
-	if err := checkFolder(o.Path, opts); err != nil {
-		return nil, err
-	}
 	room := newDiskGuard(o.Path, memtablesToOpen*o.MemtableBytes)
 	if err := room.check(); err != nil {
+		return nil, err
+	}
+	if err := checkFolder(o.Path, opts); err != nil {
 		return nil, err
 	}
 	db, err := openBadger(opts)

@@ -66,7 +66,8 @@ func recall(id string, m shared.Message, steps ...string) Op {
 	return Op{Recall: &Recall{Steps: steps, Event: shared.Event{
 		Tenant: m.Tenant, RecallID: id, Actor: shared.Actor{ID: m.Sender, Role: shared.Member}, Ext: "ext",
 		Reason: "typo", RecalledAt: start.Add(time.Minute), Message: m, Rule: shared.Rule{Name: "r", File: "f.hcl", Line: 3},
-		PolicyDigest: "abc",
+		PolicyDigest: "abc", Silent: true, Tombstone: map[string]string{"en": "gone", "zh": "没了"},
+		Disposition: shared.DispositionArchive, Retention: 36 * time.Hour,
 	}}}
 }
 

@@ -41,6 +41,10 @@ var (
 		shared.Owner:  indexpb.Role_ROLE_OWNER,
 		shared.System: indexpb.Role_ROLE_SYSTEM,
 	})
+	dispositions = newEnum(map[shared.Disposition]indexpb.Disposition{
+		shared.DispositionErase:   indexpb.Disposition_DISPOSITION_ERASE,
+		shared.DispositionArchive: indexpb.Disposition_DISPOSITION_ARCHIVE,
+	})
 	outcomes = newEnum(map[shared.Outcome]indexpb.Outcome{
 		"":                        indexpb.Outcome_OUTCOME_UNSPECIFIED,
 		shared.OutcomeDone:        indexpb.Outcome_OUTCOME_DONE,
@@ -148,6 +152,10 @@ func encodeEntry(e *shared.LedgerEntry) *indexpb.Entry {
 		RuleLine:     int32(e.Event.Rule.Line),
 		PolicyDigest: e.Event.PolicyDigest,
 		Steps:        make([]*indexpb.Step, len(e.Steps)),
+		Silent:       e.Event.Silent,
+		Tombstone:    e.Event.Tombstone,
+		Disposition:  dispositions.number[e.Event.Disposition],
+		Retention:    e.Event.Retention.Microseconds(),
 	}
 	for i, s := range e.Steps {
 		pb.Steps[i] = &indexpb.Step{
@@ -175,8 +183,15 @@ func decodeEntry(recallID string, m shared.Message, pb *indexpb.Entry) *shared.L
 			Attachments:  pb.Attachments,
 			Rule:         shared.Rule{Name: pb.RuleName, File: pb.RuleFile, Line: int(pb.RuleLine)},
 			PolicyDigest: pb.PolicyDigest,
+			Silent:       pb.Silent,
+			Tombstone:    pb.Tombstone,
+			Disposition:  dispositions.word[pb.Disposition],
+			Retention:    time.Duration(pb.Retention) * time.Microsecond,
 		},
 		Steps: make([]shared.StepRecord, len(pb.Steps)),
+	}
+	if pb.Disposition == indexpb.Disposition_DISPOSITION_UNSPECIFIED {
+		e.Event.Disposition = shared.DispositionErase
 	}
 	for i, s := range pb.Steps {
 		e.Steps[i] = shared.StepRecord{

@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -36,25 +37,57 @@ func checkLog(path string) error {
 	if err != nil {
 		return err
 	}
-	data, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+	data, used, err := readSparse(f, info.Size())
 	if err != nil {
-		return fmt.Errorf("map %s: %w", path, err)
+		return fmt.Errorf("read %s: %w", path, err)
 	}
-	defer func() { _ = syscall.Munmap(data) }()
-	if at, why := logDamage(data); why != "" {
+	if at, why := logDamage(data, used); why != "" {
 		return fmt.Errorf("%w: %s at byte %d: %s; restore the folder from a backup",
 			ErrCorrupt, filepath.Base(path), at, why)
 	}
 	return nil
 }
 
+// What lseek looks for: where data starts, and where it ends. (Linux, <linux/fs.h>)
+const (
+	seekData = 3
+	seekHole = 4
+)
+
+// readSparse reads a file without its holes, which are zero in data, and tells where the last of what is written ends.
+// A log is mostly hole. It is not mapped into memory, because to look at a hole takes room on some disks, and a page
+// that finds none is a SIGBUS.
+func readSparse(f *os.File, size int64) (data []byte, used int, err error) {
+	data = make([]byte, size)
+	for at := int64(0); at < size; {
+		from, err := f.Seek(at, seekData)
+		if errors.Is(err, syscall.ENXIO) {
+			break // only a hole is left
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		if at, err = f.Seek(from, seekHole); err != nil {
+			return nil, 0, err
+		}
+		at = min(at, size)
+		if _, err := f.ReadAt(data[from:at], from); err != nil {
+			return nil, 0, err
+		}
+		used = int(at)
+	}
+	return data, used, nil
+}
+
 // logDamage tells where a log is damaged other than by a crash, and how; "" where it is not.
+//
+// used is where the last written byte may be: the rest is zero.
 //
 // There is one transaction at a time, and each is synced before the next is written. So a crash tears the last one
 // only, with at most its own mark after the tear: two marks there are transactions that were acknowledged. And a log
 // has room for more until Badger cuts it to its whole transactions, so one that ends within a transaction was cut by
 // something else. (What cannot be seen: a log cut just behind a mark, and a tear in the very last transaction.)
-func logDamage(data []byte) (at int, why string) {
+func logDamage(data []byte, used int) (at int, why string) {
 	if len(data) < logHeaderBytes {
 		return 0, "it is cut within its header"
 	}
@@ -77,7 +110,7 @@ func logDamage(data []byte) (at int, why string) {
 	}
 	marks := 0
 	for rest := at; ; rest += len(logMarkKey) {
-		i := bytes.Index(data[rest:], []byte(logMarkKey))
+		i := bytes.Index(data[min(rest, used):used], []byte(logMarkKey))
 		if i < 0 {
 			return 0, ""
 		}

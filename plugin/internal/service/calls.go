@@ -21,7 +21,7 @@ func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.In
 	if err := shared.ValidateIndex(msgs); err != nil || len(msgs) == 0 {
 		return nil, err
 	}
-	policy, now := s.policy.Load(), s.now()
+	policy, now := a.rules.Policy(), s.now()
 	ops := make([]index.Op, len(msgs))
 	for i := range msgs {
 		m := kept(msgs[i])
@@ -74,6 +74,11 @@ func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]share
 		}
 	}
 	s.counts.recalled(v.results)
+	for _, shadow := range v.shadows {
+		if result := &v.results[shadow.at]; result.Rule != (shared.Rule{}) { // else another recall came first
+			s.reportShadow(&req, result, &shadow.Shadow)
+		}
+	}
 	return v.results, nil
 }
 

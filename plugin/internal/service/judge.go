@@ -16,6 +16,13 @@ type verdicts struct {
 	ops     []index.Op    // the permitted ones
 	at      []int         // of each op, the result that waits for it
 	spends  []rules.Spend // of each op, what it takes from a limit of the rules
+	shadows []shadowed    // what shadow rules would have changed
+}
+
+// shadowed is what a shadow rule would have changed about one result.
+type shadowed struct {
+	at int // the result
+	rules.Shadow
 }
 
 // decider is a policy with its limits: rules.Limiter's Take, or Check, which takes nothing.
@@ -26,7 +33,7 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 	if err := req.Validate(); err != nil {
 		return nil, err
 	}
-	policy, now := s.policy.Load(), s.now()
+	policy, now := a.rules.Policy(), s.now()
 	asked := now
 	if !req.RequestedAt.IsZero() {
 		asked = micros(req.RequestedAt)
@@ -42,9 +49,10 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 		return nil, err
 	}
 	for i, r := range records {
-		if r != nil && !req.RequestedAt.IsZero() && asked.Before(r.Message.SentAt) {
-			return nil, shared.Invalidf("requested_at", "%s is before message_ids[%d] was sent, at %s",
-				asked.Format(time.RFC3339Nano), i, r.Message.SentAt.UTC().Format(time.RFC3339Nano))
+		// The two times may be of two servers' clocks.
+		if skew := policy.ClockSkew(); r != nil && !req.RequestedAt.IsZero() && asked.Before(r.Message.SentAt.Add(-skew)) {
+			return nil, shared.Invalidf("requested_at", "%s is before message_ids[%d] was sent, at %s, and clocks may differ by %s",
+				asked.Format(time.RFC3339Nano), i, r.Message.SentAt.UTC().Format(time.RFC3339Nano), skew)
 		}
 	}
 	actor := req.Actor
@@ -63,6 +71,9 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 		default:
 			d, spend := decide(policy, input(req, actor, asked, &r.Message))
 			result.Rule = shared.Rule{Name: d.Rule.Name, File: d.Rule.File, Line: d.Rule.Line}
+			if d.Shadow.Differs {
+				v.shadows = append(v.shadows, shadowed{i, d.Shadow})
+			}
 			if !d.Permit {
 				result.Status, result.Code, result.RetryAt = shared.Denied, shared.Code(d.Code), d.RetryAt
 				continue
@@ -71,13 +82,16 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 			result.RecallID, result.RecalledBy, result.RecalledAt, result.Until = req.RecallID, actor, asked, d.Until
 			v.at = append(v.at, i)
 			v.spends = append(v.spends, spend)
-			v.ops = append(v.ops, index.Op{Recall: &index.Recall{
-				Event: shared.Event{
-					Tenant: req.Tenant, RecallID: req.RecallID, Actor: actor, Ext: req.Ext, Reason: req.Reason,
-					RecalledAt: asked, Message: r.Message, Rule: result.Rule, PolicyDigest: policy.Digest(),
-				},
-				Steps: a.all, Unsupported: a.unsupported,
-			}})
+			op := &index.Recall{Event: shared.Event{
+				Tenant: req.Tenant, RecallID: req.RecallID, Actor: actor, Ext: req.Ext, Reason: req.Reason,
+				RecalledAt: asked, Message: r.Message, Rule: result.Rule, PolicyDigest: policy.Digest(),
+				Silent: d.OnRecall.Silent, Disposition: shared.Disposition(d.OnRecall.Disposition), Retention: d.OnRecall.Retention,
+			}}
+			if d.OnRecall.Tombstone != nil {
+				op.Event.Tombstone = d.OnRecall.Tombstone.Texts
+			}
+			op.Steps, op.Unsupported = a.stepsOf(d.OnRecall)
+			v.ops = append(v.ops, index.Op{Recall: op})
 		}
 	}
 	return v, nil

@@ -270,7 +270,7 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 		{"a large ext", recall(func(q *shared.RecallRequest) { q.Ext = strings.Repeat("x", shared.MaxExtBytes+1) }), "ext"},
 		{"a large reason", recall(func(q *shared.RecallRequest) { q.Reason = strings.Repeat("x", shared.MaxReasonBytes+1) }), "reason"},
 		{"asked in the future", recall(func(q *shared.RecallRequest) { q.RequestedAt = now.Add(skew + time.Microsecond) }), "requested_at"},
-		{"asked before it was sent", recall(func(q *shared.RecallRequest) { q.RequestedAt = now.Add(-time.Microsecond) }), "requested_at"},
+		{"asked before it was sent", recall(func(q *shared.RecallRequest) { q.RequestedAt = now.Add(-skew - time.Microsecond) }), "requested_at"},
 		{"a carried message of another tenant", recall(func(q *shared.RecallRequest) {
 			m := r.message("a")
 			m.Tenant = "other"
@@ -319,6 +319,13 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 	req := request("edge", "a", "ahead")
 	if got := r.recall(req); got[0].Status != shared.Recalled || got[1].Status != shared.Recalled {
 		t.Errorf("a message that is ahead by the clock skew: %+v", got)
+	}
+	m = r.message("before")
+	r.index(m)
+	req = request("clocks", "before")
+	req.RequestedAt = now.Add(-skew)
+	if got := r.recall(req); got[0].Status != shared.Recalled {
+		t.Errorf("a request whose clock is behind by the clock skew: %+v", got)
 	}
 	req = request("ids", "a/b", "né", "a b")
 	if got := r.recall(req); got[0].Status != shared.NotFound {

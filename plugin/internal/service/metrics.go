@@ -63,6 +63,15 @@ func (s *Service) Metrics(context.Context) ([]shared.Metric, error) {
 	} else {
 		gauge("state_active", 0)
 	}
+	if watcher := s.followed(); watcher != nil {
+		st := watcher.State()
+		successful := 1.0
+		if len(st.Refused) > 0 {
+			successful = 0
+		}
+		gauge("rules_last_reload_successful", successful)
+		gauge("rules_loaded_timestamp_seconds", float64(st.Loaded.UnixMilli())/1000)
+	}
 	slices.SortFunc(out, func(x, y shared.Metric) int { return strings.Compare(x.Name, y.Name) })
 	return out, nil
 }

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -33,8 +32,7 @@ type Service struct {
 	logger  hclog.Logger
 	clock   Clock
 	counts  counters
-	policy  atomic.Pointer[rules.Policy] // in force; nil before a good Prepare
-	limiter *rules.Limiter               // what was spent of the limits of the rules; it outlives any policy
+	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
 
 	// turn is held by whoever prepares, activates, reloads or releases: one at a time, and none waits for it longer
 	// than its ctx. It guards config.
@@ -49,7 +47,8 @@ type Service struct {
 	state      shared.State
 	reason     string // why it is not active
 	since      time.Time
-	active     *active // in StateActive
+	rules      *rules.Watcher // the policy in force; nil before a good Prepare
+	active     *active        // in StateActive
 	calls      sync.WaitGroup
 	releaseErr error
 }
@@ -61,9 +60,10 @@ type active struct {
 	index      *index.Index // what there is to read
 	log        index.Log    // orders what is written; on one machine the index itself
 	dispatcher *dispatcher
+	rules      *rules.Watcher
 
 	steps       []string // that the host carries out, sorted
-	all         []string // the steps of every recall, in the order of the ledger
+	all         []string // the steps of a recall whose rule names none, in the order of the ledger
 	unsupported []string // those of all that the host does not carry out
 }
 
@@ -87,22 +87,34 @@ func New(o Options) *Service {
 // newActive puts together what answers calls. steps are valid.
 func (s *Service) newActive(x *index.Index, steps []string) *active {
 	a := &active{
-		index: x, log: x, steps: slices.Sorted(slices.Values(steps)),
+		index: x, log: x, rules: s.followed(), steps: slices.Sorted(slices.Values(steps)),
 		dispatcher: &dispatcher{queues: x, clock: s.clock, random: rand.Float64, logger: s.logger},
 	}
-	a.all = shared.StandardSteps()
-	for _, step := range a.all {
-		if !slices.Contains(steps, step) {
-			a.unsupported = append(a.unsupported, step)
-		}
-	}
-	for _, step := range steps {
-		if !slices.Contains(a.all, step) {
-			a.all = append(a.all, step)
-		}
-	}
+	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), steps))
 	x.OnOpen(a.dispatcher.open)
 	return a
+}
+
+// stepsOf are the steps of a recall, in the order of the ledger, and those of them that the host does not carry out.
+func (a *active) stepsOf(o *rules.OnRecall) (steps, unsupported []string) {
+	if o.Steps == nil {
+		return a.all, a.unsupported
+	}
+	return a.ledger(o.Steps)
+}
+
+// ledger puts the standard steps of a list first, in their order, and then the host's own, by name.
+func (a *active) ledger(list []string) (steps, unsupported []string) {
+	for _, step := range slices.Concat(shared.StandardSteps(), slices.Sorted(slices.Values(list))) {
+		if !slices.Contains(list, step) || slices.Contains(steps, step) {
+			continue
+		}
+		steps = append(steps, step)
+		if !slices.Contains(a.steps, step) {
+			unsupported = append(unsupported, step)
+		}
+	}
+	return steps, unsupported
 }
 
 // now is the moment of a call, to the microsecond to which times are kept.

@@ -260,6 +260,56 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_index_proto_rawDescGZIP(), []int{3}
 }
 
+// DISPOSITION_UNSPECIFIED, of an entry from before there was another, means erase.
+type Disposition int32
+
+const (
+	Disposition_DISPOSITION_UNSPECIFIED Disposition = 0
+	Disposition_DISPOSITION_ERASE       Disposition = 1
+	Disposition_DISPOSITION_ARCHIVE     Disposition = 2
+)
+
+// Enum value maps for Disposition.
+var (
+	Disposition_name = map[int32]string{
+		0: "DISPOSITION_UNSPECIFIED",
+		1: "DISPOSITION_ERASE",
+		2: "DISPOSITION_ARCHIVE",
+	}
+	Disposition_value = map[string]int32{
+		"DISPOSITION_UNSPECIFIED": 0,
+		"DISPOSITION_ERASE":       1,
+		"DISPOSITION_ARCHIVE":     2,
+	}
+)
+
+func (x Disposition) Enum() *Disposition {
+	p := new(Disposition)
+	*p = x
+	return p
+}
+
+func (x Disposition) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Disposition) Descriptor() protoreflect.EnumDescriptor {
+	return file_index_proto_enumTypes[4].Descriptor()
+}
+
+func (Disposition) Type() protoreflect.EnumType {
+	return &file_index_proto_enumTypes[4]
+}
+
+func (x Disposition) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Disposition.Descriptor instead.
+func (Disposition) EnumDescriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{4}
+}
+
 // Format is the value of f/.
 type Format struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -603,6 +653,10 @@ type Entry struct {
 	RuleLine      int32                  `protobuf:"varint,10,opt,name=rule_line,json=ruleLine,proto3" json:"rule_line,omitempty"`
 	PolicyDigest  string                 `protobuf:"bytes,11,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"`
 	Steps         []*Step                `protobuf:"bytes,12,rep,name=steps,proto3" json:"steps,omitempty"`
+	Silent        bool                   `protobuf:"varint,13,opt,name=silent,proto3" json:"silent,omitempty"`
+	Tombstone     map[string]string      `protobuf:"bytes,14,rep,name=tombstone,proto3" json:"tombstone,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what clients show, by language tag
+	Disposition   Disposition            `protobuf:"varint,15,opt,name=disposition,proto3,enum=recall.index.v1.Disposition" json:"disposition,omitempty"`
+	Retention     int64                  `protobuf:"varint,16,opt,name=retention,proto3" json:"retention,omitempty"` // microseconds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -721,6 +775,34 @@ func (x *Entry) GetSteps() []*Step {
 	return nil
 }
 
+func (x *Entry) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
+func (x *Entry) GetTombstone() map[string]string {
+	if x != nil {
+		return x.Tombstone
+	}
+	return nil
+}
+
+func (x *Entry) GetDisposition() Disposition {
+	if x != nil {
+		return x.Disposition
+	}
+	return Disposition_DISPOSITION_UNSPECIFIED
+}
+
+func (x *Entry) GetRetention() int64 {
+	if x != nil {
+		return x.Retention
+	}
+	return 0
+}
+
 type Step struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -826,7 +908,7 @@ const file_index_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\trecall_id\x18\x02 \x01(\tR\brecallId\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\x03 \x01(\tR\tmessageId\"\xff\x02\n" +
+	"message_id\x18\x03 \x01(\tR\tmessageId\"\xf8\x04\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x19\n" +
 	"\bactor_id\x18\x02 \x01(\tR\aactorId\x12)\n" +
@@ -841,7 +923,14 @@ const file_index_proto_rawDesc = "" +
 	"\trule_line\x18\n" +
 	" \x01(\x05R\bruleLine\x12#\n" +
 	"\rpolicy_digest\x18\v \x01(\tR\fpolicyDigest\x12+\n" +
-	"\x05steps\x18\f \x03(\v2\x15.recall.index.v1.StepR\x05steps\"\x9f\x01\n" +
+	"\x05steps\x18\f \x03(\v2\x15.recall.index.v1.StepR\x05steps\x12\x16\n" +
+	"\x06silent\x18\r \x01(\bR\x06silent\x12C\n" +
+	"\ttombstone\x18\x0e \x03(\v2%.recall.index.v1.Entry.TombstoneEntryR\ttombstone\x12>\n" +
+	"\vdisposition\x18\x0f \x01(\x0e2\x1c.recall.index.v1.DispositionR\vdisposition\x12\x1c\n" +
+	"\tretention\x18\x10 \x01(\x03R\tretention\x1a<\n" +
+	"\x0eTombstoneEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x01\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x1a\n" +
@@ -878,7 +967,11 @@ const file_index_proto_rawDesc = "" +
 	"\fOUTCOME_DONE\x10\x01\x12\x19\n" +
 	"\x15OUTCOME_NOTHING_TO_DO\x10\x02\x12\x17\n" +
 	"\x13OUTCOME_UNSUPPORTED\x10\x03\x12\x12\n" +
-	"\x0eOUTCOME_FAILED\x10\x04B=Z;github.com/chat-recall/recall/plugin/internal/index/indexpbb\x06proto3"
+	"\x0eOUTCOME_FAILED\x10\x04*Z\n" +
+	"\vDisposition\x12\x1b\n" +
+	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11DISPOSITION_ERASE\x10\x01\x12\x17\n" +
+	"\x13DISPOSITION_ARCHIVE\x10\x02B=Z;github.com/chat-recall/recall/plugin/internal/index/indexpbb\x06proto3"
 
 var (
 	file_index_proto_rawDescOnce sync.Once
@@ -892,34 +985,38 @@ func file_index_proto_rawDescGZIP() []byte {
 	return file_index_proto_rawDescData
 }
 
-var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
 	(Role)(0),             // 2: recall.index.v1.Role
 	(Outcome)(0),          // 3: recall.index.v1.Outcome
-	(*Format)(nil),        // 4: recall.index.v1.Format
-	(*Counter)(nil),       // 5: recall.index.v1.Counter
-	(*Record)(nil),        // 6: recall.index.v1.Record
-	(*Tombstone)(nil),     // 7: recall.index.v1.Tombstone
-	(*Pointer)(nil),       // 8: recall.index.v1.Pointer
-	(*Entry)(nil),         // 9: recall.index.v1.Entry
-	(*Step)(nil),          // 10: recall.index.v1.Step
+	(Disposition)(0),      // 4: recall.index.v1.Disposition
+	(*Format)(nil),        // 5: recall.index.v1.Format
+	(*Counter)(nil),       // 6: recall.index.v1.Counter
+	(*Record)(nil),        // 7: recall.index.v1.Record
+	(*Tombstone)(nil),     // 8: recall.index.v1.Tombstone
+	(*Pointer)(nil),       // 9: recall.index.v1.Pointer
+	(*Entry)(nil),         // 10: recall.index.v1.Entry
+	(*Step)(nil),          // 11: recall.index.v1.Step
+	nil,                   // 12: recall.index.v1.Entry.TombstoneEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
 	1,  // 1: recall.index.v1.Record.type:type_name -> recall.index.v1.MessageType
-	7,  // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
+	8,  // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
 	2,  // 3: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 4: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
-	10, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	3,  // 6: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
-	7,  // [7:7] is the sub-list for method output_type
-	7,  // [7:7] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	11, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
+	12, // 6: recall.index.v1.Entry.tombstone:type_name -> recall.index.v1.Entry.TombstoneEntry
+	4,  // 7: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
+	3,  // 8: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_index_proto_init() }
@@ -932,8 +1029,8 @@ func file_index_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   7,
+			NumEnums:      5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,37 @@
+package host_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestEachRowOfTheFaultTableNamesATestThatExists(t *testing.T) {
+	doc, err := os.ReadFile("../docs/upgrades.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	for _, f := range files {
+		src, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.Write(src)
+	}
+	rows := regexp.MustCompile("`(Test[A-Za-z]+)` \\|\n").FindAllSubmatch(doc, -1)
+	if len(rows) < 18 {
+		t.Errorf("%d rows", len(rows))
+	}
+	for _, row := range rows {
+		if !strings.Contains(tests.String(), "func "+string(row[1])+"(") {
+			t.Errorf("there is no test %s", row[1])
+		}
+	}
+}
