@@ -96,6 +96,7 @@ type chat struct {
 	plugin *host.Host
 	url    string
 	dir    string // of plugin.hcl
+	held   *heldCalls
 }
 
 // newChat starts a server; more is appended to its plugin.hcl.
@@ -120,13 +121,13 @@ func newChat(t *testing.T, more ...string) *chat {
 	if err := addDemo(testContext(t), s); err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer((&api{server: s, plugin: plugin, config: file, held: held}).handler())
+	h := httptest.NewServer((&api{server: s, plugin: plugin, held: held}).handler())
 	t.Cleanup(func() {
 		s.hub.KickAll()
 		h.CloseClientConnections()
 		h.Close()
 	})
-	return &chat{Server: s, t: t, plugin: plugin, url: h.URL, dir: dir}
+	return &chat{Server: s, t: t, plugin: plugin, url: h.URL, dir: dir, held: held}
 }
 
 func copyFile(t *testing.T, from, to string) {
@@ -170,7 +171,7 @@ func (c *chat) open(address string, l look) *tab {
 
 func (c *chat) user(user, room string, l look) *tab {
 	c.t.Helper()
-	tb := c.open("/chat?user="+user+"#"+url.QueryEscape(room), l)
+	tb := c.open("/chat?user="+user+"#"+url.PathEscape(room), l)
 	tb.wait(`document.body.dataset.online === 'yes'`)
 	return tb
 }
@@ -270,7 +271,7 @@ func (tb *tab) wait(condition string, args ...any) {
 	tb.t.Helper()
 	condition = fmt.Sprintf(condition, args...)
 	deadline := time.Now().Add(patience)
-	for !eval[bool](tb, "Boolean("+condition+")") {
+	for !eval[bool](tb, "(() => { try { return Boolean("+condition+"); } catch { return false; } })()") { // null is not there yet
 		if time.Now().After(deadline) {
 			tb.shot("failed-" + strings.ReplaceAll(tb.t.Name(), "/", "-"))
 			tb.t.Fatalf("never came true: %s\nthe page shows: %.3000s", condition, tb.text("body"))
@@ -328,8 +329,9 @@ func (tb *tab) say(text string) {
 // message is the selector of a message by its text, once it is there and sent.
 func (tb *tab) message(text string) string {
 	tb.t.Helper()
-	tb.wait(`[...document.querySelectorAll('#list .message:not(.pending)')].some((m) => m.querySelector('.bubble').innerText.includes(%s))`, quoted(text))
-	return `[data-id="` + eval[string](tb, `[...document.querySelectorAll('#list .message:not(.pending)')].findLast((m) => m.querySelector('.bubble').innerText.includes(`+quoted(text)+`)).dataset.id`) + `"]`
+	find := `[...document.querySelectorAll('#list .message:not(.pending)')].findLast((m) => m.querySelector('.bubble > .said')?.innerText.includes(` + quoted(text) + `))`
+	tb.wait("%s", find)
+	return `[data-id="` + eval[string](tb, find+`.dataset.id`) + `"]`
 }
 
 // menu opens the menu of a message and waits until it says whether it may be recalled.

@@ -83,33 +83,3 @@ func moduleRoot() (string, error) {
 		dir = up
 	}
 }
-
-// rulePaths reads which rule files a plugin.hcl names; none: the built-in policy holds.
-func rulePaths(config string) ([]string, error) {
-	file, diags := hclparse.NewParser().ParseHCLFile(config)
-	if diags.HasErrors() {
-		return nil, fmt.Errorf("read the plugin's configuration: %w", diags)
-	}
-	var named struct {
-		Rules *struct {
-			Paths []string `hcl:"paths"`
-		} `hcl:"rules,block"`
-		Rest hcl.Body `hcl:",remain"`
-	}
-	if diags := gohcl.DecodeBody(file.Body, nil, &named); diags.HasErrors() {
-		return nil, fmt.Errorf("read the plugin's configuration: %w", diags)
-	}
-	if named.Rules == nil {
-		return nil, nil
-	}
-	abs, err := filepath.Abs(config)
-	if err != nil {
-		return nil, err
-	}
-	for i, path := range named.Rules.Paths {
-		if !filepath.IsAbs(path) {
-			named.Rules.Paths[i] = filepath.Join(filepath.Dir(abs), path)
-		}
-	}
-	return named.Rules.Paths, nil
-}

@@ -65,17 +65,13 @@ func (a *api) explain(ctx context.Context, facts map[string]any) (json.RawMessag
 	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
 	defer cancel()
 	args := []string{"explain", "--json", "--case", "-"}
-	paths, err := rulePaths(a.config)
-	if err != nil {
-		return nil, err
-	}
-	for _, path := range paths {
+	for _, path := range a.plugin.State().Rules.Paths {
 		args = append(args, "--rules", path)
 	}
 	cmd := exec.CommandContext(ctx, a.plugin.State().Binary, args...)
 	var out, problem bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(encode(facts)), &out, &problem
-	err = cmd.Run()
+	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):

@@ -31,7 +31,6 @@ const (
 type api struct {
 	server *Server
 	plugin *host.Host
-	config string     // the plugin.hcl
 	held   *heldCalls // what an operator is shown of them
 }
 

@@ -79,7 +79,7 @@ func serve(ctx context.Context, addr, data, config string, stdout, stderr io.Wri
 	if err != nil {
 		return fmt.Errorf("listen: %w; choose another address with --addr", err)
 	}
-	a := &api{server: s, plugin: plugin, config: config, held: held}
+	a := &api{server: s, plugin: plugin, held: held}
 	web := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	web.RegisterOnShutdown(s.hub.KickAll)

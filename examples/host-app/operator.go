@@ -43,6 +43,13 @@ func (a *api) operatorRoutes(mux *http.ServeMux) {
 		return a.server.recall.Ledger(r.Context(), tenant, r.URL.Query().Get("recall_id"))
 	})
 	handle("GET /operator/messages", a.operatorMessages)
+	handle("POST /operator/reload", func(r *http.Request) (any, error) {
+		found, err := a.plugin.Reload(r.Context())
+		if found == nil {
+			found = shared.Diagnostics{}
+		}
+		return found, err
+	})
 	handle("POST /operator/upgrade", a.operatorUpgrade)
 	handle("POST /operator/kill", a.operatorKill)
 	handle("POST /operator/explain", a.operatorExplain)

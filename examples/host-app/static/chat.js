@@ -154,7 +154,7 @@ class Page {
     if (changed) this.composer.clear();
     this.read();
     this.show({ toEnd: true });
-    if (changed && room && matchMedia('(hover: hover)').matches) byId('text').focus();
+    if (changed && room && !matchMedia('(pointer: coarse)').matches) byId('text').focus();
   }
 
   read() {

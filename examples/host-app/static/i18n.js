@@ -20,7 +20,7 @@ const words = {
     replyingTo: 'Replying to {name}', cancelReply: 'Cancel the reply', quoteGone: 'Message recalled', quoteUnknown: 'Message not loaded',
     recall: 'Recall', recallFor: 'Recall · {time} left', recallReason: 'Recall, with a reason…', checking: 'Asking whether it may be recalled…', whyNot: 'Why can’t it be recalled?',
     youRecalled: 'You recalled a message', recalledBy: '{actor} recalled a message', youRemoved: 'You removed a message of {sender}',
-    removedBy: 'A message of {sender} was removed by {who}', anAdmin: 'an admin', theOwner: 'the owner', theServer: 'the server', reedit: 'Re-edit',
+    removedBy: 'A message of {sender} was removed by {who}', removedYours: 'A message of yours was removed by {who}', anAdmin: 'an admin', theOwner: 'the owner', theServer: 'the server', reedit: 'Re-edit',
     unread: '{n} unread', newMessage: '{name}: {text}', newElsewhere: 'New message from {name} in {room}', newOther: 'New message from {name}',
     reasonTitle: 'Why do you take it back?', reasonLead: 'The rules ask for a reason. It is kept in the ledger.', reasonLabel: 'Reason', cancel: 'Cancel', close: 'Close',
     refused: 'It can’t be recalled', wrong: 'That did not work', details: 'Which rule said so', rule: 'Rule', place: 'Place', code: 'Code', noRule: 'No rule allows it; what no rule allows is refused.',
@@ -60,7 +60,7 @@ const words = {
     replyingTo: '回复 {name}', cancelReply: '取消回复', quoteGone: '消息已撤回', quoteUnknown: '消息未加载',
     recall: '撤回', recallFor: '撤回 · 剩余 {time}', recallReason: '撤回（需填写原因）…', checking: '正在询问能否撤回…', whyNot: '为什么不能撤回？',
     youRecalled: '你撤回了一条消息', recalledBy: '{actor}撤回了一条消息', youRemoved: '你移除了 {sender} 的一条消息',
-    removedBy: '{sender} 的一条消息被{who}移除', anAdmin: '管理员', theOwner: '群主', theServer: '服务器', reedit: '重新编辑',
+    removedBy: '{sender} 的一条消息被{who}移除', removedYours: '你的一条消息被{who}移除', anAdmin: '管理员', theOwner: '群主', theServer: '服务器', reedit: '重新编辑',
     unread: '{n} 条未读', newMessage: '{name}：{text}', newElsewhere: '{name} 在 {room} 发来新消息', newOther: '{name} 发来新消息',
     reasonTitle: '为什么撤回？', reasonLead: '规则要求填写原因，它会记入账本。', reasonLabel: '原因', cancel: '取消', close: '关闭',
     refused: '不能撤回', wrong: '没有成功', details: '是哪条规则', rule: '规则', place: '位置', code: '代码', noRule: '没有规则允许；没有规则允许的一律拒绝。',
@@ -160,3 +160,9 @@ export function span(ms) {
   if (s < 2 * 86400) return t('ago_h', { n: Math.floor(s / 3600) });
   return t('ago_d', { n: Math.floor(s / 86400) });
 }
+
+// missing lists the texts that one of the languages lacks.
+export const missing = () => {
+  const [en, zh] = [Object.keys(words.en), Object.keys(words.zh)];
+  return [...en.filter((key) => !(key in words.zh)), ...zh.filter((key) => !(key in words.en))];
+};

@@ -42,7 +42,12 @@ export function openMenu(button, m, page) {
   on(menu, 'keydown', (e) => keys(e, menu));
   on(document, 'pointerdown', (e) => { if (!menu.contains(e.target) && !button.contains(e.target)) close(); });
   on(window, 'resize', () => close());
-  on(byId('log'), 'scroll', () => close());
+  on(byId('log'), 'scroll', () => { // it stays with its message, as long as that is to be seen
+    const seen = byId('log').getBoundingClientRect();
+    const at = button.getBoundingClientRect();
+    if (at.bottom < seen.top || at.top > seen.bottom) close();
+    else place(menu, button);
+  });
   if (!page.online()) return;
 
   const put = (node) => {
@@ -114,7 +119,7 @@ async function takeBack(m, page, reasonNeeded) {
 function place(menu, button) {
   const at = button.getBoundingClientRect();
   const { offsetWidth: width, offsetHeight: height } = menu;
-  const x = Math.min(Math.max(8, at.right - width), innerWidth - width - 8);
+  const x = Math.min(Math.max(8, button.closest('.own') ? at.right - width : at.left), innerWidth - width - 8);
   const below = at.bottom + 4;
   const y = below + height > innerHeight - 8 ? Math.max(8, at.top - height - 4) : below;
   menu.style.left = `${x}px`;

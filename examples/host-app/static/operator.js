@@ -38,7 +38,15 @@ function showState() {
   bars(byId('chart-recalls'), taken, now, (a, b) => a + b, t('chartRecallsSum', { n: taken.length }));
 }
 
-async function refresh() {
+let refreshing = Promise.resolve();
+
+// refresh asks once more, one question after the other: two at a time would list a recall twice.
+function refresh() {
+  refreshing = refreshing.then(ask);
+  return refreshing;
+}
+
+async function ask() {
   try {
     seen = await get('/operator/state');
     offset = Date.parse(seen.now) - Date.now();

@@ -8,7 +8,8 @@ let rules = [];
 let problem = '';
 let shown = '';
 let asked;
-let reloaded; // the diagnostics of the last reload by hand
+let known; // what the state said of the rules last
+let reloaded; // what a reload by hand has said since
 
 // rulesList draws rules with their places, and what of each held where that is known.
 export function rulesList(list, parts) {
@@ -39,6 +40,10 @@ export async function showRules(plugin) {
     }
     asked = version;
   }
+  if (known !== JSON.stringify(state)) {
+    known = JSON.stringify(state);
+    reloaded = undefined;
+  }
   const signature = JSON.stringify([lang(), rules, problem, state, reloaded]);
   if (signature === shown) return;
   shown = signature;
@@ -50,8 +55,9 @@ export async function showRules(plugin) {
   if (state?.digest) row('digest', el('code', { text: state.digest.slice(0, 16) }));
   if (state?.loaded_at) row('loadedAt', new Intl.DateTimeFormat(lang(), { dateStyle: 'medium', timeStyle: 'medium' }).format(new Date(state.loaded_at)));
   byId('rules-facts').replaceChildren(...rows);
-  const refused = state?.refused?.length ? state.refused : [];
-  const warnings = state?.warnings || [];
+  const found = reloaded ?? [...(state?.refused || []), ...(state?.warnings || [])];
+  const refused = found.filter((d) => d.severity === 'error');
+  const warnings = found.filter((d) => d.severity !== 'error');
   const words = refused.length ? 'reloadBad' : warnings.length ? 'reloadWarn' : state ? 'reloadGood' : null;
   byId('last-reload').replaceChildren(...(words ? [el('h3', { text: t('lastReload') }), el('p', { role: 'status', class: refused.length ? '' : 'muted', text: t(words) }), diagnostics([...refused, ...warnings])] : []));
   if (problem) byId('last-reload').append(el('p', { class: 'muted', text: problem }));

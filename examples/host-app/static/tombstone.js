@@ -14,7 +14,7 @@ export function tombstone(m, model) {
   if (actor.id === m.sender) return actor.id === model.me ? t('youRecalled') : t('recalledBy', { actor: model.name(actor.id) });
   if (actor.id === model.me) return t('youRemoved', { sender: model.name(m.sender) });
   const who = { owner: 'theOwner', admin: 'anAdmin', system: 'theServer' }[actor.role];
-  return t('removedBy', { sender: named(m.sender), who: who ? t(who) : model.name(actor.id) });
+  return t(m.sender === model.me ? 'removedYours' : 'removedBy', { sender: model.name(m.sender), who: who ? t(who) : model.name(actor.id) });
 }
 
 // pick is the text of the page's language, else of the first part of its tag, else the English one, else the first by tag.
