@@ -79,6 +79,8 @@ func aTeam(t *testing.T) *chat {
 		{"cleo", Outgoing{ID: "t5", Conversation: groupRoom, Text: "The budget is 4,200 but keep that between us", SentAt: ago(35 * time.Minute)}},
 		{"ben", Outgoing{ID: "t6", Conversation: groupRoom, Text: "谢谢，我会带上海报和一些样品。", SentAt: ago(30 * time.Minute)}},
 		{"ben", Outgoing{ID: "d1", Conversation: singleRoom, Text: "Did you get home well?", SentAt: ago(20 * time.Minute)}},
+		{"ann", Outgoing{ID: "d2", Conversation: singleRoom, Text: "Yes, thank you! That was a lovely evening.", SentAt: ago(18 * time.Minute)}},
+		{"ben", Outgoing{ID: "d3", Conversation: singleRoom, Text: "Same time next week? My sister would like to come along.", SentAt: ago(17 * time.Minute)}},
 		{"ann", Outgoing{ID: "l1", Conversation: lobby, Text: "Hello everyone", SentAt: ago(90 * time.Minute)}},
 	} {
 		send(t, c.Server, m.user, m.out)
@@ -136,6 +138,10 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 
 			op := c.open("/operator", l)
 			op.wait(`document.querySelectorAll('#rules li').length > 3 && document.querySelectorAll('#recalls li').length`)
+			c.held.add(18 * time.Millisecond)
+			op.shows("#chart-held", "1 held")
+			op.fits()
+			op.shot("operator-top-" + name)
 			op.click("#try button")
 			op.wait(`document.querySelector('[data-verdict]')`)
 			op.click("#recalls summary")
@@ -147,5 +153,20 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 	}
 	side := aTeam(t).open("/side?left=ann&right=ben", desktop)
 	side.wait(`[...document.querySelectorAll('iframe')].every((f) => f.contentDocument?.body?.dataset.online === 'yes' && f.contentDocument.querySelector('#list .message'))`)
+	say := func(text string) {
+		eval[any](side, `(() => {
+			const d = document.querySelector('[data-side=left]').contentDocument;
+			d.querySelector('#text').value = `+quoted(text)+`;
+			d.querySelector('#text').dispatchEvent(new Event('input'));
+			d.querySelector('#send').click();
+		})()`)
+		side.wait(`[...document.querySelectorAll('iframe')].every((f) => [...f.contentDocument.querySelectorAll('.message:not(.pending)')].at(-1).innerText.includes(%s))`, quoted(text))
+		eval[any](side, `[...document.querySelector('[data-side=left]').contentDocument.querySelectorAll('.more')].at(-1).click()`)
+		side.wait(`document.querySelector('[data-side=left]').contentDocument.querySelector('#menu [data-item=recall]')`)
+	}
+	say("Your sister? Oh no.")
+	eval[any](side, `document.querySelector('[data-side=left]').contentDocument.querySelector('#menu [data-item=recall]').click()`)
+	side.wait(`[...document.querySelectorAll('iframe')].every((f) => f.contentDocument.querySelector('.stone'))`)
+	say("Of course, the more the merrier!")
 	side.shot("side-1280-light")
 }

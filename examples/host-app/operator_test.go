@@ -111,6 +111,8 @@ func TestTheTryItBoxExplains(t *testing.T) {
 	c := newChat(t)
 	m := send(t, c.Server, "cleo", Outgoing{Conversation: groupRoom, Text: "a text that is nobody's business here"})
 	op := c.open("/operator", desktop)
+	op.shows("#phase", "running")
+	op.shows("#rules", "system") // nothing moves any more
 	op.wait(`document.querySelector('#try-message').value === %s`, quoted(m.ID))
 	explain := func(actor string) {
 		t.Helper()

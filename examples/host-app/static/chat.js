@@ -128,7 +128,6 @@ class Page {
     if (this.composer.quote === m) this.composer.context();
     if (quietly) return;
     if (!notice.silent && this.room?.key === m.key) this.announce(summary(m, this.model));
-    closeMenu();
     this.show();
   }
 

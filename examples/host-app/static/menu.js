@@ -6,9 +6,15 @@ import { byId, el, icon } from './dom.js';
 import { left, t } from './i18n.js';
 
 let close = () => {};
+let at; // the button of the menu that is open
 
 // closeMenu closes the menu that is open, if any.
 export const closeMenu = () => close();
+
+// checkMenu closes the menu that is open if its message is not shown any more.
+export function checkMenu() {
+  if (at && !at.isConnected) close();
+}
 
 // openMenu opens the menu of a message at its button. page gives me, online(), reply(m) and recalled(m, text).
 export function openMenu(button, m, page) {
@@ -18,8 +24,10 @@ export function openMenu(button, m, page) {
   const menu = byId('menu');
   const gone = new AbortController();
   let ticking;
+  at = button;
   close = () => {
     close = () => {};
+    at = undefined;
     clearInterval(ticking);
     gone.abort();
     menu.hidden = true;

@@ -3,7 +3,7 @@
 import { forget, view } from './attachments.js';
 import { avatar, byId, el, icon } from './dom.js';
 import { clockTime, day, lang, t } from './i18n.js';
-import { openMenu } from './menu.js';
+import { checkMenu, openMenu } from './menu.js';
 import { summary, tombstone } from './tombstone.js';
 
 const TOGETHER = 3 * 60e3; // messages of one sender within it stand together
@@ -60,6 +60,7 @@ export class Messages {
     for (const child of [...this.list.children]) if (!keep.has(child)) child.remove();
     wanted.forEach((node, i) => { if (this.list.children[i] !== node) this.list.insertBefore(node, this.list.children[i] ?? null); });
     byId('empty').hidden = wanted.length > 0;
+    checkMenu();
     if (focused && document.activeElement === document.body) this.refocus(focused);
     this.rove();
     if (this.atEnd) this.end();

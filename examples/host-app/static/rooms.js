@@ -9,7 +9,7 @@ const nodes = new Map(); // by conversation: {signature, node}
 export function showRooms(page) {
   const { model } = page;
   const rooms = [...model.rooms.values()];
-  const newest = (room) => model.last(room.key)?.seq ?? 0;
+  const newest = (room) => Date.parse(model.last(room.key)?.sent_at ?? 0);
   rooms.sort((a, b) => newest(b) - newest(a) || (a.key < b.key ? -1 : 1));
   const list = byId('rooms');
   rooms.forEach((room, i) => {
