@@ -337,6 +337,7 @@ func (tb *tab) message(text string) string {
 // menu opens the menu of a message and waits until it says whether it may be recalled.
 func (tb *tab) menu(message string) {
 	tb.t.Helper()
+	tb.wait(`[...document.querySelectorAll('#list img')].every((i) => i.naturalWidth)`) // then nothing moves any more
 	tb.click(message + " .more")
 	tb.wait(`document.querySelector('#menu [data-slot]')`)
 }

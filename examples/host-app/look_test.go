@@ -88,7 +88,8 @@ func aTeam(t *testing.T) *chat {
 	return c
 }
 
-// Every page fits its window, in both sizes, both colours and both languages. The pictures are for people.
+// Every page fits its window, in both sizes, both colours and both languages. The pictures are for people; three of them,
+// side, operator and menu-390-dark, are in docs and the README.
 func TestEveryPageFitsItsWindow(t *testing.T) {
 	for name, l := range map[string]look{
 		"1280-light": desktop, "1280-dark": {width: 1280, height: 800, dark: true, language: "en-US"},
@@ -139,7 +140,7 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 			op := c.open("/operator", l)
 			op.wait(`document.querySelectorAll('#rules li').length > 3 && document.querySelectorAll('#recalls li').length`)
 			c.held.add(18 * time.Millisecond)
-			op.shows("#chart-held", "1 held")
+			op.wait(`document.querySelector('#chart-held rect:not([height="0"])')`)
 			op.fits()
 			op.shot("operator-top-" + name)
 			op.click("#try button")
@@ -151,8 +152,9 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 			op.shot("operator-end-" + name)
 		})
 	}
-	side := aTeam(t).open("/side?left=ann&right=ben", desktop)
-	side.wait(`[...document.querySelectorAll('iframe')].every((f) => f.contentDocument?.body?.dataset.online === 'yes' && f.contentDocument.querySelector('#list .message'))`)
+	c := aTeam(t)
+	side := c.open("/side?left=ann&right=ben", look{width: 1100, height: 640, language: "en-US"})
+	side.wait(`document.querySelectorAll('iframe').length === 2 && [...document.querySelectorAll('iframe')].every((f) => f.contentDocument?.body?.dataset.online === 'yes' && f.contentDocument.querySelector('#list .message'))`)
 	say := func(text string) {
 		eval[any](side, `(() => {
 			const d = document.querySelector('[data-side=left]').contentDocument;
@@ -168,5 +170,9 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 	eval[any](side, `document.querySelector('[data-side=left]').contentDocument.querySelector('#menu [data-item=recall]').click()`)
 	side.wait(`[...document.querySelectorAll('iframe')].every((f) => f.contentDocument.querySelector('.stone'))`)
 	say("Of course, the more the merrier!")
-	side.shot("side-1280-light")
+	side.shot("side")
+	c.held.add(18 * time.Millisecond)
+	op := c.open("/operator", look{width: 1100, height: 640, dark: true, language: "en-US"})
+	op.wait(`document.querySelectorAll('#rules li').length === 4 && document.querySelectorAll('#recalls li').length && document.querySelector('#chart-held rect:not([height="0"])')`)
+	op.shot("operator")
 }
