@@ -103,6 +103,12 @@ func readSettings(path string) (settings, error) {
 	return s, nil
 }
 
+// ConfiguredBinary is the binary that a plugin.hcl names, for a program that builds or installs it.
+func ConfiguredBinary(file string) (Binary, error) {
+	s, err := readSettings(file)
+	return s.binary, err
+}
+
 func checkSHA256(s string) error {
 	if raw, err := hex.DecodeString(s); err != nil || len(raw) != 32 {
 		return fmt.Errorf("%.80q is no SHA-256: 64 hexadecimal digits, as sha256sum prints them", s)

@@ -76,7 +76,7 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
-		StartTimeout:     timeout,
+		StartTimeout:     timeout + time.Minute, // start keeps the time itself, and says what to change
 		Logger:           logger,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: runDir},
 		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(

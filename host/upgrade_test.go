@@ -317,6 +317,39 @@ func TestTheOldPluginMayDieAtAnyStepOfItsUpgrade(t *testing.T) {
 	h.Close()
 }
 
+func TestAPluginThatDiesWhileAnUpgradePreparesIsStartedAgainAtOnce(t *testing.T) {
+	preparing := make(chan struct{}, 1)
+	h := hosttest.Open(t, host.Config{OnState: func(s host.State) {
+		if s.Step == host.StepPrepare {
+			select {
+			case preparing <- struct{}{}:
+			default:
+			}
+		}
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := h.Upgrade(ctx, host.Binary{Path: hosttest.BuildFaulty(t, "hang-prepare")})
+		ended <- err
+	}()
+	<-preparing
+	hosttest.Kill(t, h)
+	index(t, h, "m1") // while the upgrade still waits
+	select {
+	case err := <-ended:
+		t.Errorf("the upgrade has ended already: %v", err)
+	default:
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the upgrade ended with %v", err)
+	}
+	if st := h.State(); st.Phase != host.PhaseRunning || st.Restarts != 1 || st.Step != "" {
+		t.Errorf("state %+v", st)
+	}
+}
+
 func TestManyUpgradesUnderCallersLoseNothing(t *testing.T) {
 	accounted(t)
 	calls := newCallers()

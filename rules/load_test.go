@@ -13,8 +13,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// slow is too long for hostile input. It takes well under a second; the rest is for the race detector and for neighbours.
-const slow = 5 * time.Second
+// slow is what only a hang or a blow-up takes. Hostile input takes well under a second on a machine that is at rest; this
+// is no measure of speed, since tests share their machine.
+const slow = time.Minute
 
 // golden compares got with the file, or writes it under -update.
 func golden(t *testing.T, file, got string) {
@@ -140,7 +141,7 @@ func TestSymlinkToARegularFileIsRead(t *testing.T) {
 	}
 }
 
-func TestHostileTextIsRefusedWithinASecond(t *testing.T) {
+func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
 	many := strings.Repeat
 	for name, text := range map[string]string{
 		"deep brackets":  `permit "a" { tenant = ` + many("[", 100_000),

@@ -102,7 +102,7 @@ type chat struct {
 // newChat starts a server; more is appended to its plugin.hcl.
 func newChat(t *testing.T, more ...string) *chat {
 	t.Helper()
-	dir := t.TempDir()
+	dir := hosttest.RunDir(t) // a short path, as it is shown
 	binary := filepath.Join(dir, "recall-plugin")
 	if err := os.Link(hosttest.BuildPlugin(t), binary); err != nil {
 		copyFile(t, hosttest.BuildPlugin(t), binary)

@@ -9,17 +9,17 @@ import (
 	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/gohcl"
-	"github.com/hashicorp/hcl/v2/hclparse"
+
+	"github.com/chat-recall/recall/host"
 )
 
 // buildPlugin builds the binary that plugin.hcl names, if it is not there.
 func buildPlugin(ctx context.Context, config string, log hclog.Logger) error {
-	binary, err := pluginBinary(config)
+	named, err := host.ConfiguredBinary(config)
 	if err != nil {
 		return err
 	}
+	binary := named.Path
 	if _, err := os.Stat(binary); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -38,32 +38,6 @@ func goBuild(ctx context.Context, root, binary string) error {
 		return fmt.Errorf("go build -o %s ./plugin in %s: %w\n%s", binary, root, err, out)
 	}
 	return nil
-}
-
-// pluginBinary reads which binary a plugin.hcl names; its path is relative to the file.
-func pluginBinary(config string) (string, error) {
-	file, diags := hclparse.NewParser().ParseHCLFile(config)
-	if diags.HasErrors() {
-		return "", fmt.Errorf("read the plugin's configuration, --config names it: %w", diags)
-	}
-	var named struct {
-		Plugin struct {
-			Binary string   `hcl:"binary"`
-			Rest   hcl.Body `hcl:",remain"`
-		} `hcl:"plugin,block"`
-		Rest hcl.Body `hcl:",remain"`
-	}
-	if diags := gohcl.DecodeBody(file.Body, nil, &named); diags.HasErrors() {
-		return "", fmt.Errorf("read the plugin's configuration: %w", diags)
-	}
-	abs, err := filepath.Abs(config)
-	if err != nil {
-		return "", err
-	}
-	if filepath.IsAbs(named.Plugin.Binary) {
-		return named.Plugin.Binary, nil
-	}
-	return filepath.Join(filepath.Dir(abs), named.Plugin.Binary), nil
 }
 
 // moduleRoot is the folder of the go.mod at or above the working directory.

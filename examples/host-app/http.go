@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
@@ -186,28 +188,58 @@ func writeError(w http.ResponseWriter, err error) int {
 
 // readJSON reads a body of one JSON object without unknown fields.
 func readJSON(r *http.Request, into any) error {
-	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBodyBytes))
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBodyBytes))
+	if err != nil {
+		return err
+	}
+	// The decoder would put U+FFFD in the place of what is no text, and so make one id of two.
+	if !utf8.Valid(body) || loneSurrogate(body) {
+		return shared.Invalidf("body", "is not valid UTF-8, or has an escape of half a character")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	err := d.Decode(into)
+	err = d.Decode(into)
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
 			err = errors.New("there is more than one JSON value")
 		}
 	}
-	var tooLarge *http.MaxBytesError
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &tooLarge):
-		return err
 	case errors.As(err, &wrongType) && wrongType.Field != "":
-		return shared.Invalidf(wrongType.Field, "is a JSON %s; send a %s", wrongType.Value, wrongType.Type)
+		return shared.Invalidf(wrongType.Field, "is a JSON %s, which does not belong there", wrongType.Value)
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
 		name := strings.Trim(strings.TrimPrefix(err.Error(), "json: unknown field "), `"`)
 		return shared.Invalidf(name, "there is no such field")
 	}
 	return shared.Invalidf("body", "is not the JSON object that is expected: %v", err)
+}
+
+// loneSurrogate tells whether JSON has an escape of one half of a UTF-16 pair without the other.
+func loneSurrogate(body []byte) bool {
+	high := false // the escape just before was a first half
+	for i := 0; i < len(body); i++ {
+		if body[i] != '\\' || i+1 == len(body) {
+			if high {
+				return true
+			}
+			continue
+		}
+		i++
+		var unit uint64
+		if body[i] == 'u' && i+4 < len(body) {
+			unit, _ = strconv.ParseUint(string(body[i+1:i+5]), 16, 16)
+			i += 4
+		}
+		second := unit >= 0xDC00 && unit <= 0xDFFF
+		if second != high {
+			return true
+		}
+		high = unit >= 0xD800 && unit <= 0xDBFF
+	}
+	return high
 }
 
 // number reads a query parameter that is a whole number of at least 0; absent is 0.
@@ -403,7 +435,8 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	}{messages, after, recalls, page.Next, page.More || len(logged) == limit}, nil
 }
 
-// ledger shows a recall to who asked for it and to the members of its conversations.
+// ledger shows what became of a recall to the members of its conversations. What the message was it shows to who sent it
+// and who took it back: others have their notice, which does not tell who never got the message.
 func (a *api) ledger(r *http.Request, user string) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()
@@ -414,6 +447,10 @@ func (a *api) ledger(r *http.Request, user string) (any, error) {
 	entries := []shared.LedgerEntry{}
 	for _, e := range ledger.Entries {
 		if _, in := a.server.store.Member(e.Event.Message.Conversation, user); in {
+			if m := e.Event.Message; user != m.Sender && user != e.Event.Actor.ID {
+				e.Event.Message = shared.Message{Tenant: m.Tenant, ID: m.ID, Conversation: m.Conversation}
+				e.Event.Attachments = nil
+			}
 			entries = append(entries, e)
 		}
 	}

@@ -93,6 +93,8 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 		"text is a number":       {"POST", "/messages", "dan", `{"text":5}`, nil, 400, "text"},
 		"unknown type":           {"POST", "/messages", "dan", `{` + group + `,"type":"poem"}`, nil, 400, "type"},
 		"id too long":            {"POST", "/messages", "dan", `{` + group + `,"id":"` + long + `"}`, nil, 400, "id"},
+		"id that is no UTF-8":    {"POST", "/messages", "dan", `{` + group + `,"id":"a` + "\xff" + `b"}`, nil, 400, "body"},
+		"half a character":       {"POST", "/messages", "dan", `{` + group + `,"id":"a\ud800b"}`, nil, 400, "body"},
 		"id with NUL":            {"POST", "/messages", "dan", `{` + group + `,"id":"a\u0000b"}`, nil, 400, "id"},
 		"text too long":          {"POST", "/messages", "dan", `{` + group + `,"text":"` + strings.Repeat("x", maxTextBytes+1) + `"}`, nil, 400, "text"},
 		"body too long":          {"POST", "/messages", "dan", `{"text":"` + strings.Repeat("x", maxBodyBytes) + `"}`, nil, 413, "body"},
@@ -253,6 +255,53 @@ func TestAClientSeesAMessageComeAndGo(t *testing.T) {
 		t.Error("offline")
 	}
 	next("resync")
+}
+
+func TestHalfACharacterIsToldFromAWholeOne(t *testing.T) {
+	for body, lone := range map[string]bool{
+		`"\ud83d\ude00"`: false, `"\\ud800"`: false, `"é \u00e9"`: false, `"\"\u0041"`: false,
+		`"\ud83d"`: true, `"\ude00"`: true, `"\ud83dx\ude00"`: true, `"\ud83d\n"`: true, `"\ud83d\ud83d\ude00"`: true,
+	} {
+		if got := loneSurrogate([]byte(body)); got != lone {
+			t.Errorf("%s: %v", body, got)
+		}
+	}
+}
+
+func TestALedgerTellsNobodyMoreThanTheirNotice(t *testing.T) {
+	w := newWeb(t)
+	w.do("POST", "/messages", "cleo", `{"id":"m","conversation":{"type":"group","id":"team"},"text":"x"}`)
+	w.do("POST", "/recall", "cleo", `{"message_ids":["m"],"recall_id":"r"}`)
+	for user, whole := range map[string]bool{"cleo": true, "dan": false} {
+		_, answer := w.do("GET", "/ledger?recall_id=r", user, "")
+		body := answer["body"].(string)
+		if !strings.Contains(body, `"id":"m"`) || strings.Contains(body, `"sent_at":"2`) != whole {
+			t.Errorf("%s is shown %s", user, body)
+		}
+	}
+	_, answer := w.do("GET", "/ledger?recall_id=r", "dan", "")
+	if strings.Contains(answer["body"].(string), `"sender":"cleo"`) {
+		t.Errorf("dan is shown the sender: %v", answer)
+	}
+}
+
+func TestASecondServerIsKeptFromTheSameData(t *testing.T) {
+	dir := t.TempDir()
+	first, err := openStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := openStore(dir); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("opened twice: %v, %v", second, err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := openStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
 }
 
 func TestOnlyTheLoopbackInterfaceIsServed(t *testing.T) {

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/dgraph-io/badger/v4"
 )
 
 // evidence is what a search for leaks compares the stores with.
@@ -169,17 +174,16 @@ func (e *evidence) searchBytes(dir string) ([]string, error) {
 // leaks lists each text once for each file in which there is a piece of it.
 func (f *fragments) leaks(dir string) ([]string, error) {
 	seen := make(map[string]bool)
-	err := f.findInFolder(dir, func(file, name string) { seen[filepath.Base(file)+": a piece of the text of "+name] = true })
-	list := make([]string, 0, len(seen))
-	for l := range seen {
-		list = append(list, l)
-	}
-	slices.Sort(list)
-	return list, err
+	err := f.findInFolder(dir, func(file, name string) { seen[pieceIn(file, name)] = true })
+	return slices.Sorted(maps.Keys(seen)), err
 }
 
-// scanPlugin looks into the plugin's data folder for any text of any message. The plugin's index may compress its older
-// tables, and this cannot look inside those; it sees the log that every write goes through first, and new tables.
+func pieceIn(file, name string) string {
+	return filepath.Base(file) + ": a piece of the text of " + name
+}
+
+// scanPlugin looks into the plugin's index, which is closed, for any text of any message: into every file as it is on
+// disk, and, since older tables are compressed there, into every key and value as Badger reads them.
 func (r *replay) scanPlugin(dir string) ([]string, error) {
 	f := newFragments()
 	for _, s := range gather(r.lines, r.recalled).innocent {
@@ -192,5 +196,41 @@ func (r *replay) scanPlugin(dir string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for leaks in the plugin's folder: %w", err)
 	}
-	return leaks, nil
+	seen := make(map[string]bool)
+	err = eachRecord(dir, func(key, value []byte) error {
+		record := slices.Concat(key, []byte{0}, value)
+		return f.find(bytes.NewReader(record), func(name string) { seen[pieceIn("index", name)] = true })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for leaks in the plugin's index: %w", err)
+	}
+	return append(leaks, slices.Sorted(maps.Keys(seen))...), nil
+}
+
+// eachRecord reads a copy of a Badger database, with all versions of every key that it still holds.
+func eachRecord(dir string, visit func(key, value []byte) error) error {
+	work, err := os.MkdirTemp("", "recall-index")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	if err := os.CopyFS(filepath.Join(work, "index"), os.DirFS(dir)); err != nil {
+		return err
+	}
+	db, err := badger.OpenManaged(badger.DefaultOptions(filepath.Join(work, "index")).WithLogger(nil).WithNumVersionsToKeep(math.MaxInt))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	txn := db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	it := txn.NewIterator(badger.IteratorOptions{AllVersions: true, PrefetchValues: true, PrefetchSize: 100})
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		item := it.Item()
+		if err := item.Value(func(value []byte) error { return visit(item.Key(), value) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/dgraph-io/badger/v4"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -86,19 +89,38 @@ func TestALeakIsFoundInEachStore(t *testing.T) {
 // In the plugin's folder no text of any message may be, recalled or not.
 func TestATextInThePluginsFolderIsFound(t *testing.T) {
 	dir := t.TempDir()
-	r := &replay{lines: []*traceLine{{Op: "message", ID: "an id of some length", Text: "see the message with an id of some length, which is live", accepted: true}}}
-	file := filepath.Join(dir, "000001.vlog")
-	if err := os.WriteFile(file, []byte("m/example/an id of some length\x00"), 0o600); err != nil {
-		t.Fatal(err)
+	r := &replay{}
+	for i := range 2000 {
+		text := fmt.Sprintf("the letter %d says that the river is high", i)
+		r.lines = append(r.lines, &traceLine{Op: "message", ID: fmt.Sprint("an id of some length ", i), Text: text, accepted: true})
 	}
+	write := func(value func(l *traceLine) string) {
+		db, err := badger.OpenManaged(badger.DefaultOptions(dir).WithLogger(nil)) // compressed, as the plugin's
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch := db.NewWriteBatchAt(db.MaxVersion() + 1)
+		for _, l := range r.lines {
+			if err := batch.Set([]byte("m\x00example\x00"+l.ID), []byte(value(l))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(batch.Flush(), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(func(l *traceLine) string { return l.ID })
 	if leaks, err := r.scanPlugin(dir); err != nil || len(leaks) > 0 {
-		t.Errorf("ids are taken for a leak: %v, %v", leaks, err)
+		t.Errorf("ids are taken for %d leaks: %v, %v", len(leaks), leaks[:min(len(leaks), 3)], err)
 	}
-	if err := os.WriteFile(file, []byte("\x12\x40see the message with an"), 0o600); err != nil {
-		t.Fatal(err)
+	write(func(l *traceLine) string { return l.Text })
+	leaks, err := r.scanPlugin(dir)
+	found := map[string]bool{}
+	for _, l := range leaks {
+		found[l[strings.LastIndex(l, "message "):]] = true
 	}
-	if leaks, err := r.scanPlugin(dir); err != nil || len(leaks) != 1 {
-		t.Errorf("a text is not found: %v, %v", leaks, err)
+	if err != nil || len(found) != len(r.lines) {
+		t.Errorf("%d of %d texts are found, %v", len(found), len(r.lines), err)
 	}
 }
 

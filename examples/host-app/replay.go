@@ -90,7 +90,6 @@ func (r *replay) run(ctx context.Context) (report, error) {
 	err = errors.Join(err, server.Close())
 	if err == nil {
 		var leaks []string
-		// Once more when both are closed and have written all they hold.
 		leaks, err = r.scanPlugin(filepath.Join(pluginDir, "index"))
 		r.leaked(leaks)
 	}

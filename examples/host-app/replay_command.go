@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/host"
 )
 
 // report is what a replay ends with.
@@ -54,11 +56,11 @@ func replayCommand(ctx context.Context, args []string, stdout, stderr io.Writer)
 	if err := buildPlugin(ctx, *config, log); err != nil {
 		return err
 	}
-	binary, err := pluginBinary(*config)
+	named, err := host.ConfiguredBinary(*config)
 	if err != nil {
 		return err
 	}
-	r := &replay{lines: lines, dir: dir, binary: binary, out: stderr, log: log}
+	r := &replay{lines: lines, dir: dir, binary: named.Path, out: stderr, log: log}
 	result, err := r.run(ctx)
 	if err != nil {
 		return err

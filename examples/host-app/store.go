@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
@@ -35,7 +36,8 @@ var errClosed = errors.New("the store is closed")
 // senders pay for one commit. A write that returned is on disk.
 type Store struct {
 	path  string
-	write *sql.DB // one connection, the writer's
+	lock  *os.File // held, so that no second server works on the same folder
+	write *sql.DB  // one connection, the writer's
 	read  *sql.DB
 	jobs  chan job
 	now   chan chan error // Scrub
@@ -60,32 +62,55 @@ func openStore(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder %s: %w", dir, err)
 	}
-	s := &Store{path: filepath.Join(dir, "chat.db"), jobs: make(chan job, 4*maxBatch), now: make(chan chan error), quit: make(chan struct{}),
+	lock, err := lockFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{path: filepath.Join(dir, "chat.db"), lock: lock, jobs: make(chan job, 4*maxBatch), now: make(chan chan error), quit: make(chan struct{}),
 		ended: make(chan struct{})}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
+}
+
+// lockFolder takes the data folder for this process; the kernel lets go of it when the file is closed.
+func lockFolder(dir string) (*os.File, error) {
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the data folder: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("the data folder %s is held by another server (%w); stop it, or name another folder with --data", dir, err), lock.Close())
+	}
+	return lock, nil
+}
+
+func (s *Store) open() error {
 	// secure_delete overwrites what is deleted; synchronous=FULL makes a commit survive a power cut.
 	dsn := "file:" + s.path + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)&_pragma=foreign_keys(ON)"
 	var err error
 	if s.write, err = sql.Open("sqlite", dsn); err != nil {
-		return nil, fmt.Errorf("open %s: %w", s.path, err)
+		return fmt.Errorf("open %s: %w", s.path, err)
 	}
 	s.write.SetMaxOpenConns(1)
 	if s.read, err = sql.Open("sqlite", dsn+"&_pragma=query_only(ON)"); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", s.path, err), s.write.Close())
+		return errors.Join(fmt.Errorf("open %s: %w", s.path, err), s.write.Close())
 	}
 	s.read.SetMaxOpenConns(4)
 	if _, err := s.write.Exec(schema); err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare %s: %w", s.path, err), s.write.Close(), s.read.Close())
+		return errors.Join(fmt.Errorf("prepare %s: %w", s.path, err), s.write.Close(), s.read.Close())
 	}
 	if err := s.load(); err != nil {
-		return nil, errors.Join(err, s.write.Close(), s.read.Close())
+		return errors.Join(err, s.write.Close(), s.read.Close())
 	}
 	conn, err := s.write.Conn(context.Background())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", s.path, err), s.write.Close(), s.read.Close())
+		return errors.Join(fmt.Errorf("open %s: %w", s.path, err), s.write.Close(), s.read.Close())
 	}
 	s.done.Go(func() { s.run(conn) })
-	return s, nil
+	return nil
 }
 
 // load reads what is kept in memory.
@@ -107,7 +132,7 @@ func (s *Store) Close() error {
 		close(s.quit)
 	}
 	s.done.Wait()
-	return errors.Join(s.read.Close(), s.write.Close())
+	return errors.Join(s.read.Close(), s.write.Close(), s.lock.Close())
 }
 
 // apply runs do in the writer's next transaction and returns once that is on disk. ctx bounds the wait for a place in

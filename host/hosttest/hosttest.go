@@ -3,11 +3,11 @@ package hosttest
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,8 +16,10 @@ import (
 	"github.com/chat-recall/recall/host"
 )
 
-// pluginPackage is what is built.
-const pluginPackage = "github.com/chat-recall/recall/plugin"
+const (
+	modulePath    = "github.com/chat-recall/recall"
+	pluginPackage = modulePath + "/plugin"
+)
 
 // builds are the binaries that this process has built, by package.
 var builds sync.Map // string → func() (string, error)
@@ -26,8 +28,8 @@ var builds sync.Map // string → func() (string, error)
 func buildOnce(t testing.TB, pkg string) string {
 	t.Helper()
 	once, _ := builds.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
-		dir := filepath.Join(os.TempDir(), "recall-hosttest-"+strconv.Itoa(os.Getuid()))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		dir, err := buildDir()
+		if err != nil {
 			return "", err
 		}
 		tmp, err := os.MkdirTemp(dir, "build-*")
@@ -47,6 +49,20 @@ func buildOnce(t testing.TB, pkg string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// buildDir is a folder of this user for what is built from this module as it lies here: another checkout has another.
+func buildDir() (string, error) {
+	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
+	if err != nil {
+		return "", fmt.Errorf("go list -m %s: %w", modulePath, err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "recall-hosttest", fmt.Sprintf("%x", sha256.Sum256(module))[:16])
+	return dir, os.MkdirAll(dir, 0o700)
 }
 
 // BuildPlugin builds recall-plugin and returns its path.
