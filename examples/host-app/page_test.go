@@ -29,11 +29,23 @@ func (tb *tab) focused(selector string) {
 
 func TestANewcomerFindsTheWayFromTheFirstPageToARecalledMessage(t *testing.T) {
 	c := newChat(t)
+	for range 2 { // at every start of the server, but only once in the chat
+		if err := greet(testContext(t), c.Server); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var guide strings.Builder
+	printGuide(&guide, "127.0.0.1:8080")
+	if !strings.HasPrefix(guide.String(), "Open http://127.0.0.1:8080 ") {
+		t.Errorf("the first thing to read is %.60q", guide.String())
+	}
 	tb := c.open("/", desktop)
 	tb.wait(`document.querySelector('[data-user=ann]')`)
 	tb.click(`[data-user=ann]`)
 	tb.wait(`document.body.dataset.online === 'yes'`)
 	tb.click(`[data-room="single/ann-ben"]`)
+	tb.message("take it back")
+	tb.wait(`document.querySelectorAll('#list .message').length === 2`)
 	tb.say("my first words")
 	tb.recall(tb.message("my first words"))
 	tb.shows(".stone", "You recalled a message")
@@ -174,6 +186,8 @@ func TestTheMenuOffersARecallForAsLongAsItHolds(t *testing.T) {
 	ann.menu(ann.message("from Ben"))
 	ann.click(`#menu [data-item=why]`)
 	ann.shows("#refused-words", "You may not take back this message here.")
+	ann.click("#refused summary")
+	ann.shows("#refused-rule", "default_deny")
 }
 
 func TestAnAdminRemovesWhatAMemberSent(t *testing.T) {

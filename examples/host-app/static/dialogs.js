@@ -53,10 +53,8 @@ export function explainRefusal(result, now) {
   const rule = result.rule || {};
   const rows = [];
   const row = (name, value) => rows.push(el('dt', { text: t(name) }), el('dd', {}, el('code', { text: value })));
-  if (rule.line) {
-    row('rule', rule.name);
-    row('place', `${rule.file}:${rule.line}`);
-  }
+  if (rule.name) row('rule', rule.name);
+  if (rule.line) row('place', `${rule.file}:${rule.line}`);
   row('code', result.code || result.status);
   byId('refused-rule').replaceChildren(...rows);
   byId('refused-none').hidden = Boolean(rule.line);

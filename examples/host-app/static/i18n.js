@@ -8,7 +8,7 @@ const words = {
     sideBySide: 'Ann and Ben, side by side', sideLead: 'Send as one, take it back, and watch the other.',
     continueAs: 'Continue as {name}', operator: 'Operator', operatorLead: 'The plugin behind it: state, rules, recalls. Kill it and see that nothing is lost.',
     conversations: 'Conversations', messages: 'Messages with {name}', switchUser: 'Switch user', single: 'Direct', group: 'Group', chatroom: 'Chatroom',
-    members: '{n} members', you: 'You', youAre: 'You are {role} here', owner: 'owner', admin: 'admin', member: 'member', system: 'the server',
+    members: '{n} members', you: 'You', youAre: 'Your role: {role}', owner: 'owner', admin: 'admin', member: 'member', system: 'the server',
     online: 'Online', offline: 'Offline', onlineSwitch: 'Online', connecting: 'Connecting…',
     offlineBanner: 'You are offline. What is sent meanwhile waits for you; what is recalled meanwhile never arrives.',
     notify: 'Notifications', notifyOn: 'Notifications are on', notifyOff: 'Notifications are blocked by the browser',
