@@ -146,6 +146,8 @@ func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
 	for name, text := range map[string]string{
 		"deep brackets":  `permit "a" { tenant = ` + many("[", 100_000),
 		"deep parens":    `permit "a" { sender = ` + many("(", 65) + "true" + many(")", 65) + ` }`,
+		"false closers":  "a = 1" + many("]", 90_000) + "\nb = " + many("(", 90_000) + "1",
+		"wrong closers":  `permit "a" { sender = ` + many("(]", 80_000) + ` }`,
 		"deep blocks":    many(`permit "a" { `, 10_000),
 		"not not not":    `permit "a" { sender = ` + many("!", 200_000) + `true }`,
 		"and and and":    `permit "a" { sender = true` + many(" && true", 20_000) + ` }`,
