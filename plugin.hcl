@@ -12,7 +12,7 @@ plugin {
   # start_timeout = "10s"
 
   # Upgrade to a new file at the binary's path by itself. Put it there by rename (mv).
-  # watch = true
+  watch = true
 }
 
 # Where the index of messages and recalls is. One process at a time holds this folder; it is made if it is not there.

@@ -29,6 +29,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,6 +75,7 @@ type Host struct {
 	running    context.Context // ends with Close
 	close      context.CancelFunc
 	done       sync.WaitGroup
+	lock       *os.File // of the RunDir, held until Close
 	closed     sync.Once
 }
 
@@ -98,6 +100,21 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	lock, err := lockRunDir(ctx, runDir)
+	if err != nil {
+		return nil, err
+	}
+	h, err := open(ctx, c, settings, steps, runDir)
+	if err != nil {
+		_ = lock.Close()
+		return nil, err
+	}
+	h.lock = lock
+	return h, nil
+}
+
+// open loads the plugin of a host that holds its RunDir.
+func open(ctx context.Context, c Config, settings settings, steps []string, runDir string) (*Host, error) {
 	logger := c.Logger
 	if logger == nil {
 		logger = hclog.NewNullLogger()
@@ -153,6 +170,7 @@ func (h *Host) Close() error {
 		h.close()
 		h.supervisor.turn <- struct{}{} // an upgrade under way ends first
 		h.done.Wait()
+		_ = h.lock.Close()
 	})
 	return nil
 }
@@ -168,6 +186,9 @@ func (h *Host) State() State {
 func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
 	return call(ctx, h.gate, func(api *shared.Client) ([]shared.IndexResult, error) { return api.Index(ctx, msgs) })
 }
+
+// lockRetry is how often a lock is tried again.
+const lockRetry = 10 * time.Millisecond
 
 // heldLong is from when on a held recall is judged by the moment of its call and not of its arrival.
 const heldLong = time.Second
@@ -262,6 +283,31 @@ func makeRunDir(dir, file string) (string, error) {
 		return "", fmt.Errorf("make host.Config.RunDir: %w", err)
 	}
 	return dir, nil
+}
+
+// lockRunDir takes the folder for this host, waiting for another one that has it until ctx ends, or for a minute: two
+// servers with one plugin.hcl, as in a rolling restart, take turns, and none clears away what is the other's.
+func lockRunDir(ctx context.Context, dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("host.Config.RunDir: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, activateTimeout)
+	defer cancel()
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return nil, errors.Join(fmt.Errorf("lock host.Config.RunDir %s: %w", dir, err), f.Close())
+		}
+		select {
+		case <-time.After(lockRetry):
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("another host with this plugin.hcl runs (it holds %s): %w; stop it, or give each server a file and an index of its own", dir, ctx.Err()), f.Close())
+		}
+	}
 }
 
 // sweep removes what hosts that were killed left in the folder. It is called by the one that holds the index.

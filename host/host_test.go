@@ -551,6 +551,9 @@ func TestAKilledHostTakesItsPluginAlongAndTheNextOneOpensTheIndex(t *testing.T) 
 	}
 	_ = first.Wait()
 	gone(t, pid, 5*time.Second)
+	if logs, _ := filepath.Glob(filepath.Join(dir, "index", "*.mem")); len(logs) != 0 {
+		t.Errorf("the index was not closed: %v", logs)
+	}
 	h := hosttest.Open(t, host.Config{File: file, RunDir: dir})
 	takeBack(t, h, "m1")
 	if left, _ := filepath.Glob(filepath.Join(dir, "plugin-dir*")); len(left) != 1 {

@@ -76,7 +76,7 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
-		StartTimeout:     timeout,
+		StartTimeout:     timeout + time.Minute, // start keeps the time itself, and says what to change
 		Logger:           logger,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: runDir},
 		GRPCDialOptions: []grpc.DialOption{
@@ -153,6 +153,7 @@ func (p *process) adopt(c *child) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cut {
+		c.hangUp()
 		return errors.New("cancelled before it was started")
 	}
 	p.child = c

@@ -50,6 +50,7 @@ func (c *child) Start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.killed {
+		c.hangUp()
 		return errors.New("cancelled before it was started")
 	}
 	for {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"sync"
@@ -27,6 +28,12 @@ const (
 	lastBackoff  = 30 * time.Second
 	quietTime    = time.Minute // for a plugin that nobody calls, see lost
 	maxCrashes   = 8           // in a row; then calls are no longer held
+
+	// A plugin that does its work and then ends, again and again, is started at once the first time, and a little
+	// later each time, so that it does not keep the machine busy.
+	recentTime    = 30 * time.Second
+	recentBackoff = 10 * time.Millisecond // for each recent end
+	maxRecent     = 500 * time.Millisecond
 )
 
 // A supervisor owns the plugin process. One goroutine, in run, holds all of its state but what mu guards.
@@ -46,6 +53,10 @@ type supervisor struct {
 	format  int          // of the index that it keeps
 	started time.Time    // when current was published
 	crashes int          // in a row
+
+	rollback bool      // the old binary is to be started again after an upgrade that failed
+	recent   float64   // ends of plugins, of which each counts half after recentTime
+	lastEnd  time.Time // of a plugin
 
 	retiring sync.WaitGroup // processes that are killed and not yet reaped
 
@@ -148,8 +159,8 @@ func (s *supervisor) run(ctx context.Context) {
 			}
 		case u := <-s.swaps:
 			u.done <- s.swap(u)
-			if s.current == nil {
-				retry.Reset(s.backoff())
+			if s.rollback {
+				retry.Reset(0)
 			}
 		case <-health.C:
 			if s.current == nil {
@@ -173,6 +184,9 @@ func (s *supervisor) lost(cause error) {
 	if p.answered.Load() || time.Since(s.started) >= quietTime {
 		s.crashes = 0
 	}
+	now := time.Now()
+	s.recent = 1 + s.recent*math.Exp2(-float64(now.Sub(s.lastEnd))/float64(recentTime))
+	s.lastEnd = now
 	s.gate.hold()
 	s.noteCrash(fmt.Errorf("plugin %s (pid %d): %w", p.desc.Version, p.pid(), cause))
 	p.kill() // what is left of it
@@ -189,7 +203,7 @@ func orExit0(err error) error {
 func (s *supervisor) noteCrash(cause error) {
 	s.crashes++
 	phase := PhaseRestarting
-	if s.crashes > maxCrashes {
+	if s.crashes >= maxCrashes {
 		phase = PhaseFailed
 		s.gate.refuse(fmt.Errorf("%w: it failed %d times in a row, last: %w", shared.ErrUnavailable, s.crashes, cause))
 	}
@@ -197,18 +211,31 @@ func (s *supervisor) noteCrash(cause error) {
 	s.update(func(st *State) { st.Phase, st.PID, st.Error = phase, 0, cause.Error() })
 }
 
-// backoff is how long to wait before the next start: nothing after the first crash, then twice as long each time,
-// with jitter so that many hosts do not start their plugins in step.
+// backoff is how long to wait before the next start. After failures in a row that is nothing at first, then twice as
+// long each time; after the end of a plugin that did its work it grows slowly. Jitter keeps many hosts from starting their
+// plugins in step.
 func (s *supervisor) backoff() time.Duration {
-	if s.crashes <= 1 {
+	d := min(time.Duration((s.recent-1)*float64(recentBackoff)), maxRecent)
+	if s.crashes > 1 {
+		d = max(d, min(firstBackoff<<min(s.crashes-2, 16), lastBackoff))
+	}
+	if d <= 1 {
 		return 0
 	}
-	d := min(firstBackoff<<min(s.crashes-2, 16), lastBackoff)
 	return d/2 + rand.N(d/2)
 }
 
 // revive starts the plugin again.
 func (s *supervisor) revive(ctx context.Context) bool {
+	rollback := s.rollback
+	s.rollback = false
+	// A copy that somebody removed or changed is made anew, if what it was made from is still the same.
+	if err := s.binary.verify(); err != nil {
+		s.logger.Warn("private copy of the plugin is lost, copying it again", "error", err)
+		if _, err := stage(s.runDir, Binary{Path: s.binary.source, SHA256: s.binary.sha256}); err != nil {
+			s.logger.Error("copy the plugin again", "error", err)
+		}
+	}
 	p, err := s.bringUp(ctx, s.binary)
 	if ctx.Err() != nil {
 		if err == nil {
@@ -220,7 +247,9 @@ func (s *supervisor) revive(ctx context.Context) bool {
 		s.noteCrash(err)
 		return false
 	}
-	s.update(func(st *State) { st.Restarts++ })
+	if !rollback {
+		s.update(func(st *State) { st.Restarts++ })
+	}
 	s.publish(p)
 	return true
 }

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/chat-recall/recall/shared"
@@ -11,6 +12,10 @@ import (
 // drainTime is how long an upgrade waits for calls under way before it goes on without them; they are repeated on the new
 // plugin, which is safe and takes no longer than it would to wait for an old one that is stuck.
 const drainTime = 100 * time.Millisecond
+
+// swapTimeout is how long a new plugin may take to open the index, from when it begins to wait for it, and to answer:
+// all that time calls are held. An index that was left by a crash at full rate opens in two or three seconds.
+const swapTimeout = 10 * time.Second
 
 // An UpgradeReport tells how an upgrade went.
 type UpgradeReport struct {
@@ -91,6 +96,7 @@ func (s *supervisor) upgrade(ctx, running context.Context, b Binary) (UpgradeRep
 		}
 		if err == nil {
 			st.Upgrades++
+			st.Error = ""
 		} else {
 			st.Error = err.Error()
 		}
@@ -98,15 +104,23 @@ func (s *supervisor) upgrade(ctx, running context.Context, b Binary) (UpgradeRep
 	return u.report, err
 }
 
-func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) error {
+func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 	var staged stagedBinary
-	err := u.step(StepVerify, func() (err error) {
+	err = u.step(StepVerify, func() (err error) {
 		staged, err = stage(s.runDir, b)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	defer func() {
+		s.mu.Lock()
+		inForce := s.state.SHA256
+		s.mu.Unlock()
+		if err != nil && staged.sha256 != inForce {
+			_ = os.Remove(staged.path)
+		}
+	}()
 	err = u.step(StepPrepare, func() (err error) {
 		u.next, err = s.standby(u.ctx, staged)
 		return err
@@ -153,7 +167,9 @@ func (s *supervisor) swap(u *upgrade) error {
 	activated := make(chan error, 1)
 	go func() {
 		defer close(activated)
-		activated <- s.activate(u.ctx, next)
+		ctx, cancel := context.WithTimeout(u.ctx, swapTimeout)
+		defer cancel()
+		activated <- next.activate(ctx, s.steps)
 	}()
 	giveUp := func(err error) error {
 		next.kill()
@@ -161,9 +177,10 @@ func (s *supervisor) swap(u *upgrade) error {
 		}
 		if s.current != nil {
 			s.gate.open(s.current)
-			return err
+		} else {
+			s.rollback = true // run starts the old binary again, at once
+			s.update(func(st *State) { st.Phase, st.PID = PhaseRestarting, 0 })
 		}
-		s.noteCrash(err) // run starts the old binary again
 		return err
 	}
 	held := time.Now()
@@ -179,6 +196,13 @@ func (s *supervisor) swap(u *upgrade) error {
 			return giveUp(err)
 		}
 		err = u.step(StepRelease, func() error {
+			select {
+			case err := <-activated:
+				if err != nil { // next has failed already, and old need not go
+					return err
+				}
+			default:
+			}
 			s.current = nil
 			s.retire(old)
 			return nil

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/shared"
@@ -166,10 +168,10 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 	h := hosttest.Open(t, host.Config{File: file, RunDir: runDir, Steps: map[string]host.Step{shared.StepNotify: calls.notify}})
 	calls.start(t, h, 4)
 	for _, tc := range []struct {
-		name     string
-		binary   host.Binary
-		words    string
-		restarts bool // the old version comes back as a new process
+		name   string
+		binary host.Binary
+		words  string
+		may    bool // the old version may come back as a new process: the new one failed when it was its turn
 	}{
 		{"missing", host.Binary{Path: "/nowhere/plugin"}, "no such file", false},
 		{"not executable", host.Binary{Path: plain}, "chmod +x", false},
@@ -195,7 +197,7 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 		if after.Phase != host.PhaseRunning || after.Version != before.Version || after.SHA256 != before.SHA256 || after.Upgrades != 0 {
 			t.Errorf("%s: state %+v", tc.name, after)
 		}
-		if (after.PID != before.PID) != tc.restarts {
+		if after.PID != before.PID && !tc.may {
 			t.Errorf("%s: process %d before and %d after", tc.name, before.PID, after.PID)
 		}
 	}
@@ -255,18 +257,114 @@ func TestAnUpgradeCancelledAtAnyStepLeavesOrBringsBackTheOldPlugin(t *testing.T)
 }
 
 func TestTwoUpgradesAtOnceComeOneAfterTheOther(t *testing.T) {
-	h := hosttest.Open(t, host.Config{})
-	var both sync.WaitGroup
-	for range 2 {
-		both.Go(func() {
-			if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
-				t.Error(err)
+	var mu sync.Mutex
+	var steps []string
+	preparing := make(chan struct{}, 10)
+	h := hosttest.Open(t, host.Config{OnState: func(s host.State) {
+		mu.Lock()
+		defer mu.Unlock()
+		if s.Step != "" && (len(steps) == 0 || steps[len(steps)-1] != s.Step) {
+			steps = append(steps, s.Step)
+			if s.Step == host.StepPrepare {
+				preparing <- struct{}{}
 			}
-		})
+		}
+	}})
+	first, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	hangs := host.Binary{Path: hosttest.BuildFaulty(t, "hang-prepare")}
+	go func() {
+		_, err := h.Upgrade(first, hangs)
+		ended <- err
+	}()
+	<-preparing
+	go func() {
+		_, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)})
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		t.Errorf("one ended while the first is under way: %v", err)
+	case <-time.After(200 * time.Millisecond): // time enough for the second to begin, if nothing held it
 	}
-	both.Wait()
-	if st := h.State(); st.Upgrades != 2 || st.Phase != host.PhaseRunning {
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first ended with %v", err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the second ended with %v", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if got := strings.Join(steps, " "); got != "verify prepare verify prepare drain release activate" {
+		t.Errorf("steps %s", got)
+	}
+}
+
+func TestUpgradesThatFailAgainAndAgainAreNoCrashes(t *testing.T) {
+	h := hosttest.Open(t, host.Config{})
+	bad := host.Binary{Path: hosttest.BuildFaulty(t, "panic-activate")}
+	for i := range 10 {
+		if _, err := h.Upgrade(within(t), bad); err == nil {
+			t.Fatal("a plugin that panics was taken")
+		}
+		index(t, h, fmt.Sprint("m", i))
+	}
+	if st := h.State(); st.Phase != host.PhaseRunning || st.Restarts != 0 || st.Upgrades != 0 {
 		t.Errorf("state %+v", st)
+	}
+}
+
+func TestANewPluginThatHangsWithTheIndexInReachIsGivenUp(t *testing.T) {
+	h := hosttest.Open(t, host.Config{})
+	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildFaulty(t, "hang-activate")}); err == nil {
+		t.Fatal("a plugin that hangs was taken")
+	}
+	index(t, h, "m1")
+	if st := h.State(); st.Phase != host.PhaseRunning || st.Upgrades != 0 {
+		t.Errorf("state %+v", st)
+	}
+}
+
+func TestARunDirThatIsRemovedIsMadeAgain(t *testing.T) {
+	dir := hosttest.RunDir(t)
+	h := hosttest.Open(t, host.Config{RunDir: dir})
+	index(t, h, "m1")
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Kill(t, h)
+	takeBack(t, h, "m1")
+}
+
+func TestASecondHostOfOneFileTakesItsTurnAndHarmsNothing(t *testing.T) {
+	dir := t.TempDir()
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
+	runDir := hosttest.RunDir(t)
+	first := hosttest.Open(t, host.Config{File: file, RunDir: runDir})
+	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := host.Open(short, host.Config{File: file, RunDir: runDir}); err == nil || !strings.Contains(err.Error(), "another host") {
+		t.Errorf("two hosts: %v", err)
+	}
+	index(t, first, "m1")
+	hosttest.Kill(t, first)
+	takeBack(t, first, "m1") // its copy is still there
+	opened := make(chan error, 1)
+	go func() { // as in a rolling restart
+		second, err := host.Open(within(t), host.Config{File: file, RunDir: runDir})
+		if err == nil {
+			_, err = second.Index(within(t), []shared.Message{message("m2")})
+			second.Close()
+		}
+		opened <- err
+	}()
+	if _, err := first.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+		t.Errorf("an upgrade while the next host waits: %v", err)
+	}
+	first.Close()
+	if err := <-opened; err != nil {
+		t.Errorf("the next host: %v", err)
 	}
 }
 
@@ -452,6 +550,20 @@ func TestAPluginThatWillNotLiveIsReportedAndTriedOn(t *testing.T) {
 	h.Close()
 }
 
+// told is a log that tells of the first line with some words in it.
+type told struct {
+	words string
+	once  sync.Once
+	seen  chan struct{}
+}
+
+func (l *told) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), l.words) {
+		l.once.Do(func() { close(l.seen) })
+	}
+	return len(p), nil
+}
+
 func TestAHostWaitsForAnIndexThatIsHeldForAWhile(t *testing.T) {
 	dir := t.TempDir()
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
@@ -465,8 +577,17 @@ func TestAHostWaitsForAnIndexThatIsHeldForAWhile(t *testing.T) {
 	if err := syscall.Flock(int(holder.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(500*time.Millisecond, func() { holder.Close() }) // and so lets go of the lock
-	index(t, hosttest.Open(t, host.Config{File: file}), "m1")
+	log := &told{words: "waiting for the index", seen: make(chan struct{})}
+	let := make(chan error, 1)
+	go func() {
+		<-log.seen
+		let <- holder.Close()
+	}()
+	h := hosttest.Open(t, host.Config{File: file, Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
+	index(t, h, "m1")
+	if err := <-let; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAFullDiskFailsTheUpgradeAndLosesNothing(t *testing.T) {

@@ -8,8 +8,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// watchEvery is how often the binary's file is looked at. A look is one stat, which works on every file system.
-const watchEvery = time.Second
+const (
+	watchEvery = time.Second      // how often the file is looked at: one stat, which works on every file system
+	watchAgain = 30 * time.Second // after which a file that was refused is tried again
+)
 
 // A watcher upgrades to the file at the binary's path whenever there is another one (plugin.watch).
 type watcher struct {
@@ -21,11 +23,12 @@ type watcher struct {
 
 // run looks until ctx ends. A new file is taken when it has stayed as it is from one look to the next, so that one
 // which is still being written is not tried; putting it there by rename is better all the same. One that is refused is
-// not tried again until it changes.
+// tried again when it changes, and after a while: what was wrong may have been the rules, or the checksum in plugin.hcl.
 func (w *watcher) run(ctx context.Context, path string) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	var fresh os.FileInfo
+	var again time.Time // when to try a refused file again; zero: none was refused
 	for {
 		select {
 		case <-ctx.Done():
@@ -34,6 +37,7 @@ func (w *watcher) run(ctx context.Context, path string) {
 		}
 		info, err := os.Stat(path)
 		switch {
+		case err == nil && sameFile(info, w.seen) && !again.IsZero() && time.Now().After(again):
 		case err != nil || sameFile(info, w.seen):
 			fresh = nil
 			continue
@@ -41,25 +45,28 @@ func (w *watcher) run(ctx context.Context, path string) {
 			fresh = info
 			continue
 		}
-		w.seen, fresh = info, nil
-		w.take(ctx)
+		w.seen, fresh, again = info, nil, time.Time{}
+		if !w.take(ctx) {
+			again = time.Now().Add(watchAgain)
+		}
 	}
 }
 
-// take upgrades to the file, with the checksum that plugin.hcl has by now.
-func (w *watcher) take(ctx context.Context) {
+// take upgrades to the file, with the checksum that plugin.hcl has by now, and tells whether it is in force.
+func (w *watcher) take(ctx context.Context) bool {
 	settings, err := readSettings(w.file)
 	if err != nil {
 		w.logger.Error("new plugin binary not taken", "error", err)
-		return
+		return false
 	}
 	w.logger.Info("new plugin binary", "path", settings.binary.Path)
 	report, err := w.upgrade(ctx, settings.binary)
 	if err != nil {
 		w.logger.Error("new plugin binary not taken, the old plugin stays", "path", settings.binary.Path, "error", err)
-		return
+		return false
 	}
 	w.logger.Info("upgraded", "from", report.From.Version, "to", report.To.Version, "calls_held_for", report.Held)
+	return true
 }
 
 // sameFile tells whether two looks saw the same file, unchanged.

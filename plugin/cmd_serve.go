@@ -35,6 +35,7 @@ func serve() int {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
+	signal.Ignore(syscall.SIGPIPE) // a host that is gone reads no log: that must not end us before the index is released
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM)
 	hostGone, err := watchHost()

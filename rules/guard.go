@@ -38,16 +38,22 @@ func (r *reporter) guard(s source) bool {
 		return false
 	}
 	tokens, _ := hclsyntax.LexConfig(s.text, s.name, hcl.InitialPos) // the parser reports what the lexer found
-	depth, operators := 0, 0
+	operators := 0
+	var open []hclsyntax.TokenType // the brackets that are open, by what closes them
 	for _, t := range tokens {
 		switch t.Type {
 		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen:
-			if depth++; depth > maxDepth {
+			if open = append(open, closing[t.Type]); len(open) > maxDepth {
 				r.errorf(t.Range, "Give parts of it names in a locals block.", "brackets are nested deeper than %d", maxDepth)
 				return false
 			}
 		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen:
-			depth--
+			// One that closes nothing would hide how deep the parser is.
+			if len(open) == 0 || open[len(open)-1] != t.Type {
+				r.errorf(t.Range, "", "%q closes no bracket that is open here", t.Bytes)
+				return false
+			}
+			open = open[:len(open)-1]
 		case hclsyntax.TokenEqual:
 			operators = 0
 		case hclsyntax.TokenAnd, hclsyntax.TokenOr, hclsyntax.TokenBang, hclsyntax.TokenEqualOp, hclsyntax.TokenNotEqual,
@@ -70,6 +76,12 @@ func (r *reporter) guard(s source) bool {
 		}
 	}
 	return true
+}
+
+// closing is what closes each bracket.
+var closing = map[hclsyntax.TokenType]hclsyntax.TokenType{
+	hclsyntax.TokenOBrace: hclsyntax.TokenCBrace, hclsyntax.TokenOBrack: hclsyntax.TokenCBrack,
+	hclsyntax.TokenOParen: hclsyntax.TokenCParen,
 }
 
 // refusedTokens are the parts of HCL that rules do not have, with what to write instead.

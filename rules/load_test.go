@@ -13,8 +13,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// slow is too long for hostile input. It takes well under a second; the rest is for the race detector and for neighbours.
-const slow = 5 * time.Second
+// slow is what only a hang or a blow-up takes. Hostile input takes well under a second on a machine that is at rest; this
+// is no measure of speed, since tests share their machine.
+const slow = time.Minute
 
 // golden compares got with the file, or writes it under -update.
 func golden(t *testing.T, file, got string) {
@@ -140,11 +141,13 @@ func TestSymlinkToARegularFileIsRead(t *testing.T) {
 	}
 }
 
-func TestHostileTextIsRefusedWithinASecond(t *testing.T) {
+func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
 	many := strings.Repeat
 	for name, text := range map[string]string{
 		"deep brackets":  `permit "a" { tenant = ` + many("[", 100_000),
 		"deep parens":    `permit "a" { sender = ` + many("(", 65) + "true" + many(")", 65) + ` }`,
+		"false closers":  "a = 1" + many("]", 90_000) + "\nb = " + many("(", 90_000) + "1",
+		"wrong closers":  `permit "a" { sender = ` + many("(]", 80_000) + ` }`,
 		"deep blocks":    many(`permit "a" { `, 10_000),
 		"not not not":    `permit "a" { sender = ` + many("!", 200_000) + `true }`,
 		"and and and":    `permit "a" { sender = true` + many(" && true", 20_000) + ` }`,

@@ -106,7 +106,7 @@ func TestTooManyInputsAreNotProven(t *testing.T) {
 	}
 }
 
-func TestManyInputsAreProvenInTime(t *testing.T) {
+func TestManyInputsAreProven(t *testing.T) {
 	var b strings.Builder
 	for i := range 14 {
 		fmt.Fprintf(&b, "forbid \"f%d\" { when = contains(message.labels, \"l%d\") && !contains(message.labels, \"l%d\") }\n", i, i, (i+1)%14)
@@ -120,7 +120,7 @@ func TestManyInputsAreProvenInTime(t *testing.T) {
 	if c := Compare(p, Default()); !c.Proven || len(c.Differences) == 0 {
 		t.Errorf("%+v", c)
 	}
-	if took := time.Since(start); took > 4*slow {
+	if took := time.Since(start); took > slow {
 		t.Errorf("took %v", took)
 	}
 }

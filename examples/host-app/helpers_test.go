@@ -16,7 +16,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(browserTests{m}) }
 
 // testContext is a context that ends a stuck test.
 func testContext(t testing.TB) context.Context {

@@ -25,8 +25,9 @@ const noSuchFile = "there is no such file; upload it first"
 
 // Stored is a message as history holds it.
 type Stored struct {
-	Seq  int64 // grows with every message of the server
-	Text string
+	Seq   int64 // grows with every message of the server
+	Text  string
+	Quote string // the id of the message that this one answers; empty: none
 	shared.Message
 	indexed bool
 }
@@ -40,21 +41,23 @@ type Payload struct {
 	Type         shared.MessageType  `json:"type"`
 	SentAt       time.Time           `json:"sent_at"`
 	Text         string              `json:"text,omitempty"`
+	Quote        string              `json:"quote,omitempty"` // the id of the message that it answers
 	Attachments  []string            `json:"attachments,omitempty"`
 }
 
 func (m *Stored) payload() Payload {
 	return Payload{Seq: m.Seq, ID: m.ID, Conversation: m.Conversation, Sender: m.Sender, Type: m.Type,
-		SentAt: m.SentAt, Text: m.Text, Attachments: m.Attachments}
+		SentAt: m.SentAt, Text: m.Text, Quote: m.Quote, Attachments: m.Attachments}
 }
 
-const messageColumns = "seq, id, conversation, sender, type, sent_at, text, attachments, indexed"
+const messageColumns = "seq, id, conversation, sender, type, sent_at, text, attachments, indexed, " +
+	"COALESCE((SELECT quoted FROM quotes WHERE quotes.id = messages.id), '')"
 
 // scanStored reads messageColumns.
 func scanStored(scan func(...any) error) (m Stored, err error) {
 	var room, attachments string
 	var sentAt int64
-	if err := scan(&m.Seq, &m.ID, &room, &m.Sender, &m.Type, &sentAt, &m.Text, &attachments, &m.indexed); err != nil {
+	if err := scan(&m.Seq, &m.ID, &room, &m.Sender, &m.Type, &sentAt, &m.Text, &attachments, &m.indexed, &m.Quote); err != nil {
 		return m, err
 	}
 	m.Tenant, m.Conversation, m.SentAt = tenant, parseRoom(room), time.UnixMicro(sentAt).UTC()
@@ -76,7 +79,7 @@ func (s *Store) Insert(ctx context.Context, m *Stored, away, roaming []string) (
 			return err
 		}
 		if found {
-			if old.Conversation != m.Conversation || old.Sender != m.Sender || old.Type != m.Type || old.Text != m.Text ||
+			if old.Conversation != m.Conversation || old.Sender != m.Sender || old.Type != m.Type || old.Text != m.Text || old.Quote != m.Quote ||
 				!slices.Equal(old.Attachments, m.Attachments) {
 				return errConflict
 			}
@@ -125,6 +128,11 @@ func (tx *writeTx) insert(m *Stored, away, roaming []string) error {
 			return err
 		}
 	}
+	if m.Quote != "" {
+		if err := tx.exec("INSERT INTO quotes (id, quoted) VALUES (?, ?)", m.ID, m.Quote); err != nil {
+			return err
+		}
+	}
 	attachments := "[]"
 	if len(m.Attachments) > 0 {
 		attachments = string(encode(m.Attachments))
@@ -168,6 +176,11 @@ func (s *Store) Unindexed(ctx context.Context, after int64, limit int) ([]Stored
 	return s.messages(ctx, "indexed = 0 AND seq > ? ORDER BY seq LIMIT ?", after, limit)
 }
 
+// Newest lists up to limit messages of all conversations, newest first.
+func (s *Store) Newest(ctx context.Context, limit int) ([]Stored, error) {
+	return s.messages(ctx, "type <> 'command' ORDER BY seq DESC LIMIT ?", limit)
+}
+
 // History lists up to limit messages of a conversation before a sequence number (0: the newest), newest first.
 func (s *Store) History(ctx context.Context, room shared.Conversation, before int64, limit int) ([]Stored, error) {
 	if before <= 0 {
@@ -209,7 +222,7 @@ func (s *Store) RoomOf(ctx context.Context, id string) (room shared.Conversation
 
 // Remove takes a message out of history for good and tells whether it was there.
 func (s *Store) Remove(ctx context.Context, id string, room shared.Conversation) (bool, error) {
-	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM uses WHERE id = ?")
+	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM uses WHERE id = ?", "DELETE FROM quotes WHERE id = ?")
 }
 
 // bury sets the tombstone of a message and deletes of it what the statements name. The tombstone is in the same

@@ -13,8 +13,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
+	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -30,7 +32,8 @@ const (
 // which is why the server listens on the loopback interface alone.
 type api struct {
 	server *Server
-	state  func() any // of the plugin
+	plugin *host.Host
+	held   *heldCalls // what an operator is shown of them
 }
 
 // refusal is an error with the HTTP status that it is.
@@ -62,7 +65,7 @@ func (a *api) handler() http.Handler {
 	handle("GET /conversations", a.conversations)
 	handle("GET /history", a.history)
 	handle("GET /sync", a.sync)
-	handle("GET /plugin", func(*http.Request, string) (any, error) { return a.state(), nil })
+	handle("GET /plugin", func(*http.Request, string) (any, error) { return a.plugin.State(), nil })
 	handle("GET /ledger", a.ledger)
 	handle("POST /messages", a.send)
 	handle("POST /attachments", a.upload)
@@ -74,6 +77,8 @@ func (a *api) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /attachments", a.download)
 	mux.HandleFunc("GET /stream", a.stream)
+	a.operatorRoutes(mux)
+	pageRoutes(mux, a.server.store)
 	return guard(mux)
 }
 
@@ -263,11 +268,12 @@ func (a *api) room(r *http.Request, user string) (shared.Conversation, error) {
 func (a *api) conversations(_ *http.Request, user string) (any, error) {
 	type entry struct {
 		Conversation shared.Conversation `json:"conversation"`
+		Title        string              `json:"title"`
 		Members      []Member            `json:"members"`
 	}
 	list := []entry{}
 	for _, room := range a.server.store.RoomsOf(user) {
-		list = append(list, entry{room, a.server.store.Members(room)})
+		list = append(list, entry{room, a.server.store.Title(room), a.server.store.Members(room)})
 	}
 	return list, nil
 }
@@ -330,6 +336,7 @@ func (a *api) send(r *http.Request, user string) (any, error) {
 		Conversation shared.Conversation `json:"conversation"`
 		Type         shared.MessageType  `json:"type"`
 		Text         string              `json:"text"`
+		Quote        string              `json:"quote"`
 		Attachments  []string            `json:"attachments"`
 	}
 	if err := readJSON(r, &in); err != nil {
@@ -346,7 +353,7 @@ func (a *api) send(r *http.Request, user string) (any, error) {
 		}
 	}
 	m, err := a.server.Send(r.Context(), user, Outgoing{ID: in.ID, Conversation: in.Conversation, Type: in.Type,
-		Text: in.Text, Attachments: in.Attachments})
+		Text: in.Text, Quote: in.Quote, Attachments: in.Attachments})
 	if err != nil {
 		return nil, err
 	}
@@ -370,7 +377,8 @@ func (a *api) recall(do func(context.Context, string, Ask) ([]shared.RecallResul
 		}
 		return struct {
 			Results []shared.RecallResult `json:"results"`
-		}{results}, nil
+			Now     time.Time             `json:"now"` // by the server's clock, to which a client holds until
+		}{results, time.Now().UTC()}, nil
 	}
 }
 

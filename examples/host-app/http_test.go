@@ -26,7 +26,7 @@ type web struct {
 func newWeb(t *testing.T) *web {
 	t.Helper()
 	s, plugin := newTestServer(t)
-	a := &api{server: s, state: func() any { return plugin.State() }}
+	a := &api{server: s, plugin: plugin, held: new(heldCalls)}
 	h := httptest.NewServer(a.handler())
 	t.Cleanup(func() {
 		s.hub.KickAll()

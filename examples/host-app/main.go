@@ -59,7 +59,8 @@ func serve(ctx context.Context, addr, data, config string, stdout, stderr io.Wri
 	if err := buildPlugin(ctx, config, log); err != nil {
 		return err
 	}
-	s, plugin, err := open(ctx, data, host.Config{File: config}, log)
+	held := new(heldCalls)
+	s, plugin, err := open(ctx, data, host.Config{File: config, OnHeld: held.add}, log)
 	if err != nil {
 		return err
 	}
@@ -71,11 +72,14 @@ func serve(ctx context.Context, addr, data, config string, stdout, stderr io.Wri
 	if err := addDemo(ctx, s); err != nil {
 		return err
 	}
+	if err := greet(ctx, s); err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("listen: %w; choose another address with --addr", err)
 	}
-	a := &api{server: s, state: func() any { return plugin.State() }}
+	a := &api{server: s, plugin: plugin, held: held}
 	web := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	web.RegisterOnShutdown(s.hub.KickAll)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -11,9 +12,16 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
+// User is who sends and receives.
+type User struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
 // Member is one user of a conversation.
 type Member struct {
 	User    string      `json:"user"`
+	Name    string      `json:"name"`
 	Role    shared.Role `json:"role"`
 	joined  int64       // the last message before the user joined
 	roaming bool
@@ -22,7 +30,9 @@ type Member struct {
 // memberCache holds who is in which conversation, so that a message does not read its receivers from disk.
 type memberCache struct {
 	sync.RWMutex
-	roaming map[string]bool                             // every user; true: keeps a roaming log
+	roaming map[string]bool   // every user; true: keeps a roaming log
+	names   map[string]string // of every user, as others are shown it
+	titles  map[shared.Conversation]string
 	rooms   map[shared.Conversation]map[string]*Member  // by user
 	byUser  map[string]map[shared.Conversation]struct{} // where a user is a member
 	lists   map[shared.Conversation][]Member            // rooms as a list, made when asked for
@@ -40,29 +50,31 @@ func parseRoom(key string) shared.Conversation {
 func (s *Store) loadMembers() error {
 	c := &s.members
 	c.roaming = make(map[string]bool)
+	c.names = make(map[string]string)
+	c.titles = make(map[shared.Conversation]string)
 	c.rooms = make(map[shared.Conversation]map[string]*Member)
 	c.byUser = make(map[string]map[shared.Conversation]struct{})
 	c.lists = make(map[shared.Conversation][]Member)
-	rows, err := s.read.Query("SELECT id, roaming FROM users")
+	rows, err := s.read.Query("SELECT id, name, roaming FROM users")
 	if err != nil {
 		return fmt.Errorf("read the users: %w", err)
 	}
 	if _, err := scanAll(rows, func(r *sql.Rows) (struct{}, error) {
-		var id string
+		var id, name string
 		var roaming bool
-		err := r.Scan(&id, &roaming)
-		c.roaming[id] = roaming
+		err := r.Scan(&id, &name, &roaming)
+		c.roaming[id], c.names[id] = roaming, name
 		return struct{}{}, err
 	}); err != nil {
 		return err
 	}
-	if rows, err = s.read.Query("SELECT conversation FROM conversations"); err != nil {
+	if rows, err = s.read.Query("SELECT conversation, title FROM conversations"); err != nil {
 		return fmt.Errorf("read the conversations: %w", err)
 	}
 	if _, err := scanAll(rows, func(r *sql.Rows) (struct{}, error) {
-		var key string
-		err := r.Scan(&key)
-		c.rooms[parseRoom(key)] = make(map[string]*Member)
+		var key, title string
+		err := r.Scan(&key, &title)
+		c.rooms[parseRoom(key)], c.titles[parseRoom(key)] = make(map[string]*Member), title
 		return struct{}{}, err
 	}); err != nil {
 		return err
@@ -74,7 +86,7 @@ func (s *Store) loadMembers() error {
 		var key string
 		var m Member
 		err := r.Scan(&key, &m.User, &m.Role, &m.joined)
-		m.roaming = c.roaming[m.User]
+		m.Name, m.roaming = c.names[m.User], c.roaming[m.User]
 		c.put(parseRoom(key), m)
 		return struct{}{}, err
 	})
@@ -110,7 +122,7 @@ func (s *Store) AddUser(ctx context.Context, id, name string, roaming bool) erro
 	}
 	s.members.Lock()
 	defer s.members.Unlock()
-	s.members.roaming[id] = roaming
+	s.members.roaming[id], s.members.names[id] = roaming, name
 	return nil
 }
 
@@ -131,7 +143,7 @@ func (s *Store) AddConversation(ctx context.Context, room shared.Conversation, t
 	s.members.Lock()
 	defer s.members.Unlock()
 	if s.members.rooms[room] == nil {
-		s.members.rooms[room] = make(map[string]*Member)
+		s.members.rooms[room], s.members.titles[room] = make(map[string]*Member), title
 	}
 	return nil
 }
@@ -157,7 +169,7 @@ func (s *Store) SetRole(ctx context.Context, room shared.Conversation, user stri
 	}
 	s.members.Lock()
 	defer s.members.Unlock()
-	m.roaming = s.members.roaming[user]
+	m.Name, m.roaming = s.members.names[user], s.members.roaming[user]
 	s.members.put(room, m)
 	return nil
 }
@@ -168,6 +180,34 @@ func (s *Store) UserExists(id string) bool {
 	defer s.members.RUnlock()
 	_, ok := s.members.roaming[id]
 	return ok
+}
+
+// Users lists every user, by id.
+func (s *Store) Users() []User {
+	s.members.RLock()
+	defer s.members.RUnlock()
+	list := make([]User, 0, len(s.members.names))
+	for id, name := range s.members.names {
+		list = append(list, User{id, name})
+	}
+	slices.SortFunc(list, func(a, b User) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// Title is what a conversation is called.
+func (s *Store) Title(room shared.Conversation) string {
+	s.members.RLock()
+	defer s.members.RUnlock()
+	return s.members.titles[room]
+}
+
+// Rooms lists every conversation, by name.
+func (s *Store) Rooms() []shared.Conversation {
+	s.members.RLock()
+	defer s.members.RUnlock()
+	list := slices.Collect(maps.Keys(s.members.rooms))
+	slices.SortFunc(list, func(a, b shared.Conversation) int { return strings.Compare(roomKey(a), roomKey(b)) })
+	return list
 }
 
 // Member tells what a user is in a conversation.

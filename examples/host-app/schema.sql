@@ -33,6 +33,12 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE INDEX IF NOT EXISTS messages_by_conversation ON messages (conversation, seq);
 CREATE INDEX IF NOT EXISTS messages_to_index ON messages (seq) WHERE indexed = 0;
 
+-- Which message another one answers. The quoted text is not copied, so it goes when the quoted message goes.
+CREATE TABLE IF NOT EXISTS quotes (
+  id     TEXT PRIMARY KEY,
+  quoted TEXT NOT NULL
+) WITHOUT ROWID;
+
 -- What keeps a recalled message from coming back: by a late retransmission, or by a delivery under way.
 CREATE TABLE IF NOT EXISTS tombstones (
   id           TEXT PRIMARY KEY,

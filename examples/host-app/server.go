@@ -96,6 +96,7 @@ type Outgoing struct {
 	Conversation shared.Conversation
 	Type         shared.MessageType
 	Text         string
+	Quote        string // the id of the message that this one answers; empty: none
 	Attachments  []string
 	SentAt       time.Time // zero: now
 }
@@ -113,6 +114,13 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 	m, err := s.accept(sender, out)
 	if err != nil {
 		return m, err
+	}
+	if m.Quote != "" {
+		if room, found, err := s.store.RoomOf(ctx, m.Quote); err != nil {
+			return m, err
+		} else if !found || room != m.Conversation {
+			return m, shared.Invalidf("quote", "there is no such message in this conversation")
+		}
 	}
 	held, away := s.hub.Hold(m.ID, members)
 	var queued, roaming []string
@@ -155,7 +163,7 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 
 // accept checks a message and gives it what the server decides.
 func (s *Server) accept(sender string, out Outgoing) (Stored, error) {
-	m := Stored{Text: out.Text, Message: shared.Message{Tenant: tenant, ID: out.ID, Conversation: out.Conversation,
+	m := Stored{Text: out.Text, Quote: out.Quote, Message: shared.Message{Tenant: tenant, ID: out.ID, Conversation: out.Conversation,
 		Sender: sender, Type: out.Type, SentAt: out.SentAt, Attachments: out.Attachments}}
 	if m.ID == "" {
 		m.ID = newID()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
@@ -48,6 +49,7 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 	if err != nil {
 		return "", err
 	}
+	e.Tombstone = withReason(e.Tombstone, e.Reason)
 	room := e.Message.Conversation
 	notices := make(map[string]shared.Notice)
 	for _, member := range s.store.Members(room) {
@@ -79,6 +81,16 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 	s.hub.Poke(away) // who came meanwhile
 	s.hub.Settled(id)
 	return outcome(len(notices) > 0), nil
+}
+
+// withReason puts the reason into the texts that ask for it: it is not in a notice, and in no text it is nobody's to read.
+// The names in the texts are for each client to put in, which knows who reads; so there are no brackets in a reason.
+func withReason(texts map[string]string, reason string) map[string]string {
+	filled := make(map[string]string, len(texts))
+	for language, text := range texts {
+		filled[language] = strings.ReplaceAll(text, "{reason}", strings.NewReplacer("{", "(", "}", ")").Replace(reason))
+	}
+	return filled
 }
 
 // deleteFiles deletes the attachments that the plugin says no live message uses. The server looks itself whether a

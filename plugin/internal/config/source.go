@@ -145,7 +145,10 @@ func (r *reporter) guard() bool {
 				return false
 			}
 		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack:
-			depth--
+			if depth--; depth < 0 { // it would hide how deep the parser is
+				r.errorf(t.Range, "", "%q closes no bracket that is open here", t.Bytes)
+				return false
+			}
 		case hclsyntax.TokenNumberLit:
 			if len(t.Bytes) > maxNumberBytes || bytes.ContainsAny(t.Bytes, "eE") {
 				r.errorf(t.Range, "", "the number is too large")

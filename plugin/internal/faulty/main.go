@@ -97,6 +97,8 @@ func (f *faulty) Activate(ctx context.Context, steps []string) error {
 	switch f.fault {
 	case "panic-activate":
 		panic("fault: activate")
+	case "hang-activate":
+		select {}
 	case "exit-after-activate":
 		defer time.AfterFunc(50*time.Millisecond, func() { os.Exit(1) })
 	}

@@ -1,0 +1,245 @@
+// The chat of one user: what the server tells goes into the model, and what the model says is shown.
+
+import { history, listen, post, recallsAfter, Refused, upload, get } from './api.js';
+import { Composer } from './composer.js';
+import { tell } from './dialogs.js';
+import { avatar, byId, icon } from './dom.js';
+import { languageSwitch, t } from './i18n.js';
+import { closeMenu } from './menu.js';
+import { Messages } from './messages.js';
+import { Model } from './model.js';
+import { notify, notifyButton, withdraw } from './notifications.js';
+import { showRooms } from './rooms.js';
+import { summary } from './tombstone.js';
+
+class Page {
+  constructor(me) {
+    this.me = me;
+    this.model = new Model(me);
+    this.connected = false;
+    this.cursor = 0; // of the recalls
+    this.messages = new Messages(this);
+    this.composer = new Composer(this);
+    this.room = null;
+    for (const node of document.querySelectorAll('[data-icon]')) node.append(icon(node.dataset.icon));
+    languageSwitch(byId('language'), () => this.show());
+    byId('online').addEventListener('change', () => (byId('online').checked ? this.connect() : this.disconnect()));
+    byId('back').addEventListener('click', () => { location.hash = ''; });
+    addEventListener('hashchange', () => this.open());
+    document.addEventListener('visibilitychange', () => { if (!document.hidden) this.read(); });
+    addEventListener('focus', () => this.read());
+    this.connect();
+  }
+
+  online() {
+    return this.connected;
+  }
+
+  connect() {
+    this.leave = listen(this.me, {
+      hello: () => this.catchUp().catch(() => this.status(false)),
+      message: (m) => this.arrived(m),
+      notice: (n) => this.recall(n),
+      lost: () => this.status(false),
+    });
+    this.status(false);
+  }
+
+  disconnect() {
+    this.leave();
+    this.status(false);
+  }
+
+  status(connected) {
+    this.connected = connected;
+    const wanted = byId('online').checked;
+    document.body.dataset.online = connected ? 'yes' : wanted ? 'soon' : 'no';
+    byId('status').textContent = connected ? t('online') : wanted ? t('connecting') : t('offline');
+    byId('offline').hidden = wanted;
+    if (!connected) closeMenu();
+    this.composer.enable();
+  }
+
+  // catchUp brings the page up to date: what was recalled first, so that nothing recalled is shown even for a moment. What
+  // waited for the user comes by the stream beside it.
+  async catchUp() {
+    const { recalls, cursor } = await recallsAfter(this.cursor, this.me);
+    this.model.setRooms(await get('/conversations', this.me));
+    for (const notice of recalls) this.recall(notice, true);
+    this.cursor = cursor;
+    await Promise.all([...this.model.rooms.values()].map((room) => this.page(room, 0)));
+    this.status(true);
+    if (this.room) this.show();
+    else this.open();
+  }
+
+  async page(room, before) {
+    const page = await history(room.conversation, before, this.me);
+    for (const m of page.messages) this.model.add(m);
+    if (before || !room.asked) room.before = page.before;
+    room.asked = true;
+  }
+
+  async earlier() {
+    const { room } = this;
+    const log = byId('log');
+    const below = log.scrollHeight - log.scrollTop;
+    this.messages.atEnd = false;
+    await this.page(room, room.before).catch(() => tell(t('unavailable')));
+    if (this.room !== room) return;
+    this.show();
+    log.scrollTop = log.scrollHeight - below;
+  }
+
+  // arrived is a message by the stream: it was not here before, whatever the history has said meanwhile.
+  arrived(payload) {
+    if (this.model.recalled.has(payload.id)) return;
+    const known = this.model.messages.get(payload.id);
+    if (known?.pending) this.settle(known, payload);
+    else if (!this.model.add(payload) && !known) return void this.catchUp().catch(() => {}); // a conversation that is new here
+    const m = this.model.messages.get(payload.id);
+    if (m.sender !== this.me) {
+      const room = this.model.rooms.get(m.key);
+      const name = this.model.name(m.sender);
+      if (this.reading(m.key)) {
+        this.announce(t('newMessage', { name, text: summary(m, this.model) }), m.id);
+      } else {
+        this.model.markUnread(m.id);
+        this.announce(room.conversation.type === 'single' ? t('newOther', { name }) : t('newElsewhere', { name, room: room.title }), m.id);
+        notify(m, this.model, () => { location.hash = encodeURIComponent(m.key); });
+      }
+    }
+    this.show({ toEnd: m.sender === this.me && this.room?.key === m.key });
+  }
+
+  reading(key) {
+    return this.room?.key === key && !document.hidden;
+  }
+
+  // recall takes a message out of everything that this page shows of it.
+  recall(notice, quietly) {
+    const attachments = this.model.messages.get(notice.message_id)?.attachments;
+    withdraw(notice.message_id);
+    const m = this.model.recall(notice);
+    const live = byId('live');
+    if (live.dataset.of === notice.message_id) live.textContent = '';
+    if (!m) return;
+    this.messages.forget(attachments);
+    if (this.composer.quote === m) this.composer.context();
+    if (quietly) return;
+    if (!notice.silent && this.room?.key === m.key) this.announce(summary(m, this.model));
+    this.show();
+  }
+
+  // recalled is called when this page's own request to take a message back was granted; the notice comes by the stream.
+  recalled(m, text) {
+    this.messages.keep(m, text);
+    if (m.recalled) this.show(); // it was faster
+  }
+
+  announce(text, of) {
+    const live = byId('live');
+    live.textContent = text;
+    live.dataset.of = of ?? '';
+  }
+
+  open() {
+    closeMenu();
+    const room = this.model.rooms.get(decodeURIComponent(location.hash.slice(1)));
+    const changed = room !== this.room;
+    this.room = room ?? null;
+    document.body.classList.toggle('in-room', Boolean(room));
+    if (!room) byId('log').replaceChildren(...byId('log').children);
+    if (changed) this.composer.clear();
+    this.read();
+    this.show({ toEnd: true });
+    if (changed && room && !matchMedia('(pointer: coarse)').matches) byId('text').focus();
+  }
+
+  read() {
+    if (!this.room || document.hidden) return;
+    this.model.markRead(this.room.key);
+    this.show();
+  }
+
+  show(options) {
+    byId('me-name').textContent = this.model.name(this.me);
+    byId('me-avatar').replaceChildren(avatar(this.me, this.model.name(this.me)));
+    notifyButton();
+    showRooms(this);
+    const n = this.model.unread.size;
+    document.title = `${n ? `(${n}) ` : ''}${this.model.name(this.me)} · Recall`;
+    byId('room').hidden = !this.room;
+    byId('choose').hidden = Boolean(this.room);
+    this.status(this.connected);
+    if (!this.room) return;
+    const { room } = this;
+    byId('title').textContent = room.title;
+    byId('room').setAttribute('aria-label', t('messages', { name: room.title }));
+    const role = this.model.role(room.key, this.me);
+    const parts = [t(room.conversation.type)];
+    if (room.conversation.type !== 'single') parts.push(t('members', { n: room.members.length }), t('youAre', { role: t(role) }));
+    byId('subtitle').textContent = parts.join(' · ');
+    byId('room-avatar').replaceChildren(avatar(room.other ?? room.key, room.title));
+    this.messages.show(room, options);
+    this.composer.context();
+  }
+
+  reply(m) {
+    this.composer.reply(m);
+  }
+
+  edit(text) {
+    this.composer.edit(text);
+  }
+
+  // A message that is being sent is shown at once, at the end, under the id that it will have: a repeated attempt is the same message.
+  draft(type, text, quote) {
+    const { room } = this;
+    const seq = Math.max(0, ...room.messages.map((m) => m.seq)) + 0.5;
+    const m = { id: crypto.randomUUID(), seq, sender: this.me, type, text, quote, sent_at: new Date().toISOString(), conversation: room.conversation, pending: 'sending' };
+    this.model.place(m);
+    this.show({ toEnd: true });
+    return m;
+  }
+
+  sendText(text, quote) {
+    this.resend(this.draft('text', text, quote));
+  }
+
+  async sendFile(file, kind, quote) {
+    const m = this.draft(kind, file.name, quote);
+    m.upload = file;
+    await this.resend(m);
+  }
+
+  async resend(m) {
+    m.pending = 'sending';
+    this.show();
+    try {
+      if (m.upload) {
+        m.attachments = [await upload(m.upload, m.conversation, this.me)];
+        delete m.upload;
+      }
+      const sent = await post('/messages', { id: m.id, conversation: m.conversation, type: m.type, text: m.text, quote: m.quote, attachments: m.attachments }, this.me);
+      this.settle(m, sent);
+    } catch (error) {
+      if (m.recalled) return;
+      m.pending = 'failed';
+      if (error instanceof Refused && error.status < 500) tell(error.message);
+    }
+    this.show({ toEnd: this.room?.key === m.key });
+  }
+
+  // settle gives a message that was being sent its place.
+  settle(m, sent) {
+    if (m.recalled) return;
+    delete m.pending;
+    Object.assign(m, { seq: sent.seq, sent_at: sent.sent_at, attachments: sent.attachments });
+    this.model.rooms.get(m.key).messages.sort((a, b) => a.seq - b.seq);
+  }
+}
+
+const me = new URLSearchParams(location.search).get('user');
+if (me) new Page(me);
+else location.replace('/');

@@ -1,0 +1,76 @@
+// The dialogs of a recall: the reason that a rule asks for, and why it was refused.
+
+import { byId, el } from './dom.js';
+import { left, t } from './i18n.js';
+
+// askReason gives the reason that was written, or null.
+export function askReason() {
+  const dialog = byId('reason');
+  const input = byId('reason-text');
+  input.value = '';
+  return new Promise((resolve) => {
+    const done = new AbortController();
+    const finish = (value) => {
+      done.abort();
+      dialog.close();
+      resolve(value);
+    };
+    const ok = () => (input.value.trim() ? finish(input.value.trim()) : input.focus());
+    const on = (node, event, f) => node.addEventListener(event, f, { signal: done.signal });
+    on(byId('reason-ok'), 'click', ok);
+    on(byId('reason-cancel'), 'click', () => finish(null));
+    on(dialog, 'cancel', () => finish(null));
+    on(input, 'keydown', (e) => {
+      if (e.key === 'Enter' && !e.isComposing) {
+        e.preventDefault();
+        ok();
+      }
+    });
+    dialog.showModal();
+    input.focus();
+  });
+}
+
+const codes = ['forbidden', 'window_expired', 'type_not_recallable', 'reason_required'];
+
+// words says a refusal in words.
+function words(result, now) {
+  if (result.status !== 'denied') return t(result.status);
+  if (result.code === 'rate_limited') {
+    return t('rate_limited', { time: result.retry_at ? left(Date.parse(result.retry_at) - now) : t('soon') });
+  }
+  return codes.includes(result.code) ? t(result.code) : t('otherCode', { code: result.code });
+}
+
+// explainRefusal says why a message was not recalled; which rule said so is folded away.
+export function explainRefusal(result, now) {
+  const dialog = byId('refused');
+  byId('refused-title').textContent = t('refused');
+  byId('refused-words').textContent = words(result, now);
+  const details = byId('refused-details');
+  details.open = false;
+  details.hidden = result.status !== 'denied';
+  const rule = result.rule || {};
+  const rows = [];
+  const row = (name, value) => rows.push(el('dt', { text: t(name) }), el('dd', {}, el('code', { text: value })));
+  if (rule.name) row('rule', rule.name);
+  if (rule.line) row('place', `${rule.file}:${rule.line}`);
+  row('code', result.code || result.status);
+  byId('refused-rule').replaceChildren(...rows);
+  byId('refused-none').hidden = Boolean(rule.line);
+  show(dialog, byId('refused-close'));
+}
+
+// tell says that something went wrong.
+export function tell(text) {
+  byId('refused-title').textContent = t('wrong');
+  byId('refused-words').textContent = text;
+  byId('refused-details').hidden = true;
+  show(byId('refused'), byId('refused-close'));
+}
+
+function show(dialog, close) {
+  close.onclick = () => dialog.close();
+  if (!dialog.open) dialog.showModal();
+  close.focus();
+}

@@ -1,0 +1,104 @@
+// What one user's page knows: conversations, messages, what is unread, what was recalled.
+//
+// Of a recalled message it keeps that there was one, and never its text. Messages and notices may come in any order
+// and more than once, from the stream, the history and the list of recalls; the outcome is the same.
+
+export const roomKey = (room) => `${room.type}/${room.id}`;
+
+export class Model {
+  constructor(me) {
+    this.me = me;
+    this.rooms = new Map(); // by key: {key, conversation, title, members, messages, before}
+    this.messages = new Map(); // by id
+    this.recalled = new Set(); // ids, also of messages that never came
+    this.names = new Map();
+    this.storage = `page/${me}`;
+    const kept = JSON.parse(sessionStorage.getItem(this.storage) || '{}');
+    this.unread = new Set(kept.unread || []); // ids
+    this.tombstones = kept.tombstones || []; // for a reload of this tab; there is no text in them
+  }
+
+  setRooms(list) {
+    for (const { conversation, title, members } of list) {
+      const key = roomKey(conversation);
+      for (const m of members) this.names.set(m.user, m.name);
+      const other = conversation.type === 'single' ? members.find((m) => m.user !== this.me) : null;
+      const room = this.rooms.get(key) || { key, messages: [], before: 0 };
+      Object.assign(room, { conversation, members, title: other ? other.name : title, other: other?.user });
+      this.rooms.set(key, room);
+    }
+    for (const stone of this.tombstones) if (!this.messages.has(stone.id)) this.place({ ...stone });
+  }
+
+  name(user) {
+    return this.names.get(user) ?? user;
+  }
+
+  role(key, user) {
+    return this.rooms.get(key)?.members.find((m) => m.user === user)?.role;
+  }
+
+  // add takes a message and tells whether it is new here.
+  add(payload) {
+    const known = this.messages.get(payload.id);
+    if (known) return false;
+    if (this.recalled.has(payload.id)) return false;
+    return this.place({ ...payload, key: roomKey(payload.conversation) });
+  }
+
+  place(m) {
+    const room = this.rooms.get(m.key ?? roomKey(m.conversation));
+    if (!room) return false;
+    m.key = room.key;
+    if (m.recalled) this.recalled.add(m.id);
+    this.messages.set(m.id, m);
+    const at = room.messages.findLastIndex((o) => o.seq < m.seq);
+    room.messages.splice(at + 1, 0, m);
+    return true;
+  }
+
+  // recall takes note of a notice and gives the message that it is about, if this page had it.
+  recall(notice) {
+    if (this.unread.delete(notice.message_id)) this.save();
+    const m = this.messages.get(notice.message_id);
+    if (this.recalled.has(notice.message_id)) {
+      // The list of recalls is without the facts; a notice that comes later has no less.
+      return undefined;
+    }
+    this.recalled.add(notice.message_id);
+    if (!m) return undefined;
+    const { id, seq, sender, type, sent_at, key, conversation } = m;
+    const { actor, silent, tombstone, recalled_at, recall_id } = notice;
+    for (const field of Object.keys(m)) delete m[field];
+    Object.assign(m, { id, seq, sender, type, sent_at, key, conversation });
+    m.recalled = { actor, silent, tombstone, recalled_at, recall_id };
+    this.tombstones = [...this.tombstones, { ...m }].slice(-200);
+    this.save();
+    return m;
+  }
+
+  markUnread(id) {
+    this.unread.add(id);
+    this.save();
+  }
+
+  markRead(key) {
+    for (const id of [...this.unread]) if (this.messages.get(id)?.key === key) this.unread.delete(id);
+    this.save();
+  }
+
+  unreadIn(key) {
+    let n = 0;
+    for (const id of this.unread) if (this.messages.get(id)?.key === key) n++;
+    return n;
+  }
+
+  // last is the newest message of a conversation that something is to be shown of.
+  last(key) {
+    return this.rooms.get(key).messages.findLast((m) => !m.recalled?.silent);
+  }
+
+  save() {
+    sessionStorage.setItem(this.storage, JSON.stringify({ unread: [...this.unread], tombstones: this.tombstones }));
+  }
+}

@@ -1,0 +1,120 @@
+// The operator's page: how the plugin is, and what may be done to it.
+
+import { get, post } from './api.js';
+import { bars, recent } from './charts.js';
+import { byId, el } from './dom.js';
+import { languageSwitch, span, t } from './i18n.js';
+import { lastReload, rulesList, showRules } from './rules.js';
+import { Recalls } from './recalls.js';
+import { tryIt } from './tryit.js';
+
+const EVERY = 1000;
+
+let seen; // the last answer about the state
+let offset = 0; // of the server's clock
+const recalls = new Recalls(byId('recalls'));
+const names = new Map();
+
+function facts(list) {
+  return list.filter(([, value]) => value !== undefined && value !== '')
+    .flatMap(([name, value]) => [el('dt', { text: t(name) }), el('dd', {}, typeof value === 'string' ? value : value)]);
+}
+
+function showState() {
+  const p = seen.plugin;
+  const pill = byId('phase');
+  pill.textContent = t(p.phase === 'failed' ? 'phase_failed' : p.phase) + (p.step ? ` · ${p.step}` : '');
+  pill.className = `pill ${{ running: 'good', upgrading: 'warn', restarting: 'warn' }[p.phase] ?? 'bad'}`;
+  byId('state').replaceChildren(...facts([
+    ['pid', p.pid ? String(p.pid) : ''], ['version', p.version], ['uptime', p.phase === 'running' ? span(Date.now() + offset - Date.parse(p.since)) : ''],
+    ['restarts', String(p.restarts)], ['upgrades', String(p.upgrades)], ['binary', el('code', { text: p.binary })], ['lastError', p.error],
+  ]));
+  byId('folder').textContent = t('upgradeHint', { folder: p.binary.replace(/[^/]*$/, '') });
+  if (!byId('binary').value) byId('binary').value = p.binary.split('/').pop();
+  const now = Date.now() + offset;
+  const held = recent(seen.held.map(({ at, ms }) => ({ at: Date.parse(at), value: ms })), now);
+  bars(byId('chart-held'), held, now, Math.max, t('chartHeldSum', { n: held.length, ms: Math.round(Math.max(0, ...held.map((h) => h.value))) }));
+  const taken = recent(recalls.moments(), now);
+  bars(byId('chart-recalls'), taken, now, (a, b) => a + b, t('chartRecallsSum', { n: taken.length }));
+}
+
+let refreshing = Promise.resolve();
+
+// refresh asks once more, one question after the other: two at a time would list a recall twice.
+function refresh() {
+  refreshing = refreshing.then(ask);
+  return refreshing;
+}
+
+async function ask() {
+  try {
+    seen = await get('/operator/state');
+    offset = Date.parse(seen.now) - Date.now();
+    byId('off').hidden = true;
+    await recalls.refresh(names);
+    await showRules(seen.plugin);
+    showState();
+    byId('no-recalls').hidden = !recalls.empty();
+  } catch {
+    byId('off').hidden = false;
+  }
+}
+
+// follow asks again and again, one question after the other.
+async function follow() {
+  for (;;) {
+    await refresh();
+    await new Promise((done) => setTimeout(done, EVERY));
+  }
+}
+
+const say = (text) => { byId('said').textContent = text; };
+
+async function act(button, work) {
+  button.disabled = true;
+  try {
+    await work();
+  } catch (error) {
+    say(error.message);
+  }
+  button.disabled = false;
+  await refresh();
+}
+
+byId('kill').addEventListener('click', () => act(byId('kill'), async () => {
+  const { pid } = await post('/operator/kill', {});
+  say(t('killed', { pid }));
+  for (;;) { // until the next one answers; the state says so
+    const { plugin } = await get('/operator/state');
+    if (plugin.pid && plugin.pid !== pid && plugin.phase === 'running') {
+      say(`${t('killed', { pid })} ${t('back_again', { pid: plugin.pid })}`);
+      return;
+    }
+    if (plugin.phase === 'failed') return;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+}));
+
+byId('upgrade').addEventListener('submit', (e) => {
+  e.preventDefault();
+  act(e.submitter, async () => {
+    try {
+      const report = await post('/operator/upgrade', { path: byId('binary').value.trim() });
+      say(t('upgraded', { to: report.to.version, ms: (report.held / 1e6).toFixed(0) }));
+    } catch (error) {
+      say(t('notUpgraded', { error: error.message }));
+    }
+  });
+});
+
+byId('reload').addEventListener('click', () => act(byId('reload'), async () => {
+  lastReload(await post('/operator/reload', {}));
+}));
+
+for (const { id, name } of await get('/users')) names.set(id, name);
+languageSwitch(byId('language'), () => {
+  recalls.forget();
+  if (seen) refresh();
+});
+tryIt(names, rulesList);
+follow();

@@ -1,0 +1,35 @@
+// The words that stand where a recalled message was.
+
+import { lang, t, has } from './i18n.js';
+
+// tombstone is the text for one viewer: the rules' own where they have one, else the page's.
+export function tombstone(m, model) {
+  const { actor, tombstone: texts } = m.recalled;
+  const named = (user) => (user === model.me ? t('you') : model.name(user));
+  const text = pick(texts);
+  if (text) {
+    const values = { actor: named(actor.id), sender: named(m.sender), role: t(actor.role || 'member'), type: typeName(m.type) };
+    return text.replace(/\{(actor|sender|role|type)\}/g, (_, name) => values[name]);
+  }
+  if (actor.id === m.sender) return actor.id === model.me ? t('youRecalled') : t('recalledBy', { actor: model.name(actor.id) });
+  if (actor.id === model.me) return t('youRemoved', { sender: model.name(m.sender) });
+  const who = { owner: 'theOwner', admin: 'anAdmin', system: 'theServer' }[actor.role];
+  return t(m.sender === model.me ? 'removedYours' : 'removedBy', { sender: model.name(m.sender), who: who ? t(who) : model.name(actor.id) });
+}
+
+// pick is the text of the page's language, else of the first part of its tag, else the English one, else the first by tag.
+function pick(texts) {
+  if (!texts) return '';
+  const tag = lang();
+  return texts[tag] ?? texts[tag.split('-')[0]] ?? texts.en ?? texts[Object.keys(texts).sort()[0]];
+}
+
+export const typeName = (type) => (has(`type_${type}`) ? t(`type_${type}`) : type);
+
+// summary is one line about a message: for the list, a quote, a notification.
+export function summary(m, model) {
+  if (m.recalled) return tombstone(m, model);
+  if (m.type === 'text') return m.text || '';
+  const kind = { image: 'image', audio: 'audio' }[m.type] || 'file';
+  return m.type === 'file' ? `${t(kind)} · ${m.text || ''}` : t(kind);
+}
