@@ -30,7 +30,7 @@ import (
 )
 
 // patience bounds every wait for a browser.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // theBrowser is one headless Chromium for all tests of this process. Each tab has storage and connections of its own.
 var theBrowser struct {
@@ -337,9 +337,24 @@ func (tb *tab) message(text string) string {
 // menu opens the menu of a message and waits until it says whether it may be recalled.
 func (tb *tab) menu(message string) {
 	tb.t.Helper()
-	tb.wait(`[...document.querySelectorAll('#list img')].every((i) => i.naturalWidth)`) // then nothing moves any more
-	tb.click(message + " .more")
-	tb.wait(`document.querySelector('#menu [data-slot]')`)
+	tb.menuWith(message, "[data-slot]")
+}
+
+// menuWith opens the menu of a message and waits until there is something in it. As a person would, it opens the menu
+// again if it went away, because the list moved under it.
+func (tb *tab) menuWith(message, item string) {
+	tb.t.Helper()
+	tb.wait(`[...document.querySelectorAll('#list img')].every((i) => i.naturalWidth)`) // then little moves any more
+	for deadline := time.Now().Add(patience); ; {
+		tb.click(message + " .more")
+		tb.wait(`document.querySelector('#menu').hidden || document.querySelector(%s)`, quoted("#menu "+item))
+		if !eval[bool](tb, `document.querySelector('#menu').hidden`) {
+			return
+		}
+		if time.Now().After(deadline) {
+			tb.t.Fatal("the menu does not stay open")
+		}
+	}
 }
 
 func (tb *tab) recall(message string) {

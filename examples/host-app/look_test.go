@@ -123,7 +123,7 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 			ann.shot("menu-" + name)
 			ann.click(`#menu [data-item=recall]`)
 			ann.wait(`[...document.querySelectorAll('.stone button')].length`)
-			ann.click(ann.message("Do we need") + " .more")
+			ann.menuWith(ann.message("Do we need"), "[data-item=reply]")
 			ann.click(`#menu [data-item=reply]`)
 			ann.fits()
 			ann.shot("room-" + name)
