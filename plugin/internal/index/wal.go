@@ -37,11 +37,11 @@ func checkLog(path string) error {
 	if err != nil {
 		return err
 	}
-	data, used, err := readSparse(f, info.Size())
+	data, err := readWritten(f, info.Size())
 	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
-	if at, why := logDamage(data, used); why != "" {
+	if at, why := logDamage(data, int(info.Size())); why != "" {
 		return fmt.Errorf("%w: %s at byte %d: %s; restore the folder from a backup",
 			ErrCorrupt, filepath.Base(path), at, why)
 	}
@@ -54,63 +54,61 @@ const (
 	seekHole = 4
 )
 
-// readSparse reads a file without its holes, which are zero in data, and tells where the last of what is written ends.
-// A log is mostly hole. It is not mapped into memory, because to look at a hole takes room on some disks, and a page
-// that finds none is a SIGBUS.
-func readSparse(f *os.File, size int64) (data []byte, used int, err error) {
-	data = make([]byte, size)
+// readWritten reads a file up to the end of what is written in it: the rest is a hole, which is zero. A log is mostly
+// hole. It is not mapped into memory, because to look at a hole takes room on some disks, and a page that finds none is a
+// SIGBUS.
+func readWritten(f *os.File, size int64) ([]byte, error) {
+	end := int64(0)
 	for at := int64(0); at < size; {
 		from, err := f.Seek(at, seekData)
 		if errors.Is(err, syscall.ENXIO) {
 			break // only a hole is left
 		}
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if at, err = f.Seek(from, seekHole); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
-		at = min(at, size)
-		if _, err := f.ReadAt(data[from:at], from); err != nil {
-			return nil, 0, err
-		}
-		used = int(at)
+		end = min(at, size)
 	}
-	return data, used, nil
+	data := make([]byte, end)
+	_, err := f.ReadAt(data, 0)
+	return data, err
 }
 
 // logDamage tells where a log is damaged other than by a crash, and how; "" where it is not.
 //
-// used is where the last written byte may be: the rest is zero.
+// data is what is written of it; from there to its size it is zero.
 //
 // There is one transaction at a time, and each is synced before the next is written. So a crash tears the last one
 // only, with at most its own mark after the tear: two marks there are transactions that were acknowledged. And a log
 // has room for more until Badger cuts it to its whole transactions, so one that ends within a transaction was cut by
 // something else. (What cannot be seen: a log cut just behind a mark, and a tear in the very last transaction.)
-func logDamage(data []byte, used int) (at int, why string) {
-	if len(data) < logHeaderBytes {
+func logDamage(data []byte, size int) (at int, why string) {
+	if size < logHeaderBytes {
 		return 0, "it is cut within its header"
 	}
 	whole := logHeaderBytes // the end of the last whole transaction
 	for at = whole; at < len(data); {
-		size, mark, beyond := parseLogEntry(data[at:])
-		if beyond {
+		n, mark, beyond := parseLogEntry(data[at:])
+		if beyond && len(data) == size {
 			return at, "it is cut within an entry"
 		}
-		if size == 0 {
+		if n == 0 {
 			break
 		}
-		at += size
+		at += n
 		if mark {
 			whole = at
 		}
 	}
-	if at == len(data) && whole < at {
+	if at == size && whole < at {
 		return whole, "it is cut within a transaction"
 	}
 	marks := 0
 	for rest := at; ; rest += len(logMarkKey) {
-		i := bytes.Index(data[min(rest, used):used], []byte(logMarkKey))
+		i := bytes.Index(data[min(rest, len(data)):], []byte(logMarkKey))
 		if i < 0 {
 			return 0, ""
 		}
