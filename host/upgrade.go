@@ -11,7 +11,7 @@ import (
 
 // drainTime is how long an upgrade waits for calls under way before it goes on without them; they are repeated on the new
 // plugin, which is safe and takes no longer than it would to wait for an old one that is stuck.
-const drainTime = 100 * time.Millisecond
+const drainTime = 10 * time.Millisecond
 
 // swapTimeout is how long a new plugin may take to open the index, from when it begins to wait for it, and to answer:
 // all that time calls are held. An index that was left by a crash at full rate opens in two or three seconds.
