@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -52,6 +54,32 @@ func drive(ctx context.Context, r shared.Recall, note recorder, prefix string, c
 		})
 	}
 	all.Wait()
+}
+
+// openFilled opens a host whose steps and held calls j watches, and indexes n messages.
+func openFilled(ctx context.Context, dir, config string, j *journal, n int) (*host.Host, error) {
+	h, err := host.Open(ctx, host.Config{File: config, RunDir: dir, Steps: j.steps(), OnHeld: j.onHeld})
+	if err != nil {
+		return nil, err
+	}
+	if err := fill(ctx, h, n); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// startCallers drives callers in the background until finish is called, which returns when every call is answered.
+func startCallers(ctx context.Context, r shared.Recall, note recorder, callers, rate int) (finish func()) {
+	working, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		drive(working, r, note, "call", callers, rate)
+	}()
+	return func() {
+		stop()
+		<-done
+	}
 }
 
 // one indexes a message and may take it back.

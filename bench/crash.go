@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
-
-	"github.com/chat-recall/recall/host"
 )
 
 // crashBench kills the plugin again and again while callers work.
@@ -26,21 +24,13 @@ func crashBench(ctx context.Context, args []string) error {
 	}
 	defer remove()
 	j := newJournal()
-	h, err := host.Open(ctx, host.Config{File: config, RunDir: dir, Steps: j.steps(), OnHeld: j.onHeld})
+	start := time.Now()
+	h, err := openFilled(ctx, dir, config, j, *messages)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	start := time.Now()
-	if err := fill(ctx, h, *messages); err != nil {
-		return err
-	}
-	working, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		drive(working, h, j, "call", *callers, 0)
-	}()
+	finish := startCallers(ctx, h, j, *callers, 0)
 	killed := 0
 	for killed < *kills && ctx.Err() == nil {
 		time.Sleep(rand.N(2 * between)) // also while it is starting
@@ -56,8 +46,7 @@ func crashBench(ctx context.Context, args []string) error {
 			progress("%d of %d kills, %d calls", killed, *kills, j.count())
 		}
 	}
-	stop()
-	<-done
+	finish()
 	f, err := j.verify(ctx, h)
 	if err != nil {
 		return err

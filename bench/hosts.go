@@ -35,15 +35,9 @@ func hostsBench(ctx context.Context, args []string) error {
 	defer remove()
 	j := newJournal()
 	start := time.Now()
-	open := func() (*host.Host, error) {
-		return host.Open(ctx, host.Config{File: config, RunDir: dir, Steps: j.steps(), OnHeld: j.onHeld})
-	}
 	if *messages > 0 {
-		h, err := open()
+		h, err := openFilled(ctx, dir, config, j, *messages)
 		if err != nil {
-			return err
-		}
-		if err := fill(ctx, h, *messages); err != nil {
 			return err
 		}
 		if err := h.Close(); err != nil {
@@ -59,7 +53,7 @@ func hostsBench(ctx context.Context, args []string) error {
 		opened = append(opened, took)
 		progress("%d of %d kills, %d calls, open after %s", k+1, *kills, j.count(), took.Round(time.Millisecond))
 	}
-	h, err := open()
+	h, err := openFilled(ctx, dir, config, j, 0)
 	if err != nil {
 		return err
 	}

@@ -33,21 +33,13 @@ func swapBench(ctx context.Context, args []string) error {
 	}
 	defer remove()
 	j := newJournal()
-	h, err := host.Open(ctx, host.Config{File: config, RunDir: dir, Steps: j.steps(), OnHeld: j.onHeld})
+	start := time.Now()
+	h, err := openFilled(ctx, dir, config, j, *messages)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	start := time.Now()
-	if err := fill(ctx, h, *messages); err != nil {
-		return err
-	}
-	working, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		drive(working, h, j, "call", *callers, *rate)
-	}()
+	finish := startCallers(ctx, h, j, *callers, *rate)
 	// After a bulk load the database flushes and compacts for some seconds, in which nobody would choose to upgrade.
 	if *messages > 0 {
 		progress("filled; callers work for %s before the first swap", afterFill)
@@ -59,8 +51,7 @@ func swapBench(ctx context.Context, args []string) error {
 		time.Sleep(between)
 		report, err := h.Upgrade(ctx, host.Binary{Path: filepath.Join(dir, "recall-plugin")})
 		if err != nil {
-			stop()
-			<-done
+			finish()
 			return fmt.Errorf("swap %d: %w", upgrades+1, err)
 		}
 		upgrades++
@@ -72,8 +63,7 @@ func swapBench(ctx context.Context, args []string) error {
 			progress("%d of %d swaps, %d calls", upgrades, *swaps, j.count())
 		}
 	}
-	stop()
-	<-done
+	finish()
 	f, err := j.verify(ctx, h)
 	if err != nil {
 		return err
