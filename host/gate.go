@@ -136,6 +136,13 @@ func (g *gate) leave() {
 	}
 }
 
+// inForce is the plugin in force, nil while there is none.
+func (g *gate) inForce() *process {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.through
+}
+
 // current waits for a plugin in force, however long none will come.
 func (g *gate) current(ctx context.Context) (*process, error) {
 	g.mu.Lock()

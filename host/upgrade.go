@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -11,7 +12,11 @@ import (
 
 // drainTime is how long an upgrade waits for calls under way before it goes on without them; they are repeated on the new
 // plugin, which is safe and takes no longer than it would to wait for an old one that is stuck.
-const drainTime = 10 * time.Millisecond
+const drainTime = 5 * time.Millisecond
+
+// flushTimeout is how long an upgrade waits for the old plugin to write out what the new one would have to replay. It goes
+// on without, and then calls are held for longer.
+const flushTimeout = 3 * time.Second
 
 // swapTimeout is how long a new plugin may take to open the index, from when it begins to wait for it, and to answer:
 // all that time calls are held. An index that was left by a crash at full rate opens in two or three seconds.
@@ -35,6 +40,7 @@ type UpgradeStep struct {
 const (
 	StepVerify   = "verify"   // the binary is copied and checked
 	StepPrepare  = "prepare"  // it is started in standby, says what it is, and checks its configuration
+	StepFlush    = "flush"    // the old plugin writes out what the new one would have to replay
 	StepDrain    = "drain"    // new calls are held, those under way are answered
 	StepRelease  = "release"  // the old process ends and so releases the index
 	StepActivate = "activate" // the new one takes the index and answers a call; then it is in force
@@ -129,6 +135,10 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 		return err
 	}
 	u.report.To = u.next.desc
+	if err := u.step(StepFlush, func() error { return s.flush(u.ctx) }); err != nil {
+		u.next.kill()
+		return err
+	}
 	select {
 	case s.swaps <- u:
 		err = <-u.done
@@ -139,6 +149,20 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 		u.next.kill()
 	}
 	return err
+}
+
+// flush has the plugin in force, if there is one, make its index quick to take over. That it could not is no failure.
+func (s *supervisor) flush(ctx context.Context) error {
+	p := s.gate.inForce()
+	if p == nil {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if err := p.api.Flush(bounded); err != nil && !errors.Is(err, shared.ErrUnimplemented) {
+		s.logger.Warn("the old plugin did not flush, so the new one will take longer to open the index", "error", err)
+	}
+	return ctx.Err()
 }
 
 // fits refuses a plugin that could not read the index of the one in force, or would leave one that the old version could

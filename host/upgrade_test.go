@@ -232,7 +232,7 @@ func TestAnUpgradeCancelledAtAnyStepLeavesOrBringsBackTheOldPlugin(t *testing.T)
 	calls.start(t, h, 4)
 	next := host.Binary{Path: hosttest.BuildFaulty(t, "newer-minor")}
 	before := h.State()
-	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepDrain, host.StepRelease, host.StepActivate} {
+	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepFlush, host.StepDrain, host.StepRelease, host.StepActivate} {
 		ctx, stop := context.WithCancel(t.Context())
 		mu.Lock()
 		cancelAt, cancel = step, stop
@@ -296,7 +296,7 @@ func TestTwoUpgradesAtOnceComeOneAfterTheOther(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if got := strings.Join(steps, " "); got != "verify prepare verify prepare drain release activate" {
+	if got := strings.Join(steps, " "); got != "verify prepare verify prepare flush drain release activate" {
 		t.Errorf("steps %s", got)
 	}
 }
@@ -403,7 +403,7 @@ func TestTheOldPluginMayDieAtAnyStepOfItsUpgrade(t *testing.T) {
 		},
 	})
 	calls.start(t, h, 4)
-	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepDrain, host.StepRelease} {
+	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepFlush, host.StepDrain, host.StepRelease} {
 		mu.Lock()
 		killAt, pid = step, h.State().PID
 		mu.Unlock()
@@ -476,6 +476,9 @@ func TestAPluginOneMinorOlderOrNewerWorks(t *testing.T) {
 			index(t, h, "m1")
 			if got := settled(t, h, takeBack(t, h, "m1").RecallID)[shared.StepNotify]; got != shared.OutcomeDone {
 				t.Errorf("notify %s", got)
+			}
+			if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildFaulty(t, fault)}); err != nil {
+				t.Errorf("an upgrade: %v", err)
 			}
 			_, err := h.Since(within(t), shared.SinceRequest{Tenant: "acme"})
 			_, metricsErr := h.Metrics(within(t))
@@ -639,7 +642,7 @@ func fillDisk(t *testing.T, disk, path string) {
 const upgradeAt = "RECALL_TEST_UPGRADE_AT"
 
 func TestAHostKilledAtAnyStepOfAnUpgradeLosesNothing(t *testing.T) {
-	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepDrain, host.StepRelease, host.StepActivate} {
+	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepFlush, host.StepDrain, host.StepRelease, host.StepActivate} {
 		t.Run(step, func(t *testing.T) {
 			dir := hosttest.RunDir(t)
 			file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)

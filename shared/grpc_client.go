@@ -193,6 +193,11 @@ func (c *Client) Activate(ctx context.Context, steps []string) error {
 	return err
 }
 
+func (c *Client) Flush(ctx context.Context) error {
+	_, err := call(ctx, c.lifecycle.Flush, &recallv1.FlushRequest{})
+	return err
+}
+
 func (c *Client) Quiesce(ctx context.Context) error {
 	_, err := call(ctx, c.lifecycle.Quiesce, &recallv1.QuiesceRequest{})
 	return err

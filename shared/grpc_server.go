@@ -161,6 +161,13 @@ func (s *lifecycleServer) Activate(ctx context.Context, req *recallv1.ActivateRe
 	return &recallv1.ActivateResponse{}, nil
 }
 
+func (s *lifecycleServer) Flush(ctx context.Context, _ *recallv1.FlushRequest) (*recallv1.FlushResponse, error) {
+	if err := s.impl.Flush(ctx); err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.FlushResponse{}, nil
+}
+
 func (s *lifecycleServer) Quiesce(ctx context.Context, _ *recallv1.QuiesceRequest) (*recallv1.QuiesceResponse, error) {
 	if err := s.impl.Quiesce(ctx); err != nil {
 		return nil, toStatus(err)

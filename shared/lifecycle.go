@@ -20,6 +20,10 @@ type Lifecycle interface {
 	// that the host carries out; every other step of a recall is recorded as unsupported.
 	Activate(ctx context.Context, steps []string) error
 
+	// Flush makes the index quick to take over, while the plugin goes on serving: what another process would have to
+	// replay is written out, and memory is given back. A swap does so first; it may be left out, or cut short by ctx.
+	Flush(ctx context.Context) error
+
 	// Quiesce stops taking calls, answers those under way and releases the index. The process stays, to say so.
 	Quiesce(ctx context.Context) error
 

@@ -103,6 +103,7 @@ func (p *echo) Activate(_ context.Context, steps []string) error {
 	p.asked = []any{steps}
 	return p.err
 }
+func (p *echo) Flush(context.Context) error   { return p.err }
 func (p *echo) Quiesce(context.Context) error { return p.err }
 func (p *echo) Health(context.Context) (Health, error) {
 	return fullHealth, p.err
@@ -182,6 +183,7 @@ func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
 		"Describe": {func() (any, error) { return c.Describe(ctx) }, nil, Description{"recall-plugin", "1.2.3", []int{1, 2}, 4}},
 		"Prepare":  {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
 		"Activate": {func() (any, error) { return "active", c.Activate(ctx, []string{StepNotify}) }, []any{[]string{StepNotify}}, "active"},
+		"Flush":    {func() (any, error) { return "flushed", c.Flush(ctx) }, nil, "flushed"},
 		"Quiesce":  {func() (any, error) { return "quiet", c.Quiesce(ctx) }, nil, "quiet"},
 		"Health":   {func() (any, error) { return c.Health(ctx) }, nil, fullHealth},
 		"Reload":   {func() (any, error) { return c.Reload(ctx) }, nil, fullDiagnostics},

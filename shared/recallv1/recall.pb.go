@@ -2640,6 +2640,78 @@ func (*ActivateResponse) Descriptor() ([]byte, []int) {
 	return file_recall_proto_rawDescGZIP(), []int{33}
 }
 
+type FlushRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlushRequest) Reset() {
+	*x = FlushRequest{}
+	mi := &file_recall_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlushRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlushRequest) ProtoMessage() {}
+
+func (x *FlushRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
+func (*FlushRequest) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{34}
+}
+
+type FlushResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlushResponse) Reset() {
+	*x = FlushResponse{}
+	mi := &file_recall_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlushResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlushResponse) ProtoMessage() {}
+
+func (x *FlushResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
+func (*FlushResponse) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{35}
+}
+
 type QuiesceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2648,7 +2720,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2660,7 +2732,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2745,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{34}
+	return file_recall_proto_rawDescGZIP(), []int{36}
 }
 
 type QuiesceResponse struct {
@@ -2684,7 +2756,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2768,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2781,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{35}
+	return file_recall_proto_rawDescGZIP(), []int{37}
 }
 
 type HealthRequest struct {
@@ -2720,7 +2792,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2804,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +2817,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{36}
+	return file_recall_proto_rawDescGZIP(), []int{38}
 }
 
 type HealthResponse struct {
@@ -2760,7 +2832,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2772,7 +2844,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2785,7 +2857,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{37}
+	return file_recall_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -2829,7 +2901,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_recall_proto_msgTypes[38]
+	mi := &file_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +2913,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[38]
+	mi := &file_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +2926,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{38}
+	return file_recall_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -2900,7 +2972,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_recall_proto_msgTypes[39]
+	mi := &file_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2912,7 +2984,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[39]
+	mi := &file_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +2997,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{39}
+	return file_recall_proto_rawDescGZIP(), []int{41}
 }
 
 type MetricsRequest struct {
@@ -2936,7 +3008,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_recall_proto_msgTypes[40]
+	mi := &file_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3020,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[40]
+	mi := &file_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3033,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{40}
+	return file_recall_proto_rawDescGZIP(), []int{42}
 }
 
 type Metric struct {
@@ -2974,7 +3046,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_recall_proto_msgTypes[41]
+	mi := &file_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3058,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[41]
+	mi := &file_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3071,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{41}
+	return file_recall_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Metric) GetName() string {
@@ -3025,7 +3097,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_recall_proto_msgTypes[42]
+	mi := &file_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3037,7 +3109,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[42]
+	mi := &file_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3050,7 +3122,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{42}
+	return file_recall_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -3220,7 +3292,9 @@ const file_recall_proto_rawDesc = "" +
 	"\vdiagnostics\x18\x01 \x03(\v2\x15.recall.v1.DiagnosticR\vdiagnostics\"'\n" +
 	"\x0fActivateRequest\x12\x14\n" +
 	"\x05steps\x18\x01 \x03(\tR\x05steps\"\x12\n" +
-	"\x10ActivateResponse\"\x10\n" +
+	"\x10ActivateResponse\"\x0e\n" +
+	"\fFlushRequest\"\x0f\n" +
+	"\rFlushResponse\"\x10\n" +
 	"\x0eQuiesceRequest\"\x11\n" +
 	"\x0fQuiesceResponse\"\x0f\n" +
 	"\rHealthRequest\"\x99\x01\n" +
@@ -3312,11 +3386,12 @@ const file_recall_proto_rawDesc = "" +
 	"\x06Ledger\x12\x18.recall.v1.LedgerRequest\x1a\x19.recall.v1.LedgerResponse0\x01\x126\n" +
 	"\x06Events\x12\x18.recall.v1.EventsRequest\x1a\x10.recall.v1.Event0\x01\x12=\n" +
 	"\x06Settle\x12\x18.recall.v1.SettleRequest\x1a\x19.recall.v1.SettleResponse\x129\n" +
-	"\x05Calls\x12\x14.recall.v1.CallFrame\x1a\x16.recall.v1.AnswerFrame(\x010\x012\xe9\x03\n" +
+	"\x05Calls\x12\x14.recall.v1.CallFrame\x1a\x16.recall.v1.AnswerFrame(\x010\x012\xa5\x04\n" +
 	"\x10LifecycleService\x12C\n" +
 	"\bDescribe\x12\x1a.recall.v1.DescribeRequest\x1a\x1b.recall.v1.DescribeResponse\x12D\n" +
 	"\aPrepare\x12\x19.recall.v1.PrepareRequest\x1a\x1e.recall.v1.DiagnosticsResponse\x12C\n" +
-	"\bActivate\x12\x1a.recall.v1.ActivateRequest\x1a\x1b.recall.v1.ActivateResponse\x12@\n" +
+	"\bActivate\x12\x1a.recall.v1.ActivateRequest\x1a\x1b.recall.v1.ActivateResponse\x12:\n" +
+	"\x05Flush\x12\x17.recall.v1.FlushRequest\x1a\x18.recall.v1.FlushResponse\x12@\n" +
 	"\aQuiesce\x12\x19.recall.v1.QuiesceRequest\x1a\x1a.recall.v1.QuiesceResponse\x12=\n" +
 	"\x06Health\x12\x18.recall.v1.HealthRequest\x1a\x19.recall.v1.HealthResponse\x12B\n" +
 	"\x06Reload\x12\x18.recall.v1.ReloadRequest\x1a\x1e.recall.v1.DiagnosticsResponse\x12@\n" +
@@ -3335,7 +3410,7 @@ func file_recall_proto_rawDescGZIP() []byte {
 }
 
 var file_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: recall.v1.ConversationType
 	(MessageType)(0),            // 1: recall.v1.MessageType
@@ -3381,16 +3456,18 @@ var file_recall_proto_goTypes = []any{
 	(*DiagnosticsResponse)(nil), // 41: recall.v1.DiagnosticsResponse
 	(*ActivateRequest)(nil),     // 42: recall.v1.ActivateRequest
 	(*ActivateResponse)(nil),    // 43: recall.v1.ActivateResponse
-	(*QuiesceRequest)(nil),      // 44: recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 45: recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 46: recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 47: recall.v1.HealthResponse
-	(*RulesState)(nil),          // 48: recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 49: recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 50: recall.v1.MetricsRequest
-	(*Metric)(nil),              // 51: recall.v1.Metric
-	(*MetricsResponse)(nil),     // 52: recall.v1.MetricsResponse
-	nil,                         // 53: recall.v1.Event.TombstoneEntry
+	(*FlushRequest)(nil),        // 44: recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 45: recall.v1.FlushResponse
+	(*QuiesceRequest)(nil),      // 46: recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 47: recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 48: recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 49: recall.v1.HealthResponse
+	(*RulesState)(nil),          // 50: recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 51: recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 52: recall.v1.MetricsRequest
+	(*Metric)(nil),              // 53: recall.v1.Metric
+	(*MetricsResponse)(nil),     // 54: recall.v1.MetricsResponse
+	nil,                         // 55: recall.v1.Event.TombstoneEntry
 }
 var file_recall_proto_depIdxs = []int32{
 	0,  // 0: recall.v1.Conversation.type:type_name -> recall.v1.ConversationType
@@ -3417,7 +3494,7 @@ var file_recall_proto_depIdxs = []int32{
 	12, // 21: recall.v1.Event.actor:type_name -> recall.v1.Actor
 	11, // 22: recall.v1.Event.message:type_name -> recall.v1.Message
 	13, // 23: recall.v1.Event.rule:type_name -> recall.v1.Rule
-	53, // 24: recall.v1.Event.tombstone:type_name -> recall.v1.Event.TombstoneEntry
+	55, // 24: recall.v1.Event.tombstone:type_name -> recall.v1.Event.TombstoneEntry
 	9,  // 25: recall.v1.Event.disposition:type_name -> recall.v1.Disposition
 	6,  // 26: recall.v1.SettleRequest.outcome:type_name -> recall.v1.Outcome
 	33, // 27: recall.v1.CallFrame.calls:type_name -> recall.v1.Call
@@ -3425,10 +3502,10 @@ var file_recall_proto_depIdxs = []int32{
 	8,  // 29: recall.v1.Diagnostic.severity:type_name -> recall.v1.Severity
 	40, // 30: recall.v1.DiagnosticsResponse.diagnostics:type_name -> recall.v1.Diagnostic
 	7,  // 31: recall.v1.HealthResponse.state:type_name -> recall.v1.PluginState
-	48, // 32: recall.v1.HealthResponse.rules:type_name -> recall.v1.RulesState
+	50, // 32: recall.v1.HealthResponse.rules:type_name -> recall.v1.RulesState
 	40, // 33: recall.v1.RulesState.warnings:type_name -> recall.v1.Diagnostic
 	40, // 34: recall.v1.RulesState.refused:type_name -> recall.v1.Diagnostic
-	51, // 35: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
+	53, // 35: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
 	14, // 36: recall.v1.RecallService.Index:input_type -> recall.v1.IndexRequest
 	17, // 37: recall.v1.RecallService.Recall:input_type -> recall.v1.RecallRequest
 	17, // 38: recall.v1.RecallService.Check:input_type -> recall.v1.RecallRequest
@@ -3441,28 +3518,30 @@ var file_recall_proto_depIdxs = []int32{
 	37, // 45: recall.v1.LifecycleService.Describe:input_type -> recall.v1.DescribeRequest
 	39, // 46: recall.v1.LifecycleService.Prepare:input_type -> recall.v1.PrepareRequest
 	42, // 47: recall.v1.LifecycleService.Activate:input_type -> recall.v1.ActivateRequest
-	44, // 48: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
-	46, // 49: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
-	49, // 50: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
-	50, // 51: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
-	16, // 52: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
-	19, // 53: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
-	19, // 54: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
-	22, // 55: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
-	24, // 56: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
-	28, // 57: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
-	30, // 58: recall.v1.RecallService.Events:output_type -> recall.v1.Event
-	32, // 59: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
-	36, // 60: recall.v1.RecallService.Calls:output_type -> recall.v1.AnswerFrame
-	38, // 61: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
-	41, // 62: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
-	43, // 63: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
-	45, // 64: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
-	47, // 65: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
-	41, // 66: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
-	52, // 67: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
-	52, // [52:68] is the sub-list for method output_type
-	36, // [36:52] is the sub-list for method input_type
+	44, // 48: recall.v1.LifecycleService.Flush:input_type -> recall.v1.FlushRequest
+	46, // 49: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
+	48, // 50: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
+	51, // 51: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
+	52, // 52: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
+	16, // 53: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
+	19, // 54: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
+	19, // 55: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
+	22, // 56: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
+	24, // 57: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
+	28, // 58: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
+	30, // 59: recall.v1.RecallService.Events:output_type -> recall.v1.Event
+	32, // 60: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
+	36, // 61: recall.v1.RecallService.Calls:output_type -> recall.v1.AnswerFrame
+	38, // 62: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
+	41, // 63: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
+	43, // 64: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
+	45, // 65: recall.v1.LifecycleService.Flush:output_type -> recall.v1.FlushResponse
+	47, // 66: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
+	49, // 67: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
+	41, // 68: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
+	54, // 69: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
+	53, // [53:70] is the sub-list for method output_type
+	36, // [36:53] is the sub-list for method input_type
 	36, // [36:36] is the sub-list for extension type_name
 	36, // [36:36] is the sub-list for extension extendee
 	0,  // [0:36] is the sub-list for field type_name
@@ -3479,7 +3558,7 @@ func file_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_proto_rawDesc), len(file_recall_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -451,6 +451,7 @@ const (
 	LifecycleService_Describe_FullMethodName = "/recall.v1.LifecycleService/Describe"
 	LifecycleService_Prepare_FullMethodName  = "/recall.v1.LifecycleService/Prepare"
 	LifecycleService_Activate_FullMethodName = "/recall.v1.LifecycleService/Activate"
+	LifecycleService_Flush_FullMethodName    = "/recall.v1.LifecycleService/Flush"
 	LifecycleService_Quiesce_FullMethodName  = "/recall.v1.LifecycleService/Quiesce"
 	LifecycleService_Health_FullMethodName   = "/recall.v1.LifecycleService/Health"
 	LifecycleService_Reload_FullMethodName   = "/recall.v1.LifecycleService/Reload"
@@ -466,6 +467,7 @@ type LifecycleServiceClient interface {
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
 	Prepare(ctx context.Context, in *PrepareRequest, opts ...grpc.CallOption) (*DiagnosticsResponse, error)
 	Activate(ctx context.Context, in *ActivateRequest, opts ...grpc.CallOption) (*ActivateResponse, error)
+	Flush(ctx context.Context, in *FlushRequest, opts ...grpc.CallOption) (*FlushResponse, error)
 	Quiesce(ctx context.Context, in *QuiesceRequest, opts ...grpc.CallOption) (*QuiesceResponse, error)
 	Health(ctx context.Context, in *HealthRequest, opts ...grpc.CallOption) (*HealthResponse, error)
 	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*DiagnosticsResponse, error)
@@ -504,6 +506,16 @@ func (c *lifecycleServiceClient) Activate(ctx context.Context, in *ActivateReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ActivateResponse)
 	err := c.cc.Invoke(ctx, LifecycleService_Activate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *lifecycleServiceClient) Flush(ctx context.Context, in *FlushRequest, opts ...grpc.CallOption) (*FlushResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FlushResponse)
+	err := c.cc.Invoke(ctx, LifecycleService_Flush_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -559,6 +571,7 @@ type LifecycleServiceServer interface {
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
 	Prepare(context.Context, *PrepareRequest) (*DiagnosticsResponse, error)
 	Activate(context.Context, *ActivateRequest) (*ActivateResponse, error)
+	Flush(context.Context, *FlushRequest) (*FlushResponse, error)
 	Quiesce(context.Context, *QuiesceRequest) (*QuiesceResponse, error)
 	Health(context.Context, *HealthRequest) (*HealthResponse, error)
 	Reload(context.Context, *ReloadRequest) (*DiagnosticsResponse, error)
@@ -581,6 +594,9 @@ func (UnimplementedLifecycleServiceServer) Prepare(context.Context, *PrepareRequ
 }
 func (UnimplementedLifecycleServiceServer) Activate(context.Context, *ActivateRequest) (*ActivateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Activate not implemented")
+}
+func (UnimplementedLifecycleServiceServer) Flush(context.Context, *FlushRequest) (*FlushResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Flush not implemented")
 }
 func (UnimplementedLifecycleServiceServer) Quiesce(context.Context, *QuiesceRequest) (*QuiesceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Quiesce not implemented")
@@ -665,6 +681,24 @@ func _LifecycleService_Activate_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LifecycleServiceServer).Activate(ctx, req.(*ActivateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LifecycleService_Flush_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FlushRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LifecycleServiceServer).Flush(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LifecycleService_Flush_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LifecycleServiceServer).Flush(ctx, req.(*FlushRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -759,6 +793,10 @@ var LifecycleService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Activate",
 			Handler:    _LifecycleService_Activate_Handler,
+		},
+		{
+			MethodName: "Flush",
+			Handler:    _LifecycleService_Flush_Handler,
 		},
 		{
 			MethodName: "Quiesce",

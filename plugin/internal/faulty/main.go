@@ -44,7 +44,8 @@ func main() {
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: shared.Handshake, VersionedPlugins: sets, Logger: logger,
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(shared.MaxWireBytes), grpc.ChainUnaryInterceptor(svc.skew))...)
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(shared.MaxWireBytes), grpc.ChainUnaryInterceptor(svc.skew),
+				grpc.ChainStreamInterceptor(svc.skewStream))...)
 		},
 	})
 }
@@ -116,11 +117,19 @@ func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]sha
 	return f.Service.Status(ctx, tenant, ids)
 }
 
+// skewStream is skew for calls over streams: an older version has each call by itself.
+func (f *faulty) skewStream(impl any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if f.fault == "older-minor" && strings.HasSuffix(info.FullMethod, "/Calls") {
+		return status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
+	}
+	return handler(impl, stream)
+}
+
 // skew makes the wire another minor version: a newer one, whose answers have fields that nobody here knows, or an
 // older one, which lacks some calls.
 func (f *faulty) skew(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if f.fault == "older-minor" {
-		for _, call := range []string{"/Metrics", "/Reload", "/Since"} {
+		for _, call := range []string{"/Metrics", "/Reload", "/Since", "/Flush"} {
 			if strings.HasSuffix(info.FullMethod, call) {
 				return nil, status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
 			}

@@ -80,6 +80,14 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 		return nil
 	}
 	var w writes // one for all: Badger keeps keys and values, and not the list of them
+	write := func() error {
+		if !b.fits(&w) {
+			if err := next(); err != nil {
+				return err
+			}
+		}
+		return b.write(&w)
+	}
 	for i, c := range group {
 		if b.halfFull() {
 			if err := next(); err != nil {
@@ -92,13 +100,16 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 			if results[i][j], err = b.plan(&c.ops[j], &w); err != nil {
 				return group[answered:], fmt.Errorf("apply operation %d: %w", j, err)
 			}
-			if !b.fits(&w) {
-				if err := next(); err != nil {
-					return group[answered:], err
-				}
-			}
-			if err := b.write(&w); err != nil {
+			if err := write(); err != nil {
 				return group[answered:], fmt.Errorf("apply operation %d: %w", j, err)
+			}
+			b.ops++
+		}
+		if c.filler > 0 {
+			w.reset()
+			w.entries = append(w.entries, entry{key: fillerKey, value: make([]byte, c.filler)})
+			if err := write(); err != nil {
+				return group[answered:], err
 			}
 		}
 		applied++
@@ -235,7 +246,6 @@ func (b *batch) write(w *writes) error {
 			return err
 		}
 	}
-	b.ops++
 	b.bytes += w.bytes()
 	b.count += int64(len(w.entries))
 	for _, u := range w.users {

@@ -16,7 +16,7 @@ import (
 )
 
 // lockRetry is how often a held lock is tried again. The kernel frees it when its holder dies.
-const lockRetry = 2 * time.Millisecond
+const lockRetry = time.Millisecond
 
 // lockPatience is how long a lock is waited for in silence: longer than any handover takes.
 const lockPatience = time.Second
@@ -94,8 +94,11 @@ func holder(pidFile string) string {
 	return ""
 }
 
-// release frees the lock; the kernel does it when the folder is closed.
-func (l *folderLock) release() { _ = l.folder.Close() }
+// release frees the lock, also where it was lent.
+func (l *folderLock) release() {
+	_ = syscall.Flock(int(l.folder.Fd()), syscall.LOCK_UN)
+	_ = l.folder.Close()
+}
 
 // openBadger opens the database. What is wrong with its files comes as any kind of error, or as a panic.
 func openBadger(opts badger.Options) (db *badger.DB, err error) {

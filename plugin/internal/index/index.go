@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -46,6 +47,10 @@ type Options struct {
 
 	// MemtableBytes bounds what is replayed after a crash; 0 means 16 MiB, 8 MiB is the least.
 	MemtableBytes int64
+
+	// Lend is given the locked folder before anything of it is read: flock(2) belongs to the open file, so who has
+	// another descriptor of it can unlock it too. It is to be used at once. nil: nobody is given it.
+	Lend func(folder *os.File)
 
 	// Logger gets what the index and Badger have to say; nil for nothing.
 	Logger hclog.Logger
@@ -115,6 +120,9 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 			lock.release()
 		}
 	}()
+	if o.Lend != nil {
+		o.Lend(lock.folder)
+	}
 	opts := badgerOptions(o)
 	room := newDiskGuard(o.Path, memtablesToOpen*o.MemtableBytes)
 	if err := room.check(); err != nil {

@@ -20,6 +20,8 @@ import (
 //	r/<tenant>/<conversation>/<sequence>         Pointer  the recalls of a conversation
 //	l/<tenant>/<recall id>/<message id>          Entry    the ledger: what was recalled how, and where its steps stand
 //	e/<step>/<sequence>                          Pointer  the queue of an open step: a slow one is in no other's way
+//	g/                                                    filler, see Flush; of tables neither the first key nor the last, which
+//	                                                      are read when a table is opened
 type key []byte
 
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
@@ -37,6 +39,7 @@ func (k key) number(n uint64) key { return binary.BigEndian.AppendUint64(k, n) }
 var (
 	formatKey   = newKey('f')
 	sequenceKey = newKey('n')
+	fillerKey   = newKey('g')
 )
 
 func messageKey(tenant, id string) key { return newKey('m').text(tenant).text(id) }

@@ -31,9 +31,10 @@ const (
 	settleCompany  = 64
 )
 
-// call is one Append that waits for its answer. A ping is a call without operations.
+// call is one Append that waits for its answer. A ping is a call without operations, a filler is one that writes filler.
 type call struct {
 	ops     []Op
+	filler  int // bytes
 	bytes   int
 	patient bool // it only settles
 
@@ -105,6 +106,18 @@ func (q *queue) ping() (*call, error) {
 		q.add(q.pinging)
 	}
 	return q.pinging, nil
+}
+
+// filler is not bounded by what waits either: its caller waits for each.
+func (q *queue) filler() (*call, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil, errClosed
+	}
+	c := &call{filler: fillerBytes, bytes: fillerBytes, done: make(chan struct{})}
+	q.add(c)
+	return c, nil
 }
 
 func (q *queue) add(c *call) {

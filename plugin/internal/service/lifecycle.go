@@ -79,7 +79,7 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 		defer cancel()
 	}
 	defer context.AfterFunc(s.stop, cancel)() // Quiesce does not wait for a lock that is not needed any more
-	x, err := index.Open(ctx, index.Options{Path: s.config.IndexPath, Logger: s.logger.Named("index")})
+	x, err := index.Open(ctx, index.Options{Path: s.config.IndexPath, Lend: s.lend, Logger: s.logger.Named("index")})
 	if err != nil {
 		if errors.Is(err, index.ErrLocked) { // else the wire would say no more than that time is up
 			err = fmt.Errorf("%w: %w", shared.ErrUnavailable, err)
@@ -123,6 +123,16 @@ func validateSteps(steps []string) error {
 		}
 	}
 	return nil
+}
+
+// Flush is shared.Lifecycle.
+func (s *Service) Flush(ctx context.Context) error {
+	a, leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return a.index.Flush(ctx)
 }
 
 // Quiesce is shared.Lifecycle. It may be called in any state and again; where ctx ends first the service goes on

@@ -4,6 +4,7 @@ package service
 import (
 	"context"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ type Options struct {
 	Version string       // of the binary
 	Logger  hclog.Logger // nil for nothing
 	Clock   Clock        // nil for the machine's
+
+	Lend func(folder *os.File) // see index.Options
 }
 
 // Service is shared.Plugin. It passes through its states once: standby, active, quiesced.
@@ -31,6 +34,7 @@ type Service struct {
 	version string
 	logger  hclog.Logger
 	clock   Clock
+	lend    func(folder *os.File)
 	counts  counters
 	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
 
@@ -76,7 +80,7 @@ func New(o Options) *Service {
 		o.Clock = systemClock{}
 	}
 	s := &Service{
-		version: o.Version, logger: o.Logger, clock: o.Clock, limiter: rules.NewLimiter(),
+		version: o.Version, logger: o.Logger, clock: o.Clock, lend: o.Lend, limiter: rules.NewLimiter(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: shared.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
 	}
