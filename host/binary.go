@@ -69,6 +69,9 @@ func stage(dir string, b Binary) (stagedBinary, error) {
 		return stagedBinary{}, fmt.Errorf("plugin binary %s: %w: it has %s, configured is %s", b.Path, ErrChecksum, sum, strings.ToLower(b.SHA256))
 	}
 	staged := stagedBinary{source: b.Path, path: filepath.Join(dir, "plugin-"+sum), sha256: sum}
+	if staged.verify() == nil { // there already, and maybe running: one process more of it shares its memory
+		return staged, nil
+	}
 	if err := errors.Join(tmp.Chmod(0o500), tmp.Sync(), tmp.Close(), os.Rename(tmp.Name(), staged.path)); err != nil {
 		return stagedBinary{}, fmt.Errorf("copy plugin binary %s: %w", b.Path, err)
 	}

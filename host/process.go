@@ -45,7 +45,7 @@ type process struct {
 
 	client    *plugin.Client
 	socketDir string
-	hostPipe  *os.File // the plugin exits when this end is closed, also by our own death
+	lock      *lentLock // the plugin exits when it is closed, also by our own death
 
 	answered atomic.Bool // it has answered a call
 
@@ -64,12 +64,12 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 	if n := len(filepath.Join(runDir, "plugin-dir4294967295", "plugin4294967295")); n > maxSocketPath {
 		return nil, fmt.Errorf("the folder %s is too long for a unix socket (%d bytes, at most %d): set host.Config.RunDir to a shorter one", runDir, n, maxSocketPath)
 	}
-	theirs, ours, err := os.Pipe()
+	lock, theirs, err := newLentLock()
 	if err != nil {
 		return nil, fmt.Errorf("start plugin: %w", err)
 	}
 	defer theirs.Close()
-	p := &process{binary: staged, hostPipe: ours}
+	p := &process{binary: staged, lock: lock}
 	p.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  shared.Handshake,
 		VersionedPlugins: shared.VersionedPlugins(nil),
@@ -212,6 +212,16 @@ func (p *process) pid() int {
 // exited is closed when the process has ended and was reaped.
 func (p *process) exited() <-chan struct{} { return p.child.exited }
 
+// release kills the process and frees its index at once. It is stopped first, as far as that is quick: a stopped process has
+// nothing under way in the kernel either, such as a write, which a kill alone does not tell.
+func (p *process) release() {
+	still := p.child.freeze()
+	_ = p.child.Kill(context.Background())
+	if still {
+		p.lock.unlock()
+	}
+}
+
 // kill ends the process with SIGKILL and returns when it is reaped and its socket is gone. What the plugin had
 // acknowledged is on disk, so this is as clean as any other end.
 func (p *process) kill() {
@@ -225,7 +235,7 @@ func (p *process) kill() {
 		}
 	}
 	p.client.Kill() // nothing to kill any more: it closes the connection
-	p.hostPipe.Close()
+	p.lock.close()
 	if p.socketDir != "" {
 		_ = os.RemoveAll(p.socketDir) // go-plugin does so only for a process that came to life
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-plugin/runner"
+	"golang.org/x/sys/unix"
 )
 
 // A child runs the plugin's process for go-plugin. go-plugin's own runner would do, but for two things: it gives no
@@ -102,6 +103,38 @@ func (c *child) Kill(context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// freezePatience is how long freeze waits: a write to a slow disk is waited for elsewhere just as well.
+const freezePatience = 20 * time.Millisecond
+
+// freeze stops the process and tells whether all of it has stopped, or ended. If so, no thread of it runs or is within a
+// system call, and a kill that follows lets none run again.
+func (c *child) freeze() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.started {
+		return false
+	}
+	select {
+	case <-c.exited: // its number may be another's by now
+		return false
+	default:
+	}
+	if err := syscall.Kill(c.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
+		return false
+	}
+	for deadline := time.Now().Add(freezePatience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, c.cmd.Process.Pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return false
+		}
+		if info.Signo != 0 { // else there is nothing to tell yet
+			return true
+		}
+	}
+	return false
 }
 
 // hangUp stops listening to the outputs, so that Wait goes on whoever still holds them.

@@ -99,10 +99,9 @@ func (s *supervisor) activate(ctx context.Context, p *process) error {
 	return p.activate(ctx, s.steps)
 }
 
-// retire kills a process at once and clears up after it in the background: whoever waits for its index has it as soon as
-// the kernel has let go of it.
+// retire kills a process at once, so that whoever waits for its index has it, and clears up after it in the background.
 func (s *supervisor) retire(p *process) {
-	_ = p.child.Kill(context.Background())
+	p.release()
 	s.retiring.Go(p.kill)
 }
 

@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -35,15 +32,16 @@ func serve() int {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
+	gcPercent := debug.SetGCPercent(-1)
 	signal.Ignore(syscall.SIGPIPE) // a host that is gone reads no log: that must not end us before the index is released
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM)
-	hostGone, err := watchHost()
+	host, err := openHostPipe()
 	if err != nil {
 		logger.Error("the host started this plugin wrongly", "error", err)
 		return exitBad
 	}
-	svc := service.New(service.Options{Version: version(), Logger: logger})
+	svc := served{service.New(service.Options{Version: version(), Logger: logger, Lend: host.lend}), gcPercent}
 	stopped := make(chan struct{}) // go-plugin's own Shutdown call
 	go func() {
 		defer close(stopped)
@@ -58,7 +56,7 @@ func serve() int {
 	select {
 	case <-stopped:
 		why = "the host ended the plugin"
-	case <-hostGone:
+	case <-host.gone:
 		why = "the host is gone"
 	case <-terminate:
 		why = "SIGTERM"
@@ -71,32 +69,21 @@ func serve() int {
 	return exitGood
 }
 
+// served is the service, and with it what concerns the process.
+type served struct {
+	*service.Service
+	gcPercent int
+}
+
+// Activate is shared.Lifecycle. The garbage collector is off until the index is open, for calls wait for that (bench swap:
+// they are held for half as long); the memory limit bounds it all the same.
+func (s served) Activate(ctx context.Context, steps []string) error {
+	defer debug.SetGCPercent(s.gcPercent)
+	return s.Service.Activate(ctx, steps)
+}
+
 // newServer is the gRPC server with the limits of the contract; opts carry go-plugin's mutual TLS.
 func newServer(opts []grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(shared.MaxWireBytes), grpc.MaxSendMsgSize(shared.MaxWireBytes),
 		grpc.InitialWindowSize(shared.WireWindowBytes), grpc.InitialConnWindowSize(shared.WireWindowBytes))...)
-}
-
-// watchHost returns a channel that is closed when the pipe from the host ends. A host that gives no pipe gets a
-// plugin that may outlive it.
-func watchHost() (gone <-chan struct{}, err error) {
-	value := os.Getenv(shared.HostPipeEnv)
-	if value == "" {
-		return nil, nil
-	}
-	fd, err := strconv.Atoi(value)
-	if err != nil || fd < 3 {
-		return nil, fmt.Errorf("%s=%q is not the descriptor of a pipe", shared.HostPipeEnv, value)
-	}
-	syscall.CloseOnExec(fd)
-	pipe := os.NewFile(uintptr(fd), "host pipe")
-	if _, err := pipe.Stat(); err != nil {
-		return nil, fmt.Errorf("%s=%s: %w", shared.HostPipeEnv, value, err)
-	}
-	ch := make(chan struct{})
-	go func() { // ends with the process
-		defer close(ch)
-		_, _ = io.Copy(io.Discard, pipe) // the host writes nothing; a pipe that cannot be read is no pipe of a host either
-	}()
-	return ch, nil
 }
