@@ -117,20 +117,24 @@ func (d *disk) messages(name string, callers, per int) *load {
 func (d *disk) recalls(name string, callers int) *load {
 	return &load{name: name, callers: callers, per: 1,
 		do: func(context.Context, int) (time.Duration, error) {
-			return timed(func() error {
-				n := ids.Add(1)
-				number := binary.BigEndian.AppendUint64(nil, uint64(n))
-				m := speedMessage(n)
-				recall := recallID(n)
-				return d.write([]record{
-					messageRecord(n, 36+8+2+8+4),
-					{append([]byte("r/"+tenant+"\x00\x02"+m.Conversation.ID+"\x00"), number...), make([]byte, 36+26+4)},
-					{append([]byte("e/notify\x00"), number...), make([]byte, 36+26+len(tenant)+6)},
-					{[]byte("l/" + tenant + "\x00" + recall + "\x00" + m.ID + "\x00"), make([]byte, ledgerBytes)},
-					{[]byte("n/"), number},
-				})
-			})
+			return timed(func() error { return d.write(recallRecords(ids.Add(1))) })
 		}}
+}
+
+func recallRecords(n int64) []record {
+	number := binary.BigEndian.AppendUint64(nil, uint64(n))
+	m := speedMessage(n)
+	return []record{
+		messageRecord(n, 36+8+2+8+4),
+		{append([]byte("r/"+tenant+"\x00\x02"+m.Conversation.ID+"\x00"), number...), make([]byte, 36+26+4)},
+		{append([]byte("e/notify\x00"), number...), make([]byte, 36+26+len(tenant)+6)},
+		ledgerRecord(n),
+		{[]byte("n/"), number},
+	}
+}
+
+func ledgerRecord(n int64) record {
+	return record{[]byte("l/" + tenant + "\x00" + recallID(n) + "\x00" + speedMessage(n).ID + "\x00"), make([]byte, ledgerBytes)}
 }
 
 // ledgerBytes is the size of a ledger entry with the seven standard steps.

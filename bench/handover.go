@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
 )
 
 const (
@@ -128,12 +127,12 @@ func (c *bareChild) end() {
 	_ = c.cmd.Wait()
 }
 
-// handoverChild waits for the folder's lock, opens the data, commits once and says "open". Then it writes at the given
-// rate until it reads how to hand over.
+// handoverChild waits for the folder's lock, opens the data, commits once and says "open". Then it writes what the callers
+// wrote, at their rate, until it reads how to hand over.
 func handoverChild(_ context.Context, args []string) error {
 	set := flag.NewFlagSet("handover-child", flag.ContinueOnError)
 	folder := set.String("folder", "", "of the data")
-	rate := set.Int("rate", 0, "records a second; 0: as fast as it goes")
+	rate := set.Int("rate", 0, "messages a second; 0: as fast as it goes")
 	if err := parse(set, args); err != nil {
 		return err
 	}
@@ -152,12 +151,7 @@ func handoverChild(_ context.Context, args []string) error {
 			_ = os.Remove(log)
 		}
 	}
-	// The options of the plugin's index.
-	db, err := badger.OpenManaged(badger.DefaultOptions(*folder).WithLogger(nil).WithMetricsEnabled(false).
-		WithBypassLockGuard(true).WithSyncWrites(true).WithDetectConflicts(false).WithNumVersionsToKeep(1).
-		WithMemTableSize(16 << 20).WithNumMemtables(2).WithNumCompactors(2).WithValueLogFileSize(1 << 20).
-		WithCompression(options.Snappy).WithChecksumVerificationMode(options.OnBlockRead).
-		WithBlockCacheSize(32 << 20).WithIndexCacheSize(32 << 20))
+	db, err := badger.OpenManaged(indexOptions(*folder))
 	if err != nil {
 		return err
 	}
@@ -167,9 +161,10 @@ func handoverChild(_ context.Context, args []string) error {
 		txn := db.NewTransactionAt(ts, true)
 		defer txn.Discard()
 		for range n {
-			key := fmt.Appendf(nil, "bare/%d/", os.Getpid())
-			if err := txn.Set(binary.BigEndian.AppendUint64(key, uint64(written)), make([]byte, 200)); err != nil {
-				return err
+			for _, r := range handoverRecords(int64(os.Getpid())<<32 + int64(written)) {
+				if err := txn.Set(r.key, r.value); err != nil {
+					return err
+				}
 			}
 			written++
 		}
@@ -200,10 +195,25 @@ func handoverChild(_ context.Context, args []string) error {
 				continue
 			}
 		}
-		if err := commit(min(due, 1000)); err != nil {
+		if err := commit(min(due, 500)); err != nil {
 			return err
 		}
 	}
+}
+
+// handoverRecords is what callers of the swap write for a message: the message, of one in recallEvery the recall, and what
+// became of its two steps.
+func handoverRecords(n int64) []record {
+	records := []record{messageRecord(n, 0), senderRecord(n)}
+	if n%recallEvery != 0 {
+		return records
+	}
+	records = append(records, recallRecords(n)...)
+	number := binary.BigEndian.AppendUint64(nil, uint64(n))
+	for _, step := range []string{"e/notify\x00", "e/history\x00"} {
+		records = append(records, ledgerRecord(n), record{append([]byte(step), number...), nil})
+	}
+	return records
 }
 
 // waitForLock takes the lock that the index takes, on the folder itself. It is held while the file is open.

@@ -13,9 +13,6 @@ import (
 // between is how long callers work between two swaps or kills.
 const between = 250 * time.Millisecond
 
-// afterFill is how long callers work between a bulk load and the first swap.
-const afterFill = 10 * time.Second
-
 // swapBench replaces the plugin again and again while callers work.
 func swapBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("swap", flag.ContinueOnError)
@@ -40,11 +37,6 @@ func swapBench(ctx context.Context, args []string) error {
 	}
 	defer h.Close()
 	finish := startCallers(ctx, h, j, *callers, *rate)
-	// After a bulk load the database flushes and compacts for some seconds, in which nobody would choose to upgrade.
-	if *messages > 0 {
-		progress("filled; callers work for %s before the first swap", afterFill)
-		time.Sleep(afterFill)
-	}
 	var gate []time.Duration
 	upgrades, longest := 0, host.UpgradeReport{}
 	for upgrades < *swaps && ctx.Err() == nil {
