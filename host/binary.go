@@ -85,6 +85,9 @@ func (s stagedBinary) verify() error {
 		return fmt.Errorf("private copy of the plugin binary: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Mode().Perm()&0o100 == 0 {
+		return fmt.Errorf("private copy %s is not executable: %w", s.path, errors.Join(err, os.ErrPermission))
+	}
 	hash := sha256.New()
 	if _, err := io.Copy(hash, f); err != nil {
 		return fmt.Errorf("private copy of the plugin binary: %w", err)

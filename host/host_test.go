@@ -589,7 +589,7 @@ func TestAnUpgradeUnderCallersLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.State().PID == before || h.State().Upgrades != 1 || report.Held <= 0 || len(report.Steps) != 5 {
+	if h.State().PID == before || h.State().Upgrades != 1 || report.Held <= 0 || len(report.Steps) != 6 {
 		t.Errorf("state %+v, report %+v", h.State(), report)
 	}
 	gone(t, before, time.Second)

@@ -5,13 +5,12 @@ import (
 	"net"
 	"os"
 	"sync"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // A lentLock is the host's end of shared.HostPipeEnv, and what the plugin sends through it: the folder whose lock keeps
 // others from its index. The kernel frees that lock only when it has taken back all of a killed process's memory, some
-// 10 ms for 100 MB, and the host does it as soon as the process is stopped for good.
+// 10 ms for 100 MB, and the host does it as soon as nothing of the process runs any more.
 type lentLock struct {
 	conn *net.UnixConn
 	done chan struct{} // closed when nothing is received any more
@@ -22,7 +21,7 @@ type lentLock struct {
 
 // newLentLock makes both ends. Closing ours tells the plugin that the host is gone.
 func newLentLock() (l *lentLock, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -43,17 +42,17 @@ func newLentLock() (l *lentLock, theirs *os.File, err error) {
 func (l *lentLock) receive() {
 	defer close(l.done)
 	defer l.take(nil)
-	data, control := make([]byte, 1), make([]byte, unix.CmsgSpace(4)) // one descriptor
+	data, control := make([]byte, 1), make([]byte, syscall.CmsgLen(4)) // one descriptor: there is no room for more
 	for {
 		_, n, _, _, err := l.conn.ReadMsgUnix(data, control)
 		if err != nil {
 			return
 		}
-		messages, err := unix.ParseSocketControlMessage(control[:n])
+		messages, err := syscall.ParseSocketControlMessage(control[:n])
 		if err != nil || len(messages) != 1 {
 			continue
 		}
-		if fds, err := unix.ParseUnixRights(&messages[0]); err == nil && len(fds) == 1 {
+		if fds, err := syscall.ParseUnixRights(&messages[0]); err == nil && len(fds) == 1 {
 			l.take(os.NewFile(uintptr(fds[0]), "index"))
 		}
 	}
@@ -69,13 +68,11 @@ func (l *lentLock) take(folder *os.File) {
 	l.folder = folder
 }
 
-// unlock frees the lock. Nothing of the plugin may run any more.
-func (l *lentLock) unlock() {
+// unlock frees the lock and tells whether there was one. Nothing of the plugin may run any more.
+func (l *lentLock) unlock() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.folder != nil {
-		_ = unix.Flock(int(l.folder.Fd()), unix.LOCK_UN) // fails if the folder is not locked, which is as well
-	}
+	return l.folder != nil && syscall.Flock(int(l.folder.Fd()), syscall.LOCK_UN) == nil
 }
 
 func (l *lentLock) close() {

@@ -1,15 +1,37 @@
 package host
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/hashicorp/go-hclog"
 )
+
+// spins, in its environment, makes this test binary say so and then keep every core busy.
+const spins = "RECALL_TEST_SPINS"
+
+func init() {
+	if os.Getenv(spins) == "" {
+		return
+	}
+	for range runtime.GOMAXPROCS(0) - 1 {
+		go func() {
+			for {
+			}
+		}()
+	}
+	os.Stdout.WriteString("spinning\n")
+	for {
+	}
+}
 
 // locked tells whether a folder is locked by somebody.
 func locked(t *testing.T, folder string) bool {
@@ -19,7 +41,7 @@ func locked(t *testing.T, folder string) bool {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
 		t.Fatal(err)
 	}
@@ -33,8 +55,8 @@ func lend(t *testing.T, to *os.File, folder string) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_EX),
-		unix.Sendmsg(int(to.Fd()), []byte{0}, unix.UnixRights(int(f.Fd())), nil, 0)); err != nil {
+	if err := errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_EX),
+		syscall.Sendmsg(int(to.Fd()), []byte{0}, syscall.UnixRights(int(f.Fd())), nil, 0)); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -57,25 +79,39 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Fatal("never: " + what)
 }
 
+// descriptors are how many this process has open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
+}
+
 func TestALentLockIsUnlockedAndNeverOutlivesItsPlugin(t *testing.T) {
 	lock, theirs, err := newLentLock()
 	if err != nil {
 		t.Fatal(err)
 	}
 	first, second := t.TempDir(), t.TempDir()
-	lock.unlock() // of nothing
+	if lock.unlock() {
+		t.Error("a lock was freed that was never lent")
+	}
 	held := lend(t, theirs, first)
 	eventually(t, "the first folder is received", lock.has)
-	lock.unlock()
-	if locked(t, first) {
+	if !lock.unlock() || locked(t, first) {
 		t.Error("the first folder is locked after unlock")
 	}
 	held.Close()
 	// A plugin that locks again lends again, and what it sends besides does no harm.
-	if err := unix.Sendmsg(int(theirs.Fd()), []byte{0}, unix.UnixRights(0, 1, 2), nil, 0); err != nil {
-		t.Fatal(err)
+	before := descriptors(t)
+	for range 50 {
+		if err := syscall.Sendmsg(int(theirs.Fd()), []byte{0}, syscall.UnixRights(0, 1, 2), nil, 0); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := unix.Sendmsg(int(theirs.Fd()), []byte("chatter"), nil, nil, 0); err != nil {
+	if err := syscall.Sendmsg(int(theirs.Fd()), []byte("chatter"), nil, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	held = lend(t, theirs, second)
@@ -86,35 +122,83 @@ func TestALentLockIsUnlockedAndNeverOutlivesItsPlugin(t *testing.T) {
 	if lock.has() {
 		t.Error("a folder is kept after close")
 	}
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors, %d before: what is sent too much is not closed", after, before)
+	}
 }
 
-func TestAFrozenProcessHasStopped(t *testing.T) {
-	c, err := newChild(exec.Command("sh", "-c", "while :; do :; done"))
+func TestAProcessIsGoingOnceItIsKilledAndNotBefore(t *testing.T) {
+	c, err := newChild(exec.Command(os.Args[0], "-test.run=^$")) // of several threads
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.freeze() {
-		t.Error("a process that was not started is frozen")
+	if c.going() {
+		t.Error("a process that was not started is going")
 	}
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.cmd.Env, c.cmd.SysProcAttr = append(os.Environ(), spins+"=1"), &syscall.SysProcAttr{Setpgid: true}
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is frozen", c.freeze) // one call is enough but on a machine that is very busy
-	var info unix.Siginfo
-	if err := unix.Waitid(unix.P_PID, c.cmd.Process.Pid, &info, unix.WSTOPPED|unix.WNOWAIT|unix.WNOHANG, nil); err != nil || info.Signo == 0 {
-		t.Errorf("it runs: %v, %+v", err, info)
+	if _, err := bufio.NewReader(c.stdout).ReadString('\n'); err != nil { // it spins
+		t.Fatal(err)
 	}
-	if !c.freeze() {
-		t.Error("one that is frozen already is not")
+	if c.going() {
+		t.Error("one that runs is going")
 	}
 	if err := c.Kill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "it is going", c.going) // one call is enough but on a machine that is very busy
 	if err := c.Wait(t.Context()); err != nil {
 		t.Errorf("its end is told as a failure: %v", err)
 	}
-	if c.freeze() {
-		t.Error("one that is gone is frozen")
+	if !c.going() {
+		t.Error("one that is gone is not going")
+	}
+}
+
+func TestAPluginLendsItsLockAndReleaseFreesIt(t *testing.T) {
+	dir, err := os.MkdirTemp("", "recall") // short enough for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	binary, file := filepath.Join(dir, "recall-plugin"), filepath.Join(dir, "plugin.hcl")
+	if out, err := exec.Command("go", "build", "-o", binary, "../plugin").CombinedOutput(); err != nil {
+		t.Fatalf("build the plugin: %v\n%s", err, out)
+	}
+	text := fmt.Sprintf("plugin {\n  binary = %q\n}\n\nindex {\n  path = \"index\"\n}\n", binary)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	staged, err := stage(dir, Binary{Path: binary})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := hclog.NewNullLogger()
+	for try := 0; ; try++ {
+		p, err := launch(t.Context(), staged, dir, time.Minute, logger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.kill()
+		if err := errors.Join(p.prepare(t.Context(), file, logger), p.activate(t.Context(), nil)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the folder is received", p.lock.has)
+		index := filepath.Join(dir, "index")
+		if !locked(t, index) {
+			t.Fatal("the index is not locked while the plugin is active")
+		}
+		if p.release() {
+			if locked(t, index) {
+				t.Error("the index is locked after it was freed")
+			}
+			return
+		}
+		if try == 10 {
+			t.Fatal("the lock was never freed at once")
+		}
+		p.kill()
 	}
 }

@@ -212,14 +212,13 @@ func (p *process) pid() int {
 // exited is closed when the process has ended and was reaped.
 func (p *process) exited() <-chan struct{} { return p.child.exited }
 
-// release kills the process and frees its index at once. It is stopped first, as far as that is quick: a stopped process has
-// nothing under way in the kernel either, such as a write, which a kill alone does not tell.
-func (p *process) release() {
-	still := p.child.freeze()
-	_ = p.child.Kill(context.Background())
-	if still {
-		p.lock.unlock()
+// release kills the process and frees its index, and tells whether it did: if it could not at once, the kernel does it when
+// it comes to that.
+func (p *process) release() (freed bool) {
+	if err := p.child.Kill(context.Background()); err != nil || !p.child.going() {
+		return false
 	}
+	return p.lock.unlock()
 }
 
 // kill ends the process with SIGKILL and returns when it is reaped and its socket is gone. What the plugin had

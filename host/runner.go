@@ -1,18 +1,20 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-plugin/runner"
-	"golang.org/x/sys/unix"
 )
 
 // A child runs the plugin's process for go-plugin. go-plugin's own runner would do, but for two things: it gives no
@@ -105,36 +107,62 @@ func (c *child) Kill(context.Context) error {
 	return nil
 }
 
-// freezePatience is how long freeze waits: a write to a slow disk is waited for elsewhere just as well.
-const freezePatience = 20 * time.Millisecond
+// goingPatience is how long going waits: a write to a slow disk is waited for elsewhere just as well.
+const goingPatience = 20 * time.Millisecond
 
-// freeze stops the process and tells whether all of it has stopped, or ended. If so, no thread of it runs or is within a
-// system call, and a kill that follows lets none run again.
-func (c *child) freeze() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.started {
+// going tells, of a process that was killed, whether all of it is past the point of no return: no thread of it runs any
+// more or is within a system call, such as a write. What is left is the kernel taking back what it had.
+func (c *child) going() bool {
+	pid := c.ID()
+	if pid == "" {
 		return false
 	}
-	select {
-	case <-c.exited: // its number may be another's by now
-		return false
-	default:
-	}
-	if err := syscall.Kill(c.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
-		return false
-	}
-	for deadline := time.Now().Add(freezePatience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
-		var info unix.Siginfo
-		err := unix.Waitid(unix.P_PID, c.cmd.Process.Pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
-		if err != nil && !errors.Is(err, syscall.EINTR) {
-			return false
+	for deadline := time.Now().Add(goingPatience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
+		select {
+		case <-c.exited:
+			return true
+		default:
 		}
-		if info.Signo != 0 { // else there is nothing to tell yet
+		if allExiting("/proc/" + pid) {
 			return true
 		}
 	}
 	return false
+}
+
+// exiting is the flag of a thread that the kernel is taking down. (PF_EXITING, <linux/sched.h>; proc_pid_stat(5))
+const exiting = 0x4
+
+// allExiting tells whether every thread of a process is being taken down, or gone.
+func allExiting(proc string) bool {
+	status, err := os.ReadFile(proc + "/status")
+	if err != nil {
+		return false // it was reaped, and then exited is about to be closed
+	}
+	_, rest, _ := strings.Cut(string(status), "\nThreads:")
+	count, _, _ := strings.Cut(rest, "\n")
+	threads, err := strconv.Atoi(strings.TrimSpace(count))
+	if err != nil {
+		return false
+	}
+	tasks, err := os.ReadDir(proc + "/task")
+	if err != nil || len(tasks) < threads { // a list is cut short where a thread ends while it is made
+		return false
+	}
+	for _, task := range tasks {
+		stat, err := os.ReadFile(proc + "/task/" + task.Name() + "/stat")
+		if err != nil {
+			continue // it is gone
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) < 7 {
+			return false
+		}
+		if flags, err := strconv.ParseUint(fields[6], 10, 64); err != nil || flags&exiting == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // hangUp stops listening to the outputs, so that Wait goes on whoever still holds them.

@@ -101,7 +101,8 @@ func (s *supervisor) activate(ctx context.Context, p *process) error {
 
 // retire kills a process at once, so that whoever waits for its index has it, and clears up after it in the background.
 func (s *supervisor) retire(p *process) {
-	p.release()
+	freed := p.release()
+	s.logger.Debug("old plugin killed", "pid", p.pid(), "index_freed_by_host", freed)
 	s.retiring.Go(p.kill)
 }
 

@@ -135,7 +135,7 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 		return err
 	}
 	u.report.To = u.next.desc
-	if err := u.step(StepFlush, func() error { return s.flush(u.ctx) }); err != nil {
+	if err := u.step(StepFlush, func() error { return s.flush(u.ctx, u.next.desc) }); err != nil {
 		u.next.kill()
 		return err
 	}
@@ -151,10 +151,11 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 	return err
 }
 
-// flush has the plugin in force, if there is one, make its index quick to take over. That it could not is no failure.
-func (s *supervisor) flush(ctx context.Context) error {
+// flush has the plugin in force, if there is one, make its index quick for next to take over. That it could not is no
+// failure.
+func (s *supervisor) flush(ctx context.Context, next shared.Description) error {
 	p := s.gate.inForce()
-	if p == nil {
+	if p == nil || p.desc.IndexFormat != next.IndexFormat { // which swap refuses
 		return nil
 	}
 	bounded, cancel := context.WithTimeout(ctx, flushTimeout)

@@ -29,10 +29,12 @@ const memoryLimit = 200 << 20
 func serve() int {
 	// go-plugin takes stdout and stderr away: the logger is made first, and nothing is ever printed.
 	logger := hclog.New(&hclog.LoggerOptions{Name: service.Name, Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
+	gcPercent := debug.SetGCPercent(-1)
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
+	} else { // which may be none
+		debug.SetGCPercent(gcPercent)
 	}
-	gcPercent := debug.SetGCPercent(-1)
 	signal.Ignore(syscall.SIGPIPE) // a host that is gone reads no log: that must not end us before the index is released
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM)
@@ -76,7 +78,7 @@ type served struct {
 }
 
 // Activate is shared.Lifecycle. The garbage collector is off until the index is open, for calls wait for that (bench swap:
-// they are held for half as long); the memory limit bounds it all the same.
+// they are held for half as long); memoryLimit bounds it all the same.
 func (s served) Activate(ctx context.Context, steps []string) error {
 	defer debug.SetGCPercent(s.gcPercent)
 	return s.Service.Activate(ctx, steps)

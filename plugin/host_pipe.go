@@ -28,12 +28,17 @@ func openHostPipe() (*hostPipe, error) {
 	}
 	syscall.CloseOnExec(fd)
 	file := os.NewFile(uintptr(fd), "host pipe")
-	if _, err := file.Stat(); err != nil {
+	info, err := file.Stat()
+	if err != nil {
 		return nil, fmt.Errorf("%s=%s: %w", shared.HostPipeEnv, value, err)
 	}
 	p := &hostPipe{}
 	var from io.Reader = file
-	if conn, err := net.FileConn(file); err == nil { // of a copy of it
+	if info.Mode().Type() == os.ModeSocket { // to try it on a pipe would make that one non-blocking
+		conn, err := net.FileConn(file) // has a copy
+		if err != nil {
+			return nil, fmt.Errorf("%s=%s: %w", shared.HostPipeEnv, value, err)
+		}
 		file.Close()
 		p.socket, _ = conn.(*net.UnixConn)
 		from = conn

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/service"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -170,6 +172,51 @@ func standby(t *testing.T, dir string) *process {
 		t.Fatalf("prepare: %v %v", ds, err)
 	}
 	return p
+}
+
+func TestFlushLeavesAShortLog(t *testing.T) {
+	dir := t.TempDir()
+	p := launch(t, dir)
+	logged := func() (bytes int64) {
+		logs, err := filepath.Glob(filepath.Join(dir, "index", "*.mem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, log := range logs {
+			var s syscall.Stat_t
+			if err := syscall.Stat(log, &s); err != nil {
+				t.Fatal(err)
+			}
+			bytes += s.Blocks * 512
+		}
+		return bytes
+	}
+	for i := range 5 {
+		var ids []string
+		for j := range 1000 {
+			ids = append(ids, fmt.Sprint("m", i, "-", j))
+		}
+		p.index(ids...)
+	}
+	before := logged()
+	if err := p.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := logged(); after > before/2 {
+		t.Errorf("%d bytes logged before and %d after", before, after)
+	}
+}
+
+func TestTheGarbageCollectorRunsFromActivateOn(t *testing.T) {
+	before := debug.SetGCPercent(-1)
+	defer debug.SetGCPercent(before)
+	s := served{service.New(service.Options{}), 77}
+	if err := s.Activate(t.Context(), nil); err == nil {
+		t.Error("activated without being prepared")
+	}
+	if got := debug.SetGCPercent(-1); got != 77 {
+		t.Errorf("GC percent %d", got)
+	}
 }
 
 // gone waits until the process has ended and returns its exit code, -1 after a signal.

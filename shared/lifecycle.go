@@ -21,7 +21,7 @@ type Lifecycle interface {
 	Activate(ctx context.Context, steps []string) error
 
 	// Flush makes the index quick to take over, while the plugin goes on serving: what another process would have to
-	// replay is written out, and memory is given back. A swap does so first; it may be left out, or cut short by ctx.
+	// replay is written out. A swap does so first; it may be left out, or cut short by ctx.
 	Flush(ctx context.Context) error
 
 	// Quiesce stops taking calls, answers those under way and releases the index. The process stays, to say so.

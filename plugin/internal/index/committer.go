@@ -120,8 +120,8 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 
 // commit puts a batch on disk.
 func (x *Index) commit(b *batch) error {
-	if b.count == 0 {
-		return x.failure()
+	if err := x.failure(); err != nil || b.count == 0 {
+		return err
 	}
 	if b.sequence != x.sequence {
 		if err := set(b.txn, sequenceKey, &indexpb.Counter{Next: b.sequence + 1}); err != nil {

@@ -59,11 +59,12 @@ type Options struct {
 // Index is an open index. Its methods may be called side by side, also with Close: after it they answer
 // shared.ErrUnavailable.
 type Index struct {
-	path  string
-	log   hclog.Logger
-	db    *badger.DB
-	lock  *folderLock
-	queue queue
+	path     string
+	memtable int64 // bytes
+	log      hclog.Logger
+	db       *badger.DB
+	lock     *folderLock
+	queue    queue
 
 	// committed is the version that reads see. Transactions are numbered here and not by Badger, so that a read
 	// neither waits for a sync under way nor sees what is not on disk.
@@ -137,6 +138,7 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 	}
 	x := &Index{
 		path:     o.Path,
+		memtable: o.MemtableBytes,
 		log:      o.Logger,
 		db:       db,
 		lock:     lock,

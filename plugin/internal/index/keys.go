@@ -20,8 +20,7 @@ import (
 //	r/<tenant>/<conversation>/<sequence>         Pointer  the recalls of a conversation
 //	l/<tenant>/<recall id>/<message id>          Entry    the ledger: what was recalled how, and where its steps stand
 //	e/<step>/<sequence>                          Pointer  the queue of an open step: a slow one is in no other's way
-//	g/                                                    filler, see Flush; of tables neither the first key nor the last, which
-//	                                                      are read when a table is opened
+//	g/                                                    filler, see emptyLog
 type key []byte
 
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }

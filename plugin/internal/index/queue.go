@@ -109,13 +109,13 @@ func (q *queue) ping() (*call, error) {
 }
 
 // filler is not bounded by what waits either: its caller waits for each.
-func (q *queue) filler() (*call, error) {
+func (q *queue) filler(bytes int) (*call, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return nil, errClosed
 	}
-	c := &call{filler: fillerBytes, bytes: fillerBytes, done: make(chan struct{})}
+	c := &call{filler: bytes, bytes: bytes, done: make(chan struct{})}
 	q.add(c)
 	return c, nil
 }

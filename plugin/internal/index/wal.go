@@ -58,23 +58,31 @@ const (
 // hole. It is not mapped into memory, because to look at a hole takes room on some disks, and a page that finds none is a
 // SIGBUS.
 func readWritten(f *os.File, size int64) ([]byte, error) {
-	end := int64(0)
+	end, err := written(f, size)
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, end)
+	_, err = f.ReadAt(data, 0)
+	return data, err
+}
+
+// written tells where what is written in a file ends.
+func written(f *os.File, size int64) (end int64, err error) {
 	for at := int64(0); at < size; {
 		from, err := f.Seek(at, seekData)
 		if errors.Is(err, syscall.ENXIO) {
 			break // only a hole is left
 		}
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		if at, err = f.Seek(from, seekHole); err != nil {
-			return nil, err
+			return 0, err
 		}
 		end = min(at, size)
 	}
-	data := make([]byte, end)
-	_, err := f.ReadAt(data, 0)
-	return data, err
+	return end, nil
 }
 
 // logDamage tells where a log is damaged other than by a crash, and how; "" where it is not.

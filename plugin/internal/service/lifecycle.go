@@ -132,6 +132,9 @@ func (s *Service) Flush(ctx context.Context) error {
 		return err
 	}
 	defer leave()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.stop, cancel)() // Quiesce does not wait for what it does itself
 	return a.index.Flush(ctx)
 }
 
