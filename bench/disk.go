@@ -19,8 +19,8 @@ func indexOptions(folder string) badger.Options {
 	return badger.DefaultOptions(folder).WithLogger(nil).WithMetricsEnabled(false).
 		WithBypassLockGuard(true).WithSyncWrites(true).WithDetectConflicts(false).WithNumVersionsToKeep(1).
 		WithMemTableSize(16 << 20).WithNumMemtables(2).WithNumCompactors(2).WithValueLogFileSize(1 << 20).
-		WithCompression(options.Snappy).WithChecksumVerificationMode(options.OnBlockRead).
-		WithBlockCacheSize(32 << 20).WithIndexCacheSize(32 << 20)
+		WithCompression(options.None).WithBlockCacheSize(0).WithChecksumVerificationMode(options.OnBlockRead).
+		WithIndexCacheSize(64 << 20)
 }
 
 type record struct{ key, value []byte }

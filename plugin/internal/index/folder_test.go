@@ -8,12 +8,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
@@ -53,6 +56,26 @@ func TestOpenKeepsWhatWasClosed(t *testing.T) {
 		if err := x.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestTablesFromWhenTheyWereCompressedAreRead(t *testing.T) {
+	path, messages := crashed(t)
+	opts := badgerOptions(Options{Path: path, MemtableBytes: defaultMemtableBytes, Logger: hclog.NewNullLogger()})
+	db, err := openBadger(opts.WithCompression(options.Snappy).WithBlockCacheSize(1 << 20).WithCompactL0OnClose(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.SetDiscardTs(db.MaxVersion())
+	err = db.Flatten(1)
+	if !slices.ContainsFunc(db.Tables(), func(t badger.TableInfo) bool { return t.OnDiskSize < t.UncompressedSize }) {
+		t.Error("no table is compressed")
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, path); n != messages {
+		t.Errorf("%d of %d messages", n, messages)
 	}
 }
 

@@ -25,8 +25,7 @@ const Format = 1
 const (
 	defaultMemtableBytes = 16 << 20
 	minMemtableBytes     = 8 << 20
-	blockCacheBytes      = 32 << 20
-	indexCacheBytes      = 32 << 20
+	indexCacheBytes      = 64 << 20 // of tables: where their blocks begin, and their Bloom filters; 10 million messages have about 50 MB
 )
 
 var (
@@ -167,9 +166,12 @@ func badgerOptions(o Options) badger.Options {
 		WithNumMemtables(2).
 		WithNumCompactors(2).
 		WithValueLogFileSize(1 << 20). // it stays empty: values are smaller than Badger's threshold of 1 MiB
-		WithCompression(options.Snappy).
+		// What is not compressed is read where the kernel maps it, and needs no cache of ours: with 3 million messages 1.3 to 1.9
+		// times as many calls of Status a second as with Snappy and a cache of 32 MiB, 1.3 times as many messages a second in
+		// bulk, 30 MB less memory, and 120 bytes of disk a message for 86.
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
 		WithChecksumVerificationMode(options.OnBlockRead).
-		WithBlockCacheSize(blockCacheBytes).
 		WithIndexCacheSize(indexCacheBytes)
 }
 
