@@ -44,7 +44,7 @@ func (l *lentLock) receive() {
 	defer l.take(nil)
 	data, control := make([]byte, 1), make([]byte, syscall.CmsgLen(4)) // one descriptor: there is no room for more
 	for {
-		_, n, _, _, err := l.conn.ReadMsgUnix(data, control)
+		_, n, flags, _, err := l.conn.ReadMsgUnix(data, control)
 		if err != nil {
 			return
 		}
@@ -52,7 +52,12 @@ func (l *lentLock) receive() {
 		if err != nil || len(messages) != 1 {
 			continue
 		}
-		if fds, err := syscall.ParseUnixRights(&messages[0]); err == nil && len(fds) == 1 {
+		fds, err := syscall.ParseUnixRights(&messages[0])
+		switch {
+		case err != nil || len(fds) != 1:
+		case flags&syscall.MSG_CTRUNC != 0: // there were more, and none of them is a folder that was lent
+			_ = syscall.Close(fds[0])
+		default:
 			l.take(os.NewFile(uintptr(fds[0]), "index"))
 		}
 	}
@@ -68,7 +73,7 @@ func (l *lentLock) take(folder *os.File) {
 	l.folder = folder
 }
 
-// unlock frees the lock and tells whether there was one. Nothing of the plugin may run any more.
+// unlock frees the lock and tells whether one was lent. Nothing of the plugin may run any more.
 func (l *lentLock) unlock() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -2,12 +2,14 @@ package host
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -22,15 +24,16 @@ func init() {
 	if os.Getenv(spins) == "" {
 		return
 	}
+	time.AfterFunc(time.Minute, func() { os.Exit(1) }) // should nobody kill it
+	spin := func() {
+		for n := uint64(1); n != 0; n += 2 { // never
+		}
+	}
 	for range runtime.GOMAXPROCS(0) - 1 {
-		go func() {
-			for {
-			}
-		}()
+		go spin()
 	}
 	os.Stdout.WriteString("spinning\n")
-	for {
-	}
+	spin()
 }
 
 // locked tells whether a folder is locked by somebody.
@@ -103,8 +106,10 @@ func TestALentLockIsUnlockedAndNeverOutlivesItsPlugin(t *testing.T) {
 	if !lock.unlock() || locked(t, first) {
 		t.Error("the first folder is locked after unlock")
 	}
-	held.Close()
-	// A plugin that locks again lends again, and what it sends besides does no harm.
+	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	// What it sends besides does no harm.
 	before := descriptors(t)
 	for range 50 {
 		if err := syscall.Sendmsg(int(theirs.Fd()), []byte{0}, syscall.UnixRights(0, 1, 2), nil, 0); err != nil {
@@ -114,6 +119,12 @@ func TestALentLockIsUnlockedAndNeverOutlivesItsPlugin(t *testing.T) {
 	if err := syscall.Sendmsg(int(theirs.Fd()), []byte("chatter"), nil, nil, 0); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(50 * time.Millisecond) // should it take any of that for a folder
+	if !lock.unlock() || locked(t, first) {
+		t.Error("the first folder was exchanged for something else")
+	}
+	held.Close()
+	// A plugin that locks again lends again.
 	held = lend(t, theirs, second)
 	held.Close() // the plugin dies: its descriptors are closed, and the one that it lent is left
 	theirs.Close()
@@ -124,6 +135,53 @@ func TestALentLockIsUnlockedAndNeverOutlivesItsPlugin(t *testing.T) {
 	}
 	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors, %d before: what is sent too much is not closed", after, before)
+	}
+}
+
+func TestAProcessIsGoingOnlyWhenEveryThreadIs(t *testing.T) {
+	const leaving, running = "7 (a) b) Z 1 7 7 0 -1 4194828 0", "8 (recall-plugin) D 1 7 7 0 -1 4194560 0"
+	for name, tc := range map[string]struct {
+		threads string
+		stats   []string // "" is one that cannot be read
+		want    bool
+	}{
+		"all":                         {"2", []string{leaving, leaving}, true},
+		"only the leader":             {"2", []string{leaving, running}, false},
+		"only another":                {"2", []string{running, leaving}, false},
+		"the list is cut short":       {"3", []string{leaving, leaving}, false},
+		"more than were counted":      {"1", []string{leaving, leaving}, true},
+		"one cannot be read":          {"2", []string{leaving, ""}, false},
+		"one makes no sense":          {"1", []string{"7 (x) Z 1"}, false},
+		"the count makes no sense":    {"many", []string{leaving}, false},
+		"released, as good as reaped": {"0", nil, true},
+	} {
+		proc := t.TempDir()
+		status := "Name:\tx\nThreads:\t" + tc.threads + "\nSigQ:\t0/0\n"
+		if err := os.WriteFile(filepath.Join(proc, "status"), []byte(status), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(proc, "task"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for i, stat := range tc.stats {
+			path := filepath.Join(proc, "task", strconv.Itoa(i), "stat")
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if stat == "" { // any error but that it is gone
+				if err := os.Symlink("stat", path); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := os.WriteFile(path, []byte(stat), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := allExiting(proc); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if allExiting(filepath.Join(t.TempDir(), "none")) {
+		t.Error("one that is not there is going")
 	}
 }
 
@@ -139,6 +197,7 @@ func TestAProcessIsGoingOnceItIsKilledAndNotBefore(t *testing.T) {
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = c.Kill(context.Background()) })
 	if _, err := bufio.NewReader(c.stdout).ReadString('\n'); err != nil { // it spins
 		t.Fatal(err)
 	}

@@ -110,12 +110,15 @@ func (c *child) Kill(context.Context) error {
 // goingPatience is how long going waits: a write to a slow disk is waited for elsewhere just as well.
 const goingPatience = 20 * time.Millisecond
 
-// going tells, of a process that was killed, whether all of it is past the point of no return: no thread of it runs any
-// more or is within a system call, such as a write. What is left is the kernel taking back what it had.
+// going tells, of a process that was killed, whether all of it is past the point of no return: no thread of it runs its
+// program any more or is within a system call, such as a write. What is left is the kernel taking back what it had.
 func (c *child) going() bool {
 	pid := c.ID()
 	if pid == "" {
 		return false
+	}
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return false // that /proc numbers other processes
 	}
 	for deadline := time.Now().Add(goingPatience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
 		select {
@@ -151,8 +154,11 @@ func allExiting(proc string) bool {
 	}
 	for _, task := range tasks {
 		stat, err := os.ReadFile(proc + "/task/" + task.Name() + "/stat")
-		if err != nil {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // it is gone
+		}
+		if err != nil {
+			return false
 		}
 		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 		if len(fields) < 7 {

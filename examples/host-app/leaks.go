@@ -183,7 +183,7 @@ func pieceIn(file, name string) string {
 }
 
 // scanPlugin looks into the plugin's index, which is closed, for any text of any message: into every file as it is on
-// disk, and, since older tables are compressed there, into every key and value as Badger reads them.
+// disk, and, since tables of an earlier version are compressed, into every key and value as Badger reads them.
 func (r *replay) scanPlugin(dir string) ([]string, error) {
 	f := newFragments()
 	for _, s := range gather(r.lines, r.recalled).innocent {

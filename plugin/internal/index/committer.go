@@ -143,9 +143,7 @@ func (x *Index) commit(b *batch) error {
 	x.commits.Add(1)
 	x.operations.Add(uint64(b.ops))
 	if version%discardEvery == 0 {
-		x.gate.Lock()
-		x.db.SetDiscardTs(version)
-		x.gate.Unlock()
+		x.discardOld()
 	}
 	if f := x.onOpen.Load(); f != nil {
 		for step, first := range b.opened {
@@ -153,6 +151,15 @@ func (x *Index) commit(b *batch) error {
 		}
 	}
 	return nil
+}
+
+// discardOld tells Badger that no read needs versions that a newer one replaced. It waits for the reads under way.
+func (x *Index) discardOld() {
+	x.gate.Lock()
+	defer x.gate.Unlock()
+	if !x.closed {
+		x.db.SetDiscardTs(x.committed.Load())
+	}
 }
 
 // batch is one transaction in the making.

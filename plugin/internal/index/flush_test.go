@@ -138,6 +138,29 @@ func TestFlushOfNextToNothingWritesNothing(t *testing.T) {
 	}
 }
 
+func TestFlushLeavesLittleFillerInTables(t *testing.T) {
+	x, err := Open(t.Context(), Options{Path: t.TempDir(), MemtableBytes: minMemtableBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	const rounds = 10
+	for round := range rounds {
+		apply(t, x, thousand(fmt.Sprint("a", round, "-"))...)
+		apply(t, x, thousand(fmt.Sprint("b", round, "-"))...)
+		if err := x.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := int64(0)
+	for _, table := range x.db.Tables() {
+		size += int64(table.OnDiskSize)
+	}
+	if size > rounds*minMemtableBytes/2 { // there is less than 3 MiB of anything else
+		t.Errorf("%d MiB of tables after %d times", size>>20, rounds)
+	}
+}
+
 // filled is an index with something to flush.
 func filled(t *testing.T) *Index {
 	t.Helper()
