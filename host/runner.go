@@ -140,7 +140,7 @@ const exiting = 0x4
 func allExiting(proc string) bool {
 	status, err := os.ReadFile(proc + "/status")
 	if err != nil {
-		return false // it was reaped, and then exited is about to be closed
+		return false // also where it was reaped, and then exited is about to be closed
 	}
 	_, rest, _ := strings.Cut(string(status), "\nThreads:")
 	count, _, _ := strings.Cut(rest, "\n")

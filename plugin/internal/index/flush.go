@@ -63,7 +63,8 @@ func (x *Index) emptyLog(ctx context.Context) error {
 		return nil
 	}
 	old := func(log string) bool { return slices.Contains(before, log) }
-	for now := before; !slices.ContainsFunc(now, func(log string) bool { return !old(log) }); {
+	isNew := func(log string) bool { return !old(log) }
+	for now := before; !slices.ContainsFunc(now, isNew); {
 		c, err := x.queue.filler(int(min(max(x.memtable-logged, minFiller), maxFiller)))
 		if err != nil {
 			return err
