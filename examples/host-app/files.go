@@ -121,8 +121,16 @@ func (f *Files) Open(key string) (*os.File, error) {
 	return file, err
 }
 
-// Info reads what is known of a key, and the messages in history that use it.
+// Info reads what is known of a key, and the messages that use it, recalled ones too. The users are read first: they
+// go when the file is marked as gone, so a file that seems to be there comes with all of them.
 func (f *Files) Info(ctx context.Context, key string) (info FileInfo, users []string, err error) {
+	rows, err := f.store.read.QueryContext(ctx, "SELECT id FROM uses WHERE key = ?", key)
+	if err != nil {
+		return info, nil, fmt.Errorf("find who uses an attachment: %w", err)
+	}
+	if users, err = scanAll(rows, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) }); err != nil {
+		return info, nil, err
+	}
 	var room string
 	err = f.store.read.QueryRowContext(ctx, "SELECT name, owner, conversation, gone FROM files WHERE key = ?", key).
 		Scan(&info.Name, &info.Owner, &room, &info.Gone)
@@ -133,12 +141,7 @@ func (f *Files) Info(ctx context.Context, key string) (info FileInfo, users []st
 		return info, nil, fmt.Errorf("find an attachment: %w", err)
 	}
 	info.Conversation = parseRoom(room)
-	rows, err := f.store.read.QueryContext(ctx, "SELECT id FROM uses WHERE key = ?", key)
-	if err != nil {
-		return info, nil, fmt.Errorf("find who uses an attachment: %w", err)
-	}
-	users, err = scanAll(rows, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) })
-	return info, users, err
+	return info, users, nil
 }
 
 // Delete deletes a file that no message uses but those that are recalled. It returns the users that keep it, if any:
@@ -163,7 +166,7 @@ func (f *Files) Delete(ctx context.Context, key string, recalled map[string]bool
 		n, err := tx.change("UPDATE files SET gone = 1, name = '' WHERE key = ?", key)
 		deleted = n > 0
 		tx.deleted = tx.deleted || deleted
-		return err
+		return errors.Join(err, tx.exec("DELETE FROM uses WHERE key = ?", key))
 	})
 	if err != nil || len(keptBy) > 0 {
 		return false, keptBy, err

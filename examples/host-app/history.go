@@ -220,9 +220,10 @@ func (s *Store) RoomOf(ctx context.Context, id string) (room shared.Conversation
 	return parseRoom(key), true, nil
 }
 
-// Remove takes a message out of history for good and tells whether it was there.
+// Remove takes a message out of history for good and tells whether it was there. What it used stays known until those
+// files are deleted: until then they are read by nobody, because of it.
 func (s *Store) Remove(ctx context.Context, id string, room shared.Conversation) (bool, error) {
-	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM uses WHERE id = ?", "DELETE FROM quotes WHERE id = ?")
+	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM quotes WHERE id = ?")
 }
 
 // bury sets the tombstone of a message and deletes of it what the statements name. The tombstone is in the same
