@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -255,6 +256,28 @@ func TestAStepThatOpensLateIsDeliveredThoughLaterOnesWere(t *testing.T) {
 	}
 }
 
+func TestAStepThatOpensLateTakesNothingFromThoseThatWait(t *testing.T) {
+	b := newBench(t)
+	const waiting = 10
+	b.add("history", sequences(1, 2*maxUnsettled)...)
+	c := b.consume()
+	defer c.end()
+	c.next(maxUnsettled)
+	for seq := range uint64(waiting) { // so the next are read, and some of them wait for room
+		b.done("history", seq+1)
+	}
+	equal(t, "with room again", c.next(waiting), sequences(maxUnsettled+1, maxUnsettled+waiting))
+	b.q.mu.Lock()
+	delete(b.q.open["history"], 2*maxUnsettled-1)
+	b.q.mu.Unlock()
+	b.add("history", 2*maxUnsettled-1) // later than some that wait, and before another
+	b.laneCounts()
+	for seq := uint64(waiting + 1); seq <= maxUnsettled+waiting; seq++ {
+		b.done("history", seq)
+	}
+	equal(t, "the rest", c.next(maxUnsettled-waiting), sequences(maxUnsettled+waiting+1, 2*maxUnsettled))
+}
+
 func TestANewStepGetsALaneWhileTheConsumerIsThere(t *testing.T) {
 	b := newBench(t)
 	c := b.consume()
@@ -375,39 +398,65 @@ func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	b := newBench(t)
-	const all = 500
+	const all = 10 * maxUnsettled
 	late := random.Perm(all) // steps behind notify open in any order
 	attempts := map[uint64]int{}
 	settled := map[uint64]bool{}
-	c := b.consume()
+	var held []uint64 // delivered, and nothing said of them yet: the consumer's window is full at times
+	consume := func() *consumer {
+		c := b.consume()
+		for b.laneCounts() == nil { // until it is there
+			runtime.Gosched()
+		}
+		return c
+	}
+	c := consume()
 	defer func() { c.end() }()
+	idle := 0
 	for len(settled) < all {
+		if idle > 1000 { // each moves the clock on by a second, and the longest delay is a minute
+			t.Fatalf("%d of %d are settled, %d open, and nothing comes any more", len(settled), all, len(b.q.open["history"]))
+		}
 		switch n := random.IntN(1000); {
-		case n < 200 && len(late) > 0:
-			k := min(1+random.IntN(5), len(late))
+		case n < 100 && len(late) > 0:
+			k := min(1+random.IntN(maxUnsettled), len(late))
 			var add []uint64
 			for _, seq := range late[:k] {
 				add = append(add, uint64(seq)+1)
 			}
 			late = late[k:]
 			b.add("history", add...)
-		case n == 999:
+		case n == 999 && len(late) > 0: // later on, nothing that was forgotten comes back by a new consumer
 			c.end()
-			c = b.consume()
+			for len(c.events) > 0 {
+				<-c.events
+			}
+			held = nil
+			c = consume()
+		case n < 500 && len(held) > 0:
+			at := random.IntN(len(held))
+			seq := held[at]
+			held = slices.Delete(held, at, at+1)
+			if random.IntN(3) == 0 {
+				attempts[seq]++
+				b.fail("history", seq)
+			} else {
+				settled[seq] = true
+				b.done("history", seq)
+			}
 		default:
 			select {
 			case e := <-c.events:
-				if settled[e.Sequence] || e.Attempt != attempts[e.Sequence]+1 {
-					t.Fatalf("event %d, attempt %d; settled %v after %d", e.Sequence, e.Attempt, settled[e.Sequence], attempts[e.Sequence])
+				idle = 0
+				if settled[e.Sequence] || slices.Contains(held, e.Sequence) || e.Attempt != attempts[e.Sequence]+1 {
+					t.Fatalf("event %d, attempt %d; settled %v after %d, held %v",
+						e.Sequence, e.Attempt, settled[e.Sequence], attempts[e.Sequence], slices.Contains(held, e.Sequence))
 				}
-				if random.IntN(3) == 0 {
-					attempts[e.Sequence]++
-					b.fail("history", e.Sequence)
-				} else {
-					settled[e.Sequence] = true
-					b.done("history", e.Sequence)
-				}
+				held = append(held, e.Sequence)
 			default:
+				if len(held) == 0 && len(late) == 0 {
+					idle++
+				}
 				b.clock.advance(time.Second)
 				b.laneCounts() // the dispatcher has seen it
 			}

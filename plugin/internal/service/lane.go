@@ -2,6 +2,7 @@ package service
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -45,12 +46,13 @@ func newLane(step string) *lane {
 func (l *lane) unsettled() int { return len(l.known) - len(l.parked) }
 
 // reopen goes back to where an entry was opened that may lie before the cursor: a step behind notify opens when that
-// is settled, and that happens in any order.
+// is settled, and that happens in any order. What is ahead from there on is read again.
 func (l *lane) reopen(sequence uint64) {
 	l.more = true
 	if sequence <= l.cursor {
 		l.cursor = sequence - 1
-		l.ahead = nil
+		kept, _ := slices.BinarySearch(l.ahead, sequence)
+		l.ahead = l.ahead[:kept]
 	}
 }
 
