@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
 )
@@ -116,43 +118,24 @@ func one(r shared.Recall, note recorder, id string, takeBack bool) {
 
 // fill indexes n messages in large batches, several in flight.
 func fill(ctx context.Context, r shared.Recall, n int) error {
-	if n == 0 {
-		return nil
-	}
-	const inFlight = 8
-	batches := make(chan int)
-	failed := make(chan error, inFlight)
-	var all sync.WaitGroup
-	for range inFlight {
-		all.Go(func() {
-			for from := range batches {
-				var batch []shared.Message
-				for i := from; i < min(n, from+shared.MaxIndexBatch); i++ {
-					batch = append(batch, message(fmt.Sprintf("fill-%d", i)))
-				}
-				if _, err := r.Index(ctx, batch); err != nil {
-					failed <- err
-					return
-				}
-			}
-		})
-	}
-	var err error
+	all, working := errgroup.WithContext(ctx)
+	all.SetLimit(8)
 	start := time.Now()
-	for from := 0; from < n && err == nil; from += shared.MaxIndexBatch {
-		select {
-		case batches <- from:
-			if from%(100*shared.MaxIndexBatch) == 0 && from > 0 {
-				progress("filled %d of %d messages, %.0f a second", from, n, float64(from)/time.Since(start).Seconds())
+	for from := 0; from < n && working.Err() == nil; from += shared.MaxIndexBatch {
+		all.Go(func() error {
+			var batch []shared.Message
+			for i := from; i < min(n, from+shared.MaxIndexBatch); i++ {
+				batch = append(batch, message(fmt.Sprintf("fill-%d", i)))
 			}
-		case err = <-failed:
+			_, err := r.Index(working, batch)
+			return err
+		})
+		if from%(100*shared.MaxIndexBatch) == 0 && from > 0 {
+			progress("filled %d of %d messages, %.0f a second", from, n, float64(from)/time.Since(start).Seconds())
 		}
 	}
-	close(batches)
-	all.Wait()
-	select {
-	case err = <-failed:
-	default:
+	if err := all.Wait(); err != nil {
+		return err
 	}
-	return err
+	return ctx.Err()
 }
