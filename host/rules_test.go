@@ -320,3 +320,20 @@ func TestAPluginThatCannotLoadItsRulesSaysWhereAndComesBackWhenTheyAreMended(t *
 		t.Errorf("state %+v", st)
 	}
 }
+
+func TestARuleFileWhoseNameIsNoTextLeavesTheRulesAndThePluginAlone(t *testing.T) {
+	p := openWithRules(t, anyone, nil)
+	index(t, p.Host, "m1")
+	pid := p.State().PID
+	if err := os.WriteFile(filepath.Join(p.folder, "caf\xe9.hcl"), []byte(nobody), 0o600); err != nil {
+		hosttest.Missing(t, "a file system that takes any name: "+err.Error())
+	}
+	diags, err := p.Reload(within(t))
+	if err != nil || !strings.Contains(fmt.Sprint(diags), "not valid UTF-8") {
+		t.Errorf("Reload says %v, %v", diags, err)
+	}
+	p.told("not taken", func(r shared.RulesState) bool { return len(r.Refused) > 0 })
+	if got := p.checked("m1"); got != "recalled" || p.State().PID != pid {
+		t.Errorf("a check says %s; the plugin was %d, and State says %+v", got, pid, p.State())
+	}
+}

@@ -133,7 +133,7 @@ func (r *reporter) hcl(diags hcl.Diagnostics) {
 
 func (r *reporter) add(severity Severity, at hcl.Range, summary, detail string) {
 	r.refused = r.refused || severity == Error
-	d := Diagnostic{Severity: severity, Summary: summary, Detail: strings.TrimSpace(detail), File: at.Filename}
+	d := Diagnostic{Severity: severity, Summary: summary, Detail: strings.TrimSpace(detail), File: visible([]byte(at.Filename))}
 	for i, other := range r.found {
 		if r.starts[i] == at && other.Summary == summary {
 			return // what is used twice is read twice
@@ -230,8 +230,8 @@ func excerpt(src []byte, at hcl.Range) (line string, caret, width int) {
 	return text + rest, len(text), utf8.RuneCount(src[start:max(end, start)])
 }
 
-// visible is text as a terminal may be given it: a file must not clear the screen of who reads what is wrong with it, or
-// show its characters in another order.
+// visible is text as a terminal may be given it: a file, or its name, must not clear the screen of who reads what is
+// wrong with it, or show its characters in another order.
 func visible(text []byte) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' || unicode.IsPrint(r) {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -127,6 +128,21 @@ func TestUnreadableSourceIsAnErrorAndNeverAHang(t *testing.T) {
 	}
 	if p, diags := Load(); p != nil || !diags.HasErrors() {
 		t.Errorf("no paths became a policy: %q", diags)
+	}
+}
+
+func TestANameThatIsNoTextIsRefusedAndShownAsText(t *testing.T) {
+	for name, shown := range map[string]string{"caf\xe9.hcl": "caf?.hcl", "\x1b[2J.hcl": "?[2J.hcl"} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, name), `permit "a" { sendr = true }`)
+		p, diags := Load(dir)
+		if p != nil || !diags.HasErrors() || diags[0].File != filepath.Join(dir, shown) {
+			t.Errorf("%q: %v", name, diags)
+		}
+		write(t, filepath.Join(dir, name), `permit "a" { sender = true }`)
+		if p, diags := Load(dir); (p == nil) != !utf8.ValidString(name) {
+			t.Errorf("%q, a good one: %v", name, diags)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -117,8 +118,12 @@ func readFiles(names []string, r *reporter) []source {
 }
 
 // readFile reads one regular file of at most maxFileBytes. It opens without blocking, so that a FIFO in the place of
-// a rule file is refused instead of waited for.
+// a rule file is refused instead of waited for. The name goes with every decision that the file makes, so it has to be
+// text, which a name in a directory need not be.
 func readFile(name string) ([]byte, error) {
+	if !utf8.ValidString(name) {
+		return nil, errors.New("its name is not valid UTF-8; rename it")
+	}
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
