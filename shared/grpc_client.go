@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/shared/recallv1"
 )
+
+const cannotReadRetry = 200 * time.Millisecond // between attempts to say so
 
 // Client is Plugin over one gRPC connection to a plugin process.
 type Client struct {
@@ -154,7 +157,7 @@ func (c *Client) Events(ctx context.Context, handle func(Event, Settler)) error 
 		d := decoder{}
 		e := d.event(w)
 		if d.err != nil { // of a newer plugin; the others must not wait for it
-			handlers.Go(func() { c.cannotRead(ctx, e, d.err) })
+			handlers.Go(func() { c.cannotRead(ctx, stream.Context(), e, d.err) })
 			continue
 		}
 		handlers.Go(func() { handle(e, NewSettler(c, e.Sequence)) })
@@ -162,9 +165,15 @@ func (c *Client) Events(ctx context.Context, handle func(Event, Settler)) error 
 }
 
 // cannotRead has the steps of an event that this version cannot read tried again later, and says why in its ledger.
-func (c *Client) cannotRead(ctx context.Context, e Event, cause error) {
+func (c *Client) cannotRead(ctx, streaming context.Context, e Event, cause error) {
 	for _, step := range e.Steps {
-		_ = NewSettler(c, e.Sequence).Settle(ctx, step, OutcomeFailed, cause) // what fails here is delivered by the next stream
+		for NewSettler(c, e.Sequence).Settle(ctx, step, OutcomeFailed, cause) != nil {
+			select {
+			case <-streaming.Done(): // the next stream delivers it
+				return
+			case <-time.After(cannotReadRetry):
+			}
+		}
 	}
 }
 

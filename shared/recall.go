@@ -45,6 +45,7 @@ type Recall interface {
 type Settler interface {
 	// Settle returns once the outcome of the step is on disk. A step that has an outcome keeps it: settling it
 	// again changes nothing. OutcomeFailed leaves the step open, to be delivered again after a delay; cause says
-	// why, for the ledger, and is kept up to MaxStepErrorBytes.
+	// why, for the ledger, and is kept up to MaxStepErrorBytes. After an error, and unless Events has ended, the
+	// step is not delivered again: ask again, until it is recorded.
 	Settle(ctx context.Context, step string, outcome Outcome, cause error) error
 }

@@ -6,12 +6,15 @@ import (
 	"net"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/chat-recall/recall/shared/recallv1"
@@ -342,6 +345,7 @@ func TestALedgerLargerThanTheWiresLimitArrives(t *testing.T) {
 // newer serves an event with an enum value of a later version, then one that is known.
 type newer struct {
 	recallv1.UnimplementedRecallServiceServer
+	busy    atomic.Bool // it has not refused to settle yet
 	settled chan *recallv1.SettleRequest
 }
 
@@ -351,10 +355,17 @@ func (n *newer) Events(_ *recallv1.EventsRequest, stream recallv1.RecallService_
 	if err := stream.Send(odd); err != nil {
 		return err
 	}
-	return stream.Send(encodeEvent(fullEvent))
+	if err := stream.Send(encodeEvent(fullEvent)); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return nil
 }
 
 func (n *newer) Settle(_ context.Context, req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
+	if n.busy.CompareAndSwap(true, false) {
+		return nil, status.Error(codes.ResourceExhausted, "too much is waiting")
+	}
 	n.settled <- req
 	return &recallv1.SettleResponse{}, nil
 }
@@ -372,13 +383,20 @@ func TestAnEventThatIsNotUnderstoodHoldsUpNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	impl.busy.Store(true)
 	handled := make(chan Event, 2)
-	_ = NewClient(t.Context(), conn).Events(t.Context(), func(e Event, _ Settler) { handled <- e })
-	if len(handled) != 1 {
-		t.Errorf("%d events were handled", len(handled))
-	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- NewClient(t.Context(), conn).Events(ctx, func(e Event, _ Settler) { handled <- e })
+	}()
+	<-handled
 	if s := <-impl.settled; s.Outcome != recallv1.Outcome_OUTCOME_FAILED || !strings.Contains(s.Error, "message.type") {
 		t.Errorf("settled as %v", s)
+	}
+	cancel()
+	if <-ended; len(handled) > 0 {
+		t.Error("the event that cannot be read was handled")
 	}
 }
 

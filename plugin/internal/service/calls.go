@@ -192,11 +192,10 @@ func (s *Service) Settle(ctx context.Context, sequence uint64, step string, outc
 	_, err = a.log.Append(ctx, []index.Op{{Settle: &index.Settle{
 		Sequence: sequence, Step: step, Outcome: outcome, Error: cause, At: s.now(),
 	}}})
-	// What could not be recorded is delivered again: the host may have given up on it.
-	a.dispatcher.settle(sequence, step, err == nil && outcome.Settles())
-	if err != nil {
+	if err != nil { // the consumer still has the step, and asks again
 		return fmt.Errorf("settle step %s of event %d: %w", step, sequence, err)
 	}
+	a.dispatcher.settle(sequence, step, outcome.Settles())
 	s.counts.add("steps_"+string(outcome)+"_total", 1)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -167,5 +168,52 @@ func TestAfterARestartTheNextConsumerGetsWhatIsUnsettled(t *testing.T) {
 	slices.Sort(got)
 	if want := []string{"1 [history] 1", "1 [wipe] 1", "2 [notify] 2"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// fullLog refuses the next Append, as an index does for which too much is waiting.
+type fullLog struct {
+	index.Log
+	full bool
+}
+
+func (l *fullLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
+	if l.full {
+		l.full = false
+		return nil, fmt.Errorf("%w: too much is waiting", shared.ErrOverloaded)
+	}
+	return l.Log.Append(ctx, ops)
+}
+
+func TestAStepWhoseOutcomeIsNotRecordedStaysWithItsConsumer(t *testing.T) {
+	r := newActive(t, "")
+	log := &fullLog{Log: r.active.log}
+	r.active.log = log
+	r.index(r.message("a"))
+	r.recall(request("r", "a"))
+	ctx, cancel := context.WithCancel(t.Context())
+	events := make(chan shared.Event, 10)
+	ended := make(chan error, 1)
+	go func() { ended <- r.Events(ctx, func(e shared.Event, _ shared.Settler) { events <- e }) }()
+	e := <-events
+	for _, outcome := range []shared.Outcome{shared.OutcomeFailed, shared.OutcomeDone} {
+		log.full = true
+		if err := r.Settle(ctx, e.Sequence, "notify", outcome, ""); !errors.Is(err, shared.ErrOverloaded) {
+			t.Fatal(err)
+		}
+		r.clock.advance(lastRetry)
+		if n := r.metric("lane_notify_open"); n != 1 || len(events) > 0 {
+			t.Errorf("%s, not recorded: %v with the consumer, %d delivered again", outcome, n, len(events))
+		}
+	}
+	if err := r.Settle(ctx, e.Sequence, "notify", shared.OutcomeDone, ""); err != nil {
+		t.Fatal(err)
+	}
+	<-events
+	<-events // history and wipe
+	cancel()
+	<-ended
+	if len(events) > 0 {
+		t.Errorf("delivered again: %+v", <-events)
 	}
 }
