@@ -116,8 +116,8 @@ func (d *dispatcher) settle(sequence uint64, step string, closed bool) {
 
 // laneCount is what a lane has with the consumer and what waits for a retry.
 type laneCount struct {
-	step                string
-	delivered, retrying int
+	step              string
+	delivered, parked int
 }
 
 // laneCounts tells how the lanes stand, by name; none without a consumer.
@@ -299,7 +299,7 @@ func (s *session) deliverOne(l *lane, sequence uint64, now time.Time) error {
 func (s *session) count() []laneCount {
 	out := make([]laneCount, 0, len(s.order))
 	for _, l := range s.order {
-		out = append(out, laneCount{step: l.step, delivered: l.unsettled(), retrying: len(l.parked)})
+		out = append(out, laneCount{step: l.step, delivered: l.unsettled(), parked: len(l.parked)})
 	}
 	return out
 }

@@ -214,7 +214,7 @@ func TestAFailedEventComesBackAfterItsDelayAndHoldsNobodyUp(t *testing.T) {
 	for attempt, delay := range []time.Duration{firstRetry / 2, firstRetry, 2 * firstRetry} { // no chance in it: half
 		b.clock.waitArmed(failedAt.Add(delay))
 		b.clock.advance(delay - time.Millisecond)
-		if got := b.laneCounts(); got[0].retrying != 1 || len(c.events) > 0 {
+		if got := b.laneCounts(); got[0].parked != 1 || len(c.events) > 0 {
 			t.Fatalf("before its time: %+v, %d deliveries", got, len(c.events))
 		}
 		b.clock.advance(time.Millisecond)
@@ -329,8 +329,8 @@ func TestRememberedFailuresAreBounded(t *testing.T) {
 	}
 	for { // until the lane reads no further
 		got := b.laneCounts()[0]
-		if got.retrying > maxParked+maxUnsettled {
-			t.Fatalf("%d failures are remembered", got.retrying)
+		if got.parked > maxParked+maxUnsettled {
+			t.Fatalf("%d failures are remembered", got.parked)
 		}
 		if len(c.events) == 0 && got.delivered == 0 {
 			break
@@ -350,6 +350,28 @@ func TestRememberedFailuresAreBounded(t *testing.T) {
 		seq := c.next(1)[0]
 		seen[seq] = true
 		b.done("history", seq)
+	}
+}
+
+func TestEventsThatFailAgainLeaveRoomForOthers(t *testing.T) {
+	b := newBench(t)
+	b.add("history", sequences(1, maxUnsettled)...)
+	c := b.consume()
+	defer c.end()
+	for _, seq := range c.next(maxUnsettled) {
+		b.fail("history", seq)
+	}
+	b.clock.advance(lastRetry)
+	again := c.next(maxRetrying) // and these hang
+	b.add("history", sequences(maxUnsettled+1, 2*maxUnsettled)...)
+	fresh := sequences(maxUnsettled+1, maxUnsettled+maxUnsettled-maxRetrying)
+	equal(t, "others", c.next(len(fresh)), fresh)
+	if got := b.laneCounts(); got[0].delivered != maxUnsettled || len(c.events) > 0 {
+		t.Fatalf("beyond the window: %+v, %d more deliveries", got, len(c.events))
+	}
+	b.fail("history", again[0])
+	if seq := c.next(1)[0]; seq > maxUnsettled || slices.Contains(again, seq) {
+		t.Errorf("then %d, not one that waits for its next attempt", seq)
 	}
 }
 

@@ -11,6 +11,10 @@ const (
 	// needs milliseconds for each, and few enough to be held by anybody.
 	maxUnsettled = 128
 
+	// maxRetrying bounds those of them that failed before: events that fail again, each only after a minute, must leave
+	// room for the others.
+	maxRetrying = maxUnsettled / 2
+
 	// maxParked bounds the failed entries of one lane that are remembered with the moment of their next delivery. A
 	// lane with more of them reads no further until one of those is settled: it is the step that is broken then, not
 	// an event.
@@ -28,14 +32,16 @@ type lane struct {
 	ahead  []uint64 // read, not yet delivered, ascending
 	more   bool     // there may be something after cursor
 
-	known  map[uint64]delivery // with the consumer, or parked
-	parked retries
+	known    map[uint64]delivery // with the consumer, or parked
+	parked   retries
+	retrying int // with the consumer, after they were parked
 }
 
 // delivery is one entry that was delivered and is not settled.
 type delivery struct {
-	attempt int  // from 1
-	parked  bool // it failed, and waits for its next delivery
+	attempt  int  // from 1
+	parked   bool // it failed, and waits for its next delivery
+	retrying bool // it was parked, and is with the consumer again
 }
 
 func newLane(step string) *lane {
@@ -62,9 +68,10 @@ func (l *lane) next(now time.Time, read func(after uint64, limit int) ([]uint64,
 	if l.unsettled() >= maxUnsettled {
 		return 0, false, nil
 	}
-	if len(l.parked) > 0 && !l.parked[0].due.After(now) {
+	if at, ok := l.due(); ok && !at.After(now) {
 		sequence = heap.Pop(&l.parked).(retry).sequence
-		l.known[sequence] = delivery{attempt: l.known[sequence].attempt}
+		l.known[sequence] = delivery{attempt: l.known[sequence].attempt, retrying: true}
+		l.retrying++
 		return sequence, true, nil
 	}
 	if len(l.parked) >= maxParked {
@@ -91,13 +98,22 @@ func (l *lane) next(now time.Time, read func(after uint64, limit int) ([]uint64,
 }
 
 // deliver notes that the entry is with the consumer.
-func (l *lane) deliver(sequence uint64, attempt int) { l.known[sequence] = delivery{attempt: attempt} }
+func (l *lane) deliver(sequence uint64, attempt int) {
+	d := l.known[sequence]
+	d.attempt = attempt
+	l.known[sequence] = d
+}
 
 // forget drops an entry whose step is settled. One that is parked is dropped when it is due and found settled.
 func (l *lane) forget(sequence uint64) {
-	if !l.known[sequence].parked {
-		delete(l.known, sequence)
+	d := l.known[sequence]
+	if d.parked {
+		return
 	}
+	if d.retrying {
+		l.retrying--
+	}
+	delete(l.known, sequence)
 }
 
 // park has an entry that is with the consumer delivered again after a while.
@@ -106,14 +122,17 @@ func (l *lane) park(sequence uint64, now time.Time, random float64) {
 	if !known || d.parked {
 		return
 	}
-	d.parked = true
+	if d.retrying {
+		l.retrying--
+	}
+	d.parked, d.retrying = true, false
 	l.known[sequence] = d
 	heap.Push(&l.parked, retry{sequence, now.Add(backoff(d.attempt, random))})
 }
 
 // due is when the next retry is; ok is false where there is none, or no room for it before something is settled.
 func (l *lane) due() (at time.Time, ok bool) {
-	if len(l.parked) == 0 || l.unsettled() >= maxUnsettled {
+	if len(l.parked) == 0 || l.unsettled() >= maxUnsettled || l.retrying >= maxRetrying {
 		return time.Time{}, false
 	}
 	return l.parked[0].due, true

@@ -62,7 +62,7 @@ func (s *Service) Metrics(context.Context) ([]shared.Metric, error) {
 		gauge("index_disk_bytes", float64(st.DiskBytes))
 		for _, l := range a.dispatcher.laneCounts() {
 			gauge("lane_"+l.step+"_open", float64(l.delivered))
-			gauge("lane_"+l.step+"_parked", float64(l.retrying))
+			gauge("lane_"+l.step+"_parked", float64(l.parked))
 		}
 	} else {
 		gauge("state_active", 0)
