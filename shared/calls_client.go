@@ -113,6 +113,7 @@ type callStream struct {
 	unsent  []*pendingCall
 	sending bool // somebody sends, and takes what is unsent along
 	waiting map[uint64]*pendingCall
+	asked   int  // sent and not answered, those that their callers gave up included
 	heard   bool // the plugin has answered something
 
 	ended chan struct{} // closed after err was set
@@ -166,7 +167,7 @@ func (s *callStream) send(c *pendingCall) error {
 	c.id = s.last
 	// Where nothing is under way, sending cannot block, and the caller does it: that saves it the wait for another
 	// goroutine. Else it could, for longer than the caller's ctx, when the plugin does not read.
-	alone := len(s.waiting) == 0
+	alone := s.asked == 0
 	s.waiting[c.id] = c
 	s.unsent = append(s.unsent, c)
 	if s.sending {
@@ -206,6 +207,7 @@ func (s *callStream) sendFrame() (more bool) {
 	rest := copy(s.unsent, s.unsent[taken:])
 	clear(s.unsent[rest:])
 	s.unsent = s.unsent[:rest]
+	s.asked += len(frame.Calls)
 	if taken == 0 {
 		s.sending = false
 	}
@@ -230,6 +232,7 @@ func (s *callStream) receive() {
 		}
 		s.mu.Lock()
 		s.heard = true
+		s.asked -= len(frame.GetAnswers())
 		for _, a := range frame.GetAnswers() {
 			if c := s.waiting[a.GetId()]; c != nil {
 				delete(s.waiting, a.GetId())

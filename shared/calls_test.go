@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -104,6 +105,46 @@ func TestASlowCallOnTheStreamHoldsUpNoOtherAndEndsWithItsContext(t *testing.T) {
 	close(p.release)
 	if got, err := client.Index(t.Context(), []Message{fullMessage}); err != nil || got[0].Status != Indexed {
 		t.Errorf("a later call got %v, %v", got, err)
+	}
+}
+
+// deaf is a plugin that hangs: it reads no call.
+type deaf struct{ *recallServer }
+
+func (deaf) Calls(stream recallv1.RecallService_CallsServer) error {
+	<-stream.Context().Done()
+	return nil
+}
+
+func TestCallsOfAPluginThatReadsNothingEndWithTheirContexts(t *testing.T) {
+	alive, gone := context.WithCancel(t.Context())
+	defer gone()
+	client := NewClient(alive, dialServer(t, func(s *grpc.Server) {
+		recallv1.RegisterRecallServiceServer(s, deaf{&recallServer{impl: &slow{}}})
+	}))
+	ids := make([]string, 200)
+	for i := range ids {
+		ids[i] = strings.Repeat("i", 250)
+	}
+	ended := make(chan error, 50)
+	go func() {
+		for range 50 { // 2.5 MB, one after the other
+			ctx, cancel := context.WithTimeout(alive, time.Millisecond)
+			_, err := client.Status(ctx, "acme", ids)
+			cancel()
+			ended <- err
+		}
+	}()
+	for n := range 50 {
+		select {
+		case err := <-ended:
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("call %d: %v", n, err)
+			}
+		case <-time.After(10 * time.Second):
+			gone()
+			t.Fatalf("call %d does not end: %v", n, <-ended)
+		}
 	}
 }
 

@@ -371,18 +371,8 @@ func (n *newer) Settle(_ context.Context, req *recallv1.SettleRequest) (*recallv
 }
 
 func TestAnEventThatIsNotUnderstoodHoldsUpNoOther(t *testing.T) {
-	listener := bufconn.Listen(1 << 16)
-	server := grpc.NewServer()
 	impl := &newer{settled: make(chan *recallv1.SettleRequest, 1)}
-	recallv1.RegisterRecallServiceServer(server, impl)
-	go func() { _ = server.Serve(listener) }()
-	defer server.Stop()
-	conn, err := grpc.NewClient("passthrough:memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := dialServer(t, func(s *grpc.Server) { recallv1.RegisterRecallServiceServer(s, impl) })
 	impl.busy.Store(true)
 	handled := make(chan Event, 2)
 	ctx, cancel := context.WithCancel(t.Context())
