@@ -607,10 +607,13 @@ func TestAFullDiskFailsTheUpgradeAndLosesNothing(t *testing.T) {
 	replaceIn(t, file, `"index"`, fmt.Sprintf("%q", filepath.Join(small, "index")))
 	h := hosttest.Open(t, host.Config{File: file})
 	index(t, h, "m1")
-	full := filepath.Join(small, "full")
+	full, old := filepath.Join(small, "full"), h.State().PID
 	fillDisk(t, small, full)
 	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil || !strings.Contains(err.Error(), "disk") {
 		t.Errorf("an upgrade on a full disk: %v", err)
+	}
+	if got, err := h.Status(within(t), "acme", []string{"m1"}); err != nil || got[0].State != shared.MessageLive || h.State().PID != old {
+		t.Errorf("after it a status is %v, %v, of process %d; it was %d", got, err, h.State().PID, old)
 	}
 	if err := os.Remove(full); err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package index
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/dgraph-io/badger/v4"
@@ -47,13 +46,13 @@ func (x *Index) commitLoop() {
 		if err == nil {
 			continue
 		}
-		if len(rest) == 1 || x.failure() != nil || errors.Is(err, ErrDiskFull) {
+		if len(rest) == 1 || x.failure() != nil {
 			for _, c := range rest {
 				c.answer(nil, err)
 			}
 			continue
 		}
-		// One of them cannot be applied. Alone, each fails for itself only.
+		// One of them cannot be applied, or there is no room for what they write. Alone, each fails for itself only.
 		for _, c := range rest {
 			if _, err := x.commitGroup([]*call{c}); err != nil {
 				c.answer(nil, err)

@@ -210,6 +210,32 @@ func TestANearlyFullDiskRefusesWhileThereIsRoom(t *testing.T) {
 	}
 }
 
+func TestAFullDiskRefusesOnlyWhatWrites(t *testing.T) {
+	x := openNew(t)
+	apply(t, x, put(message("known")))
+	h := hold(x)
+	x.disk.now = func() time.Time { return start }
+	x.disk.free = func(string) (uint64, error) { return 0, nil }
+	add := func(id string) error {
+		_, err := x.Append(context.Background(), []Op{put(message(id))})
+		return err
+	}
+	ask := []func() error{
+		func() error { return add("new") }, func() error { return add("known") }, func() error { return x.Ping(context.Background()) },
+	}
+	answers := make([]error, len(ask))
+	var all sync.WaitGroup
+	for i, f := range ask {
+		all.Go(func() { answers[i] = f() })
+		h.untilQueued(i + 1)
+	}
+	h.release() // into one group
+	all.Wait()
+	if !errors.Is(answers[0], ErrDiskFull) || answers[1] != nil || answers[2] != nil {
+		t.Errorf("a new message: %v; one that is known: %v; a ping: %v", answers[0], answers[1], answers[2])
+	}
+}
+
 func TestAStuckCommitterDoesNotAnswerPing(t *testing.T) {
 	x := openNew(t)
 	h := hold(x)

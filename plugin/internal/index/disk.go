@@ -3,13 +3,14 @@ package index
 import (
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 	"time"
 
 	"github.com/chat-recall/recall/shared"
 )
 
-// ErrDiskFull says that the disk is nearly full, so nothing was written. It is not shared.ErrUnavailable, after which a
+// ErrDiskFull says that the disk is nearly full, so this was not written. It is not shared.ErrUnavailable, after which a
 // host would wait for another process: one more would find no more room.
 var ErrDiskFull = errors.New("disk nearly full")
 
@@ -56,6 +57,16 @@ func (g *diskGuard) check() error {
 		g.err = nil
 	}
 	return g.err
+}
+
+// CheckRoom tells, as ErrDiskFull, that the disk of an index has too little room to open it. A folder that is not there yet
+// has room.
+func CheckRoom(path string) error {
+	g := newDiskGuard(path, memtablesToOpen*defaultMemtableBytes)
+	if err := g.check(); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func freeBytes(path string) (uint64, error) {

@@ -43,6 +43,9 @@ func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagno
 		s.unfollow()
 		return ds, nil
 	}
+	if err := index.CheckRoom(cfg.IndexPath); err != nil { // while there may be another that answers reads
+		ds = append(ds, shared.Diagnostic{Severity: shared.SeverityError, Summary: err.Error(), File: configFile})
+	}
 	if ds = append(ds, s.follow(cfg.RulePaths)...); !ds.HasErrors() {
 		s.config = cfg
 	}
