@@ -226,6 +226,8 @@ func (s *supervisor) swap(u *upgrade) error {
 				if err != nil { // next has failed already, and old need not go
 					return err
 				}
+			case <-next.exited():
+				return errors.Join(errors.New("the new process has ended"), <-activated)
 			default:
 			}
 			s.current = nil

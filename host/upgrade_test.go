@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -105,12 +107,18 @@ func (c *callers) check(t *testing.T) {
 }
 
 // resources are what a host may leave behind: descriptors and child processes of this process.
-func resources(t *testing.T) (descriptors, children int) {
+func resources(t *testing.T) (descriptors, processes int) {
 	t.Helper()
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return len(fds), len(children(t))
+}
+
+// children are the child processes of this process, those that are not reaped yet included.
+func children(t *testing.T) (pids []int) {
+	t.Helper()
 	procs, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		t.Fatal(err)
@@ -124,25 +132,26 @@ func resources(t *testing.T) (descriptors, children int) {
 		var state string
 		var parent int
 		if _, err := fmt.Sscan(rest, &state, &parent); err == nil && parent == os.Getpid() {
-			children++
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(p)))
+			pids = append(pids, pid)
 		}
 	}
-	return len(fds), children
+	return pids
 }
 
 // accounted fails the test if, at its end, more is open or running than at its start. Call it first.
 func accounted(t *testing.T) {
 	t.Helper()
-	descriptors, children := resources(t)
+	descriptors, processes := resources(t)
 	t.Cleanup(func() {
 		var d, c int
 		for range 100 {
-			if d, c = resources(t); d <= descriptors && c <= children {
+			if d, c = resources(t); d <= descriptors && c <= processes {
 				return
 			}
 			time.Sleep(10 * time.Millisecond) // a connection that ends closes its descriptor from a goroutine of its own
 		}
-		t.Errorf("%d descriptors and %d child processes, %d and %d at the start", d, c, descriptors, children)
+		t.Errorf("%d descriptors and %d child processes, %d and %d at the start", d, c, descriptors, processes)
 	})
 }
 
@@ -412,6 +421,33 @@ func TestTheOldPluginMayDieAtAnyStepOfItsUpgrade(t *testing.T) {
 		}
 	}
 	calls.check(t)
+	h.Close()
+}
+
+func TestANewPluginThatDiesBeforeTheSwapLeavesTheOldOneServing(t *testing.T) {
+	accounted(t)
+	var old atomic.Int64 // process
+	h := hosttest.Open(t, host.Config{OnState: func(s host.State) {
+		if s.Step != host.StepFlush {
+			return
+		}
+		for _, pid := range children(t) {
+			if pid != int(old.Load()) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				for syscall.Kill(pid, 0) == nil {
+					time.Sleep(time.Millisecond) // until the host has reaped it
+				}
+			}
+		}
+	}})
+	old.Store(int64(h.State().PID))
+	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil {
+		t.Error("a process that is dead was taken")
+	}
+	index(t, h, "m1")
+	if st := h.State(); st.PID != int(old.Load()) {
+		t.Errorf("it was process %d; state %+v", old.Load(), st)
+	}
 	h.Close()
 }
 
