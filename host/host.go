@@ -132,8 +132,7 @@ func open(ctx context.Context, c Config, settings settings, steps []string, runD
 	}
 	p, err := s.bringUp(ctx, staged)
 	if err != nil {
-		_ = os.Remove(staged.path) // a host that did not open leaves nothing
-		_ = os.Remove(runDir)      // but what else is in it
+		_ = os.Remove(staged.path) // a host that did not open leaves nothing but the folder, whose lock another may wait for
 		return nil, err
 	}
 	sweep(runDir, logger, staged.path, p.socketDir)

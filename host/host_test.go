@@ -467,12 +467,21 @@ func TestWhatIsNoPluginIsRefusedWithItsNameAndLeavesNothing(t *testing.T) {
 			if err := os.WriteFile(file, src, 0o600); err != nil {
 				t.Fatal(err)
 			}
+			folder, err := os.Open(runDir) // as another host has it that waits for the lock
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer folder.Close()
 			_, err = host.Open(within(t), host.Config{File: file, RunDir: runDir})
 			if err == nil || !strings.Contains(err.Error(), tc.words) || !strings.Contains(err.Error(), tc.path) {
 				t.Errorf("got %v, want %q", err, tc.words)
 			}
-			if left, _ := filepath.Glob(filepath.Join(runDir, "plugin-dir*")); len(left) != 0 {
-				t.Errorf("sockets left: %v", left)
+			if left, err := folder.ReadDir(-1); len(left) != 0 || err != nil {
+				t.Errorf("left: %v, %v", left, err)
+			}
+			waited, _ := folder.Stat()
+			if named, err := os.Stat(runDir); err != nil || !os.SameFile(waited, named) {
+				t.Errorf("the folder is another one, so its lock keeps nobody out: %v", err)
 			}
 		})
 	}
