@@ -19,6 +19,9 @@ const (
 	// that answer goes to the caller.
 	changeTime = 5 * time.Second
 
+	// overloadRetry is how long a call that was cut off waits before it is repeated on a plugin that was overloaded.
+	overloadRetry = 20 * time.Millisecond
+
 	// maxCuts is how many plugins may end under one call. It is repeated that often, since it will not be to blame; but
 	// should it be, it must not kill one plugin after the other until its context ends.
 	maxCuts = 10
@@ -66,7 +69,7 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 	}
 	defer g.dismiss()
 	var held time.Time // since when; zero: it was not held
-	for cuts := 1; ; cuts++ {
+	for cuts := 0; ; {
 		p, err := g.enter(ctx, &held)
 		if err != nil {
 			return zero, err
@@ -76,18 +79,29 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 		}
 		v, err := f(p.api)
 		g.leave()
-		if err == nil {
+		switch {
+		case err == nil:
 			p.answered.Store(true)
-		}
-		if err == nil || !errors.Is(err, shared.ErrUnavailable) || ctx.Err() != nil {
+			return v, nil
+		case ctx.Err() != nil:
 			return v, err
-		}
-		if cuts == maxCuts {
-			return zero, fmt.Errorf("%w; %d plugins in a row ended under this call", err, cuts)
-		}
-		held = time.Now()
-		if !g.changed(ctx, p, changeTime) {
-			return zero, err
+		case errors.Is(err, shared.ErrUnavailable):
+			if cuts++; cuts == maxCuts {
+				return zero, fmt.Errorf("%w; %d plugins in a row ended under this call", err, cuts)
+			}
+			held = time.Now()
+			if !g.changed(ctx, p, changeTime) {
+				return zero, err
+			}
+		case cuts > 0 && errors.Is(err, shared.ErrOverloaded): // which says that nothing was done; the plugin before may have
+			select {
+			case <-ctx.Done():
+				return zero, ctx.Err()
+			case <-time.After(overloadRetry):
+				held = time.Time{}
+			}
+		default:
+			return v, err
 		}
 	}
 }

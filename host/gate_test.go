@@ -79,6 +79,38 @@ func TestACallCutOffIsRepeatedOnTheNextPlugin(t *testing.T) {
 	})
 }
 
+func TestACallCutOffIsNotAnsweredThatNothingWasDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		g := newGate(func(time.Duration) { told++ })
+		g.open(&process{})
+		next, calls := &process{}, 0
+		cutThenBusy := func() error {
+			switch calls++; {
+			case calls == 1:
+				g.open(next)
+				return shared.ErrUnavailable
+			case calls < 5:
+				return shared.ErrOverloaded
+			}
+			return nil
+		}
+		if err := answer(t.Context(), g, cutThenBusy); err != nil || calls != 5 || told != 1 {
+			t.Errorf("%v after %d calls, told %d times that it was held", err, calls, told)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), overloadRetry)
+		defer cancel()
+		calls, next = 0, &process{}
+		if err := answer(ctx, g, cutThenBusy); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("at the end of its context: %v", err)
+		}
+		calls = 1
+		if err := answer(t.Context(), g, cutThenBusy); !errors.Is(err, shared.ErrOverloaded) {
+			t.Errorf("one that was not cut off: %v", err)
+		}
+	})
+}
+
 func TestAPluginThatOnlySaysUnavailableDoesNotHoldACallForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(nil)
