@@ -50,30 +50,40 @@ func newChild(cmd *exec.Cmd) (*child, error) {
 // Start starts the process. A binary that was written a moment ago can be busy for as long as some other fork, made
 // while it was open for writing, has not yet come to its exec: that is waited out.
 func (c *child) Start(ctx context.Context) error {
+	for {
+		err := c.tryStart()
+		if !errors.Is(err, syscall.ETXTBSY) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// tryStart starts the process unless it was killed before. Of a binary that is busy it may be tried again.
+func (c *child) tryStart() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.killed {
 		c.hangUp()
 		return errors.New("cancelled before it was started")
 	}
-	for {
-		err := c.cmd.Start()
-		if err == nil {
-			c.started = true
-			return nil
-		}
-		if !errors.Is(err, syscall.ETXTBSY) || ctx.Err() != nil {
-			return err
-		}
-		time.Sleep(10 * time.Millisecond)
-		again := exec.Command(c.cmd.Path, c.cmd.Args[1:]...) // a Cmd is of single use
-		again.Env, again.Dir, again.ExtraFiles, again.SysProcAttr = c.cmd.Env, c.cmd.Dir, c.cmd.ExtraFiles, c.cmd.SysProcAttr
-		fresh, err := newChild(again)
-		if err != nil {
-			return err
-		}
-		c.cmd, c.stdout, c.stderr = again, fresh.stdout, fresh.stderr
+	err := c.cmd.Start()
+	c.started = err == nil
+	if !errors.Is(err, syscall.ETXTBSY) {
+		return err
 	}
+	again := exec.Command(c.cmd.Path, c.cmd.Args[1:]...) // a Cmd is of single use
+	again.Env, again.Dir, again.ExtraFiles, again.SysProcAttr = c.cmd.Env, c.cmd.Dir, c.cmd.ExtraFiles, c.cmd.SysProcAttr
+	fresh, pipeErr := newChild(again)
+	if pipeErr != nil {
+		return pipeErr
+	}
+	c.cmd, c.stdout, c.stderr = again, fresh.stdout, fresh.stderr
+	return err
 }
 
 // Wait reaps the process. go-plugin calls it once, when both its outputs have ended.
