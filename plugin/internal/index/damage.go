@@ -60,8 +60,9 @@ func checkFolder(path string, opts badger.Options) error {
 }
 
 // checkManifest looks at the list of tables and tells which it names. Badger cuts it where it is torn, makes a new one
-// where it is missing, and removes every table that it does not name. A crash alone leaves neither of this beside
-// tables that hold data.
+// where it is missing, and removes every table that it does not name. A crash leaves neither of this beside tables that
+// hold data, unless it comes in the very instant in which the last record is written; that cannot be told from damage,
+// and is refused too.
 func checkManifest(path string, opts badger.Options, tables []string, data int) (named func(table string) bool, err error) {
 	fp, err := os.Open(filepath.Join(path, badger.ManifestFilename))
 	if errors.Is(err, os.ErrNotExist) {
