@@ -29,15 +29,18 @@ type stagedBinary struct {
 func stage(dir string, b Binary) (stagedBinary, error) {
 	if b.SHA256 != "" {
 		if err := checkSHA256(b.SHA256); err != nil {
-			return stagedBinary{}, fmt.Errorf("plugin binary %s: %w", b.Path, err)
+			return stagedBinary{}, fmt.Errorf("SHA256 of the plugin binary %s %w", b.Path, err)
 		}
+	}
+	if b.Path == "" {
+		return stagedBinary{}, errors.New("host.Binary.Path is empty: name the recall-plugin binary")
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return stagedBinary{}, fmt.Errorf("make folder for the plugin's private copy: %w", err)
 	}
 	info, err := os.Stat(b.Path)
 	if err != nil {
-		return stagedBinary{}, fmt.Errorf("plugin binary: %w; build it, or correct plugin.binary", err)
+		return stagedBinary{}, fmt.Errorf("plugin binary: %w; build it, or correct its path", err)
 	}
 	if !info.Mode().IsRegular() {
 		return stagedBinary{}, fmt.Errorf("plugin binary %s is not a regular file", b.Path)

@@ -57,6 +57,7 @@ func TestWhatIsNoBinarySaysSo(t *testing.T) {
 		b     Binary
 		words string
 	}{
+		{Binary{}, "host.Binary.Path is empty"},
 		{Binary{Path: filepath.Join(t.TempDir(), "absent")}, "no such file"},
 		{Binary{Path: t.TempDir()}, "not a regular file"},
 		{Binary{Path: "/dev/zero"}, "not a regular file"},
@@ -73,11 +74,13 @@ func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
 	for _, tc := range []struct{ text, words string }{
 		{"plugin {", "plugin.hcl:1:"},
 		{"index {}", "plugin"},
-		{"plugin {\n  binry = \"x\"\n}", "binary"},
-		{"plugin {\n  binary = \"\"\n}", "plugin.binary is empty"},
-		{"plugin {\n  binary = 5\n  sha256 = \"zz\"\n}", "64 hexadecimal"},
-		{"plugin {\n  binary = \"x\"\n  start_timeout = \"soon\"\n}", "plugin.start_timeout"},
-		{"plugin {\n  binary = \"x\"\n  start_timeout = \"-1s\"\n}", "plugin.start_timeout"},
+		{"plugin {\n  binry = \"x\"\n}", "plugin.hcl:2:3"},
+		{"plugin {\n}", "needs \"binary\""},
+		{"plugin {\n  binary = x\n}", "plugin.hcl:2:12"},
+		{"plugin {\n  binary = \"\"\n}", "plugin.hcl:2:12: error: plugin.binary is empty"},
+		{"plugin {\n  binary = 5\n  sha256 = \"zz\"\n}", "plugin.hcl:3:12: error: plugin.sha256 is \"zz\": a SHA-256 is 64 hexadecimal"},
+		{"plugin {\n  binary = \"x\"\n  start_timeout = \"soon\"\n}", "plugin.hcl:3:19: error: plugin.start_timeout"},
+		{"plugin {\n  binary = \"x\"\n  start_timeout = \"-1s\"\n}", "plugin.hcl:3:19: error: plugin.start_timeout"},
 		{strings.Repeat("a = [", 6000), "plugin.hcl:1:"},
 		{strings.Repeat("#", maxConfigBytes+1), "at most 32768 bytes"},
 		{"plugin {\n  binary = \"x\"\n}\nplugin {\n  binary = \"y\"\n}", "plugin.hcl:4:"},

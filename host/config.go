@@ -32,23 +32,45 @@ type Binary struct {
 	SHA256 string
 }
 
-// settings are the plugin block of plugin.hcl; the other blocks are the plugin's own.
+// settings are the plugin block of plugin.hcl. The other blocks are the plugin's own; of them the host knows where the
+// index is, which must not change under it.
 type settings struct {
 	file         string // absolute
 	binary       Binary
 	startTimeout time.Duration
 	watch        bool
+	index        string // folder, absolute; empty where the file does not say, which the plugin refuses
 }
 
 // pluginFile is plugin.hcl as far as the host reads it.
 type pluginFile struct {
 	Plugin struct {
-		Binary       string  `hcl:"binary"`
-		SHA256       *string `hcl:"sha256"`
-		StartTimeout *string `hcl:"start_timeout"`
-		Watch        *bool   `hcl:"watch"`
+		Binary       *hcl.Attribute `hcl:"binary"`
+		SHA256       *hcl.Attribute `hcl:"sha256,optional"`
+		StartTimeout *hcl.Attribute `hcl:"start_timeout,optional"`
+		Watch        *bool          `hcl:"watch"`
 	} `hcl:"plugin,block"`
+	Index *struct {
+		Path *string  `hcl:"path"`
+		Rest hcl.Body `hcl:",remain"`
+	} `hcl:"index,block"`
 	Rest hcl.Body `hcl:",remain"`
+}
+
+// text reads an attribute of the plugin block and checks it.
+func text(a *hcl.Attribute, check func(string) error) (string, error) {
+	if a == nil {
+		return "", nil
+	}
+	var value string
+	if diags := gohcl.DecodeExpression(a.Expr, nil, &value); diags.HasErrors() {
+		return "", diagnosticsError(diags)
+	}
+	if err := check(value); err != nil {
+		at := a.Expr.Range()
+		return "", diagnosticsError(hcl.Diagnostics{{Severity: hcl.DiagError, Summary: fmt.Sprintf("plugin.%s %s", a.Name, err), Subject: &at}})
+	}
+	return value, nil
 }
 
 // readSettings reads the plugin block of a plugin.hcl. Paths in it are relative to the file.
@@ -79,25 +101,37 @@ func readSettings(path string) (settings, error) {
 	if diags := gohcl.DecodeBody(file.Body, nil, &pf); diags.HasErrors() {
 		return settings{}, diagnosticsError(diags)
 	}
-	s := settings{file: abs, binary: Binary{Path: pf.Plugin.Binary}, startTimeout: defaultStartTimeout}
-	if s.binary.Path == "" {
-		return settings{}, fmt.Errorf("%s: plugin.binary is empty: name the recall-plugin binary", path)
-	}
-	if !filepath.IsAbs(s.binary.Path) {
-		s.binary.Path = filepath.Join(filepath.Dir(abs), s.binary.Path)
-	}
-	if pf.Plugin.SHA256 != nil {
-		s.binary.SHA256 = *pf.Plugin.SHA256
-		if err := checkSHA256(s.binary.SHA256); err != nil {
-			return settings{}, fmt.Errorf("%s: plugin.sha256: %w", path, err)
+	s := settings{file: abs, startTimeout: defaultStartTimeout}
+	under := func(path string) string { // the folder of the file
+		if filepath.IsAbs(path) {
+			return filepath.Clean(path)
 		}
+		return filepath.Join(filepath.Dir(abs), path)
 	}
-	if t := pf.Plugin.StartTimeout; t != nil {
-		d, err := time.ParseDuration(*t)
+	if pf.Plugin.Binary == nil {
+		return settings{}, fmt.Errorf("%s: the block \"plugin\" needs \"binary\": name the recall-plugin binary", path)
+	}
+	binary, err := text(pf.Plugin.Binary, checkBinary)
+	if err != nil {
+		return settings{}, err
+	}
+	s.binary.Path = under(binary)
+	if s.binary.SHA256, err = text(pf.Plugin.SHA256, checkSHA256); err != nil {
+		return settings{}, err
+	}
+	_, err = text(pf.Plugin.StartTimeout, func(t string) error {
+		d, err := time.ParseDuration(t)
 		if err != nil || d <= 0 || d > maxStartTimeout {
-			return settings{}, fmt.Errorf("%s: plugin.start_timeout is %q; a duration such as \"10s\", at most %s", path, *t, maxStartTimeout)
+			return fmt.Errorf("is %q; a duration such as \"10s\", at most %s", t, maxStartTimeout)
 		}
 		s.startTimeout = d
+		return nil
+	})
+	if err != nil {
+		return settings{}, err
+	}
+	if pf.Index != nil && pf.Index.Path != nil {
+		s.index = under(*pf.Index.Path)
 	}
 	s.watch = pf.Plugin.Watch != nil && *pf.Plugin.Watch
 	return s, nil
@@ -109,9 +143,30 @@ func ConfiguredBinary(file string) (Binary, error) {
 	return s.binary, err
 }
 
+// sameIndex refuses a plugin.hcl that names another index than the one that this host has open: the next plugin would
+// begin one that knows nothing of what was sent and recalled.
+func (s settings) sameIndex() error {
+	now, err := readSettings(s.file)
+	if err != nil {
+		return err
+	}
+	if now.index != "" && now.index != s.index {
+		return fmt.Errorf("%s: index.path is %q, and was %q when this server opened it: change it back, or stop the server to move the index",
+			s.file, now.index, s.index)
+	}
+	return nil
+}
+
+func checkBinary(path string) error {
+	if path == "" {
+		return errors.New("is empty: name the recall-plugin binary")
+	}
+	return nil
+}
+
 func checkSHA256(s string) error {
 	if raw, err := hex.DecodeString(s); err != nil || len(raw) != 32 {
-		return fmt.Errorf("%.80q is no SHA-256: 64 hexadecimal digits, as sha256sum prints them", s)
+		return fmt.Errorf("is %.80q: a SHA-256 is 64 hexadecimal digits, as sha256sum prints them", s)
 	}
 	return nil
 }

@@ -661,6 +661,38 @@ func TestAFullDiskFailsTheUpgradeAndLosesNothing(t *testing.T) {
 	h.Close()
 }
 
+func TestAnIndexThatIsMovedInTheConfigurationIsNotLeftBehind(t *testing.T) {
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
+	h := hosttest.Open(t, host.Config{File: file})
+	index(t, h, "m1")
+	old := h.State().PID
+	replaceIn(t, file, `"index"`, `"elsewhere"`)
+	_, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)})
+	if err == nil || !strings.Contains(err.Error(), "index.path is ") || h.State().PID != old {
+		t.Errorf("an upgrade: %v; %+v", err, h.State())
+	}
+	hosttest.Kill(t, h)
+	moved := make(chan error, 1)
+	go func() {
+		got, err := h.Status(within(t), "acme", []string{"m1"})
+		if err == nil && got[0].State != shared.MessageLive {
+			err = fmt.Errorf("m1 is %s", got[0].State)
+		}
+		moved <- err
+	}()
+	for st := h.State(); !strings.Contains(st.Error, "index.path is "); st = h.State() {
+		time.Sleep(10 * time.Millisecond) // until a start is refused
+	}
+	replaceIn(t, file, `"elsewhere"`, `"index"`)
+	if err := <-moved; err != nil && !errors.Is(err, shared.ErrUnavailable) { // where it took some starts to change it back
+		t.Error(err)
+	}
+	for h.State().Phase != host.PhaseRunning {
+		time.Sleep(10 * time.Millisecond)
+	}
+	takeBack(t, h, "m1")
+}
+
 // fillDisk writes a file until its disk has nothing left.
 func fillDisk(t *testing.T, disk, path string) {
 	t.Helper()
