@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -28,7 +30,7 @@ var builds sync.Map // string → func() (string, error)
 func buildOnce(t testing.TB, pkg string) string {
 	t.Helper()
 	once, _ := builds.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
-		dir, err := buildDir()
+		module, dir, err := buildDir()
 		if err != nil {
 			return "", err
 		}
@@ -38,8 +40,10 @@ func buildOnce(t testing.TB, pkg string) string {
 		}
 		defer os.RemoveAll(tmp)
 		built, path := filepath.Join(tmp, "built"), filepath.Join(dir, filepath.Base(pkg))
-		out, err := exec.Command("go", "build", "-o", built, pkg).CombinedOutput()
-		if err != nil {
+		build := exec.Command("go", "build", "-o", built, pkg)
+		build.Dir = module // where its dependencies are known: a server that uses the SDK has no need of the plugin's
+		build.Env = append(os.Environ(), "GOWORK=off")
+		if out, err := build.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 		}
 		return path, os.Rename(built, path) // tests of several packages share it
@@ -51,18 +55,19 @@ func buildOnce(t testing.TB, pkg string) string {
 	return path
 }
 
-// buildDir is a folder of this user for what is built from this module as it lies here: another checkout has another.
-func buildDir() (string, error) {
-	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
+// buildDir is the folder of this module, and one of this user for what is built from it as it lies there: another checkout
+// has another.
+func buildDir() (module, dir string, err error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
 	if err != nil {
-		return "", fmt.Errorf("go list -m %s: %w", modulePath, err)
+		return "", "", fmt.Errorf("go list -m %s: %w", modulePath, err)
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	dir := filepath.Join(cache, "recall-hosttest", fmt.Sprintf("%x", sha256.Sum256(module))[:16])
-	return dir, os.MkdirAll(dir, 0o700)
+	dir = filepath.Join(cache, "recall-hosttest", fmt.Sprintf("%x", sha256.Sum256(out))[:16])
+	return strings.TrimSpace(string(out)), dir, os.MkdirAll(dir, 0o700)
 }
 
 // BuildPlugin builds recall-plugin and returns its path.
@@ -71,10 +76,24 @@ func BuildPlugin(t testing.TB) string {
 	return buildOnce(t, pluginPackage)
 }
 
-// BuildFaulty builds a recall-plugin with a fault, or with another version of the wire, and returns its path. The
-// faults are those of plugin/internal/faulty, such as panic-activate, newer-format or older-minor.
+// faults are what BuildFaulty can do.
+var faults = []string{
+	"panic-prepare", "hang-prepare", // while it checks its configuration
+	"panic-activate", "hang-activate", // before it takes the index
+	"panic-activated", "exit-after-activate", // once it has the index
+	"panic-first-call",
+	"older-minor", "newer-minor", "next-major", // another version of the wire
+	"newer-format", // of the index
+}
+
+// BuildFaulty builds a recall-plugin with a fault, or of another version, and returns its path. The fault is one of
+// panic-prepare, hang-prepare, panic-activate, hang-activate, panic-activated, exit-after-activate, panic-first-call,
+// older-minor, newer-minor, next-major (of the wire) and newer-format (of the index).
 func BuildFaulty(t testing.TB, fault string) string {
 	t.Helper()
+	if !slices.Contains(faults, fault) {
+		t.Fatalf("there is no fault %q; there are %s", fault, strings.Join(faults, ", "))
+	}
 	data, err := os.ReadFile(buildOnce(t, pluginPackage+"/internal/faulty"))
 	if err != nil {
 		t.Fatal(err)

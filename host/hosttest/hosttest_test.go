@@ -1,0 +1,56 @@
+package hosttest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A chat server has no sums of what only the plugin depends on.
+func TestThePluginIsBuiltFromTheModuleOfAServer(t *testing.T) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	module := strings.TrimSpace(string(out))
+	sums, err := os.ReadFile(filepath.Join(module, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var servers []byte
+	for line := range bytes.Lines(sums) {
+		if !bytes.Contains(line, []byte("badger")) || bytes.Contains(line, []byte("/go.mod ")) {
+			servers = append(servers, line...)
+		}
+	}
+	dir := t.TempDir()
+	text := fmt.Sprintf("module example.com/server\n\ngo 1.26\n\nrequire %s v0.0.0\n\nreplace %s => %s\n", modulePath, modulePath, module)
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.sum"), servers, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, path := range []string{BuildPlugin(t), BuildFaulty(t, "newer-minor")} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTheFaultsAreThoseOfTheFaultyPlugin(t *testing.T) {
+	src, err := os.ReadFile("../../plugin/internal/faulty/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range faults {
+		if !bytes.Contains(src, []byte(fmt.Sprintf("%q", fault))) {
+			t.Errorf("%s is no fault", fault)
+		}
+	}
+}
