@@ -81,13 +81,22 @@ type Host struct {
 
 var _ shared.Recall = (*Host)(nil)
 
-// Open loads the plugin and returns when it answers. ctx bounds that alone: end the Host with Close.
+// Open loads the plugin and returns when it answers. ctx bounds that alone: end the Host with Close. It waits for another
+// host with this File to end, for a minute at most, and as long for another process that has the index.
 func Open(ctx context.Context, c Config) (*Host, error) {
 	settings, err := readSettings(c.File)
 	if err != nil {
 		return nil, err
 	}
+	logger := c.Logger
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	logger = logger.Named("recall")
 	steps := slices.Sorted(maps.Keys(c.Steps))
+	if len(steps) > shared.MaxSteps {
+		return nil, shared.Invalidf("host.Config.Steps", "%d steps; at most %d", len(steps), shared.MaxSteps)
+	}
 	for _, name := range steps {
 		if err := shared.ValidateStep("host.Config.Steps", name); err != nil {
 			return nil, err
@@ -100,11 +109,11 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockRunDir(ctx, runDir)
+	lock, err := lockRunDir(ctx, runDir, logger)
 	if err != nil {
 		return nil, err
 	}
-	h, err := open(ctx, c, settings, steps, runDir)
+	h, err := open(ctx, c, settings, steps, runDir, logger)
 	if err != nil {
 		_ = lock.Close()
 		return nil, err
@@ -114,12 +123,7 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 }
 
 // open loads the plugin of a host that holds its RunDir.
-func open(ctx context.Context, c Config, settings settings, steps []string, runDir string) (*Host, error) {
-	logger := c.Logger
-	if logger == nil {
-		logger = hclog.NewNullLogger()
-	}
-	logger = logger.Named("recall")
+func open(ctx context.Context, c Config, settings settings, steps []string, runDir string, logger hclog.Logger) (*Host, error) {
 	seen, _ := os.Stat(settings.binary.Path) // before it is copied, so that no change after that is missed
 	staged, err := stage(runDir, settings.binary)
 	if err != nil {
@@ -286,20 +290,24 @@ func makeRunDir(dir, file string) (string, error) {
 
 // lockRunDir takes the folder for this host, waiting for another one that has it until ctx ends, or for a minute: two
 // servers with one plugin.hcl, as in a rolling restart, take turns, and none clears away what is the other's.
-func lockRunDir(ctx context.Context, dir string) (*os.File, error) {
+func lockRunDir(ctx context.Context, dir string, logger hclog.Logger) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("host.Config.RunDir: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, activateTimeout)
 	defer cancel()
-	for {
+	for told := false; ; {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return f, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			return nil, errors.Join(fmt.Errorf("lock host.Config.RunDir %s: %w", dir, err), f.Close())
+		}
+		if !told {
+			logger.Warn("waiting for another host with this plugin.hcl", "run_dir", dir, "at_most", activateTimeout)
+			told = true
 		}
 		select {
 		case <-time.After(lockRetry):

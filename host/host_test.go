@@ -487,7 +487,25 @@ func TestWhatIsNoPluginIsRefusedWithItsNameAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestConfigurationThatThePluginRefusesSaysFileAndLine(t *testing.T) {
+func TestStepsThatAreWrongAreRefusedBeforeAnythingStarts(t *testing.T) {
+	ok := func(context.Context, shared.Event) (shared.Outcome, error) { return shared.OutcomeDone, nil }
+	many := map[string]host.Step{}
+	for i := range shared.MaxSteps + 1 {
+		many[fmt.Sprint("step", i)] = ok
+	}
+	for words, steps := range map[string]map[string]host.Step{
+		"33 steps; at most 32": many,
+		"notify is nil":        {shared.StepNotify: nil},
+		"Config.Steps":         {"a step": ok},
+	} {
+		c := host.Config{File: hosttest.WriteConfig(t, "/nowhere/plugin", t.TempDir()), RunDir: hosttest.RunDir(t), Steps: steps}
+		if _, err := host.Open(within(t), c); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("got %v, want %q", err, words)
+		}
+	}
+}
+
+func TestConfigurationThatThePluginRefuses(t *testing.T) {
 	binary := hosttest.BuildPlugin(t)
 	locked := t.TempDir()
 	hosttest.Open(t, host.Config{File: hosttest.WriteConfig(t, binary, locked)}) // holds locked/index until the test ends

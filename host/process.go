@@ -101,6 +101,7 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 			if err != nil {
 				return nil, err
 			}
+			c.source = staged.source
 			return c, p.adopt(c)
 		},
 	})

@@ -21,6 +21,7 @@ import (
 // hold of the process while it starts, so a start that hangs could not be cut short; and it tells of every end of a
 // process as an error, also of those that we ask for.
 type child struct {
+	source         string // the file that the program is a private copy of
 	cmd            *exec.Cmd
 	stdout, stderr io.ReadCloser
 
@@ -202,7 +203,7 @@ func (c *child) ID() string {
 
 // Diagnose adds to go-plugin's complaint about a first line that is no handshake.
 func (c *child) Diagnose(context.Context) string {
-	return "Is " + c.cmd.Path + " a recall-plugin built for this machine? Run it by hand with the word version."
+	return "Is " + c.source + " a recall-plugin built for this machine? Run it by hand with the word version."
 }
 
 func (c *child) PluginToHost(network, addr string) (string, string, error) { return network, addr, nil }

@@ -115,7 +115,7 @@ func (s *supervisor) publish(p *process) {
 	s.gate.open(p)
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 	s.update(func(st *State) {
-		st.Phase, st.PID, st.Version = PhaseRunning, p.pid(), p.desc.Version
+		st.Phase, st.Step, st.PID, st.Version = PhaseRunning, "", p.pid(), p.desc.Version
 		st.Binary, st.SHA256, st.Rules = p.binary.source, p.binary.sha256, p.rules
 	})
 }

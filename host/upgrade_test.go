@@ -353,8 +353,13 @@ func TestASecondHostOfOneFileTakesItsTurnAndHarmsNothing(t *testing.T) {
 	first := hosttest.Open(t, host.Config{File: file, RunDir: runDir})
 	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if _, err := host.Open(short, host.Config{File: file, RunDir: runDir}); err == nil || !strings.Contains(err.Error(), "another host") {
+	var log strings.Builder
+	waits := host.Config{File: file, RunDir: runDir, Logger: hclog.New(&hclog.LoggerOptions{Output: &log})}
+	if _, err := host.Open(short, waits); err == nil || !strings.Contains(err.Error(), "another host") {
 		t.Errorf("two hosts: %v", err)
+	}
+	if strings.Count(log.String(), "waiting for another host") != 1 {
+		t.Errorf("it waited and logged %q", log.String())
 	}
 	index(t, first, "m1")
 	hosttest.Kill(t, first)

@@ -32,7 +32,7 @@ func lockFolder(ctx context.Context, path string, log hclog.Logger) (*folderLock
 	}
 	folder, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; give the folder to the user that runs the plugin", err)
 	}
 	l := &folderLock{folder}
 	pidFile := filepath.Join(path, "LOCK")
