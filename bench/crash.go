@@ -11,9 +11,9 @@ import (
 // crashBench kills the plugin again and again while callers work.
 func crashBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("crash", flag.ContinueOnError)
-	kills := set.Int("kills", 50, "how often the plugin gets SIGKILL")
-	callers := set.Int("callers", 32, "goroutines that index and recall throughout")
-	messages := set.Int("messages", 0, "messages indexed before")
+	kills := whole(set, "kills", 50, 1, "how often the plugin gets SIGKILL")
+	callers := whole(set, "callers", 32, 1, "goroutines that index and recall throughout")
+	messages := whole(set, "messages", 0, 0, "messages indexed before")
 	asJSON := set.Bool("json", false, "print one JSON object")
 	if err := parse(set, args); err != nil {
 		return err
@@ -53,8 +53,5 @@ func crashBench(ctx context.Context, args []string) error {
 	}
 	figures := append([]figure{{"kills", killed}, {"restarts", h.State().Restarts}, {"messages", *messages}}, j.figures(f)...)
 	result(*asJSON, append(figures, figure{"seconds", int(time.Since(start).Seconds())}))
-	if f.bad() || j.failures+j.wrongAnswers > 0 {
-		return errBad
-	}
-	return nil
+	return j.verdict(f)
 }

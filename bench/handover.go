@@ -132,7 +132,7 @@ func (c *bareChild) end() {
 func handoverChild(_ context.Context, args []string) error {
 	set := flag.NewFlagSet("handover-child", flag.ContinueOnError)
 	folder := set.String("folder", "", "of the data")
-	rate := set.Int("rate", 0, "messages a second; 0: as fast as it goes")
+	rate := whole(set, "rate", 0, 0, "messages a second; 0: as fast as it goes")
 	if err := parse(set, args); err != nil {
 		return err
 	}

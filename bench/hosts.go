@@ -21,9 +21,9 @@ import (
 // acknowledged in a host before it died is held against what the last one finds.
 func hostsBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("hosts", flag.ContinueOnError)
-	kills := set.Int("kills", 10, "how often the host gets SIGKILL")
-	callers := set.Int("callers", 32, "goroutines in the host that index and recall throughout")
-	messages := set.Int("messages", 0, "messages indexed before")
+	kills := whole(set, "kills", 10, 1, "how often the host gets SIGKILL")
+	callers := whole(set, "callers", 32, 1, "goroutines in the host that index and recall throughout")
+	messages := whole(set, "messages", 0, 0, "messages indexed before")
 	asJSON := set.Bool("json", false, "print one JSON object")
 	if err := parse(set, args); err != nil {
 		return err
@@ -66,10 +66,7 @@ func hostsBench(ctx context.Context, args []string) error {
 	figures = append(figures, figure{"open_p50_ms", percentile(opened, 0.5)}, figure{"open_max_ms", percentile(opened, 1)},
 		figure{"seconds", int(time.Since(start).Seconds())})
 	result(*asJSON, figures)
-	if f.bad() || j.failures+j.wrongAnswers > 0 {
-		return errBad
-	}
-	return nil
+	return j.verdict(f)
 }
 
 // hostOnce starts a host, lets its callers work, kills it and takes what it had said into the journal. It returns how
@@ -121,7 +118,7 @@ func hostsChild(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("hosts-child", flag.ContinueOnError)
 	config := set.String("config", "", "plugin.hcl")
 	prefix := set.String("prefix", "", "of the ids")
-	callers := set.Int("callers", 0, "goroutines")
+	callers := whole(set, "callers", 1, 1, "goroutines")
 	if err := parse(set, args); err != nil {
 		return err
 	}

@@ -85,7 +85,13 @@ func (j *journal) steps() map[string]host.Step {
 // findings are what a journal held against the index shows.
 type findings struct{ lost, appliedTwice, eventsLost int }
 
-func (f findings) bad() bool { return f != findings{} }
+// verdict is errBad where something was lost or went wrong, and where nothing was tried.
+func (j *journal) verdict(f findings) error {
+	if f != (findings{}) || j.failures+j.wrongAnswers > 0 || j.calls == 0 {
+		return errBad
+	}
+	return nil
+}
 
 const (
 	verifiers     = 64              // recalls that are looked at side by side

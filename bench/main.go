@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 )
 
@@ -89,6 +90,19 @@ func parse(set *flag.FlagSet, args []string) error {
 		return errUsage
 	}
 	return nil
+}
+
+// whole adds a flag for a whole number that is not below least.
+func whole(set *flag.FlagSet, name string, value, least int, usage string) *int {
+	set.Func(name, fmt.Sprintf("%s (default %d)", usage, value), func(text string) error {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < least {
+			return fmt.Errorf("a whole number, %d or more", least)
+		}
+		value = n
+		return nil
+	})
+	return &value
 }
 
 // progress tells a person how far it is.

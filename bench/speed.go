@@ -19,7 +19,7 @@ import (
 // speedBench measures every call beside the limit of the machine.
 func speedBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("speed", flag.ContinueOnError)
-	messages := set.Int64("messages", 0, "messages in the large index (default 10,000,000; with --quick 200,000)")
+	messages := whole(set, "messages", 0, 0, "messages in the large index; 0: 10,000,000, with --quick 200,000")
 	quick := set.Bool("quick", false, "short runs and a smaller index: under a minute, and noisier")
 	asJSON := set.Bool("json", false, "print one JSON object")
 	readme := set.String("readme", "", "a README.md to put the table into; the plots are written beside it")
@@ -31,7 +31,7 @@ func speedBench(ctx context.Context, args []string) error {
 		s = &speed{messages: 200_000, rounds: 3, run: 120 * time.Millisecond, warm: 100 * time.Millisecond}
 	}
 	if *messages > 0 {
-		s.messages = *messages
+		s.messages = int64(*messages)
 	}
 	s.base = min(100_000, max(s.messages/10, 1))
 	dir, config, remove, err := workplace()

@@ -16,10 +16,10 @@ const between = 250 * time.Millisecond
 // swapBench replaces the plugin again and again while callers work.
 func swapBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("swap", flag.ContinueOnError)
-	swaps := set.Int("swaps", 40, "how often the plugin is replaced")
-	callers := set.Int("callers", 32, "goroutines that index and recall throughout")
-	messages := set.Int("messages", 0, "messages indexed before")
-	rate := set.Int("rate", 5000, "messages a second of all callers; 0: as fast as it goes")
+	swaps := whole(set, "swaps", 40, 1, "how often the plugin is replaced")
+	callers := whole(set, "callers", 32, 1, "goroutines that index and recall throughout")
+	messages := whole(set, "messages", 0, 0, "messages indexed before")
+	rate := whole(set, "rate", 5000, 0, "messages a second of all callers; 0: as fast as it goes")
 	asJSON := set.Bool("json", false, "print one JSON object")
 	if err := parse(set, args); err != nil {
 		return err
@@ -76,10 +76,7 @@ func swapBench(ctx context.Context, args []string) error {
 		figure{"held_ratio", percentile(j.held, 0.99) / min(bare.closed, bare.replayed)},
 		figure{"seconds", int(time.Since(start).Seconds())})
 	result(*asJSON, figures)
-	if f.bad() || j.failures+j.wrongAnswers > 0 {
-		return errBad
-	}
-	return nil
+	return j.verdict(f)
 }
 
 func (j *journal) count() int {
