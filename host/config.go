@@ -25,7 +25,7 @@ const (
 
 // A Binary is a plugin binary to run.
 type Binary struct {
-	Path string // of an executable file
+	Path string // of an executable file; in plugin.hcl relative to that file, else to the working directory
 
 	// SHA256 of the file, in hex. Nothing else runs under this name. Empty takes the file as it is at this moment,
 	// and runs that until the next upgrade.

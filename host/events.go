@@ -27,7 +27,8 @@ const (
 // of different steps of one recall, run side by side; the step "notify" is recorded before any other of the same
 // recall starts, so what it shows can still be read.
 //
-// It returns OutcomeDone, or OutcomeNothingToDo where the server held nothing. An error, OutcomeFailed or a panic makes
+// It returns OutcomeDone, OutcomeNothingToDo where the server held nothing, or OutcomeUnsupported where it cannot do this
+// for this message; each is final. An error, OutcomeFailed or a panic makes
 // it be tried again, after a delay that grows from 100 ms to a minute. ctx ends after StepTimeout or when the host is closed.
 type Step func(ctx context.Context, e shared.Event) (shared.Outcome, error)
 

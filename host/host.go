@@ -50,8 +50,9 @@ type Config struct {
 	// Logger receives the SDK's log and the plugin's. Nil means silence. FromSlog makes one of an slog.Logger.
 	Logger hclog.Logger
 
-	// RunDir is a folder for private copies of plugin binaries and for sockets, for this File alone. It must not be
-	// one whose old files are cleaned away. Empty means one in the user's cache folder. It is made if needed.
+	// RunDir is a folder for private copies of plugin binaries, which are executed, and for sockets, for this File alone. It
+	// is made if needed, and keeps a copy of the last binary. Empty means one in the user's cache folder, which must be
+	// known then ($XDG_CACHE_HOME or $HOME). A copy that is cleaned away is made again.
 	RunDir string
 
 	// OnState, if not nil, is called after each change of State, one call at a time, and must not block.
@@ -67,7 +68,8 @@ type Config struct {
 //
 // While the plugin restarts or is swapped, calls are held until it is back or their own context ends; so give each
 // call a context that ends. A call that was cut off is repeated with the same ids. It fails with shared.ErrUnavailable
-// when the plugin does not come back, shared.ErrOverloaded when too many calls wait, *shared.FieldError when it is wrong.
+// when the plugin does not come back, shared.ErrOverloaded when too many calls wait (16,384 here, 4,096 in the plugin),
+// *shared.FieldError when it is wrong.
 type Host struct {
 	supervisor *supervisor
 	worker     *worker
@@ -258,6 +260,7 @@ func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 
 // Reload has the plugin read its rule files now, and returns what it says of them. With errors among that the rules in
 // force stay. The plugin follows the files by itself too; this is for who wants the answer, or does not want to wait.
+// plugin.hcl itself is read when a plugin starts: which files these are changes with an upgrade.
 func (h *Host) Reload(ctx context.Context) (shared.Diagnostics, error) {
 	return call(ctx, h.gate, func(api *shared.Client) (shared.Diagnostics, error) { return api.Reload(ctx) })
 }

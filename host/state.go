@@ -29,7 +29,7 @@ type State struct {
 	SHA256   string    `json:"sha256"`            // of that copy
 	Restarts int       `json:"restarts"`          // since Open, after the plugin ended by itself
 	Upgrades int       `json:"upgrades"`          // since Open, that were published
-	Error    string    `json:"error,omitempty"`   // why it ended, or would not start, last
+	Error    string    `json:"error,omitempty"`   // why it ended or would not start last, or why the last upgrade failed
 
 	// Rules are those that the plugin in force, or the last one, decides by, and why the files as they are now are not
 	// in force. A change of the files is in force within two seconds and seen here within four.

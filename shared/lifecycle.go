@@ -109,10 +109,16 @@ func (ds Diagnostics) HasErrors() bool {
 
 // Err is the errors among the diagnostics as one error, nil where there is none.
 func (ds Diagnostics) Err() error {
-	if !ds.HasErrors() {
+	var errs Diagnostics
+	for _, d := range ds {
+		if d.Severity == SeverityError {
+			errs = append(errs, d)
+		}
+	}
+	if len(errs) == 0 {
 		return nil
 	}
-	return &DiagnosticsError{Diagnostics: ds}
+	return &DiagnosticsError{Diagnostics: errs}
 }
 
 // String is one line: file:line:column: severity: summary; detail.

@@ -24,10 +24,14 @@ const (
 	MaxLabelBytes         = 128
 	MaxStepBytes          = 64 // the name of a step
 	MaxSteps              = 32 // steps that a host carries out
-	MaxStepErrorBytes     = 1 << 10
 
 	// MaxWireBytes bounds one message on the wire, in both directions.
 	MaxWireBytes = 16 << 20
+)
+
+const (
+	// MaxStepErrorBytes is how much of the error of a step the ledger keeps.
+	MaxStepErrorBytes = 1 << 10
 
 	// WireWindowBytes is what either side sends before the other has read it. A batch of 500 messages is larger than
 	// gRPC's own 64 KiB, and waited half way for leave to go on (bench speed: 1.2 × as many messages a second with this).

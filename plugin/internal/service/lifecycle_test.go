@@ -397,6 +397,42 @@ func TestMetricsAreOrderedAndCountWhatWasAnswered(t *testing.T) {
 	}
 }
 
+func TestEveryMetricIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newActive(t, "")
+	r.index(r.message("a"), r.message("b"))
+	bob := request("r", "b")
+	bob.Actor.ID = "bob"
+	r.recall(bob)
+	r.recall(request("r", "a", "nothing"))
+	if err := r.Settle(t.Context(), 1, "notify", shared.OutcomeFailed, "not now"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Check(t.Context(), request("c", "b")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	delivered := make(chan struct{}, 1)
+	go func() { ended <- r.Events(ctx, func(shared.Event, shared.Settler) { delivered <- struct{}{} }) }()
+	<-delivered // so that there is a lane
+	all, err := r.Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	<-ended
+	for _, m := range all {
+		name := strings.NewReplacer("lane_notify_", "lane_STEP_", "denied_forbidden_", "denied_CODE_").Replace(m.Name)
+		if !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("docs/operating.md does not have %s", name)
+		}
+	}
+}
+
 func TestDescribeTellsWhatTheBinaryIs(t *testing.T) {
 	got := Describe("v1.2.3")
 	want := shared.Description{Name: "recall-plugin", Version: "v1.2.3", ProtocolVersions: []int{1}, IndexFormat: 1}
