@@ -26,10 +26,10 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
-// newTestServer is the demo server on a real plugin process.
-func newTestServer(t testing.TB) (*Server, *host.Host) {
+// newTestServer is the demo server on a real plugin process; more is appended to its plugin.hcl.
+func newTestServer(t testing.TB, more ...string) (*Server, *host.Host) {
 	t.Helper()
-	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir(), more...)
 	s, plugin, err := open(testContext(t), t.TempDir(), host.Config{File: file, RunDir: hosttest.RunDir(t)}, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)

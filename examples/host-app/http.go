@@ -351,7 +351,7 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	}
 	recalls := []shared.Notice{}
 	for _, e := range page.Events {
-		recalls = append(recalls, e.Notice(false))
+		recalls = append(recalls, withReason(e).Notice(false))
 	}
 	return struct {
 		Messages     []json.RawMessage `json:"messages"`
@@ -363,7 +363,8 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 }
 
 // ledger shows what became of a recall to the members of its conversations. What the message was it shows to who sent it
-// and who took it back: others have their notice, which does not tell who never got the message.
+// and who took it back: others have their notice, which does not tell who never got the message. The reason is shown to who
+// gave it alone.
 func (a *api) ledger(r *http.Request, user string) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()
@@ -374,6 +375,9 @@ func (a *api) ledger(r *http.Request, user string) (any, error) {
 	entries := []shared.LedgerEntry{}
 	for _, e := range ledger.Entries {
 		if _, in := a.server.store.Member(e.Event.Message.Conversation, user); in {
+			if user != e.Event.Actor.ID {
+				e.Event.Reason = ""
+			}
 			if m := e.Event.Message; user != m.Sender && user != e.Event.Actor.ID {
 				e.Event.Message = shared.Message{Tenant: m.Tenant, ID: m.ID, Conversation: m.Conversation}
 				e.Event.Attachments = nil

@@ -23,10 +23,16 @@ type web struct {
 	server *Server
 }
 
-func newWeb(t *testing.T) *web {
+// newWeb starts a server; more is appended to its plugin.hcl.
+func newWeb(t *testing.T, more ...string) *web {
 	t.Helper()
-	s, plugin := newTestServer(t)
-	a := &api{server: s, plugin: plugin, held: new(heldCalls)}
+	s, plugin := newTestServer(t, more...)
+	return serveWeb(t, &api{server: s, plugin: plugin, held: new(heldCalls)})
+}
+
+func serveWeb(t *testing.T, a *api) *web {
+	t.Helper()
+	s := a.server
 	h := httptest.NewServer(a.handler())
 	t.Cleanup(func() {
 		s.hub.KickAll()
@@ -294,6 +300,33 @@ func TestALedgerTellsNobodyMoreThanTheirNotice(t *testing.T) {
 	_, answer := w.do("GET", "/ledger?recall_id=r", "dan", "")
 	if strings.Contains(answer["body"].(string), `"sender":"cleo"`) {
 		t.Errorf("dan is shown the sender: %v", answer)
+	}
+}
+
+func TestAReasonIsShownToWhoGaveItAlone(t *testing.T) {
+	w := newWeb(t)
+	w.do("POST", "/messages", "cleo", `{"id":"m","conversation":{"type":"group","id":"team"},"text":"x"}`)
+	w.do("POST", "/recall", "ben", `{"message_ids":["m"],"recall_id":"r","reason":"cleo is being investigated"}`)
+	for user, shown := range map[string]bool{"ben": true, "cleo": false, "dan": false} {
+		_, answer := w.do("GET", "/ledger?recall_id=r", user, "")
+		if body := answer["body"].(string); !strings.Contains(body, `"id":"m"`) || strings.Contains(body, "investigated") != shown {
+			t.Errorf("%s is shown %s", user, body)
+		}
+	}
+}
+
+// A device that was away reads the same words in the place of a message as one that was there.
+func TestASyncAndAStreamHaveTheSameWords(t *testing.T) {
+	_, block := rulesFile(t, ownWords)
+	w := newWeb(t, block)
+	ben := connect(t, w.server, "ben")
+	send(t, w.server, "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+	takeBack(t, w.server, "ann", Ask{MessageIDs: []string{"m"}, RecallID: "r", Reason: "wrong room"})
+	streamed := ben.notice(t, "m").Tombstone["en"]
+	_, answer := w.do("GET", "/sync", "ben", "")
+	synced := answer["recalls"].([]any)[0].(map[string]any)["tombstone"].(map[string]any)["en"]
+	if synced != streamed || !strings.Contains(streamed, "wrong room") {
+		t.Errorf("by the stream: %q; by the sync: %q", streamed, synced)
 	}
 }
 

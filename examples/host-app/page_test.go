@@ -245,9 +245,16 @@ func TestWhoWasAwayNeverSeesWhatWasRecalledMeanwhile(t *testing.T) {
 // chatWithRules puts a rule file beside plugin.hcl and has it followed.
 func chatWithRules(t *testing.T, rules string) (*chat, string) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "rules.hcl")
+	path, block := rulesFile(t, rules)
+	return newChat(t, block), path
+}
+
+// rulesFile writes rules, and the block of plugin.hcl that names their file.
+func rulesFile(t *testing.T, rules string) (path, block string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "rules.hcl")
 	writeRules(t, path, rules)
-	return newChat(t, fmt.Sprintf("rules {\n  paths = [%q]\n}\n", path)), path
+	return path, fmt.Sprintf("rules {\n  paths = [%q]\n}\n", path)
 }
 
 // writeRules puts new rules in the place of the old at once, as an editor does.

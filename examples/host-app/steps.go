@@ -49,7 +49,7 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 	if err != nil {
 		return "", err
 	}
-	e.Tombstone = withReason(e.Tombstone, e.Reason)
+	e = withReason(e)
 	room := e.Message.Conversation
 	notices := make(map[string]shared.Notice)
 	for _, member := range s.store.Members(room) {
@@ -85,12 +85,14 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 
 // withReason puts the reason into the texts that ask for it: it is not in a notice, and in no text it is nobody's to read.
 // The names in the texts are for each client to put in, which knows who reads; so there are no brackets in a reason.
-func withReason(texts map[string]string, reason string) map[string]string {
-	filled := make(map[string]string, len(texts))
-	for language, text := range texts {
-		filled[language] = strings.ReplaceAll(text, "{reason}", strings.NewReplacer("{", "(", "}", ")").Replace(reason))
+func withReason(e shared.Event) shared.Event {
+	reason := strings.NewReplacer("{", "(", "}", ")").Replace(e.Reason)
+	texts := make(map[string]string, len(e.Tombstone))
+	for language, text := range e.Tombstone {
+		texts[language] = strings.ReplaceAll(text, "{reason}", reason)
 	}
-	return filled
+	e.Tombstone = texts
+	return e
 }
 
 // deleteFiles deletes the attachments that the plugin says no live message uses. The server looks itself whether a
