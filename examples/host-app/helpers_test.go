@@ -158,6 +158,15 @@ func takeBack(t testing.TB, s *Server, user string, ask Ask) shared.RecallResult
 	return results[0]
 }
 
+// notify runs the step that tells of a recall, as the plugin asks for it after the commit.
+func notify(t testing.TB, s *Server, m Stored) {
+	t.Helper()
+	e := shared.Event{Tenant: tenant, RecallID: "r", Actor: shared.Actor{ID: m.Sender, Role: shared.Member}, RecalledAt: time.Now(), Message: m.Message}
+	if _, err := s.notify(testContext(t), e); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // settled waits until every step of a recall is done, and returns its ledger.
 func settled(t testing.TB, s *Server, recallID string) shared.Ledger {
 	t.Helper()

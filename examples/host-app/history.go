@@ -226,6 +226,19 @@ func (s *Store) Remove(ctx context.Context, id string, room shared.Conversation)
 	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM quotes WHERE id = ?")
 }
 
+// Discard forgets a message that was not accepted. It leaves no tombstone: its id is another's.
+func (s *Store) Discard(ctx context.Context, id string) error {
+	return s.apply(ctx, func(tx *writeTx) error {
+		for _, table := range []string{"messages", "quotes", "offline", "roaming", "uses"} {
+			if err := tx.exec("DELETE FROM "+table+" WHERE id = ?", id); err != nil {
+				return err
+			}
+		}
+		tx.deleted = true
+		return nil
+	})
+}
+
 // bury sets the tombstone of a message and deletes of it what the statements name. The tombstone is in the same
 // transaction in every step, so whichever step is first, nothing can be put back after it.
 func (s *Store) bury(ctx context.Context, id string, room shared.Conversation, deletes ...string) (bool, error) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -28,6 +29,12 @@ func newWeb(t *testing.T, more ...string) *web {
 	t.Helper()
 	s, plugin := newTestServer(t, more...)
 	return serveWeb(t, &api{server: s, plugin: plugin, held: new(heldCalls)})
+}
+
+// newStubWeb is the HTTP API of a server whose plugin is played by the test.
+func newStubWeb(t *testing.T, i *index) *web {
+	t.Helper()
+	return serveWeb(t, &api{server: newStubServer(t, i), held: new(heldCalls)})
 }
 
 func serveWeb(t *testing.T, a *api) *web {
@@ -327,6 +334,39 @@ func TestASyncAndAStreamHaveTheSameWords(t *testing.T) {
 	synced := answer["recalls"].([]any)[0].(map[string]any)["tombstone"].(map[string]any)["en"]
 	if synced != streamed || !strings.Contains(streamed, "wrong room") {
 		t.Errorf("by the stream: %q; by the sync: %q", streamed, synced)
+	}
+}
+
+// The plugin has a message that the store does not have: data that was lost, or two servers on one index.
+func TestARefusedMessageLendsNobodyItsRoom(t *testing.T) {
+	s, _ := newTestServer(t)
+	ctx := testContext(t)
+	m, err := s.accept("cleo", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.recall.Index(ctx, []shared.Message{m.Message}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Send(ctx, "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "y"}); !errors.Is(err, errConflict) {
+		t.Errorf("the id is taken twice: %v", err)
+	}
+	if r := takeBack(t, s, "ann", Ask{MessageIDs: []string{"m"}}); r.Status == shared.Recalled {
+		t.Errorf("a mere member of the lobby takes another's message back as the owner of the team: %+v", r)
+	}
+}
+
+func TestTheFileOfARefusedMessageIsReadByNobody(t *testing.T) {
+	w := newStubWeb(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) { return shared.IndexConflict, nil }})
+	_, answer := w.upload("ann", "type=single&id=ann-ben&name=a", "the plan")
+	key := answer["key"].(string)
+	if status, answer := w.do("POST", "/messages", "ann", `{"id":"m","type":"file","conversation":{"type":"single","id":"ann-ben"},"attachments":["`+key+`"]}`); status != 409 {
+		t.Errorf("an id that the plugin knows as another's: %d %v", status, answer)
+	}
+	for user, want := range map[string]int{"ann": 200, "ben": 404} {
+		if status, answer := w.do("GET", "/attachments?key="+key, user, ""); status != want {
+			t.Errorf("%s: %d %v, want %d", user, status, answer, want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -94,6 +95,42 @@ func TestARecallDuringALateDeliveryIsNotDelivered(t *testing.T) {
 	ben.wait(t, "message", "after")
 	if _, got := ben.has("message", "racing"); got {
 		t.Error("the recalled message was delivered")
+	}
+}
+
+// The repair loop may come to a message between the commit of its recall and the notices. What they tell from must be there.
+func TestWhoHasAMessageIsToldWhatItWasThoughItIsRepairedFirst(t *testing.T) {
+	var recalled atomic.Bool
+	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+		if recalled.Load() {
+			return shared.IndexRecalled, nil
+		}
+		return shared.Indexed, nil
+	}})
+	ben := connect(t, s, "ben")
+	m := send(t, s, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+	ben.wait(t, "message", "m")
+	recalled.Store(true)
+	if err := s.reindex(testContext(t), m); !errors.Is(err, errRecalled) {
+		t.Fatal(err)
+	}
+	notify(t, s, m)
+	if n := ben.notice(t, "m"); n.Message == nil {
+		t.Error("who has the message is not told what it was")
+	}
+}
+
+// A message is recalled while it is being indexed: to its receivers it never was.
+func TestAMessageThatIsIndexedAsRecalledWasReceivedByNobody(t *testing.T) {
+	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) { return shared.IndexRecalled, nil }})
+	ben := connect(t, s, "ben")
+	m, err := s.Send(testContext(t), "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+	if !errors.Is(err, errRecalled) {
+		t.Fatal(err)
+	}
+	notify(t, s, m)
+	if n := ben.notice(t, "m"); n.Message != nil {
+		t.Errorf("who never got the message is told what it was: %+v", n.Message)
 	}
 }
 

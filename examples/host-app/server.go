@@ -140,15 +140,18 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 		}
 		return m, err
 	}
-	if err := s.index(ctx, m); err != nil {
-		missed := s.hub.Drop(held)
-		if !errors.Is(err, errRecalled) && !errors.Is(err, errConflict) {
-			// It is stored, so it will be delivered: later, from the queue.
-			_ = s.store.Enqueue(context.WithoutCancel(ctx), missed, m.ID)
-			s.wantRepair()
-			err = fmt.Errorf("the message is stored but not delivered yet, send it again with the id %s: %w", m.ID, err)
-		}
+	switch err := s.index(ctx, m); {
+	case errors.Is(err, errRecalled):
+		s.hub.Gone(m.ID)
 		return m, err
+	case errors.Is(err, errConflict):
+		s.hub.Drop(held)
+		return m, err
+	case err != nil:
+		// It is stored, so it will be delivered: later, from the queue.
+		_ = s.store.Enqueue(context.WithoutCancel(ctx), s.hub.Drop(held), m.ID)
+		s.wantRepair()
+		return m, fmt.Errorf("the message is stored but not delivered yet, send it again with the id %s: %w", m.ID, err)
 	}
 	s.store.MarkIndexed(m.ID)
 	if left := s.hub.Release(held, encode(m.payload())); len(left) > 0 {
@@ -198,20 +201,12 @@ func (s *Server) index(ctx context.Context, m Stored) error {
 		return fmt.Errorf("index the message: %w", err)
 	}
 	switch results[0].Status {
-	case shared.IndexConflict:
-		err = errConflict
-	case shared.IndexRecalled:
-		err = errRecalled
-	default:
-		return nil
+	case shared.IndexConflict: // the id is another message's, which the store does not have: it must have lost something
+		return errors.Join(errConflict, s.store.Discard(context.WithoutCancel(ctx), m.ID))
+	case shared.IndexRecalled: // the steps of its recall take it away, once those concerned are told
+		return errRecalled
 	}
-	// The plugin remembers more than the store, which must have lost something: the message is not accepted.
-	for _, step := range []func(context.Context, string, shared.Conversation) (bool, error){s.store.Remove, s.store.Dequeue, s.store.Unroam} {
-		if _, stepErr := step(context.WithoutCancel(ctx), m.ID, m.Conversation); stepErr != nil {
-			return stepErr
-		}
-	}
-	return err
+	return nil
 }
 
 func (s *Server) wantRepair() {
