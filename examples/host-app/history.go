@@ -71,8 +71,15 @@ func scanStored(scan func(...any) error) (m Stored, err error) {
 // all of it or nothing. It fills in m.Seq. A retransmission finds the message that is there and changes nothing.
 func (s *Store) Insert(ctx context.Context, m *Stored, away, roaming []string) (known bool, err error) {
 	err = s.apply(ctx, func(tx *writeTx) error {
-		if dead, err := tx.row("SELECT 1 FROM tombstones WHERE id = ?", []any{m.ID}, new(int)); err != nil || dead {
-			return errors.Join(err, when(dead, errRecalled))
+		var room string
+		dead, err := tx.row("SELECT conversation FROM tombstones WHERE id = ?", []any{m.ID}, &room)
+		switch {
+		case err != nil:
+			return err
+		case dead && room == roomKey(m.Conversation):
+			return errRecalled
+		case dead: // to who is elsewhere it is another's id, as before its recall
+			return errConflict
 		}
 		old, found, err := tx.message(m.ID)
 		if err != nil {
@@ -92,13 +99,6 @@ func (s *Store) Insert(ctx context.Context, m *Stored, away, roaming []string) (
 		last = s.lastSeq.Load()
 	}
 	return known, err
-}
-
-func when(is bool, err error) error {
-	if is {
-		return err
-	}
-	return nil
 }
 
 // message reads a message by id.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -367,6 +369,29 @@ func TestTheFileOfARefusedMessageIsReadByNobody(t *testing.T) {
 		if status, answer := w.do("GET", "/attachments?key="+key, user, ""); status != want {
 			t.Errorf("%s: %d %v, want %d", user, status, answer, want)
 		}
+	}
+}
+
+func TestAStrangerLearnsNothingOfARecall(t *testing.T) {
+	w := newWeb(t)
+	w.do("POST", "/messages", "ann", `{"id":"m","conversation":{"type":"single","id":"ann-ben"},"text":"x"}`)
+	probe := func() (answers []any) {
+		for _, ask := range [][2]string{
+			{"/messages", `{"id":"m","conversation":{"type":"group","id":"team"},"text":"y"}`},
+			{"/check", `{"message_ids":["m"]}`},
+			{"/recall", `{"message_ids":["m"]}`},
+		} {
+			status, answer := w.do("POST", ask[0], "dan", ask[1])
+			answers = append(answers, status, answer["results"], answer["error"])
+		}
+		_, answer := w.do("GET", "/ledger?recall_id=r", "dan", "")
+		return append(answers, answer["entries"])
+	}
+	before := probe()
+	w.do("POST", "/recall", "ann", `{"message_ids":["m"],"recall_id":"r"}`)
+	settled(t, w.server, "r")
+	if diff := cmp.Diff(before, probe()); diff != "" {
+		t.Errorf("what dan is answered changes (-before +after):\n%s", diff)
 	}
 }
 
