@@ -414,25 +414,33 @@ func TestTheLanguageIsTheReadersChoice(t *testing.T) {
 }
 
 func TestAMessageWhoseAnswerWasLostIsSentOnce(t *testing.T) {
-	c := newChat(t)
-	// The first answer to POST /messages is lost on its way.
-	tb := openTab(t, "about:blank", desktop)
-	command(tb, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `
-		const real = window.fetch;
-		let lost = false;
-		window.fetch = async (path, o) => {
-			const answer = await real(path, o);
-			if (path === '/messages' && !lost) { lost = true; throw new TypeError('network error'); }
-			return answer;
-		};`})
-	tb.run(chromedp.Navigate(c.url + "/chat?user=ann#single%2Fann-ben"))
-	tb.say("only once")
-	tb.message("only once")
-	stored, err := c.store.History(testContext(t), singleRoom, 0, 10)
-	if err != nil || len(stored) != 1 {
-		t.Fatalf("%d messages, %v", len(stored), err)
-	}
-	if got := eval[int](tb, `document.querySelectorAll('#list .message').length`); got != 1 {
-		t.Errorf("it is shown %d times", got)
+	for when, wait := range map[string]string{
+		"before the stream brings it": ``,
+		"after the stream brought it": `while (!document.querySelector('#list .message:not(.pending)')) await new Promise(requestAnimationFrame);`,
+	} {
+		t.Run(when, func(t *testing.T) {
+			c := newChat(t)
+			// The first answer to POST /messages is lost on its way.
+			tb := openTab(t, "about:blank", desktop)
+			command(tb, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `
+				const real = window.fetch;
+				window.lost = false;
+				window.fetch = async (path, o) => {
+					const answer = await real(path, o);
+					if (path === '/messages' && !window.lost) { ` + wait + ` window.lost = true; throw new TypeError('network error'); }
+					return answer;
+				};`})
+			tb.run(chromedp.Navigate(c.url + "/chat?user=ann#single%2Fann-ben"))
+			tb.say("only once")
+			tb.wait(`window.lost`)
+			tb.message("only once")
+			stored, err := c.store.History(testContext(t), singleRoom, 0, 10)
+			if err != nil || len(stored) != 1 {
+				t.Fatalf("%d messages, %v", len(stored), err)
+			}
+			if got := eval[int](tb, `document.querySelectorAll('#list .message').length`); got != 1 {
+				t.Errorf("it is shown %d times", got)
+			}
+		})
 	}
 }

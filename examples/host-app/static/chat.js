@@ -224,7 +224,7 @@ class Page {
       const sent = await post('/messages', { id: m.id, conversation: m.conversation, type: m.type, text: m.text, quote: m.quote, attachments: m.attachments }, this.me);
       this.settle(m, sent);
     } catch (error) {
-      if (m.recalled) return;
+      if (m.recalled || !m.pending) return; // the stream has brought it: it arrived
       m.pending = 'failed';
       if (error instanceof Refused && error.status < 500) tell(error.message);
     }
