@@ -121,8 +121,7 @@ func (f *Files) Open(key string) (*os.File, error) {
 	return file, err
 }
 
-// Info reads what is known of a key, and the messages that use it, recalled ones too. The users are read first: they
-// go when the file is marked as gone, so a file that seems to be there comes with all of them.
+// Info reads what is known of a key, and the messages that use it, recalled ones too, also when the file is gone.
 func (f *Files) Info(ctx context.Context, key string) (info FileInfo, users []string, err error) {
 	rows, err := f.store.read.QueryContext(ctx, "SELECT id FROM uses WHERE key = ?", key)
 	if err != nil {
@@ -166,7 +165,7 @@ func (f *Files) Delete(ctx context.Context, key string, recalled map[string]bool
 		n, err := tx.change("UPDATE files SET gone = 1, name = '' WHERE key = ?", key)
 		deleted = n > 0
 		tx.deleted = tx.deleted || deleted
-		return errors.Join(err, tx.exec("DELETE FROM uses WHERE key = ?", key))
+		return err
 	})
 	if err != nil || len(keptBy) > 0 {
 		return false, keptBy, err

@@ -220,8 +220,8 @@ func (s *Store) RoomOf(ctx context.Context, id string) (room shared.Conversation
 	return parseRoom(key), true, nil
 }
 
-// Remove takes a message out of history for good and tells whether it was there. What it used stays known until those
-// files are deleted: until then they are read by nobody, because of it.
+// Remove takes a message out of history for good and tells whether it was there. Which files it used stays known: by that
+// they are read by nobody any more, and it is told to those from whom they were taken.
 func (s *Store) Remove(ctx context.Context, id string, room shared.Conversation) (bool, error) {
 	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM quotes WHERE id = ?")
 }

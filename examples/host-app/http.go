@@ -273,7 +273,7 @@ func (a *api) send(r *http.Request, user string) (any, error) {
 		return nil, shared.Invalidf("attachments", "%d entries; at most %d", len(in.Attachments), shared.MaxAttachments)
 	}
 	for i, key := range in.Attachments {
-		if err := a.mayRead(r.Context(), user, key); errors.Is(err, errNoFile) || errors.Is(err, errFileGone) {
+		if _, err := a.mayRead(r.Context(), user, key); errors.Is(err, errNoFile) || errors.Is(err, errFileGone) {
 			return nil, shared.Invalidf(fmt.Sprintf("attachments[%d]", i), "%v; upload it first", err)
 		} else if err != nil {
 			return nil, err

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -205,6 +206,88 @@ func TestAttachmentsAreServedToThoseConcerned(t *testing.T) {
 	get("ann", 410)
 	get("ben", 410)
 	get("dan", 404)
+}
+
+func TestAFileIsGoneToThoseAloneWhoCouldReadIt(t *testing.T) {
+	w := newWeb(t)
+	for room, c := range map[string]struct {
+		uploaded string
+		told     map[string]int
+	}{
+		`"type":"single","id":"ann-ben"`: {"type=chatroom&id=lobby", map[string]int{"ann": 410, "ben": 410, "cleo": 404}},
+		`"type":"group","id":"team"`:     {"type=single&id=ann-ben", map[string]int{"ann": 410, "cleo": 410}},
+	} {
+		_, answer := w.upload("ann", c.uploaded+"&name=a", "the plan")
+		key := answer["key"].(string)
+		_, m := w.do("POST", "/messages", "ann", `{"type":"file","conversation":{`+room+`},"attachments":["`+key+`"]}`)
+		id := m["id"].(string)
+		takeBack(t, w.server, "ann", Ask{MessageIDs: []string{id}, RecallID: "r" + id})
+		settled(t, w.server, "r"+id)
+		for user, want := range c.told {
+			if status, answer := w.do("GET", "/attachments?key="+key, user, ""); status != want {
+				t.Errorf("uploaded for %s, sent to %s: %s is told %d %v, want %d", c.uploaded, room, user, status, answer["error"], want)
+			}
+		}
+	}
+}
+
+// The plugin does not know a message that could not be indexed yet, and nobody has recalled it.
+func TestAFileOfAMessageThatIsNotIndexedYetIsTheSendersAlone(t *testing.T) {
+	var up atomic.Bool
+	w := newStubWeb(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+		if up.Load() {
+			return shared.Indexed, nil
+		}
+		return "", shared.ErrOverloaded
+	}, onStatus: func(string) shared.MessageState {
+		if up.Load() {
+			return shared.MessageLive
+		}
+		return shared.MessageUnknown
+	}})
+	_, answer := w.upload("ann", "type=single&id=ann-ben&name=a", "the plan")
+	key := answer["key"].(string)
+	message := `{"id":"m","type":"file","conversation":{"type":"single","id":"ann-ben"},"attachments":["` + key + `"]}`
+	for range 2 { // she is asked to send it again
+		if status, answer := w.do("POST", "/messages", "ann", message); status != 503 {
+			t.Errorf("%d %v", status, answer)
+		}
+	}
+	for user, want := range map[string]int{"ann": 200, "ben": 404} {
+		if status, answer := w.do("GET", "/attachments?key="+key, user, ""); status != want {
+			t.Errorf("%s: %d %v, want %d", user, status, answer, want)
+		}
+	}
+	up.Store(true)
+	if status, answer := w.do("POST", "/messages", "ann", message); status != 200 {
+		t.Errorf("sent again: %d %v", status, answer)
+	}
+	if status, answer := w.do("GET", "/attachments?key="+key, "ben", ""); status != 200 {
+		t.Errorf("ben: %d %v", status, answer)
+	}
+}
+
+// A recall marks the file as gone after the download was allowed, and has not deleted it yet.
+func TestADownloadThatWasAllowedHasItsName(t *testing.T) {
+	var w *web
+	w = newStubWeb(t, &index{onStatus: func(string) shared.MessageState {
+		err := w.server.store.apply(testContext(t), func(tx *writeTx) error { return tx.exec("UPDATE files SET gone = 1, name = ''") })
+		if err != nil {
+			t.Error(err)
+		}
+		return shared.MessageLive
+	}})
+	_, answer := w.upload("ann", "type=single&id=ann-ben&name=plan.txt", "the plan")
+	key := answer["key"].(string)
+	send(t, w.server, "ann", Outgoing{ID: "m", Conversation: singleRoom, Type: shared.File, Attachments: []string{key}})
+	file, err := w.client.Get(w.url + "/attachments?user=ben&key=" + key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Body.Close()
+	if name := file.Header.Get("Content-Disposition"); file.StatusCode == 200 && name != "attachment; filename=plan.txt" {
+		t.Errorf("%q", name)
+	}
 }
 
 // What the README shows, over HTTP.

@@ -164,7 +164,7 @@ func TestARecalledMessageIsNowhereAndEveryoneIsTold(t *testing.T) {
 				t.Errorf("the attachment is still there: %v", err)
 			}
 			api := &api{server: s}
-			if err := api.mayRead(ctx, "ann", "photo"); err != errFileGone {
+			if _, err := api.mayRead(ctx, "ann", "photo"); err != errFileGone {
 				t.Errorf("reading the attachment says %v", err)
 			}
 		})

@@ -265,8 +265,6 @@ func (s *Server) reindex(ctx context.Context, m Stored) error {
 // live tells which of these messages may be shown: those that the plugin knows and that are not recalled. Everything that
 // goes out late is asked for here, because a store learns of a recall a moment after it was committed.
 func (s *Server) live(ctx context.Context, ids []string) (map[string]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	states, err := s.states(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -279,6 +277,8 @@ func (s *Server) live(ctx context.Context, ids []string) (map[string]bool, error
 }
 
 func (s *Server) states(ctx context.Context, ids []string) (map[string]shared.MessageState, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	select {
 	case <-s.ready: // steps may run before Open has returned
 	case <-ctx.Done():

@@ -44,54 +44,50 @@ func (a *api) upload(r *http.Request, user string) (any, error) {
 	return map[string]string{"key": key}, nil
 }
 
-// mayRead tells whether a user may read a file: its owner, and whoever is in a conversation with a live message that
-// uses it. To others it does not exist; who could read it before its message was recalled learns that it is gone.
-func (a *api) mayRead(ctx context.Context, user, key string) error {
+// mayRead tells of a file whether a user may read it: who is in a conversation with a live message that uses it, and its
+// owner unless it was recalled. Those from whom a recall took it learn that it is gone; to others it does not exist.
+func (a *api) mayRead(ctx context.Context, user, key string) (FileInfo, error) {
 	info, users, err := a.server.files.Info(ctx, key)
 	if err != nil {
-		return err
+		return info, err
 	}
-	if _, in := a.server.store.Member(info.Conversation, user); info.Gone && (in || info.Owner == user) {
-		return errFileGone
-	}
-	live, err := a.server.live(ctx, users)
+	states, err := a.server.states(ctx, users)
 	if err != nil {
-		return err
+		return info, err
 	}
-	concerned, used := info.Owner == user, false
+	owner, gone := info.Owner == user, info.Gone
+	concerned := owner
 	for _, id := range users {
-		room, found, err := a.server.store.RoomOf(ctx, id)
+		room, _, err := a.server.store.RoomOf(ctx, id)
 		if err != nil {
-			return err
+			return info, err
 		}
 		_, in := a.server.store.Member(room, user)
-		in = in && found
-		if in && live[id] {
-			return nil
+		switch {
+		case info.Gone || states[id] == shared.MessageRecalled:
+			gone, concerned = true, concerned || in
+		case states[id] == shared.MessageLive && in:
+			return info, nil
 		}
-		concerned, used = concerned || in, true
 	}
 	switch {
-	case !concerned:
-		return errNoFile
-	case used: // every message that used it is recalled, and it is about to be deleted
-		return errFileGone
+	case gone && concerned:
+		return info, errFileGone
+	case owner:
+		return info, nil
 	}
-	return nil // uploaded by this user and not sent yet
+	return info, errNoFile
 }
 
 // download serves a file, never as something a browser would run.
 func (a *api) download(w http.ResponseWriter, r *http.Request) {
 	user, err := a.user(r)
-	key := r.URL.Query().Get("key")
-	if err == nil {
-		err = a.mayRead(r.Context(), user, key)
-	}
 	if err != nil {
 		a.answer(w, nil, err)
 		return
 	}
-	info, _, err := a.server.files.Info(r.Context(), key)
+	key := r.URL.Query().Get("key")
+	info, err := a.mayRead(r.Context(), user, key)
 	if err != nil {
 		a.answer(w, nil, err)
 		return
