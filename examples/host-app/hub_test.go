@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -131,6 +132,94 @@ func TestAMessageThatIsIndexedAsRecalledWasReceivedByNobody(t *testing.T) {
 	notify(t, s, m)
 	if n := ben.notice(t, "m"); n.Message != nil {
 		t.Errorf("who never got the message is told what it was: %+v", n.Message)
+	}
+}
+
+// The answer to the recall that was first is still on its way to the server.
+func TestWhoeverIsAnsweredThatItIsRecalledNobodyGetsItAnyMore(t *testing.T) {
+	s := newStubServer(t, &index{})
+	s.recall = alreadyRecalled{s.recall}
+	ben, err := s.Connect("ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ben.Leave()
+	send(t, s, "dan", Outgoing{ID: "recalled", Conversation: groupRoom, Text: "x"})
+	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"recalled"}}); r.Status != shared.AlreadyRecalled {
+		t.Fatal(r)
+	}
+	send(t, s, "dan", Outgoing{ID: "live", Conversation: groupRoom, Text: "x"})
+	if f, err := ben.Next(testContext(t)); err != nil || f.ID != "live" {
+		t.Errorf("%s %s is delivered, %v", f.Event, f.ID, err)
+	}
+}
+
+// alreadyRecalled answers so for every message.
+type alreadyRecalled struct{ pluginAPI }
+
+func (alreadyRecalled) Recall(_ context.Context, req shared.RecallRequest) (list []shared.RecallResult, err error) {
+	for _, id := range req.MessageIDs {
+		list = append(list, shared.RecallResult{MessageID: id, Status: shared.AlreadyRecalled})
+	}
+	return list, nil
+}
+
+// Dan sends something under the id of Ann's message while it is recalled.
+func TestAnIdThatIsUsedAgainTakesNothingFromWhoHasTheMessage(t *testing.T) {
+	s := newStubServer(t, &index{})
+	ben := connect(t, s, "ben")
+	m := send(t, s, "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+	ben.wait(t, "message", "m")
+	resume := pauseWrites(t, s)
+	sent := make(chan error)
+	go func() {
+		_, err := s.Send(testContext(t), "dan", Outgoing{ID: "m", Conversation: groupRoom, Text: "y"})
+		sent <- err
+	}()
+	for ctx := testContext(t); len(s.store.jobs) == 0 && ctx.Err() == nil; { // until he waits for the store
+		runtime.Gosched()
+	}
+	s.hub.Gone("m")
+	resume()
+	if err := <-sent; !errors.Is(err, errConflict) {
+		t.Error(err)
+	}
+	notify(t, s, m)
+	if n := ben.notice(t, "m"); n.Message == nil {
+		t.Error("who has the message is not told what it was")
+	}
+}
+
+// pauseWrites keeps the store's writer busy until resume is called.
+func pauseWrites(t *testing.T, s *Server) (resume func()) {
+	t.Helper()
+	busy, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		_ = s.store.apply(context.Background(), func(*writeTx) error { close(busy); <-done; return nil })
+	}()
+	<-busy
+	return func() { close(done) }
+}
+
+// Its recall is committed, and no step has run yet.
+func TestARecalledMessageIsNotAcceptedAgain(t *testing.T) {
+	var recalled atomic.Bool
+	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+		if recalled.Load() {
+			return shared.IndexRecalled, nil
+		}
+		return shared.Indexed, nil
+	}})
+	out := Outgoing{ID: "m", Conversation: singleRoom, Text: "x"}
+	for m := send(t, s, "ann", out); !m.indexed; { // its note is on the way to the store
+		var err error
+		if m, _, err = s.store.Message(testContext(t), "m"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recalled.Store(true)
+	if _, err := s.Send(testContext(t), "ann", out); !errors.Is(err, errRecalled) {
+		t.Errorf("sent again: %v", err)
 	}
 }
 

@@ -122,7 +122,13 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 			return m, shared.Invalidf("quote", "there is no such message in this conversation")
 		}
 	}
-	held, away := s.hub.Hold(m.ID, members)
+	receivers := members
+	if _, known, err := s.store.RoomOf(ctx, m.ID); err != nil {
+		return m, err
+	} else if known { // and held for nobody: a recall would take those for whom it is held for users who never got it
+		receivers = nil
+	}
+	held, away := s.hub.Hold(m.ID, receivers)
 	var queued, roaming []string
 	if m.Conversation.Type != shared.Chatroom { // a chatroom is for those who are there
 		queued = slices.DeleteFunc(away, func(u string) bool { return u == sender })
@@ -135,8 +141,8 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 	known, err := s.store.Insert(ctx, &m, queued, roaming)
 	if err != nil || known {
 		s.hub.Drop(held) // the first attempt delivers it, or has left it in the queues
-		if err == nil && !m.indexed {
-			err = s.reindex(ctx, m)
+		if err == nil {
+			err = s.reindex(ctx, m) // indexed or not: the plugin knows whether it was recalled since
 		}
 		return m, err
 	}

@@ -22,7 +22,7 @@ type Ask struct {
 func (s *Server) Recall(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
 	results, err := s.judge(ctx, user, ask, s.recall.Recall)
 	for _, r := range results {
-		if r.Status == shared.Recalled {
+		if r.Status == shared.Recalled || r.Status == shared.AlreadyRecalled { // who was first may not be answered yet
 			s.hub.Gone(r.MessageID)
 		}
 	}
