@@ -60,9 +60,9 @@ func NewHub() *Hub {
 	}
 }
 
-// Hold puts a message in the queues of the connected members of a conversation, not to be delivered yet. away lists
-// the others.
-func (h *Hub) Hold(id string, members []Member) (d *delivery, away []string) {
+// Hold puts a message in the queues of the members of a conversation who are connected, not to be delivered yet. away
+// lists the others.
+func (h *Hub) Hold(id string, members []Member) (d *delivery, here, away []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d = &delivery{id: id}
@@ -70,12 +70,14 @@ func (h *Hub) Hold(id string, members []Member) (d *delivery, away []string) {
 		clients := h.clients[members[i].User]
 		if len(clients) == 0 {
 			away = append(away, members[i].User)
+		} else {
+			here = append(here, members[i].User)
 		}
 		for c := range clients {
 			h.push(c, d)
 		}
 	}
-	return d, away
+	return d, here, away
 }
 
 // push queues a delivery for a client. The lock is held.
@@ -118,20 +120,15 @@ func (h *Hub) Release(d *delivery, body json.RawMessage) (left []string) {
 	return left
 }
 
-// Drop takes a held message out of the queues and returns the users who did not get it so.
-func (h *Hub) Drop(d *delivery) (users []string) {
+// Drop takes a held message out of the queues.
+func (h *Hub) Drop(d *delivery) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if d.state == struck {
-		return nil
-	}
 	d.state = struck
 	for c := range d.waiting {
-		users = append(users, c.user)
 		c.signal()
 	}
 	h.forget(d)
-	return users
 }
 
 // forget ends the tracking of a delivery. The lock is held.

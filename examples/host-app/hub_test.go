@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -176,9 +177,7 @@ func TestAnIdThatIsUsedAgainTakesNothingFromWhoHasTheMessage(t *testing.T) {
 		_, err := s.Send(testContext(t), "dan", Outgoing{ID: "m", Conversation: groupRoom, Text: "y"})
 		sent <- err
 	}()
-	for ctx := testContext(t); len(s.store.jobs) == 0 && ctx.Err() == nil; { // until he waits for the store
-		runtime.Gosched()
-	}
+	waiting(t, s, 1)
 	s.hub.Gone("m")
 	resume()
 	if err := <-sent; !errors.Is(err, errConflict) {
@@ -199,6 +198,16 @@ func pauseWrites(t *testing.T, s *Server) (resume func()) {
 	}()
 	<-busy
 	return func() { close(done) }
+}
+
+// waiting returns once so many writes wait for the store's writer.
+func waiting(t *testing.T, s *Server, n int) {
+	t.Helper()
+	for ctx := testContext(t); len(s.store.jobs) < n; runtime.Gosched() {
+		if ctx.Err() != nil {
+			t.Fatalf("%d writes wait", len(s.store.jobs))
+		}
+	}
 }
 
 // Its recall is committed, and no step has run yet.
@@ -290,25 +299,104 @@ func TestAFrameThatDidNotArriveIsDeliveredAgain(t *testing.T) {
 
 // The plugin cannot answer: the sender is told so, and the message is indexed and delivered later by itself.
 func TestAMessageThatCouldNotBeIndexedIsRepaired(t *testing.T) {
-	up := make(chan struct{})
-	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
-		select {
-		case <-up:
-			return shared.Indexed, nil
-		default:
-			return "", shared.ErrUnavailable
+	for _, room := range []shared.Conversation{singleRoom, lobby} {
+		up := make(chan struct{})
+		s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+			select {
+			case <-up:
+				return shared.Indexed, nil
+			default:
+				return "", shared.ErrUnavailable
+			}
+		}})
+		ben := connect(t, s, "ben")
+		if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: room, Text: "x"}); !errors.Is(err, shared.ErrUnavailable) {
+			t.Fatalf("the sender is not told: %v", err)
 		}
+		if _, got := ben.has("message", "m"); got {
+			t.Error("delivered before it can be recalled")
+		}
+		close(up)
+		s.wantRepair()
+		ben.wait(t, "message", "m")
+	}
+}
+
+// The first attempt fails after another one has indexed the message, so nothing is left to repair.
+func TestAMessageThatAnotherAttemptIndexedIsDelivered(t *testing.T) {
+	var s *Server
+	var again atomic.Bool
+	out := Outgoing{ID: "m", Conversation: singleRoom, Text: "x"}
+	s = newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+		if again.Swap(true) {
+			return shared.Indexed, nil
+		}
+		send(t, s, "ann", out)
+		return "", context.Canceled
 	}})
 	ben := connect(t, s, "ben")
-	if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"}); !errors.Is(err, shared.ErrUnavailable) {
-		t.Fatalf("the sender is not told: %v", err)
+	if _, err := s.Send(testContext(t), "ann", out); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
 	}
-	if _, got := ben.has("message", "m"); got {
-		t.Error("delivered before it can be recalled")
-	}
-	close(up)
-	s.wantRepair()
 	ben.wait(t, "message", "m")
+}
+
+// While a message that could not be indexed moves from the hub to the queues of the store, one of them has it.
+func TestWhoHasNotGotAMessageIsKnownAtEveryMoment(t *testing.T) {
+	var s *Server
+	var once sync.Once
+	paused := make(chan func(), 1)
+	s = newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+		once.Do(func() { paused <- pauseWrites(t, s) })
+		return "", context.Canceled
+	}})
+	connect(t, s, "ben")
+	sent := make(chan error)
+	go func() {
+		_, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+		sent <- err
+	}()
+	resume := <-paused
+	waiting(t, s, 1)
+	s.hub.Gone("m")
+	if _, missed := s.hub.Received("m", "ben"); !missed {
+		t.Error("nobody knows that ben has not got it")
+	}
+	resume()
+	if err := <-sent; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// Who connects while a message is being indexed does not find it in the history yet.
+func TestWhoComesWhileAMessageIsIndexedGetsIt(t *testing.T) {
+	for _, room := range []shared.Conversation{groupRoom, lobby} {
+		var s *Server
+		var ben *device
+		s = newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+			ben = connect(t, s, "ben")
+			return shared.Indexed, nil
+		}})
+		send(t, s, "ann", Outgoing{ID: "m", Conversation: room, Text: "x"})
+		ben.wait(t, "message", "m")
+	}
+}
+
+func TestWhoLeftAChatroomWithoutAMessageIsNotToldWhatItWas(t *testing.T) {
+	s := newStubServer(t, &index{onStatus: func(string) shared.MessageState { return shared.MessageRecalled }})
+	asleep, err := s.Connect("ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := send(t, s, "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
+	if err := asleep.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	ben := connect(t, s, "ben")
+	notify(t, s, m)
+	if n := ben.notice(t, "m"); n.Message != nil {
+		t.Errorf("%+v", n.Message)
+	}
 }
 
 // The server dies between storing a message and indexing it.

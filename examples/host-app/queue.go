@@ -29,8 +29,8 @@ func (s *Store) Enqueue(ctx context.Context, users []string, ids ...string) erro
 			if err != nil {
 				return err
 			}
-			if !found || dead || m.Conversation.Type == shared.Chatroom {
-				continue // a chatroom is for those present
+			if !found || dead {
+				continue
 			}
 			for _, user := range users {
 				if err := tx.exec("INSERT INTO offline (user, id, payload) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",

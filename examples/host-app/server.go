@@ -128,10 +128,11 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 	} else if known { // and held for nobody: a recall would take those for whom it is held for users who never got it
 		receivers = nil
 	}
-	held, away := s.hub.Hold(m.ID, receivers)
+	held, here, away := s.hub.Hold(m.ID, receivers)
+	away = slices.DeleteFunc(away, func(u string) bool { return u == sender })
 	var queued, roaming []string
 	if m.Conversation.Type != shared.Chatroom { // a chatroom is for those who are there
-		queued = slices.DeleteFunc(away, func(u string) bool { return u == sender })
+		queued = away
 		for _, member := range members {
 			if member.roaming {
 				roaming = append(roaming, member.User)
@@ -154,20 +155,30 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 		s.hub.Drop(held)
 		return m, err
 	case err != nil:
-		// It is stored, so it will be delivered: later, from the queue.
-		_ = s.store.Enqueue(context.WithoutCancel(ctx), s.hub.Drop(held), m.ID)
+		// It is stored, so it will be delivered: later, from the queue. It is there before it is dropped here, so that a
+		// recall always finds who has not got it.
+		queueErr := s.deliverLater(ctx, here, m.ID)
+		s.hub.Drop(held)
 		s.wantRepair()
-		return m, fmt.Errorf("the message is stored but not delivered yet, send it again with the id %s: %w", m.ID, err)
+		return m, errors.Join(fmt.Errorf("the message is stored but not delivered yet, send it again with the id %s: %w", m.ID, err), queueErr)
 	}
 	s.store.MarkIndexed(m.ID)
-	if left := s.hub.Release(held, encode(m.payload())); len(left) > 0 {
-		if err := s.store.Enqueue(context.WithoutCancel(ctx), left, m.ID); err != nil {
-			return m, err
-		}
-		s.hub.Poke(left)
+	left := s.hub.Release(held, encode(m.payload()))
+	if m.Conversation.Type == shared.Chatroom { // who came while it was being indexed did not find it in the history
+		left = append(left, slices.DeleteFunc(away, func(u string) bool { return !s.hub.Present(u) })...)
 	}
 	s.hub.Poke(queued) // who came between Hold and Insert
-	return m, nil
+	return m, s.deliverLater(ctx, left, m.ID)
+}
+
+// deliverLater leaves a message for users in their queues, and wakes those who are connected.
+func (s *Server) deliverLater(ctx context.Context, users []string, id string) error {
+	if len(users) == 0 {
+		return nil
+	}
+	err := s.store.Enqueue(context.WithoutCancel(ctx), users, id)
+	s.hub.Poke(users)
+	return err
 }
 
 // accept checks a message and gives it what the server decides.
