@@ -34,13 +34,14 @@ type Client struct {
 	queue []*delivery
 	fresh map[string]bool // got from a queue of the store, which does not know yet
 	cut   bool
-	look  bool  // something may wait in the store
+	look  bool  // something may wait in the store, from its first entry on: what was not indexed yet may be now
 	from  int64 // the last message before it connected
 	wake  chan struct{}
 
 	server     *Server
 	current    *delivery // given out, not yet known to have arrived
 	cursor     int64     // of the offline queue
+	more       bool      // there was something at the last look
 	got, heard []string  // messages and notices that arrived and still lie in the store
 }
 
@@ -149,8 +150,10 @@ func (c *Client) take() (d *delivery, look bool, err error) {
 		}
 		return d, false, nil
 	}
-	look, c.look = c.look, false
-	return nil, look, nil
+	if c.look {
+		c.look, c.more, c.cursor = false, true, 0
+	}
+	return nil, c.more, nil
 }
 
 // flush takes from the store what has arrived.
@@ -194,12 +197,8 @@ func (c *Client) fetch(ctx context.Context) error {
 		ids = append(ids, w.ID)
 		c.cursor = w.Entry
 	}
-	if len(notices)+len(messages) > 0 {
-		c.look = true
-	} else {
-		c.cursor = 0
-	}
 	h.mu.Unlock()
+	c.more = len(notices)+len(messages) > 0
 	live, err := c.server.live(ctx, ids)
 	for _, d := range queued {
 		if err == nil && live[d.id] {

@@ -382,6 +382,21 @@ func TestWhoComesWhileAMessageIsIndexedGetsIt(t *testing.T) {
 	}
 }
 
+// The plugin is asked about a waiting message just before it is indexed; the wake-up comes while its answer is acted upon.
+func TestAWakeUpDuringALookIsNotLost(t *testing.T) {
+	var s *Server
+	var asked atomic.Bool
+	s = newStubServer(t, &index{onStatus: func(string) shared.MessageState {
+		if asked.Swap(true) {
+			return shared.MessageLive
+		}
+		s.hub.Poke([]string{"ben"})
+		return shared.MessageUnknown
+	}})
+	send(t, s, "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+	connect(t, s, "ben").wait(t, "message", "m")
+}
+
 func TestWhoLeftAChatroomWithoutAMessageIsNotToldWhatItWas(t *testing.T) {
 	s := newStubServer(t, &index{onStatus: func(string) shared.MessageState { return shared.MessageRecalled }})
 	asleep, err := s.Connect("ben")
