@@ -69,12 +69,16 @@ func newServer(dir string, log hclog.Logger) (*Server, error) {
 		repair: make(chan struct{}, 1), ready: make(chan struct{})}, nil
 }
 
-// start gives the server its plugin and brings into the index what a crash left out of it.
+// start gives the server its plugin and brings into the index what a crash left out of it: before anyone connects, so that
+// those who were connected then, and have it in no queue of the store, find it in the history.
 func (s *Server) start(recall shared.Recall, closeRecall func() error) {
 	ctx, stop := context.WithCancel(context.Background())
 	s.recall, s.stop, s.close = recall, stop, closeRecall
 	close(s.ready)
-	s.wantRepair()
+	if err := s.repairOnce(ctx); err != nil {
+		s.log.Warn("messages wait to be indexed; trying again", "error", err)
+		s.wantRepair()
+	}
 	s.done.Go(func() { s.repairLoop(ctx) })
 }
 
