@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"sync"
 
 	"github.com/chat-recall/recall/shared"
@@ -146,7 +147,7 @@ func (h *Hub) Gone(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for d := range h.pending[id] {
-		d.state, d.body = struck, nil
+		d.state = struck // its body stays: a client that has just taken it reads it without the lock
 		for c := range d.waiting {
 			c.signal()
 			if d.took[c.user] {
@@ -161,17 +162,20 @@ func (h *Hub) Gone(id string) {
 	delete(h.pending, id)
 }
 
-// Received tells what the hub knows of whether a user has a message: some client got it just now, or a recall struck it from
-// its queue. Neither: the store knows.
-func (h *Hub) Received(id, user string) (got, missed bool) {
+// Received tells what the hub knows of who has a message: of got some client got it just now, from the queue of missed a
+// recall struck it. Of the others the store knows, if it is asked after this: what a client got leaves the store first.
+func (h *Hub) Received(id string) (got, missed map[string]bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for c := range h.clients[user] {
-		if c.fresh[id] {
-			return true, false
+	got = make(map[string]bool)
+	for user, clients := range h.clients {
+		for c := range clients {
+			if c.fresh[id] {
+				got[user] = true
+			}
 		}
 	}
-	return false, h.missed[id][user]
+	return got, maps.Clone(h.missed[id])
 }
 
 // Notify gives each of these users who is connected its notice, and returns those who are not.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -77,7 +78,7 @@ func TestARecallDuringTheSendIsNotDelivered(t *testing.T) {
 	if _, got := ben.has("message", "racing"); got {
 		t.Error("the recalled message was delivered")
 	}
-	if _, missed := s.hub.Received("racing", "ben"); !missed {
+	if _, missed := s.hub.Received("racing"); !missed["ben"] {
 		t.Error("it is not known that ben did not get it")
 	}
 }
@@ -359,7 +360,7 @@ func TestWhoHasNotGotAMessageIsKnownAtEveryMoment(t *testing.T) {
 	resume := <-paused
 	waiting(t, s, 1)
 	s.hub.Gone("m")
-	if _, missed := s.hub.Received("m", "ben"); !missed {
+	if _, missed := s.hub.Received("m"); !missed["ben"] {
 		t.Error("nobody knows that ben has not got it")
 	}
 	resume()
@@ -395,6 +396,70 @@ func TestAWakeUpDuringALookIsNotLost(t *testing.T) {
 	}})
 	send(t, s, "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
 	connect(t, s, "ben").wait(t, "message", "m")
+}
+
+// A recall comes between the moment at which a client takes a frame and the moment at which it is written.
+func TestAFrameThatIsGivenOutIsWhole(t *testing.T) {
+	s := newStubServer(t, &index{})
+	ben, err := s.Connect("ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	connectedToo, err := s.Connect("cleo") // it waits for her, so a recall finds it
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, s, "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+	d, _, err := ben.take()
+	if err != nil || d == nil {
+		t.Fatal(d, err)
+	}
+	s.hub.Gone("m")
+	if len(d.body) == 0 {
+		t.Error("the frame has lost its body")
+	}
+	if err := errors.Join(ben.Leave(), connectedToo.Leave()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A client confirms what it got from the store while the recall looks who has it.
+func TestWhoConfirmsAMessageDuringItsRecallIsToldWhatItWas(t *testing.T) {
+	s := newStubServer(t, &index{})
+	for i := range 20 { // each a chance to look in the wrong order
+		m := send(t, s, "ann", Outgoing{ID: fmt.Sprint(i), Conversation: singleRoom, Text: "x"})
+		ben, err := s.Connect("ben")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for f := (Frame{}); f.ID != m.ID; { // after the notice of the one before
+			if f, err = ben.Next(testContext(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		resume := pauseWrites(t, s)
+		told := make(chan struct{})
+		go func() { notify(t, s, m); close(told) }()
+		waiting(t, s, 1)
+		frames := make(chan Frame)
+		go func() {
+			f, err := ben.Next(testContext(t))
+			if err != nil {
+				t.Error(err)
+			}
+			frames <- f
+		}()
+		waiting(t, s, 2)
+		resume()
+		var n shared.Notice
+		if err := json.Unmarshal((<-frames).Body, &n); err != nil || n.MessageID != m.ID || n.Message == nil {
+			t.Errorf("%+v, %v", n, err)
+		}
+		<-told
+		if err := ben.Leave(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestWhoLeftAChatroomWithoutAMessageIsNotToldWhatItWas(t *testing.T) {

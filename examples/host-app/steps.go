@@ -41,6 +41,7 @@ func outcome(did bool) shared.Outcome {
 func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, error) {
 	id := e.Message.ID
 	s.hub.Gone(id) // also after a crash between the commit and the answer to Recall
+	received, missed := s.hub.Received(id)
 	queued, err := s.store.QueuedFor(ctx, id)
 	if err != nil {
 		return "", err
@@ -57,13 +58,8 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 		if room.Type == shared.Chatroom && !s.hub.Present(user) {
 			continue
 		}
-		got, missed := s.hub.Received(id, user)
-		switch {
-		case user == e.Message.Sender || got:
-			got = true
-		case missed || queued[user] || member.joined >= m.Seq:
-			got = false
-		default:
+		got := user == e.Message.Sender || received[user]
+		if !got && !missed[user] && !queued[user] && member.joined < m.Seq {
 			got = room.Type != shared.Chatroom || s.hub.WasPresent(user, m.Seq)
 		}
 		notices[user] = e.Notice(got)
