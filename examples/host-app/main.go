@@ -1,7 +1,7 @@
 // Command host-app is a small real chat server that takes messages back through the recall plugin.
 //
 //	go run ./examples/host-app                         serve on 127.0.0.1:8080
-//	go run ./examples/host-app replay FILE.jsonl.gz    run a recorded trace through the server and look for leaks
+//	go run ./examples/host-app replay FILE.jsonl       run a recorded trace through the server and look for leaks
 package main
 
 import (
@@ -22,14 +22,41 @@ import (
 	"github.com/chat-recall/recall/host"
 )
 
+// errUsage is for a command line that was already explained.
+var errUsage = errors.New("wrong usage")
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		os.Exit(2)
+	default:
 		fmt.Fprintln(os.Stderr, "host-app:", err)
 		os.Exit(1)
 	}
+}
+
+// parse reads the flags of a command, and its arguments, of which there are so many.
+func parse(flags *flag.FlagSet, usage string, args []string, arguments int, stderr io.Writer) error {
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "usage: "+usage)
+		flags.PrintDefaults()
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return err
+	case err != nil:
+		return errUsage
+	}
+	if flags.NArg() != arguments {
+		flags.Usage()
+		return errUsage
+	}
+	return nil
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -37,15 +64,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return replayCommand(ctx, args[1:], stdout, stderr)
 	}
 	flags := flag.NewFlagSet("host-app", flag.ContinueOnError)
-	flags.SetOutput(stderr)
 	addr := flags.String("addr", "127.0.0.1:8080", "where to listen; a loopback address")
 	data := flags.String("data", "data/host-app", "the folder of the server's data")
 	config := flags.String("config", "plugin.hcl", "the configuration of the recall plugin")
-	if err := flags.Parse(args); err != nil {
+	usage := "host-app [flags]    serve\n       host-app replay     run a recorded trace; host-app replay --help has its flags"
+	if err := parse(flags, usage, args, 0, stderr); err != nil {
 		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unknown argument %q; there is one command, replay", flags.Arg(0))
 	}
 	return serve(ctx, *addr, *data, *config, stdout, stderr)
 }

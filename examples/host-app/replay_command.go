@@ -33,15 +33,11 @@ type report struct {
 // replayCommand is the command "replay".
 func replayCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("host-app replay", flag.ContinueOnError)
-	flags.SetOutput(stderr)
 	asJSON := flags.Bool("json", false, "print the counts as one JSON object")
 	data := flags.String("data", "", "an empty folder to keep the data in; otherwise it goes to a temporary one")
 	config := flags.String("config", "plugin.hcl", "the configuration that names the plugin's binary")
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, "host-app replay [flags] FILE    (JSON lines, plain or gzipped)", args, 1, stderr); err != nil {
 		return err
-	}
-	if flags.NArg() != 1 {
-		return errors.New("usage: host-app replay [--json] [--data DIR] [--config FILE] TRACE.jsonl.gz")
 	}
 	lines, err := readTrace(flags.Arg(0))
 	if err != nil {
