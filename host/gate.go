@@ -83,6 +83,13 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 		case err == nil:
 			p.answered.Store(true)
 			return v, nil
+		case cuts > 0 && errors.Is(err, shared.ErrOverloaded): // which says that nothing was done; the plugin before may have
+			select {
+			case <-ctx.Done():
+				return zero, ctx.Err()
+			case <-time.After(overloadRetry):
+				held = time.Time{}
+			}
 		case ctx.Err() != nil:
 			return v, err
 		case errors.Is(err, shared.ErrUnavailable):
@@ -92,13 +99,6 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 			held = time.Now()
 			if !g.changed(ctx, p, changeTime) {
 				return zero, err
-			}
-		case cuts > 0 && errors.Is(err, shared.ErrOverloaded): // which says that nothing was done; the plugin before may have
-			select {
-			case <-ctx.Done():
-				return zero, ctx.Err()
-			case <-time.After(overloadRetry):
-				held = time.Time{}
 			}
 		default:
 			return v, err
