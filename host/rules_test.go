@@ -337,3 +337,19 @@ func TestARuleFileWhoseNameIsNoTextLeavesTheRulesAndThePluginAlone(t *testing.T)
 		t.Errorf("a check says %s; the plugin was %d, and State says %+v", got, pid, p.State())
 	}
 }
+
+func TestARuleFileWithALongMistakeInManyPlacesLeavesThePluginServing(t *testing.T) {
+	p := openWithRules(t, anyone, nil)
+	index(t, p.Host, "m1")
+	pid := p.State().PID
+	var b strings.Builder
+	fmt.Fprintf(&b, "locals {\n  x = \"%s\"\n}\n", strings.Repeat("\x01", 200_000))
+	for i := range 60 {
+		fmt.Fprintf(&b, "permit \"p%d\" {\n  type = [local.x]\n}\n", i)
+	}
+	p.put(b.String())
+	p.told("not taken", func(r shared.RulesState) bool { return len(r.Refused) > 0 })
+	if got := p.checked("m1"); got != "recalled" || p.State().PID != pid {
+		t.Errorf("a check says %s; the plugin was %d, and State says %+v", got, pid, p.State())
+	}
+}

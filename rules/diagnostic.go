@@ -96,6 +96,10 @@ const maxDiagnostics = 50
 // maxSourceBytes bounds the source line that a diagnostic shows.
 const maxSourceBytes = 160
 
+// maxText bounds the characters of a summary and of a detail, which quote what a file says: diagnostics go over the wire
+// with the plugin's health.
+const maxText = 1000
+
 // reporter gathers the diagnostics of one load.
 type reporter struct {
 	sources []source
@@ -133,7 +137,8 @@ func (r *reporter) hcl(diags hcl.Diagnostics) {
 
 func (r *reporter) add(severity Severity, at hcl.Range, summary, detail string) {
 	r.refused = r.refused || severity == Error
-	d := Diagnostic{Severity: severity, Summary: summary, Detail: strings.TrimSpace(detail), File: visible([]byte(at.Filename))}
+	summary, detail = cut(summary), cut(strings.TrimSpace(detail))
+	d := Diagnostic{Severity: severity, Summary: summary, Detail: detail, File: visible([]byte(at.Filename))}
 	for i, other := range r.found {
 		if r.starts[i] == at && other.Summary == summary {
 			return // what is used twice is read twice
@@ -150,6 +155,9 @@ func (r *reporter) add(severity Severity, at hcl.Range, summary, detail string) 
 	r.found = append(r.found, d)
 	r.starts = append(r.starts, at)
 }
+
+// cut is text without what is over maxText.
+func cut(text string) string { return fmt.Sprintf("%.*s", maxText, text) }
 
 func (r *reporter) source(name string) ([]byte, bool) {
 	for _, s := range r.sources {

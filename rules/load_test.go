@@ -202,6 +202,18 @@ func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
 	}
 }
 
+func TestWhatADiagnosticQuotesIsBounded(t *testing.T) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "locals {\n  x = \"%s\"\n}\n", strings.Repeat("\x01", 200_000))
+	for i := range maxDiagnostics {
+		fmt.Fprintf(&b, "permit \"p%d\" {\n  type = [local.x]\n}\n", i)
+	}
+	_, diags := Parse("rules.hcl", []byte(b.String()))
+	if n := len(diags.String()); len(diags) != maxDiagnostics || n > 10*b.Len() {
+		t.Errorf("%d diagnostics of %d bytes for a file of %d", len(diags), n, b.Len())
+	}
+}
+
 func TestDurationIsReadAndWrittenBackTheSame(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"90s": 90 * time.Second, "2m": 2 * time.Minute, "7d": MaxWindow, "1d12h": 36 * time.Hour, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond,
