@@ -55,8 +55,9 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 		rec = &Record{Message: m}
 	case rec.Tombstone != nil:
 		return Result{Tombstone: *rec.Tombstone}, nil
+	case !SameFacts(rec.Message, m): // it was indexed after the recall was judged by what the request brought along
+		return Result{}, shared.Invalidf("messages", "the message %q is indexed with other facts, which stay; leave it out", m.ID)
 	default:
-		m = rec.Message
 		for _, a := range m.Attachments {
 			w.use(m.Tenant, a, m.ID, false)
 		}

@@ -101,15 +101,16 @@ func TestRecallOfAnUnknownMessageIndexesIt(t *testing.T) {
 	}
 }
 
-func TestIndexedFactsWinOverThoseOfTheRecall(t *testing.T) {
+func TestRecallByOtherFactsThanIndexedIsRefusedWithAllThatIsAppendedWithIt(t *testing.T) {
 	x := openNew(t)
-	m := message("m1", "file")
-	other := message("m1", "another")
-	other.Conversation.ID = "elsewhere"
-	apply(t, x, put(m), recall("r1", other))
-	e := ledger(t, x, "acme", "r1").Entries[0].Event
-	if !reflect.DeepEqual(e.Message, m) || !slices.Equal(e.Attachments, []string{"file"}) {
-		t.Errorf("%+v", e)
+	m := message("m1")
+	apply(t, x, put(m))
+	m.Sender = "bob"
+	if _, err := x.Append(t.Context(), []Op{recall("r1", message("m2")), recall("r1", m)}); !errors.Is(err, shared.ErrInvalid) {
+		t.Errorf("got %v", err)
+	}
+	if n := len(ledger(t, x, "acme", "r1").Entries); n != 0 {
+		t.Errorf("%d messages were recalled", n)
 	}
 }
 
@@ -286,20 +287,21 @@ func TestOddIDsStayApart(t *testing.T) {
 	long := strings.Repeat("x", shared.MaxIDBytes)
 	tenants := []string{"a", "a/b", "a/", "a\x01", "ab", long}
 	ids := []string{"m", "b/m", "/", "m\x01", "m\x01\x01", "\x01", "m/", long, "m\xc3\xbf"}
+	odd := func(tenant, id string) shared.Message {
+		m := message(id, "f", "f/"+id)
+		m.Tenant, m.Conversation.ID, m.Sender = tenant, id, id
+		return m
+	}
 	for _, tenant := range tenants {
 		for _, id := range ids {
-			m := message(id, "f", "f/"+id)
-			m.Tenant, m.Conversation.ID, m.Sender = tenant, id, id
-			if got := apply(t, x, put(m))[0].Put; got != shared.Indexed {
+			if got := apply(t, x, put(odd(tenant, id)))[0].Put; got != shared.Indexed {
 				t.Fatalf("%q %q: %s", tenant, id, got)
 			}
 		}
 	}
 	for _, tenant := range tenants {
 		for i, id := range ids {
-			m := message(id)
-			m.Tenant = tenant
-			apply(t, x, recall(id, m, shared.StepHistory))
+			apply(t, x, recall(id, odd(tenant, id), shared.StepHistory))
 			records, err := x.Messages(tenant, ids)
 			if err != nil {
 				t.Fatal(err)

@@ -15,15 +15,16 @@ import (
 // place, and every node would apply what comes back.
 type Log interface {
 	// Append returns once all ops are applied and on disk, in their order and nothing between them, with one Result
-	// an op. It fails with shared.ErrOverloaded, having done nothing, when too much is waiting; with
-	// shared.ErrUnavailable when the index is released.
+	// an op. It fails with shared.ErrOverloaded, having done nothing, when too much is waiting; with shared.ErrInvalid
+	// when a message is recalled by other facts than it is indexed with; with shared.ErrUnavailable when the index is
+	// released.
 	Append(ctx context.Context, ops []Op) ([]Result, error)
 }
 
 // Op is one decided operation. Exactly one field is set.
 type Op struct {
 	Put    *shared.Message // this message exists
-	Recall *Recall         // this message was recalled so, unless it has a tombstone
+	Recall *Recall         // this message, of these facts, was recalled so, unless it has a tombstone
 	Settle *Settle         // this step was settled so, unless it is settled
 }
 

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -146,6 +148,49 @@ func TestACarriedMessageIsIndexedAndRecalledTogether(t *testing.T) {
 	req.Messages = []shared.Message{m}
 	_, err := r.Recall(t.Context(), req)
 	field(t, "other facts", err, "messages[0]")
+}
+
+// meddledLog does something between a judgement and its commit, or fails instead of it.
+type meddledLog struct {
+	index.Log
+	before func()
+	fail   error
+}
+
+func (l *meddledLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
+	if l.fail != nil {
+		return nil, l.fail
+	}
+	if l.before != nil {
+		l.before()
+	}
+	return l.Log.Append(ctx, ops)
+}
+
+// meddle puts l between the service and its log.
+func (r *rig) meddle(l *meddledLog) {
+	l.Log = r.active.log
+	r.active.log = l
+}
+
+func TestACarriedMessageThatIsIndexedMeanwhileWithOtherFactsIsRefused(t *testing.T) {
+	r := newActive(t, "")
+	m := r.message("m")
+	req := request("r", "other", "m")
+	req.Messages = []shared.Message{m}
+	r.index(r.message("other"))
+	m.Sender = "bob"
+	log := &meddledLog{}
+	log.before = func() {
+		log.before = nil
+		r.index(m)
+	}
+	r.meddle(log)
+	_, err := r.Recall(t.Context(), req)
+	field(t, "other facts", err, "messages")
+	if l, err := r.Ledger(t.Context(), "acme", "r"); err != nil || len(l.Entries) > 0 {
+		t.Errorf("recalled all the same: %+v, %v", l, err)
+	}
 }
 
 func TestAWaitingRequestIsJudgedByWhenItWasMade(t *testing.T) {
