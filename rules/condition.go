@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// maxConditionCost bounds the questions that one condition may ask, what its locals ask counted wherever they are
-// used: locals that name locals could otherwise grow a condition without end.
+// maxConditionCost bounds the questions that one condition may ask and the ! in it, what its locals have counted
+// wherever they are used: locals that name locals could otherwise grow a condition without end.
 const maxConditionCost = 1024
 
 // test is a compiled condition. The age is handed in beside the input, so that the same input can be judged at
@@ -141,6 +141,9 @@ func newJoin(how join, text string, kids ...*condition) *condition {
 		c.cost += k.cost
 		c.aging = c.aging || k.aging
 	}
+	if how == not {
+		c.cost++
+	}
 	c.cost = min(c.cost, maxConditionCost+1)
 	a := kids[0].test
 	if how == not {
@@ -184,7 +187,7 @@ func (c *condition) ages() []time.Duration {
 // when reads the condition of a rule.
 func (d *decoder) when(at hcl.Range, c *condition) *condition {
 	if c != nil && c.cost > maxConditionCost {
-		d.errorf(at, "Use contains with a list, or split the rule.", "the condition asks more than %d questions, its locals counted", maxConditionCost)
+		d.errorf(at, "Use contains with a list, or split the rule.", "the condition has more than %d questions and !, its locals counted", maxConditionCost)
 		return nil
 	}
 	return c

@@ -182,6 +182,7 @@ func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
 		"many rules":     many("permit \"a\" {}\n", 15_000),
 		"long name":      `permit "` + many("a", 200_000) + `" { sender = true }`,
 		"local chain":    "locals {\n" + chain(10_000) + "}\npermit \"a\" { when = local.a0 }",
+		"local nots":     "locals {\n" + strings.ReplaceAll(chain(6), "local", many("!", 200)+"local") + "a6 = actor.is_sender\n}\npermit \"a\" { when = local.a0 }",
 		"no such local":  "locals {\n" + chain(999) + "a999 = \"x\"\n}\npermit \"a\" { when = local.x" + many(" || local.x\n}\npermit \"a\" { when = local.y", 5_000) + "}",
 		"quotes":         many(`"`, 200_000),
 		"nul":            "permit \"a\" { tenant = [\"\x00\"] }\x00",
