@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -51,6 +50,9 @@ func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]share
 		return nil, err
 	}
 	defer leave()
+	if err := ctx.Err(); err != nil { // before it spends of a limit
+		return nil, err
+	}
 	v, err := s.judge(a, &req, s.limiter.Take)
 	if err != nil {
 		return nil, err
@@ -58,7 +60,7 @@ func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]share
 	if len(v.ops) > 0 {
 		applied, err := a.log.Append(ctx, v.ops)
 		if err != nil {
-			if errors.Is(err, shared.ErrOverloaded) || errors.Is(err, shared.ErrInvalid) { // it was certainly not applied
+			if ctx.Err() == nil { // else it may still be applied
 				for _, spend := range v.spends {
 					s.limiter.Refund(spend)
 				}

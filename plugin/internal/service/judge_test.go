@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -427,5 +428,28 @@ func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
 	r.clock.advance(time.Minute)
 	if got := r.recall(request("r4", "d"))[0]; got.Status != shared.Recalled {
 		t.Errorf("after a minute: %+v", got)
+	}
+}
+
+func TestARecallThatFailedSpendsNothingOfALimit(t *testing.T) {
+	r := newActive(t, limited)
+	r.index(r.message("a"))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	log := &meddledLog{}
+	r.meddle(log)
+	for _, c := range []struct {
+		ctx  context.Context
+		fail error
+	}{{t.Context(), index.ErrDiskFull}, {t.Context(), shared.ErrUnavailable}, {gone, context.Canceled}} {
+		log.fail = c.fail
+		for range 3 {
+			if _, err := r.Recall(c.ctx, request("r", "a")); !errors.Is(err, c.fail) {
+				t.Fatalf("got %v, want %v", err, c.fail)
+			}
+		}
+		if got, err := r.Check(t.Context(), request("r", "a")); err != nil || got[0].Status != shared.Recalled {
+			t.Errorf("after three times %v: %+v, %v", c.fail, got, err)
+		}
 	}
 }
