@@ -25,10 +25,10 @@ type Limiter struct {
 // limitKey is a hash of a limit's name and the values of its key, so that long values take no more room than short.
 type limitKey [sha256.Size]byte
 
-// spending is the moments of the recalls that still count, oldest first.
+// spending is the moments of the recalls that may still count, oldest first.
 type spending struct {
-	at  []time.Time
-	per time.Duration // of the limit when it was last used
+	at   []time.Time
+	kept time.Duration // how long each is remembered
 }
 
 // NewLimiter returns a Limiter that has counted nothing.
@@ -53,7 +53,7 @@ func (l *Limiter) Take(p *Policy, in *Input) (Decision, Spend) {
 		if d.limit == nil {
 			return d, Spend{}
 		}
-		if spend, ok := l.take(d.limit, in); ok {
+		if spend, ok := l.take(d.limit, in, p.clockSkew); ok {
 			return d, spend
 		}
 		// Somebody else took the last room between the two: decide again.
@@ -78,27 +78,32 @@ func (l *Limiter) Refund(s Spend) {
 }
 
 // room tells whether one more recall fits, and if not, when it will.
-func (l *Limiter) room(limit *limit, in *Input) (retryAt time.Time, ok bool) {
+func (l *Limiter) room(limit *limit, in *Input) (at time.Time, ok bool) {
 	key := limit.keyOf(in)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.roomAt(key, limit, in.RequestedAt)
 }
 
-func (l *Limiter) roomAt(key limitKey, limit *limit, now time.Time) (retryAt time.Time, ok bool) {
+func (l *Limiter) roomAt(key limitKey, limit *limit, now time.Time) (at time.Time, ok bool) {
 	spent := l.spent[key]
 	if spent == nil {
-		return time.Time{}, true
+		return now, true
 	}
+	// A request that waited, or whose clock is behind, has some after it too. Wherever count of them and this one would be
+	// within a period, it has to wait until the first of those is a period ago.
+	at = now
 	counting := spent.at[since(spent.at, now.Add(-limit.per)):]
-	if len(counting) < limit.count {
-		return time.Time{}, true
+	for i := limit.count - 1; i < len(counting); i++ {
+		first, last := counting[i-limit.count+1], counting[i]
+		if last.Sub(first) < limit.per && at.Sub(first) < limit.per && last.Sub(at) < limit.per {
+			at = first.Add(limit.per)
+		}
 	}
-	// There is room when all but count-1 of those that count have gone.
-	return counting[len(counting)-limit.count].Add(limit.per), false
+	return at, at.Equal(now)
 }
 
-func (l *Limiter) take(limit *limit, in *Input) (Spend, bool) {
+func (l *Limiter) take(limit *limit, in *Input, skew time.Duration) (Spend, bool) {
 	key, now := limit.keyOf(in), in.RequestedAt
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,8 +115,8 @@ func (l *Limiter) take(limit *limit, in *Input) (Spend, bool) {
 		spent = &spending{}
 		l.spent[key] = spent
 	}
-	spent.per = limit.per
-	old := since(spent.at, now.Add(-limit.per))
+	spent.kept = limit.per + skew // the next may be by a clock that is behind
+	old := since(spent.at, now.Add(-spent.kept))
 	spent.at = slices.Delete(spent.at, 0, old)
 	// A request that waited can be older than one that was counted before it.
 	spent.at = slices.Insert(spent.at, since(spent.at, now), now)
@@ -130,7 +135,7 @@ func (l *Limiter) forget(now time.Time) {
 	var left []quiet
 	for key, spent := range l.spent {
 		last := spent.at[len(spent.at)-1]
-		if !last.After(now.Add(-spent.per)) {
+		if !last.After(now.Add(-spent.kept)) {
 			l.drop(key)
 			continue
 		}

@@ -102,6 +102,37 @@ func TestRequestsThatWaitedAreCountedWhenTheyWereMade(t *testing.T) {
 	}
 }
 
+func TestRequestIsCountedWithThoseAroundItAndNoOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		taken []time.Duration
+		ask   time.Duration
+		retry time.Duration // 0: permitted
+	}{
+		"long before the others":        {[]time.Duration{1800, 1800, 1800}, 600, 0},
+		"just before the others":        {[]time.Duration{1800, 1800, 1800}, 1741, 1860},
+		"a period before the others":    {[]time.Duration{1800, 1800, 1800}, 1740, 0},
+		"among others":                  {[]time.Duration{1790, 1800, 1849}, 1820, 1850},
+		"among others of two periods":   {[]time.Duration{1790, 1800, 1851}, 1820, 0},
+		"retried when more are near":    {[]time.Duration{1790, 1800, 1810, 1855, 1865}, 1820, 1870},
+		"after one by a clock ahead":    {[]time.Duration{1800, 1800, 1800, 2100}, 1800, 1860},
+		"after one that waited":         {[]time.Duration{1800, 1800, 1800, 600}, 1800, 1860},
+		"before those of a clock ahead": {[]time.Duration{1800, 2100, 2100, 2100}, 1800, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, l := mustParse(t, "policy { clock_skew = \"5m\" }"+limited), NewLimiter()
+			for _, at := range c.taken {
+				if d, _ := l.Take(p, input(at*time.Second, nil)); !d.Permit {
+					t.Fatalf("at %vs: %+v", at, d)
+				}
+			}
+			d, _ := l.Take(p, input(c.ask*time.Second, nil))
+			if d.Permit != (c.retry == 0) || !d.Permit && !d.RetryAt.Equal(sent.Add(c.retry*time.Second)) {
+				t.Errorf("%+v", d)
+			}
+		})
+	}
+}
+
 func TestLimiterForgetsTheQuietestOverItsBound(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for i := range maxRemembered + 1 {
