@@ -20,6 +20,7 @@ type Limiter struct {
 	mu    sync.Mutex
 	spent map[limitKey]*spending
 	total int
+	real  *Limiter // of a trial
 }
 
 // limitKey is a hash of a limit's name and the values of its key, so that long values take no more room than short.
@@ -36,17 +37,19 @@ func NewLimiter() *Limiter {
 	return &Limiter{spent: map[limitKey]*spending{}}
 }
 
+// Trial returns a Limiter that starts from what l has counted, and changes nothing of it.
+func (l *Limiter) Trial() *Limiter {
+	return &Limiter{spent: map[limitKey]*spending{}, real: l}
+}
+
 // Spend is a recall that a Limiter counts. The zero Spend counts nothing.
 type Spend struct {
 	key limitKey
 	at  time.Time
 }
 
-// Check judges in as p.Decide does, and holds a permit whose limit has no room for not holding. It spends nothing.
-func (l *Limiter) Check(p *Policy, in *Input) Decision { return p.decide(in, l) }
-
-// Take judges in as Check does, and counts the recall if it is permitted. A caller that then does not commit the
-// recall gives it back with Refund: only what is committed counts.
+// Take judges in as p.Decide does, holds a permit whose limit has no room for not holding, and counts the recall if it is
+// permitted. A caller that then does not commit the recall gives it back with Refund: only what is committed counts.
 func (l *Limiter) Take(p *Policy, in *Input) (Decision, Spend) {
 	for {
 		d := p.decide(in, l)
@@ -85,8 +88,20 @@ func (l *Limiter) room(limit *limit, in *Input) (at time.Time, ok bool) {
 	return l.roomAt(key, limit, in.RequestedAt)
 }
 
+// spending is what a key has spent, nil if nothing. A trial has a copy.
+func (l *Limiter) spending(key limitKey) *spending {
+	if l.real != nil && l.spent[key] == nil {
+		l.real.mu.Lock()
+		defer l.real.mu.Unlock()
+		if spent := l.real.spent[key]; spent != nil {
+			l.spent[key] = &spending{slices.Clone(spent.at), spent.kept}
+		}
+	}
+	return l.spent[key]
+}
+
 func (l *Limiter) roomAt(key limitKey, limit *limit, now time.Time) (at time.Time, ok bool) {
-	spent := l.spent[key]
+	spent := l.spending(key)
 	if spent == nil {
 		return now, true
 	}

@@ -18,6 +18,12 @@ const limited = `
 		limit  = "per_actor"
 	}`
 
+// check is what Take would decide.
+func check(l *Limiter, p *Policy, in *Input) Decision {
+	d, _ := l.Trial().Take(p, in)
+	return d
+}
+
 func TestLimitRefusesTheOneTooManyAndSaysWhen(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for i := range 3 {
@@ -33,14 +39,14 @@ func TestLimitRefusesTheOneTooManyAndSaysWhen(t *testing.T) {
 		if d.Code != "rate_limited" || d.Rule.Name != "own" || !d.RetryAt.Equal(sent.Add(time.Minute)) || spend != (Spend{}) {
 			t.Errorf("the fourth within a minute: %+v", d)
 		}
-		if d := l.Check(p, input(59*time.Second, nil)); d.Code != "rate_limited" {
+		if d := check(l, p, input(59*time.Second, nil)); d.Code != "rate_limited" {
 			t.Errorf("looking at the fourth: %+v", d)
 		}
 	}
-	if d := l.Check(p, input(59*time.Second, func(in *Input) { in.ActorID, in.Sender = "bob", "bob" })); !d.Permit {
+	if d := check(l, p, input(59*time.Second, func(in *Input) { in.ActorID, in.Sender = "bob", "bob" })); !d.Permit {
 		t.Errorf("another actor: %+v", d)
 	}
-	if d := l.Check(p, input(59*time.Second, func(in *Input) { in.Tenant = "other" })); !d.Permit {
+	if d := check(l, p, input(59*time.Second, func(in *Input) { in.Tenant = "other" })); !d.Permit {
 		t.Errorf("the same id in another tenant: %+v", d)
 	}
 	if d, _ := l.Take(p, input(time.Minute, nil)); !d.Permit {
@@ -71,7 +77,7 @@ func TestCountsSurviveAChangeOfTheRules(t *testing.T) {
 	for range 3 {
 		l.Take(mustParse(t, limited), input(0, nil))
 	}
-	if d := l.Check(mustParse(t, limited+"\n# changed"), input(0, nil)); d.Code != "rate_limited" {
+	if d := check(l, mustParse(t, limited+"\n# changed"), input(0, nil)); d.Code != "rate_limited" {
 		t.Errorf("a change of the rules forgot the counts: %+v", d)
 	}
 }
@@ -147,7 +153,7 @@ func TestLimiterForgetsTheQuietestOverItsBound(t *testing.T) {
 	last := input(time.Second, func(in *Input) { in.ActorID, in.Sender = fmt.Sprint(maxRemembered), fmt.Sprint(maxRemembered) })
 	l.Take(p, last)
 	l.Take(p, last)
-	if d := l.Check(p, last); d.Permit {
+	if d := check(l, p, last); d.Permit {
 		t.Error("the latest was forgotten")
 	}
 }

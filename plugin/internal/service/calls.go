@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/chat-recall/recall/plugin/internal/index"
-	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -93,9 +92,7 @@ func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.R
 		return nil, err
 	}
 	defer leave()
-	v, err := s.judge(a, &req, func(p *rules.Policy, in *rules.Input) (rules.Decision, rules.Spend) {
-		return s.limiter.Check(p, in), rules.Spend{}
-	})
+	v, err := s.judge(a, &req, s.limiter.Trial().Take)
 	if err != nil {
 		return nil, err
 	}

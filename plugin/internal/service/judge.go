@@ -25,7 +25,7 @@ type shadowed struct {
 	rules.Shadow
 }
 
-// decider is a policy with its limits: rules.Limiter's Take, or Check, which takes nothing.
+// decider is a policy with its limits: Take of a rules.Limiter, or of a trial of it.
 type decider func(*rules.Policy, *rules.Input) (rules.Decision, rules.Spend)
 
 // judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called.

@@ -431,6 +431,23 @@ func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
 	}
 }
 
+func TestACheckOfMoreThanALimitHasRoomForAnswersAsTheRecallDoes(t *testing.T) {
+	r := newActive(t, limited)
+	r.index(r.message("a"), r.message("b"), r.message("c"), r.message("d"), r.message("e"))
+	r.recall(request("r1", "a"))
+	req := request("r2", "b", "c", "d", "e")
+	checked, err := r.Check(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range checked {
+		checked[i].Until = time.Time{}
+	}
+	if got := r.recall(req); !reflect.DeepEqual(got, checked) || got[1].Status != shared.Recalled || got[2].Status != shared.Denied {
+		t.Errorf("Recall answered\n%+v\nCheck had\n%+v", got, checked)
+	}
+}
+
 func TestARecallThatFailedSpendsNothingOfALimit(t *testing.T) {
 	r := newActive(t, limited)
 	r.index(r.message("a"))
