@@ -194,6 +194,7 @@ limit "few" {
 }
 permit "own" {
   sender = true
+  window = "2h"
   reason = "required"
   limit  = "few"
 }

@@ -13,7 +13,7 @@ type Decision struct {
 	// Until is the last moment, inclusive, at which the same request would still be permitted by this policy, its
 	// limits aside. Zero: there is no such moment, or nothing is permitted.
 	Until time.Time
-	// RetryAt is when a rate_limited request will find room again, if nobody else takes it.
+	// RetryAt is when a rate_limited request will find room again, if nobody else takes it. Zero: not before it is too late.
 	RetryAt time.Time
 	// OnRecall is what a permitted recall asks of the host; nil if refused. It belongs to the policy.
 	OnRecall *OnRecall
@@ -126,7 +126,11 @@ func (s *ruleSet) judge(t *subject, age time.Duration, l *Limiter) verdict {
 		}
 		if l != nil && r.limit != nil {
 			if at, ok := l.room(r.limit, t.in); !ok {
-				if noRoom == nil || at.Before(retryAt) {
+				if noRoom == nil {
+					noRoom = r
+				}
+				later := max(at.Sub(t.in.SentAt), 0)
+				if (retryAt.IsZero() || at.Before(retryAt)) && s.inTime(r, t, later) && !s.forbidsAt(t, later) {
 					noRoom, retryAt = r, at
 				}
 				continue
@@ -194,10 +198,8 @@ func (s *ruleSet) until(t *subject, age time.Duration, r *rule) time.Time {
 
 // holdsAt tells whether t is permitted at an age later than one at which *r permits it, and by which permit.
 func (s *ruleSet) holdsAt(t *subject, age time.Duration, r **rule) bool {
-	for _, f := range s.aging {
-		if f.matches(t, age) {
-			return false
-		}
+	if s.forbidsAt(t, age) {
+		return false
 	}
 	if s.inTime(*r, t, age) {
 		return true
@@ -205,6 +207,16 @@ func (s *ruleSet) holdsAt(t *subject, age time.Duration, r **rule) bool {
 	for _, other := range s.permits {
 		if s.inTime(other, t, age) && (!other.reason || t.in.Reason != "") {
 			*r = other
+			return true
+		}
+	}
+	return false
+}
+
+// forbidsAt tells whether a forbid matches t at an age later than one at which none does.
+func (s *ruleSet) forbidsAt(t *subject, age time.Duration) bool {
+	for _, f := range s.aging {
+		if f.matches(t, age) {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -133,6 +134,33 @@ func TestRequestIsCountedWithThoseAroundItAndNoOthers(t *testing.T) {
 			}
 			d, _ := l.Take(p, input(c.ask*time.Second, nil))
 			if d.Permit != (c.retry == 0) || !d.Permit && !d.RetryAt.Equal(sent.Add(c.retry*time.Second)) {
+				t.Errorf("%+v", d)
+			}
+		})
+	}
+}
+
+func TestRetryIsNotAdvisedForWhenItIsTooLate(t *testing.T) {
+	for name, c := range map[string]struct {
+		more  string
+		retry time.Duration
+	}{
+		"in time":                {"", 60},
+		"after the window":       {"window \"short\" { within = \"59s\" }", 0},
+		"when a forbid matches":  {"forbid \"old\" { when = message.age >= \"60s\" }", 0},
+		"a later one that holds": {"limit \"slow\" {\n key = actor.id\n rate = \"1/2m\"\n}\npermit \"slow\" {\n sender = true\n window = \"2m\"\n limit = \"slow\"\n}\nwindow \"short\" { within = \"59s\" }", 120},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, l := mustParse(t, strings.Replace(limited, "window = \"1h\"", "", 1)+"\n"+c.more), NewLimiter()
+			for range 4 {
+				l.Take(p, input(0, nil))
+			}
+			d, _ := l.Take(p, input(0, nil))
+			want := time.Time{}
+			if c.retry > 0 {
+				want = sent.Add(c.retry * time.Second)
+			}
+			if d.Code != CodeRateLimited || !d.RetryAt.Equal(want) {
 				t.Errorf("%+v", d)
 			}
 		})

@@ -88,7 +88,7 @@ type RecallResult struct {
 	RecalledAt time.Time `json:"recalled_at,omitzero"`
 
 	Until   time.Time `json:"until,omitzero"`    // Check, Recalled: the last moment at which it holds; zero: no end
-	RetryAt time.Time `json:"retry_at,omitzero"` // CodeRateLimited: when to try again
+	RetryAt time.Time `json:"retry_at,omitzero"` // CodeRateLimited: when to try again; zero: there is room only when it is too late
 }
 
 // MessageState is what the index knows of a message id.
