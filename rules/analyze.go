@@ -21,7 +21,7 @@ func (p *Policy) Analyze() Analysis {
 	i := newInterest()
 	i.addPolicy(p)
 	s := newSpace(i)
-	a := Analysis{Findings: Diagnostics{}, Inputs: s.countable(), Proven: s.tractable(len(p.rules))}
+	a := Analysis{Findings: Diagnostics{}, Inputs: s.countable(), Proven: s.tractable()}
 	if !a.Proven {
 		return a
 	}

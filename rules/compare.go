@@ -31,7 +31,7 @@ func Compare(was, now *Policy) Comparison {
 	i.addPolicy(was)
 	i.addPolicy(now)
 	s := newSpace(i)
-	c := Comparison{Differences: []Difference{}, Inputs: s.countable(), Proven: s.tractable(len(was.rules) + len(now.rules))}
+	c := Comparison{Differences: []Difference{}, Inputs: s.countable(), Proven: s.tractable()}
 	if !c.Proven {
 		return c
 	}

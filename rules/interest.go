@@ -16,6 +16,8 @@ type interest struct {
 	times  []time.Time
 	sender bool
 	reason bool // whether it is empty
+
+	questions int // in all, a rule being questionsPerRule
 }
 
 // textInterest is what is asked about one text.
@@ -45,6 +47,7 @@ func (i *interest) addPolicy(p *Policy) {
 		i.ages = append(i.ages, w.within+1)
 	}
 	for _, r := range p.rules {
+		i.questions += questionsPerRule
 		i.addScope(&r.scope)
 		i.addCondition(r.when)
 		if r.forbid {
@@ -79,6 +82,7 @@ func (i *interest) addScope(s *scope) {
 
 func (i *interest) addCondition(c *condition) {
 	c.questions(func(q *question) {
+		i.questions++
 		switch q.field.kind {
 		case flagKind:
 			i.sender = true

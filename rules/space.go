@@ -11,8 +11,10 @@ import (
 const (
 	// maxInputs bounds the inputs that a proof goes through; over it, it says "not proven" instead of guessing.
 	maxInputs = 1_000_000
-	// maxProofWork bounds inputs times rules, which is about the time that it takes: a few seconds at most.
+	// maxProofWork bounds inputs times the work for each, which is about the time that it takes: a few seconds at most.
 	maxProofWork = 100_000_000
+	// questionsPerRule are as much work as a rule without any.
+	questionsPerRule = 4
 	// maxCandidates bounds the texts that are tried for one field.
 	maxCandidates = 2000
 	// maxPeople bounds the ids of which every pair is tried as who asks and who sent.
@@ -23,6 +25,7 @@ const (
 type space struct {
 	dimensions []dimension
 	size       int // math.MaxInt if there are more inputs than can be counted or tried
+	questions  int // to be asked of each; those of a rule without any are questionsPerRule
 	in         Input
 	age        time.Duration
 	labels     map[*field][]string // those that are set, backing what in has
@@ -48,7 +51,7 @@ type value struct {
 var origin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newSpace(i *interest) *space {
-	s := &space{size: 1, labels: map[*field][]string{}}
+	s := &space{size: 1, questions: i.questions, labels: map[*field][]string{}}
 	s.in = Input{Tenant: "any", MessageID: "m1", MessageType: "text", ConversationID: "c1", ConversationType: "group",
 		ActorID: "ann", Sender: "ann", SentAt: origin, RequestedAt: origin}
 	s.addText(i, fieldNamed("tenant"), func(in *Input, v string) { in.Tenant = v })
@@ -271,9 +274,9 @@ func (s *space) addAges(ages []time.Duration) {
 	s.add(d)
 }
 
-// tractable tells whether a proof over the space is worth the wait, for so many rules to look at each time.
-func (s *space) tractable(rules int) bool {
-	return s.size <= maxInputs && s.size <= maxProofWork/(rules+1)
+// tractable tells whether a proof over the space is worth the wait.
+func (s *space) tractable() bool {
+	return s.size <= maxInputs && s.size <= maxProofWork/(s.questions/questionsPerRule+1)
 }
 
 // walk visits every input of the space until visit returns false. The input is the same one each time, changed.
