@@ -186,6 +186,14 @@ func (t *textInterest) fillers() []string {
 	return out
 }
 
+// compact leaves out what is asked again, as many rules do of the same tenants.
+func (t *textInterest) compact() {
+	for _, list := range []*[]string{&t.equals, &t.prefixes, &t.suffixes} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+}
+
 func (t *textInterest) joined(o *textInterest) *textInterest {
 	return &textInterest{
 		equals:   slices.Concat(t.equals, o.equals),

@@ -110,6 +110,17 @@ func TestTooManyInputsAreNotProven(t *testing.T) {
 	}
 }
 
+func TestRulesThatAskTheSameAreProvenHoweverManyTheyAre(t *testing.T) {
+	var b strings.Builder
+	for i := range 700 {
+		fmt.Fprintf(&b, "permit \"p%d\" { tenant = [\"a\", \"b\", \"c\"] }\n", i)
+	}
+	const inputs = 4 * 2 * 2 // tenants, a command or not, in the window or not
+	if a := mustParse(t, b.String()).Analyze(); !a.Proven || a.Inputs != inputs {
+		t.Errorf("proven %v, %d inputs, want %d", a.Proven, a.Inputs, inputs)
+	}
+}
+
 func TestManyInputsAreProven(t *testing.T) {
 	var b strings.Builder
 	for i := range 14 {

@@ -51,6 +51,9 @@ type value struct {
 var origin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newSpace(i *interest) *space {
+	for _, t := range i.texts {
+		t.compact()
+	}
 	s := &space{size: 1, questions: i.questions, labels: map[*field][]string{}}
 	s.in = Input{Tenant: "any", MessageID: "m1", MessageType: "text", ConversationID: "c1", ConversationType: "group",
 		ActorID: "ann", Sender: "ann", SentAt: origin, RequestedAt: origin}
