@@ -111,6 +111,11 @@ func (u *uses) look(in *Input) {
 			}
 		}
 	}
+	if decided == nil { // a permit that lacks something gives the refusal its code
+		if v := u.policy.live.judge(&t, age, nil); v.rule != nil {
+			u.rules[v.rule].decided++
+		}
+	}
 	for _, r := range u.lost {
 		if use := u.rules[r]; use != nil && len(use.instead) < 4 && !slices.Contains(use.instead, decided) {
 			use.instead = append(use.instead, decided)

@@ -82,6 +82,21 @@ func TestPermitAfterOneWithALimitIsAlive(t *testing.T) {
 	}
 }
 
+func TestPermitThatOnlyGivesARefusalItsCodeIsAlive(t *testing.T) {
+	p := mustParse(t, `
+		permit "with_reason" {
+			sender = true
+			when   = request.reason != ""
+		}
+		permit "asks_for_one" {
+			sender = true
+			reason = "required"
+		}`)
+	if a := p.Analyze(); len(a.Findings) > 0 {
+		t.Error(a.Findings)
+	}
+}
+
 func TestTooManyInputsAreNotProven(t *testing.T) {
 	var labels, ids, many, questions strings.Builder
 	for i := range 40 {
