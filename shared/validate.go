@@ -38,8 +38,12 @@ const (
 	WireWindowBytes = 1 << 20
 )
 
-// maxTime is the last moment that a time may name; later ones do not survive JSON.
-var maxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+// minTime and maxTime are the first and the last moment that a time may name: 0 µs is none on the wire, and what is after
+// 9999 does not survive JSON.
+var (
+	minTime = time.UnixMicro(1)
+	maxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+)
 
 // ValidateIndex checks the arguments of Index by themselves.
 func ValidateIndex(msgs []Message) error {
@@ -262,7 +266,7 @@ func validList(field string, list []string, limit, bytes int) error {
 
 // validTime checks a time that may be zero.
 func validTime(field string, t time.Time) error {
-	if !t.IsZero() && (t.UnixMicro() <= 0 || t.After(maxTime)) {
+	if !t.IsZero() && (t.Before(minTime) || t.After(maxTime)) {
 		return Invalidf(field, "%s is outside 1970 to 9999", t.Format(time.RFC3339))
 	}
 	return nil

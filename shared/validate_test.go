@@ -71,6 +71,10 @@ func TestBadInputNamesItsFieldAndLimit(t *testing.T) {
 		{req(func(r *RecallRequest) { r.Reason = long }), "reason", "at most 1024"},
 		{req(func(r *RecallRequest) { r.RecallID = "" }), "recall_id", "empty"},
 		{req(func(r *RecallRequest) { r.RequestedAt = time.Unix(-1, 0) }), "requested_at", "1970"},
+		{req(func(r *RecallRequest) { r.RequestedAt = time.Unix(0, 999) }), "requested_at", "1970"},
+		{req(func(r *RecallRequest) { // so long ago that its microseconds are those of today
+			r.RequestedAt = time.Unix(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Unix()-1<<58/15625, 0)
+		}), "requested_at", "1970"},
 		{req(func(r *RecallRequest) { r.ConversationLabels = many(33) }), "conversation_labels", "at most 32"},
 		{req(func(r *RecallRequest) { r.Messages = []Message{fullMessage, fullMessage} }), "messages", "2 messages for 1"},
 		{req(func(r *RecallRequest) { r.Messages[0].ID = "other" }), "messages[0].id", "not among"},
