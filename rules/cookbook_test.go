@@ -66,7 +66,7 @@ func TestShippedFilesAreInTheCanonicalFormat(t *testing.T) {
 }
 
 func TestFormattingKeepsTheMeaningAndIsDoneOnce(t *testing.T) {
-	messy := "\r\n\r\npermit \"own\" {   # why \r\nsender=true\r\n   window   =   \"1m\"  \r\n}\r\nforbid \"x\" {\n\twhen = message.type==\"file\"&&actor.role!=\"owner\"\n}\n\n\n"
+	messy := "\r\n\r\npermit \"own\" {   # why \r\r\nsender=true\r\n   window   =   \"1m\"  \r\n}\r\nforbid \"x\" {\n\twhen = message.type==\"file\"&&actor.role!=\"owner\"\n}\n\n\n"
 	once, diags := Format("rules.hcl", []byte(messy))
 	if diags.HasErrors() {
 		t.Fatal(diags)

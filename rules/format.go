@@ -18,9 +18,9 @@ func Format(name string, src []byte) ([]byte, Diagnostics) {
 	if r.hasErrors() {
 		return nil, r.diagnostics()
 	}
-	lines := bytes.Split(bytes.ReplaceAll(src, []byte("\r\n"), []byte("\n")), []byte("\n"))
+	lines := bytes.Split(src, []byte("\n"))
 	for i, line := range lines {
-		lines[i] = bytes.TrimRight(line, " \t")
+		lines[i] = bytes.TrimRight(line, " \t\r")
 	}
 	out := hclwrite.Format(bytes.TrimSpace(bytes.Join(lines, []byte("\n"))))
 	return append(out, '\n'), nil
