@@ -96,7 +96,16 @@ func (g *twin) input() *Input {
 		in.MessageLabels, in.ConversationLabels = labels(), labels()
 		in.ActorRole = roleWords.words[g.pick(4)]
 		in.MessageType = typeWords.words[g.pick(9)]
+		in.ConversationType = conversationWords.words[g.pick(3)]
 	})
+}
+
+// plainRole is the role that the actor has in the conversation.
+func plainRole(in *Input) string {
+	if in.ConversationType == "single" && in.ActorRole != "system" {
+		return "member"
+	}
+	return in.ActorRole
 }
 
 // evalContext is the same case for HCL's own evaluation.
@@ -128,7 +137,7 @@ func evalContext(in *Input) *hcl.EvalContext {
 			"conversation": cty.ObjectVal(map[string]cty.Value{
 				"id": text(in.ConversationID), "type": text(in.ConversationType), "labels": list(in.ConversationLabels),
 			}),
-			"actor":   cty.ObjectVal(map[string]cty.Value{"id": text(in.ActorID), "role": text(in.role()), "is_sender": cty.BoolVal(in.isSender())}),
+			"actor":   cty.ObjectVal(map[string]cty.Value{"id": text(in.ActorID), "role": text(plainRole(in)), "is_sender": cty.BoolVal(in.isSender())}),
 			"request": cty.ObjectVal(map[string]cty.Value{"reason": text(in.Reason), "ext": text(in.Ext)}),
 		},
 		Functions: map[string]ctyfunction.Function{

@@ -35,7 +35,7 @@ type Input struct {
 	ConversationType   string
 	ConversationLabels []string // the host's word at the moment of the request
 	ActorID            string
-	ActorRole          string // empty: member
+	ActorRole          string // empty: member, and so is an owner or admin in a single conversation
 	RequestedAt        time.Time
 	Reason             string
 	Ext                string

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -88,6 +89,42 @@ func TestCommandIsNeverRecallableWhateverTheFilesSay(t *testing.T) {
 	d := p.Decide(input(0, func(in *Input) { in.MessageType, in.ActorRole = "command", "system" }))
 	if d.Permit || d.Code != "type_not_recallable" {
 		t.Errorf("decided %+v", d)
+	}
+}
+
+func TestOwnerOrAdminOfASingleConversationIsAMemberWhateverTheFilesSay(t *testing.T) {
+	p := mustParse(t, `
+		forbid "members" {
+			role = ["member"]
+			when = request.ext == "forbidden to members"
+			code = "members"
+		}
+		permit "roles" {
+			role   = ["owner", "admin"]
+			window = "any"
+		}
+		permit "condition" {
+			when = actor.role == "owner" || actor.role == "admin"
+		}`)
+	for _, role := range []string{"owner", "admin"} {
+		in := input(0, func(in *Input) { in.ConversationType, in.ActorRole = "single", role })
+		if d := p.Decide(in); d.Permit || d.Rule.Name != DefaultDeny {
+			t.Errorf("%s: %+v", role, d)
+		}
+		in.Ext = "forbidden to members"
+		if d, e := p.Decide(in), p.Explain(in); d.Code != "members" || e.Case.Role != "member" || !e.Rules[0].Holds || e.Rules[1].Holds {
+			t.Errorf("%s: decided %+v, explained %+v", role, d, e)
+		}
+		in.ConversationType = "group"
+		if d := p.Decide(in); d.Rule.Name != "roles" {
+			t.Errorf("%s of a group: %+v", role, d)
+		}
+	}
+	if a := mustParse(t, `permit "a" {
+		conversation = ["single"]
+		role         = ["owner", "admin"]
+	}`).Analyze(); len(a.Findings) != 1 || !strings.Contains(a.Findings.String(), "matches nothing") {
+		t.Errorf("check finds %v", a.Findings)
 	}
 }
 

@@ -54,6 +54,9 @@ func newSpace(i *interest) *space {
 	for _, t := range i.texts {
 		t.compact()
 	}
+	if len(i.words[roleWords]) > 0 { // of which some are a member's in a single conversation
+		i.words[conversationWords] = append(i.words[conversationWords], conversationWords.bit("single"))
+	}
 	s := &space{size: 1, questions: i.questions, labels: map[*field][]string{}}
 	s.in = Input{Tenant: "any", MessageID: "m1", MessageType: "text", ConversationID: "c1", ConversationType: "group",
 		ActorID: "ann", Sender: "ann", SentAt: origin, RequestedAt: origin}
