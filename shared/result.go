@@ -27,7 +27,8 @@ type RecallRequest struct {
 	Ext        string // handed through to every notice; at most MaxExtBytes
 	Reason     string // for rules that require one, and the ledger; at most MaxReasonBytes
 
-	// RecallID makes a retry the same act: a message already recalled under this id is answered Recalled again.
+	// RecallID makes a retry the same act: a message already recalled under this id by this actor, whatever the role, is
+	// answered Recalled again.
 	// The SDK makes one (UUIDv7) where it is empty.
 	RecallID string
 
@@ -51,7 +52,7 @@ type RecallStatus string
 // What Recall answers of a message.
 const (
 	Recalled        RecallStatus = "recalled"
-	AlreadyRecalled RecallStatus = "already_recalled" // under another recall id
+	AlreadyRecalled RecallStatus = "already_recalled" // under another recall id, or by another actor
 	Denied          RecallStatus = "denied"
 	NotFound        RecallStatus = "not_found" // this tenant has no such message
 )

@@ -72,7 +72,7 @@ func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]share
 			if !applied[n].New { // another recall came between the judgement and the commit
 				s.limiter.Refund(v.spends[n])
 				result.Rule = shared.Rule{}
-				took(result, &applied[n].Tombstone, req.RecallID)
+				took(result, &applied[n].Tombstone, &req)
 			}
 		}
 	}

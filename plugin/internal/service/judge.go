@@ -67,7 +67,7 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 		case r == nil:
 			result.Status = shared.NotFound
 		case r.Tombstone != nil:
-			took(result, r.Tombstone, req.RecallID)
+			took(result, r.Tombstone, req)
 		default:
 			d, spend := decide(policy, input(req, actor, asked, &r.Message))
 			result.Rule = shared.Rule{Name: d.Rule.Name, File: d.Rule.File, Line: d.Rule.Line}
@@ -97,10 +97,10 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 	return v, nil
 }
 
-// took answers for a message that has a tombstone.
-func took(result *shared.RecallResult, t *index.Tombstone, recallID string) {
+// took answers for a message that has a tombstone. The role of who took it back may have changed since.
+func took(result *shared.RecallResult, t *index.Tombstone, req *shared.RecallRequest) {
 	result.Status = shared.AlreadyRecalled
-	if t.RecallID == recallID {
+	if t.RecallID == req.RecallID && t.RecalledBy.ID == req.Actor.ID {
 		result.Status = shared.Recalled
 	}
 	result.RecallID, result.RecalledBy, result.RecalledAt = t.RecallID, t.RecalledBy, t.RecalledAt

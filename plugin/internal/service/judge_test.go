@@ -39,6 +39,8 @@ func TestOrderOfJudgement(t *testing.T) {
 		{"of another tenant", "foreign", shared.Actor{ID: "ann"}, "r", 0, shared.NotFound, "", ""},
 		{"recalled, the same act", "gone", shared.Actor{ID: "ann"}, "earlier", 0, shared.Recalled, "", ""},
 		{"recalled, the same act, long after", "gone", shared.Actor{ID: "ann"}, "earlier", late, shared.Recalled, "", ""},
+		{"recalled, the same act in another role", "gone", shared.Actor{ID: "ann", Role: shared.Owner}, "earlier", 0, shared.Recalled, "", ""},
+		{"recalled, the same id by another", "gone", shared.Actor{ID: "bob"}, "earlier", 0, shared.AlreadyRecalled, "", ""},
 		{"recalled, another act", "gone", shared.Actor{ID: "ann"}, "r", 0, shared.AlreadyRecalled, "", ""},
 		{"recalled, another who may not", "gone", shared.Actor{ID: "bob"}, "r", late, shared.AlreadyRecalled, "", ""},
 		{"a command", "command", shared.Actor{ID: "ann"}, "r", 0, shared.Denied, shared.CodeTypeNotRecallable, "command_messages"},
