@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 )
 
 // Comparison is what two policies decide differently.
@@ -25,7 +26,9 @@ type Difference struct {
 }
 
 // Compare goes through every input that the two policies can tell apart and gathers those that they decide
-// differently: permitted or refused, the code, and what is asked of the host. Which rule decides is no difference.
+// differently: permitted or refused, the code, the limit that counts it, and what is asked of the host. Which rule decides
+// is no difference; which limit is, for rules share the room of one, and it is counted by its name. Moments in the future
+// are no inputs: clock_skew is compared by itself.
 func Compare(was, now *Policy) Comparison {
 	i := newInterest()
 	i.addPolicy(was)
@@ -41,6 +44,12 @@ func Compare(was, now *Policy) Comparison {
 		exact = shorter(exact, roughDifferences(s, was, now))
 	}
 	c.Differences = append(c.Differences, exact...)
+	if was.clockSkew != now.clockSkew {
+		c.Differences = append(c.Differences, Difference{
+			Where: "the clock of the request is ahead", All: true,
+			Was: []string{"taken up to " + FormatDuration(was.clockSkew)}, Now: "taken up to " + FormatDuration(now.clockSkew),
+		})
+	}
 	sort.SliceStable(c.Differences, func(i, j int) bool { return c.Differences[i].Inputs > c.Differences[j].Inputs })
 	return c
 }
@@ -132,13 +141,33 @@ func shorter(exact, rough []Difference) []Difference {
 	return out
 }
 
-// outcome is what becomes of an input, in words, without which rule says so.
+// outcome is what becomes of an input, in words, without which rule says so: with a limit that decides also what becomes
+// of it when the limit has no room.
 func (p *Policy) outcome(in *Input) string {
 	t, ok := subjectOf(in)
 	if !ok {
 		return "refused: " + CodeForbidden
 	}
-	v := p.live.judge(&t, in.age(), nil)
+	age := in.age()
+	v := p.live.judge(&t, age, nil)
+	out := v.outcome()
+	for full := (exhausted{}); v.code == "" && v.rule.limit != nil; {
+		full = append(full, v.rule.limit)
+		if v = p.live.judge(&t, age, full); v.code != CodeRateLimited {
+			out += "; beyond that " + v.outcome()
+		}
+	}
+	return out
+}
+
+// exhausted are limits that have no room; the others have.
+type exhausted []*limit
+
+func (e exhausted) room(l *limit, _ *Input) (time.Time, bool) {
+	return time.Time{}, !slices.Contains(e, l)
+}
+
+func (v verdict) outcome() string {
 	if v.code != "" {
 		return "refused: " + v.code
 	}
@@ -153,7 +182,7 @@ func (r *rule) describeOutcome() string {
 		for _, f := range l.key {
 			key = append(key, f.name)
 		}
-		parts = append(parts, fmt.Sprintf("at most %d in %s for each %s", l.count, FormatDuration(l.per), strings.Join(key, " and ")))
+		parts = append(parts, fmt.Sprintf("at most %d in %s for each %s by limit %q", l.count, FormatDuration(l.per), strings.Join(key, " and "), l.name))
 	}
 	o := r.onRecall
 	if o.Steps != nil {

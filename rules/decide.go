@@ -34,8 +34,13 @@ type Shadow struct {
 // Decide judges in without regard to limits. It is a pure function of the policy and in, and allocates nothing.
 func (p *Policy) Decide(in *Input) Decision { return p.decide(in, nil) }
 
-// decide judges in; with a limiter a permit whose limit has no room does not hold.
-func (p *Policy) decide(in *Input, l *Limiter) Decision {
+// rooms tells whether one more recall fits a limit, and if not, when it will. A Limiter does.
+type rooms interface {
+	room(l *limit, in *Input) (at time.Time, ok bool)
+}
+
+// decide judges in; with rooms a permit whose limit has none does not hold.
+func (p *Policy) decide(in *Input, l rooms) Decision {
 	t, ok := subjectOf(in)
 	if !ok {
 		return Decision{Code: CodeForbidden, Rule: RuleRef{Name: DefaultDeny}}
@@ -103,7 +108,7 @@ func (v verdict) ref() RuleRef {
 
 // judge finds the rule that decides t at an age. If nothing permits, the code is that of the permit which lacks what
 // is easiest to mend: a reason can be given now, room comes back, time does not.
-func (s *ruleSet) judge(t *subject, age time.Duration, l *Limiter) verdict {
+func (s *ruleSet) judge(t *subject, age time.Duration, l rooms) verdict {
 	for _, r := range s.forbids {
 		if r.matches(t, age) {
 			return verdict{rule: r, code: r.code}

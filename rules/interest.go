@@ -46,6 +46,7 @@ func (i *interest) addPolicy(p *Policy) {
 		i.addScope(&w.scope)
 		i.ages = append(i.ages, w.within+1)
 	}
+	before, limits := i.questions, map[*limit]bool{}
 	for _, r := range p.rules {
 		i.questions += questionsPerRule
 		i.addScope(&r.scope)
@@ -54,6 +55,9 @@ func (i *interest) addPolicy(p *Policy) {
 			continue
 		}
 		i.reason = i.reason || r.reason
+		if r.limit != nil {
+			limits[r.limit] = true
+		}
 		switch r.window {
 		case 0:
 			i.ages = append(i.ages, p.window+1)
@@ -62,6 +66,7 @@ func (i *interest) addPolicy(p *Policy) {
 			i.ages = append(i.ages, r.window+1)
 		}
 	}
+	i.questions += (i.questions - before) * len(limits) // they are asked again for when each has no room
 }
 
 func (i *interest) addScope(s *scope) {

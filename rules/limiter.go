@@ -80,7 +80,7 @@ func (l *Limiter) Refund(s Spend) {
 	}
 }
 
-// room tells whether one more recall fits, and if not, when it will.
+// room implements rooms.
 func (l *Limiter) room(limit *limit, in *Input) (at time.Time, ok bool) {
 	key := limit.keyOf(in)
 	l.mu.Lock()

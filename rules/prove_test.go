@@ -199,6 +199,41 @@ func answersOf(p *Policy, in *Input) string {
 	return b.String() + p.outcome(in)
 }
 
+func TestDifferenceIsAlsoOneOfLimitsAndClocks(t *testing.T) {
+	shared := `
+		limit "a" {
+			key  = actor.id
+			rate = "1/1m"
+		}
+		limit "b" {
+			key  = actor.id
+			rate = "1/1m"
+		}
+		permit "groups" {
+			conversation = ["group"]
+			limit        = "a"
+		}
+		permit "others" {
+			conversation = ["single", "chatroom"]
+			limit = "a"
+		}`
+	const one, other = `permitted, at most 1 in 1m for each actor.id by limit "a"`, `permitted, at most 1 in 1m for each actor.id by limit "b"`
+	for name, c := range map[string]struct{ was, now, where, wasSaid, nowSaid string }{
+		"limits apart": {shared, strings.Replace(shared, "limit = \"a\"", "limit = \"b\"", 1),
+			"conversation.type is not group, message.type is not command, message.age is up to 2m", one, other},
+		"a second limit": {shared, shared + "\npermit \"more\" { limit = \"b\" }",
+			"message.type is not command, message.age is up to 2m", one, one + "; beyond that " + other},
+		"no limit after one": {shared, shared + "\npermit \"all\" { window = \"2m\" }",
+			"message.type is not command, message.age is up to 2m", one, one + "; beyond that permitted"},
+		"clock_skew": {shared, "policy { clock_skew = \"1m\" }" + shared, "the clock of the request is ahead", "taken up to 5s", "taken up to 1m"},
+	} {
+		d := Compare(mustParse(t, c.was), mustParse(t, c.now)).Differences
+		if len(d) != 1 || d[0].Where != c.where || d[0].Was[0] != c.wasSaid || d[0].Now != c.nowSaid || !d[0].All {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
 func TestDifferenceIsAFewReadableClasses(t *testing.T) {
 	now := mustParse(t, `
 		policy { window = "5m" }
