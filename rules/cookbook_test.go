@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -211,6 +212,21 @@ func TestNamedFilesAreOneSuite(t *testing.T) {
 	}
 	if p, diags := Load(tests); p != nil || !strings.Contains(diags.String(), "is a test file") {
 		t.Errorf("a test file was loaded as rules: %s", diags)
+	}
+}
+
+func TestLinkedDirectoriesAreSearchedForTestsOnce(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(elsewhere, "rules.hcl"), "permit \"own\" { sender = true }")
+	write(t, filepath.Join(elsewhere, "rules.test.hcl"), "test \"own\" { expect = \"permit\" }")
+	for name, to := range map[string]string{"linked": elsewhere, "again": elsewhere, "back": dir, "gone": filepath.Join(dir, "nothing")} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report, diags := RunTests(dir)
+	if diags.HasErrors() || len(report.Suites) != 1 || report.Suites[0].Path != filepath.ToSlash(filepath.Join(dir, "again")) {
+		t.Errorf("%+v, %s", report, diags)
 	}
 }
 

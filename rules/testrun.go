@@ -85,7 +85,7 @@ func (r *reporter) testGroups(paths []string) []testGroup {
 		case err != nil:
 			r.fileError(path, err)
 		case info.IsDir():
-			groups = append(groups, r.testDirectory(path, 0)...)
+			groups = append(groups, r.testDirectory(path, 0, map[string]bool{})...)
 		case strings.HasSuffix(path, testSuffix):
 			named.tests = append(named.tests, path)
 		default:
@@ -113,12 +113,18 @@ func (r *reporter) testGroups(paths []string) []testGroup {
 // maxTestDepth bounds how far down directories are searched for tests.
 const maxTestDepth = 8
 
-func (r *reporter) testDirectory(path string, depth int) []testGroup {
+// testDirectory searches a directory, unless it has seen it: a symbolic link can lead back.
+func (r *reporter) testDirectory(path string, depth int, seen map[string]bool) []testGroup {
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		r.fileError(path, err)
 		return nil
 	}
+	real, _ := filepath.EvalSymlinks(path) // it was just read
+	if seen[real] {
+		return nil
+	}
+	seen[real] = true
 	g := testGroup{path: path, rules: []string{path}}
 	var below []string
 	own := false
@@ -130,7 +136,7 @@ func (r *reporter) testDirectory(path string, depth int) []testGroup {
 			own = true
 		case isRuleFile(e.Name()):
 			own = true
-		case e.IsDir() && !strings.HasPrefix(e.Name(), "."):
+		case isDirectory(name) && !strings.HasPrefix(e.Name(), "."):
 			below = append(below, name)
 		}
 	}
@@ -141,13 +147,18 @@ func (r *reporter) testDirectory(path string, depth int) []testGroup {
 	sort.Strings(below)
 	if depth < maxTestDepth {
 		for _, name := range below {
-			groups = append(groups, r.testDirectory(name, depth+1)...)
+			groups = append(groups, r.testDirectory(name, depth+1, seen)...)
 		}
 	}
 	if depth == 0 && len(groups) == 0 && !r.hasErrors() {
 		r.errorf(hcl.Range{Filename: path}, "", "no rule file and no test file in this directory or below it")
 	}
 	return groups
+}
+
+func isDirectory(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
 }
 
 func (g testGroup) run() (*Suite, Diagnostics) {
