@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -71,19 +72,16 @@ func caseFlag(t *tool, f rules.CaseField, set *[]func(*rules.Case)) {
 }
 
 func explainedInput(text string, set []func(*rules.Case)) (*rules.Input, error) {
-	var c rules.Case
+	json := []byte(cmp.Or(text, "{}"))
 	if text == "-" {
-		all, err := io.ReadAll(io.LimitReader(os.Stdin, 1<<20))
-		if err != nil {
+		var err error
+		if json, err = io.ReadAll(io.LimitReader(os.Stdin, 1<<20)); err != nil {
 			return nil, fmt.Errorf("read the case from standard input: %w", err)
 		}
-		text = string(all)
 	}
-	if text != "" {
-		var err error
-		if c, err = rules.ParseCase([]byte(text)); err != nil {
-			return nil, err
-		}
+	c, err := rules.ParseCase(json)
+	if err != nil {
+		return nil, err
 	}
 	for _, f := range set {
 		f(&c)

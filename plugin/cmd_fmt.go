@@ -38,14 +38,13 @@ func runFmt(args []string, stdout, stderr io.Writer) int {
 		}
 		changed = append(changed, filepath.ToSlash(file))
 	}
-	if diags.HasErrors() {
-		return t.refused(diags)
-	}
+	ok := !diags.HasErrors() && !(*check && len(changed) > 0)
 	t.print(struct {
-		OK      bool     `json:"ok"`
-		Changed []string `json:"changed"`
-	}{!*check || len(changed) == 0, changed}, strings.Join(append(changed, ""), "\n"))
-	if *check && len(changed) > 0 {
+		OK          bool              `json:"ok"`
+		Changed     []string          `json:"changed"`
+		Diagnostics rules.Diagnostics `json:"diagnostics,omitempty"`
+	}{ok, changed, diags}, strings.Join(append(changed, diags.String()), "\n"))
+	if !ok {
 		return exitBad
 	}
 	return exitGood

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -30,10 +31,32 @@ func main() {
 	if len(os.Args) == 1 && os.Getenv(shared.Handshake.MagicCookieKey) == shared.Handshake.MagicCookieValue {
 		os.Exit(serve())
 	}
-	os.Exit(byName(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(perform(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// byName is the binary as run by hand.
+// perform is the binary as run by hand. An answer that could not be printed was not given.
+func perform(args []string, stdout, stderr io.Writer) int {
+	out := &output{Writer: stdout}
+	code := byName(args, out, stderr)
+	if out.err != nil {
+		fmt.Fprintf(stderr, "recall-plugin: write to standard output: %v\n", out.err)
+		return max(code, exitBad)
+	}
+	return code
+}
+
+// output remembers that a write failed.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(text []byte) (int, error) {
+	n, err := o.Writer.Write(text)
+	o.err = cmp.Or(o.err, err)
+	return n, err
+}
+
 func byName(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		help(stdout)

@@ -83,6 +83,12 @@ func TestRunByHandItExplainsItself(t *testing.T) {
 	}
 }
 
+func TestACaseThatIsNotThereIsWrongUsage(t *testing.T) {
+	if stdout, stderr, code := byHand(t, "explain", "--case", "-"); code != 2 || stdout != "" || !strings.Contains(stderr, "JSON") {
+		t.Errorf("with nothing on standard input it exits with %d and prints %q and %q", code, stdout, stderr)
+	}
+}
+
 func TestVersionIsForPeopleAndForPrograms(t *testing.T) {
 	stdout, _, code := byHand(t, "version", "--json")
 	var d shared.Description

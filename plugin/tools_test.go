@@ -7,7 +7,9 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -148,5 +150,39 @@ func TestFmtRewritesTheFileAndKeepsItsMode(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestFmtNamesWhatItRewroteBesideABadFile(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good.hcl"), filepath.Join(dir, "bad.hcl")
+	os.WriteFile(good, []byte("permit \"a\" {\nsender=true\n}"), 0o600)
+	os.WriteFile(bad, []byte("permit {{{"), 0o600)
+	code, stdout, _ := run("fmt --json " + bad + " " + good)
+	var out struct {
+		OK          bool
+		Changed     []string
+		Diagnostics []struct{ File string }
+	}
+	if err := json.Unmarshal([]byte(stdout), &out); err != nil || code != 1 || out.OK ||
+		!slices.Equal(out.Changed, []string{good}) || len(out.Diagnostics) == 0 || out.Diagnostics[0].File != bad {
+		t.Errorf("exits with %d and prints %s", code, stdout)
+	}
+	os.WriteFile(good, []byte("permit \"a\" {\nsender=true\n}"), 0o600)
+	if code, stdout, _ := run("fmt " + bad + " " + good); code != 1 || !strings.HasPrefix(stdout, good+"\n"+bad+":") {
+		t.Errorf("exits with %d and prints %s", code, stdout)
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestAnAnswerThatCannotBePrintedExitsWith1(t *testing.T) {
+	for _, args := range [][]string{{"check", "../rules/default.hcl"}, {"version"}, {"help"}} {
+		var stderr bytes.Buffer
+		if code := perform(args, full{}, &stderr); code != 1 || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%s exits with %d and says %s", args, code, &stderr)
+		}
 	}
 }
