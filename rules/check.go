@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -48,10 +47,10 @@ func (d *decoder) condition(e hclsyntax.Expression) *condition {
 	return nil
 }
 
-// written is the source text of an expression on one line.
-func (d *decoder) written(e hclsyntax.Expression) string {
+// written is an expression in its file.
+func (d *decoder) written(e hclsyntax.Expression) []byte {
 	src, _ := d.source(e.Range().Filename)
-	return strings.Join(strings.Fields(string(e.Range().SliceBytes(src))), " ")
+	return e.Range().SliceBytes(src)
 }
 
 // field looks up the field that an expression names, and reports one that does not exist.

@@ -18,13 +18,13 @@ type test func(in *Input, age time.Duration) bool
 
 // condition is the checked form of a when: a tree of questions, each compiled.
 type condition struct {
-	join  join // how kids are joined; of a question none
-	kids  []*condition
-	ask   *question
-	test  test
-	text  string // as it is written
-	cost  int
-	aging bool // asks about message.age
+	join    join // how kids are joined; of a question none
+	kids    []*condition
+	ask     *question
+	test    test
+	written []byte // in the file: a copy for each part of a part would be many times the file
+	cost    int
+	aging   bool // asks about message.age
 }
 
 type join uint8
@@ -127,13 +127,13 @@ func compileTime(op operator, get func(*Input) time.Time, want time.Time) test {
 	return func(in *Input, _ time.Duration) bool { return get(in).Equal(want) }
 }
 
-func newQuestion(q *question, text string) *condition {
-	return &condition{join: single, ask: q, test: q.compile(), text: text, cost: 1, aging: q.field == ageField}
+func newQuestion(q *question, written []byte) *condition {
+	return &condition{join: single, ask: q, test: q.compile(), written: written, cost: 1, aging: q.field == ageField}
 }
 
 // newJoin joins conditions, nil ones left out: they were reported.
-func newJoin(how join, text string, kids ...*condition) *condition {
-	c := &condition{join: how, kids: kids, text: text}
+func newJoin(how join, written []byte, kids ...*condition) *condition {
+	c := &condition{join: how, kids: kids, written: written}
 	for _, k := range kids {
 		if k == nil {
 			return nil

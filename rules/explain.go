@@ -128,9 +128,9 @@ func (c *condition) explain(in *Input, depth int) []Asked {
 		return nil
 	}
 	age := in.age()
-	one := Asked{Text: c.text, Held: c.test(in, age), Depth: depth}
+	one := Asked{Text: strings.Join(strings.Fields(string(c.written)), " "), Held: c.test(in, age), Depth: depth}
 	if depth == 0 {
-		one.Text = "when = " + c.text
+		one.Text = "when = " + one.Text
 	}
 	if c.ask != nil {
 		one.Value = "is " + c.ask.field.show(in, age)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -200,6 +201,25 @@ func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 		})
+	}
+}
+
+// allocated is how many bytes and objects loading text takes.
+func allocated(t *testing.T, text string) (bytes, objects uint64) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	mustParse(t, text)
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc, after.Mallocs - before.Mallocs
+}
+
+func TestAPolicyDoesNotCopyWhatEachPartOfAConditionIsWrittenAs(t *testing.T) {
+	long := strings.Repeat("x", 200_000)
+	one, _ := allocated(t, "permit \"a\" { when = tenant == \""+long+"\" }")
+	many, _ := allocated(t, "permit \"a\" { when = "+strings.Repeat("!", 250)+"(tenant == \""+long+"\") }")
+	if many > 2*one {
+		t.Errorf("a condition in 250 others takes %d bytes, alone %d", many, one)
 	}
 }
 
