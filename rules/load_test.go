@@ -223,6 +223,16 @@ func TestAPolicyDoesNotCopyWhatEachPartOfAConditionIsWrittenAs(t *testing.T) {
 	}
 }
 
+func TestAChainOfLocalsIsFollowedOnce(t *testing.T) {
+	objects := func(n int) uint64 {
+		_, objects := allocated(t, fmt.Sprintf("locals {\n%sa%d = \"x\"\n}\npermit \"a\" { when = tenant == local.a0 }", chain(n), n))
+		return objects
+	}
+	if few, many := objects(99), objects(990); many > 20*few {
+		t.Errorf("a chain of 990 takes %d objects, one of 99 takes %d", many, few)
+	}
+}
+
 func TestWhatADiagnosticQuotesIsBounded(t *testing.T) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "locals {\n  x = \"%s\"\n}\n", strings.Repeat("\x01", 200_000))

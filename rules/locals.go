@@ -11,12 +11,15 @@ type local struct {
 	at        hcl.Range
 	expr      hclsyntax.Expression
 	used      bool
+	resolved  bool
+	resolving bool
+	value     hclsyntax.Expression // what it stands for; nil if that was reported
 	compiled  bool
 	compiling bool
 	condition *condition
 }
 
-// maxLocals bounds the locals of a policy; each may have to be followed through all the others.
+// maxLocals bounds the locals of a policy; one may have to be followed through all the others.
 const maxLocals = 1000
 
 // collectLocals takes the names of a locals block.
@@ -85,21 +88,24 @@ func (d *decoder) localCondition(l *local, at hcl.Range) *condition {
 // resolve follows brackets and names of locals to the value that an expression stands for. It returns nil if it
 // reported something.
 func (d *decoder) resolve(e hclsyntax.Expression) hclsyntax.Expression {
-	for range len(d.localOrder) + 1 {
-		e = unwrap(e)
-		t, ok := e.(*hclsyntax.ScopeTraversalExpr)
-		if !ok {
-			return e
-		}
-		l, is := d.localOf(t)
-		if !is {
-			return e
-		}
-		if l == nil {
-			return nil
-		}
-		e = l.expr
+	e = unwrap(e)
+	t, ok := e.(*hclsyntax.ScopeTraversalExpr)
+	if !ok {
+		return e
 	}
-	d.errorf(e.Range(), "", "the locals name each other in a circle")
-	return nil
+	l, is := d.localOf(t)
+	switch {
+	case !is:
+		return e
+	case l == nil:
+		return nil
+	case l.resolving:
+		d.errorf(e.Range(), "", "the locals name each other in a circle")
+		return nil
+	case !l.resolved:
+		l.resolving = true
+		l.value = d.resolve(l.expr)
+		l.resolving, l.resolved = false, true
+	}
+	return l.value
 }
