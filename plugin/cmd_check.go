@@ -20,7 +20,7 @@ type checked struct {
 // runCheck is recall-plugin check.
 func runCheck(args []string, stdout, stderr io.Writer) int {
 	t := newTool("check", "[--strict] [--json] PATH...", "Checks rule files and directories as one policy, and finds rules that can never decide.", stdout, stderr)
-	strict := t.Bool("strict", false, "exit with 1 on warnings too")
+	strict := t.Bool("strict", false, "exit with 1 on warnings too, and on what could not be proven")
 	paths, code, done := t.parse(args)
 	switch {
 	case done:
