@@ -37,7 +37,7 @@ const codes = ['forbidden', 'window_expired', 'type_not_recallable', 'reason_req
 function words(result, now) {
   if (result.status !== 'denied') return t(result.status);
   if (result.code === 'rate_limited') {
-    return t('rate_limited', { time: result.retry_at ? left(Date.parse(result.retry_at) - now) : t('soon') });
+    return result.retry_at ? t('rate_limited', { time: left(Date.parse(result.retry_at) - now) }) : t('noRoomInTime');
   }
   return codes.includes(result.code) ? t(result.code) : t('otherCode', { code: result.code });
 }
