@@ -43,7 +43,7 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	}
 	proof := fmt.Sprintf("gone through %d distinguishable inputs", a.Inputs)
 	if !a.Proven {
-		proof = "not proven that none is dead: there are too many distinguishable inputs"
+		proof = "not proven that none is dead: going through all distinguishable inputs would take too long"
 	}
 	t.print(out, fmt.Sprintf("%s%s, %s, %s\n", diags, count(out.Rules, "rule"), count(len(diags), "warning"), proof))
 	if !out.OK {

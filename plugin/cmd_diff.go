@@ -38,7 +38,7 @@ const shownDifferences = 20
 func describeComparison(c rules.Comparison) string {
 	switch {
 	case !c.Proven:
-		return "not proven: there are too many distinguishable inputs to compare\n"
+		return "not proven: comparing all distinguishable inputs would take too long\n"
 	case len(c.Differences) == 0:
 		return fmt.Sprintf("the same decision for all %d distinguishable inputs\n", c.Inputs)
 	}

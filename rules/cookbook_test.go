@@ -230,6 +230,24 @@ func TestLinkedDirectoriesAreSearchedForTestsOnce(t *testing.T) {
 	}
 }
 
+func TestALinkFromFarDownHidesNoTests(t *testing.T) {
+	dir := t.TempDir()
+	deep, far := filepath.Join(dir, "z", "below"), filepath.Join(dir, filepath.FromSlash("a/2/3/4/5/6/7"))
+	for _, d := range []string{deep, far} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(deep, "rules.hcl"), "permit \"own\" { sender = true }")
+	write(t, filepath.Join(deep, "rules.test.hcl"), "test \"own\" { expect = \"permit\" }")
+	if err := os.Symlink(filepath.Join(dir, "z"), filepath.Join(far, "link")); err != nil { // as far down as is searched
+		t.Fatal(err)
+	}
+	if report, diags := RunTests(dir); diags.HasErrors() || len(report.Suites) != 1 {
+		t.Errorf("%+v, %s", report, diags)
+	}
+}
+
 func TestCaseIsReadStrictly(t *testing.T) {
 	c, err := ParseCase([]byte(`{"role": "owner", "sender": false, "labels": ["a"], "age": "1d", "sent_at": "2026-05-01T00:00:00Z"}`))
 	if err != nil {

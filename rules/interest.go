@@ -46,11 +46,14 @@ func (i *interest) addPolicy(p *Policy) {
 		i.addScope(&w.scope)
 		i.ages = append(i.ages, w.within+1)
 	}
-	before, limits := i.questions, map[*limit]bool{}
+	before, limits, aging := i.questions, map[*limit]bool{}, 0
 	for _, r := range p.rules {
 		i.questions += questionsPerRule
 		i.addScope(&r.scope)
 		i.addCondition(r.when)
+		if r.aging() {
+			aging += questionsPerRule + r.when.cost
+		}
 		if r.forbid {
 			continue
 		}
@@ -66,6 +69,7 @@ func (i *interest) addPolicy(p *Policy) {
 			i.ages = append(i.ages, r.window+1)
 		}
 	}
+	i.questions += aging * len(p.live.ages)             // they are asked again for each age at which an answer can change
 	i.questions += (i.questions - before) * len(limits) // they are asked again for when each has no room
 }
 

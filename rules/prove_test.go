@@ -98,7 +98,18 @@ func TestPermitThatOnlyGivesARefusalItsCodeIsAlive(t *testing.T) {
 }
 
 func TestTooManyInputsAreNotProven(t *testing.T) {
-	var labels, ids, many, questions strings.Builder
+	var labels, ids, many, questions, ages strings.Builder
+	var parts []string
+	ages.WriteString("locals {\n")
+	for part := range 16 {
+		fmt.Fprintf(&ages, " a%d = message.age != \"%ds\"", part, 50*part)
+		for i := range 49 {
+			fmt.Fprintf(&ages, " && message.age != \"%ds\"", 50*part+i+1)
+		}
+		ages.WriteString("\n")
+		parts = append(parts, fmt.Sprintf("local.a%d", part))
+	}
+	fmt.Fprintf(&ages, "}\npermit \"p\" {\n sender = true\n window = \"1d\"\n when = %s\n}\n", strings.Join(parts, " && "))
 	for i := range 40 {
 		fmt.Fprintf(&labels, "forbid \"f%d\" { when = contains(message.labels, \"l%d\") }\n", i, i)
 	}
@@ -113,7 +124,7 @@ func TestTooManyInputsAreNotProven(t *testing.T) {
 		fmt.Fprintf(&questions, "forbid \"f%d\" { when = contains(message.labels, \"l%d\") && (local.q || local.q || local.q || local.q) }\n", i, i)
 	}
 	for name, src := range map[string]string{
-		"questions": questions.String(), "labels": labels.String(), "ids": ids.String(), "list": "forbid \"f\" { when = contains([" + many.String() + "], actor.id) }",
+		"ages": ages.String(), "questions": questions.String(), "labels": labels.String(), "ids": ids.String(), "list": "forbid \"f\" { when = contains([" + many.String() + "], actor.id) }",
 	} {
 		start := time.Now()
 		if a := mustParse(t, src).Analyze(); a.Proven || len(a.Findings) > 0 {

@@ -1,10 +1,11 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -85,7 +86,7 @@ func (r *reporter) testGroups(paths []string) []testGroup {
 		case err != nil:
 			r.fileError(path, err)
 		case info.IsDir():
-			groups = append(groups, r.testDirectory(path, 0, map[string]bool{})...)
+			groups = append(groups, r.testDirectory(path)...)
 		case strings.HasSuffix(path, testSuffix):
 			named.tests = append(named.tests, path)
 		default:
@@ -113,47 +114,53 @@ func (r *reporter) testGroups(paths []string) []testGroup {
 // maxTestDepth bounds how far down directories are searched for tests.
 const maxTestDepth = 8
 
-// testDirectory searches a directory, unless it has seen it: a symbolic link can lead back.
-func (r *reporter) testDirectory(path string, depth int, seen map[string]bool) []testGroup {
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		r.fileError(path, err)
-		return nil
-	}
-	real, _ := filepath.EvalSymlinks(path) // it was just read
-	if seen[real] {
-		return nil
-	}
-	seen[real] = true
-	g := testGroup{path: path, rules: []string{path}}
-	var below []string
-	own := false
-	for _, e := range entries {
-		name := filepath.Join(path, e.Name())
-		switch {
-		case isTestFile(e.Name()):
-			g.tests = append(g.tests, name)
-			own = true
-		case isRuleFile(e.Name()):
-			own = true
-		case isDirectory(name) && !strings.HasPrefix(e.Name(), "."):
-			below = append(below, name)
-		}
-	}
-	if own {
-		return []testGroup{g}
-	}
+// testDirectory finds the tests in a directory and those below it, each once: a symbolic link can lead back. It goes down
+// level by level, so that none is first come upon by a link that is too deep to go on from.
+func (r *reporter) testDirectory(path string) []testGroup {
 	var groups []testGroup
-	sort.Strings(below)
-	if depth < maxTestDepth {
-		for _, name := range below {
-			groups = append(groups, r.testDirectory(name, depth+1, seen)...)
+	seen := map[string]bool{}
+	for depth, level := 0, []string{path}; depth <= maxTestDepth; depth++ {
+		var below []string
+		for _, directory := range level {
+			real, err := filepath.EvalSymlinks(directory)
+			if seen[real] {
+				continue
+			}
+			seen[real] = true
+			entries, readErr := os.ReadDir(directory)
+			if err := cmp.Or(err, readErr); err != nil {
+				r.fileError(directory, err)
+				continue
+			}
+			if g, own := testGroupOf(directory, entries); own {
+				groups = append(groups, g)
+				continue
+			}
+			for _, e := range entries {
+				if name := filepath.Join(directory, e.Name()); isDirectory(name) && !strings.HasPrefix(e.Name(), ".") {
+					below = append(below, name)
+				}
+			}
 		}
+		level = below
 	}
-	if depth == 0 && len(groups) == 0 && !r.hasErrors() {
+	slices.SortFunc(groups, func(a, b testGroup) int { return strings.Compare(a.path, b.path) })
+	if len(groups) == 0 && !r.hasErrors() {
 		r.errorf(hcl.Range{Filename: path}, "", "no rule file and no test file in this directory or below it")
 	}
 	return groups
+}
+
+// testGroupOf is a directory as a group, which it is where it has rule or test files of its own.
+func testGroupOf(directory string, entries []os.DirEntry) (g testGroup, own bool) {
+	g = testGroup{path: directory, rules: []string{directory}}
+	for _, e := range entries {
+		if isTestFile(e.Name()) {
+			g.tests = append(g.tests, filepath.Join(directory, e.Name()))
+		}
+		own = own || isTestFile(e.Name()) || isRuleFile(e.Name())
+	}
+	return g, own
 }
 
 func isDirectory(name string) bool {
@@ -228,7 +235,7 @@ func (t *testRun) invariant(v invariant) {
 	s := newSpace(i)
 	r.Inputs = s.countable()
 	if !s.tractable() {
-		r.Failure = fmt.Sprintf("not proven: the rules can tell more inputs apart than the %d that are gone through", maxInputs)
+		r.Failure = "not proven: going through all that the rules can tell apart would take too long"
 		t.results = append(t.results, r)
 		return
 	}
