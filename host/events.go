@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -97,10 +98,16 @@ func (w *worker) take(ctx context.Context, e shared.Event) {
 	}
 }
 
-// carryOut runs one step and has its outcome recorded.
+// carryOut runs one step and has its outcome recorded, also that of one that ends its goroutine, as t.Fatal does.
 func (w *worker) carryOut(ctx context.Context, e shared.Event, step string) {
+	outcome, cause := shared.OutcomeFailed, errors.New("it ended its goroutine (runtime.Goexit)")
+	defer func() { w.record(ctx, e, step, outcome, cause) }()
+	outcome, cause = w.attempt(ctx, e, step)
+}
+
+// record has the outcome of a step recorded.
+func (w *worker) record(ctx context.Context, e shared.Event, step string, outcome shared.Outcome, cause error) {
 	one := work{e.Sequence, step}
-	outcome, cause := w.attempt(ctx, e, step)
 	if !outcome.Settles() {
 		// It may be delivered again from the moment at which the plugin hears of it.
 		w.finish(one, false)
