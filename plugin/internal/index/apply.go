@@ -55,8 +55,6 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 		rec = &Record{Message: m}
 	case rec.Tombstone != nil:
 		return Result{Tombstone: *rec.Tombstone}, nil
-	case !SameFacts(rec.Message, m): // it was indexed after the recall was judged by what the request brought along
-		return Result{}, shared.Invalidf("messages", "the message %q is indexed with other facts, which stay; leave it out", m.ID)
 	default:
 		for _, a := range m.Attachments {
 			w.use(m.Tenant, a, m.ID, false)
@@ -104,6 +102,25 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	}
 	w.recalled = true
 	return Result{Tombstone: *rec.Tombstone, New: true}, w.set(ledgerKey(m.Tenant, r.Event.RecallID, m.ID), pb)
+}
+
+// refused tells why operations of one call are not applied, none of them: a message was indexed after its recall was judged
+// by what the request brought along, and with other facts.
+func (b *batch) refused(ops []Op) error {
+	for i := range ops {
+		if ops[i].Recall == nil {
+			continue
+		}
+		m := ops[i].Recall.Event.Message
+		rec, err := readRecord(b.txn, m.Tenant, m.ID)
+		if err != nil {
+			return err
+		}
+		if rec != nil && rec.Tombstone == nil && !SameFacts(rec.Message, m) {
+			return shared.Invalidf("messages", "the message %q is indexed with other facts, which stay; leave it out", m.ID)
+		}
+	}
+	return nil
 }
 
 func (b *batch) planSettle(s *Settle, w *writes) error {

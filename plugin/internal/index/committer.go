@@ -18,9 +18,8 @@ var errClosed = fmt.Errorf("%w: the index is released", shared.ErrUnavailable)
 
 // Append is Log. A call is one transaction if its writes fit half of one (about 1.2 MB at the default memtable: a
 // thousand messages of the usual size); a larger one is several in a row with nothing between, each of whole
-// operations, and a crash among them, or one that is refused, leaves the first. When ctx ends Append returns, and the
-// operations may still be applied. An error that is none of shared.ErrInvalid and shared.ErrOverloaded leaves open whether
-// they were.
+// operations, and a crash among them leaves the first. When ctx ends Append returns, and the operations may still be
+// applied. An error that is none of shared.ErrInvalid and shared.ErrOverloaded leaves open whether they were.
 func (x *Index) Append(ctx context.Context, ops []Op) ([]Result, error) {
 	for i := range ops {
 		if err := ops[i].check(); err != nil {
@@ -93,6 +92,9 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 			if err := next(); err != nil {
 				return group[answered:], err
 			}
+		}
+		if err := b.refused(c.ops); err != nil {
+			return group[answered:], err
 		}
 		results[i] = make([]Result, len(c.ops))
 		for j := range c.ops {

@@ -31,8 +31,11 @@ func lockFolder(ctx context.Context, path string, log hclog.Logger) (*folderLock
 		return nil, fmt.Errorf("the folder cannot be made: %w; make it, owned by the user that runs the plugin", err)
 	}
 	folder, err := os.Open(path)
-	if err != nil {
+	if errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("%w; give the folder to the user that runs the plugin", err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	l := &folderLock{folder}
 	pidFile := filepath.Join(path, "LOCK")

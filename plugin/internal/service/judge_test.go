@@ -179,9 +179,17 @@ func (r *rig) meddle(l *meddledLog) {
 func TestACarriedMessageThatIsIndexedMeanwhileWithOtherFactsIsRefused(t *testing.T) {
 	r := newActive(t, "")
 	m := r.message("m")
-	req := request("r", "other", "m")
+	req := request("r")
+	for i := range 40 { // more than one transaction before it
+		other := r.message(fmt.Sprint("other", i))
+		for k := range 90 {
+			other.Attachments = append(other.Attachments, fmt.Sprint(i, "/", k, "/", strings.Repeat("x", 1900)))
+		}
+		r.index(other)
+		req.MessageIDs = append(req.MessageIDs, other.ID)
+	}
+	req.MessageIDs = append(req.MessageIDs, "m")
 	req.Messages = []shared.Message{m}
-	r.index(r.message("other"))
 	m.Sender = "bob"
 	log := &meddledLog{}
 	log.before = func() {
