@@ -96,4 +96,11 @@ func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
 	if _, err := readSettings(""); err == nil {
 		t.Error("no file was accepted")
 	}
+	file := filepath.Join(t.TempDir(), "plugin.hcl")
+	if err := os.WriteFile(file, []byte("plugin {\n  binary = \"x\"\n  sha256 = null\n  start_timeout = null\n}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := readSettings(file); err != nil || s.startTimeout != defaultStartTimeout {
+		t.Errorf("what is null is not set: %+v, %v", s, err)
+	}
 }

@@ -39,7 +39,7 @@ type settings struct {
 	binary       Binary
 	startTimeout time.Duration
 	watch        bool
-	index        string // folder, absolute; empty where the file does not say, which the plugin refuses
+	index        string // folder, absolute; anything where the file does not say, which the plugin refuses
 }
 
 // pluginFile is plugin.hcl as far as the host reads it.
@@ -50,10 +50,12 @@ type pluginFile struct {
 		StartTimeout *hcl.Attribute `hcl:"start_timeout,optional"`
 		Watch        *bool          `hcl:"watch"`
 	} `hcl:"plugin,block"`
-	Index *struct {
-		Path *string  `hcl:"path"`
-		Rest hcl.Body `hcl:",remain"`
-	} `hcl:"index,block"`
+	Index *indexBlock `hcl:"index,block"`
+	Rest  hcl.Body    `hcl:",remain"`
+}
+
+type indexBlock struct {
+	Path string   `hcl:"path,optional"`
 	Rest hcl.Body `hcl:",remain"`
 }
 
@@ -62,10 +64,14 @@ func text(a *hcl.Attribute, check func(string) error) (string, error) {
 	if a == nil {
 		return "", nil
 	}
-	var value string
-	if diags := gohcl.DecodeExpression(a.Expr, nil, &value); diags.HasErrors() {
+	var given *string
+	if diags := gohcl.DecodeExpression(a.Expr, nil, &given); diags.HasErrors() {
 		return "", diagnosticsError(diags)
 	}
+	if given == nil { // null: not set
+		return "", nil
+	}
+	value := *given
 	if err := check(value); err != nil {
 		at := a.Expr.Range()
 		return "", diagnosticsError(hcl.Diagnostics{{Severity: hcl.DiagError, Summary: fmt.Sprintf("plugin.%s %s", a.Name, err), Subject: &at}})
@@ -102,12 +108,6 @@ func readSettings(path string) (settings, error) {
 		return settings{}, diagnosticsError(diags)
 	}
 	s := settings{file: abs, startTimeout: defaultStartTimeout}
-	under := func(path string) string { // the folder of the file
-		if filepath.IsAbs(path) {
-			return filepath.Clean(path)
-		}
-		return filepath.Join(filepath.Dir(abs), path)
-	}
 	if pf.Plugin.Binary == nil {
 		return settings{}, fmt.Errorf("%s: the block \"plugin\" needs \"binary\": name the recall-plugin binary", path)
 	}
@@ -115,7 +115,7 @@ func readSettings(path string) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	s.binary.Path = under(binary)
+	s.binary.Path = under(abs, binary)
 	if s.binary.SHA256, err = text(pf.Plugin.SHA256, checkSHA256); err != nil {
 		return settings{}, err
 	}
@@ -130,8 +130,8 @@ func readSettings(path string) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
-	if pf.Index != nil && pf.Index.Path != nil {
-		s.index = under(*pf.Index.Path)
+	if pf.Index != nil {
+		s.index = under(abs, pf.Index.Path)
 	}
 	s.watch = pf.Plugin.Watch != nil && *pf.Plugin.Watch
 	return s, nil
@@ -144,17 +144,37 @@ func ConfiguredBinary(file string) (Binary, error) {
 }
 
 // sameIndex refuses a plugin.hcl that names another index than the one that this host has open: the next plugin would
-// begin one that knows nothing of what was sent and recalled.
+// begin one that knows nothing of what was sent and recalled. It is asked once that plugin has read and checked the file.
+// A mistake in the block of the host is no reason to be without a plugin.
 func (s settings) sameIndex() error {
-	now, err := readSettings(s.file)
+	src, err := os.ReadFile(s.file)
 	if err != nil {
-		return err
+		return fmt.Errorf("plugin configuration: %w", err)
 	}
-	if now.index != "" && now.index != s.index {
+	file, diags := hclparse.NewParser().ParseHCL(src, s.file)
+	var now struct {
+		Index indexBlock `hcl:"index,block"`
+		Rest  hcl.Body   `hcl:",remain"`
+	}
+	if !diags.HasErrors() {
+		diags = gohcl.DecodeBody(file.Body, nil, &now)
+	}
+	if diags.HasErrors() {
+		return diagnosticsError(diags)
+	}
+	if index := under(s.file, now.Index.Path); index != s.index {
 		return fmt.Errorf("%s: index.path is %q, and was %q when this server opened it: change it back, or stop the server to move the index",
-			s.file, now.index, s.index)
+			s.file, index, s.index)
 	}
 	return nil
+}
+
+// under is a path of plugin.hcl.
+func under(file, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(filepath.Dir(file), path)
 }
 
 func checkBinary(path string) error {

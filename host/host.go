@@ -115,7 +115,7 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := open(ctx, c, settings, steps, runDir, logger)
+	h, err := open(ctx, c, steps, runDir, logger)
 	if err != nil {
 		_ = lock.Close()
 		return nil, err
@@ -125,7 +125,11 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 }
 
 // open loads the plugin of a host that holds its RunDir.
-func open(ctx context.Context, c Config, settings settings, steps []string, runDir string, logger hclog.Logger) (*Host, error) {
+func open(ctx context.Context, c Config, steps []string, runDir string, logger hclog.Logger) (*Host, error) {
+	settings, err := readSettings(c.File) // again: it may have waited for the folder
+	if err != nil {
+		return nil, err
+	}
 	seen, _ := os.Stat(settings.binary.Path) // before it is copied, so that no change after that is missed
 	staged, err := stage(runDir, settings.binary)
 	if err != nil {

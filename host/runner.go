@@ -28,6 +28,7 @@ type child struct {
 	mu      sync.Mutex // orders the start against a kill
 	killed  bool
 	started bool
+	busy    bool // its binary was, at the last try
 
 	asked  atomic.Bool   // we ended it: its exit is no news
 	exited chan struct{} // closed when it has been reaped
@@ -72,18 +73,17 @@ func (c *child) tryStart() error {
 		c.hangUp()
 		return errors.New("cancelled before it was started")
 	}
-	err := c.cmd.Start()
-	c.started = err == nil
-	if !errors.Is(err, syscall.ETXTBSY) {
-		return err
+	if c.busy {
+		again := exec.Command(c.cmd.Path, c.cmd.Args[1:]...) // a Cmd is of single use
+		again.Env, again.Dir, again.ExtraFiles, again.SysProcAttr = c.cmd.Env, c.cmd.Dir, c.cmd.ExtraFiles, c.cmd.SysProcAttr
+		fresh, err := newChild(again)
+		if err != nil {
+			return err
+		}
+		c.cmd, c.stdout, c.stderr = again, fresh.stdout, fresh.stderr
 	}
-	again := exec.Command(c.cmd.Path, c.cmd.Args[1:]...) // a Cmd is of single use
-	again.Env, again.Dir, again.ExtraFiles, again.SysProcAttr = c.cmd.Env, c.cmd.Dir, c.cmd.ExtraFiles, c.cmd.SysProcAttr
-	fresh, pipeErr := newChild(again)
-	if pipeErr != nil {
-		return pipeErr
-	}
-	c.cmd, c.stdout, c.stderr = again, fresh.stdout, fresh.stderr
+	err := c.cmd.Start() // closes the pipes if it fails
+	c.started, c.busy = err == nil, errors.Is(err, syscall.ETXTBSY)
 	return err
 }
 

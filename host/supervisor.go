@@ -80,16 +80,17 @@ func (s *supervisor) bringUp(ctx context.Context, b stagedBinary) (*process, err
 
 // standby starts a process of the binary and has it check its configuration.
 func (s *supervisor) standby(ctx context.Context, b stagedBinary) (*process, error) {
-	if err := s.settings.sameIndex(); err != nil {
-		return nil, err
-	}
 	p, err := launch(ctx, b, s.runDir, s.settings.startTimeout, s.logger)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.settings.startTimeout)
 	defer cancel()
-	if err := p.prepare(ctx, s.settings.file, s.logger); err != nil {
+	err = p.prepare(ctx, s.settings.file, s.logger)
+	if err == nil {
+		err = s.settings.sameIndex()
+	}
+	if err != nil {
 		p.kill()
 		return nil, err
 	}

@@ -676,6 +676,15 @@ func TestAnIndexThatIsMovedInTheConfigurationIsNotLeftBehind(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "index.path is ") || h.State().PID != old {
 		t.Errorf("an upgrade: %v; %+v", err, h.State())
 	}
+	replaceIn(t, file, `"elsewhere"`, `"index"`)
+	meddler := filepath.Join(t.TempDir(), "recall-plugin") // moves it after the host has looked
+	script := fmt.Sprintf("#!/bin/sh\n/bin/sed -i 's/\"index\"/\"elsewhere\"/' %s\nexec %s\n", file, hosttest.BuildPlugin(t))
+	if err := os.WriteFile(meddler, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Upgrade(within(t), host.Binary{Path: meddler}); err == nil || !strings.Contains(err.Error(), "index.path is ") || h.State().PID != old {
+		t.Errorf("an upgrade while it is moved: %v; %+v", err, h.State())
+	}
 	hosttest.Kill(t, h)
 	moved := make(chan error, 1)
 	go func() {
@@ -695,6 +704,15 @@ func TestAnIndexThatIsMovedInTheConfigurationIsNotLeftBehind(t *testing.T) {
 	for h.State().Phase != host.PhaseRunning {
 		time.Sleep(10 * time.Millisecond)
 	}
+	takeBack(t, h, "m1")
+}
+
+func TestAMistakeInTheBlockOfTheHostIsNoReasonToBeWithoutAPlugin(t *testing.T) {
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
+	h := hosttest.Open(t, host.Config{File: file})
+	index(t, h, "m1")
+	replaceIn(t, file, "plugin {", "plugin {\n  sha256 = \"zz\"\n  later = true")
+	hosttest.Kill(t, h)
 	takeBack(t, h, "m1")
 }
 

@@ -40,8 +40,8 @@ func buildOnce(t testing.TB, pkg string) string {
 		}
 		defer os.RemoveAll(tmp)
 		built, path := filepath.Join(tmp, "built"), filepath.Join(dir, filepath.Base(pkg))
-		build := exec.Command("go", "build", "-o", built, pkg)
-		build.Dir = module // where its dependencies are known: a server that uses the SDK has no need of the plugin's
+		build := exec.Command("go", "build", "-mod=readonly", "-o", built, pkg)
+		build.Dir = module // where its dependencies are known: a server that uses the SDK has no need of the plugin's, nor vendors them
 		build.Env = append(os.Environ(), "GOWORK=off")
 		if out, err := build.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
@@ -58,7 +58,7 @@ func buildOnce(t testing.TB, pkg string) string {
 // buildDir is the folder of this module, and one of this user for what is built from it as it lies there: another checkout
 // has another.
 func buildDir() (module, dir string, err error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
+	out, err := exec.Command("go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", modulePath).Output()
 	if err != nil {
 		return "", "", fmt.Errorf("go list -m %s: %w", modulePath, err)
 	}
@@ -86,7 +86,7 @@ var faults = []string{
 	"newer-format", // of the index
 }
 
-// BuildFaulty builds a recall-plugin with a fault, or of another version, and returns its path. The fault is one of
+// BuildFaulty builds a recall-plugin with a fault, or of another version, and returns its path. The faults are
 // panic-prepare, hang-prepare, panic-activate, hang-activate, panic-activated, exit-after-activate, panic-first-call,
 // older-minor, newer-minor, next-major (of the wire) and newer-format (of the index).
 func BuildFaulty(t testing.TB, fault string) string {
