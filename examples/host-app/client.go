@@ -220,6 +220,7 @@ func (c *Client) Leave() error {
 	rest := c.queue
 	if c.current != nil {
 		rest = append([]*delivery{c.current}, rest...)
+		delete(c.fresh, c.current.id) // it may not have arrived
 	}
 	var ids []string
 	notices := make(map[string]json.RawMessage)
@@ -256,6 +257,7 @@ func (c *Client) Leave() error {
 		}
 	}
 	c.queue = nil
+	delete(h.leaving, c)
 	h.mu.Unlock()
 	h.Poke([]string{c.user}) // it may be back already
 	return err

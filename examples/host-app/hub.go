@@ -23,6 +23,7 @@ type Hub struct {
 	pending map[string]map[*delivery]struct{} // by message id: not yet taken by all of its clients
 	missed  map[string]map[string]bool        // by message id: the users from whose queues a recall struck it
 	present map[string][]span                 // by user: earlier stretches of being connected
+	leaving map[*Client]struct{}              // cut off, and what they got may still lie in the store
 }
 
 // span is a stretch of sequence numbers, from exclusive, to inclusive.
@@ -58,6 +59,7 @@ func NewHub() *Hub {
 		pending: make(map[string]map[*delivery]struct{}),
 		missed:  make(map[string]map[string]bool),
 		present: make(map[string][]span),
+		leaving: make(map[*Client]struct{}),
 	}
 }
 
@@ -110,8 +112,7 @@ func (h *Hub) Release(d *delivery, body json.RawMessage) (left []string) {
 	d.state, d.body = released, body
 	for c := range d.waiting {
 		if c.cut {
-			left = append(left, c.user)
-			delete(d.waiting, c)
+			left = append(left, c.user) // it stays here until it is in their queues: Left
 		}
 		c.signal()
 	}
@@ -119,6 +120,20 @@ func (h *Hub) Release(d *delivery, body json.RawMessage) (left []string) {
 		h.forget(d)
 	}
 	return left
+}
+
+// Left says that those who left have a released message in their queues.
+func (h *Hub) Left(d *delivery) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range d.waiting {
+		if c.cut {
+			delete(d.waiting, c)
+		}
+	}
+	if len(d.waiting) == 0 {
+		h.forget(d)
+	}
 }
 
 // Drop takes a held message out of the queues.
@@ -173,6 +188,11 @@ func (h *Hub) Received(id string) (got, missed map[string]bool) {
 			if c.fresh[id] {
 				got[user] = true
 			}
+		}
+	}
+	for c := range h.leaving {
+		if c.fresh[id] {
+			got[c.user] = true
 		}
 	}
 	return got, maps.Clone(h.missed[id])
@@ -232,6 +252,17 @@ func (h *Hub) WasPresent(user string, seq int64) bool {
 	return false
 }
 
+// Came notes that users were there when a message was sent, though they connected a moment later.
+func (h *Hub) Came(users []string, seq int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, u := range users {
+		for c := range h.clients[u] {
+			c.from = min(c.from, seq-1)
+		}
+	}
+}
+
 // Present tells whether a user is connected.
 func (h *Hub) Present(user string) bool {
 	h.mu.Lock()
@@ -265,6 +296,7 @@ func (h *Hub) cutOff(c *Client) {
 		return
 	}
 	c.cut = true
+	h.leaving[c] = struct{}{}
 	c.signal()
 	delete(h.clients[c.user], c)
 	if len(h.clients[c.user]) == 0 {

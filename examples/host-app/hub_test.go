@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -58,7 +59,7 @@ func newStubServer(t *testing.T, i *index) *Server {
 	if i.onStatus == nil {
 		i.onStatus = func(string) shared.MessageState { return shared.MessageLive }
 	}
-	s.start(i, func() error { return nil })
+	s.start(testContext(t), i, func() error { return nil })
 	return s
 }
 
@@ -504,7 +505,7 @@ func TestACrashBetweenStoreAndIndexIsRepairedAtStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	indexed := make(chan string, 1)
-	s.start(&index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
+	s.start(testContext(t), &index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
 		indexed <- m.ID
 		return shared.Indexed, nil
 	}}, func() error { return nil })
@@ -570,5 +571,139 @@ func TestAFailedWriteUndoesOnlyItself(t *testing.T) {
 	var n int
 	if err := s.store.read.QueryRow("SELECT COUNT(*) FROM tombstones").Scan(&n); err != nil || n != cap(errs)/2 {
 		t.Errorf("%d of %d writes are there, %v", n, cap(errs)/2, err)
+	}
+}
+
+// Between its release and the queue of the store a message is in neither.
+func TestWhoIsCutOffWhileAMessageIsLetGoHasMissedIt(t *testing.T) {
+	s := newStubServer(t, &index{})
+	ben, err := s.Connect("ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, _, _ := s.hub.Hold("m", []Member{{User: "ben"}})
+	s.hub.Kick("ben")
+	if left := s.hub.Release(held, json.RawMessage("{}")); len(left) != 1 || left[0] != "ben" {
+		t.Errorf("left: %v", left)
+	}
+	s.hub.Gone("m") // a recall
+	if got, missed := s.hub.Received("m"); got["ben"] || !missed["ben"] {
+		t.Errorf("got by %v, missed by %v", got, missed)
+	}
+	s.hub.Left(held)
+	if err := ben.Leave(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhoIsCutOffWithAMessageThatArrivedIsToldWhatItWas(t *testing.T) {
+	s := newStubServer(t, &index{})
+	m1 := send(t, s, "ann", Outgoing{ID: "m1", Conversation: singleRoom, Text: "x"})
+	send(t, s, "ann", Outgoing{ID: "m2", Conversation: singleRoom, Text: "x"})
+	ben, err := s.Connect("ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"m1", "m2"} { // taking the second one confirms the first
+		if f, err := ben.Next(testContext(t)); err != nil || f.ID != id {
+			t.Fatal(f, err)
+		}
+	}
+	s.hub.Kick("ben")
+	notify(t, s, m1)
+	if err := ben.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	if n := connect(t, s, "ben").notice(t, "m1"); n.Message == nil {
+		t.Error("ben has it and is not told what it was")
+	}
+}
+
+func TestWhoComesToAChatroomIsToldWhatOnlyTheyGot(t *testing.T) {
+	t.Run("recalled before it came", func(t *testing.T) {
+		var s *Server
+		s = newStubServer(t, &index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
+			stored, _, err := s.store.Message(testContext(t), m.ID)
+			if err != nil {
+				t.Error(err)
+			}
+			notify(t, s, stored)
+			if _, err := s.store.Remove(testContext(t), m.ID, m.Conversation); err != nil {
+				t.Error(err)
+			}
+			return shared.Indexed, nil
+		}, onStatus: func(string) shared.MessageState { return shared.MessageRecalled }})
+		resume := pauseWrites(t, s)
+		sent := make(chan error, 1)
+		go func() {
+			_, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
+			sent <- err
+		}()
+		waiting(t, s, 1)
+		ben := connect(t, s, "ben") // while it is being stored
+		resume()
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+		if n := ben.notice(t, "m"); n.Message != nil {
+			t.Errorf("ben never got it and is told what it was: %+v", n.Message)
+		}
+	})
+	t.Run("recalled after it came", func(t *testing.T) {
+		var s *Server
+		var ben *device
+		s = newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+			ben = connect(t, s, "ben")
+			return shared.Indexed, nil
+		}})
+		m := send(t, s, "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
+		ben.wait(t, "message", "m")
+		for ctx := testContext(t); ctx.Err() == nil; runtime.Gosched() { // until it is ben's and no queue's
+			queued, err := s.store.QueuedFor(ctx, "m")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := s.hub.Received("m"); len(queued)+len(got) == 0 {
+				break
+			}
+		}
+		notify(t, s, m)
+		if n := ben.notice(t, "m"); n.Message == nil {
+			t.Error("ben has it and is not told what it was")
+		}
+	})
+	t.Run("indexed at the second attempt", func(t *testing.T) {
+		var s *Server
+		var ben *device
+		s = newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+			if ben == nil {
+				ben = connect(t, s, "ben")
+				return "", shared.ErrUnavailable
+			}
+			return shared.Indexed, nil
+		}})
+		if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"}); !errors.Is(err, shared.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		ben.wait(t, "message", "m")
+	})
+}
+
+func TestAStoreThatForgotARecallLearnsOfIt(t *testing.T) {
+	s, _ := newTestServer(t)
+	out := Outgoing{ID: "m", Conversation: groupRoom, Text: "x", SentAt: time.Now()}
+	send(t, s, "ann", out)
+	settled(t, s, takeBack(t, s, "ann", Ask{MessageIDs: []string{"m"}}).RecallID)
+	if err := s.store.apply(testContext(t), func(tx *writeTx) error { return tx.exec("DELETE FROM tombstones WHERE id = 'm'") }); err != nil {
+		t.Fatal(err) // as an older backup would have it
+	}
+	if _, err := s.Send(testContext(t), "ann", out); !errors.Is(err, errRecalled) {
+		t.Fatal(err)
+	}
+	if _, found, err := s.store.Message(testContext(t), "m"); found || err != nil {
+		t.Errorf("it is in the history: %v", err)
+	}
+	if queued, err := s.store.QueuedFor(testContext(t), "m"); len(queued) > 0 || err != nil {
+		t.Errorf("it is in the queues of %v, %v", queued, err)
 	}
 }

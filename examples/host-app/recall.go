@@ -28,6 +28,6 @@ func open(ctx context.Context, dir string, c host.Config, log hclog.Logger) (*Se
 		_ = s.Close()
 		return nil, nil, fmt.Errorf("load the recall plugin: %w", err)
 	}
-	s.start(recall, recall.Close)
+	s.start(ctx, recall, recall.Close)
 	return s, recall, nil
 }

@@ -70,16 +70,17 @@ func newServer(dir string, log hclog.Logger) (*Server, error) {
 }
 
 // start gives the server its plugin and brings into the index what a crash left out of it: before anyone connects, so that
-// those who were connected then, and have it in no queue of the store, find it in the history.
-func (s *Server) start(recall shared.Recall, closeRecall func() error) {
-	ctx, stop := context.WithCancel(context.Background())
+// those who were connected then, and have it in no queue of the store, find it in the history. Nobody waits for that
+// longer than ctx.
+func (s *Server) start(ctx context.Context, recall shared.Recall, closeRecall func() error) {
+	running, stop := context.WithCancel(context.Background())
 	s.recall, s.stop, s.close = recall, stop, closeRecall
 	close(s.ready)
 	if err := s.repairOnce(ctx); err != nil {
 		s.log.Warn("messages wait to be indexed; trying again", "error", err)
 		s.wantRepair()
 	}
-	s.done.Go(func() { s.repairLoop(ctx) })
+	s.done.Go(func() { s.repairLoop(running) })
 }
 
 // Close ends the server: clients, then the plugin, then the stores that its steps write to.
@@ -151,7 +152,10 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 		}
 		return m, err
 	}
-	switch err := s.index(ctx, m); {
+	if err = s.cameTo(ctx, m, away); err == nil {
+		err = s.index(ctx, m)
+	}
+	switch {
 	case errors.Is(err, errRecalled):
 		s.hub.Gone(m.ID)
 		return m, err
@@ -161,18 +165,33 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 	case err != nil:
 		// It is stored, so it will be delivered: later, from the queue. It is there before it is dropped here, so that a
 		// recall always finds who has not got it.
-		queueErr := s.deliverLater(ctx, here, m.ID)
+		queueErr := errors.Join(s.cameTo(ctx, m, away), s.deliverLater(ctx, here, m.ID))
 		s.hub.Drop(held)
 		s.wantRepair()
 		return m, errors.Join(fmt.Errorf("the message is stored but not delivered yet, send it again with the id %s: %w", m.ID, err), queueErr)
 	}
 	s.store.MarkIndexed(m.ID)
 	left := s.hub.Release(held, encode(m.payload()))
-	if m.Conversation.Type == shared.Chatroom { // who came while it was being indexed did not find it in the history
-		left = append(left, slices.DeleteFunc(away, func(u string) bool { return !s.hub.Present(u) })...)
+	err = s.cameTo(ctx, m, away)
+	s.hub.Poke(away) // who came since Hold
+	err = errors.Join(err, s.deliverLater(ctx, left, m.ID))
+	s.hub.Left(held)
+	return m, err
+}
+
+// cameTo leaves a message for those who came to a chatroom since Hold, who do not find it in the history yet. They were there
+// when it was sent: a recall finds that they have not got it in their queues, and once they have, that they were present.
+func (s *Server) cameTo(ctx context.Context, m Stored, away []string) error {
+	if m.Conversation.Type != shared.Chatroom {
+		return nil
 	}
-	s.hub.Poke(queued) // who came between Hold and Insert
-	return m, s.deliverLater(ctx, left, m.ID)
+	came := slices.DeleteFunc(slices.Clone(away), func(u string) bool { return !s.hub.Present(u) })
+	if len(came) == 0 {
+		return nil
+	}
+	err := s.store.Enqueue(context.WithoutCancel(ctx), came, m.ID)
+	s.hub.Came(came, m.Seq)
+	return err
 }
 
 // deliverLater leaves a message for users in their queues, and wakes those who are connected.
@@ -225,7 +244,32 @@ func (s *Server) index(ctx context.Context, m Stored) error {
 	case shared.IndexConflict: // the id is another message's, which the store does not have: it must have lost something
 		return errors.Join(errConflict, s.store.Discard(context.WithoutCancel(ctx), m.ID))
 	case shared.IndexRecalled: // the steps of its recall take it away, once those concerned are told
-		return errRecalled
+		return errors.Join(errRecalled, s.removeLeftover(context.WithoutCancel(ctx), m))
+	}
+	return nil
+}
+
+// removeLeftover removes a recalled message for which no step will run any more: the store has lost its tombstone.
+func (s *Server) removeLeftover(ctx context.Context, m Stored) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	states, err := s.recall.Status(ctx, tenant, []string{m.ID})
+	if err != nil || states[0].RecallID == "" {
+		return err
+	}
+	ledger, err := s.recall.Ledger(ctx, tenant, states[0].RecallID)
+	if err != nil {
+		return err
+	}
+	for _, e := range ledger.Entries {
+		if e.Event.Message.ID == m.ID && slices.ContainsFunc(e.Steps, func(st shared.StepRecord) bool { return !st.Outcome.Settles() }) {
+			return nil
+		}
+	}
+	for _, step := range []func(context.Context, string, shared.Conversation) (bool, error){s.store.Remove, s.store.Dequeue, s.store.Unroam} {
+		if _, err := step(ctx, m.ID, m.Conversation); err != nil {
+			return err
+		}
 	}
 	return nil
 }
