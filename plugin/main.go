@@ -57,6 +57,7 @@ func (o *output) Write(text []byte) (int, error) {
 	return n, err
 }
 
+// byName runs the command that args begin with.
 func byName(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		help(stdout)

@@ -39,7 +39,7 @@ type Tombstone struct {
 var TombstoneFields = []struct{ Name, About string }{
 	{"actor", "who took the message back, as the host shows the name"},
 	{"sender", "who sent it, as the host shows the name"},
-	{"role", "the role of who took it back"},
+	{"role", "the role of who took it back, as the host gave it"},
 	{"type", "the type of the message"},
 	{"reason", "the reason that was given"},
 }
