@@ -76,6 +76,7 @@ func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
 		{"index {}", "plugin"},
 		{"plugin {\n  binry = \"x\"\n}", "plugin.hcl:2:3"},
 		{"plugin {\n}", "needs \"binary\""},
+		{"plugin {\n  binary = null\n}", "needs \"binary\""},
 		{"plugin {\n  binary = x\n}", "plugin.hcl:2:12"},
 		{"plugin {\n  binary = \"\"\n}", "plugin.hcl:2:12: error: plugin.binary is empty"},
 		{"plugin {\n  binary = 5\n  sha256 = \"zz\"\n}", "plugin.hcl:3:12: error: plugin.sha256 is \"zz\": a SHA-256 is 64 hexadecimal"},

@@ -46,8 +46,8 @@ type settings struct {
 type pluginFile struct {
 	Plugin struct {
 		Binary       *hcl.Attribute `hcl:"binary"`
-		SHA256       *hcl.Attribute `hcl:"sha256,optional"`
-		StartTimeout *hcl.Attribute `hcl:"start_timeout,optional"`
+		SHA256       *hcl.Attribute `hcl:"sha256"`
+		StartTimeout *hcl.Attribute `hcl:"start_timeout"`
 		Watch        *bool          `hcl:"watch"`
 	} `hcl:"plugin,block"`
 	Index *indexBlock `hcl:"index,block"`
@@ -59,7 +59,7 @@ type indexBlock struct {
 	Rest hcl.Body `hcl:",remain"`
 }
 
-// text reads an attribute of the plugin block and checks it.
+// text reads an attribute of the plugin block and checks it. It is empty where the attribute is not set, or null.
 func text(a *hcl.Attribute, check func(string) error) (string, error) {
 	if a == nil {
 		return "", nil
@@ -68,15 +68,14 @@ func text(a *hcl.Attribute, check func(string) error) (string, error) {
 	if diags := gohcl.DecodeExpression(a.Expr, nil, &given); diags.HasErrors() {
 		return "", diagnosticsError(diags)
 	}
-	if given == nil { // null: not set
+	if given == nil {
 		return "", nil
 	}
-	value := *given
-	if err := check(value); err != nil {
+	if err := check(*given); err != nil {
 		at := a.Expr.Range()
 		return "", diagnosticsError(hcl.Diagnostics{{Severity: hcl.DiagError, Summary: fmt.Sprintf("plugin.%s %s", a.Name, err), Subject: &at}})
 	}
-	return value, nil
+	return *given, nil
 }
 
 // readSettings reads the plugin block of a plugin.hcl. Paths in it are relative to the file.
@@ -108,12 +107,12 @@ func readSettings(path string) (settings, error) {
 		return settings{}, diagnosticsError(diags)
 	}
 	s := settings{file: abs, startTimeout: defaultStartTimeout}
-	if pf.Plugin.Binary == nil {
-		return settings{}, fmt.Errorf("%s: the block \"plugin\" needs \"binary\": name the recall-plugin binary", path)
-	}
 	binary, err := text(pf.Plugin.Binary, checkBinary)
 	if err != nil {
 		return settings{}, err
+	}
+	if binary == "" {
+		return settings{}, fmt.Errorf("%s: the block \"plugin\" needs \"binary\": name the recall-plugin binary", path)
 	}
 	s.binary.Path = under(abs, binary)
 	if s.binary.SHA256, err = text(pf.Plugin.SHA256, checkSHA256); err != nil {

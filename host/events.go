@@ -29,8 +29,8 @@ const (
 // recall starts, so what it shows can still be read.
 //
 // It returns OutcomeDone, OutcomeNothingToDo where the server held nothing, or OutcomeUnsupported where it cannot do this
-// for this message; each is final. An error, OutcomeFailed or a panic makes
-// it be tried again, after a delay that grows from 100 ms to a minute. ctx ends after StepTimeout or when the host is closed.
+// for this message; each is final. An error, OutcomeFailed or a panic makes it be tried again, after a delay that grows
+// from 100 ms to a minute. ctx ends after StepTimeout or when the host is closed.
 type Step func(ctx context.Context, e shared.Event) (shared.Outcome, error)
 
 // work names one step of one event.
