@@ -658,3 +658,15 @@ func TestStateIsReportedAsItChanges(t *testing.T) {
 		t.Errorf("phases %v", seen)
 	}
 }
+
+func TestIndex_RecalledMessageWithOtherFacts(t *testing.T) {
+	h := hosttest.Open(t, host.Config{})
+	index(t, h, "m1")
+	takeBack(t, h, "m1")
+	again := message("m1") // a server that accepts a copy stamps it with the time of its second arrival
+	again.SentAt = again.SentAt.Add(time.Second)
+	got, err := h.Index(within(t), []shared.Message{again})
+	if err != nil || got[0].Status != shared.IndexRecalled {
+		t.Errorf("got %+v, %v; want %s", got, err, shared.IndexRecalled)
+	}
+}

@@ -9,8 +9,8 @@ type IndexStatus string
 const (
 	Indexed        IndexStatus = "indexed"
 	IndexUnchanged IndexStatus = "unchanged" // was there already, with the same facts
-	IndexConflict  IndexStatus = "conflict"  // was there already, with other facts, which stay
-	IndexRecalled  IndexStatus = "recalled"  // was there already and is recalled: do not deliver it
+	IndexConflict  IndexStatus = "conflict"  // was there already, is live and has other facts, which stay
+	IndexRecalled  IndexStatus = "recalled"  // is recalled, whatever its facts: do not deliver it
 )
 
 // IndexResult answers for one message given to Index.

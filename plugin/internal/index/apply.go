@@ -36,10 +36,10 @@ func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 			w.use(m.Tenant, a, m.ID, true)
 		}
 		return Result{Put: shared.Indexed}, w.set(k, encodeRecord(&Record{Message: m}))
+	case known.Tombstone != nil: // whatever the facts: the answer keeps a copy of it from being delivered
+		return Result{Put: shared.IndexRecalled}, nil
 	case !SameFacts(known.Message, m):
 		return Result{Put: shared.IndexConflict}, nil
-	case known.Tombstone != nil:
-		return Result{Put: shared.IndexRecalled}, nil
 	}
 	return Result{Put: shared.IndexUnchanged}, nil
 }

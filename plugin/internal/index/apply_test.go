@@ -58,7 +58,7 @@ func TestFirstFactsOfAMessageStay(t *testing.T) {
 	if got := apply(t, x, put(first))[0].Put; got != shared.IndexRecalled {
 		t.Errorf("same facts of a recalled message: %s", got)
 	}
-	if got := apply(t, x, put(change(func(m *shared.Message) { m.Sender = "bob" })))[0].Put; got != shared.IndexConflict {
+	if got := apply(t, x, put(change(func(m *shared.Message) { m.Sender = "bob" })))[0].Put; got != shared.IndexRecalled {
 		t.Errorf("other facts of a recalled message: %s", got)
 	}
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dgraph-io/badger/v4"
@@ -63,7 +64,7 @@ func (x *Index) commitLoop() {
 
 // commitGroup applies calls and answers each once it is on disk. After an error rest are those not answered.
 func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
-	results := make([][]Result, len(group))
+	results, refusals := make([][]Result, len(group)), make([]error, len(group))
 	applied, answered := 0, 0
 	b := x.newBatch()
 	defer func() { b.discard() }()
@@ -72,7 +73,7 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 			return err
 		}
 		for ; answered < applied; answered++ {
-			group[answered].answer(results[answered], nil)
+			group[answered].answer(results[answered], refusals[answered])
 		}
 		b.discard()
 		b = x.newBatch()
@@ -93,7 +94,10 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 				return group[answered:], err
 			}
 		}
-		if err := b.refused(c.ops); err != nil {
+		if err := b.refused(c.ops); errors.Is(err, shared.ErrInvalid) { // none of its operations is applied; the others go on
+			refusals[i], applied = err, i+1
+			continue
+		} else if err != nil {
 			return group[answered:], err
 		}
 		results[i] = make([]Result, len(c.ops))

@@ -339,3 +339,30 @@ func TestCloseAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
 		t.Errorf("%d of 10 messages", n)
 	}
 }
+
+func TestAppend_RefusedCallDoesNotSplitItsGroup(t *testing.T) {
+	x := openNew(t)
+	apply(t, x, put(message("known")))
+	h := hold(x)
+	other := message("known")
+	other.Sender = "bob"
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			if i == 4 {
+				if _, err := x.Append(context.Background(), []Op{recall("r", other)}); !errors.Is(err, shared.ErrInvalid) {
+					t.Errorf("recall by other facts: %v", err)
+				}
+				return
+			}
+			apply(t, x, put(message(fmt.Sprint("m", i))))
+		})
+	}
+	h.untilQueued(10)
+	before := x.Stats().Commits
+	h.release()
+	wg.Wait()
+	if got := x.Stats().Commits - before; got != 1 {
+		t.Errorf("%d commits, want 1", got)
+	}
+}

@@ -27,10 +27,10 @@ func (m *model) apply(op Op) Result {
 		case r == nil:
 			m.records[k] = &Record{Message: normal(*op.Put)}
 			return Result{Put: shared.Indexed}
-		case !reflect.DeepEqual(r.Message, normal(*op.Put)):
-			return Result{Put: shared.IndexConflict}
 		case r.Tombstone != nil:
 			return Result{Put: shared.IndexRecalled}
+		case !reflect.DeepEqual(r.Message, normal(*op.Put)):
+			return Result{Put: shared.IndexConflict}
 		}
 		return Result{Put: shared.IndexUnchanged}
 	case op.Recall != nil:
