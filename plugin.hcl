@@ -25,6 +25,10 @@ index {
 # Without this block the built-in policy holds: the sender within two minutes, owners and admins of groups and
 # chatrooms and the system at any time, and nobody a command.
 #
+# If they are broken when a plugin starts, the last policy that was in force decides until they are mended. on_error =
+# "refuse" fails the start instead.
+#
 # rules {
 #   paths = ["rules.d"]
+#   # on_error = "refuse"
 # }

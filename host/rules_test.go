@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
@@ -27,14 +30,15 @@ type policy struct {
 	states chan host.State
 }
 
-func openWithRules(t *testing.T, rules string, steps map[string]host.Step) *policy {
+// openWithRules opens a host on a folder of rules; more is written into the block rules of plugin.hcl.
+func openWithRules(t *testing.T, rules string, steps map[string]host.Step, more ...string) *policy {
 	t.Helper()
 	p := &policy{t: t, states: make(chan host.State, 1000)}
 	dir := t.TempDir()
 	p.folder = filepath.Join(dir, "rules.d")
 	p.makeFolder()
 	p.put(rules)
-	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir, "rules {\n  paths = [\"rules.d\"]\n}\n")
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir, "rules {\n  paths = [\"rules.d\"]\n  "+strings.Join(more, "\n")+"\n}\n")
 	p.Host = hosttest.Open(t, host.Config{File: file, Steps: steps, OnState: func(s host.State) { p.states <- s }})
 	return p
 }
@@ -295,9 +299,105 @@ permit "own" {
 	}
 }
 
-// A plugin that starts needs good rules: an upgrade is refused without them, and a crash waits for them.
-func TestAPluginThatCannotLoadItsRulesSaysWhereAndComesBackWhenTheyAreMended(t *testing.T) {
-	p := openWithRules(t, anyone, nil)
+func TestBrokenRules_LastPolicyStaysInForce(t *testing.T) {
+	dir, binary := t.TempDir(), hosttest.BuildPlugin(t)
+	if err := os.Mkdir(filepath.Join(dir, "rules.d"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := hosttest.WriteConfig(t, binary, dir, "rules {\n  paths = [\"rules.d\"]\n}\n")
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	open := func(t *testing.T) *policy {
+		p := &policy{t: t, folder: filepath.Join(dir, "rules.d"), states: make(chan host.State, 1000)}
+		p.Host = hosttest.Open(t, host.Config{
+			File: file, OnState: func(s host.State) { p.states <- s },
+			Logger: hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Error}),
+		})
+		return p
+	}
+	writer := &policy{t: t, folder: filepath.Join(dir, "rules.d")}
+	writer.put(nobody)
+	p := open(t)
+	index(t, p.Host, "m1")
+	inForce := p.State().Rules.Digest
+	check := func(t *testing.T, p *policy) {
+		t.Helper()
+		st := p.State().Rules
+		if !st.Fallback || st.Digest != inForce || !st.Refused.HasErrors() || st.Refused[0].Line != 1 {
+			t.Errorf("State says %+v", st)
+		}
+		if got := p.checked("m1"); got != "denied closed" {
+			t.Errorf("a check says %s", got)
+		}
+		metrics, err := p.Metrics(within(t))
+		if err != nil || !slices.Contains(metrics, shared.Metric{Name: "rules_fallback", Value: 1}) {
+			t.Errorf("metrics %v, %v", metrics, err)
+		}
+	}
+	p.put("permit {")
+	p.told("broken", func(r shared.RulesState) bool { return r.Refused.HasErrors() })
+
+	t.Run("after a kill", func(t *testing.T) {
+		hosttest.Kill(t, p.Host)
+		p.checked("m1") // held until the plugin is back
+		check(t, p)
+		if st := p.State(); st.Restarts != 1 {
+			t.Errorf("%d restarts", st.Restarts)
+		}
+		text, err := os.ReadFile(log.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"last policy that was in force decides", inForce, filepath.Join(p.folder, "rules.hcl") + ":1:"} {
+			if !strings.Contains(string(text), want) {
+				t.Errorf("the errors in the log lack %q:\n%s", want, text)
+			}
+		}
+	})
+	t.Run("after an upgrade", func(t *testing.T) {
+		if _, err := p.Upgrade(within(t), host.Binary{Path: binary}); err != nil {
+			t.Fatal(err)
+		}
+		check(t, p)
+	})
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("after a start of the server", func(t *testing.T) {
+		p := open(t)
+		check(t, p)
+		p.put(anyone)
+		p.soon("mended", "m1", "recalled")
+		p.told("mended", func(r shared.RulesState) bool { return !r.Fallback && r.Refused == nil && r.Digest != inForce })
+		p.put("permit {")
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("not if the configuration refuses broken rules", func(t *testing.T) {
+		replaceIn(t, file, "rules {", "rules {\n  on_error = \"refuse\"")
+		_, err := host.Open(within(t), host.Config{File: file, RunDir: hosttest.RunDir(t)})
+		if where := filepath.Join(writer.folder, "rules.hcl") + ":1:"; err == nil || !strings.Contains(err.Error(), where) {
+			t.Errorf("Open says %v, want an error at %s", err, where)
+		}
+	})
+	t.Run("not if nothing is kept", func(t *testing.T) {
+		replaceIn(t, file, "on_error = \"refuse\"", "on_error = \"last_good\"")
+		if err := os.Remove(filepath.Join(dir, "index.policy")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := host.Open(within(t), host.Config{File: file, RunDir: hosttest.RunDir(t)}); err == nil || !strings.Contains(err.Error(), "rules.hcl:1:") {
+			t.Errorf("Open says %v", err)
+		}
+	})
+}
+
+// With on_error = "refuse" a plugin that starts needs good rules: an upgrade is refused without them, and a crash waits.
+func TestBrokenRules_Refused(t *testing.T) {
+	p := openWithRules(t, anyone, nil, "on_error = \"refuse\"")
 	index(t, p.Host, "m1")
 	p.put("permit {")
 	where := filepath.Join(p.folder, "rules.hcl") + ":1:"

@@ -32,6 +32,7 @@ type State struct {
 	Error    string    `json:"error,omitempty"`   // why it ended or would not start last, or why the last upgrade failed
 
 	// Rules are those that the plugin in force, or the last one, decides by, and why the files as they are now are not
-	// in force. A change of the files is in force within two seconds and seen here within four.
+	// in force. A change of the files is in force within two seconds and seen here within four. With Rules.Fallback the files
+	// were broken when the plugin started, and the last good policy decides.
 	Rules shared.RulesState `json:"rules"`
 }

@@ -66,7 +66,7 @@ func (d *decoder) policy(bodies []*hclsyntax.Body) *Policy {
 	d.checkUses()
 	switch {
 	case len(p.rules) == 0 && !d.hasErrors():
-		d.errorf(hcl.Range{Filename: d.sources[0].name}, "A policy without a rule denies everything; write at least one.", "there is no permit and no forbid")
+		d.errorf(hcl.Range{Filename: d.sources[0].Name}, "A policy without a rule denies everything; write at least one.", "there is no permit and no forbid")
 	case len(p.rules) > maxRules:
 		d.errorf(p.rules[maxRules].at, "Join rules that differ in one scope.", "more than %d rules", maxRules)
 	}

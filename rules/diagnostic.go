@@ -102,7 +102,7 @@ const maxText = 1000
 
 // reporter gathers the diagnostics of one load.
 type reporter struct {
-	sources []source
+	sources []File
 	found   Diagnostics
 	starts  []hcl.Range // of found, to sort by
 	left    int         // over maxDiagnostics
@@ -161,8 +161,8 @@ func cut(text string) string { return fmt.Sprintf("%.*s", maxText, text) }
 
 func (r *reporter) source(name string) ([]byte, bool) {
 	for _, s := range r.sources {
-		if s.name == name {
-			return s.text, true
+		if s.Name == name {
+			return s.Text, true
 		}
 	}
 	return nil, false
@@ -187,7 +187,7 @@ func nameNear[V any](r *reporter, name string, m map[string]V) string {
 func (r *reporter) diagnostics() Diagnostics {
 	order := make(map[string]int, len(r.sources))
 	for i, s := range r.sources {
-		order[s.name] = i
+		order[s.Name] = i
 	}
 	index := make([]int, len(r.found))
 	for i := range index {

@@ -9,7 +9,7 @@ import (
 // Format returns a rule or test file as it is canonically written: aligned, two spaces deep, lines ended by \n, one at
 // the end. It changes no meaning, and refuses a file that does not parse.
 func Format(name string, src []byte) ([]byte, Diagnostics) {
-	r := &reporter{sources: []source{{name, src}}}
+	r := &reporter{sources: []File{{name, src}}}
 	if len(src) > maxFileBytes {
 		r.tooLarge(name)
 	} else {

@@ -19,11 +19,11 @@ const (
 )
 
 // parse turns one source into HCL's syntax tree, or reports why it cannot and returns nil.
-func (r *reporter) parse(s source) *hclsyntax.Body {
+func (r *reporter) parse(s File) *hclsyntax.Body {
 	if !r.guard(s) {
 		return nil
 	}
-	file, diags := hclsyntax.ParseConfig(s.text, s.name, hcl.InitialPos)
+	file, diags := hclsyntax.ParseConfig(s.Text, s.Name, hcl.InitialPos)
 	r.hcl(diags)
 	if diags.HasErrors() {
 		return nil
@@ -32,12 +32,12 @@ func (r *reporter) parse(s source) *hclsyntax.Body {
 }
 
 // guard refuses what would harm the parser, and every token that the rule language has no use for.
-func (r *reporter) guard(s source) bool {
-	if !utf8.Valid(s.text) {
+func (r *reporter) guard(s File) bool {
+	if !utf8.Valid(s.Text) {
 		r.errorf(invalidUTF8(s), "Save the file as UTF-8.", "the file is not valid UTF-8")
 		return false
 	}
-	tokens, _ := hclsyntax.LexConfig(s.text, s.name, hcl.InitialPos) // the parser reports what the lexer found
+	tokens, _ := hclsyntax.LexConfig(s.Text, s.Name, hcl.InitialPos) // the parser reports what the lexer found
 	operators := 0
 	var open []hclsyntax.TokenType // the brackets that are open, by what closes them
 	for _, t := range tokens {
@@ -111,10 +111,10 @@ var refusedTokens = map[hclsyntax.TokenType]string{
 }
 
 // invalidUTF8 is the place of the first byte that is no UTF-8.
-func invalidUTF8(s source) hcl.Range {
+func invalidUTF8(s File) hcl.Range {
 	pos := hcl.InitialPos
-	for i := 0; i < len(s.text); {
-		char, size := utf8.DecodeRune(s.text[i:])
+	for i := 0; i < len(s.Text); {
+		char, size := utf8.DecodeRune(s.Text[i:])
 		if char == utf8.RuneError && size <= 1 {
 			break
 		}
@@ -126,5 +126,5 @@ func invalidUTF8(s source) hcl.Range {
 	}
 	end := pos
 	end.Byte++
-	return hcl.Range{Filename: s.name, Start: pos, End: end}
+	return hcl.Range{Filename: s.Name, Start: pos, End: end}
 }

@@ -43,9 +43,17 @@ func Load(paths ...string) (*Policy, Diagnostics) {
 
 // Parse is Load for one file whose text is at hand. The name is what decisions and diagnostics call it.
 func Parse(name string, src []byte) (*Policy, Diagnostics) {
-	r := &reporter{sources: []source{{name, src}}}
-	if len(src) > maxFileBytes {
-		r.tooLarge(name)
+	return ParseFiles([]File{{name, src}})
+}
+
+// ParseFiles is Load for files whose texts are at hand, in this order.
+func ParseFiles(files []File) (*Policy, Diagnostics) {
+	r := &reporter{sources: files}
+	total := 0
+	for _, f := range files {
+		if total += len(f.Text); len(f.Text) > maxFileBytes || total > maxTotalBytes {
+			r.tooLarge(f.Name)
+		}
 	}
 	return r.compile()
 }

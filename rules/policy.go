@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -56,7 +57,7 @@ type RuleRef struct {
 
 // Policy is a set of rules, checked and compiled. It never changes, and any number of goroutines may use it.
 type Policy struct {
-	sources   []source // for diagnostics about the whole
+	sources   []File // for diagnostics about the whole
 	digest    string
 	window    time.Duration
 	windows   []namedWindow // in file order
@@ -128,6 +129,9 @@ func (p *Policy) namedWindowOf(t *subject) *namedWindow {
 
 // ClockSkew is how far ahead of the plugin's clock a request may say that it was made.
 func (p *Policy) ClockSkew() time.Duration { return p.clockSkew }
+
+// Files are the files that the policy was made of, in their order: ParseFiles makes the same policy of them.
+func (p *Policy) Files() []File { return slices.Clone(p.sources) }
 
 // Digest is the SHA-256 of the sources in hex; it names the policy in ledgers and logs.
 func (p *Policy) Digest() string { return p.digest }

@@ -31,15 +31,15 @@ const (
 	testSuffix = ".test.hcl"
 )
 
-// source is one file as it was read.
-type source struct {
-	name string
-	text []byte
+// A File is one file as it was read.
+type File struct {
+	Name string // as decisions and diagnostics call it
+	Text []byte // not to be changed
 }
 
 // readSources reads the rule files named by paths, and of a directory every *.hcl that is not *.test.hcl, in name
 // order. What starts with a dot is skipped: editors and ConfigMaps keep their own files there.
-func readSources(paths []string, r *reporter) []source {
+func readSources(paths []string, r *reporter) []File {
 	names := ruleFiles(paths, isRuleFile, r)
 	for _, name := range names {
 		if strings.HasSuffix(name, testSuffix) {
@@ -94,12 +94,12 @@ func ruleFiles(paths []string, match func(name string) bool, r *reporter) []stri
 	return names
 }
 
-func readFiles(names []string, r *reporter) []source {
+func readFiles(names []string, r *reporter) []File {
 	if len(names) > maxFiles {
 		r.errorf(hcl.Range{}, "Join some of them.", "%d rule files, of which a policy may have %d", len(names), maxFiles)
 		return nil
 	}
-	var out []source
+	var out []File
 	total := 0
 	for _, name := range names {
 		text, err := readFile(name)
@@ -112,7 +112,7 @@ func readFiles(names []string, r *reporter) []source {
 				"the rule files have more than %d KiB together", maxTotalBytes>>10)
 			return nil
 		}
-		out = append(out, source{name, text})
+		out = append(out, File{name, text})
 	}
 	return out
 }
@@ -175,12 +175,12 @@ func (r *reporter) fileError(name string, err error) {
 
 // digest is the SHA-256 over the base names and texts of the files in their order, in hex: the same files in another
 // place are the same policy.
-func digest(sources []source) string {
+func digest(sources []File) string {
 	h := sha256.New()
 	for _, s := range sources {
-		name := filepath.Base(s.name)
-		fmt.Fprintf(h, "%d %s %d ", len(name), name, len(s.text))
-		h.Write(s.text)
+		name := filepath.Base(s.Name)
+		fmt.Fprintf(h, "%d %s %d ", len(name), name, len(s.Text))
+		h.Write(s.Text)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -184,7 +184,7 @@ func (g testGroup) run() (*Suite, Diagnostics) {
 		}
 		tests, invariants := d.file(body)
 		if len(tests)+len(invariants) == 0 {
-			r.errorf(hcl.Range{Filename: s.name}, "Write a test or an invariant block.", "there is nothing to test in this file")
+			r.errorf(hcl.Range{Filename: s.Name}, "Write a test or an invariant block.", "there is nothing to test in this file")
 		}
 		if r.hasErrors() {
 			continue

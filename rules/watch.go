@@ -44,6 +44,7 @@ type Watcher struct {
 type WatchState struct {
 	Paths    []string    // that are followed; none: the built-in policy
 	Digest   string      // of the policy in force
+	Fallback bool        // the policy in force is the fallback of WatchOr: the files were refused ever since the start
 	Loaded   time.Time   // when it came into force
 	Warnings Diagnostics // of the policy in force
 	Refused  Diagnostics // of the files as they are now, if they were refused; empty: what is on disk is in force
@@ -57,11 +58,17 @@ type WatchState struct {
 //
 // The caller must Close the Watcher.
 func Watch(paths []string, report func(*Policy, Diagnostics)) (*Watcher, Diagnostics) {
-	events, _ := fsnotify.NewWatcher() // without it there is the poll
-	return watch(paths, report, pollInterval, events)
+	return WatchOr(nil, paths, report)
 }
 
-func watch(paths []string, report func(*Policy, Diagnostics), poll time.Duration, events *fsnotify.Watcher) (*Watcher, Diagnostics) {
+// WatchOr is Watch, but if the files are bad at the start, fallback is in force until they are mended, and the diagnostics
+// tell why. Without a fallback it is Watch.
+func WatchOr(fallback *Policy, paths []string, report func(*Policy, Diagnostics)) (*Watcher, Diagnostics) {
+	events, _ := fsnotify.NewWatcher() // without it there is the poll
+	return watch(fallback, paths, report, pollInterval, events)
+}
+
+func watch(fallback *Policy, paths []string, report func(*Policy, Diagnostics), poll time.Duration, events *fsnotify.Watcher) (*Watcher, Diagnostics) {
 	w := &Watcher{
 		paths: paths, report: report, poll: poll, events: events,
 		reloads: make(chan chan Diagnostics), closing: make(chan struct{}), closed: make(chan struct{}),
@@ -72,13 +79,18 @@ func watch(paths []string, report func(*Policy, Diagnostics), poll time.Duration
 	w.addWatches() // before the files are read, so that no change falls between
 	read := w.read()
 	p, diags := read.compile()
-	if p == nil {
+	switch {
+	case p != nil:
+		w.install(p, diags)
+	case fallback != nil:
+		w.install(fallback, nil)
+		w.state.Fallback, w.state.Refused = true, diags
+	default:
 		if events != nil {
 			events.Close()
 		}
 		return nil, diags
 	}
-	w.install(p, diags)
 	go w.run(read.print)
 	return w, diags
 }

@@ -37,7 +37,7 @@ func watched(t *testing.T, poll time.Duration, events bool) (dir string, w *Watc
 			t.Fatal("no file system events here:", err)
 		}
 	}
-	w, diags := watch([]string{dir}, func(p *Policy, d Diagnostics) { changes <- change{p, d} }, poll, source)
+	w, diags := watch(nil, []string{dir}, func(p *Policy, d Diagnostics) { changes <- change{p, d} }, poll, source)
 	if w == nil {
 		t.Fatal(diags)
 	}
@@ -201,7 +201,7 @@ func TestReloadWaitsNoLongerThanItsContext(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.hcl"), shortRules)
 	held, release := make(chan struct{}), make(chan struct{})
-	w, diags := watch([]string{dir}, func(*Policy, Diagnostics) {
+	w, diags := watch(nil, []string{dir}, func(*Policy, Diagnostics) {
 		close(held)
 		<-release
 	}, time.Hour, nil)
@@ -236,4 +236,64 @@ func TestBadFilesAtTheStartAreNoWatcher(t *testing.T) {
 		t.Fatalf("no paths: %s", diags)
 	}
 	w.Close()
+}
+
+func TestWatchOr_BadFilesAtTheStart(t *testing.T) {
+	fallback := mustParse(t, shortRules)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.hcl"), "permit {")
+	w, diags := WatchOr(fallback, []string{dir}, nil)
+	if w == nil {
+		t.Fatal(diags)
+	}
+	defer goleak.VerifyNone(t)
+	defer w.Close()
+	t.Run("leave the fallback in force and say why", func(t *testing.T) {
+		st := w.State()
+		if w.Policy() != fallback || !st.Fallback || st.Digest != fallback.Digest() || !diags.HasErrors() || st.Refused.String() != diags.String() {
+			t.Errorf("in force is %s, state %+v, diagnostics %s", w.Policy().Digest(), st, diags)
+		}
+	})
+	t.Run("stay refused while they are bad", func(t *testing.T) {
+		write(t, filepath.Join(dir, "a.hcl"), "permit {{")
+		if diags, err := w.Reload(t.Context()); err != nil || !diags.HasErrors() || !w.State().Fallback {
+			t.Errorf("diagnostics %s, %v, state %+v", diags, err, w.State())
+		}
+	})
+	t.Run("come into force when they are mended", func(t *testing.T) {
+		write(t, filepath.Join(dir, "a.hcl"), longRules)
+		if diags, err := w.Reload(t.Context()); err != nil || diags.HasErrors() {
+			t.Fatal(diags, err)
+		}
+		if st := w.State(); window(w.Policy()) != time.Hour || st.Fallback || st.Refused != nil {
+			t.Errorf("state %+v", st)
+		}
+	})
+	t.Run("are not replaced if they are good", func(t *testing.T) {
+		good, diags := WatchOr(fallback, []string{dir}, nil)
+		if good == nil {
+			t.Fatal(diags)
+		}
+		defer good.Close()
+		if window(good.Policy()) != time.Hour || good.State().Fallback {
+			t.Errorf("state %+v", good.State())
+		}
+	})
+}
+
+func TestPolicy_Files(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.hcl"), shortRules)
+	write(t, filepath.Join(dir, "b.hcl"), "forbid \"b\" {\n  type = [\"file\"]\n}\n")
+	p, diags := Load(dir)
+	if p == nil {
+		t.Fatal(diags)
+	}
+	again, diags := ParseFiles(p.Files())
+	if again == nil || again.Digest() != p.Digest() || len(diags) > 0 {
+		t.Fatal(diags)
+	}
+	if got, want := again.Rules(), p.Rules(); len(got) != 2 || got[1] != want[1] {
+		t.Errorf("rules %v, want %v", got, want)
+	}
 }

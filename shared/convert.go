@@ -241,6 +241,7 @@ func encodeHealth(h Health) *recallv1.HealthResponse {
 		Rules: &recallv1.RulesState{
 			Digest: h.Rules.Digest, Paths: h.Rules.Paths, LoadedAt: encodeTime(h.Rules.LoadedAt),
 			Warnings: encodeDiagnostics(h.Rules.Warnings), Refused: encodeDiagnostics(h.Rules.Refused),
+			Fallback: h.Rules.Fallback,
 		},
 	}
 }
@@ -252,6 +253,7 @@ func (d *decoder) health(h *recallv1.HealthResponse) Health {
 		Rules: RulesState{
 			Digest: r.GetDigest(), Paths: r.GetPaths(), LoadedAt: decodeTime(r.GetLoadedAt()),
 			Warnings: d.diagnostics("rules.warnings", r.GetWarnings()), Refused: d.diagnostics("rules.refused", r.GetRefused()),
+			Fallback: r.GetFallback(),
 		},
 	}
 }

@@ -13,7 +13,8 @@ type Lifecycle interface {
 	Describe(ctx context.Context) (Description, error)
 
 	// Prepare reads and checks the configuration file (an absolute path) and everything it names, and opens
-	// nothing that another process may hold. What is wrong with the files is a diagnostic, not an error.
+	// nothing that another process may hold. What is wrong with the files is a diagnostic, not an error. Broken rule files
+	// are warnings if the last policy that was in force takes their place.
 	Prepare(ctx context.Context, configFile string) (Diagnostics, error)
 
 	// Activate takes the index, waiting for its lock until ctx ends, and begins to answer calls. steps are those
@@ -72,6 +73,10 @@ type RulesState struct {
 	LoadedAt time.Time   `json:"loaded_at,omitzero"` // when the rules came into force
 	Warnings Diagnostics `json:"warnings,omitempty"` // about the rules in force
 	Refused  Diagnostics `json:"refused,omitempty"`  // why the files as they are now are not in force; none: they are
+
+	// Fallback says that the files were refused when the plugin started, and that the last policy that was in force before
+	// decides until they are mended.
+	Fallback bool `json:"fallback,omitempty"`
 }
 
 // Severity orders diagnostics.

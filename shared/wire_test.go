@@ -53,7 +53,7 @@ var (
 		Severity: SeverityWarning, Summary: "s", Detail: "d", File: "f", Line: 1, Column: 2, Source: "src",
 	}}
 	fullHealth = Health{State: StateQuiesced, Reason: "done", Since: at, Rules: RulesState{
-		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics, Refused: fullDiagnostics,
+		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics, Refused: fullDiagnostics, Fallback: true,
 	}}
 )
 

@@ -2895,6 +2895,7 @@ type RulesState struct {
 	LoadedAt      int64                  `protobuf:"varint,3,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"`
 	Warnings      []*Diagnostic          `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	Refused       []*Diagnostic          `protobuf:"bytes,5,rep,name=refused,proto3" json:"refused,omitempty"`
+	Fallback      bool                   `protobuf:"varint,6,opt,name=fallback,proto3" json:"fallback,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2962,6 +2963,13 @@ func (x *RulesState) GetRefused() []*Diagnostic {
 		return x.Refused
 	}
 	return nil
+}
+
+func (x *RulesState) GetFallback() bool {
+	if x != nil {
+		return x.Fallback
+	}
+	return false
 }
 
 type ReloadRequest struct {
@@ -3302,14 +3310,15 @@ const file_recall_proto_rawDesc = "" +
 	"\x05state\x18\x01 \x01(\x0e2\x16.recall.v1.PluginStateR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05since\x18\x03 \x01(\x03R\x05since\x12+\n" +
-	"\x05rules\x18\x04 \x01(\v2\x15.recall.v1.RulesStateR\x05rules\"\xbb\x01\n" +
+	"\x05rules\x18\x04 \x01(\v2\x15.recall.v1.RulesStateR\x05rules\"\xd7\x01\n" +
 	"\n" +
 	"RulesState\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +
 	"\x05paths\x18\x02 \x03(\tR\x05paths\x12\x1b\n" +
 	"\tloaded_at\x18\x03 \x01(\x03R\bloadedAt\x121\n" +
 	"\bwarnings\x18\x04 \x03(\v2\x15.recall.v1.DiagnosticR\bwarnings\x12/\n" +
-	"\arefused\x18\x05 \x03(\v2\x15.recall.v1.DiagnosticR\arefused\"\x0f\n" +
+	"\arefused\x18\x05 \x03(\v2\x15.recall.v1.DiagnosticR\arefused\x12\x1a\n" +
+	"\bfallback\x18\x06 \x01(\bR\bfallback\"\x0f\n" +
 	"\rReloadRequest\"\x10\n" +
 	"\x0eMetricsRequest\"2\n" +
 	"\x06Metric\x12\x12\n" +

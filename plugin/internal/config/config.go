@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -18,6 +19,9 @@ import (
 type Config struct {
 	IndexPath string   // the folder of the index; missing folders are made
 	RulePaths []string // rule files, and folders of them; none: the built-in policy
+
+	IndexCreate       bool // index { create = true }: make a new, empty index though one was here before
+	RefuseBrokenRules bool // rules { on_error = "refuse" }: a start with broken rule files fails
 }
 
 const (
@@ -29,8 +33,8 @@ const (
 // attributes are those of each block; the host checks its own.
 var attributes = map[string][]string{
 	pluginBlock: nil,
-	indexBlock:  {"path"},
-	rulesBlock:  {"paths"},
+	indexBlock:  {"path", "create"},
+	rulesBlock:  {"paths", "on_error"},
 }
 
 // Load reads and checks the file. The Config is nil where there are errors, and never a part of one.
@@ -93,8 +97,10 @@ func (d *decoder) config(body *hclsyntax.Body) *Config {
 		switch b.Type {
 		case indexBlock:
 			cfg.IndexPath = d.path(b, "path")
+			cfg.IndexCreate = d.flag(b, "create")
 		case rulesBlock:
 			cfg.RulePaths = d.paths(b, "paths")
+			cfg.RefuseBrokenRules = d.word(b, "on_error", "last_good", "refuse") == "refuse"
 		}
 	}
 	if _, ok := first[indexBlock]; !ok {
@@ -158,6 +164,33 @@ func (d *decoder) paths(b *hclsyntax.Block, name string) []string {
 		out = append(out, d.resolve(one))
 	}
 	return out
+}
+
+// flag reads true or false; false where it is not set.
+func (d *decoder) flag(b *hclsyntax.Block, name string) bool {
+	a := b.Body.Attributes[name]
+	if a == nil {
+		return false
+	}
+	l, ok := a.Expr.(*hclsyntax.LiteralValueExpr)
+	if !ok || l.Val.IsNull() || l.Val.Type() != cty.Bool {
+		d.errorf(a.Expr.Range(), "without quotes", "%q is true or false", name)
+		return false
+	}
+	return l.Val.True()
+}
+
+// word reads one of the known words; the first where it is not set.
+func (d *decoder) word(b *hclsyntax.Block, name string, known ...string) string {
+	a := b.Body.Attributes[name]
+	if a == nil {
+		return known[0]
+	}
+	text, ok := literal(a.Expr)
+	if !ok || !slices.Contains(known, text) {
+		d.errorf(a.Expr.Range(), "", "%q is one of %q", name, known)
+	}
+	return text
 }
 
 // resolve returns the path that an expression spells.

@@ -46,7 +46,7 @@ func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagno
 	if err := index.CheckRoom(cfg.IndexPath); err != nil { // while there may be another that answers reads
 		ds = append(ds, shared.Diagnostic{Severity: shared.SeverityError, Summary: err.Error(), File: configFile})
 	}
-	if ds = append(ds, s.follow(cfg.RulePaths)...); !ds.HasErrors() {
+	if ds = append(ds, s.follow(cfg)...); !ds.HasErrors() {
 		s.config = cfg
 	}
 	return ds, nil
@@ -108,6 +108,7 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 		}
 		return s.unavailable()
 	}
+	s.keep()
 	s.logger.Info("active", "index", s.config.IndexPath, "steps", steps, "policy", a.rules.Policy().Digest())
 	return nil
 }

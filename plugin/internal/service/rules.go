@@ -3,16 +3,23 @@ package service
 import (
 	"context"
 	"errors"
+	"io/fs"
 
+	"github.com/chat-recall/recall/plugin/internal/config"
 	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
 )
 
-// follow puts the policy in paths in force and keeps it following them, in place of what was followed before. Where
-// there are errors nothing is followed. It is called by whoever has the turn.
-func (s *Service) follow(paths []string) shared.Diagnostics {
+// follow loads the policy that the configuration names and keeps it following its files, in place of what was followed
+// before. If the files are broken, the last policy that was in force takes their place and the diagnostics are warnings;
+// if there is none, or the configuration says so, nothing is followed. It is called by whoever has the turn.
+func (s *Service) follow(cfg *config.Config) shared.Diagnostics {
 	s.unfollow()
-	watcher, found := rules.Watch(paths, s.rulesChanged)
+	watcher, found := rules.Watch(cfg.RulePaths, s.rulesChanged)
+	ds := diagnostics(found)
+	if watcher == nil && !cfg.RefuseBrokenRules {
+		watcher, ds = s.fallBack(cfg, ds)
+	}
 	if watcher != nil {
 		s.counts.add("rules_reloaded_total", 0) // shown from the start, for who watches it grow
 		s.counts.add("rules_refused_total", 0)
@@ -20,7 +27,39 @@ func (s *Service) follow(paths []string) shared.Diagnostics {
 		s.rules = watcher
 		s.mu.Unlock()
 	}
-	return diagnostics(found)
+	return ds
+}
+
+// fallBack follows the rule files, which are refused, with the last policy that was in force until they are mended. Without
+// such a policy it returns no watcher, and what to say.
+func (s *Service) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rules.Watcher, shared.Diagnostics) {
+	file := keptPath(cfg.IndexPath)
+	last, err := readKept(file)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			refused = append(refused, shared.Diagnostic{
+				Severity: shared.SeverityError, Summary: "the last policy that was in force cannot be used instead: " + err.Error(),
+				Detail: "mend the rule files", File: file,
+			})
+		}
+		return nil, refused
+	}
+	watcher, found := rules.WatchOr(last, cfg.RulePaths, s.rulesChanged)
+	ds := diagnostics(found)
+	if watcher == nil || !watcher.State().Fallback { // they were mended meanwhile
+		return watcher, ds
+	}
+	s.logger.Error("the rule files are refused: the last policy that was in force decides until they are mended",
+		"policy", last.Digest(), "kept_in", file)
+	s.logRules(found)
+	for i := range ds {
+		ds[i].Severity = shared.SeverityWarning
+	}
+	return watcher, append(shared.Diagnostics{{
+		Severity: shared.SeverityWarning, File: file,
+		Summary: "the rule files are refused: the last policy that was in force, " + last.Digest() + ", decides until they are mended",
+		Detail:  `to fail a start instead, write rules { on_error = "refuse" }`,
+	}}, ds...)
 }
 
 // unfollow ends what follow began. Where a file system hangs it waits with it.
@@ -48,7 +87,12 @@ func (s *Service) rulesChanged(policy *rules.Policy, found rules.Diagnostics) {
 	} else {
 		s.counts.add("rules_reloaded_total", 1)
 		s.logger.Info("rules in force", "policy", policy.Digest())
+		s.keep()
 	}
+	s.logRules(found)
+}
+
+func (s *Service) logRules(found rules.Diagnostics) {
 	for _, d := range diagnostics(found) {
 		if d.Severity == shared.SeverityError {
 			s.logger.Error("rules", "diagnostic", d.String())
@@ -65,10 +109,19 @@ func (s *Service) rulesState() shared.RulesState {
 		return shared.RulesState{}
 	}
 	st := watcher.State()
-	return shared.RulesState{
+	state := shared.RulesState{
 		Digest: st.Digest, Paths: st.Paths, LoadedAt: micros(st.Loaded),
-		Warnings: diagnostics(st.Warnings), Refused: diagnostics(st.Refused),
+		Warnings: diagnostics(st.Warnings), Refused: diagnostics(st.Refused), Fallback: st.Fallback,
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keepErr != nil {
+		state.Warnings = append(state.Warnings, shared.Diagnostic{
+			Severity: shared.SeverityWarning, Summary: "the policy in force cannot be kept beside the index: " + s.keepErr.Error(),
+			Detail: "a start with broken rule files would use an older policy or fail; let the plugin write to the folder that holds index.path",
+		})
+	}
+	return state
 }
 
 // Reload is shared.Lifecycle.

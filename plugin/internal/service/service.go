@@ -47,11 +47,14 @@ type Service struct {
 	quiesce  context.CancelFunc
 	released chan struct{} // closed when the index is released, after which releaseErr says how that went
 
+	keeping sync.Mutex // held while the policy in force is kept
+
 	mu         sync.Mutex // guards what follows, and is held for moments only
 	state      shared.State
 	reason     string // why it is not active
 	since      time.Time
 	rules      *rules.Watcher // the policy in force; nil before a good Prepare
+	keepErr    error          // why the policy in force could not be kept
 	active     *active        // in StateActive
 	calls      sync.WaitGroup
 	releaseErr error
@@ -65,6 +68,7 @@ type active struct {
 	log        index.Log    // orders what is written; on one machine the index itself
 	dispatcher *dispatcher
 	rules      *rules.Watcher
+	kept       string // the file that the policy in force is kept in
 
 	steps       []string // that the host carries out, sorted
 	all         []string // the steps of a recall whose rule names none, in the order of the ledger
@@ -91,7 +95,7 @@ func New(o Options) *Service {
 // newActive puts together what answers calls. steps are valid.
 func (s *Service) newActive(x *index.Index, steps []string) *active {
 	a := &active{
-		index: x, log: x, rules: s.followed(), steps: slices.Sorted(slices.Values(steps)),
+		index: x, log: x, rules: s.followed(), kept: keptPath(s.config.IndexPath), steps: slices.Sorted(slices.Values(steps)),
 		dispatcher: &dispatcher{queues: x, clock: s.clock, random: rand.Float64, logger: s.logger},
 	}
 	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), steps))
