@@ -41,6 +41,9 @@ func runExplain(args []string, stdout, stderr io.Writer) int {
 		policy, diags = rules.Load(paths...)
 	}
 	if policy == nil {
+		if !*t.json {
+			fmt.Fprintln(stdout, "refused: the rules have errors and decide nothing")
+		}
 		return t.refused(diags)
 	}
 	e := policy.Explain(in)

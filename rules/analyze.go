@@ -30,9 +30,9 @@ func (p *Policy) Analyze() Analysis {
 		u.look(in)
 		return true
 	})
-	r := &reporter{sources: p.sources}
+	r := reporterOf(p.sources...)
 	u.report(r)
-	a.Findings = append(a.Findings, r.diagnostics()...)
+	a.Findings = append(a.Findings, r.Diagnostics()...)
 	return a
 }
 
@@ -126,14 +126,14 @@ func (u *uses) look(in *Input) {
 func (u *uses) report(r *reporter) {
 	for i := range u.policy.windows {
 		if w := &u.policy.windows[i]; !u.windows[w] {
-			r.warnf(w.at, "Another window block is about the same messages before it, or every permit about them names a window.", "window %q is never used", w.name)
+			r.Warnf(w.at, "Another window block is about the same messages before it, or every permit about them names a window.", "window %q is never used", w.name)
 		}
 	}
 	for _, rule := range u.policy.rules {
 		use := u.rules[rule]
 		switch {
 		case use.matched == 0:
-			r.warnf(rule.at, "No request can meet what it asks for; remove it or mend its scope and condition.", "%s matches nothing", rule)
+			r.Warnf(rule.at, "No request can meet what it asks for; remove it or mend its scope and condition.", "%s matches nothing", rule)
 		case use.decided == 0 && !rule.shadow:
 			var names []string
 			for _, other := range use.instead {
@@ -144,7 +144,7 @@ func (u *uses) report(r *reporter) {
 			if len(names) > 3 {
 				names = append(names[:3], "others")
 			}
-			r.warnf(rule.at, "Remove it, or let it come first or ask for less.", "%s never decides: wherever it matches, %s does", rule, strings.Join(names, " or "))
+			r.Warnf(rule.at, "Remove it, or let it come first or ask for less.", "%s never decides: wherever it matches, %s does", rule, strings.Join(names, " or "))
 		}
 	}
 }

@@ -5,7 +5,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/zclconf/go-cty/cty"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 // condition checks an expression on every node, whichever side of && or || it is on, and compiles it. It returns nil
@@ -38,18 +39,18 @@ func (d *decoder) condition(e hclsyntax.Expression) *condition {
 			return nil
 		}
 		if f.kind != flagKind {
-			d.errorf(e.Range(), "Compare it with a value.", "%s is %s, not a condition", f.name, f.what())
+			d.Errorf(e.Range(), "Compare it with a value.", "%s is %s, not a condition", f.name, f.what())
 			return nil
 		}
 		return newQuestion(&question{field: f, operator: is}, d.written(e))
 	}
-	d.errorf(e.Range(), "A condition asks about a field, as in message.type == \"file\".", "%s is not a condition", describe(e))
+	d.Errorf(e.Range(), "A condition asks about a field, as in message.type == \"file\".", "%s is not a condition", describe(e))
 	return nil
 }
 
 // written is an expression in its file.
 func (d *decoder) written(e hclsyntax.Expression) []byte {
-	src, _ := d.source(e.Range().Filename)
+	src, _ := d.Source(e.Range().Filename)
 	return e.Range().SliceBytes(src)
 }
 
@@ -64,7 +65,7 @@ func (d *decoder) field(e *hclsyntax.ScopeTraversalExpr) *field {
 	if !ok {
 		advice = "A field is written with dots, as in message.type; what a list has is asked with contains."
 	}
-	d.errorf(e.Range(), advice, "unknown field %s", name)
+	d.Errorf(e.Range(), advice, "unknown field %s", name)
 	return nil
 }
 
@@ -107,16 +108,16 @@ func (d *decoder) operand(e hclsyntax.Expression) (operand, bool) {
 		if isValue(value) {
 			return operand{value: value, at: e.Range()}, true
 		}
-		d.errorf(e.Range(), "Use it without comparing it.", "local.%s is %s and cannot be compared", l.name, describe(value))
+		d.Errorf(e.Range(), "Use it without comparing it.", "local.%s is %s and cannot be compared", l.name, describe(value))
 		return operand{}, false
 	case *hclsyntax.TemplateExpr, *hclsyntax.LiteralValueExpr, *hclsyntax.TupleConsExpr, *hclsyntax.ObjectConsExpr:
 		return operand{value: v, at: e.Range()}, true
 	case *hclsyntax.BinaryOpExpr, *hclsyntax.UnaryOpExpr, *hclsyntax.FunctionCallExpr:
 		d.condition(v) // what is wrong inside is reported with it
-		d.errorf(e.Range(), "Join conditions with && and ||, or put ! before one.", "a condition cannot be compared")
+		d.Errorf(e.Range(), "Join conditions with && and ||, or put ! before one.", "a condition cannot be compared")
 		return operand{}, false
 	}
-	d.errorf(e.Range(), "", "%s is not part of the rule language", describe(e))
+	d.Errorf(e.Range(), "", "%s is not part of the rule language", describe(e))
 	return operand{}, false
 }
 
@@ -149,10 +150,10 @@ func (d *decoder) comparison(e *hclsyntax.BinaryOpExpr) *condition {
 	}
 	switch {
 	case left.field == nil && right.field == nil:
-		d.errorf(e.Range(), "Compare a field with a value, as in actor.role == \"admin\".", "the comparison has no field in it")
+		d.Errorf(e.Range(), "Compare a field with a value, as in actor.role == \"admin\".", "the comparison has no field in it")
 		return nil
 	case left.field != nil && right.field != nil:
-		d.errorf(e.Range(), twoFieldsAdvice(left.field, right.field), "%s is %s and %s is %s: a field is compared with a value, not with another field",
+		d.Errorf(e.Range(), twoFieldsAdvice(left.field, right.field), "%s is %s and %s is %s: a field is compared with a value, not with another field",
 			left.field.name, left.field.what(), right.field.name, right.field.what())
 		return nil
 	case left.field == nil:
@@ -174,13 +175,13 @@ func (d *decoder) compare(e hclsyntax.Expression, f *field, op operator, value o
 	ordered := f.kind == durationKind || f.kind == timeKind
 	switch {
 	case f.kind == textsKind:
-		d.errorf(e.Range(), "Write contains("+f.name+", \"…\").", "%s is a list and cannot be compared", f.name)
+		d.Errorf(e.Range(), "Write contains("+f.name+", \"…\").", "%s is a list and cannot be compared", f.name)
 		return nil
 	case !ordered && op != equal && op != unequal:
-		d.errorf(e.Range(), "Use == or !=; only durations and times have an order.", "%s is %s and cannot be compared with %s", f.name, f.what(), op)
+		d.Errorf(e.Range(), "Use == or !=; only durations and times have an order.", "%s is %s and cannot be compared with %s", f.name, f.what(), op)
 		return nil
 	case f.kind == flagKind:
-		want, ok := literalFlag(value.value)
+		want, ok := hclfile.Flag(value.value)
 		if !ok {
 			d.mismatch(f, value)
 			return nil
@@ -192,7 +193,7 @@ func (d *decoder) compare(e hclsyntax.Expression, f *field, op operator, value o
 		}
 		return c
 	}
-	text, ok := literalText(value.value)
+	text, ok := hclfile.Text(value.value)
 	if !ok {
 		d.mismatch(f, value)
 		return nil
@@ -209,13 +210,13 @@ func (d *decoder) literal(q *question, text string, at hcl.Range) bool {
 	switch f.kind {
 	case wordKind:
 		if f.words.bit(text) == 0 {
-			d.errorf(at, f.words.advice(text), "unknown %s %q", f.words.name, text)
+			d.Errorf(at, f.words.advice(text), "unknown %s %q", f.words.name, text)
 			return false
 		}
 	case durationKind:
 		value, err := ParseDuration(text)
 		if err != nil {
-			d.errorf(at, "", "%s: %v", f.name, err)
+			d.Errorf(at, "", "%s: %v", f.name, err)
 			return false
 		}
 		q.duration = value
@@ -223,7 +224,7 @@ func (d *decoder) literal(q *question, text string, at hcl.Range) bool {
 	case timeKind:
 		value, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil {
-			d.errorf(at, "", "%s: %q is not a time: write it like \"2026-01-31T08:00:00Z\"", f.name, text)
+			d.Errorf(at, "", "%s: %q is not a time: write it like \"2026-01-31T08:00:00Z\"", f.name, text)
 			return false
 		}
 		q.time = value
@@ -248,13 +249,5 @@ func (d *decoder) mismatch(f *field, value operand) {
 	if _, list := value.value.(*hclsyntax.TupleConsExpr); list && (f.kind == textKind || f.kind == wordKind) {
 		advice = "Write contains([…], " + f.name + ")."
 	}
-	d.errorf(value.at, advice, "%s is %s and cannot be compared with %s", f.name, f.what(), describe(value.value))
-}
-
-func literalFlag(e hclsyntax.Expression) (value, ok bool) {
-	l, ok := e.(*hclsyntax.LiteralValueExpr)
-	if !ok || l.Val.IsNull() || l.Val.Type() != cty.Bool {
-		return false, false
-	}
-	return l.Val.True(), true
+	d.Errorf(value.at, advice, "%s is %s and cannot be compared with %s", f.name, f.what(), describe(value.value))
 }

@@ -65,12 +65,12 @@ func (d *decoder) policy(bodies []*hclsyntax.Body) *Policy {
 	d.checkLocals()
 	d.checkUses()
 	switch {
-	case len(p.rules) == 0 && !d.hasErrors():
-		d.errorf(hcl.Range{Filename: d.sources[0].Name}, "A policy without a rule denies everything; write at least one.", "there is no permit and no forbid")
+	case len(p.rules) == 0 && !d.HasErrors():
+		d.Errorf(hcl.Range{Filename: d.Files[0].Name}, "A policy without a rule denies everything; write at least one.", "there is no permit and no forbid")
 	case len(p.rules) > maxRules:
-		d.errorf(p.rules[maxRules].at, "Join rules that differ in one scope.", "more than %d rules", maxRules)
+		d.Errorf(p.rules[maxRules].at, "Join rules that differ in one scope.", "more than %d rules", maxRules)
 	}
-	if !d.hasErrors() {
+	if !d.HasErrors() {
 		p.arrange()
 	}
 	return p
@@ -80,7 +80,7 @@ func (d *decoder) policy(bodies []*hclsyntax.Body) *Policy {
 func (d *decoder) unique(key, what string, at hcl.Range) bool {
 	first, taken := d.named[key]
 	if taken {
-		d.errorf(at, "", "%s is already at %s:%d", what, first.Filename, first.Start.Line)
+		d.Errorf(at, "", "%s is already at %s:%d", what, first.Filename, first.Start.Line)
 		return false
 	}
 	d.named[key] = at
@@ -94,7 +94,7 @@ func (d *decoder) name(b *hclsyntax.Block, kind string) string {
 	}
 	name := b.Labels[0]
 	if !namePattern.MatchString(name) {
-		d.errorf(b.LabelRanges[0], "A name is up to 64 letters, digits, _, - and ., and starts with a letter.", "this is not a name for a %s", kind)
+		d.Errorf(b.LabelRanges[0], "A name is up to 64 letters, digits, _, - and ., and starts with a letter.", "this is not a name for a %s", kind)
 		return ""
 	}
 	d.unique(kind+" "+name, "a "+kind+" named \""+name+"\"", b.LabelRanges[0])

@@ -4,19 +4,17 @@ import (
 	"bytes"
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 // Format returns a rule or test file as it is canonically written: aligned, two spaces deep, lines ended by \n, one at
 // the end. It changes no meaning, and refuses a file that does not parse.
 func Format(name string, src []byte) ([]byte, Diagnostics) {
-	r := &reporter{sources: []File{{name, src}}}
-	if len(src) > maxFileBytes {
-		r.tooLarge(name)
-	} else {
-		r.parse(r.sources[0])
-	}
-	if r.hasErrors() {
-		return nil, r.diagnostics()
+	r := reporterOf(File{Name: name, Text: src})
+	r.Parse(r.Files[0], testLanguage)
+	if r.HasErrors() {
+		return nil, r.Diagnostics()
 	}
 	lines := bytes.Split(src, []byte("\n"))
 	for i, line := range lines {
@@ -28,11 +26,11 @@ func Format(name string, src []byte) ([]byte, Diagnostics) {
 
 // FormatFile is Format of a file on disk; it returns what the file has too.
 func FormatFile(name string) (was, now []byte, diags Diagnostics) {
-	r := &reporter{}
-	was, err := readFile(name)
+	r := reporterOf()
+	was, err := hclfile.Read(name, maxFileBytes)
 	if err != nil {
-		r.fileError(name, err)
-		return nil, nil, r.diagnostics()
+		r.FileError(name, "", err)
+		return nil, nil, r.Diagnostics()
 	}
 	now, diags = Format(name, was)
 	return was, now, diags
@@ -40,7 +38,7 @@ func FormatFile(name string) (was, now []byte, diags Diagnostics) {
 
 // Files returns the rule and test files that paths name, of a directory every *.hcl in name order.
 func Files(paths ...string) ([]string, Diagnostics) {
-	r := &reporter{}
+	r := reporterOf()
 	names := ruleFiles(paths, func(name string) bool { return isRuleFile(name) || isTestFile(name) }, r)
-	return names, r.diagnostics()
+	return names, r.Diagnostics()
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 // function is one function that a condition may call.
@@ -28,7 +30,7 @@ func (d *decoder) call(e *hclsyntax.FunctionCallExpr) *condition {
 			continue
 		}
 		if len(e.Args) != 2 {
-			d.errorf(e.Range(), "Write "+f.usage+".", "%s takes two arguments, not %d", f.name, len(e.Args))
+			d.Errorf(e.Range(), "Write "+f.usage+".", "%s takes two arguments, not %d", f.name, len(e.Args))
 			return nil
 		}
 		first, firstOK := d.operand(e.Args[0])
@@ -44,28 +46,28 @@ func (d *decoder) call(e *hclsyntax.FunctionCallExpr) *condition {
 	for _, arg := range e.Args {
 		d.operand(arg) // a misspelt field in it is worth reporting too
 	}
-	d.errorf(e.NameRange, didYouMean(e.Name, names)+"There are "+strings.Join(names, ", ")+".", "unknown function %s", e.Name)
+	d.Errorf(e.NameRange, didYouMean(e.Name, names)+"There are "+strings.Join(names, ", ")+".", "unknown function %s", e.Name)
 	return nil
 }
 
 func (d *decoder) contains(e *hclsyntax.FunctionCallExpr, list, value operand) *condition {
 	switch {
 	case list.field != nil && value.field != nil, list.field == nil && value.field == nil:
-		d.errorf(e.Range(), "Write contains([\"…\"], field) or contains(field, \"…\").", "contains needs one field and one value that is written out")
+		d.Errorf(e.Range(), "Write contains([\"…\"], field) or contains(field, \"…\").", "contains needs one field and one value that is written out")
 		return nil
 	case list.field != nil:
-		text, ok := literalText(value.value)
+		text, ok := hclfile.Text(value.value)
 		switch {
 		case list.field.kind != textsKind:
-			d.errorf(list.at, "The list comes first. To look into a text there are startswith and endswith.", "%s is %s, not a list", list.field.name, list.field.what())
+			d.Errorf(list.at, "The list comes first. To look into a text there are startswith and endswith.", "%s is %s, not a list", list.field.name, list.field.what())
 			return nil
 		case !ok:
-			d.errorf(value.at, "", "%s holds texts, not %s", list.field.name, describe(value.value))
+			d.Errorf(value.at, "", "%s holds texts, not %s", list.field.name, describe(value.value))
 			return nil
 		}
 		return newQuestion(&question{field: list.field, operator: has, texts: []string{text}}, d.written(e))
 	case value.field.kind != textKind && value.field.kind != wordKind:
-		d.errorf(value.at, "", "%s is %s; contains looks for a text or a word", value.field.name, value.field.what())
+		d.Errorf(value.at, "", "%s is %s; contains looks for a text or a word", value.field.name, value.field.what())
 		return nil
 	}
 	items, ok := d.listOf(list.value, list.at, "contains")
@@ -81,16 +83,16 @@ func (d *decoder) contains(e *hclsyntax.FunctionCallExpr, list, value operand) *
 
 func (d *decoder) affix(e *hclsyntax.FunctionCallExpr, op operator, where, what operand) *condition {
 	if where.field == nil || what.field != nil {
-		d.errorf(e.Range(), "Write "+string(op)+"(field, \"…\").", "%s needs a field and then a text that is written out", op)
+		d.Errorf(e.Range(), "Write "+string(op)+"(field, \"…\").", "%s needs a field and then a text that is written out", op)
 		return nil
 	}
 	if where.field.kind != textKind {
-		d.errorf(where.at, "Use == or contains.", "%s is %s; %s looks into a text", where.field.name, where.field.what(), op)
+		d.Errorf(where.at, "Use == or contains.", "%s is %s; %s looks into a text", where.field.name, where.field.what(), op)
 		return nil
 	}
-	text, ok := literalText(what.value)
+	text, ok := hclfile.Text(what.value)
 	if !ok || text == "" {
-		d.errorf(what.at, "", "%s needs a text that is not empty", op)
+		d.Errorf(what.at, "", "%s needs a text that is not empty", op)
 		return nil
 	}
 	return newQuestion(&question{field: where.field, operator: op, texts: []string{text}}, d.written(e))

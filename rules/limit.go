@@ -43,22 +43,22 @@ func (d *decoder) limitKey(a *hclsyntax.Attribute) []*field {
 		exprs = tuple.Exprs
 	}
 	if len(exprs) == 0 {
-		d.errorf(a.Expr.Range(), "Write key = actor.id.", "key names no field")
+		d.Errorf(a.Expr.Range(), "Write key = actor.id.", "key names no field")
 	}
 	var key []*field
 	for _, e := range exprs {
 		t, ok := unwrap(e).(*hclsyntax.ScopeTraversalExpr)
 		if !ok {
-			d.errorf(e.Range(), "Write key = actor.id, or a list of fields.", "key needs a field, not %s", describe(e))
+			d.Errorf(e.Range(), "Write key = actor.id, or a list of fields.", "key needs a field, not %s", describe(e))
 			continue
 		}
 		f := d.field(t)
 		switch {
 		case f == nil:
 		case f.kind != textKind && f.kind != wordKind:
-			d.errorf(e.Range(), "Count by a text or a word, as in actor.id.", "%s is %s and cannot be a key", f.name, f.what())
+			d.Errorf(e.Range(), "Count by a text or a word, as in actor.id.", "%s is %s and cannot be a key", f.name, f.what())
 		case slices.Contains(key, f):
-			d.errorf(e.Range(), "", "key names %s twice", f.name)
+			d.Errorf(e.Range(), "", "key names %s twice", f.name)
 		default:
 			key = append(key, f)
 		}
@@ -76,11 +76,11 @@ func (d *decoder) limitRate(l *limit, a *hclsyntax.Attribute) {
 	period, perErr := ParseDuration(per)
 	switch {
 	case err != nil || perErr != nil:
-		d.errorf(a.Expr.Range(), "Write a number, a slash and a duration, like \"20/1m\".", "%q is not a rate", text)
+		d.Errorf(a.Expr.Range(), "Write a number, a slash and a duration, like \"20/1m\".", "%q is not a rate", text)
 	case n < 1 || n > maxLimitCount:
-		d.errorf(a.Expr.Range(), "To permit nothing write a forbid.", "a rate has 1 to %d recalls, not %d", maxLimitCount, n)
+		d.Errorf(a.Expr.Range(), "To permit nothing write a forbid.", "a rate has 1 to %d recalls, not %d", maxLimitCount, n)
 	case period < time.Second || period > maxLimitPeriod:
-		d.errorf(a.Expr.Range(), "", "the period of a rate is 1s to %s, not %s", FormatDuration(maxLimitPeriod), per)
+		d.Errorf(a.Expr.Range(), "", "the period of a rate is 1s to %s, not %s", FormatDuration(maxLimitPeriod), per)
 	}
 	l.count, l.per = n, period
 }
@@ -94,7 +94,7 @@ func (d *decoder) limitNamed(a *hclsyntax.Attribute) *limit {
 	d.use("limit", name)
 	l := d.limits[name]
 	if l == nil {
-		d.errorf(a.Expr.Range(), nameNear(d.reporter, name, d.limits), "there is no limit %q", name)
+		d.Errorf(a.Expr.Range(), nameNear(d.reporter, name, d.limits), "there is no limit %q", name)
 	}
 	return l
 }
@@ -108,7 +108,7 @@ func (d *decoder) checkUses() {
 	warn := func(kind string, names []string) {
 		for _, name := range names {
 			if at, named := d.named[kind+" "+name]; named && !d.used[kind+" "+name] {
-				d.warnf(at, "Remove it, or write "+kind+" = \""+name+"\" where it is meant.", "%s %q is not used", kind, name)
+				d.Warnf(at, "Remove it, or write "+kind+" = \""+name+"\" where it is meant.", "%s %q is not used", kind, name)
 			}
 		}
 	}

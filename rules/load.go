@@ -4,7 +4,6 @@ import (
 	_ "embed"
 	"time"
 
-	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
@@ -36,50 +35,39 @@ func Default() *Policy {
 // Load reads, checks and compiles the policy in the files and directories named by paths: of a directory each *.hcl
 // that is not *.test.hcl, in name order. On any error there is no policy, never a part of one; warnings come with it.
 func Load(paths ...string) (*Policy, Diagnostics) {
-	r := &reporter{}
-	r.sources = readSources(paths, r)
+	r := reporterOf()
+	r.Files = readSources(paths, r)
 	return r.compile()
 }
 
 // Parse is Load for one file whose text is at hand. The name is what decisions and diagnostics call it.
 func Parse(name string, src []byte) (*Policy, Diagnostics) {
-	return ParseFiles([]File{{name, src}})
+	return ParseFiles([]File{{Name: name, Text: src}})
 }
 
 // ParseFiles is Load for files whose texts are at hand, in this order.
 func ParseFiles(files []File) (*Policy, Diagnostics) {
-	r := &reporter{sources: files}
-	total := 0
-	for _, f := range files {
-		if total += len(f.Text); len(f.Text) > maxFileBytes || total > maxTotalBytes {
-			r.tooLarge(f.Name)
-		}
-	}
-	return r.compile()
-}
-
-func (r *reporter) tooLarge(name string) {
-	r.errorf(hcl.Range{Filename: name}, "", "has more than %d KiB, the limit of a rule file", maxFileBytes>>10)
+	return reporterOf(files...).compile()
 }
 
 // compile makes the policy of the sources, all of them or nothing.
 func (r *reporter) compile() (*Policy, Diagnostics) {
-	if r.hasErrors() {
-		return nil, r.diagnostics()
+	if r.HasErrors() {
+		return nil, r.Diagnostics()
 	}
 	var bodies []*hclsyntax.Body
-	for _, s := range r.sources {
-		if body := r.parse(s); body != nil {
+	for _, s := range r.Files {
+		if body := r.Parse(s, ruleLanguage); body != nil {
 			bodies = append(bodies, body)
 		}
 	}
-	if r.hasErrors() {
-		return nil, r.diagnostics()
+	if r.HasErrors() {
+		return nil, r.Diagnostics()
 	}
 	p := newDecoder(r).policy(bodies)
-	if r.hasErrors() {
-		return nil, r.diagnostics()
+	if r.HasErrors() {
+		return nil, r.Diagnostics()
 	}
-	p.sources, p.digest = r.sources, digest(r.sources)
-	return p, r.diagnostics()
+	p.sources, p.digest = r.Files, digest(r.Files)
+	return p, r.Diagnostics()
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -236,11 +238,11 @@ func TestAChainOfLocalsIsFollowedOnce(t *testing.T) {
 func TestWhatADiagnosticQuotesIsBounded(t *testing.T) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "locals {\n  x = \"%s\"\n}\n", strings.Repeat("\x01", 200_000))
-	for i := range maxDiagnostics {
+	for i := range hclfile.MaxDiagnostics {
 		fmt.Fprintf(&b, "permit \"p%d\" {\n  type = [local.x]\n}\n", i)
 	}
 	_, diags := Parse("rules.hcl", []byte(b.String()))
-	if n := len(diags.String()); len(diags) != maxDiagnostics || n > 10*b.Len() {
+	if n := len(diags.String()); len(diags) != hclfile.MaxDiagnostics || n > 10*b.Len() {
 		t.Errorf("%d diagnostics of %d bytes for a file of %d", len(diags), n, b.Len())
 	}
 }
@@ -282,4 +284,41 @@ func chain(n int) string {
 
 func make256KiB(more int) []byte {
 	return []byte(fmt.Sprintf("permit \"a\" { sender = true }\n#%s\n", strings.Repeat("x", 256<<10+more)))
+}
+
+func TestRunTests_TextThatNormalisationChanges(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.hcl"), `permit "own" { sender = true }`)
+	write(t, filepath.Join(dir, "a.test.hcl"), "test \"own\" {\n  sender = true\n  labels = [\"\uf9e1\"]\n  expect = \"permit\"\n}\n")
+	if _, diags := RunTests(dir); !diags.HasErrors() || !strings.Contains(diags.String(), "a.test.hcl:3:13: error: Unicode normalisation changes this text: U+F9E1 becomes U+674E") {
+		t.Errorf("got %s", diags)
+	}
+}
+
+func TestLoad_FilesThatLookLikeRules(t *testing.T) {
+	for name, skipped := range map[string]bool{
+		"HOLD.HCL": true, "Hold.hcl ": true, "a.hcl.json": true, "a.hcl.txt": true, "a.hcl.1": true, "x.Test.Hcl": true,
+		"b.hcl": false, "b.test.hcl": false, "x.hcl~": false, "x.hcl.bak": false, "x.hcl.rpmsave": false, ".x.hcl.swp": false,
+		"x.hcl.off": false, "#x.hcl#": false, "notes.md": false, "hcl": false, ".HIDDEN.HCL": false, "x.hcl.": true,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "a.hcl"), `permit "own" { sender = true }`)
+			write(t, filepath.Join(dir, name), `permit "other" { sender = true }`)
+			p, diags := Load(dir)
+			if p == nil {
+				t.Fatal(diags)
+			}
+			if warned := len(diags) == 1 && diags[0].File == filepath.Join(dir, name) && diags[0].Severity == Warning; warned != skipped || len(diags) > 1 {
+				t.Errorf("got %s", diags)
+			}
+		})
+	}
+	t.Run("are named where there is nothing else", func(t *testing.T) {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "A.HCL"), `permit "own" { sender = true }`)
+		if p, diags := Load(dir); p != nil || !strings.Contains(diags.String(), "A.HCL: warning: this file is skipped") {
+			t.Errorf("got %s", diags)
+		}
+	})
 }

@@ -25,11 +25,11 @@ const maxLocals = 1000
 // collectLocals takes the names of a locals block.
 func (d *decoder) collectLocals(body *hclsyntax.Body) {
 	for _, b := range body.Blocks {
-		d.errorf(b.TypeRange, "To set a name write "+b.Type+" = …", "locals has no block %q", b.Type)
+		d.Errorf(b.TypeRange, "To set a name write "+b.Type+" = …", "locals has no block %q", b.Type)
 	}
 	for _, a := range sortedAttributes(body) {
 		if len(d.locals) == maxLocals {
-			d.errorf(a.NameRange, "", "more than %d locals", maxLocals)
+			d.Errorf(a.NameRange, "", "more than %d locals", maxLocals)
 			return
 		}
 		if d.unique("local "+a.Name, "a local named \""+a.Name+"\"", a.NameRange) {
@@ -48,7 +48,7 @@ func (d *decoder) checkLocals() {
 			d.localCondition(l, l.at)
 		}
 		if !used {
-			d.warnf(l.at, "Remove it, or write local."+l.name+" where it is meant.", "local %q is not used", l.name)
+			d.Warnf(l.at, "Remove it, or write local."+l.name+" where it is meant.", "local %q is not used", l.name)
 		}
 	}
 }
@@ -66,14 +66,14 @@ func (d *decoder) localOf(e *hclsyntax.ScopeTraversalExpr) (*local, bool) {
 			return l, true
 		}
 	}
-	d.errorf(e.Range(), nameNear(d.reporter, name, d.locals), "there is no local %q", name)
+	d.Errorf(e.Range(), nameNear(d.reporter, name, d.locals), "there is no local %q", name)
 	return nil, true
 }
 
 // localCondition compiles a local once, however often it is used.
 func (d *decoder) localCondition(l *local, at hcl.Range) *condition {
 	if l.compiling {
-		d.errorf(at, "", "local %q is made of itself", l.name)
+		d.Errorf(at, "", "local %q is made of itself", l.name)
 		return nil
 	}
 	if !l.compiled {
@@ -100,7 +100,7 @@ func (d *decoder) resolve(e hclsyntax.Expression) hclsyntax.Expression {
 	case l == nil:
 		return nil
 	case l.resolving:
-		d.errorf(e.Range(), "", "the locals name each other in a circle")
+		d.Errorf(e.Range(), "", "the locals name each other in a circle")
 		return nil
 	case !l.resolved:
 		l.resolving = true

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 // What the host does with the content of a recalled message.
@@ -89,12 +91,12 @@ func (d *decoder) onRecall(body *hclsyntax.Body) *OnRecall {
 	if a := body.Attributes["tombstone"]; a != nil {
 		if name, ok := d.text(a); ok {
 			if o.Tombstone = d.tombstones[name]; o.Tombstone == nil {
-				d.errorf(a.Expr.Range(), nameNear(d.reporter, name, d.tombstones), "there is no tombstone %q", name)
+				d.Errorf(a.Expr.Range(), nameNear(d.reporter, name, d.tombstones), "there is no tombstone %q", name)
 			}
 			d.use("tombstone", name)
 		}
 		if o.Silent {
-			d.errorf(silent.SrcRange, "Remove one of them.", "a silent recall shows no tombstone")
+			d.Errorf(silent.SrcRange, "Remove one of them.", "a silent recall shows no tombstone")
 		}
 	}
 	d.disposition(o, body)
@@ -105,15 +107,15 @@ func (d *decoder) steps(a *hclsyntax.Attribute) []string {
 	var steps []string
 	items, _ := d.list(a)
 	if len(items) > maxSteps {
-		d.errorf(a.Expr.Range(), "", "%d steps; at most %d", len(items), maxSteps)
+		d.Errorf(a.Expr.Range(), "", "%d steps; at most %d", len(items), maxSteps)
 	}
 	for _, i := range items {
 		switch {
 		case !stepPattern.MatchString(i.text):
-			d.errorf(i.at, "A step is up to 64 of a-z, 0-9, _ and -.", "%q is not a name for a step", i.text)
+			d.Errorf(i.at, "A step is up to 64 of a-z, 0-9, _ and -.", "%q is not a name for a step", i.text)
 		case !slices.Contains(knownSteps, i.text):
 			if near := nearest(i.text, knownSteps); near != "" {
-				d.warnf(i.at, "If it is a step of the host's own, all is well.", "did you mean the step %q?", near)
+				d.Warnf(i.at, "If it is a step of the host's own, all is well.", "did you mean the step %q?", near)
 			}
 		}
 		steps = append(steps, i.text)
@@ -127,17 +129,17 @@ func (d *decoder) disposition(o *OnRecall, body *hclsyntax.Body) {
 		known := []string{DispositionErase, DispositionArchive}
 		text, ok := d.text(a)
 		if o.Disposition = text; ok && !slices.Contains(known, text) {
-			d.errorf(a.Expr.Range(), didYouMean(text, known)+"A disposition is "+quoteAll(known)+".", "unknown disposition %q", text)
+			d.Errorf(a.Expr.Range(), didYouMean(text, known)+"A disposition is "+quoteAll(known)+".", "unknown disposition %q", text)
 			return
 		}
 	}
 	switch {
 	case retention != nil && o.Disposition != DispositionArchive:
-		d.errorf(retention.SrcRange, "Write disposition = \"archive\" too, or remove it.", "a retention is only for what is archived")
+		d.Errorf(retention.SrcRange, "Write disposition = \"archive\" too, or remove it.", "a retention is only for what is archived")
 	case retention != nil:
 		o.Retention, _ = d.duration(retention, maxDuration)
 	case o.Disposition == DispositionArchive:
-		d.errorf(a.SrcRange, "Write how long, as in retention = \"365d\".", "what is archived needs a retention")
+		d.Errorf(a.SrcRange, "Write how long, as in retention = \"365d\".", "what is archived needs a retention")
 	}
 }
 
@@ -151,26 +153,26 @@ func (d *decoder) tombstoneBlock(b *hclsyntax.Block) {
 	}
 	object, ok := d.resolve(a.Expr).(*hclsyntax.ObjectConsExpr)
 	if !ok || len(object.Items) == 0 {
-		d.errorf(a.Expr.Range(), "Write text = { en = \"{actor} took back a message\" }.", "text needs a text for each language")
+		d.Errorf(a.Expr.Range(), "Write text = { en = \"{actor} took back a message\" }.", "text needs a text for each language")
 		return
 	}
 	if len(object.Items) > maxLanguages {
-		d.errorf(a.Expr.Range(), "", "%d languages; at most %d", len(object.Items), maxLanguages)
+		d.Errorf(a.Expr.Range(), "", "%d languages; at most %d", len(object.Items), maxLanguages)
 	}
 	for _, item := range object.Items {
 		language := ""
 		if key, ok := item.KeyExpr.(*hclsyntax.ObjectConsKeyExpr); ok {
 			if language = hcl.ExprAsKeyword(key); language == "" {
-				language, _ = literalText(key.Wrapped)
+				language, _ = hclfile.Text(key.Wrapped)
 			}
 		}
 		at := item.KeyExpr.Range()
 		if !languagePattern.MatchString(language) {
-			d.errorf(at, "Write it like en or \"zh-Hans\".", "this is not a language tag")
+			d.Errorf(at, "Write it like en or \"zh-Hans\".", "this is not a language tag")
 			continue
 		}
 		if _, twice := t.Texts[language]; twice {
-			d.errorf(at, "", "the language %q is there twice", language)
+			d.Errorf(at, "", "the language %q is there twice", language)
 		}
 		text, ok := d.textOf(item.ValueExpr, "the text of "+language)
 		if ok {
@@ -188,13 +190,13 @@ func (d *decoder) tombstoneText(text string, at hcl.Range) {
 	}
 	for _, found := range fieldPattern.FindAllString(text, -1) {
 		if name := found[1 : len(found)-1]; !slices.Contains(names, name) {
-			d.errorf(at, didYouMean(name, names)+"There are {"+strings.Join(names, "}, {")+"}.", "a tombstone has no field %s", found)
+			d.Errorf(at, didYouMean(name, names)+"There are {"+strings.Join(names, "}, {")+"}.", "a tombstone has no field %s", found)
 		}
 	}
 	switch rest := fieldPattern.ReplaceAllString(text, ""); {
 	case strings.ContainsAny(rest, "{}"):
-		d.errorf(at, "", "a curly bracket is not closed or not opened")
+		d.Errorf(at, "", "a curly bracket is not closed or not opened")
 	case text == "" || len(text) > maxTombstoneBytes:
-		d.errorf(at, "", "the text of a tombstone has 1 to %d bytes, not %d", maxTombstoneBytes, len(text))
+		d.Errorf(at, "", "the text of a tombstone has 1 to %d bytes, not %d", maxTombstoneBytes, len(text))
 	}
 }

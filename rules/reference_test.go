@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"text/template"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 //go:generate go test -run TestReferenceForOperatorsIsCurrent . -update
@@ -86,7 +88,7 @@ func reference(t *testing.T) map[string]any {
 	return map[string]any{
 		"Default": string(defaultPolicy), "MaxWindow": FormatDuration(MaxWindow), "Settle": settleTime,
 		"MaxFileKiB": maxFileBytes >> 10, "MaxTotalKiB": maxTotalBytes >> 10, "MaxFiles": maxFiles, "MaxRules": maxRules,
-		"MaxDepth": maxDepth, "MaxOperators": maxOperators, "MaxCost": maxConditionCost, "MaxInputs": maxInputs,
+		"MaxDepth": hclfile.MaxDepth, "MaxOperators": hclfile.MaxOperators, "MaxCost": maxConditionCost, "MaxInputs": maxInputs,
 		"Vocabularies": vocabularies, "BlockNames": codeNames(ruleFile.blocks), "Blocks": blocks, "TestBlocks": testBlocks,
 		"Fields": fieldRows, "Functions": functionRows, "TombstoneFields": TombstoneFields, "Cookbook": cookbook(t),
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 // rule is one permit or forbid, compiled.
@@ -49,7 +51,7 @@ func (d *decoder) rule(b *hclsyntax.Block) *rule {
 		r.at = b.LabelRanges[0]
 	}
 	if r.ref.Name == DefaultDeny || r.ref.Name == builtInCommandMessages {
-		d.errorf(r.at, "Give the rule another name.", "the name %q is taken by the engine itself", r.ref.Name)
+		d.Errorf(r.at, "Give the rule another name.", "the name %q is taken by the engine itself", r.ref.Name)
 	}
 	d.checkBody(b.Body, ruleFile.block(b.Type))
 	d.scope(&r.scope, b.Body)
@@ -80,7 +82,7 @@ func (d *decoder) permit(r *rule, body *hclsyntax.Body) {
 			continue // checkBody reported it
 		}
 		if r.onRecall != nil {
-			d.errorf(b.TypeRange, "Join them.", "the permit has a second on_recall")
+			d.Errorf(b.TypeRange, "Join them.", "the permit has a second on_recall")
 		}
 		r.onRecall = d.onRecall(b.Body)
 	}
@@ -90,7 +92,7 @@ func (d *decoder) permit(r *rule, body *hclsyntax.Body) {
 func (d *decoder) only(a *hclsyntax.Attribute, value string) bool {
 	text, ok := d.text(a)
 	if ok && text != value {
-		d.errorf(a.Expr.Range(), "Write "+a.Name+" = \""+value+"\", or leave it out.", "%s cannot be %q", a.Name, text)
+		d.Errorf(a.Expr.Range(), "Write "+a.Name+" = \""+value+"\", or leave it out.", "%s cannot be %q", a.Name, text)
 	}
 	return true
 }
@@ -103,9 +105,9 @@ func (d *decoder) code(body *hclsyntax.Body) string {
 	code, ok := d.text(a)
 	switch {
 	case ok && !codePattern.MatchString(code):
-		d.errorf(a.Expr.Range(), "A code is up to 64 lower-case letters, digits and _, and starts with a letter.", "this is not a code")
+		d.Errorf(a.Expr.Range(), "A code is up to 64 lower-case letters, digits and _, and starts with a letter.", "this is not a code")
 	case code == expectPermit || code == expectDeny:
-		d.errorf(a.Expr.Range(), "Say why it is refused, as in \"legal_hold\".", "%q is not a code: tests expect it of every permit or refusal", code)
+		d.Errorf(a.Expr.Range(), "Say why it is refused, as in \"legal_hold\".", "%q is not a code: tests expect it of every permit or refusal", code)
 	}
 	return code
 }
@@ -114,7 +116,7 @@ func (d *decoder) code(body *hclsyntax.Body) string {
 func (d *decoder) window(a *hclsyntax.Attribute) time.Duration {
 	window, ok := d.duration(a, MaxWindow)
 	if ok && window == 0 {
-		d.errorf(a.Expr.Range(), "Write how long after sending it holds.", "%s is 0, which no recall can meet", a.Name)
+		d.Errorf(a.Expr.Range(), "Write how long after sending it holds.", "%s is 0, which no recall can meet", a.Name)
 	}
 	return window
 }
@@ -126,15 +128,15 @@ func (d *decoder) permitWindow(r *rule, body *hclsyntax.Body) time.Duration {
 	if a == nil {
 		return 0
 	}
-	if text, ok := literalText(d.resolve(a.Expr)); !ok || text != "any" {
+	if text, ok := hclfile.Text(d.resolve(a.Expr)); !ok || text != "any" {
 		return d.window(a)
 	}
 	switch {
 	case r.scope.sender == senderOnly:
-		d.errorf(a.Expr.Range(), "Write a window of at most "+FormatDuration(MaxWindow)+".",
+		d.Errorf(a.Expr.Range(), "Write a window of at most "+FormatDuration(MaxWindow)+".",
 			"window = \"any\" is not for a sender's own messages")
 	case r.scope.sender == anybody && (r.scope.roles == 0 || r.scope.roles&roleWords.bit("member") != 0):
-		d.errorf(a.Expr.Range(), "Add role = [\"owner\", \"admin\"] or whoever is meant, or sender = false.",
+		d.Errorf(a.Expr.Range(), "Add role = [\"owner\", \"admin\"] or whoever is meant, or sender = false.",
 			"window = \"any\" would let members take back their own messages for ever")
 	}
 	return noEnd

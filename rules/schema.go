@@ -177,7 +177,7 @@ func (r *reporter) checkBody(body *hclsyntax.Body, spec *blockSpec) {
 		if body.Attributes[name] == nil {
 			at := body.SrcRange // starts at the opening brace
 			at.End = at.Start
-			r.errorf(at, "", "%s needs the attribute %q", spec.title(), name)
+			r.Errorf(at, "", "%s needs the attribute %q", spec.title(), name)
 		}
 	}
 }
@@ -192,17 +192,17 @@ func (r *reporter) unknown(at hcl.Range, spec *blockSpec, kind, name string, kno
 	case kind == "block":
 		advice += "To set an attribute write " + name + " = …"
 	}
-	r.errorf(at, advice, "%s has no %s %q", spec.title(), kind, name)
+	r.Errorf(at, advice, "%s has no %s %q", spec.title(), kind, name)
 }
 
 func (r *reporter) checkLabels(b *hclsyntax.Block, spec *blockSpec) {
 	switch {
 	case spec.label == "" && len(b.Labels) > 0:
-		r.errorf(b.LabelRanges[0], "", "%s takes no name", spec.name)
+		r.Errorf(b.LabelRanges[0], "", "%s takes no name", spec.name)
 	case spec.label != "" && len(b.Labels) == 0 && !spec.labelOptional:
-		r.errorf(b.TypeRange, "Write "+spec.name+` "some_name" { … }.`, "%s needs a name", spec.name)
+		r.Errorf(b.TypeRange, "Write "+spec.name+` "some_name" { … }.`, "%s needs a name", spec.name)
 	case spec.label != "" && len(b.Labels) > 1:
-		r.errorf(b.LabelRanges[1], "", "%s takes one name", spec.name)
+		r.Errorf(b.LabelRanges[1], "", "%s takes one name", spec.name)
 	}
 }
 

@@ -54,7 +54,7 @@ func (d *decoder) scope(s *scope, body *hclsyntax.Body) {
 		s.tenants = make(map[string]bool, len(items))
 		for _, i := range items {
 			if i.text == "" {
-				d.errorf(i.at, "", "a tenant is never empty")
+				d.Errorf(i.at, "", "a tenant is never empty")
 			}
 			s.tenants[i.text] = true
 		}

@@ -128,7 +128,7 @@ func (d *testDecoder) given(b *hclsyntax.Block) {
 	d.checkBody(b.Body, givenBlock)
 	switch {
 	case len(b.Labels) > 0 && d.givens[b.Labels[0]] != nil, len(b.Labels) == 0 && d.all != nil:
-		d.errorf(b.TypeRange, "Join them.", "there is such a given block already")
+		d.Errorf(b.TypeRange, "Join them.", "there is such a given block already")
 	case len(b.Labels) > 0:
 		d.givens[b.Labels[0]] = b.Body
 	default:
@@ -145,7 +145,7 @@ func (d *testDecoder) test(b *hclsyntax.Block) testCase {
 		items, _ := d.list(a)
 		for _, i := range items {
 			if d.givens[i.text] == nil {
-				d.errorf(i.at, nameNear(d.reporter, i.text, d.givens), "there is no given block %q", i.text)
+				d.Errorf(i.at, nameNear(d.reporter, i.text, d.givens), "there is no given block %q", i.text)
 			}
 			bodies = append(bodies, d.givens[i.text])
 		}
@@ -158,7 +158,7 @@ func (d *testDecoder) test(b *hclsyntax.Block) testCase {
 	}
 	in, err := c.Input()
 	if err != nil {
-		d.errorf(one.at, "", "%v", err)
+		d.Errorf(one.at, "", "%v", err)
 	}
 	one.in = in
 	return one
@@ -202,7 +202,7 @@ func (d *testDecoder) expectation(body *hclsyntax.Body) expectation {
 		}
 		text, ok := d.text(a)
 		if ok && known != nil && !slices.Contains(known, text) {
-			d.errorf(a.Expr.Range(), didYouMean(text, known), "the rules have no %s %q", what, text)
+			d.Errorf(a.Expr.Range(), didYouMean(text, known), "the rules have no %s %q", what, text)
 		}
 		*into = text
 	}
@@ -212,7 +212,7 @@ func (d *testDecoder) expectation(body *hclsyntax.Body) expectation {
 	read("until", &want.until, nil, "")
 	if want.until != "" && want.until != "any" {
 		if _, err := ParseDuration(want.until); err != nil {
-			d.errorf(body.Attributes["until"].Expr.Range(), "", "until: %v", err)
+			d.Errorf(body.Attributes["until"].Expr.Range(), "", "until: %v", err)
 		}
 	}
 	return want

@@ -54,10 +54,10 @@ func (t *TestReport) Failed() int {
 // files *.hcl of its own, its subdirectories are gone through. Files that are named are about the rule files named with
 // them, or about the directory of the first if no rule file is. Diagnostics with errors mean that not all could be run.
 func RunTests(paths ...string) (*TestReport, Diagnostics) {
-	r := &reporter{}
+	r := reporterOf()
 	groups := r.testGroups(paths)
-	if r.hasErrors() {
-		return nil, r.diagnostics()
+	if r.HasErrors() {
+		return nil, r.Diagnostics()
 	}
 	var report TestReport
 	var diags Diagnostics
@@ -84,7 +84,7 @@ func (r *reporter) testGroups(paths []string) []testGroup {
 		info, err := os.Stat(path)
 		switch {
 		case err != nil:
-			r.fileError(path, err)
+			r.FileError(path, "", err)
 		case info.IsDir():
 			groups = append(groups, r.testDirectory(path)...)
 		case strings.HasSuffix(path, testSuffix):
@@ -100,12 +100,12 @@ func (r *reporter) testGroups(paths []string) []testGroup {
 		}
 		groups = append(groups, named)
 	}
-	if len(groups) == 0 && !r.hasErrors() {
-		r.errorf(hcl.Range{}, "Name a directory with rule and test files.", "no test file was named")
+	if len(groups) == 0 && !r.HasErrors() {
+		r.Errorf(hcl.Range{}, "Name a directory with rule and test files.", "no test file was named")
 	}
 	for _, g := range groups {
 		if len(g.tests) == 0 {
-			r.errorf(hcl.Range{Filename: g.path}, "Write one beside the rules, named like rules.test.hcl.", "there is no test file")
+			r.Errorf(hcl.Range{Filename: g.path}, "Write one beside the rules, named like rules.test.hcl.", "there is no test file")
 		}
 	}
 	return groups
@@ -129,7 +129,7 @@ func (r *reporter) testDirectory(path string) []testGroup {
 			seen[real] = true
 			entries, readErr := os.ReadDir(directory)
 			if err := cmp.Or(err, readErr); err != nil {
-				r.fileError(directory, err)
+				r.FileError(directory, "", err)
 				continue
 			}
 			if g, own := testGroupOf(directory, entries); own {
@@ -145,8 +145,8 @@ func (r *reporter) testDirectory(path string) []testGroup {
 		level = below
 	}
 	slices.SortFunc(groups, func(a, b testGroup) int { return strings.Compare(a.path, b.path) })
-	if len(groups) == 0 && !r.hasErrors() {
-		r.errorf(hcl.Range{Filename: path}, "", "no rule file and no test file in this directory or below it")
+	if len(groups) == 0 && !r.HasErrors() {
+		r.Errorf(hcl.Range{Filename: path}, "", "no rule file and no test file in this directory or below it")
 	}
 	return groups
 }
@@ -173,20 +173,20 @@ func (g testGroup) run() (*Suite, Diagnostics) {
 	if p == nil {
 		return nil, diags
 	}
-	r := &reporter{}
-	r.sources = readFiles(g.tests, r)
+	r := reporterOf()
+	r.Files = readFiles(g.tests, r)
 	d := &testDecoder{decoder: newDecoder(r), policy: p}
 	run := newTestRun(p)
-	for _, s := range r.sources {
-		body := r.parse(s)
+	for _, s := range r.Files {
+		body := r.Parse(s, testLanguage)
 		if body == nil {
 			continue
 		}
 		tests, invariants := d.file(body)
 		if len(tests)+len(invariants) == 0 {
-			r.errorf(hcl.Range{Filename: s.Name}, "Write a test or an invariant block.", "there is nothing to test in this file")
+			r.Errorf(hcl.Range{Filename: s.Name}, "Write a test or an invariant block.", "there is nothing to test in this file")
 		}
-		if r.hasErrors() {
+		if r.HasErrors() {
 			continue
 		}
 		for _, t := range tests {
@@ -196,10 +196,10 @@ func (g testGroup) run() (*Suite, Diagnostics) {
 			run.invariant(i)
 		}
 	}
-	if r.hasErrors() {
-		return nil, r.diagnostics()
+	if r.HasErrors() {
+		return nil, r.Diagnostics()
 	}
-	return run.suite(g.path), r.diagnostics()
+	return run.suite(g.path), r.Diagnostics()
 }
 
 // testRun gathers the results about one policy.

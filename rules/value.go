@@ -6,6 +6,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 // item is one text of a list, and where it is written.
@@ -23,23 +25,6 @@ func unwrap(e hclsyntax.Expression) hclsyntax.Expression {
 		}
 		e = p.Expression
 	}
-}
-
-// literalText returns the text of a quoted literal. There are no templates: the guard refuses them.
-func literalText(e hclsyntax.Expression) (string, bool) {
-	t, ok := e.(*hclsyntax.TemplateExpr)
-	if !ok {
-		return "", false
-	}
-	var text string
-	for _, part := range t.Parts {
-		v, ok := part.(*hclsyntax.LiteralValueExpr)
-		if !ok || v.Val.Type() != cty.String {
-			return "", false
-		}
-		text += v.Val.AsString()
-	}
-	return text, true
 }
 
 // describe says what kind of thing an expression is, for "needs a text, not a list".
@@ -91,9 +76,9 @@ func (d *decoder) textOf(e hclsyntax.Expression, what string) (string, bool) {
 	if v == nil {
 		return "", false
 	}
-	text, ok := literalText(v)
+	text, ok := hclfile.Text(v)
 	if !ok {
-		d.errorf(e.Range(), bareWord(v), "%s needs a text, not %s", what, describe(v))
+		d.Errorf(e.Range(), bareWord(v), "%s needs a text, not %s", what, describe(v))
 	}
 	return text, ok
 }
@@ -111,21 +96,21 @@ func (d *decoder) listOf(e hclsyntax.Expression, at hcl.Range, what string) ([]i
 	tuple, ok := v.(*hclsyntax.TupleConsExpr)
 	if !ok {
 		advice := bareWord(v)
-		if text, ok := literalText(v); ok {
+		if text, ok := hclfile.Text(v); ok {
 			advice = "Put it in square brackets: [\"" + text + "\"]."
 		}
-		d.errorf(at, advice, "%s needs a list of texts, not %s", what, describe(v))
+		d.Errorf(at, advice, "%s needs a list of texts, not %s", what, describe(v))
 		return nil, false
 	}
 	if len(tuple.Exprs) == 0 {
-		d.errorf(at, "Leave it out to mean all.", "%s has an empty list, which nothing is in", what)
+		d.Errorf(at, "Leave it out to mean all.", "%s has an empty list, which nothing is in", what)
 		return nil, false
 	}
 	items, seen := make([]item, 0, len(tuple.Exprs)), map[string]bool{}
 	for _, e := range tuple.Exprs {
 		text, fine := d.textOf(e, what)
 		if fine && seen[text] {
-			d.errorf(e.Range(), "", "%s names %q twice", what, text)
+			d.Errorf(e.Range(), "", "%s names %q twice", what, text)
 			fine = false
 		}
 		if ok = ok && fine; fine {
@@ -143,7 +128,7 @@ func (d *decoder) words(a *hclsyntax.Attribute, v *vocabulary) set {
 	for _, i := range items {
 		bit := v.bit(i.text)
 		if bit == 0 {
-			d.errorf(i.at, v.advice(i.text), "unknown %s %q", v.name, i.text)
+			d.Errorf(i.at, v.advice(i.text), "unknown %s %q", v.name, i.text)
 		}
 		s |= bit
 	}
@@ -156,14 +141,14 @@ func (d *decoder) flag(a *hclsyntax.Attribute) (value, ok bool) {
 	if v == nil {
 		return false, false
 	}
-	if value, ok := literalFlag(v); ok {
+	if value, ok := hclfile.Flag(v); ok {
 		return value, true
 	}
 	advice := ""
-	if text, is := literalText(v); is && (text == "true" || text == "false") {
+	if text, is := hclfile.Text(v); is && (text == "true" || text == "false") {
 		advice = "Write it without quotes."
 	}
-	d.errorf(a.Expr.Range(), advice, "%s needs true or false, not %s", a.Name, describe(v))
+	d.Errorf(a.Expr.Range(), advice, "%s needs true or false, not %s", a.Name, describe(v))
 	return false, false
 }
 
@@ -173,18 +158,18 @@ func (d *decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Du
 	if v == nil {
 		return 0, false
 	}
-	text, ok := literalText(v)
+	text, ok := hclfile.Text(v)
 	if !ok {
-		d.errorf(a.Expr.Range(), "Write it between quotes and with its unit, like \"2m\".", "%s needs a duration, not %s", a.Name, describe(v))
+		d.Errorf(a.Expr.Range(), "Write it between quotes and with its unit, like \"2m\".", "%s needs a duration, not %s", a.Name, describe(v))
 		return 0, false
 	}
 	value, err := ParseDuration(text)
 	if err != nil {
-		d.errorf(a.Expr.Range(), "", "%s: %v", a.Name, err)
+		d.Errorf(a.Expr.Range(), "", "%s: %v", a.Name, err)
 		return 0, false
 	}
 	if value > limit {
-		d.errorf(a.Expr.Range(), "No rule file can lift this limit.", "%s is %s, above the limit of %s", a.Name, text, FormatDuration(limit))
+		d.Errorf(a.Expr.Range(), "No rule file can lift this limit.", "%s is %s, above the limit of %s", a.Name, text, FormatDuration(limit))
 		return 0, false
 	}
 	return value, true

@@ -146,8 +146,8 @@ func (w *Watcher) read() *reading {
 		return &reading{builtIn: true}
 	}
 	r := &reading{}
-	r.sources = readSources(w.paths, &r.reporter)
-	r.print = digest(r.sources) + r.diagnostics().String()
+	r.Files = readSources(w.paths, &r.reporter)
+	r.print = digest(r.Files) + r.Diagnostics().String()
 	return r
 }
 

@@ -1,0 +1,164 @@
+package hclfile
+
+import (
+	"bytes"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+const (
+	// MaxDepth bounds brackets within brackets. HCL's parser calls itself for each, and Go cannot recover from a
+	// stack that overflows, so depth is counted on the tokens before anything is parsed.
+	MaxDepth = 64
+	// MaxOperators bounds the operators of one expression, for which the parser also calls itself.
+	MaxOperators = 256
+	// maxNumberBytes bounds a number: 1e999999999 is short and takes for ever.
+	maxNumberBytes = 20
+)
+
+// A Language is what a kind of file is called, and what is said about its mistakes.
+type Language struct {
+	Name    string                         // as in "x is not part of the rule language"
+	Advice  map[hclsyntax.TokenType]string // what to write instead of a token that no file has
+	Other   string                         // the advice for those that Advice does not name
+	Smaller string                         // how to make an expression simpler
+	Suspect bool                           // warn of texts that look like others
+}
+
+// Parse returns the syntax tree of a file, or reports why there is none and returns nil.
+func (r *Reporter) Parse(f File, l *Language) *hclsyntax.Body {
+	if len(f.Text) > MaxFileBytes {
+		r.FileError(f.Name, "", TooLarge(int64(len(f.Text)), MaxFileBytes))
+		return nil
+	}
+	if !r.encoding(f) || !r.guard(f, l) {
+		return nil
+	}
+	file, diags := hclsyntax.ParseConfig(f.Text, f.Name, hcl.InitialPos)
+	r.hcl(diags)
+	if diags.HasErrors() {
+		return nil
+	}
+	return file.Body.(*hclsyntax.Body)
+}
+
+// encoding refuses what is not UTF-8, in one diagnostic: editors of another system save a file as UTF-16.
+func (r *Reporter) encoding(f File) bool {
+	if name := wide(f.Text); name != "" {
+		r.Errorf(hcl.Range{Filename: f.Name}, "Save it as UTF-8, as in: iconv -f "+name+" -t UTF-8.", "the file is %s", name)
+		return false
+	}
+	pos := hcl.InitialPos
+	for i := 0; i < len(f.Text); {
+		char, size := utf8.DecodeRune(f.Text[i:])
+		at := hcl.Range{Filename: f.Name, Start: pos, End: pos}
+		at.End.Byte++
+		switch {
+		case char == utf8.RuneError && size <= 1:
+			r.Errorf(at, "Save the file as UTF-8.", "the file is not valid UTF-8")
+			return false
+		case char == 0:
+			r.Errorf(at, "Remove it.", "the file has a NUL byte")
+			return false
+		}
+		i += size
+		pos.Byte, pos.Column = i, pos.Column+1
+		if char == '\n' {
+			pos.Line, pos.Column = pos.Line+1, 1
+		}
+	}
+	return true
+}
+
+// wide names the encoding of a text in units of two or four bytes, with or without a byte order mark; empty: it is none.
+// Half of the bytes of such a file are 0, or more: what HCL is made of is ASCII.
+func wide(text []byte) string {
+	switch {
+	case bytes.HasPrefix(text, []byte{0xff, 0xfe, 0, 0}), bytes.HasPrefix(text, []byte{0, 0, 0xfe, 0xff}):
+		return "UTF-32"
+	case bytes.HasPrefix(text, []byte{0xff, 0xfe}), bytes.HasPrefix(text, []byte{0xfe, 0xff}):
+		return "UTF-16"
+	}
+	var zeros [2]int // at even and odd places
+	for i, b := range text {
+		if b == 0 {
+			zeros[i%2]++
+		}
+	}
+	// A quarter, so that texts in other scripts, which have no zeros, may be most of it.
+	few, many := min(zeros[0], zeros[1]), max(zeros[0], zeros[1])
+	switch {
+	case many*8 < len(text) || many < 4:
+		return ""
+	case few > many/8:
+		return "UTF-32"
+	case zeros[1] > zeros[0]:
+		return "UTF-16LE"
+	}
+	return "UTF-16BE"
+}
+
+// guard refuses what would harm the parser, every token that these files have no use for, and texts that HCL would change.
+func (r *Reporter) guard(f File, l *Language) bool {
+	tokens, _ := hclsyntax.LexConfig(f.Text, f.Name, hcl.InitialPos) // the parser reports what the lexer found
+	operators := 0
+	var open []hclsyntax.TokenType // the brackets that are open, by what closes them
+	for _, t := range tokens {
+		switch t.Type {
+		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen:
+			if open = append(open, closing[t.Type]); len(open) > MaxDepth {
+				r.Errorf(t.Range, l.Smaller, "brackets are nested deeper than %d", MaxDepth)
+				return false
+			}
+		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen:
+			// One that closes nothing would hide how deep the parser is.
+			if len(open) == 0 || open[len(open)-1] != t.Type {
+				r.Errorf(t.Range, "", "%q closes no bracket that is open here", t.Bytes)
+				return false
+			}
+			open = open[:len(open)-1]
+		case hclsyntax.TokenEqual:
+			operators = 0
+		case hclsyntax.TokenAnd, hclsyntax.TokenOr, hclsyntax.TokenBang, hclsyntax.TokenEqualOp, hclsyntax.TokenNotEqual,
+			hclsyntax.TokenLessThan, hclsyntax.TokenLessThanEq, hclsyntax.TokenGreaterThan, hclsyntax.TokenGreaterThanEq:
+			if operators++; operators > MaxOperators {
+				r.Errorf(t.Range, l.Smaller, "the expression has more than %d operators", MaxOperators)
+				return false
+			}
+		case hclsyntax.TokenNumberLit:
+			if len(t.Bytes) > maxNumberBytes || bytes.ContainsAny(t.Bytes, "eE") {
+				r.Errorf(t.Range, "", "the number is too large")
+				return false
+			}
+		default:
+			if refused[t.Type] {
+				advice, ok := l.Advice[t.Type]
+				if !ok {
+					advice = l.Other
+				}
+				r.Errorf(t.Range, advice, "%q is not part of %s", t.Bytes, l.Name)
+				return false
+			}
+		}
+	}
+	return r.texts(tokens, l)
+}
+
+// closing is what closes each bracket.
+var closing = map[hclsyntax.TokenType]hclsyntax.TokenType{
+	hclsyntax.TokenOBrace: hclsyntax.TokenCBrace, hclsyntax.TokenOBrack: hclsyntax.TokenCBrack,
+	hclsyntax.TokenOParen: hclsyntax.TokenCParen,
+}
+
+// refused are the parts of HCL that no file has.
+var refused = map[hclsyntax.TokenType]bool{
+	hclsyntax.TokenQuestion: true, hclsyntax.TokenColon: true, hclsyntax.TokenTemplateInterp: true,
+	hclsyntax.TokenTemplateControl: true, hclsyntax.TokenOHeredoc: true, hclsyntax.TokenStar: true,
+	hclsyntax.TokenSlash: true, hclsyntax.TokenPlus: true, hclsyntax.TokenMinus: true, hclsyntax.TokenPercent: true,
+	hclsyntax.TokenDoubleColon: true, hclsyntax.TokenEllipsis: true, hclsyntax.TokenFatArrow: true,
+	hclsyntax.TokenBitwiseAnd: true, hclsyntax.TokenBitwiseOr: true, hclsyntax.TokenBitwiseNot: true,
+	hclsyntax.TokenBitwiseXor: true, hclsyntax.TokenStarStar: true, hclsyntax.TokenApostrophe: true,
+	hclsyntax.TokenBacktick: true, hclsyntax.TokenSemicolon: true, hclsyntax.TokenInvalid: true,
+}

@@ -1,0 +1,86 @@
+package hclfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// MaxFileBytes bounds one file: far above what people write, and low enough that the most hostile file is refused
+// within a second.
+const MaxFileBytes = 256 << 10
+
+// A File is one file as it was read.
+type File struct {
+	Name string // as diagnostics call it
+	Text []byte // not to be changed
+}
+
+// Read reads a regular file of at most limit bytes. It opens without blocking, so that a named pipe in the place of a file
+// is refused instead of waited for. The name goes with every diagnostic, so it must be UTF-8.
+func Read(name string, limit int64) ([]byte, error) {
+	if !utf8.ValidString(name) {
+		return nil, errors.New("its name is not valid UTF-8; rename it")
+	}
+	info, err := os.Stat(name) // before it is opened: opening a device may do something
+	if err != nil {
+		return nil, err
+	}
+	if err := regular(info.Mode()); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return nil, err
+	}
+	if err := regular(info.Mode()); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if n := int64(len(text)); n > limit {
+		return nil, TooLarge(max(n, info.Size()), limit)
+	}
+	return text, nil
+}
+
+// TooLarge is the error about a file that is above a limit.
+func TooLarge(size, limit int64) error {
+	return fmt.Errorf("it is too large: it has %d bytes, and the limit is %d KiB (%d bytes)", size, limit>>10, limit)
+}
+
+func regular(m fs.FileMode) error {
+	kind := "a device"
+	switch {
+	case m.IsRegular():
+		return nil
+	case m.IsDir():
+		kind = "a directory"
+	case m&fs.ModeNamedPipe != 0:
+		kind = "a named pipe"
+	case m&fs.ModeSocket != 0:
+		kind = "a socket"
+	}
+	return fmt.Errorf("is %s, not a regular file", kind)
+}
+
+// FileError reports that a file cannot be read.
+func (r *Reporter) FileError(name, detail string, err error) {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	r.Errorf(hcl.Range{Filename: name}, detail, "cannot be read: %v", err)
+}

@@ -1,0 +1,16 @@
+tombstone "bye" {
+  text = { en = "gone " }
+}
+
+forbid "held" {
+  when = contains(message.labels, "hold​")
+}
+
+permit "own" {
+  sender = true
+  tenant = ["аcme", " acme"]
+
+  on_recall {
+    tombstone = "bye"
+  }
+}
