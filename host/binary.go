@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/chat-recall/recall/internal/config"
 )
 
 // maxBinaryBytes bounds what is copied: a device or an endless file named as the plugin must not fill the disk.
@@ -28,7 +30,7 @@ type stagedBinary struct {
 // stage copies b into dir, checking it on the way, and returns the copy.
 func stage(dir string, b Binary) (stagedBinary, error) {
 	if b.SHA256 != "" {
-		if err := checkSHA256(b.SHA256); err != nil {
+		if err := config.CheckSHA256(b.SHA256); err != nil {
 			return stagedBinary{}, fmt.Errorf("SHA256 of the plugin binary %s %w", b.Path, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // script writes an executable shell script.
@@ -83,7 +84,7 @@ func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
 		{"plugin {\n  binary = \"x\"\n  start_timeout = \"soon\"\n}", "plugin.hcl:3:19: error: plugin.start_timeout"},
 		{"plugin {\n  binary = \"x\"\n  start_timeout = \"-1s\"\n}", "plugin.hcl:3:19: error: plugin.start_timeout"},
 		{strings.Repeat("a = [", 6000), "plugin.hcl:1:"},
-		{strings.Repeat("#", maxConfigBytes+1), "at most 32768 bytes"},
+		{strings.Repeat("#", 256<<10+1), "too large: it has 262145 bytes, and the limit is 256 KiB"},
 		{"plugin {\n  binary = \"x\"\n}\nplugin {\n  binary = \"y\"\n}", "plugin.hcl:4:"},
 	} {
 		file := filepath.Join(t.TempDir(), "plugin.hcl")
@@ -101,7 +102,7 @@ func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
 	if err := os.WriteFile(file, []byte("plugin {\n  binary = \"x\"\n  sha256 = null\n  start_timeout = null\n}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := readSettings(file); err != nil || s.startTimeout != defaultStartTimeout {
+	if s, err := readSettings(file); err != nil || s.Plugin.StartTimeout != 10*time.Second {
 		t.Errorf("what is null is not set: %+v, %v", s, err)
 	}
 }

@@ -130,8 +130,8 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 	if err != nil {
 		return nil, err
 	}
-	seen, _ := os.Stat(settings.binary.Path) // before it is copied, so that no change after that is missed
-	staged, err := stage(runDir, settings.binary)
+	seen, _ := os.Stat(settings.Plugin.Binary) // before it is copied, so that no change after that is missed
+	staged, err := stage(runDir, settings.binary())
 	if err != nil {
 		return nil, err
 	}
@@ -165,9 +165,9 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 		}()
 		s.run(supervise)
 	})
-	if settings.watch {
+	if settings.Plugin.Watch {
 		w := &watcher{file: settings.file, seen: seen, logger: logger, upgrade: h.Upgrade}
-		h.done.Go(func() { w.run(h.running, settings.binary.Path) })
+		h.done.Go(func() { w.run(h.running, settings.Plugin.Binary) })
 	}
 	return h, nil
 }

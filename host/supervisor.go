@@ -80,11 +80,11 @@ func (s *supervisor) bringUp(ctx context.Context, b stagedBinary) (*process, err
 
 // standby starts a process of the binary and has it check its configuration.
 func (s *supervisor) standby(ctx context.Context, b stagedBinary) (*process, error) {
-	p, err := launch(ctx, b, s.runDir, s.settings.startTimeout, s.logger)
+	p, err := launch(ctx, b, s.runDir, s.settings.Plugin.StartTimeout, s.logger)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.settings.startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.settings.Plugin.StartTimeout)
 	defer cancel()
 	err = p.prepare(ctx, s.settings.file, s.logger)
 	if err == nil {

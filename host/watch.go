@@ -59,10 +59,10 @@ func (w *watcher) take(ctx context.Context) bool {
 		w.logger.Error("new plugin binary not taken", "error", err)
 		return false
 	}
-	w.logger.Info("new plugin binary", "path", settings.binary.Path)
-	report, err := w.upgrade(ctx, settings.binary)
+	w.logger.Info("new plugin binary", "path", settings.Plugin.Binary)
+	report, err := w.upgrade(ctx, settings.binary())
 	if err != nil {
-		w.logger.Error("new plugin binary not taken, the old plugin stays", "path", settings.binary.Path, "error", err)
+		w.logger.Error("new plugin binary not taken, the old plugin stays", "path", settings.Plugin.Binary, "error", err)
 		return false
 	}
 	w.logger.Info("upgraded", "from", report.From.Version, "to", report.To.Version, "calls_held_for", report.Held)

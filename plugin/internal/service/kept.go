@@ -7,10 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
+	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/rules"
 )
 
@@ -58,17 +58,9 @@ func sumOf(body []byte) string {
 
 // readKept loads the policy from the file. The error is fs.ErrNotExist if none was kept.
 func readKept(file string) (*rules.Policy, error) {
-	f, err := os.Open(file)
+	data, err := hclfile.Read(file, maxKeptBytes)
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeptBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxKeptBytes {
-		return nil, fmt.Errorf("%s has more than %d bytes", file, maxKeptBytes)
 	}
 	sum, body, _ := bytes.Cut(data, []byte("\n"))
 	if sumOf(body) != string(sum) {

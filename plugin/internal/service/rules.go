@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 
+	hclconfig "github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/plugin/internal/config"
 	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
@@ -139,16 +140,7 @@ func (s *Service) Reload(ctx context.Context) (shared.Diagnostics, error) {
 }
 
 // diagnostics are those of package rules in the words of the contract.
-func diagnostics(found rules.Diagnostics) shared.Diagnostics {
-	var ds shared.Diagnostics
-	for _, d := range found {
-		ds = append(ds, shared.Diagnostic{
-			Severity: shared.Severity(d.Severity), Summary: d.Summary, Detail: d.Detail,
-			File: d.File, Line: d.Line, Column: d.Column, Source: d.Source,
-		})
-	}
-	return ds
-}
+func diagnostics(found rules.Diagnostics) shared.Diagnostics { return hclconfig.Contract(found) }
 
 // reportShadow tells what a shadow rule would have changed about a decision. It never tells of content.
 func (s *Service) reportShadow(req *shared.RecallRequest, result *shared.RecallResult, shadow *rules.Shadow) {

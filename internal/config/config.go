@@ -1,0 +1,348 @@
+// Package config reads plugin.hcl, the file that a host starts the plugin from and that the plugin configures itself by.
+// Both take it from here: one grammar, one limit, one set of errors.
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/internal/hclfile"
+	"github.com/chat-recall/recall/shared"
+)
+
+// File is what plugin.hcl says. Paths are absolute; those that the file gives relative are relative to the file.
+type File struct {
+	Plugin PluginBlock
+	Index  IndexBlock
+	Rules  RulesBlock
+}
+
+// PluginBlock is the block of the host: how to start the plugin.
+type PluginBlock struct {
+	Binary       string        // path of the recall-plugin
+	SHA256       string        // of the binary, in hex; empty: any
+	StartTimeout time.Duration // of the handshake, and again of the check of the configuration
+	Watch        bool          // upgrade to a new file at the binary's path
+}
+
+// IndexBlock says where the index is.
+type IndexBlock struct {
+	Path   string // of its folder; missing folders are made
+	Create bool   // make a new, empty index though one was here before
+}
+
+// RulesBlock says which rules decide.
+type RulesBlock struct {
+	Paths   []string // rule files, and folders of them; none: the built-in policy
+	OnError string   // what a start with broken rule files does: OnErrorLastGood or OnErrorRefuse
+}
+
+// What a start with broken rule files does.
+const (
+	OnErrorLastGood = "last_good" // it uses the last policy that was in force
+	OnErrorRefuse   = "refuse"    // it fails
+)
+
+const (
+	// DefaultStartTimeout holds where the file names none.
+	DefaultStartTimeout = 10 * time.Second
+	maxStartTimeout     = 10 * time.Minute
+)
+
+// A View is who reads the file. The grammar is the same for all; what has to be there differs, and whom a mistake stops.
+type View struct {
+	needs     []string // blocks
+	tolerates string   // the block whose mistakes are warnings
+}
+
+// The views of plugin.hcl.
+var (
+	// Whole is all of the file, for a check of it.
+	Whole = View{needs: []string{pluginBlock, indexBlock}}
+	// Host is the host's, before it starts or replaces a plugin.
+	Host = View{needs: []string{pluginBlock}}
+	// Plugin is that of a plugin that the host has started. A mistake in the host's own block is a warning then: it is no
+	// reason to be without a plugin, as after a crash.
+	Plugin = View{needs: []string{indexBlock}, tolerates: pluginBlock}
+)
+
+const (
+	pluginBlock = "plugin"
+	indexBlock  = "index"
+	rulesBlock  = "rules"
+)
+
+// attributes are those of each block.
+var attributes = map[string][]string{
+	pluginBlock: {"binary", "sha256", "start_timeout", "watch"},
+	indexBlock:  {"path", "create"},
+	rulesBlock:  {"paths", "on_error"},
+}
+
+// Load reads and checks the file. The File is nil where there are errors, and never a part of one.
+func (v View) Load(name string) (*File, shared.Diagnostics) {
+	r := &hclfile.Reporter{}
+	src, err := hclfile.Read(name, hclfile.MaxFileBytes)
+	if err != nil {
+		r.FileError(name, "The plugin is configured by this file; see the plugin.hcl that comes with it.", err)
+		return nil, Contract(r.Diagnostics())
+	}
+	return v.Parse(name, src)
+}
+
+// Parse is Load for a file whose text is at hand.
+func (v View) Parse(name string, src []byte) (*File, shared.Diagnostics) {
+	f := hclfile.File{Name: name, Text: src}
+	d := &decoder{view: v, Reporter: &hclfile.Reporter{Files: []hclfile.File{f}}}
+	dir, err := filepath.Abs(filepath.Dir(name))
+	if err != nil {
+		d.FileError(name, "", err)
+		return nil, Contract(d.Diagnostics())
+	}
+	d.dir = dir
+	var file *File
+	if body := d.Reporter.Parse(f, language); body != nil {
+		file = d.file(name, body)
+	}
+	if d.HasErrors() {
+		file = nil
+	}
+	return file, Contract(d.Diagnostics())
+}
+
+// language is HCL as plugin.hcl has it.
+var language = &hclfile.Language{
+	Name: "plugin.hcl", Suspect: true,
+	Other: "The file is blocks, attributes, texts between quotes, true and false, and lists. A text is taken as it is.",
+}
+
+// Contract is diagnostics in the words of the contract.
+func Contract(found hclfile.Diagnostics) shared.Diagnostics {
+	var ds shared.Diagnostics
+	for _, d := range found {
+		ds = append(ds, shared.Diagnostic{
+			Severity: shared.Severity(d.Severity), Summary: d.Summary, Detail: d.Detail,
+			File: d.File, Line: d.Line, Column: d.Column, Source: d.Source,
+		})
+	}
+	return ds
+}
+
+// decoder makes a File of a syntax tree.
+type decoder struct {
+	*hclfile.Reporter
+	view View
+	dir  string // of the file, absolute
+	warn bool   // in a block whose mistakes are warnings
+}
+
+// mistake reports something wrong in a block.
+func (d *decoder) mistake(at hcl.Range, detail, format string, args ...any) {
+	if d.warn {
+		d.Warnf(at, detail, format, args...)
+		return
+	}
+	d.Errorf(at, detail, format, args...)
+}
+
+func (d *decoder) file(name string, body *hclsyntax.Body) *File {
+	for _, a := range body.Attributes {
+		d.Errorf(a.NameRange, knownBlocks(), "%q does not belong at the top of the file", a.Name)
+	}
+	f := &File{Plugin: PluginBlock{StartTimeout: DefaultStartTimeout}, Rules: RulesBlock{OnError: OnErrorLastGood}}
+	first := map[string]hcl.Range{}
+	for _, b := range body.Blocks {
+		known, ok := attributes[b.Type]
+		if !ok {
+			d.Errorf(b.TypeRange, knownBlocks(), "there is no block %q", b.Type)
+			continue
+		}
+		d.warn = b.Type == d.view.tolerates
+		if at, dup := first[b.Type]; dup {
+			d.mistake(b.TypeRange, "Join the two.", "there is a block %q already in line %d", b.Type, at.Start.Line)
+			continue
+		}
+		first[b.Type] = b.TypeRange
+		if len(b.Labels) > 0 {
+			d.mistake(b.LabelRanges[0], "Write "+b.Type+" { … }.", "a block %q has no label", b.Type)
+		}
+		d.checkBody(b, known)
+		switch b.Type {
+		case pluginBlock:
+			d.plugin(&f.Plugin, b)
+		case indexBlock:
+			f.Index.Path = d.path(b, "path", "the folder of the index")
+			f.Index.Create = d.flag(b, "create")
+		case rulesBlock:
+			f.Rules.Paths = d.paths(b, "paths")
+			if word := d.text(b, "on_error"); word != "" {
+				f.Rules.OnError = word
+			}
+			if known := []string{OnErrorLastGood, OnErrorRefuse}; !slices.Contains(known, f.Rules.OnError) {
+				d.mistake(b.Body.Attributes["on_error"].Expr.Range(), "", "rules.on_error is %q; it is one of %q", f.Rules.OnError, known)
+			}
+		}
+	}
+	d.warn = false
+	for _, need := range d.view.needs {
+		if _, ok := first[need]; !ok {
+			d.Errorf(hcl.Range{Filename: name}, examples[need], "there is no block %q", need)
+		}
+	}
+	return f
+}
+
+// examples are the blocks that a view needs.
+var examples = map[string]string{
+	pluginBlock: `Name the recall-plugin binary: plugin { binary = "bin/recall-plugin" }`,
+	indexBlock:  `Say where the index is: index { path = "data/index" }`,
+}
+
+func knownBlocks() string {
+	names := make([]string, 0, len(attributes))
+	for name := range attributes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return "The file has the blocks " + strings.Join(names, ", ") + "."
+}
+
+// checkBody reports everything in a block that is not one of its attributes.
+func (d *decoder) checkBody(b *hclsyntax.Block, known []string) {
+	hint := fmt.Sprintf("A block %q has: %s.", b.Type, strings.Join(known, ", "))
+	for _, a := range b.Body.Attributes {
+		if !slices.Contains(known, a.Name) {
+			d.mistake(a.NameRange, hint, "a block %q has no %q", b.Type, a.Name)
+		}
+	}
+	for _, inner := range b.Body.Blocks {
+		d.mistake(inner.TypeRange, hint, "a block %q has no block %q", b.Type, inner.Type)
+	}
+}
+
+func (d *decoder) plugin(p *PluginBlock, b *hclsyntax.Block) {
+	if value(b, "binary") != nil || !d.warn { // a plugin that was started already has no need of it
+		p.Binary = d.path(b, "binary", "the recall-plugin binary")
+	}
+	if p.SHA256 = d.text(b, "sha256"); p.SHA256 != "" {
+		if err := CheckSHA256(p.SHA256); err != nil {
+			d.mistake(b.Body.Attributes["sha256"].Expr.Range(), "", "plugin.sha256 %v", err)
+		}
+	}
+	if text := d.text(b, "start_timeout"); text != "" {
+		timeout, err := time.ParseDuration(text)
+		if err != nil || timeout <= 0 || timeout > maxStartTimeout {
+			d.mistake(b.Body.Attributes["start_timeout"].Expr.Range(), "",
+				"plugin.start_timeout is %q; a duration such as \"10s\", at most %s", text, maxStartTimeout)
+		}
+		p.StartTimeout = timeout
+	}
+	p.Watch = d.flag(b, "watch")
+}
+
+// CheckSHA256 tells what is wrong with a SHA-256 in hex.
+func CheckSHA256(s string) error {
+	if raw, err := hex.DecodeString(s); err != nil || len(raw) != 32 {
+		return fmt.Errorf("is %.80q: a SHA-256 is 64 hexadecimal digits, as sha256sum prints them", s)
+	}
+	return nil
+}
+
+// value is what an attribute is set to; nil where it is not set, or null.
+func value(b *hclsyntax.Block, name string) hclsyntax.Expression {
+	a := b.Body.Attributes[name]
+	if a == nil || hclfile.IsNull(a.Expr) {
+		return nil
+	}
+	return a.Expr
+}
+
+// flag reads true or false; false where it is not set.
+func (d *decoder) flag(b *hclsyntax.Block, name string) bool {
+	e := value(b, name)
+	if e == nil {
+		return false
+	}
+	is, ok := hclfile.Flag(e)
+	if !ok {
+		d.mistake(e.Range(), "Write it without quotes.", "%s.%s is true or false", b.Type, name)
+	}
+	return is
+}
+
+// text reads a text; it is empty where it is not set.
+func (d *decoder) text(b *hclsyntax.Block, name string) string {
+	e := value(b, name)
+	if e == nil {
+		return ""
+	}
+	text, ok := hclfile.Text(e)
+	switch {
+	case !ok:
+		d.mistake(e.Range(), "", "%s.%s is not a text: write it between quotes", b.Type, name)
+	case text == "":
+		d.mistake(e.Range(), "Remove it, or say what is meant.", "%s.%s is empty", b.Type, name)
+	}
+	return text
+}
+
+// path reads the path of something that its block must name.
+func (d *decoder) path(b *hclsyntax.Block, name, what string) string {
+	e := value(b, name)
+	if e == nil {
+		d.mistake(b.TypeRange, "Name "+what+".", "the block %q needs %q", b.Type, name)
+		return ""
+	}
+	return d.resolve(e, b.Type+"."+name)
+}
+
+func (d *decoder) paths(b *hclsyntax.Block, name string) []string {
+	e := value(b, name)
+	if e == nil {
+		d.mistake(b.TypeRange, "Without the block the built-in policy holds.", "the block %q needs %q", b.Type, name)
+		return nil
+	}
+	list, ok := e.(*hclsyntax.TupleConsExpr)
+	if !ok || len(list.Exprs) == 0 {
+		d.mistake(e.Range(), fmt.Sprintf(`For example %s = ["rules.d"]; without the block the built-in policy holds.`, name),
+			"%s.%s is a list of at least one path", b.Type, name)
+		return nil
+	}
+	var out []string
+	for _, one := range list.Exprs {
+		out = append(out, d.resolve(one, b.Type+"."+name))
+	}
+	return out
+}
+
+// resolve returns the path that an expression spells. Nothing expands ~ or $HOME here, so a path that begins with one would
+// be a folder of that name.
+func (d *decoder) resolve(e hclsyntax.Expression, what string) string {
+	text, ok := hclfile.Text(e)
+	switch {
+	case !ok:
+		d.mistake(e.Range(), "", "%s is not a path: write a text between quotes", what)
+		return ""
+	case text == "":
+		d.mistake(e.Range(), "", "%s is empty", what)
+		return ""
+	case strings.ContainsRune(text, 0):
+		d.mistake(e.Range(), "", "%s has a NUL byte, which no path has", what)
+		return ""
+	case text[0] == '~' || text[0] == '$':
+		first, _, _ := strings.Cut(text, "/")
+		d.mistake(e.Range(), "Write the whole path, or one that is relative to this file; ./"+first+" is what is really named so.",
+			"%s begins with %s, which only a shell replaces", what, first)
+		return ""
+	case !filepath.IsAbs(text):
+		return filepath.Join(d.dir, text)
+	}
+	return filepath.Clean(text)
+}
