@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/rules"
 )
 
 // checked is what check prints as JSON.
 type checked struct {
 	OK          bool              `json:"ok"`
+	Config      *checkedConfig    `json:"config,omitempty"` // with --config
 	Rules       int               `json:"rules"`
 	Digest      string            `json:"digest"`
 	Inputs      int               `json:"inputs"` // that the rules tell apart; 0: more than can be counted
@@ -17,35 +19,60 @@ type checked struct {
 	Diagnostics rules.Diagnostics `json:"diagnostics"`
 }
 
+// checkedConfig is what a plugin.hcl says.
+type checkedConfig struct {
+	File   string   `json:"file"`
+	Binary string   `json:"binary"`
+	Index  string   `json:"index"`
+	Rules  []string `json:"rules"` // files and folders; none: the built-in policy
+}
+
 // runCheck is recall-plugin check.
 func runCheck(args []string, stdout, stderr io.Writer) int {
-	t := newTool("check", "[--strict] [--json] PATH...", "Checks rule files and directories as one policy, and finds rules that can never decide.", stdout, stderr)
+	t := newTool("check", "[--strict] [--json] PATH... | --config plugin.hcl", "Checks rule files and directories as one policy, and finds rules that can never decide. With --config checks a\n"+
+		"plugin.hcl and the rules that it names. Nothing is started, and no index is opened.", stdout, stderr)
 	strict := t.Bool("strict", false, "exit with 1 on warnings too, and on what could not be proven")
+	file := t.String("config", "", "check this plugin.hcl, and the rules that it names")
 	paths, code, done := t.parse(args)
 	switch {
 	case done:
 		return code
-	case len(paths) == 0:
-		return t.wrongUsage("name the rule files or their directory")
+	case *file != "" && len(paths) > 0:
+		return t.wrongUsage("with --config the rules are those that the file names; name no others")
+	case *file == "" && len(paths) == 0:
+		return t.wrongUsage("name the rule files or their directory, or a plugin.hcl with --config")
 	}
-	policy, diags := rules.Load(paths...)
+	out := checked{Diagnostics: rules.Diagnostics{}}
+	if *file != "" {
+		f, diags := config.Whole.Load(*file)
+		if f == nil {
+			return t.refused(diags)
+		}
+		out.Diagnostics = append(out.Diagnostics, diags...)
+		out.Config = &checkedConfig{File: *file, Binary: f.Plugin.Binary, Index: f.Index.Path, Rules: f.Rules.Paths}
+		paths = f.Rules.Paths
+	}
+	policy, diags := rules.Default(), rules.Diagnostics(nil)
+	if len(paths) > 0 {
+		policy, diags = rules.Load(paths...)
+	}
+	out.Diagnostics = append(out.Diagnostics, diags...)
 	if policy == nil {
-		return t.refused(diags)
+		return t.refused(out.Diagnostics)
 	}
 	a := policy.Analyze()
-	diags = append(diags, a.Findings...)
-	out := checked{
-		OK:    !*strict || len(diags) == 0 && a.Proven,
-		Rules: len(policy.Rules()), Digest: policy.Digest(), Inputs: a.Inputs, Proven: a.Proven, Diagnostics: diags,
-	}
-	if out.Diagnostics == nil {
-		out.Diagnostics = rules.Diagnostics{}
-	}
+	out.Diagnostics = append(out.Diagnostics, a.Findings...)
+	out.OK = !*strict || len(out.Diagnostics) == 0 && a.Proven
+	out.Rules, out.Digest, out.Inputs, out.Proven = len(policy.Rules()), policy.Digest(), a.Inputs, a.Proven
 	proof := fmt.Sprintf("gone through %d distinguishable inputs", a.Inputs)
 	if !a.Proven {
 		proof = "not proven that none is dead: going through all distinguishable inputs would take too long"
 	}
-	t.print(out, fmt.Sprintf("%s%s, %s, %s\n", diags, count(out.Rules, "rule"), count(len(diags), "warning"), proof))
+	of := ""
+	if out.Config != nil && len(paths) == 0 {
+		of = " of the built-in policy"
+	}
+	t.print(out, fmt.Sprintf("%s%s%s, %s, %s\n", out.Diagnostics, count(out.Rules, "rule"), of, count(len(out.Diagnostics), "warning"), proof))
 	if !out.OK {
 		return exitBad
 	}

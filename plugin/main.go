@@ -19,7 +19,7 @@ type subcommand struct {
 
 // commands are the subcommands, in the order of the help.
 var commands = []subcommand{
-	{"check", "find what is wrong with rule files", runCheck},
+	{"check", "find what is wrong with rule files, or with a plugin.hcl and its rules", runCheck},
 	{"test", "run the tests and invariants of rule files", runTest},
 	{"explain", "show how rule files decide one case, and why", runExplain},
 	{"diff", "show what two policies decide differently", runDiff},

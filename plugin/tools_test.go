@@ -50,6 +50,11 @@ func TestToolsPrintWhatIsInTheGoldenFiles(t *testing.T) {
 		{"check-dead-strict", "check testdata/rules/dead.hcl --strict --json", 1},
 		{"check-suspect", "check testdata/suspect", 0},
 		{"check-suspect-strict", "check --strict --json testdata/suspect", 1},
+		{"check-config", "check --config testdata/config/good.hcl", 0},
+		{"check-config-bad", "check --config testdata/config/bad.hcl", 1},
+		{"check-config-bad-json", "check --json --config testdata/config/bad.hcl", 1},
+		{"check-config-strict", "check --strict --config testdata/config/suspect.hcl", 1},
+		{"check-config-built-in", "check --config ../plugin.hcl", 0},
 		{"test-good", "test ../rules/cookbook/wechat", 0},
 		{"test-failing", "test testdata/failing", 1},
 		{"test-failing-json", "test --json testdata/failing", 1},
@@ -98,7 +103,7 @@ func golden(t *testing.T, file, got string) {
 
 func TestWrongUsageExitsWith2AndSaysWhatIsWrong(t *testing.T) {
 	for _, line := range []string{
-		"check", "check --nonsense x", "test", "test --json --junit x", "diff one", "diff one two three", "fmt",
+		"check", "check --nonsense x", "check --config plugin.hcl rules.d", "test", "test --json --junit x", "diff one", "diff one two three", "fmt",
 		"explain stray", "explain --case {", "explain --case {\"rol\":\"owner\"}", "explain --role ownr", "explain --age 8", "explain --sender=perhaps",
 	} {
 		code, stdout, stderr := run(line)
@@ -106,6 +111,44 @@ func TestWrongUsageExitsWith2AndSaysWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: exits with %d, prints %q and %q", line, code, stdout, stderr)
 		}
 	}
+}
+
+func TestCheckConfig(t *testing.T) {
+	t.Run("names what is wrong with the rules of the file", func(t *testing.T) {
+		rule, err := filepath.Abs("testdata/rules/bad.hcl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, stderr := run("check --config testdata/config/bad-rules.hcl")
+		if code != 1 || stderr != "" || !strings.Contains(stdout, rule+":3:12: error: window is 8d") {
+			t.Errorf("exits with %d and prints %q and %q", code, stdout, stderr)
+		}
+	})
+	t.Run("tells as JSON what the file says", func(t *testing.T) {
+		code, stdout, _ := run("check --json --config testdata/config/good.hcl")
+		var got checked
+		if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 {
+			t.Fatalf("exits with %d: %v\n%s", code, err, stdout)
+		}
+		dir, err := filepath.Abs("testdata/config")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !got.OK || got.Rules != 4 || got.Config == nil || got.Config.Index != filepath.Join(dir, "data/index") ||
+			got.Config.Binary != filepath.Join(dir, "bin/recall-plugin") || len(got.Config.Rules) != 1 {
+			t.Errorf("got %s", stdout)
+		}
+	})
+	t.Run("refuses a file that is not there", func(t *testing.T) {
+		if code, stdout, _ := run("check --config testdata/config/none.hcl"); code != 1 || !strings.Contains(stdout, "none.hcl: error: cannot be read: no such file") {
+			t.Errorf("exits with %d and prints %q", code, stdout)
+		}
+	})
+	t.Run("opens and makes nothing", func(t *testing.T) {
+		if _, err := os.Stat("testdata/config/data"); !os.IsNotExist(err) {
+			t.Errorf("there is an index now: %v", err)
+		}
+	})
 }
 
 func TestHelpIsNoError(t *testing.T) {

@@ -87,24 +87,24 @@ var attributes = map[string][]string{
 }
 
 // Load reads and checks the file. The File is nil where there are errors, and never a part of one.
-func (v View) Load(name string) (*File, shared.Diagnostics) {
+func (v View) Load(name string) (*File, hclfile.Diagnostics) {
 	r := &hclfile.Reporter{}
 	src, err := hclfile.Read(name, hclfile.MaxFileBytes)
 	if err != nil {
 		r.FileError(name, "The plugin is configured by this file; see the plugin.hcl that comes with it.", err)
-		return nil, Contract(r.Diagnostics())
+		return nil, r.Diagnostics()
 	}
 	return v.Parse(name, src)
 }
 
 // Parse is Load for a file whose text is at hand.
-func (v View) Parse(name string, src []byte) (*File, shared.Diagnostics) {
+func (v View) Parse(name string, src []byte) (*File, hclfile.Diagnostics) {
 	f := hclfile.File{Name: name, Text: src}
 	d := &decoder{view: v, Reporter: &hclfile.Reporter{Files: []hclfile.File{f}}}
 	dir, err := filepath.Abs(filepath.Dir(name))
 	if err != nil {
 		d.FileError(name, "", err)
-		return nil, Contract(d.Diagnostics())
+		return nil, d.Diagnostics()
 	}
 	d.dir = dir
 	var file *File
@@ -114,7 +114,7 @@ func (v View) Parse(name string, src []byte) (*File, shared.Diagnostics) {
 	if d.HasErrors() {
 		file = nil
 	}
-	return file, Contract(d.Diagnostics())
+	return file, d.Diagnostics()
 }
 
 // language is HCL as plugin.hcl has it.

@@ -10,15 +10,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
 // render shows everything of the diagnostics that an operator gets to see.
-func render(ds shared.Diagnostics) string {
+func render(found hclfile.Diagnostics) string {
 	var b strings.Builder
-	for _, d := range ds {
+	for _, d := range Contract(found) {
 		b.WriteString(d.String() + "\n")
 		if d.Line > 0 {
 			b.WriteString("    " + d.Source + "\n")

@@ -3,6 +3,7 @@ package config
 
 import (
 	"github.com/chat-recall/recall/internal/config"
+	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -23,7 +24,8 @@ func Parse(file string, src []byte) (*Config, shared.Diagnostics) {
 	return of(config.Plugin.Parse(file, src))
 }
 
-func of(f *config.File, ds shared.Diagnostics) (*Config, shared.Diagnostics) {
+func of(f *config.File, found hclfile.Diagnostics) (*Config, shared.Diagnostics) {
+	ds := config.Contract(found)
 	if f == nil {
 		return nil, ds
 	}

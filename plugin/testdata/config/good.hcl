@@ -1,0 +1,11 @@
+plugin {
+  binary = "bin/recall-plugin"
+}
+
+index {
+  path = "data/index"
+}
+
+rules {
+  paths = ["../../../rules/default.hcl"]
+}

@@ -1,0 +1,7 @@
+plugin {
+  binary = "bin/recall-plugin"
+}
+
+index {
+  path = "data/index "
+}
