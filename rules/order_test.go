@@ -1,0 +1,73 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDecide_DenialOrder goes through all pairs and triples of permits, of which each lacks something else: the refusal is
+// that of the permit which lacks what is easiest to mend, wherever it stands.
+func TestDecide_DenialOrder(t *testing.T) {
+	const limit = "limit \"full\" {\n  key = actor.id\n  rate = \"1/1h\"\n}\n"
+	// What a permit lacks, and the code of its refusal; the codes in the order of docs/rules.md.
+	permits := []struct{ lacks, body, code string }{
+		{"nothing", "", ""},
+		{"a reason", "reason = \"required\"", CodeReasonRequired},
+		{"a reason and room", "reason = \"required\"\n  limit = \"full\"", CodeReasonRequired},
+		{"room", "limit = \"full\"", CodeRateLimited},
+		{"time", "window = \"1m\"", CodeWindowExpired},
+		{"time and a reason", "window = \"1m\"\n  reason = \"required\"", CodeWindowExpired},
+		{"time and room", "window = \"1m\"\n  limit = \"full\"", CodeWindowExpired},
+		{"time, by its condition", "when = message.age < \"1m\"", CodeWindowExpired},
+		{"any say", "role = [\"admin\"]", CodeForbidden},
+	}
+	order := []string{"", CodeReasonRequired, CodeRateLimited, CodeWindowExpired, CodeForbidden}
+	rank := func(code string) int {
+		for i, c := range order {
+			if c == code {
+				return i
+			}
+		}
+		t.Fatalf("no code %q", code)
+		return 0
+	}
+	full := NewLimiter()
+	first := mustParse(t, limit+"permit \"first\" {\n  limit = \"full\"\n}")
+	if d, _ := full.Take(first, input(0, nil)); !d.Permit {
+		t.Fatal("the limit was full before")
+	}
+	in := input(5*time.Minute, nil)
+	check := func(indices ...int) {
+		t.Helper()
+		best, rule := CodeForbidden, DefaultDeny
+		text := "policy {\n  window = \"1h\"\n}\n" + limit
+		var names []string
+		for place, i := range indices {
+			name := fmt.Sprintf("p%d", place)
+			text += fmt.Sprintf("permit %q {\n  %s\n}\n", name, permits[i].body)
+			names = append(names, permits[i].lacks)
+			if rank(permits[i].code) < rank(best) {
+				best, rule = permits[i].code, name
+			}
+		}
+		what := strings.Join(names, " | ")
+		p := mustParse(t, text)
+		if d, _ := full.Trial().Take(p, in); d.Permit != (best == "") || d.Code != best || d.Rule.Name != rule {
+			t.Errorf("permits that lack %s: got %q by %s, want %q by %s", what, d.Code, d.Rule, best, rule)
+		}
+		held := mustParse(t, text+"forbid \"held\" {\n  code = \"held\"\n}\n")
+		if d, _ := full.Trial().Take(held, in); d.Code != "held" {
+			t.Errorf("permits that lack %s and a forbid: got %q", what, d.Code)
+		}
+	}
+	for i := range permits {
+		for j := range permits {
+			check(i, j)
+			for k := range permits {
+				check(i, j, k)
+			}
+		}
+	}
+}
