@@ -49,15 +49,15 @@ func ConfiguredBinary(file string) (Binary, error) {
 
 // sameIndex refuses a plugin.hcl that names another index than the one that this host has open: the next plugin would
 // begin one that knows nothing of what was sent and recalled. It is asked once that plugin has read and checked the file.
-// A mistake in the block of the host is no reason to be without a plugin.
-func (s settings) sameIndex() error {
+// A mistake in the block of the host is no reason to be without a plugin. It returns what the file says.
+func (s settings) sameIndex() (*config.File, error) {
 	now, ds := config.Plugin.Load(s.file)
 	if now == nil {
-		return fmt.Errorf("plugin configuration: %w", config.Contract(ds).Err())
+		return nil, fmt.Errorf("plugin configuration: %w", config.Contract(ds).Err())
 	}
 	if now.Index.Path != s.Index.Path {
-		return fmt.Errorf("%s: index.path is %q, and was %q when this server opened it: change it back, or stop the server to move the index",
+		return nil, fmt.Errorf("%s: index.path is %q, and was %q when this server opened it: change it back, or stop the server to move the index",
 			s.file, now.Index.Path, s.Index.Path)
 	}
-	return nil
+	return now, nil
 }

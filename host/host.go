@@ -165,6 +165,7 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 		}()
 		s.run(supervise)
 	})
+	h.done.Go(func() { s.watchPending(h.running) })
 	if settings.Plugin.Watch {
 		w := &watcher{file: settings.file, seen: seen, logger: logger, upgrade: h.Upgrade}
 		h.done.Go(func() { w.run(h.running, settings.Plugin.Binary) })
@@ -263,10 +264,16 @@ func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 }
 
 // Reload has the plugin read its rule files now, and returns what it says of them. With errors among that the rules in
-// force stay. The plugin follows the files by itself too; this is for who wants the answer, or does not want to wait.
-// plugin.hcl itself is read when a plugin starts: which files these are changes with an upgrade.
+// force stay. The plugin follows the files by itself; call Reload to have the answer, or not to wait.
+//
+// Reload does not put plugin.hcl in force. It adds a warning for each setting in it that differs from the one in force,
+// with how to put it in force, as State.Pending does.
 func (h *Host) Reload(ctx context.Context) (shared.Diagnostics, error) {
-	return call(ctx, h.gate, func(api *shared.Client) (shared.Diagnostics, error) { return api.Reload(ctx) })
+	ds, err := call(ctx, h.gate, func(api *shared.Client) (shared.Diagnostics, error) { return api.Reload(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	return append(ds, h.supervisor.updatePending()...), nil
 }
 
 // Upgrade puts another plugin binary in the place of the one that runs, without a call being lost: calls are held for

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
 
+	"github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -42,6 +43,7 @@ type process struct {
 	desc   shared.Description
 	rules  shared.RulesState // when it was activated
 	api    *shared.Client
+	config *config.File // as it read plugin.hcl
 
 	client    *plugin.Client
 	socketDir string

@@ -35,4 +35,9 @@ type State struct {
 	// in force. A change of the files is in force within two seconds and seen here within four. With Rules.Fallback the files
 	// were broken when the plugin started, and the last good policy decides.
 	Rules shared.RulesState `json:"rules"`
+
+	// Pending has a warning for each setting of plugin.hcl that differs from the one in force, with how to put it in force.
+	// If the file has errors, they are here as warnings: it would be refused at the next start. A change of plugin.hcl is
+	// seen here within a few seconds, and by Host.Reload at once.
+	Pending shared.Diagnostics `json:"pending,omitempty"`
 }

@@ -8,10 +8,12 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -60,6 +62,8 @@ type supervisor struct {
 
 	retiring sync.WaitGroup // processes that are killed and not yet reaped
 
+	inForce atomic.Pointer[config.File] // plugin.hcl as the current plugin, or the last, read it
+
 	telling sync.Mutex // held while onState is called, so that states are told one by one and in their order
 	mu      sync.Mutex
 	state   State
@@ -88,7 +92,7 @@ func (s *supervisor) standby(ctx context.Context, b stagedBinary) (*process, err
 	defer cancel()
 	err = p.prepare(ctx, s.settings.file, s.logger)
 	if err == nil {
-		err = s.settings.sameIndex()
+		p.config, err = s.settings.sameIndex()
 	}
 	if err != nil {
 		p.kill()
@@ -113,6 +117,7 @@ func (s *supervisor) retire(p *process) {
 // publish puts p in force.
 func (s *supervisor) publish(p *process) {
 	s.current, s.binary, s.format, s.started = p, p.binary, p.desc.IndexFormat, time.Now()
+	s.inForce.Store(p.config)
 	s.gate.open(p)
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 	s.update(func(st *State) {
