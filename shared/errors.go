@@ -17,6 +17,14 @@ var (
 	// ErrUnimplemented says that the plugin is older than the call.
 	ErrUnimplemented = errors.New("the recall plugin is older than this call")
 
+	// ErrDamaged says that files of the index are damaged, missing or of another index. Nothing is answered from them;
+	// the error names the file, the place and what to do.
+	ErrDamaged = errors.New("index is damaged")
+
+	// ErrCursorVoid says that a cursor of Since is of another index, or of this one before it was restored from a
+	// backup. Recalls may lie before it that its holder never saw: start again from 0.
+	ErrCursorVoid = errors.New("cursor is void: the index was restored or replaced; start again from 0")
+
 	// ErrInvalid is what every *FieldError is.
 	ErrInvalid = errors.New("invalid request")
 )

@@ -11,11 +11,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// discardEvery is after how many commits Badger learns that no read needs older versions. Each waits for the reads
-// under way.
+// discardEvery is after how many commits Badger learns which versions no read needs any more.
 const discardEvery = 1024
-
-var errClosed = fmt.Errorf("%w: the index is released", shared.ErrUnavailable)
 
 // Append is Log. A call is one transaction if its writes fit half of one (about 1.2 MB at the default memtable: a
 // thousand messages of the usual size); a larger one is several in a row with nothing between, each of whole
@@ -94,16 +91,22 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 				return group[answered:], err
 			}
 		}
-		if err := b.refused(c.ops); errors.Is(err, shared.ErrInvalid) { // none of its operations is applied; the others go on
+		err := x.undamaged(func() error { return b.refused(c.ops) })
+		if errors.Is(err, shared.ErrInvalid) { // none of its operations is applied; the others go on
 			refusals[i], applied = err, i+1
 			continue
-		} else if err != nil {
+		}
+		if err != nil {
 			return group[answered:], err
 		}
 		results[i] = make([]Result, len(c.ops))
 		for j := range c.ops {
 			w.reset()
-			if results[i][j], err = b.plan(&c.ops[j], &w); err != nil {
+			err := x.undamaged(func() (err error) {
+				results[i][j], err = b.plan(&c.ops[j], &w)
+				return err
+			})
+			if err != nil {
 				return group[answered:], fmt.Errorf("apply operation %d: %w", j, err)
 			}
 			if err := write(); err != nil {
@@ -134,7 +137,10 @@ func (x *Index) commit(b *batch) error {
 			return err
 		}
 	}
-	if err := x.disk.check(); err != nil {
+	if x.readOnly {
+		return fmt.Errorf("%w: the index was opened for reads only; it is opened anew once there is room", ErrDiskFull)
+	}
+	if err := errors.Join(x.disk.check(), x.reserveLog()); err != nil {
 		return err
 	}
 	version := x.committed.Load() + 1
@@ -145,6 +151,7 @@ func (x *Index) commit(b *batch) error {
 	}
 	x.sequence = b.sequence
 	x.committed.Store(version)
+	x.mark()
 	x.lastSequence.Store(b.sequence)
 	x.commits.Add(1)
 	x.operations.Add(uint64(b.ops))
@@ -159,14 +166,9 @@ func (x *Index) commit(b *batch) error {
 	return nil
 }
 
-// discardOld tells Badger that no read needs versions that a newer one replaced. It waits for the reads under way.
-func (x *Index) discardOld() {
-	x.gate.Lock()
-	defer x.gate.Unlock()
-	if !x.closed {
-		x.db.SetDiscardTs(x.committed.Load())
-	}
-}
+// discardOld tells Badger which versions no read needs any more: those that a newer one replaced before the oldest read
+// under way began.
+func (x *Index) discardOld() { x.db.SetDiscardTs(x.readers.oldest(x.committed.Load())) }
 
 // batch is one transaction in the making.
 type batch struct {

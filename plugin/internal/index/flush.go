@@ -93,37 +93,26 @@ func (x *Index) logs() (names []string, bytes int64, err error) {
 		if filepath.Ext(file.Name()) != ".mem" {
 			continue
 		}
-		if bytes, err = logBytes(filepath.Join(x.path, file.Name())); errors.Is(err, os.ErrNotExist) {
-			continue // it was removed just now
+		log, _, err := checkLog(filepath.Join(x.path, file.Name()))
+		if errors.Is(err, os.ErrNotExist) || err == nil && log.size == 0 {
+			continue // it was removed just now, or is only reserved
 		}
 		if err != nil {
 			return nil, 0, err
 		}
+		bytes = log.end
 		names = append(names, file.Name())
 	}
 	return names, bytes, nil
 }
 
-func logBytes(path string) (int64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return written(f, info.Size())
-}
-
 // compacted tells whether no compaction is due.
 func (x *Index) compacted() (bool, error) {
-	x.gate.RLock()
-	defer x.gate.RUnlock()
-	if x.closed {
-		return false, errClosed
+	_, leave, err := x.use()
+	if err != nil {
+		return false, err
 	}
+	defer leave()
 	return !slices.ContainsFunc(x.db.Levels(), func(l badger.LevelInfo) bool { return l.Score >= 1 }), nil
 }
 

@@ -22,11 +22,11 @@ func logged(t *testing.T, path string) (bytes int64) {
 		t.Fatal(err)
 	}
 	for _, log := range logs {
-		n, err := logBytes(log)
+		facts, _, err := checkLog(log)
 		if err != nil {
 			t.Fatal(err)
 		}
-		bytes += n
+		bytes += facts.end
 	}
 	return bytes
 }

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
 )
 
@@ -78,6 +77,11 @@ func makeFolder(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
+	return syncFolderOf(path)
+}
+
+// syncFolderOf puts the name of a file or folder on disk.
+func syncFolderOf(path string) error {
 	parent, err := os.Open(filepath.Dir(filepath.Clean(path)))
 	if err != nil {
 		return err
@@ -103,17 +107,10 @@ func (l *folderLock) release() {
 	_ = l.folder.Close()
 }
 
-// openBadger opens the database. What is wrong with its files comes as any kind of error, or as a panic.
-func openBadger(opts badger.Options) (db *badger.DB, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			db, err = nil, fmt.Errorf("%w: %v; restore the folder from a backup", ErrCorrupt, r)
-		}
-	}()
-	db, err = badger.OpenManaged(opts)
-	var system syscall.Errno
-	if err == nil || errors.As(err, &system) {
-		return db, err
+// warnOfReaders warns where others than the owner can read the folder: it holds who wrote to whom, and when.
+func warnOfReaders(folder *os.File, log hclog.Logger) {
+	info, err := folder.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		log.Warn("other users can look into the folder of the index; chmod 700 it", "path", folder.Name(), "mode", info.Mode().Perm())
 	}
-	return nil, fmt.Errorf("%w: %w; restore the folder from a backup", ErrCorrupt, err)
 }

@@ -11,14 +11,12 @@ import (
 	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
 	"github.com/hashicorp/go-hclog"
-
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 )
 
-// Format is the format version of the index that this package reads and writes.
-const Format = 1
+// Format is the format version of the index that this package reads and writes. It makes an index of format 1, which has
+// no identity, one of format 2.
+const Format = 2
 
 // The sizes of Badger. A memtable bounds what is replayed after a crash, and with it the pause of a swap; 8 MiB is the
 // least that holds the largest operation in one transaction, which may fill 15 % of it.
@@ -34,9 +32,6 @@ var (
 
 	// ErrLocked says that another process held the index for as long as Open was willing to wait.
 	ErrLocked = errors.New("index is held by another process")
-
-	// ErrCorrupt says that the files of the index are damaged or incomplete.
-	ErrCorrupt = errors.New("index is damaged")
 )
 
 // Options say where the index is.
@@ -46,6 +41,13 @@ type Options struct {
 
 	// MemtableBytes bounds what is replayed after a crash; 0 means 16 MiB, 8 MiB is the least.
 	MemtableBytes int64
+
+	// Create makes a new, empty index where one was before and is gone. Without it a new one is made only where there
+	// never was one. It never replaces files of an index.
+	Create bool
+
+	// Known is the index that the host remembers, and how far it had come; nil: it remembers none.
+	Known *Identity
 
 	// Lend is given the locked folder before anything of it is read: flock(2) belongs to the open file, so who has
 	// another descriptor of it can unlock it too. It is to be used at once. nil: nobody is given it.
@@ -69,16 +71,28 @@ type Index struct {
 	// neither waits for a sync under way nor sees what is not on disk.
 	committed atomic.Uint64
 
-	// Reads hold gate while they run. To write it is to know that none runs: before the database is closed, and before
-	// Badger may drop versions that a newer one replaced.
-	gate   sync.RWMutex
-	closed bool // under gate
+	readers readers
 
 	failed atomic.Pointer[error] // why the index can no longer vouch for its disk
 	onOpen atomic.Pointer[func(step string, first uint64)]
 
+	identity Identity // its Version is what it was when the index was opened
+	readOnly bool     // the disk had too little room to write when the index was opened
+
+	verified  *verifiedTables
+	suspect   chan struct{} // Badger met a damaged block, in this index or another one of the process
+	finding   sync.Mutex    // held while every table is read to find it
+	scrubs    atomic.Uint64 // how often every table was read again
+	scrubbed  string        // the table that was read again last
+	allowance int64         // bytes that scrub may read
+	stopWatch context.CancelFunc
+	watcher   sync.WaitGroup
+
 	// Of the committer alone.
 	sequence uint64 // of the last recall
+	markers  []*marker
+	logInUse string   // path of the log that Badger writes to; "" where no room can be set aside
+	nextLog  *os.File // reserved for the one after it
 	disk     diskGuard
 	commitAt func(*badger.Txn, uint64) error // tests make it fail
 
@@ -91,135 +105,6 @@ type Index struct {
 
 var _ Log = (*Index)(nil)
 
-// Open takes the index in a folder, waiting for its lock until ctx ends. Its errors name the folder: ErrLocked,
-// ErrFormat (nothing of the index is changed), ErrCorrupt, or that of the operating system.
-func Open(ctx context.Context, o Options) (*Index, error) {
-	x, err := open(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("open index %s: %w", o.Path, err)
-	}
-	return x, nil
-}
-
-func open(ctx context.Context, o Options) (_ *Index, err error) {
-	if o.MemtableBytes == 0 {
-		o.MemtableBytes = defaultMemtableBytes
-	}
-	if o.MemtableBytes < minMemtableBytes {
-		return nil, fmt.Errorf("a memtable of %d bytes is too small; at least %d", o.MemtableBytes, minMemtableBytes)
-	}
-	if o.Logger == nil {
-		o.Logger = hclog.NewNullLogger()
-	}
-	lock, err := lockFolder(ctx, o.Path, o.Logger)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			lock.release()
-		}
-	}()
-	if o.Lend != nil {
-		o.Lend(lock.folder)
-	}
-	opts := badgerOptions(o)
-	room := newDiskGuard(o.Path, memtablesToOpen*o.MemtableBytes)
-	if err := room.check(); err != nil {
-		return nil, err
-	}
-	if err := checkFolder(o.Path, opts); err != nil {
-		return nil, err
-	}
-	db, err := openBadger(opts)
-	if err != nil {
-		return nil, err
-	}
-	x := &Index{
-		path:     o.Path,
-		memtable: o.MemtableBytes,
-		log:      o.Logger,
-		db:       db,
-		lock:     lock,
-		queue:    newQueue(),
-		disk:     newDiskGuard(o.Path, memtablesToCommit*o.MemtableBytes),
-		commitAt: func(txn *badger.Txn, version uint64) error { return txn.CommitAt(version, nil) },
-	}
-	x.committed.Store(db.MaxVersion())
-	db.SetDiscardTs(x.committed.Load())
-	if err := x.begin(); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	x.committer.Go(x.commitLoop)
-	return x, nil
-}
-
-func badgerOptions(o Options) badger.Options {
-	return badger.DefaultOptions(o.Path).
-		WithLogger(badgerLog{o.Logger.Named("badger")}).
-		WithMetricsEnabled(false).
-		WithBypassLockGuard(true). // lockFolder holds it
-		WithSyncWrites(true).
-		WithDetectConflicts(false). // one writer
-		WithNumVersionsToKeep(1).
-		WithMemTableSize(o.MemtableBytes).
-		WithNumMemtables(2).
-		WithNumCompactors(2).
-		WithValueLogFileSize(1 << 20). // it stays empty: values are smaller than Badger's threshold of 1 MiB
-		// What is not compressed is read where the kernel maps it, and needs no cache of ours: with 3 million messages 1.3 to 1.9
-		// times as many calls of Status a second as with Snappy and a cache of 32 MiB, 1.3 times as many messages a second in
-		// bulk, 30 MB less memory, and 120 bytes of disk a message for 86. Tables from before are compressed until they are compacted.
-		WithCompression(options.None).
-		WithBlockCacheSize(0).
-		WithChecksumVerificationMode(options.OnBlockRead).
-		WithIndexCacheSize(indexCacheBytes)
-}
-
-// begin reads what the committer goes on from, and makes the first transaction of a new index.
-func (x *Index) begin() error {
-	txn := x.db.NewTransactionAt(x.committed.Load(), true)
-	defer txn.Discard()
-	var format indexpb.Format
-	found, err := get(txn, formatKey, &format)
-	if err != nil {
-		return err
-	}
-	if !found {
-		if x.committed.Load() != 0 {
-			return fmt.Errorf("%w: it has data but no format version, so it is incomplete or another program's; "+
-				"restore it from a backup or name another folder", ErrCorrupt)
-		}
-		if err := x.disk.check(); err != nil {
-			return err
-		}
-		if err := set(txn, formatKey, &indexpb.Format{Version: Format}); err != nil {
-			return err
-		}
-		if err := set(txn, sequenceKey, &indexpb.Counter{Next: 1}); err != nil {
-			return err
-		}
-		if err := x.commitAt(txn, 1); err != nil {
-			return fmt.Errorf("write the format version: %w", err)
-		}
-		x.committed.Store(1)
-		return nil
-	}
-	if format.Version != Format {
-		return fmt.Errorf("%w: its format is %d and this version knows %d; use the newer plugin, or an index of its own",
-			ErrFormat, format.Version, Format)
-	}
-	var next indexpb.Counter
-	switch found, err := get(txn, sequenceKey, &next); {
-	case err != nil:
-		return err
-	case !found || next.Next == 0:
-		return fmt.Errorf("%w: it has no sequence; restore it from a backup", ErrCorrupt)
-	}
-	x.sequence = next.Next - 1
-	x.lastSequence.Store(x.sequence)
-	return nil
-}
-
 // Close finishes and answers what is waiting, waits for the reads under way and releases the folder. It may be called
 // again. It takes as long as Badger needs to write its tables; a process in a hurry need not call it, for what was
 // acknowledged is on disk without.
@@ -227,10 +112,20 @@ func (x *Index) Close() error {
 	x.closing.Do(func() {
 		x.queue.close()
 		x.committer.Wait()
-		x.gate.Lock()
-		x.closed = true
-		x.gate.Unlock()
-		if err := x.db.Close(); err != nil {
+		x.stopWatch()
+		x.watcher.Wait()
+		x.readers.close()
+		openIndexes.remove(x)
+		errs := []error{x.releaseLog()}
+		if stopped.Load() {
+			x.log.Warn("the index is left as a crash would leave it, for a compaction met a damaged block", "path", x.path)
+		} else {
+			errs = append(errs, x.db.Close())
+		}
+		for _, m := range x.markers {
+			errs = append(errs, m.close())
+		}
+		if err := errors.Join(errs...); err != nil {
 			x.closeErr = fmt.Errorf("close index %s: %w", x.path, err)
 		}
 		x.lock.release()
@@ -263,27 +158,30 @@ type Stats struct {
 	QueueCalls int    // calls of Append waiting
 	QueueBytes int    // size of their operations
 	DiskBytes  int64  // size of the tables of the index, refreshed by Badger once a minute; 0 once it is closed
+	Scrubs     uint64 // how often every table was read again and found whole
+	Damaged    bool   // a file of the index is damaged, and nothing is answered from it
+	ReadOnly   bool   // the disk had too little room to write when the index was opened
 }
 
 // Stats tells the numbers of the index.
 func (x *Index) Stats() Stats {
 	s := Stats{Sequence: x.lastSequence.Load(), Commits: x.commits.Load(), Operations: x.operations.Load()}
 	s.QueueCalls, s.QueueBytes, s.Overloads = x.queue.stats()
-	x.gate.RLock()
-	defer x.gate.RUnlock()
-	if !x.closed {
+	if _, leave, err := x.use(); err == nil {
 		s.DiskBytes, _ = x.db.Size()
+		leave()
 	}
+	s.Scrubs, s.Damaged, s.ReadOnly = x.scrubs.Load(), errors.Is(x.failure(), ErrCorrupt), x.readOnly
 	return s
 }
 
-// fail poisons the index. After a sync that failed, nobody knows what of the file is on disk: a second sync that
-// succeeds proves nothing, and reads could answer from memory what is nowhere else. So the index answers no more, Ping
-// says why, and a new process reads what is truly there.
+// fail poisons the index: it answers no more, Ping says why, and a new process reads what is truly there. Damage in a table
+// is a cause. A failed sync is another: nobody knows what of the file is on disk, a second sync that succeeds proves
+// nothing, and reads could answer from memory what is nowhere else.
 func (x *Index) fail(err error) {
+	err = fmt.Errorf("index %s: %w", x.path, err)
 	if x.failed.CompareAndSwap(nil, &err) {
-		x.log.Error("the index cannot vouch for its disk and answers no more; start the plugin anew",
-			"path", x.path, "error", err)
+		x.log.Error("the index no longer answers; the plugin has to be started again", "error", err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 // key begins another, and keys that share their first parts lie together in the order of the next.
 //
 //	f/                                           Format   the version of the whole, checked before anything is written
+//	i/                                           Identity which index this is, and which epoch of it
 //	n/                                           Counter  the next sequence
 //	m/<tenant>/<message id>                      Record   the message and its tombstone
 //	s/<tenant>/<sender>/<sent at>/<message id>            what a sender sent
@@ -37,6 +38,7 @@ func (k key) number(n uint64) key { return binary.BigEndian.AppendUint64(k, n) }
 
 var (
 	formatKey   = newKey('f')
+	identityKey = newKey('i')
 	sequenceKey = newKey('n')
 	fillerKey   = newKey('g')
 )

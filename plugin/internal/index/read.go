@@ -12,21 +12,6 @@ import (
 // maxPageBytes ends a page of Since early: a page must fit shared.MaxWireBytes.
 const maxPageBytes = shared.MaxWireBytes / 4
 
-// view reads one committed state of the index.
-func (x *Index) view(read func(txn *badger.Txn) error) error {
-	x.gate.RLock()
-	defer x.gate.RUnlock()
-	if x.closed {
-		return errClosed
-	}
-	if err := x.failure(); err != nil {
-		return err
-	}
-	txn := x.db.NewTransactionAt(x.committed.Load(), false)
-	defer txn.Discard()
-	return read(txn)
-}
-
 // Record is what the index knows of a message. A live one has no tombstone.
 type Record struct {
 	Message   shared.Message
@@ -72,15 +57,19 @@ func (x *Index) Since(req shared.SinceRequest) (shared.SincePage, error) {
 		if _, err := get(txn, sequenceKey, &next); err != nil {
 			return err
 		}
+		var err error
+		if req.After, err = x.sequenceOf(req.After, next.Next-1); err != nil {
+			return err
+		}
 		found, err := recallsAfter(txn, &req)
 		if err != nil {
 			return err
 		}
-		page.Next = next.Next - 1
+		page.Next = x.cursorOf(next.Next - 1)
 		size := 0
 		for i, r := range found {
 			if i == req.Limit || size > maxPageBytes {
-				page.Next, page.More = found[i-1].sequence, true
+				page.Next, page.More = x.cursorOf(found[i-1].sequence), true
 				return nil
 			}
 			e, err := readEntry(txn, req.Tenant, r.pointer.RecallId, r.pointer.MessageId)
@@ -107,7 +96,7 @@ type recallOf struct {
 // recallsAfter merges the recalls of the conversations of a request: the first in order, and one more than its limit
 // where there are more.
 func recallsAfter(txn *badger.Txn, req *shared.SinceRequest) ([]recallOf, error) {
-	if len(req.Conversations) == 0 || req.After == ^uint64(0) {
+	if len(req.Conversations) == 0 {
 		return nil, nil
 	}
 	keep := req.Limit + 1

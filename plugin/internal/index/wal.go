@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/dgraph-io/badger/v4/y"
 )
 
 // The write-ahead log of a memtable, as Badger writes it: a header, then entries of
@@ -19,6 +22,7 @@ import (
 const (
 	logHeaderBytes = 20
 	logMaxKeyBytes = 1 << 16
+	logTxnMeta     = 1 << 6 // of an entry that a mark follows
 	logMarkMeta    = 1 << 7
 	logMarkKey     = "!badger!txn"
 	logMarkHead    = 5 // bytes of a mark before its key: each of its sizes is below 128
@@ -26,26 +30,33 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checkLog looks for damage that Badger takes for the end of a log, dropping the rest without a word.
-func checkLog(path string) error {
+// logFacts is what a log holds.
+type logFacts struct {
+	size    int64  // of the file
+	end     int64  // of its last whole transaction; Badger drops what follows
+	version uint64 // of that transaction, 0 where there is none
+}
+
+// checkLog reads a log and looks for damage that Badger takes for the end of it, dropping the rest in silence.
+func checkLog(path string) (logFacts, *Damage, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return logFacts{}, nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return logFacts{}, nil, err
 	}
 	data, err := readWritten(f, info.Size())
 	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+		return logFacts{}, nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if at, why := logDamage(data, int(info.Size())); why != "" {
-		return fmt.Errorf("%w: %s at byte %d: %s; restore the folder from a backup",
-			ErrCorrupt, filepath.Base(path), at, why)
+	facts, at, why := inspectLog(data, int(info.Size()))
+	if why != "" {
+		return facts, &Damage{File: filepath.Base(path), Offset: int64(at), Problem: why}, nil
 	}
-	return nil
+	return facts, nil, nil
 }
 
 // What lseek looks for: where data starts, and where it ends. (Linux, <linux/fs.h>)
@@ -63,8 +74,11 @@ func readWritten(f *os.File, size int64) ([]byte, error) {
 		return nil, err
 	}
 	data := make([]byte, end)
-	_, err = f.ReadAt(data, 0)
-	return data, err
+	n, err := f.ReadAt(data, 0)
+	if errors.Is(err, io.EOF) { // Badger has emptied it meanwhile, to remove it
+		err = nil
+	}
+	return data[:n], err
 }
 
 // written tells where what is written in a file ends.
@@ -85,73 +99,88 @@ func written(f *os.File, size int64) (end int64, err error) {
 	return end, nil
 }
 
-// logDamage tells where a log is damaged other than by a crash, and how; "" where it is not.
+// inspectLog tells what a log holds, and where it is damaged other than by a crash; why is "" where it is not.
 //
 // data is what is written of it; from there to its size it is zero.
 //
 // There is one transaction at a time, and each is synced before the next is written. So a crash tears the last one
 // only, with at most its own mark after the tear: two marks there are transactions that were acknowledged. And a log
 // has room for more until Badger cuts it to its whole transactions, so one that ends within a transaction was cut by
-// something else. (What cannot be seen: a log cut just behind a mark, and a tear in the very last transaction.)
-func logDamage(data []byte, size int) (at int, why string) {
+// something else. A log cut just behind a mark, or damaged in its very last transaction, looks whole here: the version
+// in the marker of the index tells (see checkBound).
+func inspectLog(data []byte, size int) (facts logFacts, at int, why string) {
+	facts.size = int64(size)
 	if size < logHeaderBytes {
-		return 0, "it is cut within its header"
+		return facts, 0, "it is cut within its header"
 	}
 	whole := logHeaderBytes // the end of the last whole transaction
+	defer func() { facts.end = int64(whole) }()
 	for at = whole; at < len(data); {
-		n, mark, beyond := parseLogEntry(data[at:])
+		e, beyond := parseLogEntry(data[at:])
 		if beyond && len(data) == size {
-			return at, "it is cut within an entry"
+			return facts, at, "it is cut within an entry"
 		}
-		if n == 0 {
+		if e.size == 0 {
 			break
 		}
-		at += n
-		if mark {
-			whole = at
+		at += e.size
+		if e.mark || e.meta&logTxnMeta == 0 {
+			whole, facts.version = at, max(facts.version, e.version())
 		}
 	}
 	if at == size && whole < at {
-		return whole, "it is cut within a transaction"
+		return facts, whole, "it is cut within a transaction"
 	}
 	marks := 0
 	for rest := at; ; rest += len(logMarkKey) {
 		i := bytes.Index(data[min(rest, len(data)):], []byte(logMarkKey))
 		if i < 0 {
-			return 0, ""
+			return facts, 0, ""
 		}
 		if rest += i; rest-logMarkHead < at {
 			continue
 		}
-		if _, mark, _ := parseLogEntry(data[rest-logMarkHead:]); mark {
+		if e, _ := parseLogEntry(data[rest-logMarkHead:]); e.mark {
 			if marks++; marks == 2 {
-				return at, "an entry is damaged and whole transactions follow"
+				return facts, at, "an entry is damaged and whole transactions follow"
 			}
 		}
 	}
 }
 
-// parseLogEntry reads the entry at the start of data. Its size is 0 where there is none, or none that is whole; beyond
-// tells that it would end after the end of data.
-func parseLogEntry(data []byte) (size int, mark, beyond bool) {
+// logEntry is one entry of a log. Its size is 0 where there is none, or none that is whole.
+type logEntry struct {
+	size       int
+	meta       byte
+	mark       bool   // the end of a transaction
+	key, value []byte // the key ends with its version
+}
+
+func (e *logEntry) version() uint64 { return y.ParseTs(e.key) }
+
+// parseLogEntry reads the entry at the start of data; beyond tells that it would end after the end of data.
+func parseLogEntry(data []byte) (e logEntry, beyond bool) {
 	n := 2
 	var sizes [3]uint64
 	for i := range sizes {
 		v, w := binary.Uvarint(data[min(n, len(data)):])
 		if w <= 0 {
-			return 0, false, w == 0
+			return logEntry{}, w == 0
 		}
 		sizes[i], n = v, n+w
 	}
-	if sizes[0] == 0 || sizes[0] > logMaxKeyBytes || sizes[1] > 1<<30 {
-		return 0, false, false
+	if sizes[0] <= 8 || sizes[0] > logMaxKeyBytes || sizes[1] > 1<<30 {
+		return logEntry{}, false
 	}
-	end := n + int(sizes[0]) + int(sizes[1])
+	keyEnd := n + int(sizes[0])
+	end := keyEnd + int(sizes[1])
 	if end+crc32.Size > len(data) {
-		return 0, false, true
+		return logEntry{}, true
 	}
 	if crc32.Checksum(data[:end], castagnoli) != binary.BigEndian.Uint32(data[end:]) {
-		return 0, false, false
+		return logEntry{}, false
 	}
-	return end + crc32.Size, data[0]&logMarkMeta != 0, false
+	return logEntry{
+		size: end + crc32.Size, meta: data[0], mark: data[0]&logMarkMeta != 0, key: data[n:keyEnd], value: data[keyEnd:end],
+	}, false
 }

@@ -1,4 +1,4 @@
-// The values of the index on disk, index format 1.
+// The values of the index on disk, index format 2.
 //
 // Rules for changing this file: a field or enum value may be added where an index written with it is still read
 // rightly by a version without it. Anything else is a new index format (index.Format), which older versions refuse.
@@ -355,6 +355,59 @@ func (x *Format) GetVersion() uint32 {
 	return 0
 }
 
+// Identity is the value of i/.
+type Identity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`       // of the index, for its life
+	Epoch         string                 `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // since it was made, or restored from a copy
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Identity) Reset() {
+	*x = Identity{}
+	mi := &file_index_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Identity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Identity) ProtoMessage() {}
+
+func (x *Identity) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Identity.ProtoReflect.Descriptor instead.
+func (*Identity) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Identity) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Identity) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
 // Counter is the value of n/.
 type Counter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -365,7 +418,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_index_proto_msgTypes[1]
+	mi := &file_index_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -377,7 +430,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[1]
+	mi := &file_index_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -390,7 +443,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{1}
+	return file_index_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Counter) GetNext() uint64 {
@@ -417,7 +470,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_index_proto_msgTypes[2]
+	mi := &file_index_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -429,7 +482,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[2]
+	mi := &file_index_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -442,7 +495,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{2}
+	return file_index_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Record) GetConversationType() ConversationType {
@@ -514,7 +567,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_index_proto_msgTypes[3]
+	mi := &file_index_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +579,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[3]
+	mi := &file_index_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +592,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{3}
+	return file_index_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Tombstone) GetRecallId() string {
@@ -589,7 +642,7 @@ type Pointer struct {
 
 func (x *Pointer) Reset() {
 	*x = Pointer{}
-	mi := &file_index_proto_msgTypes[4]
+	mi := &file_index_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +654,7 @@ func (x *Pointer) String() string {
 func (*Pointer) ProtoMessage() {}
 
 func (x *Pointer) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[4]
+	mi := &file_index_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +667,7 @@ func (x *Pointer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pointer.ProtoReflect.Descriptor instead.
 func (*Pointer) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{4}
+	return file_index_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Pointer) GetTenant() string {
@@ -663,7 +716,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_index_proto_msgTypes[5]
+	mi := &file_index_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +728,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[5]
+	mi := &file_index_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +741,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{5}
+	return file_index_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Entry) GetSequence() uint64 {
@@ -816,7 +869,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_index_proto_msgTypes[6]
+	mi := &file_index_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +881,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[6]
+	mi := &file_index_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +894,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{6}
+	return file_index_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Step) GetName() string {
@@ -885,7 +938,10 @@ const file_index_proto_rawDesc = "" +
 	"\n" +
 	"\vindex.proto\x12\x0frecall.index.v1\"\"\n" +
 	"\x06Format\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"\x1d\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"0\n" +
+	"\bIdentity\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\x1d\n" +
 	"\aCounter\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\"\xd8\x02\n" +
 	"\x06Record\x12N\n" +
@@ -986,7 +1042,7 @@ func file_index_proto_rawDescGZIP() []byte {
 }
 
 var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
@@ -994,22 +1050,23 @@ var file_index_proto_goTypes = []any{
 	(Outcome)(0),          // 3: recall.index.v1.Outcome
 	(Disposition)(0),      // 4: recall.index.v1.Disposition
 	(*Format)(nil),        // 5: recall.index.v1.Format
-	(*Counter)(nil),       // 6: recall.index.v1.Counter
-	(*Record)(nil),        // 7: recall.index.v1.Record
-	(*Tombstone)(nil),     // 8: recall.index.v1.Tombstone
-	(*Pointer)(nil),       // 9: recall.index.v1.Pointer
-	(*Entry)(nil),         // 10: recall.index.v1.Entry
-	(*Step)(nil),          // 11: recall.index.v1.Step
-	nil,                   // 12: recall.index.v1.Entry.TombstoneEntry
+	(*Identity)(nil),      // 6: recall.index.v1.Identity
+	(*Counter)(nil),       // 7: recall.index.v1.Counter
+	(*Record)(nil),        // 8: recall.index.v1.Record
+	(*Tombstone)(nil),     // 9: recall.index.v1.Tombstone
+	(*Pointer)(nil),       // 10: recall.index.v1.Pointer
+	(*Entry)(nil),         // 11: recall.index.v1.Entry
+	(*Step)(nil),          // 12: recall.index.v1.Step
+	nil,                   // 13: recall.index.v1.Entry.TombstoneEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
 	1,  // 1: recall.index.v1.Record.type:type_name -> recall.index.v1.MessageType
-	8,  // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
+	9,  // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
 	2,  // 3: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 4: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
-	11, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	12, // 6: recall.index.v1.Entry.tombstone:type_name -> recall.index.v1.Entry.TombstoneEntry
+	12, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
+	13, // 6: recall.index.v1.Entry.tombstone:type_name -> recall.index.v1.Entry.TombstoneEntry
 	4,  // 7: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
 	3,  // 8: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
 	9,  // [9:9] is the sub-list for method output_type
@@ -1030,7 +1087,7 @@ func file_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

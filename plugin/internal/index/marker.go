@@ -1,0 +1,145 @@
+package index
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// A marker says which index belongs in a place and how far it had come. There is one in the folder of the index, which a
+// copy of the folder takes along, and one beside it, which stays where a folder is lost, emptied or replaced.
+//
+// A commit writes its version to both after it is synced, and before it is answered. So an index whose files hold less
+// than its marker says has lost commits that were acknowledged. Markers are not synced at each commit: after a power
+// failure they may be behind, and never ahead.
+//
+// A marker is two lines of text of equal length, written in turn, each with its checksum: a torn write leaves the line
+// before.
+const (
+	markerFile   = "MARKER"  // in the folder
+	markerSuffix = ".marker" // beside the folder
+	markerTag    = "recall-index"
+	markerBytes  = 128 // a line
+)
+
+// Identity names an index.
+type Identity = shared.IndexIdentity
+
+// newID makes a random id of n bytes, in hex.
+func newID(n int) string {
+	id := make([]byte, n)
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	return hex.EncodeToString(id)
+}
+
+// newEpoch makes an epoch whose cursors are void in the others.
+func newEpoch(others ...string) string {
+	for {
+		epoch := newID(8)
+		differs := true
+		for _, other := range others {
+			differs = differs && cursorTag(epoch) != cursorTag(other)
+		}
+		if differs {
+			return epoch
+		}
+	}
+}
+
+// markerLine is a line of a marker.
+func markerLine(id Identity) []byte {
+	line := make([]byte, 0, markerBytes)
+	line = append(line, markerTag...)
+	line = append(line, " id="...)
+	line = append(line, id.ID...)
+	line = append(line, " epoch="...)
+	line = append(line, id.Epoch...)
+	line = append(line, " version="...)
+	line = strconv.AppendUint(line, id.Version, 10)
+	line = append(line, bytes.Repeat([]byte{' '}, markerBytes-10-len(line))...)
+	sum := crc32.Checksum(line, castagnoli)
+	line = append(line, " "...)
+	line = append(line, hex.EncodeToString([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})...)
+	return append(line, '\n')
+}
+
+// parseMarkerLine reads a line.
+func parseMarkerLine(line []byte) (id Identity, ok bool) {
+	if len(line) != markerBytes {
+		return Identity{}, false
+	}
+	fields := strings.Fields(string(line[:markerBytes-10]))
+	if len(fields) != 4 || fields[0] != markerTag {
+		return Identity{}, false
+	}
+	var found [3]bool
+	id.ID, found[0] = strings.CutPrefix(fields[1], "id=")
+	id.Epoch, found[1] = strings.CutPrefix(fields[2], "epoch=")
+	version, cut := strings.CutPrefix(fields[3], "version=")
+	n, err := strconv.ParseUint(version, 10, 64)
+	id.Version, found[2] = n, cut && err == nil
+	return id, found == [3]bool{true, true, true} && bytes.Equal(markerLine(id), line)
+}
+
+// readMarker reads a marker; there is none where ok is false. One that is damaged is an error.
+func readMarker(path string) (id Identity, ok bool, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Identity{}, false, nil
+	}
+	if err != nil {
+		return Identity{}, false, fmt.Errorf("read the marker of the index: %w", err)
+	}
+	for i := 0; i+markerBytes <= len(text) && i < 2*markerBytes; i += markerBytes {
+		if line, good := parseMarkerLine(text[i : i+markerBytes]); good && (!ok || line.Version > id.Version) {
+			id, ok = line, true
+		}
+	}
+	if !ok {
+		return Identity{}, false, fmt.Errorf("%w: %s holds no marker of an index", errMarkerDamaged, path)
+	}
+	return id, true, nil
+}
+
+var errMarkerDamaged = errors.New("a marker is damaged")
+
+// marker is a marker that is open for writing.
+type marker struct {
+	file *os.File
+	line int // to write next
+}
+
+// createMarker writes a marker of both lines and puts it on disk, in place of what was there.
+func createMarker(path string, id Identity) (*marker, error) {
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	line := markerLine(id)
+	_, err = f.Write(append(line, line...))
+	if err := errors.Join(err, f.Sync(), os.Rename(temp, path)); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(temp))
+	}
+	if err := syncFolderOf(path); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &marker{file: f}, nil
+}
+
+// write puts an identity into the marker, which need not reach the disk at once.
+func (m *marker) write(line []byte) error {
+	m.line = 1 - m.line
+	_, err := m.file.WriteAt(line, int64(m.line)*markerBytes)
+	return err
+}
+
+func (m *marker) close() error { return errors.Join(m.file.Sync(), m.file.Close()) }

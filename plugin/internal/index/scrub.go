@@ -1,0 +1,147 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/dgraph-io/badger/v4/options"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	// watchEvery is how often tables are looked at: new ones, and those that somebody wrote to, are read whole.
+	watchEvery = time.Second
+
+	// scrubBytes is how much of the tables is read again in each watchEvery: a gigabyte takes eight minutes.
+	scrubBytes = 2 << 20
+)
+
+// watchTables verifies new tables once, and all of them again and again, until ctx ends or damage is found.
+func (x *Index) watchTables(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for x.failure() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-x.suspect:
+			x.findDamage()
+		case <-tick.C:
+			if x.readOnly {
+				x.writeAgain()
+			}
+			x.verifyNew()
+			x.scrub()
+		}
+	}
+}
+
+// tableNames are the tables of the index at this moment.
+func (x *Index) tableNames() []string {
+	_, leave, err := x.use()
+	if err != nil {
+		return nil
+	}
+	defer leave()
+	var names []string
+	for _, t := range x.db.Tables() {
+		names = append(names, fmt.Sprintf("%06d.sst", t.ID))
+	}
+	return names
+}
+
+// verifyNew reads the tables that were made, or written to, since they were looked at last.
+func (x *Index) verifyNew() {
+	names, changed := x.tableNames(), false
+	for _, name := range names {
+		info, err := os.Stat(filepath.Join(x.path, name))
+		if err == nil {
+			if _, ok := x.verified.has(name, info); ok {
+				continue
+			}
+		}
+		x.verify(name)
+		changed = true
+	}
+	if x.failure() != nil || names == nil {
+		return
+	}
+	if x.verified.keep(func(name string) bool { return slices.Contains(names, name) }) || changed {
+		if err := x.verified.save(x.path); err != nil {
+			x.log.Warn("the list of verified tables cannot be written; a restart reads them all", "error", err)
+		}
+	}
+}
+
+// verify reads one table whole. A damaged one fails the index; one that a compaction has removed is none.
+func (x *Index) verify(name string) {
+	compression := options.None // of every table that is made
+	if t, ok := x.verified.listed(name); ok {
+		compression = t.Compression
+	}
+	_, found, err := verifyTable(x.path, name, compression, x.verified)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && !slices.Contains(x.tableNames(), name):
+	case errors.Is(err, os.ErrNotExist):
+		x.fail(damaged(name, -1, "it is missing"))
+	case err != nil:
+		x.log.Error("a table of the index cannot be verified", "table", name, "error", err)
+	case len(found) > 0:
+		x.fail(&DamageError{Found: found})
+	}
+}
+
+// findDamage reads every table, and fails the index where one is damaged.
+func (x *Index) findDamage() {
+	x.finding.Lock()
+	defer x.finding.Unlock()
+	for _, name := range x.tableNames() {
+		if x.failure() != nil {
+			return
+		}
+		x.verify(name)
+	}
+}
+
+// scrub reads the tables again, one after the other in the order of their names, as far as its allowance goes, which
+// grows by scrubBytes with each call.
+func (x *Index) scrub() {
+	names := x.tableNames()
+	slices.Sort(names)
+	x.allowance += scrubBytes
+	for range names {
+		at, found := slices.BinarySearch(names, x.scrubbed)
+		if found {
+			at++
+		}
+		if at == len(names) {
+			at = 0
+			x.scrubs.Add(1)
+		}
+		info, err := os.Stat(filepath.Join(x.path, names[at]))
+		if err == nil && info.Size() > x.allowance || x.failure() != nil {
+			return
+		}
+		x.verify(names[at])
+		x.scrubbed = names[at]
+		if err == nil {
+			x.allowance -= info.Size()
+		}
+	}
+	x.allowance = 0 // all of them were read
+}
+
+// writeAgain ends an index that was opened for reads only as soon as there is room: the plugin is started again, and opens
+// it for writing.
+func (x *Index) writeAgain() {
+	room := newDiskGuard(x.path, memtablesToCommit*x.memtable)
+	if room.check() == nil {
+		x.fail(fmt.Errorf("%w: the disk has room again, and the index has to be opened anew to be written to", shared.ErrUnavailable))
+	}
+}

@@ -1,0 +1,58 @@
+package index
+
+import (
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// errClosed says that the index was closed.
+var errClosed = fmt.Errorf("%w: the index is released", shared.ErrUnavailable)
+
+// view reads one committed state of the index.
+func (x *Index) view(read func(txn *badger.Txn) error) error {
+	if err := x.failure(); err != nil {
+		return err
+	}
+	version, leave, err := x.use()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	txn := x.db.NewTransactionAt(version, false)
+	defer txn.Discard()
+	return x.undamaged(func() error { return read(txn) })
+}
+
+// use keeps the database open until leave, and what is visible at version in it.
+func (x *Index) use() (version uint64, leave func(), err error) {
+	version, ok := x.readers.enter(x.committed.Load)
+	if !ok {
+		return 0, nil, errClosed
+	}
+	return version, func() { x.readers.leave(version) }, nil
+}
+
+// undamaged runs what reads from Badger. Where Badger met a damaged block meanwhile, which it reads as if it were empty,
+// or panics, nothing that was read counts: the index fails, and its failure names the place.
+func (x *Index) undamaged(read func() error) (err error) {
+	before := mismatches.Load()
+	defer func() {
+		panicked := recover()
+		if panicked == nil && mismatches.Load() == before {
+			return
+		}
+		x.findDamage()
+		if x.failure() == nil && panicked != nil {
+			panic(panicked)
+		}
+		if x.failure() == nil {
+			x.fail(fmt.Errorf("%w: a block of a table was read with a wrong checksum and is whole on disk: the memory or "+
+				"the disk of this machine fails", ErrCorrupt))
+		}
+		err = x.failure()
+	}()
+	return read()
+}
