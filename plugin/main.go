@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -24,10 +25,12 @@ var commands = []subcommand{
 	{"explain", "show how rule files decide one case, and why", runExplain},
 	{"diff", "show what two policies decide differently", runDiff},
 	{"fmt", "write rule files in the canonical form", runFmt},
+	{"index", "verify, restore or salvage the index of a server", runIndex},
 	{"version", "print the versions of this binary, its protocol and its index", runVersion},
 }
 
 func main() {
+	syscall.Umask(0o077) // what is made here tells who wrote to whom: others have no business in it
 	if len(os.Args) == 1 && os.Getenv(shared.Handshake.MagicCookieKey) == shared.Handshake.MagicCookieValue {
 		os.Exit(serve())
 	}

@@ -209,7 +209,7 @@ func (w *writes) use(tenant, attachment, id string, uses bool) {
 }
 
 func (w *writes) set(k key, value proto.Message) error {
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(value) // a map in it has an order
+	data, err := encode(value)
 	if err != nil {
 		return err
 	}

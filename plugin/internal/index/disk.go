@@ -59,14 +59,24 @@ func (g *diskGuard) check() error {
 	return g.err
 }
 
-// CheckRoom tells, as ErrDiskFull, that the disk of an index has too little room to open it. A folder that is not there yet
-// has room.
+// CheckRoom tells, as ErrDiskFull, that the disk of an index has too little room to open it for writing. A folder that is
+// not there yet has room.
 func CheckRoom(path string) error {
 	g := newDiskGuard(path, memtablesToOpen*defaultMemtableBytes)
 	if err := g.check(); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// Held tells whether a process holds the index in a folder.
+func Held(path string) bool {
+	folder, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer folder.Close()
+	return errors.Is(syscall.Flock(int(folder.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 func freeBytes(path string) (uint64, error) {

@@ -24,6 +24,9 @@ import (
 //	g/                                                    filler, see emptyLog
 type key []byte
 
+// keyKinds are the first bytes of all keys.
+const keyKinds = "finmsarleg"
+
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
 
 // text panics on a NUL: the operations and reads of this package refuse it before they make a key.

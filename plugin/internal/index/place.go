@@ -27,11 +27,8 @@ const progressEvery = 2 * time.Second
 // shorter than it was, or another one.
 func inspect(ctx context.Context, o Options, opts badger.Options) (*found, error) {
 	f := &found{folder: o.Path, known: o.Known}
-	var err error
-	if f.inside, err = f.marker(filepath.Join(o.Path, markerFile), o); err != nil {
-		return nil, err
-	}
-	if f.beside, err = f.marker(besidePath(o.Path), o); err != nil {
+	err := f.markers(o)
+	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
@@ -54,6 +51,15 @@ func inspect(ctx context.Context, o Options, opts badger.Options) (*found, error
 
 // besidePath is where the marker beside the folder of an index lies.
 func besidePath(folder string) string { return filepath.Clean(folder) + markerSuffix }
+
+// markers reads both markers.
+func (f *found) markers(o Options) (err error) {
+	if f.inside, err = f.marker(filepath.Join(o.Path, markerFile), o); err != nil {
+		return err
+	}
+	f.beside, err = f.marker(besidePath(o.Path), o)
+	return err
+}
 
 // marker reads a marker. A damaged one is as good as none, and is written anew.
 func (f *found) marker(path string, o Options) (*Identity, error) {

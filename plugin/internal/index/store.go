@@ -43,11 +43,16 @@ func decode(item *badger.Item, into proto.Message) error {
 }
 
 func set(txn *badger.Txn, k key, value proto.Message) error {
-	data, err := proto.Marshal(value)
+	data, err := encode(value)
 	if err != nil {
 		return err
 	}
 	return txn.Set(k, data)
+}
+
+// encode is a value as the index keeps it: the same for the same message, also where that holds a map.
+func encode(value proto.Message) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(value)
 }
 
 // readRecord is nil for an unknown message.

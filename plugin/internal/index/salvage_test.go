@@ -1,0 +1,238 @@
+package index
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// states are what an index knows of the messages of fill, by number.
+func states(t *testing.T, x *Index, n int) (live, recalled, unknown map[int]bool) {
+	t.Helper()
+	live, recalled, unknown = map[int]bool{}, map[int]bool{}, map[int]bool{}
+	for i := range n {
+		r, err := x.Messages("acme", []string{fmt.Sprintf("m%06d", i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case r[0] == nil:
+			unknown[i] = true
+		case r[0].Tombstone == nil:
+			live[i] = true
+		default:
+			recalled[i] = true
+		}
+	}
+	return live, recalled, unknown
+}
+
+// whole reads everything of an index that points to something else.
+func whole(t *testing.T, x *Index) (events int) {
+	t.Helper()
+	req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{message("m").Conversation}}
+	for more := true; more; {
+		page, err := x.Since(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events += len(page.Events)
+		req.After, more = page.Next, page.More
+	}
+	open, err := x.OpenSteps(shared.StepNotify, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sequence := range open {
+		if e, err := x.Entry(sequence, shared.StepNotify); err != nil || e == nil {
+			t.Fatalf("event %d: %+v %v", sequence, e, err)
+		}
+	}
+	return events
+}
+
+func salvage(t *testing.T, from string) (Salvaged, *Index) {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "salvaged")
+	s, err := Salvage(t.Context(), from, to, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, openAt(t, to)
+}
+
+func TestSalvage_WholeIndex(t *testing.T) {
+	for name, make := range map[string]func(*testing.T) string{
+		"closed": func(t *testing.T) string { return closedIndex(t, 4000) },
+		"killed": func(t *testing.T) string { // with a log
+			x := openNew(t)
+			fill(t, x, 4000)
+			return snapshot(t, x.path)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from := make(t)
+			s, y := salvage(t, from)
+			live, recalled, unknown := states(t, y, 4000)
+			if len(live) != 2000 || len(recalled) != 2000 || len(unknown) != 0 || whole(t, y) != 2000 {
+				t.Errorf("live %d, recalled %d, unknown %d", len(live), len(recalled), len(unknown))
+			}
+			if len(s.Lost) > 0 || s.Messages != 4000 || s.Recalls != 2000 || s.FactsLost+s.LedgersLost+s.RecalledByLedger != 0 {
+				t.Errorf("%+v", s)
+			}
+			apply(t, y, recall("later", message("later")))
+		})
+	}
+}
+
+func TestSalvage_DamagedBlocks(t *testing.T) {
+	from := closedIndex(t, 4000)
+	file := tables(t, from)[0]
+	edit(t, file, func(b []byte) []byte {
+		for i := 100; i < len(b)*9/10; i += len(b) / 9 { // some blocks of every kind of key
+			b[i] ^= 1
+		}
+		return b
+	})
+	s, y := salvage(t, from)
+	live, recalled, unknown := states(t, y, 4000)
+	for i := range live {
+		if i%2 == 0 {
+			t.Fatalf("the recalled message %d is live", i)
+		}
+	}
+	events := whole(t, y)
+	if len(s.Lost) == 0 || len(recalled) < 1500 || len(unknown) == 0 || events < 1000 {
+		t.Errorf("recalled %d, unknown %d, events %d, %+v", len(recalled), len(unknown), events, s)
+	}
+	if s.Messages != len(live)+len(recalled) || s.Recalls != len(recalled) {
+		t.Errorf("%d of them live and %d recalled: %+v", len(live), len(recalled), s)
+	}
+}
+
+func TestSalvage_TombstoneInAnOlderTableOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	x := openAt(t, path)
+	var ops []Op
+	for i := range 400 {
+		ops = append(ops, put(message(fmt.Sprintf("m%06d", i))))
+	}
+	apply(t, x, ops...)
+	if err := x.Close(); err != nil { // a table with live records
+		t.Fatal(err)
+	}
+	x = openAt(t, path)
+	for i := 0; i < 400; i += 2 {
+		apply(t, x, recall("r", message(fmt.Sprintf("m%06d", i))))
+	}
+	if err := x.Close(); err != nil { // and one with their tombstones
+		t.Fatal(err)
+	}
+	var damaged int
+	for _, file := range tables(t, path) {
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, blocks, _, err := readTableIndex(f, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range blocks {
+			data := make([]byte, b.size)
+			if _, err := f.ReadAt(data, b.offset); err != nil {
+				t.Fatal(err)
+			}
+			keys, ok := blockKeys(data, 0)
+			if !ok {
+				t.Fatal("a block cannot be read")
+			}
+			if k := keys[len(keys)-1]; k.key[0] == 'm' && filepath.Base(file) != filepath.Base(tables(t, path)[0]) {
+				damaged++
+				edit(t, file, flip(int(b.offset)+20))
+			}
+		}
+		f.Close()
+	}
+	if damaged == 0 {
+		t.Fatal("no block with a tombstone was found")
+	}
+	s, y := salvage(t, path)
+	live, recalled, _ := states(t, y, 400)
+	for i := range live {
+		if i%2 == 0 {
+			t.Fatalf("the recalled message %d is live", i)
+		}
+	}
+	if s.RecalledByLedger == 0 || len(recalled) != 200 {
+		t.Errorf("recalled %d: %+v", len(recalled), s)
+	}
+}
+
+func TestSalvage_LostFiles(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, path string){
+		"list of tables":          func(t *testing.T, path string) { remove(t, filepath.Join(path, badger.ManifestFilename)) },
+		"list of tables, damaged": func(t *testing.T, path string) { edit(t, filepath.Join(path, badger.ManifestFilename), flip(9)) },
+		"marker":                  func(t *testing.T, path string) { remove(t, filepath.Join(path, markerFile)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := closedIndex(t, 4000)
+			damage(t, path)
+			_, y := salvage(t, path)
+			if live, recalled, _ := states(t, y, 4000); len(live) != 2000 || len(recalled) != 2000 {
+				t.Errorf("live %d, recalled %d", len(live), len(recalled))
+			}
+		})
+	}
+	t.Run("table", func(t *testing.T) {
+		path := closedIndex(t, 4000)
+		remove(t, tables(t, path)[0])
+		s, y := salvage(t, path)
+		if len(s.Lost) != 1 || s.Messages != 0 {
+			t.Errorf("%+v", s)
+		}
+		apply(t, y, put(message("m")))
+	})
+	t.Run("middle of the log", func(t *testing.T) {
+		path, messages := crashed(t)
+		edit(t, one(t, path, "*.mem"), func(b []byte) []byte { clear(b[4096:8192]); return b })
+		s, y := salvage(t, path)
+		if len(s.Lost) == 0 || s.Messages < messages-120 || s.Messages >= messages {
+			t.Errorf("%d of %d messages: %+v", s.Messages, messages, s)
+		}
+		apply(t, y, put(message("m")))
+	})
+}
+
+func remove(t *testing.T, file string) {
+	t.Helper()
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestVerify(t *testing.T) {
+	path := closedIndex(t, 4000)
+	r, err := Verify(t.Context(), path, nil)
+	if err != nil || !r.OK || r.Tables == 0 || r.Bytes == 0 || r.Index.ID == "" {
+		t.Fatalf("%+v %v", r, err)
+	}
+	edit(t, tables(t, path)[0], flip(5000))
+	r, err = Verify(t.Context(), path, nil)
+	if err != nil || r.OK || len(r.Damage) != 1 || r.Damage[0].Offset < 0 {
+		t.Errorf("a damaged table: %+v %v", r, err)
+	}
+	if _, err := Verify(t.Context(), t.TempDir(), nil); err == nil {
+		t.Error("an empty folder is an index")
+	}
+	x := openNew(t)
+	if _, err := Verify(t.Context(), x.path, nil); err == nil {
+		t.Error("an open index is verified")
+	}
+}
