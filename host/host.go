@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -135,9 +136,13 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 	if err != nil {
 		return nil, err
 	}
+	memory, err := newMemory(runDir, logger)
+	if err != nil {
+		return nil, err
+	}
 	g := newGate(c.OnHeld)
 	s := &supervisor{
-		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState,
+		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState, memory: memory,
 		turn: make(chan struct{}, 1), swaps: make(chan *upgrade),
 	}
 	p, err := s.bringUp(ctx, staged)
@@ -258,9 +263,44 @@ func (h *Host) Events(context.Context, func(shared.Event, shared.Settler)) error
 	return errors.New("the events of a host are received by its steps (host.Config.Steps)")
 }
 
-// Metrics tells the plugin's counters and gauges, ordered by name.
+// Metrics tells the counters and gauges of the host, whose names begin with "host_", and those of the plugin in force, if
+// there is one. It does not wait for a plugin.
 func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
-	return call(ctx, h.gate, func(api *shared.Client) ([]shared.Metric, error) { return api.Metrics(ctx) })
+	st := h.State()
+	is := func(yes bool) float64 {
+		if yes {
+			return 1
+		}
+		return 0
+	}
+	metrics := []shared.Metric{
+		{Name: "host_index_damaged", Value: is(st.Damaged)},
+		{Name: "host_plugin_running", Value: is(st.Phase == PhaseRunning || st.Phase == PhaseUpgrading)},
+		{Name: "host_restarts_total", Value: float64(st.Restarts)},
+		{Name: "host_upgrades_total", Value: float64(st.Upgrades)},
+	}
+	p := h.gate.inForce()
+	if p == nil {
+		return metrics, nil
+	}
+	plugin, err := p.api.Metrics(ctx)
+	if err != nil && !errors.Is(err, shared.ErrUnavailable) {
+		return nil, err
+	}
+	return append(metrics, plugin...), nil
+}
+
+// Backup writes one version of the index to w, while the plugin serves: everything that was acknowledged before the call.
+// Restore it with recall-plugin index restore. A backup that the end of its plugin cuts off fails with
+// shared.ErrUnavailable, and what was written is not whole; begin it again.
+func (h *Host) Backup(ctx context.Context, w io.Writer) error {
+	var held time.Time
+	p, err := h.gate.enter(ctx, &held)
+	if err != nil {
+		return err
+	}
+	defer h.gate.leave()
+	return p.api.Backup(ctx, w)
 }
 
 // Reload has the plugin read its rule files now, and returns what it says of them. With errors among that the rules in

@@ -41,7 +41,8 @@ const killPatience = time.Second
 type process struct {
 	binary stagedBinary
 	desc   shared.Description
-	rules  shared.RulesState // when it was activated
+	rules  shared.RulesState    // when it was activated
+	index  shared.IndexIdentity // likewise
 	api    *shared.Client
 	config *config.File // as it read plugin.hcl
 
@@ -187,6 +188,18 @@ func (p *process) prepare(ctx context.Context, file string, logger hclog.Logger)
 	return diags.Err()
 }
 
+// expect tells the plugin which index this host used last. A plugin from before that was asked for does not compare.
+func (p *process) expect(ctx context.Context, m *memory) error {
+	id := m.index()
+	if id.ID == "" {
+		return nil
+	}
+	if err := p.api.Expect(ctx, id); err != nil && !errors.Is(err, shared.ErrUnimplemented) {
+		return fmt.Errorf("prepare plugin %s %s: %w", p.desc.Name, p.desc.Version, err)
+	}
+	return nil
+}
+
 // activate has the plugin take the index and answer one real call.
 func (p *process) activate(ctx context.Context, steps []string) error {
 	if err := p.api.Activate(ctx, steps); err != nil {
@@ -196,7 +209,7 @@ func (p *process) activate(ctx context.Context, steps []string) error {
 	if err == nil && health.State != shared.StateActive {
 		err = errors.New(health.Reason)
 	}
-	p.rules = health.Rules
+	p.rules, p.index = health.Rules, health.Index
 	if err == nil {
 		_, err = p.api.Status(ctx, "recall", []string{"probe"}) // reads the index, as any call would
 	}

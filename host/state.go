@@ -29,7 +29,12 @@ type State struct {
 	SHA256   string    `json:"sha256"`            // of that copy
 	Restarts int       `json:"restarts"`          // since Open, after the plugin ended by itself
 	Upgrades int       `json:"upgrades"`          // since Open, that were published
+	Damaged  bool      `json:"damaged,omitempty"` // the index is damaged, missing or another one: Error names the file and what to do
 	Error    string    `json:"error,omitempty"`   // why it ended or would not start last, or why the last upgrade failed
+
+	// Index is the index that the plugin in force has open. Its epoch changes when it is restored from a backup; its version
+	// is what it was when the plugin came into force.
+	Index shared.IndexIdentity `json:"index"`
 
 	// Rules are those that the plugin in force, or the last one, decides by, and why the files as they are now are not
 	// in force. A change of the files is in force within two seconds and seen here within four. With Rules.Fallback the files

@@ -46,6 +46,7 @@ type supervisor struct {
 	gate     *gate
 	logger   hclog.Logger
 	onState  func(State)
+	memory   *memory
 
 	turn  chan struct{} // held by the one upgrade that is under way, and for good once the host is closed
 	swaps chan *upgrade // prepared, for run to carry out
@@ -94,6 +95,9 @@ func (s *supervisor) standby(ctx context.Context, b stagedBinary) (*process, err
 	if err == nil {
 		p.config, err = s.settings.sameIndex()
 	}
+	if err == nil {
+		err = p.expect(ctx, s.memory)
+	}
 	if err != nil {
 		p.kill()
 		return nil, err
@@ -119,10 +123,12 @@ func (s *supervisor) publish(p *process) {
 	s.current, s.binary, s.format, s.started = p, p.binary, p.desc.IndexFormat, time.Now()
 	s.inForce.Store(p.config)
 	s.gate.open(p)
+	s.memory.keep(p.index)
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 	s.update(func(st *State) {
 		st.Phase, st.Step, st.PID, st.Version = PhaseRunning, "", p.pid(), p.desc.Version
 		st.Binary, st.SHA256, st.Rules = p.binary.source, p.binary.sha256, p.rules
+		st.Index, st.Damaged = p.index, false
 	})
 }
 
@@ -212,12 +218,15 @@ func orExit0(err error) error {
 func (s *supervisor) noteCrash(cause error) {
 	s.crashes++
 	phase := PhaseRestarting
-	if s.crashes >= maxCrashes {
+	if s.crashes >= maxCrashes || errors.Is(cause, shared.ErrDamaged) { // another start would find the same files
 		phase = PhaseFailed
 		s.gate.refuse(fmt.Errorf("%w: it failed %d times in a row, last: %w", shared.ErrUnavailable, s.crashes, cause))
 	}
 	s.logger.Error("plugin lost", "error", cause, "in_a_row", s.crashes)
-	s.update(func(st *State) { st.Phase, st.PID, st.Error = phase, 0, cause.Error() })
+	s.update(func(st *State) {
+		st.Phase, st.PID, st.Error = phase, 0, cause.Error()
+		st.Damaged = errors.Is(cause, shared.ErrDamaged)
+	})
 }
 
 // backoff is how long to wait before the next start. After failures in a row that is nothing at first, then twice as
@@ -282,8 +291,9 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 	case health.State != shared.StateActive:
 		return fmt.Errorf("killed, since it is %s: %s", health.State, health.Reason)
 	}
-	if !reflect.DeepEqual(health.Rules, s.state.Rules) { // only this goroutine writes it
-		s.update(func(st *State) { st.Rules = health.Rules })
+	s.memory.keep(health.Index)
+	if !reflect.DeepEqual(health.Rules, s.state.Rules) || health.Index.Epoch != s.state.Index.Epoch { // only this goroutine writes them
+		s.update(func(st *State) { st.Rules, st.Index = health.Rules, health.Index })
 	}
 	return nil
 }

@@ -243,6 +243,7 @@ func encodeHealth(h Health) *recallv1.HealthResponse {
 			Warnings: encodeDiagnostics(h.Rules.Warnings), Refused: encodeDiagnostics(h.Rules.Refused),
 			Fallback: h.Rules.Fallback,
 		},
+		Index: encodeIdentity(h.Index),
 	}
 }
 
@@ -255,7 +256,16 @@ func (d *decoder) health(h *recallv1.HealthResponse) Health {
 			Warnings: d.diagnostics("rules.warnings", r.GetWarnings()), Refused: d.diagnostics("rules.refused", r.GetRefused()),
 			Fallback: r.GetFallback(),
 		},
+		Index: decodeIdentity(h.GetIndex()),
 	}
+}
+
+func encodeIdentity(id IndexIdentity) *recallv1.IndexIdentity {
+	return &recallv1.IndexIdentity{Id: id.ID, Epoch: id.Epoch, Version: id.Version}
+}
+
+func decodeIdentity(id *recallv1.IndexIdentity) IndexIdentity {
+	return IndexIdentity{ID: id.GetId(), Epoch: id.GetEpoch(), Version: id.GetVersion()}
 }
 
 func encodeDiagnostics(ds Diagnostics) []*recallv1.Diagnostic {

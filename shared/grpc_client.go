@@ -202,6 +202,32 @@ func (c *Client) Activate(ctx context.Context, steps []string) error {
 	return err
 }
 
+func (c *Client) Expect(ctx context.Context, index IndexIdentity) error {
+	_, err := call(ctx, c.lifecycle.Expect, &recallv1.ExpectRequest{Index: encodeIdentity(index)})
+	return err
+}
+
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.lifecycle.Backup(ctx, &recallv1.BackupRequest{})
+	if err != nil {
+		return fromStatus(ctx, err)
+	}
+	for {
+		chunk, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fromStatus(ctx, err)
+		}
+		if _, err := w.Write(chunk.GetData()); err != nil {
+			return fmt.Errorf("write the backup: %w", err)
+		}
+	}
+}
+
 func (c *Client) Flush(ctx context.Context) error {
 	_, err := call(ctx, c.lifecycle.Flush, &recallv1.FlushRequest{})
 	return err

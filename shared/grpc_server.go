@@ -161,6 +161,36 @@ func (s *lifecycleServer) Activate(ctx context.Context, req *recallv1.ActivateRe
 	return &recallv1.ActivateResponse{}, nil
 }
 
+func (s *lifecycleServer) Expect(ctx context.Context, req *recallv1.ExpectRequest) (*recallv1.ExpectResponse, error) {
+	if err := s.impl.Expect(ctx, decodeIdentity(req.GetIndex())); err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.ExpectResponse{}, nil
+}
+
+func (s *lifecycleServer) Backup(_ *recallv1.BackupRequest, stream recallv1.LifecycleService_BackupServer) error {
+	return toStatus(s.impl.Backup(stream.Context(), &backupStream{stream: stream}))
+}
+
+// backupStream sends what is written to it.
+type backupStream struct {
+	stream recallv1.LifecycleService_BackupServer
+}
+
+// backupChunkBytes is how much of a backup goes into one message on the wire.
+const backupChunkBytes = 256 << 10
+
+func (b *backupStream) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		chunk := p[n:min(n+backupChunkBytes, len(p))]
+		if err := b.stream.Send(&recallv1.BackupChunk{Data: chunk}); err != nil {
+			return n, err
+		}
+		n += len(chunk)
+	}
+	return n, nil
+}
+
 func (s *lifecycleServer) Flush(ctx context.Context, _ *recallv1.FlushRequest) (*recallv1.FlushResponse, error) {
 	if err := s.impl.Flush(ctx); err != nil {
 		return nil, toStatus(err)

@@ -3,6 +3,7 @@ package shared
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -16,6 +17,10 @@ type Lifecycle interface {
 	// nothing that another process may hold. What is wrong with the files is a diagnostic, not an error. Broken rule files
 	// are warnings if the last policy that was in force takes their place.
 	Prepare(ctx context.Context, configFile string) (Diagnostics, error)
+
+	// Expect tells a plugin in standby which index this host used last. Activate then refuses another index, and one that
+	// is missing or was emptied, with ErrDamaged; an older copy of it begins a new epoch.
+	Expect(ctx context.Context, index IndexIdentity) error
 
 	// Activate takes the index, waiting for its lock until ctx ends, and begins to answer calls. steps are those
 	// that the host carries out; every other step of a recall is recorded as unsupported.
@@ -37,6 +42,9 @@ type Lifecycle interface {
 
 	// Metrics tells the plugin's counters and gauges, ordered by name.
 	Metrics(ctx context.Context) ([]Metric, error)
+
+	// Backup writes one committed version of the index to w, while the plugin serves.
+	Backup(ctx context.Context, w io.Writer) error
 }
 
 // Description is what a plugin binary says of itself.
@@ -63,6 +71,7 @@ type Health struct {
 	Reason string    // why it is not active; empty when it is
 	Since  time.Time // when it entered State
 	Rules  RulesState
+	Index  IndexIdentity // zero in standby
 }
 
 // RulesState tells which rules are in force, and why what is on disk is not. It is zero before a good Prepare, and of

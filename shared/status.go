@@ -24,6 +24,10 @@ func toStatus(err error) error {
 			return status.Error(codes.InvalidArgument, field.Error())
 		}
 		return st.Err()
+	case errors.Is(err, ErrDamaged):
+		return status.Error(codes.DataLoss, err.Error())
+	case errors.Is(err, ErrCursorVoid):
+		return status.Error(codes.OutOfRange, err.Error())
 	case errors.Is(err, ErrUnavailable):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, ErrOverloaded):
@@ -71,6 +75,10 @@ func fromStatus(ctx context.Context, err error) error {
 		return &remoteError{text: st.Message(), is: ErrOverloaded}
 	case codes.Unavailable, codes.Canceled, codes.Internal: // the last two are how gRPC tells of a connection cut short
 		return &remoteError{text: st.Message(), is: ErrUnavailable}
+	case codes.DataLoss:
+		return &remoteError{text: st.Message(), is: ErrDamaged}
+	case codes.OutOfRange:
+		return &remoteError{text: st.Message(), is: ErrCursorVoid}
 	case codes.Unimplemented:
 		return &remoteError{text: st.Message(), is: ErrUnimplemented}
 	case codes.DeadlineExceeded:

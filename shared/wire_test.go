@@ -3,6 +3,7 @@ package shared
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"reflect"
 	"strings"
@@ -54,7 +55,8 @@ var (
 	}}
 	fullHealth = Health{State: StateQuiesced, Reason: "done", Since: at, Rules: RulesState{
 		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics, Refused: fullDiagnostics, Fallback: true,
-	}}
+	}, Index: fullIndex}
+	fullIndex = IndexIdentity{ID: "ab12", Epoch: "cd34", Version: 9}
 )
 
 // echo answers with full values and keeps what it was asked; err, if set, is the answer of every call.
@@ -106,7 +108,27 @@ func (p *echo) Activate(_ context.Context, steps []string) error {
 	p.asked = []any{steps}
 	return p.err
 }
-func (p *echo) Flush(context.Context) error   { return p.err }
+func (p *echo) Flush(context.Context) error { return p.err }
+func (p *echo) Expect(_ context.Context, id IndexIdentity) error {
+	p.asked = []any{id}
+	return p.err
+}
+
+// countingWriter counts what is written to it.
+type countingWriter int
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	*w += countingWriter(len(p))
+	return len(p), nil
+}
+
+func (p *echo) Backup(_ context.Context, w io.Writer) error {
+	if p.err != nil {
+		return p.err
+	}
+	_, err := w.Write(make([]byte, 3*backupChunkBytes+1))
+	return err
+}
 func (p *echo) Quiesce(context.Context) error { return p.err }
 func (p *echo) Health(context.Context) (Health, error) {
 	return fullHealth, p.err
@@ -186,11 +208,17 @@ func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
 		"Describe": {func() (any, error) { return c.Describe(ctx) }, nil, Description{"recall-plugin", "1.2.3", []int{1, 2}, 4}},
 		"Prepare":  {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
 		"Activate": {func() (any, error) { return "active", c.Activate(ctx, []string{StepNotify}) }, []any{[]string{StepNotify}}, "active"},
-		"Flush":    {func() (any, error) { return "flushed", c.Flush(ctx) }, nil, "flushed"},
-		"Quiesce":  {func() (any, error) { return "quiet", c.Quiesce(ctx) }, nil, "quiet"},
-		"Health":   {func() (any, error) { return c.Health(ctx) }, nil, fullHealth},
-		"Reload":   {func() (any, error) { return c.Reload(ctx) }, nil, fullDiagnostics},
-		"Metrics":  {func() (any, error) { return c.Metrics(ctx) }, nil, []Metric{{"recalls_total", 1.5}}},
+		"Expect":   {func() (any, error) { return "expected", c.Expect(ctx, fullIndex) }, []any{fullIndex}, "expected"},
+		"Backup": {func() (any, error) {
+			var w countingWriter
+			err := c.Backup(ctx, &w)
+			return int(w), err
+		}, nil, 3*backupChunkBytes + 1},
+		"Flush":   {func() (any, error) { return "flushed", c.Flush(ctx) }, nil, "flushed"},
+		"Quiesce": {func() (any, error) { return "quiet", c.Quiesce(ctx) }, nil, "quiet"},
+		"Health":  {func() (any, error) { return c.Health(ctx) }, nil, fullHealth},
+		"Reload":  {func() (any, error) { return c.Reload(ctx) }, nil, fullDiagnostics},
+		"Metrics": {func() (any, error) { return c.Metrics(ctx) }, nil, []Metric{{"recalls_total", 1.5}}},
 	}
 	for name, tc := range calls {
 		t.Run(name, func(t *testing.T) {

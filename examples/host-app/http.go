@@ -309,13 +309,27 @@ func (a *api) recall(do func(context.Context, string, Ask) ([]shared.RecallResul
 	}
 }
 
+// recallsAfter pages through recalls. A client whose cursor is void, for the index was restored from a backup, starts again:
+// it may have missed recalls, and one that it has seen changes nothing.
+func (a *api) recallsAfter(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
+	page, err := a.server.recall.Since(ctx, req)
+	if errors.Is(err, shared.ErrCursorVoid) {
+		req.After = 0
+		page, err = a.server.recall.Since(ctx, req)
+	}
+	if err != nil {
+		return page, fmt.Errorf("ask for missed recalls: %w", err)
+	}
+	return page, nil
+}
+
 // sync is what a new device asks: the user's roaming log after an entry, and the recalls after a cursor.
 func (a *api) sync(r *http.Request, user string) (any, error) {
 	after, err := number(r, "after")
 	if err != nil {
 		return nil, err
 	}
-	cursor, err := number(r, "recalls_after")
+	cursor, err := cursorOf(r, "recalls_after")
 	if err != nil {
 		return nil, err
 	}
@@ -345,9 +359,9 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	defer cancel()
 	rooms := a.server.store.RoomsOf(user)
 	rooms = rooms[:min(len(rooms), shared.MaxSinceConversations)]
-	page, err := a.server.recall.Since(ctx, shared.SinceRequest{Tenant: tenant, Conversations: rooms, After: uint64(cursor), Limit: limit})
+	page, err := a.recallsAfter(ctx, shared.SinceRequest{Tenant: tenant, Conversations: rooms, After: cursor, Limit: limit})
 	if err != nil {
-		return nil, fmt.Errorf("ask for missed recalls: %w", err)
+		return nil, err
 	}
 	recalls := []shared.Notice{}
 	for _, e := range page.Events {
@@ -357,7 +371,7 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 		Messages     []json.RawMessage `json:"messages"`
 		After        int64             `json:"after"`
 		Recalls      []shared.Notice   `json:"recalls"`
-		RecallsAfter uint64            `json:"recalls_after"`
+		RecallsAfter uint64            `json:"recalls_after,string"` // JavaScript has no integer of that size
 		More         bool              `json:"more"`
 	}{messages, after, recalls, page.Next, page.More || len(logged) == limit}, nil
 }

@@ -66,19 +66,19 @@ func (a *api) operatorState(*http.Request) (any, error) {
 
 // operatorRecalls pages through the recalls of every conversation, oldest first.
 func (a *api) operatorRecalls(r *http.Request) (any, error) {
-	after, err := number(r, "after")
+	after, err := cursorOf(r, "after")
 	if err != nil {
 		return nil, err
 	}
 	rooms := a.server.store.Rooms()
 	rooms = rooms[:min(len(rooms), shared.MaxSinceConversations)]
-	page, err := a.server.recall.Since(r.Context(), shared.SinceRequest{Tenant: tenant, Conversations: rooms, After: uint64(after)})
+	page, err := a.recallsAfter(r.Context(), shared.SinceRequest{Tenant: tenant, Conversations: rooms, After: after})
 	if err != nil {
-		return nil, fmt.Errorf("ask for the recalls: %w", err)
+		return nil, err
 	}
 	return struct {
 		Events []shared.Event `json:"events"`
-		Next   uint64         `json:"next"`
+		Next   uint64         `json:"next,string"`
 		More   bool           `json:"more"`
 	}{page.Events, page.Next, page.More}, nil
 }

@@ -156,6 +156,15 @@ func Kill(t testing.TB, h *host.Host) { signal(t, h, syscall.SIGKILL) }
 // Hang stops the plugin, as a deadlock would.
 func Hang(t testing.TB, h *host.Host) { signal(t, h, syscall.SIGSTOP) }
 
+// Continue lets a plugin go on after Hang.
+func Continue(t testing.TB, h *host.Host) { signal(t, h, syscall.SIGCONT) }
+
+// RunPlugin runs recall-plugin by hand, as a person would, and returns what it prints.
+func RunPlugin(t testing.TB, args ...string) ([]byte, error) {
+	t.Helper()
+	return exec.CommandContext(t.Context(), BuildPlugin(t), args...).CombinedOutput()
+}
+
 func signal(t testing.TB, h *host.Host, sig syscall.Signal) {
 	t.Helper()
 	pid := h.State().PID

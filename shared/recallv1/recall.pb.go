@@ -2560,6 +2560,227 @@ func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
 	return nil
 }
 
+// IndexIdentity names an index, one restore of it, and how far it has come.
+type IndexIdentity struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`            // of the index, for its life
+	Epoch         string                 `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"`      // since it was made, or restored from a copy
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"` // of its last commit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IndexIdentity) Reset() {
+	*x = IndexIdentity{}
+	mi := &file_recall_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IndexIdentity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IndexIdentity) ProtoMessage() {}
+
+func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
+func (*IndexIdentity) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *IndexIdentity) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *IndexIdentity) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *IndexIdentity) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+type ExpectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         *IndexIdentity         `protobuf:"bytes,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpectRequest) Reset() {
+	*x = ExpectRequest{}
+	mi := &file_recall_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpectRequest) ProtoMessage() {}
+
+func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpectRequest.ProtoReflect.Descriptor instead.
+func (*ExpectRequest) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ExpectRequest) GetIndex() *IndexIdentity {
+	if x != nil {
+		return x.Index
+	}
+	return nil
+}
+
+type ExpectResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpectResponse) Reset() {
+	*x = ExpectResponse{}
+	mi := &file_recall_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpectResponse) ProtoMessage() {}
+
+func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpectResponse.ProtoReflect.Descriptor instead.
+func (*ExpectResponse) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{34}
+}
+
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_recall_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{35}
+}
+
+type BackupChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // the next part of the backup
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupChunk) Reset() {
+	*x = BackupChunk{}
+	mi := &file_recall_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupChunk) ProtoMessage() {}
+
+func (x *BackupChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
+func (*BackupChunk) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *BackupChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type ActivateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Steps         []string               `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
@@ -2569,7 +2790,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_recall_proto_msgTypes[32]
+	mi := &file_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2802,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[32]
+	mi := &file_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +2815,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{32}
+	return file_recall_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ActivateRequest) GetSteps() []string {
@@ -2612,7 +2833,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_recall_proto_msgTypes[33]
+	mi := &file_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2845,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[33]
+	mi := &file_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2858,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{33}
+	return file_recall_proto_rawDescGZIP(), []int{38}
 }
 
 type FlushRequest struct {
@@ -2648,7 +2869,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2660,7 +2881,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2673,7 +2894,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{34}
+	return file_recall_proto_rawDescGZIP(), []int{39}
 }
 
 type FlushResponse struct {
@@ -2684,7 +2905,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2917,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2930,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{35}
+	return file_recall_proto_rawDescGZIP(), []int{40}
 }
 
 type QuiesceRequest struct {
@@ -2720,7 +2941,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2953,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +2966,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{36}
+	return file_recall_proto_rawDescGZIP(), []int{41}
 }
 
 type QuiesceResponse struct {
@@ -2756,7 +2977,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2768,7 +2989,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2781,7 +3002,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{37}
+	return file_recall_proto_rawDescGZIP(), []int{42}
 }
 
 type HealthRequest struct {
@@ -2792,7 +3013,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_recall_proto_msgTypes[38]
+	mi := &file_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2804,7 +3025,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[38]
+	mi := &file_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2817,7 +3038,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{38}
+	return file_recall_proto_rawDescGZIP(), []int{43}
 }
 
 type HealthResponse struct {
@@ -2826,13 +3047,14 @@ type HealthResponse struct {
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Since         int64                  `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`
 	Rules         *RulesState            `protobuf:"bytes,4,opt,name=rules,proto3" json:"rules,omitempty"`
+	Index         *IndexIdentity         `protobuf:"bytes,5,opt,name=index,proto3" json:"index,omitempty"` // not set in standby
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_recall_proto_msgTypes[39]
+	mi := &file_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +3066,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[39]
+	mi := &file_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +3079,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{39}
+	return file_recall_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -2888,6 +3110,13 @@ func (x *HealthResponse) GetRules() *RulesState {
 	return nil
 }
 
+func (x *HealthResponse) GetIndex() *IndexIdentity {
+	if x != nil {
+		return x.Index
+	}
+	return nil
+}
+
 type RulesState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -2902,7 +3131,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_recall_proto_msgTypes[40]
+	mi := &file_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2914,7 +3143,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[40]
+	mi := &file_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2927,7 +3156,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{40}
+	return file_recall_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -2980,7 +3209,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_recall_proto_msgTypes[41]
+	mi := &file_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2992,7 +3221,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[41]
+	mi := &file_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3005,7 +3234,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{41}
+	return file_recall_proto_rawDescGZIP(), []int{46}
 }
 
 type MetricsRequest struct {
@@ -3016,7 +3245,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_recall_proto_msgTypes[42]
+	mi := &file_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3257,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[42]
+	mi := &file_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3270,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{42}
+	return file_recall_proto_rawDescGZIP(), []int{47}
 }
 
 type Metric struct {
@@ -3054,7 +3283,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_recall_proto_msgTypes[43]
+	mi := &file_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3066,7 +3295,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[43]
+	mi := &file_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3079,7 +3308,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{43}
+	return file_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Metric) GetName() string {
@@ -3105,7 +3334,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_recall_proto_msgTypes[44]
+	mi := &file_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3117,7 +3346,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[44]
+	mi := &file_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3130,7 +3359,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{44}
+	return file_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -3297,7 +3526,17 @@ const file_recall_proto_rawDesc = "" +
 	"\x06column\x18\x06 \x01(\x05R\x06column\x12\x16\n" +
 	"\x06source\x18\a \x01(\tR\x06source\"N\n" +
 	"\x13DiagnosticsResponse\x127\n" +
-	"\vdiagnostics\x18\x01 \x03(\v2\x15.recall.v1.DiagnosticR\vdiagnostics\"'\n" +
+	"\vdiagnostics\x18\x01 \x03(\v2\x15.recall.v1.DiagnosticR\vdiagnostics\"O\n" +
+	"\rIndexIdentity\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\"?\n" +
+	"\rExpectRequest\x12.\n" +
+	"\x05index\x18\x01 \x01(\v2\x18.recall.v1.IndexIdentityR\x05index\"\x10\n" +
+	"\x0eExpectResponse\"\x0f\n" +
+	"\rBackupRequest\"!\n" +
+	"\vBackupChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"'\n" +
 	"\x0fActivateRequest\x12\x14\n" +
 	"\x05steps\x18\x01 \x03(\tR\x05steps\"\x12\n" +
 	"\x10ActivateResponse\"\x0e\n" +
@@ -3305,12 +3544,13 @@ const file_recall_proto_rawDesc = "" +
 	"\rFlushResponse\"\x10\n" +
 	"\x0eQuiesceRequest\"\x11\n" +
 	"\x0fQuiesceResponse\"\x0f\n" +
-	"\rHealthRequest\"\x99\x01\n" +
+	"\rHealthRequest\"\xc9\x01\n" +
 	"\x0eHealthResponse\x12,\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x16.recall.v1.PluginStateR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05since\x18\x03 \x01(\x03R\x05since\x12+\n" +
-	"\x05rules\x18\x04 \x01(\v2\x15.recall.v1.RulesStateR\x05rules\"\xd7\x01\n" +
+	"\x05rules\x18\x04 \x01(\v2\x15.recall.v1.RulesStateR\x05rules\x12.\n" +
+	"\x05index\x18\x05 \x01(\v2\x18.recall.v1.IndexIdentityR\x05index\"\xd7\x01\n" +
 	"\n" +
 	"RulesState\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +
@@ -3395,16 +3635,18 @@ const file_recall_proto_rawDesc = "" +
 	"\x06Ledger\x12\x18.recall.v1.LedgerRequest\x1a\x19.recall.v1.LedgerResponse0\x01\x126\n" +
 	"\x06Events\x12\x18.recall.v1.EventsRequest\x1a\x10.recall.v1.Event0\x01\x12=\n" +
 	"\x06Settle\x12\x18.recall.v1.SettleRequest\x1a\x19.recall.v1.SettleResponse\x129\n" +
-	"\x05Calls\x12\x14.recall.v1.CallFrame\x1a\x16.recall.v1.AnswerFrame(\x010\x012\xa5\x04\n" +
+	"\x05Calls\x12\x14.recall.v1.CallFrame\x1a\x16.recall.v1.AnswerFrame(\x010\x012\xa2\x05\n" +
 	"\x10LifecycleService\x12C\n" +
 	"\bDescribe\x12\x1a.recall.v1.DescribeRequest\x1a\x1b.recall.v1.DescribeResponse\x12D\n" +
-	"\aPrepare\x12\x19.recall.v1.PrepareRequest\x1a\x1e.recall.v1.DiagnosticsResponse\x12C\n" +
+	"\aPrepare\x12\x19.recall.v1.PrepareRequest\x1a\x1e.recall.v1.DiagnosticsResponse\x12=\n" +
+	"\x06Expect\x12\x18.recall.v1.ExpectRequest\x1a\x19.recall.v1.ExpectResponse\x12C\n" +
 	"\bActivate\x12\x1a.recall.v1.ActivateRequest\x1a\x1b.recall.v1.ActivateResponse\x12:\n" +
 	"\x05Flush\x12\x17.recall.v1.FlushRequest\x1a\x18.recall.v1.FlushResponse\x12@\n" +
 	"\aQuiesce\x12\x19.recall.v1.QuiesceRequest\x1a\x1a.recall.v1.QuiesceResponse\x12=\n" +
 	"\x06Health\x12\x18.recall.v1.HealthRequest\x1a\x19.recall.v1.HealthResponse\x12B\n" +
 	"\x06Reload\x12\x18.recall.v1.ReloadRequest\x1a\x1e.recall.v1.DiagnosticsResponse\x12@\n" +
-	"\aMetrics\x12\x19.recall.v1.MetricsRequest\x1a\x1a.recall.v1.MetricsResponseB/Z-github.com/chat-recall/recall/shared/recallv1b\x06proto3"
+	"\aMetrics\x12\x19.recall.v1.MetricsRequest\x1a\x1a.recall.v1.MetricsResponse\x12<\n" +
+	"\x06Backup\x12\x18.recall.v1.BackupRequest\x1a\x16.recall.v1.BackupChunk0\x01B/Z-github.com/chat-recall/recall/shared/recallv1b\x06proto3"
 
 var (
 	file_recall_proto_rawDescOnce sync.Once
@@ -3419,7 +3661,7 @@ func file_recall_proto_rawDescGZIP() []byte {
 }
 
 var file_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: recall.v1.ConversationType
 	(MessageType)(0),            // 1: recall.v1.MessageType
@@ -3463,20 +3705,25 @@ var file_recall_proto_goTypes = []any{
 	(*PrepareRequest)(nil),      // 39: recall.v1.PrepareRequest
 	(*Diagnostic)(nil),          // 40: recall.v1.Diagnostic
 	(*DiagnosticsResponse)(nil), // 41: recall.v1.DiagnosticsResponse
-	(*ActivateRequest)(nil),     // 42: recall.v1.ActivateRequest
-	(*ActivateResponse)(nil),    // 43: recall.v1.ActivateResponse
-	(*FlushRequest)(nil),        // 44: recall.v1.FlushRequest
-	(*FlushResponse)(nil),       // 45: recall.v1.FlushResponse
-	(*QuiesceRequest)(nil),      // 46: recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 47: recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 48: recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 49: recall.v1.HealthResponse
-	(*RulesState)(nil),          // 50: recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 51: recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 52: recall.v1.MetricsRequest
-	(*Metric)(nil),              // 53: recall.v1.Metric
-	(*MetricsResponse)(nil),     // 54: recall.v1.MetricsResponse
-	nil,                         // 55: recall.v1.Event.TombstoneEntry
+	(*IndexIdentity)(nil),       // 42: recall.v1.IndexIdentity
+	(*ExpectRequest)(nil),       // 43: recall.v1.ExpectRequest
+	(*ExpectResponse)(nil),      // 44: recall.v1.ExpectResponse
+	(*BackupRequest)(nil),       // 45: recall.v1.BackupRequest
+	(*BackupChunk)(nil),         // 46: recall.v1.BackupChunk
+	(*ActivateRequest)(nil),     // 47: recall.v1.ActivateRequest
+	(*ActivateResponse)(nil),    // 48: recall.v1.ActivateResponse
+	(*FlushRequest)(nil),        // 49: recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 50: recall.v1.FlushResponse
+	(*QuiesceRequest)(nil),      // 51: recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 52: recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 53: recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 54: recall.v1.HealthResponse
+	(*RulesState)(nil),          // 55: recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 56: recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 57: recall.v1.MetricsRequest
+	(*Metric)(nil),              // 58: recall.v1.Metric
+	(*MetricsResponse)(nil),     // 59: recall.v1.MetricsResponse
+	nil,                         // 60: recall.v1.Event.TombstoneEntry
 }
 var file_recall_proto_depIdxs = []int32{
 	0,  // 0: recall.v1.Conversation.type:type_name -> recall.v1.ConversationType
@@ -3503,57 +3750,63 @@ var file_recall_proto_depIdxs = []int32{
 	12, // 21: recall.v1.Event.actor:type_name -> recall.v1.Actor
 	11, // 22: recall.v1.Event.message:type_name -> recall.v1.Message
 	13, // 23: recall.v1.Event.rule:type_name -> recall.v1.Rule
-	55, // 24: recall.v1.Event.tombstone:type_name -> recall.v1.Event.TombstoneEntry
+	60, // 24: recall.v1.Event.tombstone:type_name -> recall.v1.Event.TombstoneEntry
 	9,  // 25: recall.v1.Event.disposition:type_name -> recall.v1.Disposition
 	6,  // 26: recall.v1.SettleRequest.outcome:type_name -> recall.v1.Outcome
 	33, // 27: recall.v1.CallFrame.calls:type_name -> recall.v1.Call
 	35, // 28: recall.v1.AnswerFrame.answers:type_name -> recall.v1.Answer
 	8,  // 29: recall.v1.Diagnostic.severity:type_name -> recall.v1.Severity
 	40, // 30: recall.v1.DiagnosticsResponse.diagnostics:type_name -> recall.v1.Diagnostic
-	7,  // 31: recall.v1.HealthResponse.state:type_name -> recall.v1.PluginState
-	50, // 32: recall.v1.HealthResponse.rules:type_name -> recall.v1.RulesState
-	40, // 33: recall.v1.RulesState.warnings:type_name -> recall.v1.Diagnostic
-	40, // 34: recall.v1.RulesState.refused:type_name -> recall.v1.Diagnostic
-	53, // 35: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
-	14, // 36: recall.v1.RecallService.Index:input_type -> recall.v1.IndexRequest
-	17, // 37: recall.v1.RecallService.Recall:input_type -> recall.v1.RecallRequest
-	17, // 38: recall.v1.RecallService.Check:input_type -> recall.v1.RecallRequest
-	20, // 39: recall.v1.RecallService.Status:input_type -> recall.v1.StatusRequest
-	23, // 40: recall.v1.RecallService.Since:input_type -> recall.v1.SinceRequest
-	25, // 41: recall.v1.RecallService.Ledger:input_type -> recall.v1.LedgerRequest
-	29, // 42: recall.v1.RecallService.Events:input_type -> recall.v1.EventsRequest
-	31, // 43: recall.v1.RecallService.Settle:input_type -> recall.v1.SettleRequest
-	34, // 44: recall.v1.RecallService.Calls:input_type -> recall.v1.CallFrame
-	37, // 45: recall.v1.LifecycleService.Describe:input_type -> recall.v1.DescribeRequest
-	39, // 46: recall.v1.LifecycleService.Prepare:input_type -> recall.v1.PrepareRequest
-	42, // 47: recall.v1.LifecycleService.Activate:input_type -> recall.v1.ActivateRequest
-	44, // 48: recall.v1.LifecycleService.Flush:input_type -> recall.v1.FlushRequest
-	46, // 49: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
-	48, // 50: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
-	51, // 51: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
-	52, // 52: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
-	16, // 53: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
-	19, // 54: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
-	19, // 55: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
-	22, // 56: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
-	24, // 57: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
-	28, // 58: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
-	30, // 59: recall.v1.RecallService.Events:output_type -> recall.v1.Event
-	32, // 60: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
-	36, // 61: recall.v1.RecallService.Calls:output_type -> recall.v1.AnswerFrame
-	38, // 62: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
-	41, // 63: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
-	43, // 64: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
-	45, // 65: recall.v1.LifecycleService.Flush:output_type -> recall.v1.FlushResponse
-	47, // 66: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
-	49, // 67: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
-	41, // 68: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
-	54, // 69: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
-	53, // [53:70] is the sub-list for method output_type
-	36, // [36:53] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	42, // 31: recall.v1.ExpectRequest.index:type_name -> recall.v1.IndexIdentity
+	7,  // 32: recall.v1.HealthResponse.state:type_name -> recall.v1.PluginState
+	55, // 33: recall.v1.HealthResponse.rules:type_name -> recall.v1.RulesState
+	42, // 34: recall.v1.HealthResponse.index:type_name -> recall.v1.IndexIdentity
+	40, // 35: recall.v1.RulesState.warnings:type_name -> recall.v1.Diagnostic
+	40, // 36: recall.v1.RulesState.refused:type_name -> recall.v1.Diagnostic
+	58, // 37: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
+	14, // 38: recall.v1.RecallService.Index:input_type -> recall.v1.IndexRequest
+	17, // 39: recall.v1.RecallService.Recall:input_type -> recall.v1.RecallRequest
+	17, // 40: recall.v1.RecallService.Check:input_type -> recall.v1.RecallRequest
+	20, // 41: recall.v1.RecallService.Status:input_type -> recall.v1.StatusRequest
+	23, // 42: recall.v1.RecallService.Since:input_type -> recall.v1.SinceRequest
+	25, // 43: recall.v1.RecallService.Ledger:input_type -> recall.v1.LedgerRequest
+	29, // 44: recall.v1.RecallService.Events:input_type -> recall.v1.EventsRequest
+	31, // 45: recall.v1.RecallService.Settle:input_type -> recall.v1.SettleRequest
+	34, // 46: recall.v1.RecallService.Calls:input_type -> recall.v1.CallFrame
+	37, // 47: recall.v1.LifecycleService.Describe:input_type -> recall.v1.DescribeRequest
+	39, // 48: recall.v1.LifecycleService.Prepare:input_type -> recall.v1.PrepareRequest
+	43, // 49: recall.v1.LifecycleService.Expect:input_type -> recall.v1.ExpectRequest
+	47, // 50: recall.v1.LifecycleService.Activate:input_type -> recall.v1.ActivateRequest
+	49, // 51: recall.v1.LifecycleService.Flush:input_type -> recall.v1.FlushRequest
+	51, // 52: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
+	53, // 53: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
+	56, // 54: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
+	57, // 55: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
+	45, // 56: recall.v1.LifecycleService.Backup:input_type -> recall.v1.BackupRequest
+	16, // 57: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
+	19, // 58: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
+	19, // 59: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
+	22, // 60: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
+	24, // 61: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
+	28, // 62: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
+	30, // 63: recall.v1.RecallService.Events:output_type -> recall.v1.Event
+	32, // 64: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
+	36, // 65: recall.v1.RecallService.Calls:output_type -> recall.v1.AnswerFrame
+	38, // 66: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
+	41, // 67: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
+	44, // 68: recall.v1.LifecycleService.Expect:output_type -> recall.v1.ExpectResponse
+	48, // 69: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
+	50, // 70: recall.v1.LifecycleService.Flush:output_type -> recall.v1.FlushResponse
+	52, // 71: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
+	54, // 72: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
+	41, // 73: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
+	59, // 74: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
+	46, // 75: recall.v1.LifecycleService.Backup:output_type -> recall.v1.BackupChunk
+	57, // [57:76] is the sub-list for method output_type
+	38, // [38:57] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_recall_proto_init() }
@@ -3567,7 +3820,7 @@ func file_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_proto_rawDesc), len(file_recall_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   46,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -450,12 +450,14 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 const (
 	LifecycleService_Describe_FullMethodName = "/recall.v1.LifecycleService/Describe"
 	LifecycleService_Prepare_FullMethodName  = "/recall.v1.LifecycleService/Prepare"
+	LifecycleService_Expect_FullMethodName   = "/recall.v1.LifecycleService/Expect"
 	LifecycleService_Activate_FullMethodName = "/recall.v1.LifecycleService/Activate"
 	LifecycleService_Flush_FullMethodName    = "/recall.v1.LifecycleService/Flush"
 	LifecycleService_Quiesce_FullMethodName  = "/recall.v1.LifecycleService/Quiesce"
 	LifecycleService_Health_FullMethodName   = "/recall.v1.LifecycleService/Health"
 	LifecycleService_Reload_FullMethodName   = "/recall.v1.LifecycleService/Reload"
 	LifecycleService_Metrics_FullMethodName  = "/recall.v1.LifecycleService/Metrics"
+	LifecycleService_Backup_FullMethodName   = "/recall.v1.LifecycleService/Backup"
 )
 
 // LifecycleServiceClient is the client API for LifecycleService service.
@@ -466,12 +468,16 @@ const (
 type LifecycleServiceClient interface {
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
 	Prepare(ctx context.Context, in *PrepareRequest, opts ...grpc.CallOption) (*DiagnosticsResponse, error)
+	// Expect tells a plugin in standby which index its host used last. Activate refuses another, a missing or an older one.
+	Expect(ctx context.Context, in *ExpectRequest, opts ...grpc.CallOption) (*ExpectResponse, error)
 	Activate(ctx context.Context, in *ActivateRequest, opts ...grpc.CallOption) (*ActivateResponse, error)
 	Flush(ctx context.Context, in *FlushRequest, opts ...grpc.CallOption) (*FlushResponse, error)
 	Quiesce(ctx context.Context, in *QuiesceRequest, opts ...grpc.CallOption) (*QuiesceResponse, error)
 	Health(ctx context.Context, in *HealthRequest, opts ...grpc.CallOption) (*HealthResponse, error)
 	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*DiagnosticsResponse, error)
 	Metrics(ctx context.Context, in *MetricsRequest, opts ...grpc.CallOption) (*MetricsResponse, error)
+	// Backup answers with one committed version of the index, while the plugin serves.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
 }
 
 type lifecycleServiceClient struct {
@@ -496,6 +502,16 @@ func (c *lifecycleServiceClient) Prepare(ctx context.Context, in *PrepareRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DiagnosticsResponse)
 	err := c.cc.Invoke(ctx, LifecycleService_Prepare_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *lifecycleServiceClient) Expect(ctx context.Context, in *ExpectRequest, opts ...grpc.CallOption) (*ExpectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExpectResponse)
+	err := c.cc.Invoke(ctx, LifecycleService_Expect_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -562,6 +578,25 @@ func (c *lifecycleServiceClient) Metrics(ctx context.Context, in *MetricsRequest
 	return out, nil
 }
 
+func (c *lifecycleServiceClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LifecycleService_ServiceDesc.Streams[0], LifecycleService_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LifecycleService_BackupClient = grpc.ServerStreamingClient[BackupChunk]
+
 // LifecycleServiceServer is the server API for LifecycleService service.
 // All implementations must embed UnimplementedLifecycleServiceServer
 // for forward compatibility.
@@ -570,12 +605,16 @@ func (c *lifecycleServiceClient) Metrics(ctx context.Context, in *MetricsRequest
 type LifecycleServiceServer interface {
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
 	Prepare(context.Context, *PrepareRequest) (*DiagnosticsResponse, error)
+	// Expect tells a plugin in standby which index its host used last. Activate refuses another, a missing or an older one.
+	Expect(context.Context, *ExpectRequest) (*ExpectResponse, error)
 	Activate(context.Context, *ActivateRequest) (*ActivateResponse, error)
 	Flush(context.Context, *FlushRequest) (*FlushResponse, error)
 	Quiesce(context.Context, *QuiesceRequest) (*QuiesceResponse, error)
 	Health(context.Context, *HealthRequest) (*HealthResponse, error)
 	Reload(context.Context, *ReloadRequest) (*DiagnosticsResponse, error)
 	Metrics(context.Context, *MetricsRequest) (*MetricsResponse, error)
+	// Backup answers with one committed version of the index, while the plugin serves.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
 	mustEmbedUnimplementedLifecycleServiceServer()
 }
 
@@ -591,6 +630,9 @@ func (UnimplementedLifecycleServiceServer) Describe(context.Context, *DescribeRe
 }
 func (UnimplementedLifecycleServiceServer) Prepare(context.Context, *PrepareRequest) (*DiagnosticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Prepare not implemented")
+}
+func (UnimplementedLifecycleServiceServer) Expect(context.Context, *ExpectRequest) (*ExpectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Expect not implemented")
 }
 func (UnimplementedLifecycleServiceServer) Activate(context.Context, *ActivateRequest) (*ActivateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Activate not implemented")
@@ -609,6 +651,9 @@ func (UnimplementedLifecycleServiceServer) Reload(context.Context, *ReloadReques
 }
 func (UnimplementedLifecycleServiceServer) Metrics(context.Context, *MetricsRequest) (*MetricsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Metrics not implemented")
+}
+func (UnimplementedLifecycleServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
 }
 func (UnimplementedLifecycleServiceServer) mustEmbedUnimplementedLifecycleServiceServer() {}
 func (UnimplementedLifecycleServiceServer) testEmbeddedByValue()                          {}
@@ -663,6 +708,24 @@ func _LifecycleService_Prepare_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LifecycleServiceServer).Prepare(ctx, req.(*PrepareRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LifecycleService_Expect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExpectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LifecycleServiceServer).Expect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LifecycleService_Expect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LifecycleServiceServer).Expect(ctx, req.(*ExpectRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -775,6 +838,17 @@ func _LifecycleService_Metrics_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LifecycleService_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LifecycleServiceServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LifecycleService_BackupServer = grpc.ServerStreamingServer[BackupChunk]
+
 // LifecycleService_ServiceDesc is the grpc.ServiceDesc for LifecycleService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -789,6 +863,10 @@ var LifecycleService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Prepare",
 			Handler:    _LifecycleService_Prepare_Handler,
+		},
+		{
+			MethodName: "Expect",
+			Handler:    _LifecycleService_Expect_Handler,
 		},
 		{
 			MethodName: "Activate",
@@ -815,6 +893,12 @@ var LifecycleService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _LifecycleService_Metrics_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Backup",
+			Handler:       _LifecycleService_Backup_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "recall.proto",
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -43,13 +44,43 @@ func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagno
 		s.unfollow()
 		return ds, nil
 	}
-	if err := index.CheckRoom(cfg.IndexPath); err != nil { // while there may be another that answers reads
-		ds = append(ds, shared.Diagnostic{Severity: shared.SeverityError, Summary: err.Error(), File: configFile})
+	if err := index.CheckRoom(cfg.IndexPath); err != nil {
+		d := shared.Diagnostic{Severity: shared.SeverityWarning, Summary: err.Error(), File: configFile,
+			Detail: "the index is opened for reads only until there is room"}
+		if index.Held(cfg.IndexPath) { // by a plugin that answers reads already: another one would be no better off
+			d.Severity, d.Detail = shared.SeverityError, ""
+		}
+		ds = append(ds, d)
 	}
 	if ds = append(ds, s.follow(cfg)...); !ds.HasErrors() {
 		s.config = cfg
 	}
 	return ds, nil
+}
+
+// Expect is shared.Lifecycle.
+func (s *Service) Expect(ctx context.Context, index shared.IndexIdentity) error {
+	if err := s.takeTurn(ctx, shared.StateStandby); err != nil {
+		return err
+	}
+	defer s.endTurn()
+	if index.ID != "" {
+		s.expected = &index
+	}
+	return nil
+}
+
+// Backup is shared.Lifecycle.
+func (s *Service) Backup(ctx context.Context, w io.Writer) error {
+	a, leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.stop, cancel)() // Quiesce does not wait for it
+	return a.index.Backup(ctx, w)
 }
 
 // answerMargin is how long before its caller gives up Activate does, so that the caller is told what it waited for;
@@ -82,7 +113,9 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 		defer cancel()
 	}
 	defer context.AfterFunc(s.stop, cancel)() // Quiesce does not wait for a lock that is not needed any more
-	x, err := index.Open(ctx, index.Options{Path: s.config.IndexPath, Lend: s.lend, Logger: s.logger.Named("index")})
+	x, err := index.Open(ctx, index.Options{
+		Path: s.config.IndexPath, Create: s.config.IndexCreate, Known: s.expected, Lend: s.lend, Logger: s.logger.Named("index"),
+	})
 	if err != nil {
 		if errors.Is(err, index.ErrLocked) { // else the wire would say no more than that time is up
 			err = fmt.Errorf("%w: %w", shared.ErrUnavailable, err)
@@ -182,16 +215,18 @@ func (s *Service) release(a *active) {
 
 // Health is shared.Lifecycle.
 func (s *Service) Health(ctx context.Context) (shared.Health, error) {
+	var id shared.IndexIdentity
 	if a, leave, err := s.enter(); err == nil {
 		defer leave()
 		if err := a.index.Ping(ctx); err != nil {
 			return shared.Health{}, fmt.Errorf("the index does not answer: %w", err)
 		}
+		id = a.index.Identity()
 	}
 	rules := s.rulesState()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return shared.Health{State: s.state, Reason: s.reason, Since: s.since, Rules: rules}, nil
+	return shared.Health{State: s.state, Reason: s.reason, Since: s.since, Rules: rules, Index: id}, nil
 }
 
 // setState is called with mu held.

@@ -60,6 +60,9 @@ func (s *Service) Metrics(context.Context) ([]shared.Metric, error) {
 		gauge("index_queue_calls", float64(st.QueueCalls))
 		gauge("index_queue_bytes", float64(st.QueueBytes))
 		gauge("index_disk_bytes", float64(st.DiskBytes))
+		gauge("index_scrubs_total", float64(st.Scrubs))
+		gauge("index_damaged", number(st.Damaged))
+		gauge("index_read_only", number(st.ReadOnly))
 		for _, l := range a.dispatcher.laneCounts() {
 			gauge("lane_"+l.step+"_open", float64(l.delivered))
 			gauge("lane_"+l.step+"_parked", float64(l.parked))
@@ -91,4 +94,12 @@ func (c *counters) metrics() []shared.Metric {
 		out = append(out, shared.Metric{Name: name, Value: value})
 	}
 	return out
+}
+
+// number is 1 for what is so.
+func number(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -39,9 +39,10 @@ type Service struct {
 	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
 
 	// turn is held by whoever prepares, activates, reloads or releases: one at a time, and none waits for it longer
-	// than its ctx. It guards config.
-	turn   chan struct{}
-	config *config.Config // of the last Prepare, nil where that had errors
+	// than its ctx. It guards expected and config.
+	turn     chan struct{}
+	expected *shared.IndexIdentity // what the host used last; nil: it knows of none
+	config   *config.Config        // of the last Prepare, nil where that had errors
 
 	stop     context.Context // ends when the service is quiesced
 	quiesce  context.CancelFunc

@@ -1,0 +1,265 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/host/hosttest"
+	"github.com/chat-recall/recall/shared"
+)
+
+// place is a folder with a plugin.hcl and its index, in which hosts are opened one after the other.
+type place struct {
+	t    *testing.T
+	dir  string
+	file string
+	run  string
+}
+
+func newPlace(t *testing.T) *place {
+	dir := t.TempDir()
+	return &place{t: t, dir: dir, file: hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir), run: hosttest.RunDir(t)}
+}
+
+func (p *place) index() string { return filepath.Join(p.dir, "index") }
+
+func (p *place) open() (*host.Host, error) {
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	defer cancel()
+	return host.Open(ctx, host.Config{File: p.file, RunDir: p.run})
+}
+
+func (p *place) mustOpen() *host.Host {
+	p.t.Helper()
+	h, err := p.open()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { h.Close() })
+	return h
+}
+
+// recalls indexes messages of the group g and recalls them.
+func (p *place) recalls(h *host.Host, ids ...string) {
+	p.t.Helper()
+	for _, id := range ids {
+		m := shared.Message{Tenant: "acme", ID: id, Sender: "ann", Type: shared.Text, SentAt: time.Now().Add(-time.Second),
+			Conversation: shared.Conversation{Type: shared.Group, ID: "g"}}
+		if _, err := h.Index(p.t.Context(), []shared.Message{m}); err != nil {
+			p.t.Fatal(err)
+		}
+		r, err := h.Recall(p.t.Context(), shared.RecallRequest{Tenant: "acme", MessageIDs: []string{id}, Actor: shared.Actor{ID: "ann"}})
+		if err != nil || r[0].Status != shared.Recalled {
+			p.t.Fatal(r, err)
+		}
+	}
+}
+
+// freeze copies the folder of the index as it is while the plugin stands still.
+func (p *place) freeze(h *host.Host) string {
+	p.t.Helper()
+	hosttest.Hang(p.t, h)
+	to := filepath.Join(p.t.TempDir(), "copy")
+	err := os.CopyFS(to, os.DirFS(p.index()))
+	hosttest.Continue(p.t, h)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return to
+}
+
+// thaw puts a copy in the place of the index.
+func (p *place) thaw(copied string) {
+	p.t.Helper()
+	if err := errors.Join(os.RemoveAll(p.index()), os.CopyFS(p.index(), os.DirFS(copied))); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func TestOpen_LostLog(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "m")
+	copied := p.freeze(h)
+	h.Close()
+	logs, err := filepath.Glob(filepath.Join(copied, "*.mem"))
+	if err != nil || len(logs) == 0 {
+		t.Fatal(logs, err)
+	}
+	for _, log := range logs {
+		if err := os.Remove(log); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.thaw(copied)
+	if h, err := p.open(); !errors.Is(err, shared.ErrDamaged) || !strings.Contains(err.Error(), "are missing") {
+		t.Errorf("%v", err)
+		if h != nil {
+			h.Close()
+		}
+	}
+}
+
+func TestOpen_MissingIndex(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "m")
+	h.Close()
+	moved := filepath.Join(p.dir, "moved")
+	if err := os.Mkdir(moved, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"index", "index.marker"} { // as a disk that is not mounted
+		if err := os.Rename(filepath.Join(p.dir, name), filepath.Join(moved, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.open(); !errors.Is(err, shared.ErrDamaged) || !strings.Contains(err.Error(), "create = true") {
+		t.Errorf("the host begins an empty index: %v", err)
+	}
+	text, err := os.ReadFile(p.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := strings.Replace(string(text), `path = "index"`, "path = \"index\"\n  create = true", 1)
+	if err := os.WriteFile(p.file, []byte(create), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.mustOpen().Close()
+	if err := os.WriteFile(p.file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.mustOpen().Close()
+}
+
+func TestOpen_RestoredCopyBeginsAnEpoch(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "a1", "a2")
+	h.Close()
+	backup := filepath.Join(t.TempDir(), "backup")
+	if err := os.CopyFS(backup, os.DirFS(p.index())); err != nil {
+		t.Fatal(err)
+	}
+	h = p.mustOpen()
+	p.recalls(h, "b1", "b2")
+	page, err := h.Since(t.Context(), shared.SinceRequest{Tenant: "acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := h.State().Index
+	h.Close()
+	p.thaw(backup)
+	h = p.mustOpen()
+	p.recalls(h, "c1", "c2", "c3")
+	req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.Group, ID: "g"}}, After: page.Next}
+	if page, err := h.Since(t.Context(), req); !errors.Is(err, shared.ErrCursorVoid) {
+		t.Errorf("a cursor from before: %+v %v", page, err)
+	}
+	if now := h.State().Index; now.ID != before.ID || now.Epoch == before.Epoch {
+		t.Errorf("the index was %+v and is %+v", before, now)
+	}
+}
+
+// damageTables flips a bit in every block of every table.
+func (p *place) damageTables() {
+	p.t.Helper()
+	tables, err := filepath.Glob(filepath.Join(p.index(), "*.sst"))
+	if err != nil || len(tables) == 0 {
+		p.t.Fatal(tables, err)
+	}
+	for _, table := range tables {
+		data, err := os.ReadFile(table)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for i := 100; i < len(data)*9/10; i += 1000 {
+			data[i] ^= 1
+		}
+		if err := os.WriteFile(table, data, 0o600); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+func TestOpen_DamagedTable(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "m")
+	h.Close()
+	p.damageTables()
+	_, err := p.open()
+	if !errors.Is(err, shared.ErrDamaged) || !strings.Contains(err.Error(), ".sst at byte ") || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestRunning_DamagedTable(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "m")
+	h.Close()
+	h = p.mustOpen()
+	p.damageTables()
+	deadline := time.Now().Add(time.Minute)
+	for !h.State().Damaged {
+		status, err := h.Status(t.Context(), "acme", []string{"m"})
+		if err == nil && status[0].State != shared.MessageRecalled {
+			t.Fatalf("a recalled message of a damaged index is %s", status[0].State)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the state does not show the damage: %+v", h.State())
+		}
+	}
+	st := h.State()
+	if st.Phase != host.PhaseFailed || !strings.Contains(st.Error, ".sst at byte ") {
+		t.Errorf("%+v", st)
+	}
+	if _, err := h.Status(t.Context(), "acme", []string{"m"}); !errors.Is(err, shared.ErrDamaged) || !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("a call is answered %v", err)
+	}
+	metrics, err := h.Metrics(t.Context())
+	if err != nil || !slices.Contains(metrics, shared.Metric{Name: "host_index_damaged", Value: 1}) {
+		t.Errorf("%v %v", metrics, err)
+	}
+}
+
+func TestBackup_Restore(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "m1", "m2")
+	var backup bytes.Buffer
+	if err := h.Backup(t.Context(), &backup); err != nil {
+		t.Fatal(err)
+	}
+	p.recalls(h, "m3")
+	id := h.State().Index
+	h.Close()
+	file := filepath.Join(p.dir, "backup")
+	if err := errors.Join(os.WriteFile(file, backup.Bytes(), 0o600), os.RemoveAll(p.index())); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := hosttest.RunPlugin(t, "index", "restore", file, p.index()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	h = p.mustOpen()
+	status, err := h.Status(t.Context(), "acme", []string{"m1", "m2", "m3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%s %s %s", status[0].State, status[1].State, status[2].State); got != "recalled recalled unknown" {
+		t.Errorf("%s", got)
+	}
+	if now := h.State().Index; now.ID != id.ID || now.Epoch == id.Epoch {
+		t.Errorf("the index was %+v and is %+v", id, now)
+	}
+}
