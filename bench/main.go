@@ -26,6 +26,7 @@ var commands = []command{
 	{"swap", "replace the plugin under callers, beside a bare handover of the same data", swapBench},
 	{"crash", "kill the plugin under callers at random moments", crashBench},
 	{"speed", "measure every call beside the limits of wire and disk, and beside PostgreSQL", speedBench},
+	{"damage", "damage every kind of file of an index in many ways, and hold every answer against what was written", damageBench},
 	{"hosts", "kill the host under callers at random moments, with its plugin", hostsBench},
 }
 

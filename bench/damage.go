@@ -1,0 +1,532 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/shared"
+)
+
+// damageBench damages every kind of file of an index in many ways, opens each with a real host, and holds every answer
+// against what was written. A case is refused, harmless (every answer is right), or silent: an answer is wrong.
+func damageBench(ctx context.Context, args []string) error {
+	set := flag.NewFlagSet("damage", flag.ContinueOnError)
+	messages := whole(set, "messages", 30_000, 1000, "messages in the index, of which every second one is recalled")
+	cases := whole(set, "cases", 440, 1, "about how many cases")
+	seed := whole(set, "seed", 1, 0, "chooses the places that are damaged")
+	verbose := set.Bool("verbose", false, "print every case")
+	asJSON := set.Bool("json", false, "print one JSON object")
+	if err := parse(set, args); err != nil {
+		return err
+	}
+	dir, config, remove, err := workplace()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	start := time.Now()
+	d := &damager{dir: dir, config: config, messages: *messages, random: rand.New(rand.NewPCG(uint64(*seed), 0)), verbose: *verbose}
+	if err := d.prepare(ctx); err != nil {
+		return err
+	}
+	list, err := d.cases(*cases)
+	if err != nil {
+		return err
+	}
+	if err := d.run(ctx, list); err != nil {
+		return err
+	}
+	result(*asJSON, []figure{
+		{"cases", d.refused + d.harmless + d.silent}, {"refused", d.refused}, {"harmless", d.harmless}, {"silent", d.silent},
+		{"refused_without_file", d.unnamed}, {"seconds", int(time.Since(start).Seconds())},
+	})
+	if d.silent > 0 || d.unnamed > 0 {
+		return errBad
+	}
+	return nil
+}
+
+// damager has two copies of one index: as a kill leaves it, with a log, and after a compaction.
+type damager struct {
+	dir, config string
+	messages    int
+	random      *rand.Rand
+	verbose     bool
+	snapshots   []string // folders with index and index.marker
+	other       string   // likewise, of another index
+	older       string   // likewise, of this index with half of its messages
+
+	mu                                 sync.Mutex
+	refused, harmless, silent, unnamed int
+}
+
+// damageCase is one change of one file.
+type damageCase struct {
+	snapshot string
+	file     string // in the snapshot
+	name     string
+	change   func(path string) error
+}
+
+const damageIDs = 1000 // of a call
+
+func damageID(i int) string { return fmt.Sprintf("m%06d", i) }
+
+var damageRoom = shared.Conversation{Type: shared.Group, ID: "g"}
+
+// prepare makes the snapshots.
+func (d *damager) prepare(ctx context.Context) error {
+	index := filepath.Join(d.dir, "index")
+	snapshot := func(name string) (string, error) {
+		to := filepath.Join(d.dir, "snapshot-"+name)
+		return to, errors.Join(copySparse(index, filepath.Join(to, "index")), copySparse(index+".marker", filepath.Join(to, "index.marker")))
+	}
+	fill := func(from, to int) error {
+		h, err := d.open(ctx, d.config)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		return d.fill(ctx, h, from, to)
+	}
+	clear := func() error {
+		return errors.Join(os.RemoveAll(index), os.RemoveAll(index+".marker"), os.RemoveAll(filepath.Join(d.dir, "index.json")))
+	}
+	var err error
+	progress("filling another index")
+	if err := fill(0, 1000); err != nil {
+		return err
+	}
+	if d.other, err = snapshot("other"); err != nil {
+		return err
+	}
+	if err := clear(); err != nil {
+		return err
+	}
+	progress("filling the index with %d messages", d.messages)
+	if err := fill(0, d.messages/2); err != nil {
+		return err
+	}
+	if d.older, err = snapshot("older"); err != nil {
+		return err
+	}
+	h, err := d.open(ctx, d.config)
+	if err != nil {
+		return err
+	}
+	if err := d.fill(ctx, h, d.messages/2, d.messages); err != nil {
+		return errors.Join(err, h.Close())
+	}
+	time.Sleep(3 * time.Second) // until what was flushed is in the list of verified tables
+	killed, err := snapshot("killed")
+	if err := errors.Join(err, h.Close()); err != nil {
+		return err
+	}
+	db, err := badger.OpenManaged(indexOptions(index))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(db.Flatten(1), db.Close()); err != nil {
+		return err
+	}
+	for range 2 { // the list of verified tables has what Close made the next time
+		if h, err = d.open(ctx, d.config); err != nil {
+			return err
+		}
+		if err := h.Close(); err != nil {
+			return err
+		}
+	}
+	compacted, err := snapshot("compacted")
+	d.snapshots = []string{killed, compacted}
+	return err
+}
+
+func (d *damager) open(ctx context.Context, config string) (*host.Host, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return host.Open(ctx, host.Config{File: config, RunDir: filepath.Dir(config)}) // without steps: all stay as they are
+}
+
+func (d *damager) fill(ctx context.Context, h *host.Host, from, to int) error {
+	for i := from; i < to; i += 500 {
+		var batch []shared.Message
+		for k := i; k < min(i+500, to); k++ {
+			batch = append(batch, shared.Message{Tenant: tenant, ID: damageID(k), Conversation: damageRoom, Sender: fmt.Sprint("user-", k%100),
+				Type: shared.Text, SentAt: speedStart.Add(time.Duration(k) * time.Millisecond), Attachments: []string{fmt.Sprint("file-", k)}})
+		}
+		if _, err := h.Index(ctx, batch); err != nil {
+			return err
+		}
+		for k := i; k < min(i+500, to); k += 200 {
+			var ids []string
+			for n := k; n < min(k+200, i+500, to); n += 2 {
+				ids = append(ids, damageID(n))
+			}
+			_, err := h.Recall(ctx, shared.RecallRequest{Tenant: tenant, MessageIDs: ids, RecallID: fmt.Sprint("recall-", k),
+				Actor: shared.Actor{ID: "admin", Role: shared.Admin}, Ext: "ext"})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cases chooses what to damage: each file of each snapshot, the large ones at more places.
+func (d *damager) cases(about int) ([]damageCase, error) {
+	var list []damageCase
+	for _, snapshot := range d.snapshots {
+		var files []string
+		err := filepath.WalkDir(snapshot, func(path string, e os.DirEntry, err error) error {
+			if err == nil && !e.IsDir() && e.Name() != "LOCK" { // which holds the number of a process, for people
+				files = append(files, path)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		data := 0
+		for _, f := range files {
+			if isData(f) {
+				data++
+			}
+		}
+		each := max(4, (about/len(d.snapshots)-8*len(files))/max(data, 1)) // of the places in a file of data
+		for _, f := range files {
+			places := 4
+			if isData(f) {
+				places = each
+			}
+			more, err := d.casesOf(snapshot, f, places)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, more...)
+		}
+		list = append(list, d.casesOfFolder(snapshot)...)
+	}
+	return list, nil
+}
+
+func isData(file string) bool {
+	ext := filepath.Ext(file)
+	info, err := os.Stat(file)
+	return (ext == ".sst" || ext == ".mem") && err == nil && info.Size() > 0
+}
+
+func (d *damager) casesOf(snapshot, file string, places int) ([]damageCase, error) {
+	size, err := usedBytes(file)
+	if err != nil {
+		return nil, err
+	}
+	rel, err := filepath.Rel(snapshot, file)
+	if err != nil {
+		return nil, err
+	}
+	var list []damageCase
+	add := func(name string, change func(path string) error) {
+		list = append(list, damageCase{snapshot, rel, name, change})
+	}
+	at := func() int64 { return d.random.Int64N(size) }
+	if size > 0 {
+		for range places {
+			where, bit := at(), byte(1)<<d.random.IntN(8)
+			add(fmt.Sprintf("bit flipped at %d of %d", where, size), func(path string) error {
+				return editAt(path, where, 1, func(b []byte) { b[0] ^= bit })
+			})
+		}
+		for range max(1, places/3) {
+			where := at() &^ 4095
+			add(fmt.Sprintf("page zeroed at %d of %d", where, size), func(path string) error {
+				return editAt(path, where, 4096, func(b []byte) { clear(b) })
+			})
+		}
+		for _, end := range []int64{0, 1, size / 2, size - 1, size &^ 4095, at()} {
+			add(fmt.Sprintf("cut to %d of %d bytes", end, size), func(path string) error { return os.Truncate(path, end) })
+		}
+	}
+	add("removed", os.Remove)
+	for _, from := range []string{d.other, d.older} {
+		replacement := filepath.Join(from, rel)
+		if filepath.Ext(file) == ".sst" || filepath.Ext(file) == ".mem" { // whatever its number
+			found, err := filepath.Glob(filepath.Join(from, "index", "*"+filepath.Ext(file)))
+			if err != nil {
+				return nil, err
+			}
+			found = slices.DeleteFunc(found, func(f string) bool { return !isData(f) })
+			if len(found) == 0 {
+				continue
+			}
+			replacement = found[d.random.IntN(len(found))]
+		}
+		if _, err := os.Stat(replacement); err == nil {
+			add("replaced by "+filepath.Base(replacement)+" of "+strings.TrimPrefix(filepath.Base(from), "snapshot-"),
+				func(path string) error { return errors.Join(os.Remove(path), copySparse(replacement, path)) })
+		}
+	}
+	if filepath.Ext(file) == ".sst" {
+		tables, err := filepath.Glob(filepath.Join(snapshot, "index", "*.sst"))
+		if err != nil {
+			return nil, err
+		}
+		for _, table := range tables {
+			if table == file {
+				continue
+			}
+			add("swapped with "+filepath.Base(table), func(path string) error {
+				second := filepath.Join(filepath.Dir(path), filepath.Base(table))
+				return errors.Join(os.Rename(path, path+".x"), os.Rename(second, path), os.Rename(path+".x", second))
+			})
+			break
+		}
+	}
+	return list, nil
+}
+
+// casesOfFolder lose or replace the whole index.
+func (d *damager) casesOfFolder(snapshot string) []damageCase {
+	replaceBy := func(from string) func(string) error {
+		return func(path string) error {
+			return errors.Join(os.RemoveAll(path), copySparse(filepath.Join(from, "index"), path))
+		}
+	}
+	return []damageCase{
+		{snapshot, "index", "folder removed", os.RemoveAll},
+		{snapshot, "index", "folder emptied", func(path string) error { return errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)) }},
+		{snapshot, "index", "folder of another index", replaceBy(d.other)},
+	}
+}
+
+// run opens every case, two at a time.
+func (d *damager) run(ctx context.Context, list []damageCase) error {
+	workers := 2
+	todo := make(chan damageCase)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(todo)
+		for i, c := range list {
+			if i%20 == 0 {
+				progress("%d of %d cases", i, len(list))
+			}
+			select {
+			case todo <- c:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for w := range workers {
+		dir := filepath.Join(d.dir, fmt.Sprint("w", w))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		group.Go(func() error {
+			for c := range todo {
+				if err := d.try(ctx, dir, c); err != nil {
+					return fmt.Errorf("%s %s: %w", c.file, c.name, err)
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// try damages a copy of a snapshot in dir, opens it and asks for everything.
+func (d *damager) try(ctx context.Context, dir string, c damageCase) error {
+	for _, name := range []string{"index", "index.marker", "index.json"} {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	text, err := os.ReadFile(d.config)
+	if err != nil {
+		return err
+	}
+	config := filepath.Join(dir, "plugin.hcl")
+	if err := errors.Join(os.WriteFile(config, text, 0o600), copySparse(c.snapshot, dir)); err != nil {
+		return err
+	}
+	if err := c.change(filepath.Join(dir, c.file)); err != nil {
+		return err
+	}
+	h, err := d.open(ctx, config)
+	if err == nil {
+		err = d.compare(ctx, h)
+		_ = h.Close()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var wrong *wrongAnswer
+	outcome := "harmless"
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case err == nil:
+		d.harmless++
+	case errors.As(err, &wrong):
+		d.silent++
+		outcome = "SILENT"
+	default:
+		d.refused++
+		outcome = "refused"
+		if !errors.Is(err, shared.ErrDamaged) {
+			d.unnamed++
+			outcome = "refused, and not as damage"
+		}
+	}
+	if d.verbose || outcome != "harmless" && outcome != "refused" {
+		progress("%s %s %s: %s %v", strings.TrimPrefix(filepath.Base(c.snapshot), "snapshot-"), c.file, c.name, outcome, err)
+	}
+	return nil
+}
+
+// wrongAnswer is an answer that is not what was written.
+type wrongAnswer struct{ text string }
+
+func (e *wrongAnswer) Error() string { return e.text }
+
+func wrongf(format string, args ...any) error { return &wrongAnswer{fmt.Sprintf(format, args...)} }
+
+// compare asks for every message, every event and some ledgers.
+func (d *damager) compare(ctx context.Context, h *host.Host) error {
+	for i := 0; i < d.messages; i += damageIDs {
+		var list []string
+		for k := i; k < min(i+damageIDs, d.messages); k++ {
+			list = append(list, damageID(k))
+		}
+		status, err := h.Status(ctx, tenant, list)
+		if err != nil {
+			return err
+		}
+		for k, s := range status {
+			want := shared.MessageLive
+			if d.isRecalled(i + k) {
+				want = shared.MessageRecalled
+			}
+			if s.State != want {
+				return wrongf("message %d is %s, not %s", i+k, s.State, want)
+			}
+		}
+	}
+	events := map[string]bool{}
+	req := shared.SinceRequest{Tenant: tenant, Conversations: []shared.Conversation{damageRoom}}
+	for more := true; more; {
+		page, err := h.Since(ctx, req)
+		if err != nil {
+			return err
+		}
+		for _, e := range page.Events {
+			if e.Message.Sender == "" || e.Ext != "ext" || len(e.Attachments) != 1 {
+				return wrongf("the event of %s is %+v", e.Message.ID, e)
+			}
+			events[e.Message.ID] = true
+		}
+		req.After, more = page.Next, page.More
+	}
+	want := 0
+	for i := range d.messages {
+		if d.isRecalled(i) {
+			want++
+		}
+	}
+	if len(events) != want {
+		return wrongf("%d of %d events", len(events), want)
+	}
+	for i := 0; i < d.messages; i += 5000 {
+		ledger, err := h.Ledger(ctx, tenant, fmt.Sprint("recall-", i))
+		if err != nil {
+			return err
+		}
+		if len(ledger.Entries) != 100 {
+			return wrongf("the ledger of recall-%d has %d entries", i, len(ledger.Entries))
+		}
+	}
+	return nil
+}
+
+// isRecalled tells whether fill recalled a message: in each 500, every second one, counted from each 200.
+func (d *damager) isRecalled(i int) bool { return i%500%200%2 == 0 }
+
+// usedBytes is the size of a file without the zeros at its end.
+func usedBytes(path string) (int64, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n := len(data)
+	for n > 0 && data[n-1] == 0 {
+		n--
+	}
+	return int64(n), nil
+}
+
+// editAt changes bytes of a file, as far as it has them.
+func editAt(path string, at int64, n int, change func([]byte)) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	data := make([]byte, n)
+	got, err := f.ReadAt(data, at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	change(data[:got])
+	_, err = f.WriteAt(data[:got], at)
+	return err
+}
+
+// copySparse copies a file or a folder. Zeros at the end of a file become a hole.
+func copySparse(from, to string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		n := len(data)
+		for n > 0 && data[n-1] == 0 {
+			n--
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return err
+		}
+		return errors.Join(os.WriteFile(to, data[:n], 0o600), os.Truncate(to, int64(len(data))))
+	}
+	files, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := copySparse(filepath.Join(from, f.Name()), filepath.Join(to, f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
