@@ -36,7 +36,7 @@ func readSettings(path string) (settings, error) {
 	}
 	f, ds := config.Host.Load(path)
 	if f == nil {
-		return settings{}, fmt.Errorf("plugin configuration: %w", config.Contract(ds).Err())
+		return settings{}, fmt.Errorf("plugin configuration: %w", config.Diagnostics(ds).Err())
 	}
 	return settings{file: abs, File: *f}, nil
 }
@@ -53,7 +53,7 @@ func ConfiguredBinary(file string) (Binary, error) {
 func (s settings) sameIndex() (*config.File, error) {
 	now, ds := config.Plugin.Load(s.file)
 	if now == nil {
-		return nil, fmt.Errorf("plugin configuration: %w", config.Contract(ds).Err())
+		return nil, fmt.Errorf("plugin configuration: %w", config.Diagnostics(ds).Err())
 	}
 	if now.Index.Path != s.Index.Path {
 		return nil, fmt.Errorf("%s: index.path is %q, and was %q when this server opened it: change it back, or stop the server to move the index",

@@ -33,9 +33,9 @@ func (s *supervisor) watchPending(ctx context.Context) {
 // updatePending puts into State what of plugin.hcl is not in force yet, logs it if it is new, and returns it.
 func (s *supervisor) updatePending() shared.Diagnostics {
 	s.mu.Lock()
-	st := s.state
+	st, inForce := s.state, s.inForce
 	s.mu.Unlock()
-	found := s.pending(st)
+	found := s.pending(st, inForce)
 	if reflect.DeepEqual(found, st.Pending) {
 		return found
 	}
@@ -47,8 +47,7 @@ func (s *supervisor) updatePending() shared.Diagnostics {
 }
 
 // pending is a warning for each setting of plugin.hcl that differs from the one in force, or for each error in the file.
-func (s *supervisor) pending(st State) shared.Diagnostics {
-	inForce := s.inForce.Load()
+func (s *supervisor) pending(st State, inForce *config.File) shared.Diagnostics {
 	if inForce == nil || st.Phase == PhaseClosed {
 		return nil
 	}
@@ -59,7 +58,7 @@ func (s *supervisor) pending(st State) shared.Diagnostics {
 		if f, _ := config.Plugin.Load(s.settings.file); f == nil {
 			who = "the server or a plugin"
 		}
-		for _, d := range config.Contract(found) {
+		for _, d := range config.Diagnostics(found) {
 			if d.Severity == shared.SeverityError {
 				d.Severity = shared.SeverityWarning
 				d.Summary = "the file as it is now will be refused when " + who + " starts: " + d.Summary
@@ -71,6 +70,9 @@ func (s *supervisor) pending(st State) shared.Diagnostics {
 	const (
 		restart = "To put it in force, restart the server."
 		upgrade = "To put it in force, upgrade to the same or another binary (Host.Upgrade), or restart the server."
+		binary  = "A restart of the server starts the one in the file. To put it in force before, upgrade to it (Host.Upgrade)."
+		sum     = "Put that binary in place, and upgrade to it (Host.Upgrade) or restart the server."
+		move    = "Stop the server to move the index. Until then no plugin is started or upgraded with this file."
 	)
 	differs := func(name string, now, inForce any, how string) {
 		if !reflect.DeepEqual(now, inForce) {
@@ -80,13 +82,14 @@ func (s *supervisor) pending(st State) shared.Diagnostics {
 			})
 		}
 	}
-	differs("plugin.binary", now.Plugin.Binary, absolute(st.Binary), "A restart of the server starts the one in the file. To put it in force before, upgrade to it (Host.Upgrade).")
+	differs("plugin.binary", now.Plugin.Binary, absolute(st.Binary), binary)
 	if now.Plugin.SHA256 != "" {
-		differs("plugin.sha256", strings.ToLower(now.Plugin.SHA256), st.SHA256, "Put that binary in place, and upgrade to it (Host.Upgrade) or restart the server.")
+		differs("plugin.sha256", strings.ToLower(now.Plugin.SHA256), st.SHA256, sum)
 	}
-	differs("plugin.start_timeout", now.Plugin.StartTimeout.String(), s.settings.Plugin.StartTimeout.String(), restart)
-	differs("plugin.watch", now.Plugin.Watch, s.settings.Plugin.Watch, restart)
-	differs("index.path", now.Index.Path, s.settings.Index.Path, "Stop the server to move the index. Until then no plugin is started or upgraded with this file.")
+	was := s.settings.Plugin
+	differs("plugin.start_timeout", now.Plugin.StartTimeout.String(), was.StartTimeout.String(), restart)
+	differs("plugin.watch", now.Plugin.Watch, was.Watch, restart)
+	differs("index.path", now.Index.Path, s.settings.Index.Path, move)
 	differs("index.create", now.Index.Create, inForce.Index.Create, upgrade)
 	if !slices.Equal(now.Rules.Paths, st.Rules.Paths) {
 		differs("rules.paths", now.Rules.Paths, st.Rules.Paths, upgrade)

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -63,11 +62,10 @@ type supervisor struct {
 
 	retiring sync.WaitGroup // processes that are killed and not yet reaped
 
-	inForce atomic.Pointer[config.File] // plugin.hcl as the current plugin, or the last, read it
-
 	telling sync.Mutex // held while onState is called, so that states are told one by one and in their order
 	mu      sync.Mutex
 	state   State
+	inForce *config.File // plugin.hcl as the current plugin, or the last, read it; nil before the first
 }
 
 // bringUp starts a process of the binary and has it answer.
@@ -121,11 +119,11 @@ func (s *supervisor) retire(p *process) {
 // publish puts p in force.
 func (s *supervisor) publish(p *process) {
 	s.current, s.binary, s.format, s.started = p, p.binary, p.desc.IndexFormat, time.Now()
-	s.inForce.Store(p.config)
 	s.gate.open(p)
 	s.memory.keep(p.index)
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 	s.update(func(st *State) {
+		s.inForce = p.config
 		st.Phase, st.Step, st.PID, st.Version = PhaseRunning, "", p.pid(), p.desc.Version
 		st.Binary, st.SHA256, st.Rules = p.binary.source, p.binary.sha256, p.rules
 		st.Index, st.Damaged = p.index, false

@@ -15,6 +15,7 @@ var (
 func language(suspect bool) *hclfile.Language {
 	return &hclfile.Language{
 		Name: "the rule language", Advice: instead, Smaller: "Give parts of it names in a locals block.", Suspect: suspect,
+		Ended: "To compare write ==; whether a list has a value is asked with contains.",
 	}
 }
 

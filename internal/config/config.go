@@ -123,8 +123,8 @@ var language = &hclfile.Language{
 	Other: "The file is blocks, attributes, texts between quotes, true and false, and lists. A text is taken as it is.",
 }
 
-// Contract is diagnostics in the words of the contract.
-func Contract(found hclfile.Diagnostics) shared.Diagnostics {
+// Diagnostics are those of a file in the words of the contract.
+func Diagnostics(found hclfile.Diagnostics) shared.Diagnostics {
 	var ds shared.Diagnostics
 	for _, d := range found {
 		ds = append(ds, shared.Diagnostic{
@@ -186,7 +186,7 @@ func (d *decoder) file(name string, body *hclsyntax.Body) *File {
 				f.Rules.OnError = word
 			}
 			if known := []string{OnErrorLastGood, OnErrorRefuse}; !slices.Contains(known, f.Rules.OnError) {
-				d.mistake(b.Body.Attributes["on_error"].Expr.Range(), "", "rules.on_error is %q; it is one of %q", f.Rules.OnError, known)
+				d.mistake(value(b, "on_error").Range(), "", "rules.on_error is %q; it is one of %q", f.Rules.OnError, known)
 			}
 		}
 	}
@@ -338,7 +338,7 @@ func (d *decoder) resolve(e hclsyntax.Expression, what string) string {
 		return ""
 	case text[0] == '~' || text[0] == '$':
 		first, _, _ := strings.Cut(text, "/")
-		d.mistake(e.Range(), "Write the whole path, or one that is relative to this file; ./"+first+" is what is really named so.",
+		d.mistake(e.Range(), "Write the whole path, or one relative to this file. For what is really named "+first+" write ./"+first+".",
 			"%s begins with %s, which only a shell replaces", what, first)
 		return ""
 	case !filepath.IsAbs(text):

@@ -121,7 +121,7 @@ func (r *Reporter) Warnf(at hcl.Range, detail, format string, args ...any) {
 }
 
 // hcl takes over what the HCL parser reported.
-func (r *Reporter) hcl(diags hcl.Diagnostics) {
+func (r *Reporter) hcl(diags hcl.Diagnostics, l *Language) {
 	for _, d := range diags {
 		severity, at := Error, hcl.Range{}
 		if d.Severity == hcl.DiagWarning {
@@ -132,7 +132,7 @@ func (r *Reporter) hcl(diags hcl.Diagnostics) {
 		}
 		detail := d.Detail
 		if d.Summary == "Missing newline after argument" {
-			detail += " To compare write ==; whether a list has a value is asked with contains."
+			detail += " " + l.Ended
 		}
 		r.add(severity, at, strings.TrimSuffix(d.Summary, "."), detail)
 	}

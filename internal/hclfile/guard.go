@@ -24,6 +24,7 @@ type Language struct {
 	Advice  map[hclsyntax.TokenType]string // what to write instead of a token that no file has
 	Other   string                         // the advice for those that Advice does not name
 	Smaller string                         // how to make an expression simpler
+	Ended   string                         // more advice where an attribute does not end
 	Suspect bool                           // warn of texts that look like others
 }
 
@@ -37,7 +38,7 @@ func (r *Reporter) Parse(f File, l *Language) *hclsyntax.Body {
 		return nil
 	}
 	file, diags := hclsyntax.ParseConfig(f.Text, f.Name, hcl.InitialPos)
-	r.hcl(diags)
+	r.hcl(diags, l)
 	if diags.HasErrors() {
 		return nil
 	}
@@ -73,7 +74,7 @@ func (r *Reporter) encoding(f File) bool {
 }
 
 // wide names the encoding of a text in units of two or four bytes, with or without a byte order mark; empty: it is none.
-// Half of the bytes of such a file are 0, or more: what HCL is made of is ASCII.
+// What HCL is made of is ASCII, so many bytes of such a file are 0, and most of them at even places or at odd ones.
 func wide(text []byte) string {
 	switch {
 	case bytes.HasPrefix(text, []byte{0xff, 0xfe, 0, 0}), bytes.HasPrefix(text, []byte{0, 0, 0xfe, 0xff}):
@@ -87,7 +88,7 @@ func wide(text []byte) string {
 			zeros[i%2]++
 		}
 	}
-	// A quarter, so that texts in other scripts, which have no zeros, may be most of it.
+	// An eighth is enough: the texts may be in scripts that have no zeros.
 	few, many := min(zeros[0], zeros[1]), max(zeros[0], zeros[1])
 	switch {
 	case many*8 < len(text) || many < 4:

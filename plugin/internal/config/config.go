@@ -25,7 +25,7 @@ func Parse(file string, src []byte) (*Config, shared.Diagnostics) {
 }
 
 func of(f *config.File, found hclfile.Diagnostics) (*Config, shared.Diagnostics) {
-	ds := config.Contract(found)
+	ds := config.Diagnostics(found)
 	if f == nil {
 		return nil, ds
 	}

@@ -90,7 +90,7 @@ func writeKept(file string, p *rules.Policy) error {
 	if err != nil {
 		return err
 	}
-	if is, err := os.ReadFile(file); err == nil && bytes.Equal(is, data) {
+	if is, err := hclfile.Read(file, maxKeptBytes); err == nil && bytes.Equal(is, data) {
 		return nil
 	}
 	next := file + ".new"

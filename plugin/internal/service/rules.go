@@ -140,7 +140,7 @@ func (s *Service) Reload(ctx context.Context) (shared.Diagnostics, error) {
 }
 
 // diagnostics are those of package rules in the words of the contract.
-func diagnostics(found rules.Diagnostics) shared.Diagnostics { return hclconfig.Contract(found) }
+func diagnostics(found rules.Diagnostics) shared.Diagnostics { return hclconfig.Diagnostics(found) }
 
 // reportShadow tells what a shadow rule would have changed about a decision. It never tells of content.
 func (s *Service) reportShadow(req *shared.RecallRequest, result *shared.RecallResult, shadow *rules.Shadow) {
