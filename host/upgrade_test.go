@@ -635,15 +635,7 @@ func TestAHostWaitsForAnIndexThatIsHeldForAWhile(t *testing.T) {
 }
 
 func TestAFullDiskFailsTheUpgradeAndLosesNothing(t *testing.T) {
-	small := t.TempDir()
-	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=400m"); err != nil {
-		hosttest.Missing(t, "the right to mount a tmpfs: "+err.Error())
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(small, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	small := smallDisk(t)
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
 	replaceIn(t, file, `"index"`, fmt.Sprintf("%q", filepath.Join(small, "index")))
 	h := hosttest.Open(t, host.Config{File: file})

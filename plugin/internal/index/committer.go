@@ -78,6 +78,9 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 	}
 	var w writes // one for all: Badger keeps keys and values, and not the list of them
 	write := func() error {
+		if x.readOnly && len(w.entries) > 0 {
+			return fmt.Errorf("%w: the index was opened for reads only; make room, and it is opened for writing", ErrDiskFull)
+		}
 		if !b.fits(&w) {
 			if err := next(); err != nil {
 				return err
@@ -136,9 +139,6 @@ func (x *Index) commit(b *batch) error {
 		if err := set(b.txn, sequenceKey, &indexpb.Counter{Next: b.sequence + 1}); err != nil {
 			return err
 		}
-	}
-	if x.readOnly {
-		return fmt.Errorf("%w: the index was opened for reads only; it is opened anew once there is room", ErrDiskFull)
 	}
 	if err := errors.Join(x.disk.check(), x.reserveLog()); err != nil {
 		return err
