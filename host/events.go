@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +16,18 @@ import (
 )
 
 const (
-	// StepTimeout ends the context of one attempt of a step. An attempt that heeds it and fails is tried again.
+	// StepTimeout ends the context of one attempt of a step. The attempt has failed then, and the step is tried again.
 	StepTimeout = time.Minute
+
+	// timeoutGrace is how long after its timeout an attempt may still report its own outcome.
+	timeoutGrace = time.Second
+
+	// closePatience is how long Close waits for attempts whose context it ended.
+	closePatience = 10 * time.Second
+
+	// maxAbandoned bounds the attempts of one step that were given up and still run, since each keeps a goroutine. One more
+	// fails at once.
+	maxAbandoned = 4096
 
 	settleRetry = 200 * time.Millisecond // between attempts to have an outcome recorded
 	closeTime   = 2 * time.Second        // for outcomes that are known when the host is closed
@@ -25,12 +37,15 @@ const (
 //
 // It is called at least once for each recall: again after an error, and again when the server or the plugin died
 // before the outcome was on disk. Once an outcome is recorded it is not called again. Calls for different recalls, and
-// of different steps of one recall, run side by side; the step "notify" is recorded before any other of the same
-// recall starts, so what it shows can still be read.
+// of different steps of one recall, run side by side. The step "notify" comes first, so that what it shows can still be
+// read: the other steps of a recall start when notify is settled, or 30 s after the recall if it is not settled by then.
 //
 // It returns OutcomeDone, OutcomeNothingToDo where the server held nothing, or OutcomeUnsupported where it cannot do this
 // for this message; each is final. An error, OutcomeFailed or a panic makes it be tried again, after a delay that grows
-// from 100 ms to a minute. ctx ends after StepTimeout or when the host is closed.
+// from 100 ms to a minute.
+//
+// ctx ends after StepTimeout or when the host is closed. An attempt that does not return then is given up: it counts as
+// failed, and the step is tried again beside it. If it succeeds later, and the step is still open, the step is settled by it.
 type Step func(ctx context.Context, e shared.Event) (shared.Outcome, error)
 
 // work names one step of one event.
@@ -41,22 +56,30 @@ type work struct {
 
 // A worker runs the host's steps for the events of whatever plugin is in force, and has their outcomes recorded.
 type worker struct {
-	steps  map[string]Step
-	gate   *gate
-	logger hclog.Logger
+	steps   map[string]Step
+	timeout time.Duration // of an attempt
+	gate    *gate
+	logger  hclog.Logger
 
-	mu      sync.Mutex
-	running map[work]uint64 // the stream that each came by
-	settled map[work]bool   // settled during this stream, but come by an older one
-	stream  uint64          // counts the streams
-	handed  sync.WaitGroup
+	mu        sync.Mutex
+	running   map[work]uint64 // the stream that each came by
+	settled   map[work]bool   // settled during this stream, but come by an older one
+	stream    uint64          // counts the streams
+	abandoned map[string]int  // attempts that were given up and still run, by step
+	handed    sync.WaitGroup
 }
 
 func newWorker(steps map[string]Step, g *gate, logger hclog.Logger) *worker {
-	return &worker{steps: steps, gate: g, logger: logger, running: map[work]uint64{}, settled: map[work]bool{}}
+	return &worker{
+		steps: steps, timeout: stepTimeout, gate: g, logger: logger,
+		running: map[work]uint64{}, settled: map[work]bool{}, abandoned: map[string]int{},
+	}
 }
 
-// run receives events until ctx ends, and returns when every step it called has returned.
+// stepTimeout is StepTimeout, for tests to shorten.
+var stepTimeout = StepTimeout
+
+// run receives events until ctx ends, and returns when every step it called has returned or was given up.
 func (w *worker) run(ctx context.Context) {
 	defer w.handed.Wait()
 	for {
@@ -80,6 +103,10 @@ func (w *worker) run(ctx context.Context) {
 // take starts the steps of one delivery, without waiting for them.
 func (w *worker) take(ctx context.Context, e shared.Event) {
 	for _, step := range e.Steps {
+		if w.steps[step] == nil { // a plugin delivers none; left open, for a host that has it
+			w.logger.Warn("this host does not carry out a step that was delivered to it", "step", step, "recall_id", e.RecallID)
+			continue
+		}
 		one := work{e.Sequence, step}
 		w.mu.Lock()
 		// A plugin that was started meanwhile delivers again what is still under way here, and may have sent it just
@@ -98,28 +125,98 @@ func (w *worker) take(ctx context.Context, e shared.Event) {
 	}
 }
 
-// carryOut runs one step and has its outcome recorded, also that of one that ends its goroutine, as t.Fatal does.
+// result is what an attempt of a step came to.
+type result struct {
+	outcome shared.Outcome
+	cause   error // of OutcomeFailed
+}
+
+// carryOut runs one step and has its outcome recorded. It returns in time, whether the step does or not.
 func (w *worker) carryOut(ctx context.Context, e shared.Event, step string) {
-	outcome, cause := shared.OutcomeFailed, errors.New("it ended its goroutine (runtime.Goexit)")
-	defer func() { w.record(ctx, e, step, outcome, cause) }()
-	outcome, cause = w.attempt(ctx, e, step)
+	w.mu.Lock()
+	abandoned := w.abandoned[step]
+	w.mu.Unlock()
+	if abandoned >= maxAbandoned {
+		w.record(ctx, e, step, result{shared.OutcomeFailed, fmt.Errorf("%d attempts that ignore the end of their context still run", abandoned)})
+		return
+	}
+	ended := make(chan result, 1)
+	go w.attempt(ctx, e, step, ended)
+	expired := time.NewTimer(w.timeout + timeoutGrace)
+	defer expired.Stop()
+	var closed <-chan time.Time
+	for closing := ctx.Done(); ; {
+		select {
+		case r := <-ended:
+			w.record(ctx, e, step, r)
+			return
+		case <-closing:
+			closing = nil
+			patience := time.NewTimer(closePatience)
+			defer patience.Stop()
+			closed = patience.C
+		case <-closed:
+			w.abandon(ctx, e, step, ended)
+			return
+		case <-expired.C:
+			if closed == nil {
+				w.abandon(ctx, e, step, ended)
+				cause := fmt.Errorf("no outcome within %s, and it ignores the end of its context", w.timeout)
+				w.record(ctx, e, step, result{shared.OutcomeFailed, cause})
+				return
+			}
+		}
+	}
+}
+
+// abandon gives an attempt up, which counts no longer as under way. Should it succeed after all, that is recorded.
+func (w *worker) abandon(ctx context.Context, e shared.Event, step string, ended <-chan result) {
+	w.logger.Error("an attempt of a step ignores the end of its context and is given up", "step", step, "tenant", e.Tenant,
+		"recall_id", e.RecallID, "message_id", e.Message.ID, "attempt", e.Attempt)
+	w.mu.Lock()
+	w.abandoned[step]++
+	w.mu.Unlock()
+	go func() {
+		r := <-ended
+		w.mu.Lock()
+		w.abandoned[step]--
+		w.mu.Unlock()
+		if !r.outcome.Settles() || ctx.Err() != nil {
+			return // it was recorded as failed, or is tried again by the next host
+		}
+		w.logger.Info("an attempt that was given up succeeded", "step", step, "recall_id", e.RecallID, "attempt", e.Attempt)
+		w.settle(ctx, e, step, r)
+	}()
+}
+
+// stuck says which steps have attempts that were given up and still run; nil where there is none.
+func (w *worker) stuck() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var errs []error
+	for _, step := range slices.Sorted(maps.Keys(w.abandoned)) {
+		if n := w.abandoned[step]; n > 0 {
+			errs = append(errs, fmt.Errorf("step %s ignores the end of its context: %d attempts still run and were given up", step, n))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // record has the outcome of a step recorded.
-func (w *worker) record(ctx context.Context, e shared.Event, step string, outcome shared.Outcome, cause error) {
+func (w *worker) record(ctx context.Context, e shared.Event, step string, r result) {
 	one := work{e.Sequence, step}
-	if !outcome.Settles() {
+	if !r.outcome.Settles() {
 		// It may be delivered again from the moment at which the plugin hears of it.
 		w.finish(one, false)
 		if ctx.Err() != nil {
 			return // it failed because the host is closing, and is delivered again when it is opened
 		}
 		w.logger.Warn("step failed, will be tried again", "step", step, "tenant", e.Tenant, "recall_id", e.RecallID,
-			"message_id", e.Message.ID, "attempt", e.Attempt, "error", cause)
-		w.settle(ctx, e, step, outcome, cause)
+			"message_id", e.Message.ID, "attempt", e.Attempt, "error", r.cause)
+		w.settle(ctx, e, step, r)
 		return
 	}
-	w.settle(ctx, e, step, outcome, nil)
+	w.settle(ctx, e, step, r)
 	w.finish(one, true)
 }
 
@@ -134,15 +231,19 @@ func (w *worker) finish(one work, settled bool) {
 }
 
 // settle has an outcome recorded, however long that takes. What is done when the host is closed has a moment left for it.
-func (w *worker) settle(closing context.Context, e shared.Event, step string, outcome shared.Outcome, cause error) {
+func (w *worker) settle(closing context.Context, e shared.Event, step string, r result) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(closing))
 	defer cancel()
 	defer context.AfterFunc(closing, func() { time.AfterFunc(closeTime, cancel) })()
 	for {
 		_, err := call(ctx, w.gate, func(api *shared.Client) (struct{}, error) {
-			return struct{}{}, shared.NewSettler(api, e.Sequence).Settle(ctx, step, outcome, cause)
+			return struct{}{}, shared.EventSettler(api, e).Settle(ctx, step, r.outcome, r.cause)
 		})
 		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, shared.ErrInvalid) { // asking again would be answered alike
+			w.logger.Error("outcome of a step refused", "step", step, "recall_id", e.RecallID, "error", err)
 			return
 		}
 		w.logger.Warn("outcome of a step not recorded yet", "step", step, "recall_id", e.RecallID, "error", err)
@@ -153,28 +254,26 @@ func (w *worker) settle(closing context.Context, e shared.Event, step string, ou
 	}
 }
 
-// attempt calls the step once.
-func (w *worker) attempt(ctx context.Context, e shared.Event, step string) (outcome shared.Outcome, err error) {
-	do, ok := w.steps[step]
-	if !ok { // opened when the host still had this step
-		return shared.OutcomeUnsupported, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
+// attempt calls the step once. It reports also for one that ends its goroutine, as t.Fatal does.
+func (w *worker) attempt(ctx context.Context, e shared.Event, step string, ended chan<- result) {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
+	r := result{shared.OutcomeFailed, errors.New("it ended its goroutine (runtime.Goexit)")}
 	defer func() {
-		if r := recover(); r != nil {
-			w.logger.Error("step panicked", "step", step, "recall_id", e.RecallID, "panic", r, "stack", string(debug.Stack()))
-			outcome, err = shared.OutcomeFailed, fmt.Errorf("panic: %v", r)
+		if p := recover(); p != nil {
+			w.logger.Error("step panicked", "step", step, "recall_id", e.RecallID, "panic", p, "stack", string(debug.Stack()))
+			r.cause = fmt.Errorf("panic: %v", p)
 		}
+		ended <- r
 	}()
-	outcome, err = do(ctx, e)
-	switch {
+	switch outcome, err := w.steps[step](ctx, e); {
 	case err != nil:
-		return shared.OutcomeFailed, err
+		r.cause = err
 	case outcome == shared.OutcomeFailed:
-		return outcome, fmt.Errorf("step %s answered %s", step, outcome)
+		r.cause = fmt.Errorf("step %s answered %s", step, outcome)
 	case !outcome.Settles():
-		return shared.OutcomeFailed, fmt.Errorf("step %s answered %q, which is no outcome", step, outcome)
+		r.cause = fmt.Errorf("step %s answered %q, which is no outcome", step, outcome)
+	default:
+		r = result{outcome: outcome}
 	}
-	return outcome, nil
 }

@@ -45,7 +45,8 @@ type Config struct {
 	File string
 
 	// Steps are the parts of a recall that this server carries out, by name: the standard ones (shared.StepNotify and
-	// so on) and any of its own. A standard step that is not here is recorded as unsupported for each recall.
+	// so on) and any of its own. A standard step that is not here is recorded as unsupported when a recall is committed.
+	// Where such a step is open from before, it stays open, which is logged, until a host is opened that has it.
 	Steps map[string]Step
 
 	// Logger receives the SDK's log and the plugin's. Nil means silence. FromSlog makes one of an slog.Logger.
@@ -80,6 +81,7 @@ type Host struct {
 	done       sync.WaitGroup
 	lock       *os.File // of the RunDir, held until Close
 	closed     sync.Once
+	closeErr   error
 }
 
 var _ shared.Recall = (*Host)(nil)
@@ -180,14 +182,18 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 
 // Close ends the plugin in good order: steps under way have their context ended and are waited for, calls under way are
 // answered, the index is released. Later calls get shared.ErrUnavailable. It may be called more than once.
+//
+// A step that ignores the end of its context is given up after 10 s. Close then returns an error that names it, and the
+// step is carried out again once the server is opened.
 func (h *Host) Close() error {
 	h.closed.Do(func() {
 		h.close()
 		h.supervisor.turn <- struct{}{} // an upgrade under way ends first
 		h.done.Wait()
 		_ = h.lock.Close()
+		h.closeErr = h.worker.stuck()
 	})
-	return nil
+	return h.closeErr
 }
 
 // State tells how the plugin is.
@@ -205,20 +211,15 @@ func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.Index
 // lockRetry is how often a lock is tried again.
 const lockRetry = 10 * time.Millisecond
 
-// heldLong is from when on a held recall is judged by the moment of its call and not of its arrival.
-const heldLong = time.Second
-
-// Recall is shared.Recall. It makes the RecallID where it is empty. A request that was held for more than a second
-// is judged by the moment of this call.
+// Recall is shared.Recall. It makes the RecallID where it is empty. A request that is held is judged by the moment of this
+// call: the plugin counts back from its own clock.
 func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
 	}
 	made := time.Now()
 	return call(ctx, h.gate, func(api *shared.Client) ([]shared.RecallResult, error) {
-		if req.RequestedAt.IsZero() && time.Since(made) > heldLong {
-			req.RequestedAt = made
-		}
+		req.Held = time.Since(made)
 		return api.Recall(ctx, req)
 	})
 }
@@ -253,9 +254,14 @@ func (h *Host) Since(ctx context.Context, req shared.SinceRequest) (shared.Since
 	return call(ctx, h.gate, func(api *shared.Client) (shared.SincePage, error) { return api.Since(ctx, req) })
 }
 
-// Ledger is shared.Recall.
+// Ledger is shared.Recall. It reads page by page.
 func (h *Host) Ledger(ctx context.Context, tenant, recallID string) (shared.Ledger, error) {
-	return call(ctx, h.gate, func(api *shared.Client) (shared.Ledger, error) { return api.Ledger(ctx, tenant, recallID) })
+	return shared.ReadLedger(ctx, h, tenant, recallID)
+}
+
+// LedgerPage is shared.LedgerReader.
+func (h *Host) LedgerPage(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
+	return call(ctx, h.gate, func(api *shared.Client) (shared.LedgerPage, error) { return api.LedgerPage(ctx, req) })
 }
 
 // Events is always refused: Config.Steps receive the events, and a second receiver would take them away.

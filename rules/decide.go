@@ -131,6 +131,7 @@ func (s *ruleSet) judge(t *subject, age time.Duration, l rooms) verdict {
 		}
 		if l != nil && r.limit != nil {
 			if at, ok := l.room(r.limit, t.in); !ok {
+				at = t.in.RequestedAt.Add(at.Sub(t.in.countedAt()))
 				if noRoom == nil {
 					noRoom = r
 				}

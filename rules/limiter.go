@@ -14,7 +14,7 @@ const maxRemembered = 1 << 18
 // Limiter counts the recalls that limits are about. It outlives any policy: counts go by the name of the limit, so a
 // change of the rules forgets nothing. It counts exactly: "20/1m" is at most 20 in any minute, not on average.
 //
-// Moments are those of the requests, so that what waited is judged by when it was made. That is exact for one that comes
+// Moments are those of the requests (Input.CountedAt), so that what waited is judged by when it was made. That is exact for one that comes
 // within the clock skew of newer ones; of what is older, some may be forgotten. Memory is bounded; over the
 // bound what has been quiet longest is forgotten first. Any number of goroutines may use it.
 type Limiter struct {
@@ -86,7 +86,7 @@ func (l *Limiter) room(limit *limit, in *Input) (at time.Time, ok bool) {
 	key := limit.keyOf(in)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.roomAt(key, limit, in.RequestedAt)
+	return l.roomAt(key, limit, in.countedAt())
 }
 
 // spending is what a key has spent, nil if nothing. A trial has a copy.
@@ -120,7 +120,7 @@ func (l *Limiter) roomAt(key limitKey, limit *limit, now time.Time) (at time.Tim
 }
 
 func (l *Limiter) take(limit *limit, in *Input, skew time.Duration) (Spend, bool) {
-	key, now := limit.keyOf(in), in.RequestedAt
+	key, now := limit.keyOf(in), in.countedAt()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.roomAt(key, limit, now); !ok {

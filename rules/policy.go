@@ -38,6 +38,7 @@ type Input struct {
 	ActorID            string
 	ActorRole          string // empty: member, and so is an owner or admin in a single conversation
 	RequestedAt        time.Time
+	CountedAt          time.Time // the moment by which limits count, of a clock that nobody sets; zero: RequestedAt
 	Reason             string
 	Ext                string
 }
@@ -46,6 +47,13 @@ type Input struct {
 // clocks, finds it new.
 func (in *Input) age() time.Duration {
 	return max(in.RequestedAt.Sub(in.SentAt), 0)
+}
+
+func (in *Input) countedAt() time.Time {
+	if in.CountedAt.IsZero() {
+		return in.RequestedAt
+	}
+	return in.CountedAt
 }
 
 // RuleRef is a rule's place in the files.

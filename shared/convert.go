@@ -45,6 +45,14 @@ func decodeTime(us int64) time.Time {
 	return time.UnixMicro(us).UTC()
 }
 
+// maxHeldMicros is more than any request is held, and far from what a duration cannot hold.
+const maxHeldMicros = int64(24 * time.Hour / time.Microsecond)
+
+// decodeHeld reads how long a request was held. It is the SDK's word and not its caller's, so it is clamped and not refused.
+func decodeHeld(us int64) time.Duration {
+	return time.Duration(min(max(us, 0), maxHeldMicros)) * time.Microsecond
+}
+
 func mapSlice[A, B any](in []A, f func(A) B) []B {
 	if len(in) == 0 {
 		return nil
@@ -129,7 +137,7 @@ func encodeRecallRequest(r RecallRequest) *recallv1.RecallRequest {
 	return &recallv1.RecallRequest{
 		Tenant: r.Tenant, MessageIds: r.MessageIDs, Actor: encodeActor(r.Actor), Ext: r.Ext, Reason: r.Reason,
 		RecallId: r.RecallID, RequestedAt: encodeTime(r.RequestedAt), ConversationLabels: r.ConversationLabels,
-		Messages: mapSlice(r.Messages, encodeMessage),
+		Messages: mapSlice(r.Messages, encodeMessage), Held: max(r.Held, 0).Microseconds(),
 	}
 }
 
@@ -138,6 +146,7 @@ func (d *decoder) recallRequest(r *recallv1.RecallRequest) RecallRequest {
 		Tenant: r.GetTenant(), MessageIDs: r.GetMessageIds(), Actor: d.actor("actor", r.GetActor()), Ext: r.GetExt(),
 		Reason: r.GetReason(), RecallID: r.GetRecallId(), RequestedAt: decodeTime(r.GetRequestedAt()),
 		ConversationLabels: r.GetConversationLabels(), Messages: d.messages(r.GetMessages()),
+		Held: decodeHeld(r.GetHeld()),
 	}
 }
 

@@ -4,7 +4,7 @@ import "time"
 
 // The steps of a recall that every host knows by the same name. A host may have others of its own.
 const (
-	StepNotify      = "notify"      // tell the clients; settled before any other step is delivered
+	StepNotify      = "notify"      // tell the clients; the other steps wait until it is settled, for at most 30 s
 	StepHistory     = "history"     // remove the message from the history store
 	StepOffline     = "offline"     // remove it from the queues of users who are away
 	StepRoaming     = "roaming"     // remove it from what a new device synchronises
@@ -119,6 +119,22 @@ type Ledger struct {
 	Entries  []LedgerEntry `json:"entries"`
 }
 
+// LedgerRequest asks for a page of the ledger of one recall.
+type LedgerRequest struct {
+	Tenant   string
+	RecallID string
+	After    uint64 // the Next of an earlier page; 0: from the first entry
+	Limit    int    // 1 to MaxLedgerLimit; 0 means MaxLedgerLimit
+}
+
+// LedgerPage is one page of a ledger, in the order of its events. It ends before the limit where its entries come to
+// megabytes.
+type LedgerPage struct {
+	Entries []LedgerEntry
+	Next    uint64 // After of the next page
+	More    bool   // there are further entries
+}
+
 // LedgerEntry is one recalled message with its steps.
 type LedgerEntry struct {
 	Event Event        `json:"event"`
@@ -129,7 +145,7 @@ type LedgerEntry struct {
 type StepRecord struct {
 	Step      string    `json:"step"`
 	Outcome   Outcome   `json:"outcome,omitempty"` // empty: open and not yet tried; failed: open, to be tried again
-	Attempts  int       `json:"attempts"`          // how often its outcome was reported
+	Attempts  int       `json:"attempts"`          // how many had an outcome; one that was given up and succeeds late counts once
 	Error     string    `json:"error,omitempty"`   // of the last failed attempt
 	ChangedAt time.Time `json:"changed_at,omitzero"`
 }

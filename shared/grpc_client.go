@@ -114,28 +114,40 @@ func (c *Client) Since(ctx context.Context, req SinceRequest) (SincePage, error)
 	return page, nil
 }
 
+// Ledger is Recall. It reads page by page.
 func (c *Client) Ledger(ctx context.Context, tenant, recallID string) (Ledger, error) {
-	if err := ValidateLedger(tenant, recallID); err != nil {
-		return Ledger{}, err
+	return ReadLedger(ctx, c, tenant, recallID)
+}
+
+// LedgerPage is LedgerReader. A plugin from before there were pages answers with all entries from the first on.
+func (c *Client) LedgerPage(ctx context.Context, req LedgerRequest) (LedgerPage, error) {
+	if err := req.Validate(); err != nil {
+		return LedgerPage{}, err
+	}
+	if req.Limit == 0 {
+		req.Limit = MaxLedgerLimit
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := c.recall.Ledger(ctx, &recallv1.LedgerRequest{Tenant: tenant, RecallId: recallID})
+	stream, err := c.recall.Ledger(ctx, &recallv1.LedgerRequest{
+		Tenant: req.Tenant, RecallId: req.RecallID, After: req.After, Limit: int32(req.Limit),
+	})
 	if err != nil {
-		return Ledger{}, fromStatus(ctx, err)
+		return LedgerPage{}, fromStatus(ctx, err)
 	}
-	ledger, d := Ledger{Tenant: tenant, RecallID: recallID}, decoder{}
+	page, d := LedgerPage{Next: req.After}, decoder{}
 	for {
 		resp, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return ledger, nil
+			return page, nil
 		}
 		if err != nil {
-			return Ledger{}, fromStatus(ctx, err)
+			return LedgerPage{}, fromStatus(ctx, err)
 		}
-		ledger.Entries = append(ledger.Entries, mapSlice(resp.GetEntries(), d.ledgerEntry)...)
+		page.Entries = append(page.Entries, mapSlice(resp.GetEntries(), d.ledgerEntry)...)
+		page.Next, page.More = resp.GetNext(), resp.GetMore()
 		if d.err != nil {
-			return Ledger{}, fmt.Errorf("answer of the plugin: %w", d.err)
+			return LedgerPage{}, fmt.Errorf("answer of the plugin: %w", d.err)
 		}
 	}
 }
@@ -160,14 +172,14 @@ func (c *Client) Events(ctx context.Context, handle func(Event, Settler)) error 
 			handlers.Go(func() { c.cannotRead(ctx, stream.Context(), e, d.err) })
 			continue
 		}
-		handlers.Go(func() { handle(e, NewSettler(c, e.Sequence)) })
+		handlers.Go(func() { handle(e, EventSettler(c, e)) })
 	}
 }
 
 // cannotRead has the steps of an event that this version cannot read tried again later, and says why in its ledger.
 func (c *Client) cannotRead(ctx, streaming context.Context, e Event, cause error) {
 	for _, step := range e.Steps {
-		for NewSettler(c, e.Sequence).Settle(ctx, step, OutcomeFailed, cause) != nil {
+		for EventSettler(c, e).Settle(ctx, step, OutcomeFailed, cause) != nil {
 			select {
 			case <-streaming.Done(): // the next stream delivers it
 				return
@@ -177,9 +189,15 @@ func (c *Client) cannotRead(ctx, streaming context.Context, e Event, cause error
 	}
 }
 
+// Settle is Plugin.
 func (c *Client) Settle(ctx context.Context, sequence uint64, step string, outcome Outcome, cause string) error {
+	return c.SettleAttempt(ctx, Settlement{Sequence: sequence, Step: step, Outcome: outcome, Error: cause})
+}
+
+// SettleAttempt is AttemptSettler.
+func (c *Client) SettleAttempt(ctx context.Context, s Settlement) error {
 	_, err := call(ctx, c.recall.Settle, &recallv1.SettleRequest{
-		Sequence: sequence, Step: step, Outcome: outcomes.number[outcome], Error: cause,
+		Sequence: s.Sequence, Step: s.Step, Outcome: outcomes.number[s.Outcome], Error: s.Error, Attempt: int32(s.Attempt),
 	})
 	return err
 }
@@ -269,19 +287,32 @@ func (c *Client) Metrics(ctx context.Context) ([]Metric, error) {
 	}), err
 }
 
-// settler settles the steps of one event.
+// settler settles the steps of one delivery.
 type settler struct {
 	plugin   Plugin
 	sequence uint64
+	attempt  int // 0: unknown
 }
 
-// NewSettler settles the steps of the event of this sequence.
-func NewSettler(plugin Plugin, sequence uint64) Settler { return &settler{plugin, sequence} }
+// NewSettler settles the steps of the event of this sequence, whichever attempt they are at.
+func NewSettler(plugin Plugin, sequence uint64) Settler {
+	return &settler{plugin: plugin, sequence: sequence}
+}
+
+// EventSettler settles the steps of one delivery, which are of its attempt.
+func EventSettler(plugin Plugin, e Event) Settler { return &settler{plugin, e.Sequence, e.Attempt} }
 
 func (s *settler) Settle(ctx context.Context, step string, outcome Outcome, cause error) error {
 	text := ""
 	if cause != nil {
 		text = clipText(cause.Error(), MaxStepErrorBytes)
 	}
-	return s.plugin.Settle(ctx, s.sequence, step, outcome, text)
+	return s.settle(ctx, step, outcome, text)
+}
+
+func (s *settler) settle(ctx context.Context, step string, outcome Outcome, cause string) error {
+	if p, ok := s.plugin.(AttemptSettler); ok {
+		return p.SettleAttempt(ctx, Settlement{s.sequence, step, s.attempt, outcome, cause})
+	}
+	return s.plugin.Settle(ctx, s.sequence, step, outcome, cause)
 }

@@ -77,11 +77,33 @@ func (s *recallServer) Since(ctx context.Context, req *recallv1.SinceRequest) (*
 	return &recallv1.SinceResponse{Events: mapSlice(page.Events, encodeEvent), Next: page.Next, More: page.More}, nil
 }
 
-// ledgerChunkBytes is about how large one message of a ledger's answer is, of entries below 1 MiB each.
+func (s *recallServer) Ledger(w *recallv1.LedgerRequest, stream recallv1.RecallService_LedgerServer) error {
+	from, paged := s.impl.(LedgerReader)
+	if !paged {
+		return s.wholeLedger(w, stream)
+	}
+	req := LedgerRequest{Tenant: w.GetTenant(), RecallID: w.GetRecallId(), After: w.GetAfter(), Limit: int(w.GetLimit())}
+	for {
+		page, err := from.LedgerPage(stream.Context(), req)
+		if err != nil {
+			return toStatus(err)
+		}
+		err = stream.Send(&recallv1.LedgerResponse{
+			Entries: mapSlice(page.Entries, encodeLedgerEntry), Next: page.Next, More: page.More,
+		})
+		if err != nil || req.Limit != 0 || !page.More { // a host from before there were pages sets no limit
+			return err
+		}
+		req.After = page.Next
+	}
+}
+
+// ledgerChunkBytes is about how large one message of a ledger without pages is, of entries below 1 MiB each.
 const ledgerChunkBytes = 1 << 20
 
-func (s *recallServer) Ledger(req *recallv1.LedgerRequest, stream recallv1.RecallService_LedgerServer) error {
-	ledger, err := s.impl.Ledger(stream.Context(), req.GetTenant(), req.GetRecallId())
+// wholeLedger answers for a plugin that has no pages.
+func (s *recallServer) wholeLedger(w *recallv1.LedgerRequest, stream recallv1.RecallService_LedgerServer) error {
+	ledger, err := s.impl.Ledger(stream.Context(), w.GetTenant(), w.GetRecallId())
 	if err != nil {
 		return toStatus(err)
 	}
@@ -124,7 +146,8 @@ func (s *recallServer) Settle(ctx context.Context, req *recallv1.SettleRequest) 
 	if d.err != nil {
 		return nil, toStatus(d.err)
 	}
-	if err := s.impl.Settle(ctx, req.GetSequence(), req.GetStep(), outcome, req.GetError()); err != nil {
+	settle := &settler{s.impl, req.GetSequence(), int(req.GetAttempt())}
+	if err := settle.settle(ctx, req.GetStep(), outcome, req.GetError()); err != nil {
 		return nil, toStatus(err)
 	}
 	return &recallv1.SettleResponse{}, nil

@@ -22,8 +22,9 @@ type Lifecycle interface {
 	// is missing or was emptied, with ErrDamaged; an older copy of it begins a new epoch.
 	Expect(ctx context.Context, index IndexIdentity) error
 
-	// Activate takes the index, waiting for its lock until ctx ends, and begins to answer calls. steps are those
-	// that the host carries out; every other step of a recall is recorded as unsupported.
+	// Activate takes the index, waiting for its lock until ctx ends, and begins to answer calls. steps are those that the
+	// host carries out. Every other step of a recall that is committed from then on is recorded as unsupported. Where such
+	// a step is open from before, it stays open until a host that carries it out is activated.
 	Activate(ctx context.Context, steps []string) error
 
 	// Flush makes the index quick to take over, while the plugin goes on serving: what another process would have to

@@ -34,7 +34,7 @@ type Plugin interface {
 	Recall
 	Lifecycle
 
-	// Settle is Settler for the step of an event of this sequence.
+	// Settle is Settler for the step of an event of this sequence. It says nothing of the attempt; see AttemptSettler.
 	Settle(ctx context.Context, sequence uint64, step string, outcome Outcome, cause string) error
 }
 

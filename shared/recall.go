@@ -32,8 +32,8 @@ type Recall interface {
 	// away missed.
 	Since(ctx context.Context, req SinceRequest) (SincePage, error)
 
-	// Ledger tells what became of each step of a recall, with an entry for each message that was recalled under this
-	// id. An unknown recall has a ledger without entries.
+	// Ledger tells what became of each step of a recall, with an entry for each message that was recalled under this id,
+	// at most MaxRecallMessages. An unknown recall has a ledger without entries. A LedgerReader reads it in pages.
 	Ledger(ctx context.Context, tenant, recallID string) (Ledger, error)
 
 	// Events calls handle for every event with open steps, oldest first, and again after a retry delay until
@@ -44,9 +44,47 @@ type Recall interface {
 
 // A Settler records what became of the steps of one event.
 type Settler interface {
-	// Settle returns once the outcome of the step is on disk. A step that has an outcome keeps it: settling it
+	// Settle returns once the outcome of the step is on disk. A step that is settled keeps its outcome: settling it
 	// again changes nothing. OutcomeFailed leaves the step open, to be delivered again after a delay; cause says
-	// why, for the ledger, and is kept up to MaxStepErrorBytes. After an error, and unless Events has ended, the
-	// step is not delivered again: ask again, until it is recorded.
+	// why, for the ledger, and is kept up to MaxStepErrorBytes. An event or step that does not exist, and a step that
+	// still waits for notify, is a *FieldError. After another error, and unless Events has ended, the step is not
+	// delivered again: ask again, until it is recorded.
 	Settle(ctx context.Context, step string, outcome Outcome, cause error) error
+}
+
+// Settlement is what became of one attempt of one step of an event.
+type Settlement struct {
+	Sequence uint64 // of the event
+	Step     string
+	Attempt  int // Event.Attempt of the delivery, from 1; 0: the next
+	Outcome  Outcome
+	Error    string // of OutcomeFailed; at most MaxStepErrorBytes
+}
+
+// AttemptSettler is what a plugin offers that orders attempts by their number and not by time. A failure counts if it is of
+// the attempt after the last one that counted, so reporting it again changes nothing. An outcome that settles the step
+// counts whichever attempt it is of: one that was given up and succeeds late settles the step, and is not counted twice.
+type AttemptSettler interface {
+	// SettleAttempt is Settler.Settle for one attempt.
+	SettleAttempt(ctx context.Context, s Settlement) error
+}
+
+// LedgerReader reads a ledger in pages.
+type LedgerReader interface {
+	// LedgerPage reads one page of the ledger of a recall. An unknown recall has a page without entries.
+	LedgerPage(ctx context.Context, req LedgerRequest) (LedgerPage, error)
+}
+
+// ReadLedger reads a whole ledger page by page.
+func ReadLedger(ctx context.Context, from LedgerReader, tenant, recallID string) (Ledger, error) {
+	ledger, req := Ledger{Tenant: tenant, RecallID: recallID}, LedgerRequest{Tenant: tenant, RecallID: recallID}
+	for more := true; more; {
+		page, err := from.LedgerPage(ctx, req)
+		if err != nil {
+			return Ledger{}, err
+		}
+		ledger.Entries = append(ledger.Entries, page.Entries...)
+		req.After, more = page.Next, page.More
+	}
+	return ledger, nil
 }

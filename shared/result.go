@@ -37,6 +37,10 @@ type RecallRequest struct {
 	// skew.
 	RequestedAt time.Time
 
+	// Held is how long ago the request was made, where RequestedAt is not set. The SDK sets it, for the time that it held
+	// the request: the plugin counts back from its own clock, to no moment before the message was sent. At most a day.
+	Held time.Duration
+
 	// ConversationLabels are the labels of the conversation at this moment, by the host's word, for rules such as
 	// a legal hold; at most MaxLabels.
 	ConversationLabels []string

@@ -16,6 +16,7 @@ const (
 	MaxStatusIDs          = 1000 // ids of a Status call
 	MaxSinceConversations = 1000
 	MaxSinceLimit         = 1000
+	MaxLedgerLimit        = 1000
 	MaxExtBytes           = 4 << 10
 	MaxReasonBytes        = 1 << 10
 	MaxAttachments        = 100
@@ -24,6 +25,9 @@ const (
 	MaxLabelBytes         = 128
 	MaxStepBytes          = 64 // the name of a step
 	MaxSteps              = 32 // steps that a host carries out
+
+	// MaxRecallMessages is how many messages can be recalled under one recall id, in one request or many.
+	MaxRecallMessages = 10_000
 
 	// MaxWireBytes bounds one message on the wire, in both directions.
 	MaxWireBytes = 16 << 20
@@ -202,6 +206,34 @@ func ValidateLedger(tenant, recallID string) error {
 		return err
 	}
 	return validID("recall_id", recallID)
+}
+
+// Validate checks the request by itself.
+func (r *LedgerRequest) Validate() error {
+	if err := ValidateLedger(r.Tenant, r.RecallID); err != nil {
+		return err
+	}
+	if r.Limit < 0 || r.Limit > MaxLedgerLimit {
+		return Invalidf("limit", "is %d; 1 to %d, or 0 for %d", r.Limit, MaxLedgerLimit, MaxLedgerLimit)
+	}
+	return nil
+}
+
+// Validate checks the settlement by itself.
+func (s *Settlement) Validate() error {
+	if err := ValidateStep("step", s.Step); err != nil {
+		return err
+	}
+	if s.Attempt < 0 {
+		return Invalidf("attempt", "is %d; from 1, or 0 for the next", s.Attempt)
+	}
+	if !s.Outcome.Settles() && s.Outcome != OutcomeFailed {
+		return Invalidf("outcome", "unknown outcome %.40q; one of %s", s.Outcome, outcomes.words())
+	}
+	if len(s.Error) > MaxStepErrorBytes {
+		return Invalidf("error", "is %d bytes long; at most %d", len(s.Error), MaxStepErrorBytes)
+	}
+	return nil
 }
 
 // ValidateStep checks the name of a step: MaxStepBytes of lower case letters, digits, _ and -.

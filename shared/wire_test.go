@@ -40,7 +40,7 @@ var (
 	}
 	fullRequest = RecallRequest{
 		Tenant: "acme", MessageIDs: []string{"m/1"}, Actor: fullActor, Ext: "{}", Reason: "wrong room", RecallID: "r1",
-		RequestedAt: at, ConversationLabels: []string{"hold"}, Messages: []Message{fullMessage},
+		RequestedAt: at, Held: 1500 * time.Millisecond, ConversationLabels: []string{"hold"}, Messages: []Message{fullMessage},
 	}
 	fullSince = SinceRequest{Tenant: "acme", Conversations: []Conversation{{Type: Group, ID: "g"}}, After: 3, Limit: 9}
 	fullEntry = LedgerEntry{Event: fullEvent, Steps: []StepRecord{
@@ -367,6 +367,87 @@ func TestALedgerLargerThanTheWiresLimitArrives(t *testing.T) {
 	l, err := c.Ledger(t.Context(), "acme", "r1")
 	if err != nil || len(l.Entries) != MaxRecallIDs || len(l.Entries[99].Event.Attachments) != MaxAttachments {
 		t.Errorf("%d entries, %v", len(l.Entries), err)
+	}
+}
+
+// paged is a plugin that knows attempts, and has a ledger in pages.
+type paged struct {
+	echo
+	pages   []LedgerRequest
+	settled []Settlement
+}
+
+func (p *paged) LedgerPage(_ context.Context, r LedgerRequest) (LedgerPage, error) {
+	p.pages = append(p.pages, r)
+	return LedgerPage{Entries: []LedgerEntry{fullEntry}, Next: r.After + 1, More: r.After < 2}, p.err
+}
+
+func (p *paged) SettleAttempt(_ context.Context, s Settlement) error {
+	p.settled = append(p.settled, s)
+	return p.err
+}
+
+func TestClient_Ledger(t *testing.T) {
+	impl := &paged{}
+	conn := dial(t, impl)
+	c := NewClient(t.Context(), conn)
+	t.Run("is read page by page", func(t *testing.T) {
+		l, err := c.Ledger(t.Context(), "acme", "r1")
+		if err != nil || !reflect.DeepEqual(l, Ledger{"acme", "r1", []LedgerEntry{fullEntry, fullEntry, fullEntry}}) {
+			t.Errorf("got %+v, %v", l, err)
+		}
+		var want []LedgerRequest
+		for after := range uint64(3) {
+			want = append(want, LedgerRequest{"acme", "r1", after, MaxLedgerLimit})
+		}
+		if !reflect.DeepEqual(impl.pages, want) {
+			t.Errorf("asked for %+v", impl.pages)
+		}
+	})
+	t.Run("one page", func(t *testing.T) {
+		page, err := c.LedgerPage(t.Context(), LedgerRequest{"acme", "r1", 1, 5})
+		if err != nil || !reflect.DeepEqual(page, LedgerPage{[]LedgerEntry{fullEntry}, 2, true}) {
+			t.Errorf("got %+v, %v", page, err)
+		}
+		if _, err := c.LedgerPage(t.Context(), LedgerRequest{"acme", "r1", 1, MaxLedgerLimit + 1}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("over the limit: %v", err)
+		}
+	})
+	t.Run("a host that knows no pages gets them all", func(t *testing.T) {
+		stream, err := recallv1.NewRecallServiceClient(conn).Ledger(t.Context(), &recallv1.LedgerRequest{Tenant: "acme", RecallId: "r1"})
+		n := 0
+		for err == nil {
+			if _, err = stream.Recv(); err == nil {
+				n++
+			}
+		}
+		if !errors.Is(err, io.EOF) || n != 3 {
+			t.Errorf("%d pages, %v", n, err)
+		}
+	})
+}
+
+func TestEventSettler_Attempt(t *testing.T) {
+	impl := &paged{}
+	c := NewClient(t.Context(), dial(t, impl))
+	if err := EventSettler(c, fullEvent).Settle(t.Context(), StepHistory, OutcomeFailed, errors.New("disk")); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewSettler(c, 7).Settle(t.Context(), StepHistory, OutcomeDone, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := []Settlement{{7, StepHistory, 2, OutcomeFailed, "disk"}, {7, StepHistory, 0, OutcomeDone, ""}}
+	if !reflect.DeepEqual(impl.settled, want) {
+		t.Errorf("got %+v", impl.settled)
+	}
+}
+
+func TestRecallRequest_HeldIsClamped(t *testing.T) {
+	for us, want := range map[int64]time.Duration{-5: 0, 7: 7 * time.Microsecond, 1 << 62: 24 * time.Hour} {
+		d := decoder{}
+		if r := d.recallRequest(&recallv1.RecallRequest{Held: us}); d.err != nil || r.Held != want {
+			t.Errorf("%d µs: %v, %v", us, r.Held, d.err)
+		}
 	}
 }
 

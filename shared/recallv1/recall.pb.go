@@ -991,6 +991,7 @@ type RecallRequest struct {
 	RequestedAt        int64                  `protobuf:"varint,7,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
 	ConversationLabels []string               `protobuf:"bytes,8,rep,name=conversation_labels,json=conversationLabels,proto3" json:"conversation_labels,omitempty"`
 	Messages           []*Message             `protobuf:"bytes,9,rep,name=messages,proto3" json:"messages,omitempty"`
+	Held               int64                  `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"` // microseconds that the SDK held the request, where requested_at is not set
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1086,6 +1087,13 @@ func (x *RecallRequest) GetMessages() []*Message {
 		return x.Messages
 	}
 	return nil
+}
+
+func (x *RecallRequest) GetHeld() int64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
 }
 
 type RecallResult struct {
@@ -1536,6 +1544,8 @@ type LedgerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	RecallId      string                 `protobuf:"bytes,2,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
+	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"` // next of an earlier page
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1582,6 +1592,20 @@ func (x *LedgerRequest) GetRecallId() string {
 		return x.RecallId
 	}
 	return ""
+}
+
+func (x *LedgerRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *LedgerRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
 }
 
 type StepRecord struct {
@@ -1715,6 +1739,8 @@ func (x *LedgerEntry) GetSteps() []*StepRecord {
 type LedgerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entries       []*LedgerEntry         `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	Next          uint64                 `protobuf:"varint,2,opt,name=next,proto3" json:"next,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1754,6 +1780,20 @@ func (x *LedgerResponse) GetEntries() []*LedgerEntry {
 		return x.Entries
 	}
 	return nil
+}
+
+func (x *LedgerResponse) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *LedgerResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 type EventsRequest struct {
@@ -1970,6 +2010,7 @@ type SettleRequest struct {
 	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`
 	Outcome       Outcome                `protobuf:"varint,3,opt,name=outcome,proto3,enum=recall.v1.Outcome" json:"outcome,omitempty"`
 	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	Attempt       int32                  `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"` // of the delivery; 0, of a host from before it was told: the next
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2030,6 +2071,13 @@ func (x *SettleRequest) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *SettleRequest) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
 }
 
 type SettleResponse struct {
@@ -3400,7 +3448,7 @@ const file_recall_proto_rawDesc = "" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12.\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x16.recall.v1.IndexStatusR\x06status\"A\n" +
 	"\rIndexResponse\x120\n" +
-	"\aresults\x18\x01 \x03(\v2\x16.recall.v1.IndexResultR\aresults\"\xbb\x02\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.recall.v1.IndexResultR\aresults\"\xcf\x02\n" +
 	"\rRecallRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1f\n" +
 	"\vmessage_ids\x18\x02 \x03(\tR\n" +
@@ -3411,7 +3459,9 @@ const file_recall_proto_rawDesc = "" +
 	"\trecall_id\x18\x06 \x01(\tR\brecallId\x12!\n" +
 	"\frequested_at\x18\a \x01(\x03R\vrequestedAt\x12/\n" +
 	"\x13conversation_labels\x18\b \x03(\tR\x12conversationLabels\x12.\n" +
-	"\bmessages\x18\t \x03(\v2\x12.recall.v1.MessageR\bmessages\"\xb9\x02\n" +
+	"\bmessages\x18\t \x03(\v2\x12.recall.v1.MessageR\bmessages\x12\x12\n" +
+	"\x04held\x18\n" +
+	" \x01(\x03R\x04held\"\xb9\x02\n" +
 	"\fRecallResult\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12/\n" +
@@ -3448,10 +3498,12 @@ const file_recall_proto_rawDesc = "" +
 	"\rSinceResponse\x12(\n" +
 	"\x06events\x18\x01 \x03(\v2\x10.recall.v1.EventR\x06events\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\x04R\x04next\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\"D\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"p\n" +
 	"\rLedgerRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
-	"\trecall_id\x18\x02 \x01(\tR\brecallId\"\x9f\x01\n" +
+	"\trecall_id\x18\x02 \x01(\tR\brecallId\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\x9f\x01\n" +
 	"\n" +
 	"StepRecord\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12,\n" +
@@ -3462,9 +3514,11 @@ const file_recall_proto_rawDesc = "" +
 	"changed_at\x18\x05 \x01(\x03R\tchangedAt\"b\n" +
 	"\vLedgerEntry\x12&\n" +
 	"\x05event\x18\x01 \x01(\v2\x10.recall.v1.EventR\x05event\x12+\n" +
-	"\x05steps\x18\x02 \x03(\v2\x15.recall.v1.StepRecordR\x05steps\"B\n" +
+	"\x05steps\x18\x02 \x03(\v2\x15.recall.v1.StepRecordR\x05steps\"j\n" +
 	"\x0eLedgerResponse\x120\n" +
-	"\aentries\x18\x01 \x03(\v2\x16.recall.v1.LedgerEntryR\aentries\"\x0f\n" +
+	"\aentries\x18\x01 \x03(\v2\x16.recall.v1.LedgerEntryR\aentries\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\x04R\x04next\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\x0f\n" +
 	"\rEventsRequest\"\x82\x05\n" +
 	"\x05Event\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
@@ -3488,12 +3542,13 @@ const file_recall_proto_rawDesc = "" +
 	"\tretention\x18\x11 \x01(\x03R\tretention\x1a<\n" +
 	"\x0eTombstoneEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x01\n" +
 	"\rSettleRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\x12,\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x12.recall.v1.OutcomeR\aoutcome\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error\"\x10\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12\x18\n" +
+	"\aattempt\x18\x05 \x01(\x05R\aattempt\"\x10\n" +
 	"\x0eSettleResponse\"D\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +

@@ -49,11 +49,12 @@ type RecallServiceClient interface {
 	Check(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	Since(ctx context.Context, in *SinceRequest, opts ...grpc.CallOption) (*SinceResponse, error)
-	// Ledger answers in as many messages as its entries need.
+	// Ledger answers with one page, in one message. A request without a limit is answered with every page.
 	Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LedgerResponse], error)
 	// Events streams open steps until the caller goes away. A newer stream ends an older one.
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
-	// Settle records what became of one step. Settling a settled step changes nothing.
+	// Settle records what became of one attempt of a step. Settling a settled step changes nothing; one that does not exist
+	// is refused.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 	// Calls carries calls of this service, side by side over one stream: those that are made at the same time share a
 	// message on the wire. Each is answered once, in any order.
@@ -190,11 +191,12 @@ type RecallServiceServer interface {
 	Check(context.Context, *RecallRequest) (*RecallResponse, error)
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	Since(context.Context, *SinceRequest) (*SinceResponse, error)
-	// Ledger answers in as many messages as its entries need.
+	// Ledger answers with one page, in one message. A request without a limit is answered with every page.
 	Ledger(*LedgerRequest, grpc.ServerStreamingServer[LedgerResponse]) error
 	// Events streams open steps until the caller goes away. A newer stream ends an older one.
 	Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error
-	// Settle records what became of one step. Settling a settled step changes nothing.
+	// Settle records what became of one attempt of a step. Settling a settled step changes nothing; one that does not exist
+	// is refused.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	// Calls carries calls of this service, side by side over one stream: those that are made at the same time share a
 	// message on the wire. Each is answered once, in any order.

@@ -1,8 +1,8 @@
 package index
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 	"google.golang.org/protobuf/proto"
@@ -18,8 +18,11 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 		return b.planPut(op.Put, w)
 	case op.Recall != nil:
 		return b.planRecall(op.Recall, w)
+	case op.Settle != nil:
+		state, err := b.planSettle(op.Settle, w)
+		return Result{Step: state}, err
 	default:
-		return Result{}, b.planSettle(op.Settle, w)
+		return Result{}, b.planUngate(op.Ungate, w)
 	}
 }
 
@@ -88,76 +91,178 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 		}
 		entry.Steps = append(entry.Steps, s)
 	}
+	var id indexpb.RecallID
+	idKey := recallIDKey(m.Tenant, r.Event.RecallID)
+	if _, err := get(b.txn, idKey, &id); err != nil {
+		return Result{}, err
+	}
+	id.ActorId = r.Event.Actor.ID // or as it is: see recallRefused
+	id.Messages++
 	pb := encodeEntry(&entry)
 	pointer := &indexpb.Pointer{RecallId: r.Event.RecallID, MessageId: m.ID}
-	if err := w.set(conversationKey(m.Tenant, m.Conversation, pb.Sequence), pointer); err != nil {
-		return Result{}, err
-	}
-	pointer.Tenant = m.Tenant
-	if err := w.open(pb, pointer); err != nil {
-		return Result{}, err
-	}
-	if err := w.set(messageKey(m.Tenant, m.ID), encodeRecord(rec)); err != nil {
-		return Result{}, err
-	}
+	w.openFirst(pb)
 	w.recalled = true
-	return Result{Tombstone: *rec.Tombstone, New: true}, w.set(ledgerKey(m.Tenant, r.Event.RecallID, m.ID), pb)
+	for _, write := range []struct {
+		key   key
+		value proto.Message
+	}{
+		{conversationKey(m.Tenant, m.Conversation, pb.Sequence), pointer},
+		{eventKey(pb.Sequence), &indexpb.Pointer{Tenant: m.Tenant, RecallId: r.Event.RecallID, MessageId: m.ID}},
+		{idKey, &id},
+		{messageKey(m.Tenant, m.ID), encodeRecord(rec)},
+		{ledgerKey(m.Tenant, r.Event.RecallID, pb.Sequence), pb},
+	} {
+		if err := w.set(write.key, write.value); err != nil {
+			return Result{}, err
+		}
+	}
+	return Result{Tombstone: *rec.Tombstone, New: true}, nil
 }
 
-// refused tells why operations of one call are not applied, none of them: a message was indexed after its recall was judged
-// by what the request brought along, and with other facts.
+// refused says why operations of one call are not applied, none of them.
 func (b *batch) refused(ops []Op) error {
+	messages := map[string]int{} // that these operations recall, by the key of their recall id
 	for i := range ops {
-		if ops[i].Recall == nil {
-			continue
+		var err error
+		switch op := &ops[i]; {
+		case op.Recall != nil:
+			err = b.recallRefused(op.Recall, messages)
+		case op.Settle != nil:
+			_, _, _, err = b.stepOf(op.Settle)
 		}
-		m := ops[i].Recall.Event.Message
-		rec, err := readRecord(b.txn, m.Tenant, m.ID)
 		if err != nil {
 			return err
-		}
-		if rec != nil && rec.Tombstone == nil && !SameFacts(rec.Message, m) {
-			return shared.Invalidf("messages", "the message %q is indexed with other facts, which stay; leave it out", m.ID)
 		}
 	}
 	return nil
 }
 
-func (b *batch) planSettle(s *Settle, w *writes) error {
+// recallRefused holds a recall against what was applied since it was judged: its message may be indexed by now with other
+// facts than the request brought along, and its recall id may be another actor's, or full.
+func (b *batch) recallRefused(r *Recall, messages map[string]int) error {
+	m, e := r.Event.Message, &r.Event
+	rec, err := readRecord(b.txn, m.Tenant, m.ID)
+	switch {
+	case err != nil:
+		return err
+	case rec != nil && rec.Tombstone != nil:
+		return nil // it changes nothing
+	case rec != nil && !SameFacts(rec.Message, m):
+		return shared.Invalidf("messages", "the message %q is indexed with other facts, which stay; leave it out", m.ID)
+	}
+	k := recallIDKey(e.Tenant, e.RecallID)
+	messages[string(k)]++
+	return checkRecallID(b.txn, e.Tenant, e.RecallID, e.Actor.ID, messages[string(k)])
+}
+
+// checkRecallID refuses to recall more messages under a recall id that is another actor's, or that has no room for them.
+func checkRecallID(txn *badger.Txn, tenant, recallID, actor string, more int) error {
+	var id indexpb.RecallID
+	switch found, err := get(txn, recallIDKey(tenant, recallID), &id); {
+	case err != nil:
+		return err
+	case found && id.ActorId != actor:
+		return shared.Invalidf("recall_id", "%q was used by another actor before; each act needs an id of its own", recallID)
+	case int(id.Messages)+more > shared.MaxRecallMessages:
+		return shared.Invalidf("recall_id", "%q has %d messages, and %d more are to be recalled under it; at most %d share a recall id",
+			recallID, id.Messages, more, shared.MaxRecallMessages)
+	}
+	return nil
+}
+
+// stepOf finds the step that a settlement is about, in the ledger entry of its event.
+func (b *batch) stepOf(s *Settle) (at key, pb *indexpb.Entry, step *indexpb.Step, err error) {
 	var pointer indexpb.Pointer
-	if open, err := get(b.txn, stepKey(s.Step, s.Sequence), &pointer); err != nil || !open {
-		return err
+	switch found, err := get(b.txn, eventKey(s.Sequence), &pointer); {
+	case err != nil:
+		return nil, nil, nil, err
+	case !found:
+		return nil, nil, nil, shared.Invalidf("sequence", "there is no event %d", s.Sequence)
 	}
-	k := ledgerKey(pointer.Tenant, pointer.RecallId, pointer.MessageId)
-	var pb indexpb.Entry
-	if found, err := get(b.txn, k, &pb); err != nil {
-		return err
-	} else if !found {
-		return fmt.Errorf("%w: step %s of event %d is open and its ledger is missing", ErrCorrupt, s.Step, s.Sequence)
+	at, pb = ledgerKey(pointer.Tenant, pointer.RecallId, s.Sequence), &indexpb.Entry{}
+	if err := mustGet(b.txn, at, pb, s.Sequence); err != nil {
+		return nil, nil, nil, err
 	}
-	i := slices.IndexFunc(pb.Steps, func(r *indexpb.Step) bool { return r.Name == s.Step })
-	if i < 0 {
-		return fmt.Errorf("%w: step %s of event %d is open and not in its ledger", ErrCorrupt, s.Step, s.Sequence)
+	var names []string
+	for _, step := range pb.Steps {
+		if step.Name != s.Step {
+			names = append(names, step.Name)
+			continue
+		}
+		if pb.Gated && step.Name != shared.StepNotify && !settled(step) {
+			return nil, nil, nil, shared.Invalidf("step", "%s of event %d waits for %s, which is not settled",
+				s.Step, s.Sequence, shared.StepNotify)
+		}
+		return at, pb, step, nil
 	}
-	step := pb.Steps[i]
-	if !s.Outcome.Settles() && encodeTime(s.At) <= step.ChangedAt {
-		return nil // a failure that is applied already, or older than one that is
+	return nil, nil, nil, shared.Invalidf("step", "event %d has no step %s; it has %s", s.Sequence, s.Step, strings.Join(names, ", "))
+}
+
+func (b *batch) planSettle(s *Settle, w *writes) (StepState, error) {
+	at, pb, step, err := b.stepOf(s)
+	if err != nil || settled(step) {
+		return StepState{}, err
 	}
-	step.Attempts++
+	settles, next := s.Outcome.Settles(), step.Attempts+1
+	if !settles && uint32(s.Attempt) != next {
+		return stateOf(step), nil // it is counted already
+	}
+	w.delete(queueKey(step, s.Sequence))
+	if s.Attempt == 0 || uint32(s.Attempt) >= next {
+		step.Attempts = next
+	}
 	step.Outcome = outcomes.number[s.Outcome]
 	step.ChangedAt = encodeTime(s.At)
-	if s.Outcome.Settles() {
-		w.delete(stepKey(s.Step, s.Sequence))
-		if s.Step == shared.StepNotify {
-			if err := w.open(&pb, &pointer); err != nil {
-				return err
-			}
-		}
-	} else {
-		step.Error = s.Error
+	switch {
+	case !settles:
+		step.Error, step.Position = s.Error, b.failures+1
+		w.failed = true
+		w.add(queueKey(step, s.Sequence))
+	case s.Step == shared.StepNotify && pb.Gated:
+		w.openRest(pb)
 	}
-	return w.set(k, &pb)
+	return stateOf(step), w.set(at, pb)
 }
+
+func (b *batch) planUngate(o *Ungate, w *writes) error {
+	if item, err := find(b.txn, gateKey(o.Sequence)); item == nil {
+		return err
+	}
+	var pointer indexpb.Pointer
+	if err := mustGet(b.txn, eventKey(o.Sequence), &pointer, o.Sequence); err != nil {
+		return err
+	}
+	at, pb := ledgerKey(pointer.Tenant, pointer.RecallId, o.Sequence), &indexpb.Entry{}
+	if err := mustGet(b.txn, at, pb, o.Sequence); err != nil {
+		return err
+	}
+	w.openRest(pb)
+	return w.set(at, pb)
+}
+
+func settled(s *indexpb.Step) bool { return outcomes.word[s.Outcome].Settles() }
+
+func stateOf(s *indexpb.Step) StepState {
+	if settled(s) {
+		return StepState{}
+	}
+	return StepState{Open: true, Attempts: int(s.Attempts), Position: s.Position}
+}
+
+// queueKey is where an open step waits: in the step queue, or for the end of its backoff.
+func queueKey(s *indexpb.Step, sequence uint64) key {
+	if s.Attempts == 0 {
+		return stepKey(s.Name, sequence)
+	}
+	return backoffKey(s.Name, BackoffLevel(int(s.Attempts)), s.Position, sequence)
+}
+
+// BackoffLevels is how many levels of backoff there are. A step whose attempts failed n times is on level n; those that
+// failed more often are on the last one.
+const BackoffLevels = 11
+
+// BackoffLevel is the level of a step after so many failed attempts, from 1.
+func BackoffLevel(attempts int) int { return min(attempts, BackoffLevels) }
 
 // usedByOther tells whether a live message other than this one uses an attachment.
 func (b *batch) usedByOther(tenant, attachment, id string) (bool, error) {
@@ -181,26 +286,39 @@ func (b *batch) usedByOther(tenant, attachment, id string) (bool, error) {
 	return false, nil
 }
 
-// open queues the steps of an entry that may be delivered now: notify while it is open, then the others.
-func (w *writes) open(pb *indexpb.Entry, pointer *indexpb.Pointer) error {
-	settled := func(s *indexpb.Step) bool { return outcomes.word[s.Outcome].Settles() }
-	gated := slices.ContainsFunc(pb.Steps, func(s *indexpb.Step) bool {
-		return s.Name == shared.StepNotify && !settled(s)
-	})
+// openFirst queues the steps of a new entry: notify alone where it is open, and otherwise all.
+func (w *writes) openFirst(pb *indexpb.Entry) {
+	var notify, others bool
 	for _, s := range pb.Steps {
-		if settled(s) || gated && s.Name != shared.StepNotify {
+		if !settled(s) {
+			notify, others = notify || s.Name == shared.StepNotify, others || s.Name != shared.StepNotify
+		}
+	}
+	if pb.Gated = notify && others; pb.Gated {
+		w.add(gateKey(pb.Sequence))
+	}
+	w.queue(pb, func(s *indexpb.Step) bool { return !pb.Gated || s.Name == shared.StepNotify })
+}
+
+// openRest queues the steps that wait for notify.
+func (w *writes) openRest(pb *indexpb.Entry) {
+	pb.Gated = false
+	w.delete(gateKey(pb.Sequence))
+	w.queue(pb, func(s *indexpb.Step) bool { return s.Name != shared.StepNotify })
+}
+
+func (w *writes) queue(pb *indexpb.Entry, which func(*indexpb.Step) bool) {
+	for _, s := range pb.Steps {
+		if settled(s) || !which(s) {
 			continue
 		}
-		if err := w.set(stepKey(s.Name, pb.Sequence), pointer); err != nil {
-			return err
-		}
+		w.add(stepKey(s.Name, pb.Sequence))
 		w.opened, w.openedOf = append(w.opened, s.Name), pb.Sequence
 	}
-	return nil
 }
 
 func (w *writes) newMessage(m shared.Message) {
-	w.entries = append(w.entries, entry{key: senderKey(m.Tenant, m.Sender, m.SentAt, m.ID)})
+	w.add(senderKey(m.Tenant, m.Sender, m.SentAt, m.ID))
 }
 
 func (w *writes) use(tenant, attachment, id string, uses bool) {
@@ -216,5 +334,8 @@ func (w *writes) set(k key, value proto.Message) error {
 	w.entries = append(w.entries, entry{key: k, value: data})
 	return nil
 }
+
+// add sets a key that has no value.
+func (w *writes) add(k key) { w.entries = append(w.entries, entry{key: k}) }
 
 func (w *writes) delete(k key) { w.entries = append(w.entries, entry{key: k, delete: true}) }

@@ -157,15 +157,15 @@ func TestNotifyIsSettledBeforeAnyOtherStepOpens(t *testing.T) {
 		op := recall("r", m)
 		op.Recall.Unsupported = []string{shared.StepPush, shared.StepSearch}
 		apply(t, x, op)
-		if got := lanes(t, x); got != "[notify]" {
+		if got := queues(t, x); got != "[notify]" {
 			t.Fatalf("open at first: %s", got)
 		}
-		apply(t, x, settle(1, shared.StepHistory, shared.OutcomeDone), settle(1, shared.StepNotify, shared.OutcomeFailed))
-		if got := lanes(t, x); got != "[notify]" {
+		apply(t, x, fail(1, shared.StepNotify, 1, "busy"))
+		if got := queues(t, x); got != "[notify]" {
 			t.Fatalf("open after notify failed: %s", got)
 		}
 		apply(t, x, settle(1, shared.StepNotify, outcome))
-		if got := lanes(t, x); got != "[attachments history offline roaming]" {
+		if got := queues(t, x); got != "[attachments history offline roaming]" {
 			t.Fatalf("open after notify was %s: %s", outcome, got)
 		}
 	}
@@ -176,12 +176,11 @@ func TestStepsOpenAtOnceWithoutNotify(t *testing.T) {
 	unsupported := recall("r1", message("a"))
 	unsupported.Recall.Unsupported = []string{shared.StepNotify}
 	apply(t, x, unsupported, recall("r2", message("b"), shared.StepRoaming))
-	if got := lanes(t, x); got != "[history offline push roaming search]" {
+	if got := queues(t, x); got != "[history offline push roaming search]" {
 		t.Errorf("%s", got)
 	}
-	open, err := x.OpenSteps(shared.StepRoaming, 0, 10)
-	if err != nil || !slices.Equal(open, []uint64{1, 2}) {
-		t.Errorf("%v %v", open, err)
+	if open := queued(t, x, shared.StepRoaming); !slices.Equal(open, []uint64{1, 2}) {
+		t.Errorf("%v", open)
 	}
 	none := recall("r3", message("c"), shared.StepPush)
 	none.Recall.Unsupported = []string{shared.StepPush}
@@ -194,10 +193,8 @@ func TestStepsOpenAtOnceWithoutNotify(t *testing.T) {
 func TestASettledStepKeepsItsOutcome(t *testing.T) {
 	x := openNew(t)
 	apply(t, x, recall("r", message("m", "f"), shared.StepHistory, shared.StepAttachments))
-	failed := settle(1, shared.StepHistory, shared.OutcomeFailed)
-	failed.Settle.Error = "disk"
-	apply(t, x, failed, settle(1, shared.StepHistory, shared.OutcomeDone), settle(1, shared.StepHistory, shared.OutcomeFailed),
-		settle(1, shared.StepHistory, shared.OutcomeNothingToDo), settle(9, shared.StepHistory, shared.OutcomeDone))
+	apply(t, x, fail(1, shared.StepHistory, 1, "disk"), settle(1, shared.StepHistory, shared.OutcomeDone),
+		fail(1, shared.StepHistory, 3, "late"), settle(1, shared.StepHistory, shared.OutcomeNothingToDo))
 	steps := ledger(t, x, "acme", "r").Entries[0].Steps
 	want := []shared.StepRecord{
 		{Step: shared.StepHistory, Outcome: shared.OutcomeDone, Attempts: 2, Error: "disk", ChangedAt: start.Add(2 * time.Minute)},
@@ -219,8 +216,8 @@ func TestAttachmentsStepIsSettledWhereNothingIsToDelete(t *testing.T) {
 	x := openNew(t)
 	apply(t, x, recall("r", message("m"), shared.StepAttachments))
 	s := ledger(t, x, "acme", "r").Entries[0].Steps[0]
-	if s.Outcome != shared.OutcomeNothingToDo || s.ChangedAt != start.Add(time.Minute) || lanes(t, x) != "[]" {
-		t.Errorf("%+v, open %s", s, lanes(t, x))
+	if s.Outcome != shared.OutcomeNothingToDo || s.ChangedAt != start.Add(time.Minute) || queues(t, x) != "[]" {
+		t.Errorf("%+v, open %s", s, queues(t, x))
 	}
 }
 
@@ -231,7 +228,7 @@ func TestOpenedStepsWakeTheirLaneFromTheFirstOfThem(t *testing.T) {
 	m := message("m")
 	apply(t, x, put(m), recall("r", m, shared.StepNotify, shared.StepHistory))
 	apply(t, x, recall("r", m, shared.StepNotify))
-	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeFailed))
+	apply(t, x, fail(1, shared.StepNotify, 1, ""))
 	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeDone))
 	for _, id := range []string{"n", "o"} {
 		apply(t, x, recall("r", message(id), shared.StepNotify, shared.StepHistory))
@@ -315,12 +312,12 @@ func TestOddIDsStayApart(t *testing.T) {
 			if len(l.Entries) != 1 || l.Entries[0].Event.Message.ID != id {
 				t.Fatalf("%q %q: ledger %+v", tenant, id, l)
 			}
-			page, err := x.Since(shared.SinceRequest{Tenant: tenant,
+			page, err := x.Since(t.Context(), shared.SinceRequest{Tenant: tenant,
 				Conversations: []shared.Conversation{{Type: shared.Group, ID: id}}})
 			if err != nil || len(page.Events) != 1 || page.Events[0].Message.ID != id {
 				t.Fatalf("%q %q: since %+v %v", tenant, id, page, err)
 			}
-			page, err = x.Since(shared.SinceRequest{Tenant: tenant,
+			page, err = x.Since(t.Context(), shared.SinceRequest{Tenant: tenant,
 				Conversations: []shared.Conversation{{Type: shared.Single, ID: id}}})
 			if err != nil || len(page.Events) != 0 {
 				t.Fatalf("%q %q: a conversation of another type has it: %+v %v", tenant, id, page, err)
@@ -341,18 +338,19 @@ func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
 	kept := recall("r", m)
 	kept.Recall.Event.Disposition = "keep"
 	for name, op := range map[string]Op{
-		"nothing set":       {},
-		"two set":           {Put: &m, Settle: settle(1, "notify", shared.OutcomeDone).Settle},
-		"NUL in id":         bad(func(m *shared.Message) { m.ID = "a\x00b" }),
-		"NUL in attachment": bad(func(m *shared.Message) { m.Attachments = []string{"a\x00"} }),
-		"empty tenant":      bad(func(m *shared.Message) { m.Tenant = "" }),
-		"unknown type":      bad(func(m *shared.Message) { m.Type = "hologram" }),
-		"no time":           bad(func(m *shared.Message) { m.SentAt = time.Time{} }),
-		"too large":         bad(func(m *shared.Message) { m.Attachments = []string{strings.Repeat("x", 1<<20)} }),
-		"step name":         recall("r", m, "No"),
-		"step twice":        recall("r", m, "a", "a"),
-		"outcome":           settle(1, "notify", "maybe"),
-		"disposition":       kept,
+		"nothing set":           {},
+		"two set":               {Put: &m, Settle: settle(1, "notify", shared.OutcomeDone).Settle},
+		"NUL in id":             bad(func(m *shared.Message) { m.ID = "a\x00b" }),
+		"NUL in attachment":     bad(func(m *shared.Message) { m.Attachments = []string{"a\x00"} }),
+		"empty tenant":          bad(func(m *shared.Message) { m.Tenant = "" }),
+		"unknown type":          bad(func(m *shared.Message) { m.Type = "hologram" }),
+		"no time":               bad(func(m *shared.Message) { m.SentAt = time.Time{} }),
+		"too large":             bad(func(m *shared.Message) { m.Attachments = []string{strings.Repeat("x", 1<<20)} }),
+		"step name":             recall("r", m, "No"),
+		"step twice":            recall("r", m, "a", "a"),
+		"outcome":               settle(1, "notify", "maybe"),
+		"failure of no attempt": fail(1, "notify", 0, ""),
+		"disposition":           kept,
 	} {
 		if _, err := x.Append(t.Context(), []Op{good, op}); !errors.Is(err, shared.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
@@ -363,9 +361,12 @@ func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
 	}
 	for name, read := range map[string]func() error{
 		"Messages": func() error { _, err := x.Messages("acme", []string{"a\x00"}); return err },
-		"Ledger":   func() error { _, err := x.Ledger("acme\x00", "r"); return err },
-		"Entry":    func() error { _, err := x.Entry(1, "a\x00"); return err },
-		"Since":    func() error { _, err := x.Since(shared.SinceRequest{Tenant: "\x00"}); return err },
+		"LedgerPage": func() error {
+			_, err := x.LedgerPage(t.Context(), shared.LedgerRequest{Tenant: "acme\x00", RecallID: "r"})
+			return err
+		},
+		"Entry": func() error { _, err := x.Entry(1, "a\x00"); return err },
+		"Since": func() error { _, err := x.Since(t.Context(), shared.SinceRequest{Tenant: "\x00"}); return err },
 	} {
 		if err := read(); !errors.Is(err, shared.ErrInvalid) {
 			t.Errorf("%s of a NUL: %v", name, err)
@@ -379,7 +380,7 @@ func TestWhatTheRulesAskedForIsKeptWithTheRecall(t *testing.T) {
 	op := recall("r1", message("m1"))
 	apply(t, x, op)
 	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeDone))
-	page, err := x.Since(shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{message("m1").Conversation}})
+	page, err := x.Since(t.Context(), shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{message("m1").Conversation}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -236,7 +236,7 @@ func Restore(ctx context.Context, r io.Reader, folder string, log hclog.Logger, 
 	if err != nil {
 		return Restored{}, err
 	}
-	if b.header.Format < 1 || b.header.Format > Format {
+	if b.header.Format != Format {
 		return Restored{}, fmt.Errorf("%w: the backup has format %d and this version knows %d", ErrFormat, b.header.Format, Format)
 	}
 	done := Restored{Backup: b.header}

@@ -52,7 +52,7 @@ func TestBackup_OneVersionWhileServing(t *testing.T) {
 	x := openNew(t)
 	fill(t, x, 4000)
 	want, before := contents(t, x), x.Identity()
-	page, err := x.Since(shared.SinceRequest{Tenant: "acme"})
+	page, err := x.Since(t.Context(), shared.SinceRequest{Tenant: "acme"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestBackup_OneVersionWhileServing(t *testing.T) {
 	if r, err := y.Messages("acme", []string{"m000010", "m000011"}); err != nil || r[0].Tombstone == nil || r[1].Tombstone != nil {
 		t.Errorf("%+v %v", r, err)
 	}
-	if _, err := y.Since(shared.SinceRequest{Tenant: "acme", After: page.Next}); !errors.Is(err, shared.ErrCursorVoid) {
+	if _, err := y.Since(t.Context(), shared.SinceRequest{Tenant: "acme", After: page.Next}); !errors.Is(err, shared.ErrCursorVoid) {
 		t.Errorf("a cursor of the index that was backed up: %v", err)
 	}
 	apply(t, y, put(message("new")))

@@ -18,8 +18,8 @@ func (op *Op) bytes() int {
 		return messageBytes(op.Put)
 	case op.Recall != nil:
 		e := &op.Recall.Event
-		n := messageBytes(&e.Message) + len(e.RecallID)*4 + len(e.Actor.ID)*2 + len(e.Ext) + len(e.Reason) +
-			len(e.Rule.Name) + len(e.Rule.File) + len(e.PolicyDigest) + 256
+		n := messageBytes(&e.Message) + len(e.RecallID)*5 + len(e.Actor.ID)*3 + len(e.Tenant)*4 + len(e.Message.ID)*3 +
+			len(e.Ext) + len(e.Reason) + len(e.Rule.Name) + len(e.Rule.File) + len(e.PolicyDigest) + 384
 		for _, a := range e.Message.Attachments {
 			n += len(a) // again, in the ledger
 		}
@@ -27,11 +27,13 @@ func (op *Op) bytes() int {
 			n += len(language) + len(text) + 8
 		}
 		for _, s := range op.Recall.Steps {
-			n += 2*len(s) + len(e.Tenant) + len(e.RecallID) + len(e.Message.ID) + 64
+			n += 2*len(s) + 64
 		}
 		return n
 	case op.Settle != nil:
 		return 512 + len(op.Settle.Error)
+	case op.Ungate != nil:
+		return 512
 	}
 	return 0
 }
@@ -61,8 +63,11 @@ func (op *Op) check() error {
 	if op.Settle != nil {
 		set, err = set+1, op.Settle.check()
 	}
+	if op.Ungate != nil {
+		set++
+	}
 	if set != 1 {
-		return shared.Invalidf("operation", "%d of put, recall and settle are set; exactly one must be", set)
+		return shared.Invalidf("operation", "%d of put, recall, settle and ungate are set; exactly one must be", set)
 	}
 	if err == nil && op.bytes() > maxOpBytes {
 		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.bytes(), maxOpBytes)
@@ -132,6 +137,9 @@ func (s *Settle) check() error {
 	}
 	if !s.Outcome.Settles() && s.Outcome != shared.OutcomeFailed {
 		return shared.Invalidf("settle.outcome", "unknown outcome %q", s.Outcome)
+	}
+	if s.Attempt < 0 || s.Attempt == 0 && s.Outcome == shared.OutcomeFailed {
+		return shared.Invalidf("settle.attempt", "is %d; a failure is that of an attempt from 1 on", s.Attempt)
 	}
 	return nil
 }

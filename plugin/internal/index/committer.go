@@ -135,8 +135,8 @@ func (x *Index) commit(b *batch) error {
 	if err := x.failure(); err != nil || b.count == 0 {
 		return err
 	}
-	if b.sequence != x.sequence {
-		if err := set(b.txn, sequenceKey, &indexpb.Counter{Next: b.sequence + 1}); err != nil {
+	if b.sequence != x.sequence || b.failures != x.failures {
+		if err := set(b.txn, sequenceKey, &indexpb.Counter{Next: b.sequence + 1, Failures: b.failures}); err != nil {
 			return err
 		}
 	}
@@ -149,10 +149,11 @@ func (x *Index) commit(b *batch) error {
 		x.fail(err)
 		return err
 	}
-	x.sequence = b.sequence
+	x.sequence, x.failures = b.sequence, b.failures
 	x.committed.Store(version)
 	x.mark()
 	x.lastSequence.Store(b.sequence)
+	x.lastFailure.Store(b.failures)
 	x.commits.Add(1)
 	x.operations.Add(uint64(b.ops))
 	if version%discardEvery == 0 {
@@ -180,6 +181,7 @@ type batch struct {
 	ops                int
 
 	sequence    uint64                     // of the last recall in it
+	failures    uint64                     // position of the last failed attempt in it
 	usersBefore *badger.Iterator           // of base, over all attachments; nil until it is needed
 	users       map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
 	opened      map[string]uint64          // steps that it opens, and the first event that it opens each for
@@ -193,6 +195,7 @@ func (x *Index) newBatch() *batch {
 		maxBytes: x.db.MaxBatchSize() - 128, // the sequence is written last
 		maxCount: x.db.MaxBatchCount() - 2,
 		sequence: x.sequence,
+		failures: x.failures,
 		users:    map[string]map[string]bool{},
 		opened:   map[string]uint64{},
 	}
@@ -221,6 +224,7 @@ type writes struct {
 	opened   []string // steps, of the event openedOf
 	openedOf uint64
 	recalled bool // it takes the next sequence
+	failed   bool // it takes the next position of failed attempts
 }
 
 func (w *writes) reset() {
@@ -278,6 +282,9 @@ func (b *batch) write(w *writes) error {
 	}
 	if w.recalled {
 		b.sequence++
+	}
+	if w.failed {
+		b.failures++
 	}
 	return nil
 }

@@ -152,10 +152,10 @@ func TestAFailedCommitPoisonsTheIndex(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	for name, call := range map[string]func() error{
-		"Append":   func() error { _, err := x.Append(t.Context(), []Op{put(message("n"))}); return err },
-		"Ping":     func() error { return x.Ping(t.Context()) },
-		"Messages": func() error { _, err := x.Messages("acme", []string{"m"}); return err },
-		"Lanes":    func() error { _, err := x.Lanes(); return err },
+		"Append":    func() error { _, err := x.Append(t.Context(), []Op{put(message("n"))}); return err },
+		"Ping":      func() error { return x.Ping(t.Context()) },
+		"Messages":  func() error { _, err := x.Messages("acme", []string{"m"}); return err },
+		"CountOpen": func() error { _, err := x.CountOpen(t.Context(), nil); return err },
 	} {
 		if err := call(); !errors.Is(err, syscall.EIO) {
 			t.Errorf("%s after a failed commit: %v", name, err)
@@ -304,7 +304,7 @@ func TestCloseAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
 				if _, err := x.Messages("acme", []string{"m1"}); err != nil && !errors.Is(err, shared.ErrUnavailable) {
 					t.Error(err)
 				}
-				if _, err := x.Lanes(); err != nil && !errors.Is(err, shared.ErrUnavailable) {
+				if _, err := x.CountOpen(context.Background(), nil); err != nil && !errors.Is(err, shared.ErrUnavailable) {
 					t.Error(err)
 				}
 				x.Stats()
@@ -329,7 +329,7 @@ func TestCloseAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
 		"Append":   func() error { _, err := x.Append(t.Context(), []Op{put(message("late"))}); return err }(),
 		"Ping":     x.Ping(t.Context()),
 		"Messages": func() error { _, err := x.Messages("acme", nil); return err }(),
-		"Since":    func() error { _, err := x.Since(shared.SinceRequest{Tenant: "acme"}); return err }(),
+		"Since":    func() error { _, err := x.Since(context.Background(), shared.SinceRequest{Tenant: "acme"}); return err }(),
 	} {
 		if !errors.Is(err, shared.ErrUnavailable) {
 			t.Errorf("%s after Close: %v", name, err)

@@ -381,7 +381,7 @@ func TestSince_CursorAfterARestore(t *testing.T) {
 		for _, id := range ids {
 			apply(t, x, recallIn(1, id))
 		}
-		page, err := x.Since(shared.SinceRequest{Tenant: "acme"})
+		page, err := x.Since(t.Context(), shared.SinceRequest{Tenant: "acme"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -400,11 +400,11 @@ func TestSince_CursorAfterARestore(t *testing.T) {
 	in("c1", "c2", "c3")
 	x := openAt(t, path)
 	req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{group(1)}, After: lost}
-	if page, err := x.Since(req); !errors.Is(err, shared.ErrCursorVoid) {
+	if page, err := x.Since(t.Context(), req); !errors.Is(err, shared.ErrCursorVoid) {
 		t.Errorf("a cursor from before the restore: %+v %v", page, err)
 	}
 	req.After = 0
-	if page, err := x.Since(req); err != nil || len(page.Events) != 5 {
+	if page, err := x.Since(t.Context(), req); err != nil || len(page.Events) != 5 {
 		t.Errorf("from the start: %d events, %v", len(page.Events), err)
 	}
 }
@@ -440,32 +440,6 @@ func TestMarker_DamagedOrGone(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-func TestOpen_FormatOneGetsAnIdentity(t *testing.T) {
-	path := closedIndex(t, 200)
-	db, err := badger.OpenManaged(badgerOptions(Options{Path: path, MemtableBytes: defaultMemtableBytes, Logger: openNew(t).log}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	txn := db.NewTransactionAt(db.MaxVersion(), true)
-	if err := errors.Join(txn.Delete(identityKey), txn.Set(formatKey, []byte{8, 1}), txn.CommitAt(db.MaxVersion()+1, nil)); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(db.Close(), os.Remove(filepath.Join(path, markerFile)), os.Remove(besidePath(path))); err != nil {
-		t.Fatal(err)
-	}
-	x := openAt(t, path)
-	id := x.Identity()
-	if r, err := x.Messages("acme", []string{"m000010"}); err != nil || r[0].Tombstone == nil || id.ID == "" || id.Epoch == "" {
-		t.Errorf("%+v %v %+v", r, err, id)
-	}
-	if err := x.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if x = openAt(t, path); x.Identity().ID != id.ID || x.Identity().Epoch != id.Epoch {
-		t.Errorf("from %+v to %+v by a restart", id, x.Identity())
 	}
 }
 

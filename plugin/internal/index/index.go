@@ -14,8 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// Format is the format version of the index that this package reads and writes. It makes an index of format 1, which has
-// no identity, one of format 2.
+// Format is the format version of the index that this package reads and writes.
 const Format = 2
 
 // The sizes of Badger. A memtable bounds what is replayed after a crash, and with it the pause of a swap; 8 MiB is the
@@ -90,6 +89,7 @@ type Index struct {
 
 	// Of the committer alone.
 	sequence uint64 // of the last recall
+	failures uint64 // position of the last failed attempt
 	markers  []*marker
 	logInUse string   // path of the log that Badger writes to; "" where no room can be set aside
 	nextLog  *os.File // reserved for the one after it
@@ -100,7 +100,7 @@ type Index struct {
 	closing   sync.Once
 	closeErr  error
 
-	lastSequence, commits, operations atomic.Uint64
+	lastSequence, lastFailure, commits, operations atomic.Uint64
 }
 
 var _ Log = (*Index)(nil)

@@ -3,7 +3,9 @@ package index
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,20 +86,59 @@ func settle(sequence uint64, step string, o shared.Outcome) Op {
 	return Op{Settle: &Settle{Sequence: sequence, Step: step, Outcome: o, At: start.Add(2 * time.Minute)}}
 }
 
-func lanes(t testing.TB, x *Index) string {
+// fail is the failure of one attempt of a step.
+func fail(sequence uint64, step string, attempt int, cause string) Op {
+	op := settle(sequence, step, shared.OutcomeFailed)
+	op.Settle.Attempt, op.Settle.Error = attempt, cause
+	return op
+}
+
+// queued lists the events in which a step may be delivered: those that never failed, then those that back off.
+func queued(t testing.TB, x *Index, step string) (sequences []uint64) {
 	t.Helper()
-	steps, err := x.Lanes()
+	sequences, err := x.OpenSteps(t.Context(), step, 0, 1<<20)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for level := range BackoffLevels {
+		failures, err := x.BackingOff(t.Context(), step, level+1, 0, math.MaxUint64, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range failures {
+			sequences = append(sequences, f.Sequence)
+		}
+	}
+	return sequences
+}
+
+// queues lists the steps that may be delivered in any event.
+func queues(t testing.TB, x *Index) string {
+	t.Helper()
+	var steps []string
+	for _, step := range slices.Sorted(slices.Values(append(shared.StandardSteps(), "own"))) {
+		if len(queued(t, x, step)) > 0 {
+			steps = append(steps, step)
+		}
 	}
 	return fmt.Sprint(steps)
 }
 
+// ledger reads a ledger in pages of 7.
 func ledger(t testing.TB, x *Index, tenant, id string) shared.Ledger {
 	t.Helper()
-	l, err := x.Ledger(tenant, id)
-	if err != nil {
-		t.Fatal(err)
+	l := shared.Ledger{Tenant: tenant, RecallID: id}
+	req := shared.LedgerRequest{Tenant: tenant, RecallID: id, Limit: 7}
+	for more := true; more; {
+		page, err := x.LedgerPage(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page.Entries) > req.Limit || page.More && len(page.Entries) == 0 {
+			t.Fatalf("a page of %d entries, more %v", len(page.Entries), page.More)
+		}
+		l.Entries = append(l.Entries, page.Entries...)
+		req.After, more = page.Next, page.More
 	}
 	return l
 }

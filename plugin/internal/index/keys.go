@@ -12,20 +12,24 @@ import (
 // The keys of the index. Text ends with a NUL, which no id holds; numbers are big-endian and have a fixed size. So no
 // key begins another, and keys that share their first parts lie together in the order of the next.
 //
-//	f/                                           Format   the version of the whole, checked before anything is written
-//	i/                                           Identity which index this is, and which epoch of it
-//	n/                                           Counter  the next sequence
-//	m/<tenant>/<message id>                      Record   the message and its tombstone
-//	s/<tenant>/<sender>/<sent at>/<message id>            what a sender sent
-//	a/<tenant>/<attachment key>/<message id>              the live messages that use an attachment
-//	r/<tenant>/<conversation>/<sequence>         Pointer  the recalls of a conversation
-//	l/<tenant>/<recall id>/<message id>          Entry    the ledger: what was recalled how, and where its steps stand
-//	e/<step>/<sequence>                          Pointer  the queue of an open step: a slow one is in no other's way
-//	g/                                                    filler, see emptyLog
+//	f/                                           Format    the version of the whole, checked before anything is written
+//	i/                                           Identity  which index this is, and which epoch of it
+//	n/                                           Counter   the next sequence, and the position of the last failed attempt
+//	m/<tenant>/<message id>                      Record    the message and its tombstone
+//	s/<tenant>/<sender>/<sent at>/<message id>             what a sender sent
+//	a/<tenant>/<attachment key>/<message id>               the live messages that use an attachment
+//	r/<tenant>/<conversation>/<sequence>         Pointer   the recalls of a conversation
+//	o/<tenant>/<recall id>                       RecallID  whose recall id it is, and how many messages share it
+//	l/<tenant>/<recall id>/<sequence>            Entry     the ledger: what was recalled how, and where its steps stand
+//	q/<sequence>                                 Pointer   where the ledger entry of an event is
+//	e/<step>/<sequence>                                    the step queue: events whose step is open and never failed
+//	b/<step>/<level>/<position>/<sequence>                 events whose step failed and backs off, oldest failure first
+//	w/<sequence>                                           events whose other steps wait for notify
+//	g/                                                     filler, see emptyLog
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmsarleg"
+const keyKinds = "finmsarolqebwg"
 
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
 
@@ -70,16 +74,31 @@ func conversationKey(tenant string, c shared.Conversation, sequence uint64) key 
 
 func recallPrefix(tenant, recallID string) key { return newKey('l').text(tenant).text(recallID) }
 
-func ledgerKey(tenant, recallID, messageID string) key {
-	return recallPrefix(tenant, recallID).text(messageID)
+func ledgerKey(tenant, recallID string, sequence uint64) key {
+	return recallPrefix(tenant, recallID).number(sequence)
 }
+
+func recallIDKey(tenant, recallID string) key { return newKey('o').text(tenant).text(recallID) }
+
+func eventKey(sequence uint64) key { return newKey('q').number(sequence) }
 
 func stepPrefix(step string) key { return newKey('e').text(step) }
 
 func stepKey(step string, sequence uint64) key { return stepPrefix(step).number(sequence) }
 
+func backoffPrefix(step string) key { return newKey('b').text(step) }
+
+func backoffKey(step string, level int, position, sequence uint64) key {
+	return append(backoffPrefix(step), byte(level)).number(position).number(sequence)
+}
+
+func gateKey(sequence uint64) key { return newKey('w').number(sequence) }
+
 // lastNumber reads the number that a key ends with.
 func lastNumber(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }
+
+// numberBefore reads the number before the last one of a key.
+func numberBefore(k []byte) uint64 { return lastNumber(k[:len(k)-8]) }
 
 // textAt reads the text of a key from an offset to its NUL.
 func textAt(k []byte, offset int) string {

@@ -1,9 +1,11 @@
 package index
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/dgraph-io/badger/v4"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
@@ -12,44 +14,62 @@ import (
 // lostText stands for what was lost, in records that are kept for their recall alone.
 const lostText = "(lost)"
 
-// mending makes an index whole again of which keys are missing: no key points to one that is gone, and whatever has any
-// trace of a recall is recalled.
+// mending makes an index whole again of which keys are missing: no key points to one that is gone, whatever has any trace
+// of a recall is recalled, and every step that a ledger has open is in its queue.
 type mending struct {
 	txn      *badger.Txn
 	batch    *badger.WriteBatch
 	out      *Salvaged
 	sequence uint64          // the highest of any recall
+	failures uint64          // the highest position of any failed attempt
 	mended   map[string]bool // keys of records that batch writes
+
+	recallID    key // of the ledger that is visited
+	recallIDNow indexpb.RecallID
+}
+
+// pass visits the keys of one kind.
+type pass struct {
+	kind byte
+	each func(item *badger.Item) error
 }
 
 func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
+	m := &mending{out: out, mended: map[string]bool{}}
+	err := m.run(ctx, db, []pass{{'r', m.conversation}, {'l', m.ledger}, {'m', m.message}}, m.countRecallID)
+	if err != nil {
+		return err
+	}
+	// Once every event is found by its sequence again, those of lost ledgers can be told.
+	return m.run(ctx, db, []pass{{'e', m.queued}, {'b', m.queued}, {'w', m.queued}}, func() error {
+		return m.set(sequenceKey, &indexpb.Counter{Next: m.sequence + 1, Failures: m.failures})
+	})
+}
+
+// run makes passes over what is there, and writes as one version.
+func (m *mending) run(ctx context.Context, db *badger.DB, passes []pass, last func() error) error {
 	version := max(db.MaxVersion(), 1)
-	txn := db.NewTransactionAt(version, false)
-	defer txn.Discard()
-	m := &mending{txn: txn, batch: db.NewWriteBatchAt(version + 1), out: out, mended: map[string]bool{}}
+	m.txn, m.batch = db.NewTransactionAt(version, false), db.NewWriteBatchAt(version+1)
+	defer m.txn.Discard()
 	defer m.batch.Cancel()
-	for _, pass := range []struct {
-		kind byte
-		each func(item *badger.Item) error
-	}{{'r', m.conversation}, {'l', m.ledger}, {'e', m.open}, {'m', m.message}} {
-		err := each(txn, newKey(pass.kind), nil, func(item *badger.Item) (bool, error) {
-			if err := ctx.Err(); err != nil {
-				return false, err
-			}
-			return true, pass.each(item)
-		})
+	for _, pass := range passes {
+		err := each(ctx, m.txn, newKey(pass.kind), nil, func(item *badger.Item) (bool, error) { return true, pass.each(item) })
 		if err != nil {
 			return err
 		}
 	}
-	next, err := encode(&indexpb.Counter{Next: m.sequence + 1})
-	if err != nil {
-		return err
-	}
-	if err := m.batch.Set(sequenceKey, next); err != nil {
+	if err := last(); err != nil {
 		return err
 	}
 	return m.batch.Flush()
+}
+
+func (m *mending) set(k key, value proto.Message) error {
+	data, err := encode(value)
+	if err != nil {
+		return err
+	}
+	return m.batch.Set(k, data)
 }
 
 // conversation mends what an entry in the list of recalls of a conversation points to.
@@ -65,7 +85,7 @@ func (m *mending) conversation(item *badger.Item) error {
 	sequence := lastNumber(k)
 	m.sequence = max(m.sequence, sequence)
 	var entry indexpb.Entry
-	whole, err := get(m.txn, ledgerKey(tenant, pointer.RecallId, pointer.MessageId), &entry)
+	whole, err := get(m.txn, ledgerKey(tenant, pointer.RecallId, sequence), &entry)
 	if err != nil {
 		return err
 	}
@@ -85,11 +105,51 @@ func (m *mending) ledger(item *badger.Item) error {
 	if err := decode(item, &entry); err != nil {
 		return err
 	}
-	m.sequence = max(m.sequence, entry.Sequence)
 	tenant := textAt(k, 2)
 	recallID := textAt(k, 2+len(tenant)+1)
-	id := textAt(k, 2+len(tenant)+1+len(recallID)+1)
-	return m.recalled(tenant, recallID, id, shared.Conversation{Type: shared.Group, ID: lostText}, &entry)
+	m.sequence = max(m.sequence, entry.Sequence)
+	pointer := &indexpb.Pointer{Tenant: tenant, RecallId: recallID, MessageId: entry.MessageId}
+	if err := m.set(eventKey(entry.Sequence), pointer); err != nil {
+		return err
+	}
+	if err := m.queue(&entry); err != nil {
+		return err
+	}
+	if owner := recallIDKey(tenant, recallID); !bytes.Equal(owner, m.recallID) {
+		if err := m.countRecallID(); err != nil {
+			return err
+		}
+		m.recallID, m.recallIDNow = owner, indexpb.RecallID{ActorId: entry.ActorId}
+	}
+	m.recallIDNow.Messages++
+	return m.recalled(tenant, recallID, entry.MessageId, shared.Conversation{Type: shared.Group, ID: lostText}, &entry)
+}
+
+// countRecallID writes whose the recall id is whose ledger was visited, and how many messages it has.
+func (m *mending) countRecallID() error {
+	if m.recallID == nil {
+		return nil
+	}
+	return m.set(m.recallID, &m.recallIDNow)
+}
+
+// queue puts the open steps of an entry where they wait.
+func (m *mending) queue(entry *indexpb.Entry) error {
+	if entry.Gated {
+		if err := m.batch.Set(gateKey(entry.Sequence), nil); err != nil {
+			return err
+		}
+	}
+	for _, s := range entry.Steps {
+		m.failures = max(m.failures, s.Position)
+		if settled(s) || entry.Gated && s.Name != shared.StepNotify {
+			continue
+		}
+		if err := m.batch.Set(queueKey(s, entry.Sequence), nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // recalled makes a message recalled that is not. One that is gone is made anew, with what is known of it.
@@ -130,17 +190,20 @@ func (m *mending) recalled(tenant, recallID, id string, c shared.Conversation, e
 	return m.batch.Set(k, data)
 }
 
-// open drops an open step whose ledger is gone.
-func (m *mending) open(item *badger.Item) error {
+// queued drops a key of a queue whose ledger is gone.
+func (m *mending) queued(item *badger.Item) error {
 	k := item.KeyCopy(nil)
+	sequence := lastNumber(k)
+	m.sequence = max(m.sequence, sequence)
 	var pointer indexpb.Pointer
-	if err := decode(item, &pointer); err != nil {
+	found, err := get(m.txn, eventKey(sequence), &pointer)
+	if err != nil {
 		return err
 	}
-	m.sequence = max(m.sequence, lastNumber(k))
-	entry, err := find(m.txn, ledgerKey(pointer.Tenant, pointer.RecallId, pointer.MessageId))
-	if err != nil || entry != nil {
-		return err
+	if found {
+		if entry, err := find(m.txn, ledgerKey(pointer.Tenant, pointer.RecallId, sequence)); err != nil || entry != nil {
+			return err
+		}
 	}
 	return m.batch.Delete(k)
 }
@@ -162,7 +225,7 @@ func (m *mending) message(item *badger.Item) error {
 	if t := rec.Tombstone; t != nil {
 		m.out.Recalls++
 		m.sequence = max(m.sequence, t.Sequence)
-		entry, err := find(m.txn, ledgerKey(tenant, t.RecallID, id))
+		entry, err := find(m.txn, ledgerKey(tenant, t.RecallID, t.Sequence))
 		if err != nil {
 			return err
 		}

@@ -15,9 +15,11 @@ import (
 // place, and every node would apply what comes back.
 type Log interface {
 	// Append returns once all ops are applied and on disk, in their order and nothing between them, with one Result
-	// an op. It fails with shared.ErrOverloaded, having done nothing, when too much is waiting; with shared.ErrInvalid
-	// when a message is recalled by other facts than it is indexed with; with shared.ErrUnavailable when the index is
-	// released.
+	// an op. It fails with shared.ErrUnavailable when the index is released; having done nothing, with
+	// shared.ErrOverloaded when too much is waiting, and with shared.ErrInvalid when one of ops is refused:
+	//   - a recall by other facts than the message is indexed with;
+	//   - a recall under the recall id of another actor, or under one that has shared.MaxRecallMessages;
+	//   - the settlement of an event or step that does not exist, or of a step that waits for notify.
 	Append(ctx context.Context, ops []Op) ([]Result, error)
 }
 
@@ -25,25 +27,36 @@ type Log interface {
 type Op struct {
 	Put    *shared.Message // this message exists
 	Recall *Recall         // this message, of these facts, was recalled so, unless it has a tombstone
-	Settle *Settle         // this step was settled so, unless it is settled
+	Settle *Settle         // this attempt of a step ended so, unless the step is settled
+	Ungate *Ungate         // the steps of this event wait no longer for notify
 }
 
 // Recall is a decided recall of one message.
 type Recall struct {
 	Event shared.Event // all but Sequence, Attachments, Steps and Attempt; Message is complete and is indexed if it is not
-	Steps []string     // the steps of this recall, in the order of the ledger; notify, if any, opens the others
+	Steps []string     // the steps of this recall, in the order of the ledger; an open notify keeps the others waiting
 
 	// Unsupported are those of Steps that the host does not carry out: settled so from the start.
 	Unsupported []string
 }
 
-// Settle is what became of one step of one event.
+// Settle is what became of one attempt of one step of one event.
+//
+// Attempts are ordered by number, not by time. A failure counts if it is that of the attempt after the last one that
+// counted; any other one is a repetition and changes nothing. An outcome that settles the step counts whichever attempt
+// it is of: one that was given up and succeeds late settles the step, and is not counted twice.
 type Settle struct {
 	Sequence uint64
 	Step     string
+	Attempt  int // from 1; 0, where Outcome settles the step: the next
 	Outcome  shared.Outcome
-	Error    string // of OutcomeFailed
-	At       time.Time
+	Error    string    // of OutcomeFailed
+	At       time.Time // for the ledger
+}
+
+// Ungate opens the steps of an event that wait for its notify. For an event without such steps it changes nothing.
+type Ungate struct {
+	Sequence uint64
 }
 
 // Result is what applying one operation did.
@@ -53,6 +66,16 @@ type Result struct {
 	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it.
 	Tombstone Tombstone
 	New       bool
+
+	// Of a Settle: where the step stands after it.
+	Step StepState
+}
+
+// StepState is where a step stands. Zero: it is settled.
+type StepState struct {
+	Open     bool
+	Attempts int    // that failed
+	Position uint64 // of the last of them among all failed attempts of the index
 }
 
 // IndexStatus is shared.IndexStatus.

@@ -186,8 +186,8 @@ func (x *Index) begin(found *found) error {
 		return err
 	case !isOld && x.committed.Load() != 0:
 		return fmt.Errorf("%w: it has data but no format version, so it is incomplete or another program's%s", ErrCorrupt, advice)
-	case isOld && (format.Version < 1 || format.Version > Format):
-		return fmt.Errorf("%w: its format is %d and this version knows %d; use the newer plugin, or an index of its own",
+	case isOld && format.Version != Format:
+		return fmt.Errorf("%w: its format is %d and this version knows %d; use the plugin that wrote it, or an index of its own",
 			ErrFormat, format.Version, Format)
 	}
 	next := indexpb.Counter{Next: 1}
@@ -198,8 +198,9 @@ func (x *Index) begin(found *found) error {
 			return fmt.Errorf("%w: it has no sequence%s", ErrCorrupt, advice)
 		}
 	}
-	x.sequence = next.Next - 1
+	x.sequence, x.failures = next.Next-1, next.Failures
 	x.lastSequence.Store(x.sequence)
+	x.lastFailure.Store(x.failures)
 	var id indexpb.Identity
 	if _, err := get(txn, identityKey, &id); err != nil {
 		return err

@@ -1,6 +1,8 @@
 package index
 
 import (
+	"context"
+	"math"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -9,7 +11,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// maxPageBytes ends a page of Since early: a page must fit shared.MaxWireBytes.
+// maxPageBytes ends a page of Since or of a ledger early: a page must fit shared.MaxWireBytes.
 const maxPageBytes = shared.MaxWireBytes / 4
 
 // Record is what the index knows of a message. A live one has no tombstone.
@@ -44,7 +46,7 @@ func (x *Index) Messages(tenant string, ids []string) ([]*Record, error) {
 }
 
 // Since is shared.Recall's, of a valid request. A page ends before its limit where its events come to megabytes.
-func (x *Index) Since(req shared.SinceRequest) (shared.SincePage, error) {
+func (x *Index) Since(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
 	if err := req.Validate(); err != nil {
 		return shared.SincePage{}, err
 	}
@@ -61,7 +63,7 @@ func (x *Index) Since(req shared.SinceRequest) (shared.SincePage, error) {
 		if req.After, err = x.sequenceOf(req.After, next.Next-1); err != nil {
 			return err
 		}
-		found, err := recallsAfter(txn, &req)
+		found, err := recallsAfter(ctx, txn, &req)
 		if err != nil {
 			return err
 		}
@@ -72,7 +74,10 @@ func (x *Index) Since(req shared.SinceRequest) (shared.SincePage, error) {
 				page.Next, page.More = x.cursorOf(found[i-1].sequence), true
 				return nil
 			}
-			e, err := readEntry(txn, req.Tenant, r.pointer.RecallId, r.pointer.MessageId)
+			e, err := readEntry(txn, req.Tenant, r.pointer.RecallId, r.sequence)
+			if err == nil {
+				err = ctx.Err()
+			}
 			if err != nil {
 				return err
 			}
@@ -95,7 +100,7 @@ type recallOf struct {
 
 // recallsAfter merges the recalls of the conversations of a request: the first in order, and one more than its limit
 // where there are more.
-func recallsAfter(txn *badger.Txn, req *shared.SinceRequest) ([]recallOf, error) {
+func recallsAfter(ctx context.Context, txn *badger.Txn, req *shared.SinceRequest) ([]recallOf, error) {
 	if len(req.Conversations) == 0 {
 		return nil, nil
 	}
@@ -122,6 +127,9 @@ func recallsAfter(txn *badger.Txn, req *shared.SinceRequest) ([]recallOf, error)
 	for _, c := range req.Conversations {
 		prefix := conversationPrefix(req.Tenant, c)
 		for it.Seek(conversationKey(req.Tenant, c, req.After+1)); it.ValidForPrefix(prefix); it.Next() {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			item := it.Item()
 			sequence := lastNumber(item.Key())
 			if sequence >= last {
@@ -140,93 +148,216 @@ func recallsAfter(txn *badger.Txn, req *shared.SinceRequest) ([]recallOf, error)
 	return found, nil
 }
 
-// Ledger is shared.Recall's. Its entries are in the order of their sequence.
-func (x *Index) Ledger(tenant, recallID string) (shared.Ledger, error) {
-	ledger := shared.Ledger{Tenant: tenant, RecallID: recallID}
-	if err := checkTexts("ledger", "tenant", tenant, "recall_id", recallID); err != nil {
-		return ledger, err
+// LedgerPage reads one page of the ledger of a recall, in the order of its events. A page ends before its limit where its
+// entries come to megabytes.
+func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
+	if err := req.Validate(); err != nil {
+		return shared.LedgerPage{}, err
+	}
+	if req.Limit == 0 {
+		req.Limit = shared.MaxLedgerLimit
+	}
+	page, size := shared.LedgerPage{Next: req.After}, 0
+	if req.After == math.MaxUint64 {
+		return page, nil
 	}
 	err := x.view(func(txn *badger.Txn) error {
-		prefix := recallPrefix(tenant, recallID)
-		return each(txn, prefix, nil, func(item *badger.Item) (bool, error) {
-			e, err := readEntry(txn, tenant, recallID, textAt(item.Key(), len(prefix)))
-			if err == nil {
-				ledger.Entries = append(ledger.Entries, *e)
+		from := ledgerKey(req.Tenant, req.RecallID, req.After+1)
+		return each(ctx, txn, recallPrefix(req.Tenant, req.RecallID), from, func(item *badger.Item) (bool, error) {
+			if len(page.Entries) == req.Limit || size > maxPageBytes {
+				page.More = true
+				return false, nil
 			}
-			return true, err
+			var pb indexpb.Entry
+			if err := decode(item, &pb); err != nil {
+				return false, err
+			}
+			e, err := completeEntry(txn, req.Tenant, req.RecallID, &pb)
+			if err != nil {
+				return false, err
+			}
+			page.Entries, page.Next = append(page.Entries, *e), pb.Sequence
+			size += int(item.ValueSize()) + messageBytes(&e.Event.Message)
+			return true, nil
 		})
 	})
-	slices.SortFunc(ledger.Entries, func(a, b shared.LedgerEntry) int {
-		return int(int64(a.Event.Sequence) - int64(b.Event.Sequence))
-	})
-	return ledger, err
+	if err != nil {
+		return shared.LedgerPage{}, err
+	}
+	return page, nil
 }
 
-// Entry finds the ledger entry of an event by an open step of it; nil where that step is not open. Steps and Attempt
-// of its event are empty.
+// CheckRecallID says what the committer would say of more messages that an actor recalls under a recall id.
+func (x *Index) CheckRecallID(tenant, recallID, actor string, more int) error {
+	return x.view(func(txn *badger.Txn) error { return checkRecallID(txn, tenant, recallID, actor, more) })
+}
+
+// Entry finds the ledger entry of an event by an open step of it; nil where that step is not open, or waits for notify.
+// Steps and Attempt of its event are empty.
 func (x *Index) Entry(sequence uint64, step string) (e *shared.LedgerEntry, err error) {
 	if err := shared.ValidateStep("step", step); err != nil {
 		return nil, err
 	}
 	err = x.view(func(txn *badger.Txn) error {
-		var p indexpb.Pointer
-		found, err := get(txn, stepKey(step, sequence), &p)
-		if err != nil || !found {
+		var pointer indexpb.Pointer
+		if found, err := get(txn, eventKey(sequence), &pointer); err != nil || !found {
 			return err
 		}
-		e, err = readEntry(txn, p.Tenant, p.RecallId, p.MessageId)
+		var pb indexpb.Entry
+		if err := mustGet(txn, ledgerKey(pointer.Tenant, pointer.RecallId, sequence), &pb, sequence); err != nil {
+			return err
+		}
+		open := func(s *indexpb.Step) bool {
+			return s.Name == step && !settled(s) && (!pb.Gated || step == shared.StepNotify)
+		}
+		if !slices.ContainsFunc(pb.Steps, open) {
+			return nil
+		}
+		e, err = completeEntry(txn, pointer.Tenant, pointer.RecallId, &pb)
 		return err
 	})
 	return e, err
 }
 
-// OpenSteps lists, in order, at most limit sequences after one whose events have this step open.
-func (x *Index) OpenSteps(step string, after uint64, limit int) (sequences []uint64, err error) {
+// OpenSteps lists, in order, at most limit sequences after one whose events have this step in the step queue: open, and
+// never failed.
+func (x *Index) OpenSteps(ctx context.Context, step string, after uint64, limit int) (sequences []uint64, err error) {
 	if err := shared.ValidateStep("step", step); err != nil {
 		return nil, err
 	}
-	if after == ^uint64(0) || limit <= 0 {
+	return x.numbers(ctx, stepPrefix(step), after, limit)
+}
+
+// Gated lists, in order, at most limit sequences after one whose events have steps that wait for notify.
+func (x *Index) Gated(ctx context.Context, after uint64, limit int) (sequences []uint64, err error) {
+	return x.numbers(ctx, newKey('w'), after, limit)
+}
+
+// numbers lists, in order, at most limit numbers after one with which keys end that begin with prefix.
+func (x *Index) numbers(ctx context.Context, prefix key, after uint64, limit int) (list []uint64, err error) {
+	if after == math.MaxUint64 || limit <= 0 {
 		return nil, nil
 	}
+	from := slices.Clone(prefix).number(after + 1)
 	err = x.view(func(txn *badger.Txn) error {
-		return each(txn, stepPrefix(step), stepKey(step, after+1), func(item *badger.Item) (bool, error) {
-			sequences = append(sequences, lastNumber(item.Key()))
-			return len(sequences) < limit, nil
+		return each(ctx, txn, prefix, from, func(item *badger.Item) (bool, error) {
+			list = append(list, lastNumber(item.Key()))
+			return len(list) < limit, nil
 		})
 	})
-	return sequences, err
+	return list, err
 }
 
-// Lanes lists the steps that are open in any event, in the order of their names.
-func (x *Index) Lanes() (steps []string, err error) {
+// Failure is an open step of an event whose last attempt failed.
+type Failure struct {
+	Position uint64 // of that failure among all failed attempts of the index
+	Sequence uint64
+}
+
+// BackingOff lists, in the order of their positions, at most limit events that have this step on one level of backoff and
+// whose position is after one number and not after another.
+func (x *Index) BackingOff(ctx context.Context, step string, level int, after, upTo uint64, limit int) (list []Failure, err error) {
+	if err := shared.ValidateStep("step", step); err != nil {
+		return nil, err
+	}
+	if after >= upTo || limit <= 0 {
+		return nil, nil
+	}
+	prefix := append(backoffPrefix(step), byte(level))
+	from := slices.Clone(prefix).number(after + 1)
 	err = x.view(func(txn *badger.Txn) error {
-		all := newKey('e')
-		from := all
-		for {
-			step := ""
-			err := each(txn, all, from, func(item *badger.Item) (bool, error) {
-				step = textAt(item.Key(), len(all))
+		return each(ctx, txn, prefix, from, func(item *badger.Item) (bool, error) {
+			f := Failure{Position: numberBefore(item.Key()), Sequence: lastNumber(item.Key())}
+			if f.Position > upTo {
 				return false, nil
-			})
-			if err != nil || step == "" {
+			}
+			list = append(list, f)
+			return len(list) < limit, nil
+		})
+	})
+	return list, err
+}
+
+// CountBackingOff tells how many events have this step backing off, and stops counting at limit.
+func (x *Index) CountBackingOff(ctx context.Context, step string, limit int) (n int, err error) {
+	err = x.view(func(txn *badger.Txn) error {
+		return each(ctx, txn, backoffPrefix(step), nil, func(*badger.Item) (bool, error) {
+			n++
+			return n < limit, nil
+		})
+	})
+	return n, err
+}
+
+// CountOpen tells in how many events each step is open, also where it backs off or waits for notify; those of but are left
+// out. It reads every key of the others.
+func (x *Index) CountOpen(ctx context.Context, but []string) (map[string]int, error) {
+	open := map[string]int{}
+	err := x.view(func(txn *badger.Txn) error {
+		for _, kind := range []byte{'e', 'b'} {
+			if err := countKeys(ctx, txn, newKey(kind), but, open); err != nil {
 				return err
 			}
-			steps = append(steps, step)
-			from = stepPrefix(step)
-			from[len(from)-1]++ // beyond every key of this step
 		}
+		return each(ctx, txn, newKey('w'), nil, func(item *badger.Item) (bool, error) {
+			sequence := lastNumber(item.Key())
+			var pointer indexpb.Pointer
+			if err := mustGet(txn, eventKey(sequence), &pointer, sequence); err != nil {
+				return false, err
+			}
+			var pb indexpb.Entry
+			if err := mustGet(txn, ledgerKey(pointer.Tenant, pointer.RecallId, sequence), &pb, sequence); err != nil {
+				return false, err
+			}
+			for _, s := range pb.Steps {
+				if s.Name != shared.StepNotify && !settled(s) && !slices.Contains(but, s.Name) {
+					open[s.Name]++
+				}
+			}
+			return true, nil
+		})
 	})
-	return steps, err
+	return open, err
 }
 
-// each visits the keys that begin with prefix, without their values, until visit returns false.
-func each(txn *badger.Txn, prefix, from key, visit func(*badger.Item) (bool, error)) error {
+// countKeys counts the keys that begin with prefix by the text that follows, but for those of some texts.
+func countKeys(ctx context.Context, txn *badger.Txn, prefix key, but []string, counts map[string]int) error {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	defer it.Close()
+	for it.Seek(prefix); it.Valid(); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		text := textAt(it.Item().Key(), len(prefix))
+		if !slices.Contains(but, text) {
+			counts[text]++
+			it.Next()
+			continue
+		}
+		beyond := slices.Clone(prefix).text(text)
+		beyond[len(beyond)-1]++
+		it.Seek(beyond)
+	}
+	return nil
+}
+
+// LastSequence is that of the last recall, 0 before the first.
+func (x *Index) LastSequence() uint64 { return x.lastSequence.Load() }
+
+// LastFailure is the position of the last failed attempt, 0 before the first.
+func (x *Index) LastFailure() uint64 { return x.lastFailure.Load() }
+
+// each visits the keys that begin with prefix, without their values, until visit returns false or ctx ends.
+func each(ctx context.Context, txn *badger.Txn, prefix, from key, visit func(*badger.Item) (bool, error)) error {
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
 	if from == nil {
 		from = prefix
 	}
 	for it.Seek(from); it.Valid(); it.Next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if more, err := visit(it.Item()); err != nil || !more {
 			return err
 		}

@@ -156,6 +156,7 @@ func encodeEntry(e *shared.LedgerEntry) *indexpb.Entry {
 		Tombstone:    e.Event.Tombstone,
 		Disposition:  dispositions.number[e.Event.Disposition],
 		Retention:    e.Event.Retention.Microseconds(),
+		MessageId:    e.Event.Message.ID,
 	}
 	for i, s := range e.Steps {
 		pb.Steps[i] = &indexpb.Step{

@@ -38,14 +38,14 @@ func whole(t *testing.T, x *Index) (events int) {
 	t.Helper()
 	req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{message("m").Conversation}}
 	for more := true; more; {
-		page, err := x.Since(req)
+		page, err := x.Since(t.Context(), req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		events += len(page.Events)
 		req.After, more = page.Next, page.More
 	}
-	open, err := x.OpenSteps(shared.StepNotify, 0, 1<<20)
+	open, err := x.OpenSteps(t.Context(), shared.StepNotify, 0, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

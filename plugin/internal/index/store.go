@@ -73,22 +73,34 @@ func recordAt(txn *badger.Txn, k key, tenant, id string) (*Record, error) {
 	return decodeRecord(tenant, id, &pb), nil
 }
 
-// readEntry reads the ledger entry that something points to.
-func readEntry(txn *badger.Txn, tenant, recallID, messageID string) (*shared.LedgerEntry, error) {
-	rec, err := readRecord(txn, tenant, messageID)
-	if err != nil {
-		return nil, err
+// mustGet reads a value that belongs to an event and must be there.
+func mustGet(txn *badger.Txn, k key, into proto.Message, sequence uint64) error {
+	found, err := get(txn, k, into)
+	if err == nil && !found {
+		err = fmt.Errorf("%w: event %d lacks %q", ErrCorrupt, sequence, k)
 	}
+	return err
+}
+
+// readEntry reads the ledger entry of an event, with the facts of its message.
+func readEntry(txn *badger.Txn, tenant, recallID string, sequence uint64) (*shared.LedgerEntry, error) {
 	var pb indexpb.Entry
-	found, err := get(txn, ledgerKey(tenant, recallID, messageID), &pb)
+	if err := mustGet(txn, ledgerKey(tenant, recallID, sequence), &pb, sequence); err != nil {
+		return nil, err
+	}
+	return completeEntry(txn, tenant, recallID, &pb)
+}
+
+// completeEntry adds to a ledger entry the facts of its message.
+func completeEntry(txn *badger.Txn, tenant, recallID string, pb *indexpb.Entry) (*shared.LedgerEntry, error) {
+	rec, err := readRecord(txn, tenant, pb.MessageId)
 	if err != nil {
 		return nil, err
 	}
-	if rec == nil || !found {
-		return nil, fmt.Errorf("%w: recall %q of message %q of tenant %q lacks its message or its ledger",
-			ErrCorrupt, recallID, messageID, tenant)
+	if rec == nil {
+		return nil, fmt.Errorf("%w: event %d lacks its message %q of tenant %q", ErrCorrupt, pb.Sequence, pb.MessageId, tenant)
 	}
-	return decodeEntry(recallID, rec.Message, &pb), nil
+	return decodeEntry(recallID, rec.Message, pb), nil
 }
 
 // badgerLog gives what Badger says to hclog. What it calls information is of use to who works on this package.

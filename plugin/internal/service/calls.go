@@ -93,6 +93,9 @@ func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.R
 	}
 	defer leave()
 	v, err := s.judge(a, &req, s.limiter.Trial().Take)
+	if err == nil && len(v.ops) > 0 {
+		err = a.index.CheckRecallID(req.Tenant, req.RecallID, req.Actor.ID, len(v.ops))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +131,7 @@ func (s *Service) Status(_ context.Context, tenant string, ids []string) ([]shar
 }
 
 // Since is shared.Recall.
-func (s *Service) Since(_ context.Context, req shared.SinceRequest) (shared.SincePage, error) {
+func (s *Service) Since(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
 	a, leave, err := s.enter()
 	if err != nil {
 		return shared.SincePage{}, err
@@ -137,28 +140,33 @@ func (s *Service) Since(_ context.Context, req shared.SinceRequest) (shared.Sinc
 	if err := req.Validate(); err != nil {
 		return shared.SincePage{}, err
 	}
-	page, err := a.index.Since(req)
+	page, err := a.index.Since(ctx, req)
 	if err != nil {
 		return shared.SincePage{}, fmt.Errorf("read recalls: %w", err)
 	}
 	return page, nil
 }
 
-// Ledger is shared.Recall.
-func (s *Service) Ledger(_ context.Context, tenant, recallID string) (shared.Ledger, error) {
+// Ledger is shared.Recall. It reads page by page.
+func (s *Service) Ledger(ctx context.Context, tenant, recallID string) (shared.Ledger, error) {
+	return shared.ReadLedger(ctx, s, tenant, recallID)
+}
+
+// LedgerPage is shared.LedgerReader.
+func (s *Service) LedgerPage(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	a, leave, err := s.enter()
 	if err != nil {
-		return shared.Ledger{}, err
+		return shared.LedgerPage{}, err
 	}
 	defer leave()
-	if err := shared.ValidateLedger(tenant, recallID); err != nil {
-		return shared.Ledger{}, err
+	if err := req.Validate(); err != nil {
+		return shared.LedgerPage{}, err
 	}
-	ledger, err := a.index.Ledger(tenant, recallID)
+	page, err := a.index.LedgerPage(ctx, req)
 	if err != nil {
-		return shared.Ledger{}, fmt.Errorf("read the ledger: %w", err)
+		return shared.LedgerPage{}, fmt.Errorf("read the ledger: %w", err)
 	}
-	return ledger, nil
+	return page, nil
 }
 
 // Events is shared.Recall. Each delivery asks for one step.
@@ -168,33 +176,53 @@ func (s *Service) Events(ctx context.Context, handle func(shared.Event, shared.S
 		return err
 	}
 	leave() // Quiesce waits for the dispatcher, and not for what the host does in handle
-	return a.dispatcher.run(ctx, func(e shared.Event) { handle(e, shared.NewSettler(s, e.Sequence)) })
+	return a.dispatcher.run(ctx, func(e shared.Event) { handle(e, shared.EventSettler(s, e)) })
 }
 
-// Settle is shared.Plugin.
+// Settle is shared.Plugin. A failure is taken for that of the attempt that is next.
 func (s *Service) Settle(ctx context.Context, sequence uint64, step string, outcome shared.Outcome, cause string) error {
+	return s.SettleAttempt(ctx, shared.Settlement{Sequence: sequence, Step: step, Outcome: outcome, Error: cause})
+}
+
+// SettleAttempt is shared.AttemptSettler.
+func (s *Service) SettleAttempt(ctx context.Context, x shared.Settlement) error {
 	a, leave, err := s.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
-	if err := shared.ValidateStep("step", step); err != nil {
+	if err := x.Validate(); err != nil {
 		return err
 	}
-	if !outcome.Settles() && outcome != shared.OutcomeFailed {
-		return shared.Invalidf("outcome", "unknown outcome %q; one of %s, %s, %s, %s", outcome,
-			shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed)
+	if x.Attempt == 0 && !x.Outcome.Settles() {
+		if x.Attempt, err = nextAttempt(a, x.Sequence, x.Step); err != nil {
+			return err
+		}
 	}
-	if len(cause) > shared.MaxStepErrorBytes {
-		return shared.Invalidf("error", "is %d bytes long; at most %d", len(cause), shared.MaxStepErrorBytes)
-	}
-	_, err = a.log.Append(ctx, []index.Op{{Settle: &index.Settle{
-		Sequence: sequence, Step: step, Outcome: outcome, Error: cause, At: s.now(),
+	applied, err := a.log.Append(ctx, []index.Op{{Settle: &index.Settle{
+		Sequence: x.Sequence, Step: x.Step, Attempt: x.Attempt, Outcome: x.Outcome, Error: x.Error, At: s.now(),
 	}}})
 	if err != nil { // the consumer still has the step, and asks again
-		return fmt.Errorf("settle step %s of event %d: %w", step, sequence, err)
+		return fmt.Errorf("settle step %s of event %d: %w", x.Step, x.Sequence, err)
 	}
-	a.dispatcher.settle(sequence, step, outcome.Settles())
-	s.counts.add("steps_"+string(outcome)+"_total", 1)
+	a.dispatcher.settle(x.Sequence, x.Step, applied[0].Step)
+	s.counts.add("steps_"+string(x.Outcome)+"_total", 1)
 	return nil
+}
+
+// nextAttempt is the attempt of a step that nobody has reported yet; 1 where the step is not open, which the log refuses or
+// passes over.
+func nextAttempt(a *active, sequence uint64, step string) (int, error) {
+	entry, err := a.index.Entry(sequence, step)
+	if err != nil {
+		return 0, fmt.Errorf("read event %d: %w", sequence, err)
+	}
+	if entry != nil {
+		for _, r := range entry.Steps {
+			if r.Step == step {
+				return r.Attempts + 1, nil
+			}
+		}
+	}
+	return 1, nil
 }

@@ -10,15 +10,15 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 
-// queues are the open steps of the index, as the dispatcher reads them.
-type queues interface {
-	// Lanes lists the steps that have a queue.
-	Lanes() ([]string, error)
-	// OpenSteps lists at most limit sequences after one, ascending, of the events that have this step open.
-	OpenSteps(step string, after uint64, limit int) ([]uint64, error)
+// stepIndex is the open steps of the index, as the dispatcher reads them.
+type stepIndex interface {
+	OpenSteps(ctx context.Context, step string, after uint64, limit int) ([]uint64, error)
+	BackingOff(ctx context.Context, step string, level int, after, upTo uint64, limit int) ([]index.Failure, error)
+	LastFailure() uint64
 	// Entry finds an event by an open step of it; nil where that step is not open.
 	Entry(sequence uint64, step string) (*shared.LedgerEntry, error)
 }
@@ -26,13 +26,15 @@ type queues interface {
 // errReplaced ends the Events of a consumer when another one comes.
 var errReplaced = fmt.Errorf("%w: a newer call of Events has taken over", shared.ErrUnavailable)
 
-// dispatcher hands the open steps of the index to one consumer at a time. What a consumer left unsettled is due for
-// the next one, so the dispatcher remembers nothing between them.
+// dispatcher hands the open steps of the index to one consumer at a time. What a consumer left unsettled is due for the
+// next one, what failed before after its delay; so the dispatcher remembers nothing between them. Steps that the host does
+// not carry out stay as they are.
 type dispatcher struct {
-	queues queues
-	clock  Clock
-	random func() float64 // in [0,1)
-	logger hclog.Logger
+	index   stepIndex
+	steps   []string // of the host, sorted
+	clock   Clock
+	elapsed func() time.Duration
+	logger  hclog.Logger
 
 	mu      sync.Mutex
 	closed  error    // why there is no further consumer
@@ -52,8 +54,8 @@ func (d *dispatcher) deliver(ctx context.Context, handle func(shared.Event)) err
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	s := &session{
-		dispatcher: d, handle: handle, end: end, lanes: map[string]*lane{}, opened: map[string]uint64{},
-		wake: make(chan struct{}, 1), settled: make(chan settlement), counts: make(chan chan []laneCount), done: make(chan struct{}),
+		dispatcher: d, handle: handle, end: end, opened: map[string]uint64{}, wake: make(chan struct{}, 1),
+		settled: make(chan settlement), counts: make(chan chan map[string]int), done: make(chan struct{}),
 	}
 	d.mu.Lock()
 	if d.closed != nil {
@@ -76,7 +78,7 @@ func (d *dispatcher) deliver(ctx context.Context, handle func(shared.Event)) err
 	return err
 }
 
-// close ends the consumer, and every later one, with err. When it returns nothing is read from the queues any more;
+// close ends the consumer, and every later one, with err. When it returns nothing is read from the index any more;
 // handles may still run.
 func (d *dispatcher) close(err error) {
 	d.mu.Lock()
@@ -104,29 +106,23 @@ func (d *dispatcher) open(step string, sequence uint64) {
 	}
 }
 
-// settle says what came of settling a step: closed, or still to be done.
-func (d *dispatcher) settle(sequence uint64, step string, closed bool) {
+// settle says where a step stands after an outcome was recorded.
+func (d *dispatcher) settle(sequence uint64, step string, state index.StepState) {
 	if s := d.session(); s != nil {
 		select {
-		case s.settled <- settlement{sequence, step, closed}:
+		case s.settled <- settlement{sequence, step, state}:
 		case <-s.done:
 		}
 	}
 }
 
-// laneCount is what a lane has with the consumer and what waits for a retry.
-type laneCount struct {
-	step              string
-	delivered, parked int
-}
-
-// laneCounts tells how the lanes stand, by name; none without a consumer.
-func (d *dispatcher) laneCounts() []laneCount {
+// inFlight tells how many deliveries of each step are with the consumer; none without a consumer.
+func (d *dispatcher) inFlight() map[string]int {
 	s := d.session()
 	if s == nil {
 		return nil
 	}
-	answer := make(chan []laneCount, 1)
+	answer := make(chan map[string]int, 1)
 	select {
 	case s.counts <- answer:
 		return <-answer
@@ -135,28 +131,27 @@ func (d *dispatcher) laneCounts() []laneCount {
 	}
 }
 
-// settlement is what came of settling a step.
+// settlement is where a step stands after an outcome was recorded.
 type settlement struct {
 	sequence uint64
 	step     string
-	closed   bool
+	state    index.StepState
 }
 
-// session is one consumer. Its lanes belong to the goroutine that runs it.
+// session is one consumer. Its queues belong to the goroutine that runs it.
 type session struct {
 	*dispatcher
 	handle  func(shared.Event)
 	end     context.CancelCauseFunc
 	settled chan settlement
-	counts  chan chan []laneCount
+	counts  chan chan map[string]int
 	done    chan struct{} // closed when the session reads and delivers no more
 
 	openMu sync.Mutex
-	opened map[string]uint64 // lanes with something new, and from which sequence on
+	opened map[string]uint64 // steps with something new, and from which sequence on
 	wake   chan struct{}     // there is something in opened
 
-	lanes map[string]*lane
-	order []*lane // by name
+	queues []*stepQueue // by name
 }
 
 func (s *session) open(step string, sequence uint64) {
@@ -172,25 +167,20 @@ func (s *session) open(step string, sequence uint64) {
 }
 
 func (s *session) run(ctx context.Context) error {
-	steps, err := s.queues.Lanes()
-	if err != nil {
-		return fmt.Errorf("list the open steps: %w", err)
-	}
-	for _, step := range steps {
-		s.lane(step)
+	for _, step := range s.steps {
+		s.queues = append(s.queues, newStepQueue(step, s.index.LastFailure(), s.elapsed()))
 	}
 	var timer <-chan time.Time
-	var timerAt time.Time
+	var timerAt time.Duration
 	for {
-		due, err := s.deliverDue(ctx)
-		if err != nil {
+		due, any, err := s.deliverDue(ctx)
+		switch {
+		case err != nil:
 			return err
-		}
-		if !due.Equal(timerAt) {
-			timer, timerAt = nil, due
-			if !due.IsZero() {
-				timer = s.clock.After(due.Sub(s.clock.Now()))
-			}
+		case !any:
+			timer = nil
+		case timer == nil || due != timerAt:
+			timer, timerAt = s.clock.After(due-s.elapsed()), due
 		}
 		select {
 		case <-ctx.Done():
@@ -200,28 +190,19 @@ func (s *session) run(ctx context.Context) error {
 		case x := <-s.settled:
 			s.apply(x)
 		case <-timer:
-			timer, timerAt = nil, time.Time{}
+			timer = nil
 		case answer := <-s.counts:
 			answer <- s.count()
 		}
 	}
 }
 
-// lane finds the lane of a step, and makes it where it is new.
-func (s *session) lane(step string) *lane {
-	l := s.lanes[step]
-	if l == nil {
-		l = newLane(step)
-		s.lanes[step] = l
-		at, _ := slices.BinarySearchFunc(s.order, step, func(l *lane, step string) int {
-			if l.step < step {
-				return -1
-			}
-			return 1
-		})
-		s.order = slices.Insert(s.order, at, l)
+// queue finds the queue of a step; nil where the host does not carry it out.
+func (s *session) queue(step string) *stepQueue {
+	if i, ok := slices.BinarySearch(s.steps, step); ok {
+		return s.queues[i]
 	}
-	return l
+	return nil
 }
 
 func (s *session) takeOpened() {
@@ -230,76 +211,90 @@ func (s *session) takeOpened() {
 	s.opened = map[string]uint64{}
 	s.openMu.Unlock()
 	for step, sequence := range opened {
-		s.lane(step).reopen(sequence)
+		if q := s.queue(step); q != nil {
+			q.reopen(sequence)
+		}
 	}
 }
 
 func (s *session) apply(x settlement) {
-	l := s.lanes[x.step]
-	switch {
-	case l == nil:
-	case x.closed:
-		l.forget(x.sequence)
+	switch q := s.queue(x.step); {
+	case q == nil:
+	case x.state.Open:
+		q.fail(x.sequence, x.state, s.elapsed())
 	default:
-		l.park(x.sequence, s.clock.Now(), s.random())
+		q.forget(x.sequence)
 	}
 }
 
-// deliverDue delivers, lane by lane, what can be delivered now, and tells when the next retry is due.
-func (s *session) deliverDue(ctx context.Context) (next time.Time, err error) {
-	now := s.clock.Now()
-	for _, l := range s.order {
+// openSteps reads the open steps of one name for a session.
+type openSteps struct {
+	stepIndex
+	ctx  context.Context
+	step string
+}
+
+func (o openSteps) OpenSteps(after uint64, limit int) ([]uint64, error) {
+	return o.stepIndex.OpenSteps(o.ctx, o.step, after, limit)
+}
+
+func (o openSteps) BackingOff(level int, after, upTo uint64, limit int) ([]index.Failure, error) {
+	return o.stepIndex.BackingOff(o.ctx, o.step, level, after, upTo, limit)
+}
+
+// deliverDue delivers, step by step, what can be delivered now, and tells when the next retry is due, if any.
+func (s *session) deliverDue(ctx context.Context) (next time.Duration, any bool, err error) {
+	now := s.elapsed()
+	for _, q := range s.queues {
 		for ctx.Err() == nil {
-			sequence, ok, err := l.next(now, func(after uint64, limit int) ([]uint64, error) {
-				return s.queues.OpenSteps(l.step, after, limit)
-			})
+			sequence, ok, err := q.next(now, openSteps{s.index, ctx, q.step})
 			if err != nil {
-				return time.Time{}, fmt.Errorf("read the open steps %s: %w", l.step, err)
+				return 0, false, fmt.Errorf("read the open steps %s: %w", q.step, err)
 			}
 			if !ok {
 				break
 			}
-			if err := s.deliverOne(l, sequence, now); err != nil {
-				return time.Time{}, err
+			if err := s.deliverOne(q, sequence); err != nil {
+				return 0, false, err
 			}
 		}
-		if due, ok := l.due(); ok && (next.IsZero() || due.Before(next)) {
-			next = due
+		if due, ok := q.due(); ok && (!any || due < next) {
+			next, any = due, true
 		}
 	}
-	return next, nil
+	return next, any, nil
 }
 
-func (s *session) deliverOne(l *lane, sequence uint64, now time.Time) error {
-	entry, err := s.queues.Entry(sequence, l.step)
+func (s *session) deliverOne(q *stepQueue, sequence uint64) error {
+	entry, err := s.index.Entry(sequence, q.step)
 	switch {
 	case errors.Is(err, shared.ErrUnavailable):
 		return fmt.Errorf("read event %d: %w", sequence, err)
 	case err != nil: // one event that cannot be read does not keep the others back
-		s.logger.Error("an event cannot be read and is tried again later", "sequence", sequence, "step", l.step, "error", err)
-		l.deliver(sequence, l.known[sequence].attempt+1)
-		l.park(sequence, now, s.random())
+		s.logger.Error("an event cannot be read; it is left out until the host connects again", "sequence", sequence,
+			"step", q.step, "error", err)
+		q.forget(sequence)
 		return nil
 	case entry == nil: // settled since it was read
-		l.forget(sequence)
+		q.forget(sequence)
 		return nil
 	}
 	event := entry.Event
-	event.Steps, event.Attempt = []string{l.step}, 1
+	event.Steps, event.Attempt = []string{q.step}, 1
 	for _, r := range entry.Steps {
-		if r.Step == l.step {
+		if r.Step == q.step {
 			event.Attempt = r.Attempts + 1
 		}
 	}
-	l.deliver(sequence, event.Attempt)
+	q.deliver(sequence, event.Attempt)
 	s.handle(event)
 	return nil
 }
 
-func (s *session) count() []laneCount {
-	out := make([]laneCount, 0, len(s.order))
-	for _, l := range s.order {
-		out = append(out, laneCount{step: l.step, delivered: l.unsettled(), parked: len(l.parked)})
+func (s *session) count() map[string]int {
+	out := make(map[string]int, len(s.queues))
+	for _, q := range s.queues {
+		out[q.step] = len(q.inFlight)
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -13,43 +14,58 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 
-// fakeQueues are queues in memory.
-type fakeQueues struct {
+// fakeIndex has open steps in memory.
+type fakeIndex struct {
 	mu         sync.Mutex
-	open       map[string]map[uint64]int // step, to sequence, to how often it was tried
+	open       map[string]map[uint64]int // step, to sequence, to how many attempts failed
+	positions  map[string]map[uint64]uint64
+	failures   uint64
 	unreadable map[uint64]bool
-	reads      int
 }
 
-func (q *fakeQueues) Lanes() ([]string, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return slices.Sorted(maps.Keys(q.open)), nil
-}
-
-func (q *fakeQueues) OpenSteps(step string, after uint64, limit int) ([]uint64, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.reads++
+func (x *fakeIndex) OpenSteps(_ context.Context, step string, after uint64, limit int) ([]uint64, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	var out []uint64
-	for _, seq := range slices.Sorted(maps.Keys(q.open[step])) {
-		if seq > after && len(out) < limit {
+	for _, seq := range slices.Sorted(maps.Keys(x.open[step])) {
+		if seq > after && len(out) < limit && x.open[step][seq] == 0 {
 			out = append(out, seq)
 		}
 	}
 	return out, nil
 }
 
-func (q *fakeQueues) Entry(sequence uint64, step string) (*shared.LedgerEntry, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.unreadable[sequence] {
+func (x *fakeIndex) BackingOff(_ context.Context, step string, level int, after, upTo uint64, limit int) ([]index.Failure, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []index.Failure
+	for seq, attempts := range x.open[step] {
+		at := x.positions[step][seq]
+		if attempts > 0 && index.BackoffLevel(attempts) == level && at > after && at <= upTo {
+			out = append(out, index.Failure{Position: at, Sequence: seq})
+		}
+	}
+	slices.SortFunc(out, func(a, b index.Failure) int { return cmp.Compare(a.Position, b.Position) })
+	return out[:min(limit, len(out))], nil
+}
+
+func (x *fakeIndex) LastFailure() uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.failures
+}
+
+func (x *fakeIndex) Entry(sequence uint64, step string) (*shared.LedgerEntry, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.unreadable[sequence] {
 		return nil, errors.New("a torn record")
 	}
-	attempts, open := q.open[step][sequence]
+	attempts, open := x.open[step][sequence]
 	if !open {
 		return nil, nil
 	}
@@ -58,48 +74,57 @@ func (q *fakeQueues) Entry(sequence uint64, step string) (*shared.LedgerEntry, e
 	}, nil
 }
 
-// bench is a dispatcher over fake queues.
+// bench is a dispatcher over a fake index.
 type bench struct {
 	t *testing.T
 	*dispatcher
-	q     *fakeQueues
+	x     *fakeIndex
 	clock *fakeClock
 }
 
 func newBench(t *testing.T) *bench {
-	q := &fakeQueues{open: map[string]map[uint64]int{}, unreadable: map[uint64]bool{}}
+	x := &fakeIndex{
+		open: map[string]map[uint64]int{}, positions: map[string]map[uint64]uint64{}, unreadable: map[uint64]bool{},
+	}
+	for _, step := range []string{"history", "offline"} {
+		x.open[step], x.positions[step] = map[uint64]int{}, map[uint64]uint64{}
+	}
 	clock := newFakeClock()
 	return &bench{t, &dispatcher{
-		queues: q, clock: clock, random: func() float64 { return 0 }, logger: hclog.NewNullLogger(),
-	}, q, clock}
+		index: x, steps: []string{"history", "offline"}, clock: clock, elapsed: clock.Elapsed, logger: hclog.NewNullLogger(),
+	}, x, clock}
 }
 
 // add opens a step for events, as one commit.
 func (b *bench) add(step string, sequences ...uint64) {
-	b.q.mu.Lock()
-	if b.q.open[step] == nil {
-		b.q.open[step] = map[uint64]int{}
-	}
+	b.x.mu.Lock()
 	for _, seq := range sequences {
-		b.q.open[step][seq] = 0
+		b.x.open[step][seq] = 0
 	}
-	b.q.mu.Unlock()
+	b.x.mu.Unlock()
 	b.dispatcher.open(step, slices.Min(sequences))
 }
 
 // done settles a step; fail reports it failed.
 func (b *bench) done(step string, sequence uint64) {
-	b.q.mu.Lock()
-	delete(b.q.open[step], sequence)
-	b.q.mu.Unlock()
-	b.settle(sequence, step, true)
+	b.x.mu.Lock()
+	delete(b.x.open[step], sequence)
+	b.x.mu.Unlock()
+	b.settle(sequence, step, index.StepState{})
 }
 
 func (b *bench) fail(step string, sequence uint64) {
-	b.q.mu.Lock()
-	b.q.open[step][sequence]++
-	b.q.mu.Unlock()
-	b.settle(sequence, step, false)
+	b.settle(sequence, step, b.failOnDisk(step, sequence))
+}
+
+// failOnDisk records a failure, of which the dispatcher hears nothing yet.
+func (b *bench) failOnDisk(step string, sequence uint64) index.StepState {
+	b.x.mu.Lock()
+	defer b.x.mu.Unlock()
+	b.x.failures++
+	b.x.open[step][sequence]++
+	b.x.positions[step][sequence] = b.x.failures
+	return index.StepState{Open: true, Attempts: b.x.open[step][sequence], Position: b.x.failures}
 }
 
 // consumer is one call of Events.
@@ -170,13 +195,13 @@ func TestNoMoreThanAWindowOfDeliveriesIsUnsettled(t *testing.T) {
 	b.add("history", sequences(1, 1000)...)
 	c := b.consume()
 	defer c.end()
-	equal(t, "window", c.next(maxUnsettled), sequences(1, maxUnsettled))
-	if got := b.laneCounts(); len(got) != 1 || got[0].delivered != maxUnsettled || len(c.events) > 0 {
+	equal(t, "window", c.next(maxInFlight), sequences(1, maxInFlight))
+	if got := b.inFlight(); got["history"] != maxInFlight || len(c.events) > 0 {
 		t.Fatalf("beyond the window: %+v, %d more deliveries", got, len(c.events))
 	}
 	b.done("history", 7)
-	equal(t, "after one is settled", c.next(1), []uint64{maxUnsettled + 1})
-	if b.laneCounts(); len(c.events) > 0 {
+	equal(t, "after one is settled", c.next(1), []uint64{maxInFlight + 1})
+	if b.inFlight(); len(c.events) > 0 {
 		t.Fatal("one settled let more than one in")
 	}
 }
@@ -202,7 +227,7 @@ func TestAFailedEventComesBackAfterItsDelayAndHoldsNobodyUp(t *testing.T) {
 	b.add("history", sequences(1, 200)...)
 	c := b.consume()
 	defer c.end()
-	failedAt := b.clock.Now()
+	failedAt := b.clock.Elapsed()
 	for seq := range uint64(200) {
 		c.next(1)
 		if seq+1 == 3 {
@@ -211,34 +236,38 @@ func TestAFailedEventComesBackAfterItsDelayAndHoldsNobodyUp(t *testing.T) {
 			b.done("history", seq+1)
 		}
 	}
-	for attempt, delay := range []time.Duration{firstRetry / 2, firstRetry, 2 * firstRetry} { // no chance in it: half
-		b.clock.waitArmed(failedAt.Add(delay))
+	for attempt, delay := range []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry} {
+		b.clock.waitArmed(failedAt + delay)
 		b.clock.advance(delay - time.Millisecond)
-		if got := b.laneCounts(); got[0].parked != 1 || len(c.events) > 0 {
-			t.Fatalf("before its time: %+v, %d deliveries", got, len(c.events))
+		if b.inFlight(); len(c.events) > 0 {
+			t.Fatalf("before its time: %d deliveries", len(c.events))
 		}
 		b.clock.advance(time.Millisecond)
 		if e := <-c.events; e.Sequence != 3 || e.Attempt != attempt+2 {
 			t.Fatalf("got event %d, attempt %d, want 3, %d", e.Sequence, e.Attempt, attempt+2)
 		}
-		failedAt = b.clock.Now()
+		failedAt = b.clock.Elapsed()
 		b.fail("history", 3)
 	}
 }
 
 func TestAnEventThatCannotBeReadHoldsNobodyUp(t *testing.T) {
 	b := newBench(t)
-	b.q.unreadable[1] = true
+	b.x.unreadable[1] = true
 	b.add("history", 1, 2)
 	c := b.consume()
-	defer c.end()
 	equal(t, "deliveries", c.next(1), []uint64{2})
-	b.clock.waitArmed(b.clock.Now().Add(firstRetry / 2))
-	b.q.mu.Lock()
-	b.q.unreadable[1] = false
-	b.q.mu.Unlock()
-	b.clock.advance(firstRetry)
-	equal(t, "once it can be read", c.next(1), []uint64{1})
+	b.x.mu.Lock()
+	b.x.unreadable[1] = false
+	b.x.mu.Unlock()
+	if b.inFlight()["history"] != 1 {
+		t.Error("it takes a place of the window")
+	}
+	b.done("history", 2)
+	c.end()
+	again := b.consume()
+	defer again.end()
+	equal(t, "once it can be read, to the next consumer", again.next(1), []uint64{1})
 }
 
 func TestAStepThatOpensLateIsDeliveredThoughLaterOnesWere(t *testing.T) {
@@ -251,7 +280,7 @@ func TestAStepThatOpensLateIsDeliveredThoughLaterOnesWere(t *testing.T) {
 	equal(t, "between", c.next(1), []uint64{11})
 	b.add("history", 3, 14)
 	equal(t, "before and after", c.next(2), []uint64{3, 14})
-	if b.laneCounts(); len(c.events) > 0 {
+	if b.inFlight(); len(c.events) > 0 {
 		t.Fatal("something was delivered twice")
 	}
 }
@@ -259,33 +288,36 @@ func TestAStepThatOpensLateIsDeliveredThoughLaterOnesWere(t *testing.T) {
 func TestAStepThatOpensLateTakesNothingFromThoseThatWait(t *testing.T) {
 	b := newBench(t)
 	const waiting = 10
-	b.add("history", sequences(1, 2*maxUnsettled)...)
+	b.add("history", sequences(1, 2*maxInFlight)...)
 	c := b.consume()
 	defer c.end()
-	c.next(maxUnsettled)
+	c.next(maxInFlight)
 	for seq := range uint64(waiting) { // so the next are read, and some of them wait for room
 		b.done("history", seq+1)
 	}
-	equal(t, "with room again", c.next(waiting), sequences(maxUnsettled+1, maxUnsettled+waiting))
-	b.q.mu.Lock()
-	delete(b.q.open["history"], 2*maxUnsettled-1)
-	b.q.mu.Unlock()
-	b.add("history", 2*maxUnsettled-1) // later than some that wait, and before another
-	b.laneCounts()
-	for seq := uint64(waiting + 1); seq <= maxUnsettled+waiting; seq++ {
+	equal(t, "with room again", c.next(waiting), sequences(maxInFlight+1, maxInFlight+waiting))
+	b.x.mu.Lock()
+	delete(b.x.open["history"], 2*maxInFlight-1)
+	b.x.mu.Unlock()
+	b.add("history", 2*maxInFlight-1) // later than some that wait, and before another
+	b.inFlight()
+	for seq := uint64(waiting + 1); seq <= maxInFlight+waiting; seq++ {
 		b.done("history", seq)
 	}
-	equal(t, "the rest", c.next(maxUnsettled-waiting), sequences(maxUnsettled+waiting+1, 2*maxUnsettled))
+	equal(t, "the rest", c.next(maxInFlight-waiting), sequences(maxInFlight+waiting+1, 2*maxInFlight))
 }
 
-func TestANewStepGetsALaneWhileTheConsumerIsThere(t *testing.T) {
+func TestDispatcher_StepThatTheHostDoesNotCarryOut(t *testing.T) {
 	b := newBench(t)
+	b.x.open["wipe"] = map[uint64]int{1: 0}
 	c := b.consume()
 	defer c.end()
-	b.add("wipe", 1)
-	equal(t, "new lane", c.next(1), []uint64{1})
-	b.add("archive", 1)
-	equal(t, "second new lane", c.next(1), []uint64{1})
+	b.dispatcher.open("wipe", 1)
+	b.settle(1, "wipe", index.StepState{Open: true, Attempts: 1, Position: 1})
+	b.add("history", 1)
+	if e := <-c.events; e.Steps[0] != "history" || len(c.events) > 0 {
+		t.Errorf("delivered %+v and %d others", e, len(c.events))
+	}
 }
 
 func TestANewerConsumerTakesOverWhatIsUnsettled(t *testing.T) {
@@ -300,52 +332,73 @@ func TestANewerConsumerTakesOverWhatIsUnsettled(t *testing.T) {
 	if err := <-old.result; !errors.Is(err, errReplaced) {
 		t.Fatalf("the old consumer ended with %v", err)
 	}
-	equal(t, "newer", newer.next(2), []uint64{2, 3})
+	equal(t, "newer", newer.next(1), []uint64{3})
+	b.clock.waitArmed(firstRetry)
+	b.clock.advance(firstRetry)
+	equal(t, "newer, after the delay", newer.next(1), []uint64{2})
 }
 
-func TestWhatAConsumerLeavesIsDueForTheNextAtOnce(t *testing.T) {
+func TestDispatcher_NextConsumer(t *testing.T) {
 	b := newBench(t)
-	b.add("history", 1, 2, 3)
+	b.add("history", 1, 2, 3, 4)
 	c := b.consume()
-	c.next(3)
+	c.next(4)
 	b.fail("history", 2)
 	b.done("history", 3)
+	b.fail("history", 4)
+	b.inFlight() // until it is heard of
+	b.clock.advance(firstRetry)
+	equal(t, "again", c.next(2), []uint64{2, 4})
+	b.fail("history", 4)
 	c.end()
 	next := b.consume()
 	defer next.end()
-	equal(t, "after reconnecting", next.next(2), []uint64{1, 2})
+	equal(t, "at once", next.next(1), []uint64{1})
+	b.clock.waitArmed(2 * firstRetry)
+	b.clock.advance(firstRetry)
+	equal(t, "after the first delay", next.next(1), []uint64{2})
+	b.clock.waitArmed(3 * firstRetry)
+	b.clock.advance(firstRetry)
+	equal(t, "after the second", next.next(1), []uint64{4})
 }
 
-func TestRememberedFailuresAreBounded(t *testing.T) {
+func TestDispatcher_FailingEventsDoNotBlock(t *testing.T) {
 	b := newBench(t)
-	const all = maxParked + 10*maxUnsettled
-	b.add("history", sequences(1, all)...)
+	const failing, good = 10_000, 10_000
+	b.add("history", sequences(1, failing+good)...)
 	c := b.consume()
 	defer c.end()
-	delivered := 0
-	for delivered < maxParked {
-		b.fail("history", c.next(1)[0])
-		delivered++
-	}
-	for { // until the lane reads no further
-		got := b.laneCounts()[0]
-		if got.parked > maxParked+maxUnsettled {
-			t.Fatalf("%d failures are remembered", got.parked)
+	expected := uint64(failing + 1)
+	for expected <= failing+good {
+		switch seq := c.next(1)[0]; {
+		case seq <= failing:
+			b.fail("history", seq)
+		case seq != expected:
+			t.Fatalf("event %d came before %d", seq, expected)
+		default:
+			b.done("history", seq)
+			expected++
 		}
-		if len(c.events) == 0 && got.delivered == 0 {
-			break
+	}
+	b.inFlight() // until everything is heard of
+	q := b.current.queues[0]
+	if n := len(q.inFlight) + len(q.ahead); n > 2*maxInFlight {
+		t.Errorf("%d events are remembered", n)
+	}
+	for i := range q.levels {
+		if n := len(q.levels[i].ahead) + len(q.levels[i].marks); n > maxRetrying+markParts+2 {
+			t.Errorf("level %d remembers %d failures and marks", i, n)
 		}
-		b.fail("history", c.next(1)[0])
-		delivered++
 	}
-	if delivered == all {
-		t.Fatal("the lane read on")
-	}
-	// It goes on as soon as they succeed.
+	// All of those that failed come back.
 	seen := map[uint64]bool{}
-	for len(seen) < all {
-		if len(c.events) == 0 {
-			b.clock.advance(lastRetry)
+	for idle := 0; len(seen) < failing; {
+		if b.inFlight(); len(c.events) == 0 {
+			if idle++; idle > 1000 {
+				t.Fatalf("%d of %d came back", len(seen), failing)
+			}
+			b.clock.advance(time.Second)
+			continue
 		}
 		seq := c.next(1)[0]
 		seen[seq] = true
@@ -353,24 +406,48 @@ func TestRememberedFailuresAreBounded(t *testing.T) {
 	}
 }
 
-func TestEventsThatFailAgainLeaveRoomForOthers(t *testing.T) {
+// A failure is on disk before the dispatcher hears of it, and its delay may be over by then.
+func TestDispatcher_LateNewsOfAFailure(t *testing.T) {
 	b := newBench(t)
-	b.add("history", sequences(1, maxUnsettled)...)
+	b.add("history", 1, 2, 3)
 	c := b.consume()
 	defer c.end()
-	for _, seq := range c.next(maxUnsettled) {
+	c.next(3)
+	first := b.failOnDisk("history", 1)
+	b.fail("history", 2)
+	b.clock.waitArmed(firstRetry)
+	b.clock.advance(firstRetry)
+	equal(t, "the one heard of", c.next(1), []uint64{2})
+	b.settle(1, "history", first)
+	equal(t, "the other, once it is heard of", c.next(1), []uint64{1})
+	if b.inFlight(); len(c.events) > 0 {
+		t.Errorf("then %v", <-c.events)
+	}
+	b.settle(1, "history", first) // reported again while the next attempt is in flight
+	if n := b.inFlight()["history"]; n != 3 {
+		t.Errorf("%d in flight, want 3", n)
+	}
+}
+
+func TestEventsThatFailAgainLeaveRoomForOthers(t *testing.T) {
+	b := newBench(t)
+	b.add("history", sequences(1, maxInFlight)...)
+	c := b.consume()
+	defer c.end()
+	for _, seq := range c.next(maxInFlight) {
 		b.fail("history", seq)
 	}
+	b.inFlight() // until all is heard of
 	b.clock.advance(lastRetry)
 	again := c.next(maxRetrying) // and these hang
-	b.add("history", sequences(maxUnsettled+1, 2*maxUnsettled)...)
-	fresh := sequences(maxUnsettled+1, maxUnsettled+maxUnsettled-maxRetrying)
+	b.add("history", sequences(maxInFlight+1, 2*maxInFlight)...)
+	fresh := sequences(maxInFlight+1, maxInFlight+maxInFlight-maxRetrying)
 	equal(t, "others", c.next(len(fresh)), fresh)
-	if got := b.laneCounts(); got[0].delivered != maxUnsettled || len(c.events) > 0 {
+	if got := b.inFlight(); got["history"] != maxInFlight || len(c.events) > 0 {
 		t.Fatalf("beyond the window: %+v, %d more deliveries", got, len(c.events))
 	}
 	b.fail("history", again[0])
-	if seq := c.next(1)[0]; seq > maxUnsettled || slices.Contains(again, seq) {
+	if seq := c.next(1)[0]; seq > maxInFlight || slices.Contains(again, seq) {
 		t.Errorf("then %d, not one that waits for its next attempt", seq)
 	}
 }
@@ -388,28 +465,17 @@ func TestClosingEndsTheConsumerAndRefusesFurtherOnes(t *testing.T) {
 	if err := b.deliver(context.Background(), nil); !errors.Is(err, why) {
 		t.Errorf("a further consumer got %v", err)
 	}
-	b.settle(1, "history", true) // and nobody hangs
+	b.settle(1, "history", index.StepState{}) // and nobody hangs
 	b.dispatcher.open("history", 2)
 }
 
 func TestBackoffDoublesUpToItsEnd(t *testing.T) {
-	for _, c := range []struct {
-		attempt int
-		random  float64
-		want    time.Duration
-	}{
-		{0, 0, 50 * time.Millisecond},
-		{1, 0, 50 * time.Millisecond},
-		{1, 0.5, 75 * time.Millisecond},
-		{2, 0, 100 * time.Millisecond},
-		{5, 0, 800 * time.Millisecond},
-		{10, 0, 51200 * time.Millisecond / 2},
-		{11, 0, 30 * time.Second},
-		{11, 0.5, 45 * time.Second},
-		{1 << 40, 0, 30 * time.Second},
+	for level, want := range map[int]time.Duration{
+		1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 5: 1600 * time.Millisecond, 10: 51200 * time.Millisecond,
+		index.BackoffLevels: time.Minute,
 	} {
-		if got := backoff(c.attempt, c.random); got != c.want {
-			t.Errorf("attempt %d, random %v: got %v, want %v", c.attempt, c.random, got, c.want)
+		if got := backoff(level); got != want {
+			t.Errorf("level %d: got %v, want %v", level, got, want)
 		}
 	}
 }
@@ -420,14 +486,14 @@ func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	b := newBench(t)
-	const all = 10 * maxUnsettled
+	const all = 10 * maxInFlight
 	late := random.Perm(all) // steps behind notify open in any order
 	attempts := map[uint64]int{}
 	settled := map[uint64]bool{}
 	var held []uint64 // delivered, and nothing said of them yet: the consumer's window is full at times
 	consume := func() *consumer {
 		c := b.consume()
-		for b.laneCounts() == nil { // until it is there
+		for b.inFlight() == nil { // until it is there
 			runtime.Gosched()
 		}
 		return c
@@ -437,11 +503,11 @@ func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
 	idle := 0
 	for len(settled) < all {
 		if idle > 1000 { // each moves the clock on by a second, and the longest delay is a minute
-			t.Fatalf("%d of %d are settled, %d open, and nothing comes any more", len(settled), all, len(b.q.open["history"]))
+			t.Fatalf("%d of %d are settled, %d open, and nothing comes any more", len(settled), all, len(b.x.open["history"]))
 		}
 		switch n := random.IntN(1000); {
 		case n < 100 && len(late) > 0:
-			k := min(1+random.IntN(maxUnsettled), len(late))
+			k := min(1+random.IntN(maxInFlight), len(late))
 			var add []uint64
 			for _, seq := range late[:k] {
 				add = append(add, uint64(seq)+1)
@@ -480,7 +546,7 @@ func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
 					idle++
 				}
 				b.clock.advance(time.Second)
-				b.laneCounts() // the dispatcher has seen it
+				b.inFlight() // the dispatcher has seen it
 			}
 		}
 	}

@@ -34,7 +34,7 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 		return nil, err
 	}
 	policy, now := a.rules.Policy(), s.now()
-	asked := now
+	asked := micros(now.Add(-max(req.Held, 0)))
 	if !req.RequestedAt.IsZero() {
 		asked = micros(req.RequestedAt)
 		if err := notAhead("requested_at", asked, now, policy); err != nil {
@@ -55,6 +55,7 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 				asked.Format(time.RFC3339Nano), i, r.Message.SentAt.UTC().Format(time.RFC3339Nano), skew)
 		}
 	}
+	counted := steady.Add(s.elapsed() + asked.Sub(now))
 	actor := req.Actor
 	if actor.Role == "" {
 		actor.Role = shared.Member
@@ -69,7 +70,13 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 		case r.Tombstone != nil:
 			took(result, r.Tombstone, req)
 		default:
-			d, spend := decide(policy, input(req, actor, asked, &r.Message))
+			asked := asked
+			if req.RequestedAt.IsZero() && req.Held > 0 && asked.Before(r.Message.SentAt) {
+				asked = r.Message.SentAt // the SDK's word, by another clock or before a jump of this one
+			}
+			in := input(req, actor, asked, &r.Message)
+			in.CountedAt = counted
+			d, spend := decide(policy, in)
 			result.Rule = shared.Rule{Name: d.Rule.Name, File: d.Rule.File, Line: d.Rule.Line}
 			if d.Shadow.Differs {
 				v.shadows = append(v.shadows, shadowed{i, d.Shadow})
@@ -96,6 +103,9 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 	}
 	return v, nil
 }
+
+// steady is where the moments begin by which limits count, which no change of the wall clock moves.
+var steady = time.Unix(0, 0).UTC()
 
 // took answers for a message that has a tombstone. The role of who took it back may have changed since.
 func took(result *shared.RecallResult, t *index.Tombstone, req *shared.RecallRequest) {

@@ -133,6 +133,7 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 	if taken {
 		s.active = a
 		s.setState(shared.StateActive, "")
+		go a.opener.run(s.stop)
 	}
 	s.mu.Unlock()
 	if !taken {
@@ -204,6 +205,7 @@ func (s *Service) release(a *active) {
 		return
 	}
 	a.dispatcher.close(s.unavailable())
+	<-a.opener.done
 	s.calls.Wait()
 	if err := a.index.Close(); err != nil {
 		s.releaseErr = fmt.Errorf("release the index: %w", err)

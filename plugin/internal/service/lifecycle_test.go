@@ -48,7 +48,7 @@ func TestOnlyAnActiveServiceAnswersAndTheOthersSayWhy(t *testing.T) {
 		t.Helper()
 		for name, call := range callsOfActive(r) {
 			err := call(t.Context())
-			if answers && err != nil {
+			if answers && err != nil && !errors.Is(err, shared.ErrInvalid) { // there is no event to settle
 				t.Errorf("%s, %s: %v", state, name, err)
 			}
 			if !answers && (!errors.Is(err, shared.ErrUnavailable) || !strings.Contains(fmt.Sprint(err), string(state)+":")) {
@@ -414,19 +414,12 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	if _, err := r.Check(t.Context(), request("c", "b")); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	delivered := make(chan struct{}, 1)
-	go func() { ended <- r.Events(ctx, func(shared.Event, shared.Settler) { delivered <- struct{}{} }) }()
-	<-delivered // so that there is a lane
 	all, err := r.Metrics(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	cancel()
-	<-ended
 	for _, m := range all {
-		name := strings.NewReplacer("lane_notify_", "lane_STEP_", "denied_forbidden_", "denied_CODE_").Replace(m.Name)
+		name := strings.NewReplacer("step_notify_", "step_STEP_", "step_history_", "step_STEP_", "step_wipe_", "step_STEP_", "denied_forbidden_", "denied_CODE_").Replace(m.Name)
 		if !strings.Contains(string(doc), "`"+name+"`") {
 			t.Errorf("docs/operating.md does not have %s", name)
 		}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -43,9 +44,11 @@ func (c *counters) recalled(results []shared.RecallResult) {
 	}
 }
 
-// Metrics is shared.Lifecycle. Counters count since the process started; a lane has gauges while a host listens to
-// events.
-func (s *Service) Metrics(context.Context) ([]shared.Metric, error) {
+// maxCounted is how far the events are counted whose step backs off: some milliseconds for each step.
+const maxCounted = 10_000
+
+// Metrics is shared.Lifecycle. Counters count since the process started.
+func (s *Service) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	out := s.counts.metrics()
 	gauge := func(name string, value float64) { out = append(out, shared.Metric{Name: name, Value: value}) }
 	a, leave, err := s.enter()
@@ -63,9 +66,14 @@ func (s *Service) Metrics(context.Context) ([]shared.Metric, error) {
 		gauge("index_scrubs_total", float64(st.Scrubs))
 		gauge("index_damaged", number(st.Damaged))
 		gauge("index_read_only", number(st.ReadOnly))
-		for _, l := range a.dispatcher.laneCounts() {
-			gauge("lane_"+l.step+"_open", float64(l.delivered))
-			gauge("lane_"+l.step+"_parked", float64(l.parked))
+		inFlight := a.dispatcher.inFlight()
+		for _, step := range a.steps {
+			gauge("step_"+step+"_in_flight", float64(inFlight[step]))
+			n, err := a.index.CountBackingOff(ctx, step, maxCounted)
+			if err != nil {
+				return nil, fmt.Errorf("count what backs off: %w", err)
+			}
+			gauge("step_"+step+"_backing_off", float64(n))
 		}
 	} else {
 		gauge("state_active", 0)

@@ -3,7 +3,6 @@ package service
 
 import (
 	"context"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
@@ -34,6 +33,7 @@ type Service struct {
 	version string
 	logger  hclog.Logger
 	clock   Clock
+	elapsed func() time.Duration // monotonic
 	lend    func(folder *os.File)
 	counts  counters
 	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
@@ -68,6 +68,7 @@ type active struct {
 	index      *index.Index // what there is to read
 	log        index.Log    // orders what is written; on one machine the index itself
 	dispatcher *dispatcher
+	opener     *opener
 	rules      *rules.Watcher
 	kept       string // the file that the policy in force is kept in
 
@@ -85,7 +86,7 @@ func New(o Options) *Service {
 		o.Clock = systemClock{}
 	}
 	s := &Service{
-		version: o.Version, logger: o.Logger, clock: o.Clock, lend: o.Lend, limiter: rules.NewLimiter(),
+		version: o.Version, logger: o.Logger, clock: o.Clock, elapsed: elapsedOf(o.Clock), lend: o.Lend, limiter: rules.NewLimiter(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: shared.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
 	}
@@ -95,12 +96,19 @@ func New(o Options) *Service {
 
 // newActive puts together what answers calls. steps are valid.
 func (s *Service) newActive(x *index.Index, steps []string) *active {
+	sorted := slices.Sorted(slices.Values(steps))
 	a := &active{
-		index: x, log: x, rules: s.followed(), kept: keptPath(s.config.IndexPath), steps: slices.Sorted(slices.Values(steps)),
-		dispatcher: &dispatcher{queues: x, clock: s.clock, random: rand.Float64, logger: s.logger},
+		index: x, log: x, rules: s.followed(), kept: keptPath(s.config.IndexPath), steps: sorted,
+		dispatcher: &dispatcher{index: x, steps: sorted, clock: s.clock, elapsed: s.elapsed, logger: s.logger},
 	}
 	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), steps))
-	x.OnOpen(a.dispatcher.open)
+	a.opener = newOpener(s, a)
+	x.OnOpen(func(step string, first uint64) {
+		a.dispatcher.open(step, first)
+		if step == shared.StepNotify {
+			a.opener.recalled()
+		}
+	})
 	return a
 }
 

@@ -411,7 +411,8 @@ func (x *Identity) GetEpoch() string {
 // Counter is the value of n/.
 type Counter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`
+	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`         // sequence
+	Failures      uint64                 `protobuf:"varint,2,opt,name=failures,proto3" json:"failures,omitempty"` // failed attempts recorded so far: the position of the last one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -449,6 +450,13 @@ func (*Counter) Descriptor() ([]byte, []int) {
 func (x *Counter) GetNext() uint64 {
 	if x != nil {
 		return x.Next
+	}
+	return 0
+}
+
+func (x *Counter) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
 	}
 	return 0
 }
@@ -630,12 +638,12 @@ func (x *Tombstone) GetSequence() uint64 {
 	return 0
 }
 
-// Pointer is the value of e/<step>/<sequence> and r/<tenant>/<conversation>/<sequence>: whose ledger entry to read.
+// Pointer is the value of q/<sequence> and r/<tenant>/<conversation>/<sequence>: whose ledger entry to read.
 type Pointer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"` // not in r/, whose key has it
 	RecallId      string                 `protobuf:"bytes,2,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
-	MessageId     string                 `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	MessageId     string                 `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // for a salvage that has lost the entry
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -691,7 +699,60 @@ func (x *Pointer) GetMessageId() string {
 	return ""
 }
 
-// Entry is the value of l/<tenant>/<recall id>/<message id>. The facts of the message are in its record.
+// RecallID is the value of o/<tenant>/<recall id>.
+type RecallID struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ActorId       string                 `protobuf:"bytes,1,opt,name=actor_id,json=actorId,proto3" json:"actor_id,omitempty"` // who used it first
+	Messages      uint32                 `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`             // recalled under it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecallID) Reset() {
+	*x = RecallID{}
+	mi := &file_index_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecallID) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecallID) ProtoMessage() {}
+
+func (x *RecallID) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecallID.ProtoReflect.Descriptor instead.
+func (*RecallID) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RecallID) GetActorId() string {
+	if x != nil {
+		return x.ActorId
+	}
+	return ""
+}
+
+func (x *RecallID) GetMessages() uint32 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+// Entry is the value of l/<tenant>/<recall id>/<sequence>. The facts of the message are in its record.
 type Entry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
@@ -710,13 +771,15 @@ type Entry struct {
 	Tombstone     map[string]string      `protobuf:"bytes,14,rep,name=tombstone,proto3" json:"tombstone,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what clients show, by language tag
 	Disposition   Disposition            `protobuf:"varint,15,opt,name=disposition,proto3,enum=recall.index.v1.Disposition" json:"disposition,omitempty"`
 	Retention     int64                  `protobuf:"varint,16,opt,name=retention,proto3" json:"retention,omitempty"` // microseconds
+	MessageId     string                 `protobuf:"bytes,17,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Gated         bool                   `protobuf:"varint,18,opt,name=gated,proto3" json:"gated,omitempty"` // notify is open, and the other open steps wait for it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_index_proto_msgTypes[6]
+	mi := &file_index_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +791,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[6]
+	mi := &file_index_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +804,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{6}
+	return file_index_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Entry) GetSequence() uint64 {
@@ -856,6 +919,20 @@ func (x *Entry) GetRetention() int64 {
 	return 0
 }
 
+func (x *Entry) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *Entry) GetGated() bool {
+	if x != nil {
+		return x.Gated
+	}
+	return false
+}
+
 type Step struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -863,13 +940,14 @@ type Step struct {
 	Attempts      uint32                 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	ChangedAt     int64                  `protobuf:"varint,5,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	Position      uint64                 `protobuf:"varint,6,opt,name=position,proto3" json:"position,omitempty"` // of the last failure
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_index_proto_msgTypes[7]
+	mi := &file_index_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +959,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[7]
+	mi := &file_index_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +972,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{7}
+	return file_index_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Step) GetName() string {
@@ -932,6 +1010,13 @@ func (x *Step) GetChangedAt() int64 {
 	return 0
 }
 
+func (x *Step) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
 var File_index_proto protoreflect.FileDescriptor
 
 const file_index_proto_rawDesc = "" +
@@ -941,9 +1026,10 @@ const file_index_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"0\n" +
 	"\bIdentity\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\x1d\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"9\n" +
 	"\aCounter\x12\x12\n" +
-	"\x04next\x18\x01 \x01(\x04R\x04next\"\xd8\x02\n" +
+	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x1a\n" +
+	"\bfailures\x18\x02 \x01(\x04R\bfailures\"\xd8\x02\n" +
 	"\x06Record\x12N\n" +
 	"\x11conversation_type\x18\x01 \x01(\x0e2!.recall.index.v1.ConversationTypeR\x10conversationType\x12'\n" +
 	"\x0fconversation_id\x18\x02 \x01(\tR\x0econversationId\x12\x16\n" +
@@ -964,7 +1050,10 @@ const file_index_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\trecall_id\x18\x02 \x01(\tR\brecallId\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\x03 \x01(\tR\tmessageId\"\xf8\x04\n" +
+	"message_id\x18\x03 \x01(\tR\tmessageId\"A\n" +
+	"\bRecallID\x12\x19\n" +
+	"\bactor_id\x18\x01 \x01(\tR\aactorId\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\rR\bmessages\"\xad\x05\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x19\n" +
 	"\bactor_id\x18\x02 \x01(\tR\aactorId\x12)\n" +
@@ -983,17 +1072,21 @@ const file_index_proto_rawDesc = "" +
 	"\x06silent\x18\r \x01(\bR\x06silent\x12C\n" +
 	"\ttombstone\x18\x0e \x03(\v2%.recall.index.v1.Entry.TombstoneEntryR\ttombstone\x12>\n" +
 	"\vdisposition\x18\x0f \x01(\x0e2\x1c.recall.index.v1.DispositionR\vdisposition\x12\x1c\n" +
-	"\tretention\x18\x10 \x01(\x03R\tretention\x1a<\n" +
+	"\tretention\x18\x10 \x01(\x03R\tretention\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x11 \x01(\tR\tmessageId\x12\x14\n" +
+	"\x05gated\x18\x12 \x01(\bR\x05gated\x1a<\n" +
 	"\x0eTombstoneEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbb\x01\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12\x1d\n" +
 	"\n" +
-	"changed_at\x18\x05 \x01(\x03R\tchangedAt*\x90\x01\n" +
+	"changed_at\x18\x05 \x01(\x03R\tchangedAt\x12\x1a\n" +
+	"\bposition\x18\x06 \x01(\x04R\bposition*\x90\x01\n" +
 	"\x10ConversationType\x12!\n" +
 	"\x1dCONVERSATION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CONVERSATION_TYPE_SINGLE\x10\x01\x12\x1b\n" +
@@ -1042,7 +1135,7 @@ func file_index_proto_rawDescGZIP() []byte {
 }
 
 var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
@@ -1055,9 +1148,10 @@ var file_index_proto_goTypes = []any{
 	(*Record)(nil),        // 8: recall.index.v1.Record
 	(*Tombstone)(nil),     // 9: recall.index.v1.Tombstone
 	(*Pointer)(nil),       // 10: recall.index.v1.Pointer
-	(*Entry)(nil),         // 11: recall.index.v1.Entry
-	(*Step)(nil),          // 12: recall.index.v1.Step
-	nil,                   // 13: recall.index.v1.Entry.TombstoneEntry
+	(*RecallID)(nil),      // 11: recall.index.v1.RecallID
+	(*Entry)(nil),         // 12: recall.index.v1.Entry
+	(*Step)(nil),          // 13: recall.index.v1.Step
+	nil,                   // 14: recall.index.v1.Entry.TombstoneEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
@@ -1065,8 +1159,8 @@ var file_index_proto_depIdxs = []int32{
 	9,  // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
 	2,  // 3: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 4: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
-	12, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	13, // 6: recall.index.v1.Entry.tombstone:type_name -> recall.index.v1.Entry.TombstoneEntry
+	13, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
+	14, // 6: recall.index.v1.Entry.tombstone:type_name -> recall.index.v1.Entry.TombstoneEntry
 	4,  // 7: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
 	3,  // 8: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
 	9,  // [9:9] is the sub-list for method output_type
@@ -1087,7 +1181,7 @@ func file_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,143 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	// notifyFirst is how long the other steps of a recall wait for its notify: a notice that cannot be given must not keep
+	// the text readable.
+	notifyFirst = 30 * time.Second
+
+	// notifyPart is of how long a time the recalls are opened together.
+	notifyPart = time.Second
+
+	// openAtOnce bounds the events of one operation batch.
+	openAtOnce = 256
+
+	openRetry = time.Second // after a failure to write
+)
+
+// opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the commit of
+// the recall, or from its own start. It remembers a mark for each part of the time, and no event.
+type opener struct {
+	index   *index.Index
+	log     index.Log
+	steps   []string // of the host
+	clock   Clock
+	elapsed func() time.Duration
+	logger  hclog.Logger
+
+	wake chan struct{} // one token: notify was opened for some event
+	done chan struct{} // closed when run has returned
+}
+
+func newOpener(s *Service, a *active) *opener {
+	return &opener{
+		index: a.index, log: a.log, steps: a.steps, clock: s.clock, elapsed: s.elapsed, logger: s.logger,
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+}
+
+// recalled says that there may be new events that wait for notify. It does not block.
+func (o *opener) recalled() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (o *opener) run(ctx context.Context) {
+	defer close(o.done)
+	marks := addMark(nil, o.index.LastSequence(), o.elapsed())
+	warnOfOthers(ctx, o.index, o.steps, o.logger)
+	var timer <-chan time.Time
+	var timerAt time.Duration
+	for {
+		if len(marks) > 0 && (timer == nil || marks[0].due != timerAt) {
+			timerAt = marks[0].due
+			timer = o.clock.After(timerAt - o.elapsed())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-o.wake:
+			marks = addMark(marks, o.index.LastSequence(), o.elapsed())
+		case <-timer:
+			timer = nil
+		}
+		now := o.elapsed()
+		for len(marks) > 0 && marks[0].due <= now {
+			if err := o.open(ctx, marks[0].upTo); errors.Is(err, shared.ErrUnavailable) || ctx.Err() != nil {
+				return
+			} else if err != nil {
+				o.logger.Error("steps that wait for notify are not opened yet", "error", err)
+				marks[0].due = now + openRetry
+				break
+			}
+			marks = marks[1:]
+		}
+	}
+}
+
+// addMark notes that there are events up to a sequence.
+func addMark(marks []mark, upTo uint64, now time.Duration) []mark {
+	if n := len(marks); n > 0 && now-marks[n-1].began < notifyPart {
+		marks[n-1].upTo, marks[n-1].due = upTo, now+notifyFirst
+		return marks
+	}
+	return append(marks, mark{upTo: upTo, began: now, due: now + notifyFirst})
+}
+
+// open opens the steps that wait for notify in events up to a sequence.
+func (o *opener) open(ctx context.Context, upTo uint64) error {
+	opened := 0
+	for after := uint64(0); ; {
+		events, err := o.index.Gated(ctx, after, openAtOnce)
+		if err != nil {
+			return err
+		}
+		var ops []index.Op
+		for _, sequence := range events {
+			if sequence <= upTo {
+				ops = append(ops, index.Op{Ungate: &index.Ungate{Sequence: sequence}})
+				after = sequence
+			}
+		}
+		if len(ops) == 0 {
+			break
+		}
+		if _, err := o.log.Append(ctx, ops); err != nil {
+			return err
+		}
+		opened += len(ops)
+	}
+	if opened > 0 {
+		o.logger.Warn("notify is not settled, the other steps go on without it", "recalls", opened, "after", notifyFirst)
+	}
+	return nil
+}
+
+// warnOfOthers says which steps of earlier recalls stay open because the host does not carry them out.
+func warnOfOthers(ctx context.Context, x *index.Index, steps []string, logger hclog.Logger) {
+	open, err := x.CountOpen(ctx, steps)
+	if err != nil {
+		if ctx.Err() == nil {
+			logger.Error("count the open steps", "error", err)
+		}
+		return
+	}
+	for _, step := range slices.Sorted(maps.Keys(open)) {
+		logger.Warn("a step of earlier recalls stays open: this host does not carry it out; a host that does will get it",
+			"step", step, "recalls", open[step])
+	}
+}

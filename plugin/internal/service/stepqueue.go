@@ -1,0 +1,230 @@
+package service
+
+import (
+	"slices"
+	"time"
+
+	"github.com/chat-recall/recall/plugin/internal/index"
+)
+
+const (
+	// maxInFlight bounds the deliveries of one step that wait for their outcome: enough to keep a host busy that
+	// needs milliseconds for each, and few enough to be held by anybody.
+	maxInFlight = 128
+
+	// maxRetrying bounds those of them that failed before: events that fail again, each only after a minute, must leave
+	// room for the others.
+	maxRetrying = maxInFlight / 2
+
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = time.Minute
+
+	// markParts is into how many parts the delay of a level is cut: failures of one part come back together. So a level
+	// has about that many marks, whatever the number of its failures, and nobody waits longer than a sixteenth more.
+	markParts = 16
+)
+
+// stepReader reads the open steps of one name from the index.
+type stepReader interface {
+	// OpenSteps lists at most limit sequences after one, ascending, of the events that have the step open and never failed.
+	OpenSteps(after uint64, limit int) ([]uint64, error)
+	// BackingOff lists at most limit events of a level, by position, those after one position and not after another.
+	BackingOff(level int, after, upTo uint64, limit int) ([]index.Failure, error)
+}
+
+// stepQueue is the open steps of one name as one consumer goes through them: first deliveries in the order of their
+// events, and between them those that failed, each when its backoff is over. All of them wait on disk. What is remembered
+// here is bounded: what is in flight, a page of what comes next, and some marks.
+type stepQueue struct {
+	step string
+
+	cursor uint64   // everything in the step queue up to here is in ahead or in flight, or was when it was read
+	ahead  []uint64 // read, not yet delivered, ascending
+	more   bool     // there may be something after cursor
+
+	levels   [index.BackoffLevels + 1]backoffLevel // from 1
+	inFlight map[uint64]delivery
+	retrying int // in flight, and failed before
+}
+
+// delivery is one event whose step is with the consumer.
+type delivery struct {
+	attempt  int // from 1
+	retrying bool
+}
+
+// backoffLevel is the events that failed equally often. They have equal delays, so they are due in the order in which they
+// failed, which is that of their positions.
+type backoffLevel struct {
+	cursor uint64 // everything up to this position is in ahead or in flight, or was when it was read
+	ahead  []index.Failure
+	marks  []mark // ascending in everything
+}
+
+// mark says when what failed up to a position is due. Times are of the clock that nobody sets.
+type mark struct {
+	upTo  uint64
+	began time.Duration // when the first of it failed
+	due   time.Duration
+}
+
+// newStepQueue begins with what is on disk. What failed before, up to a position, is due again by the delay of its level:
+// when it failed was by the clock of another process, or in another session.
+func newStepQueue(step string, lastFailure uint64, now time.Duration) *stepQueue {
+	q := &stepQueue{step: step, more: true, inFlight: map[uint64]delivery{}}
+	for level := 1; level <= index.BackoffLevels && lastFailure > 0; level++ {
+		q.levels[level].marks = []mark{{upTo: lastFailure, began: now, due: now + backoff(level)}}
+	}
+	return q
+}
+
+// reopen goes back to where an event may lie before the cursor: a step behind notify opens when that is settled, and that
+// happens in any order. What is ahead from there on is read again.
+func (q *stepQueue) reopen(sequence uint64) {
+	q.more = true
+	if sequence <= q.cursor {
+		q.cursor = sequence - 1
+		kept, _ := slices.BinarySearch(q.ahead, sequence)
+		q.ahead = q.ahead[:kept]
+	}
+}
+
+// next is the event to be delivered at this moment; ok is false where there is none.
+func (q *stepQueue) next(now time.Duration, read stepReader) (sequence uint64, ok bool, err error) {
+	if len(q.inFlight) >= maxInFlight {
+		return 0, false, nil
+	}
+	if q.retrying < maxRetrying {
+		if sequence, ok, err = q.nextRetry(now, read); ok || err != nil {
+			return sequence, ok, err
+		}
+	}
+	return q.nextFirst(read)
+}
+
+// nextFirst is the next event of the step queue.
+func (q *stepQueue) nextFirst(read stepReader) (sequence uint64, ok bool, err error) {
+	for {
+		for len(q.ahead) > 0 {
+			sequence, q.ahead = q.ahead[0], q.ahead[1:]
+			if _, with := q.inFlight[sequence]; !with {
+				q.inFlight[sequence] = delivery{attempt: 1}
+				return sequence, true, nil
+			}
+		}
+		if !q.more {
+			return 0, false, nil
+		}
+		if q.ahead, err = read.OpenSteps(q.cursor, maxInFlight); err != nil {
+			return 0, false, err
+		}
+		q.more = len(q.ahead) == maxInFlight
+		if n := len(q.ahead); n > 0 {
+			q.cursor = q.ahead[n-1]
+		}
+	}
+}
+
+// nextRetry is the event whose backoff is over for longest.
+func (q *stepQueue) nextRetry(now time.Duration, read stepReader) (sequence uint64, ok bool, err error) {
+	for {
+		level, due := q.firstDue()
+		if level == 0 || due > now {
+			return 0, false, nil
+		}
+		l := &q.levels[level]
+		for len(l.ahead) > 0 {
+			sequence, l.ahead = l.ahead[0].Sequence, l.ahead[1:]
+			if _, with := q.inFlight[sequence]; !with {
+				q.inFlight[sequence] = delivery{attempt: level + 1, retrying: true}
+				q.retrying++
+				return sequence, true, nil
+			}
+		}
+		first := l.marks[0]
+		if l.ahead, err = read.BackingOff(level, l.cursor, first.upTo, maxRetrying); err != nil {
+			return 0, false, err
+		}
+		if n := len(l.ahead); n == maxRetrying {
+			l.cursor = l.ahead[n-1].Position
+			continue
+		}
+		l.cursor = max(l.cursor, first.upTo)
+		if len(l.ahead) == 0 {
+			l.marks = l.marks[1:]
+		}
+	}
+}
+
+// firstDue is the level that is due first, and when; 0 where nothing backs off.
+func (q *stepQueue) firstDue() (level int, due time.Duration) {
+	for i := 1; i <= index.BackoffLevels; i++ {
+		if marks := q.levels[i].marks; len(marks) > 0 && (level == 0 || marks[0].due < due) {
+			level, due = i, marks[0].due
+		}
+	}
+	return level, due
+}
+
+// due is when the next retry can be delivered; ok is false where there is none, or no room for it before something is
+// settled.
+func (q *stepQueue) due() (at time.Duration, ok bool) {
+	if len(q.inFlight) >= maxInFlight || q.retrying >= maxRetrying {
+		return 0, false
+	}
+	level, at := q.firstDue()
+	return at, level > 0
+}
+
+// deliver notes the attempt that the ledger says is next.
+func (q *stepQueue) deliver(sequence uint64, attempt int) {
+	d := q.inFlight[sequence]
+	d.attempt = attempt
+	q.inFlight[sequence] = d
+}
+
+// forget drops an event that is not in flight any more.
+func (q *stepQueue) forget(sequence uint64) {
+	if q.inFlight[sequence].retrying {
+		q.retrying--
+	}
+	delete(q.inFlight, sequence)
+}
+
+// fail takes note of a failed attempt, by what the ledger says after it.
+func (q *stepQueue) fail(sequence uint64, s index.StepState, now time.Duration) {
+	d, with := q.inFlight[sequence]
+	if with && d.attempt > s.Attempts {
+		return // what failed is an attempt before the one that is in flight
+	}
+	q.forget(sequence)
+	level := index.BackoffLevel(s.Attempts)
+	q.levels[level].add(s.Position, now, backoff(level))
+}
+
+// add has what failed at a position come back after a delay.
+func (l *backoffLevel) add(position uint64, now, delay time.Duration) {
+	if position <= l.cursor { // it was read, and passed over since it was in flight
+		l.marks = slices.Insert(l.marks, 0, mark{upTo: l.cursor, began: now - delay, due: now})
+		l.cursor, l.ahead = position-1, nil
+		return
+	}
+	for len(l.marks) > 1 && l.marks[1].due <= now { // due alike
+		l.marks[1].upTo = max(l.marks[0].upTo, l.marks[1].upTo)
+		l.marks = slices.Delete(l.marks, 0, 1)
+	}
+	if n := len(l.marks); n > 0 {
+		last := &l.marks[n-1]
+		if position <= last.upTo {
+			return
+		}
+		if now-last.began < delay/markParts {
+			last.upTo, last.due = position, now+delay
+			return
+		}
+	}
+	l.marks = append(l.marks, mark{upTo: position, began: now, due: now + delay})
+}
+
+// backoff is the delay of a level: firstRetry, doubled each time up to lastRetry.
+func backoff(level int) time.Duration { return min(firstRetry<<(level-1), lastRetry) }
