@@ -108,6 +108,32 @@ func TestPrepare_BrokenRulesAfterAGoodPolicy(t *testing.T) {
 	})
 }
 
+func TestActivate_AnotherPolicyCameIntoForceSincePrepare(t *testing.T) {
+	r := newActive(t, nobody)
+	old := r.Service
+	r.write("rules.hcl", broken)
+	standby := New(Options{Version: "v1", Clock: r.clock})
+	t.Cleanup(func() { _ = standby.Quiesce(context.Background()) })
+	if ds, err := standby.Prepare(t.Context(), r.path("plugin.hcl")); err != nil || ds.HasErrors() {
+		t.Fatal(ds, err)
+	}
+	// The old one takes a change that the standby, which waits for files to stay as they are, does not see.
+	r.write("rules.hcl", anyone)
+	if ds, err := old.Reload(t.Context()); err != nil || ds.HasErrors() {
+		t.Fatal(ds, err)
+	}
+	inForce := r.rules().Digest
+	r.write("rules.hcl", broken)
+	if err := old.Quiesce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.Service = standby
+	r.activate()
+	if st := r.rules(); st.Digest != inForce {
+		t.Errorf("in force is %+v, want %s", st, inForce)
+	}
+}
+
 func TestPrepare_BrokenRulesInEveryForm(t *testing.T) {
 	for name, breakIt := range map[string]func(r *rig){
 		"a file that does not parse": func(r *rig) { r.write("rules.hcl", "permit {") },

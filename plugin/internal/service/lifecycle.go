@@ -127,6 +127,7 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 		s.mu.Unlock()
 		return err
 	}
+	s.fallBackAgain()
 	a := s.newActive(x, steps)
 	s.mu.Lock()
 	taken := s.state == shared.StateStandby

@@ -63,6 +63,22 @@ func (s *Service) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rul
 	}}, ds...)
 }
 
+// fallBackAgain is for a standby whose rule files were broken when it was prepared: the process that had the index until now
+// may have put another policy in force since.
+func (s *Service) fallBackAgain() {
+	if w := s.followed(); !w.State().Fallback {
+		return
+	} else if last, err := readKept(keptPath(s.config.IndexPath)); err != nil || last.Digest() == w.Policy().Digest() {
+		return
+	}
+	if watcher, _ := s.fallBack(s.config, nil); watcher != nil {
+		s.unfollow()
+		s.mu.Lock()
+		s.rules = watcher
+		s.mu.Unlock()
+	}
+}
+
 // unfollow ends what follow began. Where a file system hangs it waits with it.
 func (s *Service) unfollow() {
 	if watcher := s.followed(); watcher != nil {
