@@ -81,7 +81,7 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 		g.leave()
 		switch {
 		case err == nil:
-			p.answered.Store(true)
+			p.answered.Add(1)
 			return v, nil
 		case cuts > 0 && errors.Is(err, shared.ErrOverloaded): // which says that nothing was done; the plugin before may have
 			select {

@@ -50,7 +50,7 @@ type process struct {
 	socketDir string
 	lock      *lentLock // the plugin exits when it is closed, also by our own death
 
-	answered atomic.Bool // it has answered a call
+	answered atomic.Uint64 // calls
 
 	mu    sync.Mutex // orders a start against its being cut short
 	cut   bool

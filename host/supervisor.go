@@ -60,6 +60,8 @@ type supervisor struct {
 	recent   float64   // ends of plugins, of which each counts half after recentTime
 	lastEnd  time.Time // of a plugin
 
+	progress progress // of current
+
 	retiring sync.WaitGroup // processes that are killed and not yet reaped
 
 	telling sync.Mutex // held while onState is called, so that states are told one by one and in their order
@@ -182,7 +184,7 @@ func (s *supervisor) run(ctx context.Context) {
 			if err := s.checkHealth(ctx); err != nil {
 				s.gate.hold()
 				s.current.kill()
-				s.lost(err)
+				s.lost(fmt.Errorf("killed by its host: %w", err))
 				retry.Reset(s.backoff())
 			}
 		}
@@ -194,7 +196,7 @@ func (s *supervisor) lost(cause error) {
 	p := s.current
 	s.current = nil
 	// One that did its work, or lived for long, was no part of a row of failures: it is started again at once.
-	if p.answered.Load() || time.Since(s.started) >= quietTime {
+	if p.answered.Load() > 0 || time.Since(s.started) >= quietTime {
 		s.crashes = 0
 	}
 	now := time.Now()
@@ -275,6 +277,7 @@ func (s *supervisor) revive(ctx context.Context) bool {
 func (s *supervisor) checkHealth(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, healthDeadline)
 	defer cancel()
+	answered := s.current.answered.Load()
 	health, err := s.current.api.Health(bounded)
 	select {
 	case <-s.current.exited(): // run sees that next
@@ -284,10 +287,15 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return nil
+	case err != nil && bounded.Err() != nil:
+		return s.progress.silent(s.current.answered.Load() - answered)
 	case err != nil:
-		return fmt.Errorf("killed, since its health call failed within %s: %w", healthDeadline, err)
+		return fmt.Errorf("its health call failed: %w", err)
 	case health.State != shared.StateActive:
-		return fmt.Errorf("killed, since it is %s: %s", health.State, health.Reason)
+		return fmt.Errorf("it is %s: %s", health.State, health.Reason)
+	}
+	if err := s.progress.healthy(s.current, health, time.Now()); err != nil {
+		return err
 	}
 	s.memory.keep(health.Index)
 	if !reflect.DeepEqual(health.Rules, s.state.Rules) || health.Index.Epoch != s.state.Index.Epoch { // only this goroutine writes them

@@ -252,7 +252,7 @@ func encodeHealth(h Health) *recallv1.HealthResponse {
 			Warnings: encodeDiagnostics(h.Rules.Warnings), Refused: encodeDiagnostics(h.Rules.Refused),
 			Fallback: h.Rules.Fallback,
 		},
-		Index: encodeIdentity(h.Index),
+		Index: encodeIdentity(h.Index), Waiting: uint32(h.Waiting), Done: h.Done,
 	}
 }
 
@@ -265,7 +265,7 @@ func (d *decoder) health(h *recallv1.HealthResponse) Health {
 			Warnings: d.diagnostics("rules.warnings", r.GetWarnings()), Refused: d.diagnostics("rules.refused", r.GetRefused()),
 			Fallback: r.GetFallback(),
 		},
-		Index: decodeIdentity(h.GetIndex()),
+		Index: decodeIdentity(h.GetIndex()), Waiting: int(h.GetWaiting()), Done: h.GetDone(),
 	}
 }
 

@@ -34,7 +34,8 @@ type Lifecycle interface {
 	// Quiesce stops taking calls, answers those under way and releases the index. The process stays, to say so.
 	Quiesce(ctx context.Context) error
 
-	// Health answers from the parts that do the work, so a plugin that is stuck does not answer.
+	// Health answers at once, beside the work, and tells how that gets on. An index that is damaged, or can no longer vouch
+	// for its disk, is an error.
 	Health(ctx context.Context) (Health, error)
 
 	// Reload reads the rules again and puts them in force if they are without error. Otherwise the rules in force
@@ -73,6 +74,11 @@ type Health struct {
 	Since  time.Time // when it entered State
 	Rules  RulesState
 	Index  IndexIdentity // zero in standby
+
+	// Waiting is how many calls wait for the index or are under way in it; Done grows with everything that it gets done. A
+	// plugin in which calls wait, and nothing is done, is hung; one in which much waits and something is done is busy.
+	Waiting int
+	Done    uint64
 }
 
 // RulesState tells which rules are in force, and why what is on disk is not. It is zero before a good Prepare, and of

@@ -55,7 +55,7 @@ var (
 	}}
 	fullHealth = Health{State: StateQuiesced, Reason: "done", Since: at, Rules: RulesState{
 		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics, Refused: fullDiagnostics, Fallback: true,
-	}, Index: fullIndex}
+	}, Index: fullIndex, Waiting: 3, Done: 4}
 	fullIndex = IndexIdentity{ID: "ab12", Epoch: "cd34", Version: 9}
 )
 

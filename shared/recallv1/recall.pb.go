@@ -3095,7 +3095,9 @@ type HealthResponse struct {
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Since         int64                  `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`
 	Rules         *RulesState            `protobuf:"bytes,4,opt,name=rules,proto3" json:"rules,omitempty"`
-	Index         *IndexIdentity         `protobuf:"bytes,5,opt,name=index,proto3" json:"index,omitempty"` // not set in standby
+	Index         *IndexIdentity         `protobuf:"bytes,5,opt,name=index,proto3" json:"index,omitempty"`      // not set in standby
+	Waiting       uint32                 `protobuf:"varint,6,opt,name=waiting,proto3" json:"waiting,omitempty"` // calls that wait for the index or are under way in it
+	Done          uint64                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`       // grows with everything that the index gets done
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3163,6 +3165,20 @@ func (x *HealthResponse) GetIndex() *IndexIdentity {
 		return x.Index
 	}
 	return nil
+}
+
+func (x *HealthResponse) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *HealthResponse) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
 }
 
 type RulesState struct {
@@ -3599,13 +3615,15 @@ const file_recall_proto_rawDesc = "" +
 	"\rFlushResponse\"\x10\n" +
 	"\x0eQuiesceRequest\"\x11\n" +
 	"\x0fQuiesceResponse\"\x0f\n" +
-	"\rHealthRequest\"\xc9\x01\n" +
+	"\rHealthRequest\"\xf7\x01\n" +
 	"\x0eHealthResponse\x12,\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x16.recall.v1.PluginStateR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05since\x18\x03 \x01(\x03R\x05since\x12+\n" +
 	"\x05rules\x18\x04 \x01(\v2\x15.recall.v1.RulesStateR\x05rules\x12.\n" +
-	"\x05index\x18\x05 \x01(\v2\x18.recall.v1.IndexIdentityR\x05index\"\xd7\x01\n" +
+	"\x05index\x18\x05 \x01(\v2\x18.recall.v1.IndexIdentityR\x05index\x12\x18\n" +
+	"\awaiting\x18\x06 \x01(\rR\awaiting\x12\x12\n" +
+	"\x04done\x18\a \x01(\x04R\x04done\"\xd7\x01\n" +
 	"\n" +
 	"RulesState\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +

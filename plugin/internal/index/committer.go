@@ -40,17 +40,23 @@ func (x *Index) Append(ctx context.Context, ops []Op) ([]Result, error) {
 // commitLoop is the committer.
 func (x *Index) commitLoop() {
 	for group := x.queue.take(); group != nil; group = x.queue.take() {
-		rest, err := x.commitGroup(group)
-		if err == nil {
-			continue
+		x.committing.Store(int64(len(group)))
+		x.answerGroup(group)
+		x.committing.Store(0)
+		x.groups.Add(1)
+	}
+}
+
+// answerGroup applies and answers calls.
+func (x *Index) answerGroup(group []*call) {
+	rest, err := x.commitGroup(group)
+	switch {
+	case err == nil:
+	case len(rest) == 1 || x.failure() != nil:
+		for _, c := range rest {
+			c.answer(nil, err)
 		}
-		if len(rest) == 1 || x.failure() != nil {
-			for _, c := range rest {
-				c.answer(nil, err)
-			}
-			continue
-		}
-		// One of them cannot be applied, or there is no room for what they write. Alone, each fails for itself only.
+	default: // One of them cannot be applied, or there is no room for what they write. Alone, each fails for itself only.
 		for _, c := range rest {
 			if _, err := x.commitGroup([]*call{c}); err != nil {
 				c.answer(nil, err)

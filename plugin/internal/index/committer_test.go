@@ -98,9 +98,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	}
 	h.release()
 	wg.Wait()
-	if err := x.Ping(t.Context()); err != nil {
-		t.Error(err)
-	}
+	apply(t, x)
 }
 
 func TestALargeCallIsAppliedInOrderOverSeveralTransactions(t *testing.T) {
@@ -153,7 +151,7 @@ func TestAFailedCommitPoisonsTheIndex(t *testing.T) {
 	}
 	for name, call := range map[string]func() error{
 		"Append":    func() error { _, err := x.Append(t.Context(), []Op{put(message("n"))}); return err },
-		"Ping":      func() error { return x.Ping(t.Context()) },
+		"Failure":   x.Failure,
 		"Messages":  func() error { _, err := x.Messages("acme", []string{"m"}); return err },
 		"CountOpen": func() error { _, err := x.CountOpen(t.Context(), nil); return err },
 	} {
@@ -205,7 +203,7 @@ func TestANearlyFullDiskRefusesWhileThereIsRoom(t *testing.T) {
 	if got := apply(t, x, put(message("m")))[0].Put; got != shared.IndexUnchanged {
 		t.Errorf("a call that writes nothing: %s", got)
 	}
-	if err := x.Ping(t.Context()); err != nil {
+	if err := x.Failure(); err != nil {
 		t.Errorf("a full disk is no reason to start anew: %v", err)
 	}
 }
@@ -221,7 +219,7 @@ func TestAFullDiskRefusesOnlyWhatWrites(t *testing.T) {
 		return err
 	}
 	ask := []func() error{
-		func() error { return add("new") }, func() error { return add("known") }, func() error { return x.Ping(context.Background()) },
+		func() error { return add("new") }, func() error { return add("known") }, func() error { _, err := x.Append(context.Background(), nil); return err },
 	}
 	answers := make([]error, len(ask))
 	var all sync.WaitGroup
@@ -232,27 +230,37 @@ func TestAFullDiskRefusesOnlyWhatWrites(t *testing.T) {
 	h.release() // into one group
 	all.Wait()
 	if !errors.Is(answers[0], ErrDiskFull) || answers[1] != nil || answers[2] != nil {
-		t.Errorf("a new message: %v; one that is known: %v; a ping: %v", answers[0], answers[1], answers[2])
+		t.Errorf("a new message: %v; one that is known: %v; an empty call: %v", answers[0], answers[1], answers[2])
 	}
 }
 
-func TestAStuckCommitterDoesNotAnswerPing(t *testing.T) {
+func TestProgress_StuckCommitter(t *testing.T) {
 	x := openNew(t)
+	apply(t, x, put(message("before")))
+	if waiting, done := x.Progress(); waiting != 0 || done == 0 {
+		t.Errorf("an idle index has %d waiting, %d done", waiting, done)
+	}
 	h := hold(x)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := x.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v", err)
-	}
 	if _, err := x.Append(ctx, []Op{put(message("m"))}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
-	if n := x.Stats().QueueCalls; n != 1 {
-		t.Errorf("%d calls wait, want the one ping", n)
+	waiting, before := x.Progress()
+	if waiting == 0 {
+		t.Error("nothing waits for a committer that is stuck")
+	}
+	if _, err := x.Messages("acme", []string{"before"}); err != nil {
+		t.Error(err)
+	}
+	_, after := x.Progress()
+	if after != before+1 {
+		t.Errorf("a read brought the progress from %d to %d", before, after)
 	}
 	h.release()
-	if err := x.Ping(t.Context()); err != nil {
-		t.Error(err)
+	apply(t, x)
+	if waiting, done := x.Progress(); waiting != 0 || done <= after {
+		t.Errorf("once it goes on %d wait, %d are done", waiting, done)
 	}
 }
 
@@ -327,7 +335,6 @@ func TestCloseAnswersWhatWaitsAndRefusesTheRest(t *testing.T) {
 	readers.Wait()
 	for name, err := range map[string]error{
 		"Append":   func() error { _, err := x.Append(t.Context(), []Op{put(message("late"))}); return err }(),
-		"Ping":     x.Ping(t.Context()),
 		"Messages": func() error { _, err := x.Messages("acme", nil); return err }(),
 		"Since":    func() error { _, err := x.Since(context.Background(), shared.SinceRequest{Tenant: "acme"}); return err }(),
 	} {

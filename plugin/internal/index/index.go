@@ -101,6 +101,12 @@ type Index struct {
 	closeErr  error
 
 	lastSequence, lastFailure, commits, operations atomic.Uint64
+
+	reading    atomic.Int64  // reads under way
+	reads      atomic.Uint64 // reads done
+	committing atomic.Int64  // calls that the committer has taken and not answered
+	groups     atomic.Uint64 // that it has answered
+	tables     atomic.Uint64 // new tables that were seen
 }
 
 var _ Log = (*Index)(nil)
@@ -133,15 +139,14 @@ func (x *Index) Close() error {
 	return x.closeErr
 }
 
-// Ping goes through the committer and back: one that is stuck does not answer before ctx ends. An index that can no
-// longer vouch for its disk answers with the reason, and the process should be started anew.
-func (x *Index) Ping(ctx context.Context) error {
-	c, err := x.queue.ping()
-	if err != nil {
-		return err
-	}
-	_, err = c.wait(ctx)
-	return err
+// Failure is why the index no longer answers, nil while it does.
+func (x *Index) Failure() error { return x.failure() }
+
+// Progress tells whether something waits for the index, and how much it has done: commits, reads, and tables of its flushes
+// and compactions. An index is stuck where something waits and nothing is done for long.
+func (x *Index) Progress() (waiting int, done uint64) {
+	calls, _, _ := x.queue.stats()
+	return calls + int(x.reading.Load()) + int(x.committing.Load()), x.groups.Load() + x.commits.Load() + x.reads.Load() + x.tables.Load()
 }
 
 // OnOpen has f called, once a step, after each commit that opened this step for any event; first is the lowest
@@ -175,7 +180,7 @@ func (x *Index) Stats() Stats {
 	return s
 }
 
-// fail poisons the index: it answers no more, Ping says why, and a new process reads what is truly there. Damage in a table
+// fail poisons the index: it answers no more, Failure says why, and a new process reads what is truly there. Damage in a table
 // is a cause. A failed sync is another: nobody knows what of the file is on disk, a second sync that succeeds proves
 // nothing, and reads could answer from memory what is nowhere else.
 func (x *Index) fail(err error) {

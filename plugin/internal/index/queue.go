@@ -31,7 +31,7 @@ const (
 	settleCompany  = 64
 )
 
-// call is one Append that waits for its answer. A ping is a call without operations, a filler is one that writes filler.
+// call is one Append that waits for its answer. A filler is one that writes filler.
 type call struct {
 	ops     []Op
 	filler  int // bytes
@@ -64,7 +64,6 @@ type queue struct {
 
 	mu        sync.Mutex
 	calls     []*call
-	pinging   *call // the ping among calls; all who ask wait for the same
 	bytes     int
 	closed    bool
 	overloads uint64
@@ -94,21 +93,7 @@ func (q *queue) push(ops []Op) (*call, error) {
 	return c, nil
 }
 
-// ping is not bounded by what waits, for a full queue is no failure.
-func (q *queue) ping() (*call, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return nil, errClosed
-	}
-	if q.pinging == nil {
-		q.pinging = &call{done: make(chan struct{})}
-		q.add(q.pinging)
-	}
-	return q.pinging, nil
-}
-
-// filler is not bounded by what waits either: its caller waits for each.
+// filler is not bounded by what waits: its caller waits for each.
 func (q *queue) filler(bytes int) (*call, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -160,9 +145,6 @@ func (q *queue) take() []*call {
 			break
 		}
 		n, ops, bytes = n+1, ops+len(c.ops), bytes+c.bytes
-		if c == q.pinging {
-			q.pinging = nil
-		}
 		if c.patient {
 			q.patient--
 		}

@@ -67,14 +67,3 @@ func TestAReleasedIndexDoesNotWaitForCompanyOfItsSettlements(t *testing.T) {
 		t.Errorf("%d calls after the last", len(group))
 	}
 }
-
-func TestAPingDoesNotWaitForSettlements(t *testing.T) {
-	q := patientQueue()
-	mustPush(t, q, settle(1, "notify", "done"))
-	if _, err := q.ping(); err != nil {
-		t.Fatal(err)
-	}
-	if group := q.take(); len(group) != 2 {
-		t.Errorf("%d calls in a group; want the settlement and the ping", len(group))
-	}
-}

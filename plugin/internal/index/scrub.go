@@ -67,6 +67,7 @@ func (x *Index) verifyNew() {
 			}
 		}
 		x.verify(name)
+		x.tables.Add(1)
 		changed = true
 	}
 	if x.failure() != nil || names == nil {

@@ -21,6 +21,11 @@ func (x *Index) view(read func(txn *badger.Txn) error) error {
 		return err
 	}
 	defer leave()
+	x.reading.Add(1)
+	defer func() {
+		x.reading.Add(-1)
+		x.reads.Add(1)
+	}()
 	txn := x.db.NewTransactionAt(version, false)
 	defer txn.Discard()
 	return x.undamaged(func() error { return read(txn) })

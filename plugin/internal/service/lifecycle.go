@@ -217,19 +217,20 @@ func (s *Service) release(a *active) {
 }
 
 // Health is shared.Lifecycle.
-func (s *Service) Health(ctx context.Context) (shared.Health, error) {
-	var id shared.IndexIdentity
+func (s *Service) Health(context.Context) (shared.Health, error) {
+	h := shared.Health{Rules: s.rulesState()}
 	if a, leave, err := s.enter(); err == nil {
 		defer leave()
-		if err := a.index.Ping(ctx); err != nil {
+		if err := a.index.Failure(); err != nil {
 			return shared.Health{}, fmt.Errorf("the index does not answer: %w", err)
 		}
-		id = a.index.Identity()
+		h.Index = a.index.Identity()
+		h.Waiting, h.Done = a.index.Progress()
 	}
-	rules := s.rulesState()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return shared.Health{State: s.state, Reason: s.reason, Since: s.since, Rules: rules, Index: id}, nil
+	h.State, h.Reason, h.Since = s.state, s.reason, s.since
+	return h, nil
 }
 
 // setState is called with mu held.

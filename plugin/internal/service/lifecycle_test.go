@@ -277,16 +277,48 @@ func TestCallsDuringQuiesceAreAnsweredOrRefusedAndNeverLost(t *testing.T) {
 	}
 }
 
-func TestHealthIsOfTheIndexAndWithinTheCallersTime(t *testing.T) {
+func TestHealth_BesideTheWork(t *testing.T) {
 	r := newActive(t, "")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range 1000 { // the index may answer first
-		if _, err := r.Health(ctx); errors.Is(err, context.Canceled) {
-			return
-		}
+	before, err := r.Health(t.Context())
+	if err != nil || before.Index.ID == "" || before.Waiting != 0 {
+		t.Fatalf("%+v %v", before, err)
 	}
-	t.Error("Health never looked at the caller's context")
+	var calls sync.WaitGroup
+	done := make(chan struct{})
+	for c := range 8 {
+		calls.Go(func() {
+			for i := range 4 {
+				var batch []shared.Message
+				for k := range 500 {
+					batch = append(batch, r.message(fmt.Sprintf("m-%d-%d-%d", c, i, k)))
+				}
+				if _, err := r.Index(t.Context(), batch); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() {
+		defer close(done)
+		calls.Wait()
+	}()
+	busy := false
+	for finished := false; !finished; {
+		select {
+		case <-done:
+			finished = true
+		default:
+		}
+		h, err := r.Health(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		busy = busy || h.Waiting > 0
+	}
+	after, err := r.Health(t.Context())
+	if err != nil || !busy || after.Waiting != 0 || after.Done <= before.Done {
+		t.Errorf("before %+v, after %+v, seen busy: %v, %v", before, after, busy, err)
+	}
 }
 
 const (

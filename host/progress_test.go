@@ -1,0 +1,56 @@
+package host
+
+import (
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+func TestProgress(t *testing.T) {
+	first, second := &process{}, &process{}
+	start := time.Now()
+	type answer struct {
+		after time.Duration
+		by    *process
+		shared.Health
+		hung bool
+	}
+	for name, answers := range map[string][]answer{
+		"idle": {
+			{0, first, shared.Health{Done: 7}, false}, {time.Hour, first, shared.Health{Done: 7}, false},
+		},
+		"busy": {
+			{0, first, shared.Health{Waiting: 500, Done: 7}, false}, {7 * time.Second, first, shared.Health{Waiting: 500, Done: 8}, false},
+			{14 * time.Second, first, shared.Health{Waiting: 500, Done: 9}, false},
+		},
+		"stuck": {
+			{0, first, shared.Health{Waiting: 1, Done: 7}, false}, {7 * time.Second, first, shared.Health{Waiting: 3, Done: 7}, false},
+			{8 * time.Second, first, shared.Health{Waiting: 9, Done: 7}, true},
+		},
+		"stuck after it was idle for long": {
+			{0, first, shared.Health{Done: 7}, false}, {time.Hour, first, shared.Health{Done: 7}, false},
+			{time.Hour + 2*time.Second, first, shared.Health{Waiting: 1, Done: 7}, false},
+			{time.Hour + 9*time.Second, first, shared.Health{Waiting: 1, Done: 7}, true},
+		},
+		"another process": {
+			{0, first, shared.Health{Waiting: 1}, false}, {9 * time.Second, second, shared.Health{Waiting: 1}, false},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var g progress
+			for i, a := range answers {
+				if err := g.healthy(a.by, a.Health, start.Add(a.after)); (err != nil) != a.hung {
+					t.Errorf("answer %d: %v", i, err)
+				}
+			}
+		})
+	}
+	var g progress
+	if err := g.silent(3); err != nil {
+		t.Errorf("other calls were answered: %v", err)
+	}
+	if err := g.silent(0); err == nil {
+		t.Error("nothing was answered")
+	}
+}
