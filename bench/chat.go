@@ -227,7 +227,7 @@ func (c *chat) settled(ctx context.Context) error {
 		}
 		open := c.notified.Load() < c.recalls.Load()
 		for _, m := range metrics {
-			open = open || m.Name == "lane_"+shared.StepNotify+"_open" && m.Value > 0
+			open = open || m.Name == "step_"+shared.StepNotify+"_in_flight" && m.Value > 0
 		}
 		if !open {
 			return nil

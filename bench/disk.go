@@ -112,8 +112,8 @@ func (d *disk) messages(name string, callers, per int) *load {
 		}}
 }
 
-// recalls writes what a recall writes: the message with its tombstone, the recall of the conversation, the open step,
-// the ledger and the sequence.
+// recalls writes what a recall writes: the message with its tombstone, the recall of the conversation, the open step, what
+// waits for it, where the event is found, whose the recall id is, the ledger and the sequence.
 func (d *disk) recalls(name string, callers int) *load {
 	return &load{name: name, callers: callers, per: 1,
 		do: func(context.Context, int) (time.Duration, error) {
@@ -127,18 +127,22 @@ func recallRecords(n int64) []record {
 	return []record{
 		messageRecord(n, 36+8+2+8+4),
 		{append([]byte("r/"+tenant+"\x00\x02"+m.Conversation.ID+"\x00"), number...), make([]byte, 36+26+4)},
-		{append([]byte("e/notify\x00"), number...), make([]byte, 36+26+len(tenant)+6)},
+		{append([]byte("e/notify\x00"), number...), nil},
+		{append([]byte("w/"), number...), nil},
+		{append([]byte("q/"), number...), make([]byte, 36+26+len(tenant)+6)},
+		{[]byte("o/" + tenant + "\x00" + recallID(n) + "\x00"), make([]byte, 2+len(m.Sender)+2)},
 		ledgerRecord(n),
 		{[]byte("n/"), number},
 	}
 }
 
 func ledgerRecord(n int64) record {
-	return record{[]byte("l/" + tenant + "\x00" + recallID(n) + "\x00" + speedMessage(n).ID + "\x00"), make([]byte, ledgerBytes)}
+	at := binary.BigEndian.AppendUint64([]byte("l/"+tenant+"\x00"+recallID(n)+"\x00"), uint64(n))
+	return record{at, make([]byte, ledgerBytes)}
 }
 
 // ledgerBytes is the size of a ledger entry with the seven standard steps.
-const ledgerBytes = 230
+const ledgerBytes = 260
 
 func messageRecord(n int64, more int) record {
 	m := speedMessage(n)

@@ -294,3 +294,64 @@ func TestOpen_WithoutAStepOfEarlierRecalls(t *testing.T) {
 		t.Errorf("with the step it is %s", got)
 	}
 }
+
+func TestSteps_FailingNotify(t *testing.T) {
+	removed := make(chan time.Time, 1)
+	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
+		shared.StepNotify: func(context.Context, shared.Event) (shared.Outcome, error) {
+			return "", errors.New("the gateway is away")
+		},
+		shared.StepHistory: func(context.Context, shared.Event) (shared.Outcome, error) {
+			removed <- time.Now()
+			return shared.OutcomeDone, nil
+		},
+	}})
+	index(t, h, "m1")
+	began := time.Now()
+	result := takeBack(t, h, "m1")
+	select {
+	case at := <-removed:
+		if took := at.Sub(began); took < 30*time.Second {
+			t.Errorf("history began %s after the recall", took)
+		}
+	case <-within(t).Done():
+		t.Fatal("the text stays readable")
+	}
+	eventually(t, "the outcome", func() bool {
+		return stepOf(t, h, result.RecallID, shared.StepHistory).Outcome == shared.OutcomeDone
+	})
+	if s := stepOf(t, h, result.RecallID, shared.StepNotify); s.Outcome != shared.OutcomeFailed {
+		t.Errorf("notify is %s", s.Outcome)
+	}
+}
+
+func TestRecall_IDOfAnotherActor(t *testing.T) {
+	h := hosttest.Open(t, host.Config{})
+	for _, id := range []string{"m1", "m2"} {
+		index(t, h, id)
+	}
+	first := takeBack(t, h, "m1")
+	req := recallOf("m2")
+	req.RecallID, req.Actor = first.RecallID, shared.Actor{ID: "mod", Role: shared.Admin}
+	got, err := h.Recall(within(t), req)
+	if err != nil || got[0].Status != shared.Denied || got[0].Code != shared.CodeRecallIDUsed {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if ledger, err := h.Ledger(within(t), "acme", first.RecallID); err != nil || len(ledger.Entries) != 1 {
+		t.Errorf("the ledger has %+v, %v", ledger, err)
+	}
+	recallMany(t, h, "many", "full", shared.MaxRecallMessages)
+	index(t, h, "one more")
+	req = recallOf("one more")
+	req.RecallID = "full"
+	if _, err := h.Recall(within(t), req); !errors.Is(err, shared.ErrInvalid) || !strings.Contains(err.Error(), "recall_id") {
+		t.Errorf("one more than the limit: %v", err)
+	}
+	page, err := h.LedgerPage(within(t), shared.LedgerRequest{Tenant: "acme", RecallID: "full", Limit: 10})
+	if err != nil || len(page.Entries) != 10 || !page.More {
+		t.Errorf("a page of %d, %v", len(page.Entries), err)
+	}
+	if ledger, err := h.Ledger(within(t), "acme", "full"); err != nil || len(ledger.Entries) != shared.MaxRecallMessages {
+		t.Errorf("%d entries, %v", len(ledger.Entries), err)
+	}
+}

@@ -142,7 +142,7 @@ var onRecallBlock = &blockSpec{
 	name:  "on_recall",
 	about: "What a recall asks of the host. In a permit it is for that permit; beside the rules, at most once, it is for every permit that has none of its own.",
 	attributes: []attributeSpec{
-		{"steps", "list of texts", "The steps to run: `notify`, `history`, `offline`, `roaming`, `attachments`, `search`, `push` or the host's own, at most 32. The others are not part of such a recall; one that the host lacks is recorded as unsupported. Without it every step that the host has."},
+		{"steps", "list of texts", "The steps to run: `notify`, `history`, `offline`, `roaming`, `attachments`, `search`, `push` or the host's own, at most 32. The others are not part of such a recall; one that the host lacks when the recall is committed is recorded as unsupported. Without it every step that the host has."},
 		{"silent", "bool", "Clients remove the message and show nothing in its place."},
 		{"tombstone", "text", "The name of a `tombstone` block. Without it clients show the host's own words."},
 		{"disposition", "`\"erase\"` or `\"archive\"`", "What the host does with the content: nothing of it is left, or it is kept where only compliance reads it. Users do not see it either way. Without it `erase`."},

@@ -28,8 +28,8 @@ type RecallRequest struct {
 	Reason     string // for rules that require one, and the ledger; at most MaxReasonBytes
 
 	// RecallID makes a retry the same act: a message already recalled under this id by this actor, whatever the role, is
-	// answered Recalled again.
-	// The SDK makes one (UUIDv7) where it is empty.
+	// answered Recalled again. It belongs to the actor that used it first: nobody else recalls under it
+	// (CodeRecallIDUsed). At most MaxRecallMessages share it. The SDK makes one (UUIDv7) where it is empty.
 	RecallID string
 
 	// RequestedAt is when the request was made; zero means now. A time in the past lets a request that waited be
@@ -71,6 +71,7 @@ const (
 	CodeTypeNotRecallable Code = "type_not_recallable"
 	CodeReasonRequired    Code = "reason_required"
 	CodeRateLimited       Code = "rate_limited"
+	CodeRecallIDUsed      Code = "recall_id_used" // another actor used the RecallID first; no rule decides this
 )
 
 // Rule is the place of the rule that decided. Line 0 means that no rule of a file matched: default deny.

@@ -50,15 +50,24 @@ func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	m := normal(r.Event.Message)
 	rec, err := readRecord(b.txn, m.Tenant, m.ID)
-	switch {
+	if err != nil {
+		return Result{}, err
+	}
+	if rec != nil && rec.Tombstone != nil {
+		return Result{Tombstone: *rec.Tombstone}, nil
+	}
+	var id indexpb.RecallID
+	idKey := recallIDKey(m.Tenant, r.Event.RecallID)
+	switch used, err := get(b.txn, idKey, &id); {
 	case err != nil:
 		return Result{}, err
-	case rec == nil:
+	case used && id.ActorId != r.Event.Actor.ID:
+		return Result{OtherActor: true}, nil
+	}
+	if rec == nil {
 		w.newMessage(m)
 		rec = &Record{Message: m}
-	case rec.Tombstone != nil:
-		return Result{Tombstone: *rec.Tombstone}, nil
-	default:
+	} else {
 		for _, a := range m.Attachments {
 			w.use(m.Tenant, a, m.ID, false)
 		}
@@ -91,12 +100,7 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 		}
 		entry.Steps = append(entry.Steps, s)
 	}
-	var id indexpb.RecallID
-	idKey := recallIDKey(m.Tenant, r.Event.RecallID)
-	if _, err := get(b.txn, idKey, &id); err != nil {
-		return Result{}, err
-	}
-	id.ActorId = r.Event.Actor.ID // or as it is: see recallRefused
+	id.ActorId = r.Event.Actor.ID
 	id.Messages++
 	pb := encodeEntry(&entry)
 	pointer := &indexpb.Pointer{RecallId: r.Event.RecallID, MessageId: m.ID}
@@ -138,7 +142,7 @@ func (b *batch) refused(ops []Op) error {
 }
 
 // recallRefused holds a recall against what was applied since it was judged: its message may be indexed by now with other
-// facts than the request brought along, and its recall id may be another actor's, or full.
+// facts than the request brought along, and its recall id may be full.
 func (b *batch) recallRefused(r *Recall, messages map[string]int) error {
 	m, e := r.Event.Message, &r.Event
 	rec, err := readRecord(b.txn, m.Tenant, m.ID)
@@ -152,22 +156,25 @@ func (b *batch) recallRefused(r *Recall, messages map[string]int) error {
 	}
 	k := recallIDKey(e.Tenant, e.RecallID)
 	messages[string(k)]++
-	return checkRecallID(b.txn, e.Tenant, e.RecallID, e.Actor.ID, messages[string(k)])
+	_, err = checkRecallID(b.txn, e.Tenant, e.RecallID, e.Actor.ID, messages[string(k)])
+	return err
 }
 
-// checkRecallID refuses to recall more messages under a recall id that is another actor's, or that has no room for them.
-func checkRecallID(txn *badger.Txn, tenant, recallID, actor string, more int) error {
+// checkRecallID tells whether a recall id is another actor's, and refuses to recall more messages under it than it has room
+// for.
+func checkRecallID(txn *badger.Txn, tenant, recallID, actor string, more int) (otherActor bool, err error) {
 	var id indexpb.RecallID
-	switch found, err := get(txn, recallIDKey(tenant, recallID), &id); {
+	switch used, err := get(txn, recallIDKey(tenant, recallID), &id); {
 	case err != nil:
-		return err
-	case found && id.ActorId != actor:
-		return shared.Invalidf("recall_id", "%q was used by another actor before; each act needs an id of its own", recallID)
+		return false, err
+	case used && id.ActorId != actor:
+		return true, nil
 	case int(id.Messages)+more > shared.MaxRecallMessages:
-		return shared.Invalidf("recall_id", "%q has %d messages, and %d more are to be recalled under it; at most %d share a recall id",
+		return false, shared.Invalidf("recall_id",
+			"%q has %d messages, and %d more are to be recalled under it; at most %d share a recall id",
 			recallID, id.Messages, more, shared.MaxRecallMessages)
 	}
-	return nil
+	return false, nil
 }
 
 // stepOf finds the step that a settlement is about, in the ledger entry of its event.

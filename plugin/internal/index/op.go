@@ -18,7 +18,7 @@ type Log interface {
 	// an op. It fails with shared.ErrUnavailable when the index is released; having done nothing, with
 	// shared.ErrOverloaded when too much is waiting, and with shared.ErrInvalid when one of ops is refused:
 	//   - a recall by other facts than the message is indexed with;
-	//   - a recall under the recall id of another actor, or under one that has shared.MaxRecallMessages;
+	//   - a recall under a recall id that has shared.MaxRecallMessages already;
 	//   - the settlement of an event or step that does not exist, or of a step that waits for notify.
 	Append(ctx context.Context, ops []Op) ([]Result, error)
 }
@@ -26,7 +26,7 @@ type Log interface {
 // Op is one decided operation. Exactly one field is set.
 type Op struct {
 	Put    *shared.Message // this message exists
-	Recall *Recall         // this message, of these facts, was recalled so, unless it has a tombstone
+	Recall *Recall         // this message, of these facts, was recalled so, unless it has a tombstone or the recall id is another actor's
 	Settle *Settle         // this attempt of a step ended so, unless the step is settled
 	Ungate *Ungate         // the steps of this event wait no longer for notify
 }
@@ -66,6 +66,9 @@ type Result struct {
 	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it.
 	Tombstone Tombstone
 	New       bool
+
+	// Of a Recall: it was not applied, for another actor used its recall id first.
+	OtherActor bool
 
 	// Of a Settle: where the step stands after it.
 	Step StepState

@@ -187,9 +187,14 @@ func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (share
 	return page, nil
 }
 
-// CheckRecallID says what the committer would say of more messages that an actor recalls under a recall id.
-func (x *Index) CheckRecallID(tenant, recallID, actor string, more int) error {
-	return x.view(func(txn *badger.Txn) error { return checkRecallID(txn, tenant, recallID, actor, more) })
+// CheckRecallID says what the committer would say of more messages that an actor recalls under a recall id: whether it is
+// another actor's, or that it has no room for them.
+func (x *Index) CheckRecallID(tenant, recallID, actor string, more int) (otherActor bool, err error) {
+	err = x.view(func(txn *badger.Txn) error {
+		otherActor, err = checkRecallID(txn, tenant, recallID, actor, more)
+		return err
+	})
+	return otherActor, err
 }
 
 // Entry finds the ledger entry of an event by an open step of it; nil where that step is not open, or waits for notify.

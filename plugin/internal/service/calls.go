@@ -72,7 +72,11 @@ func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]share
 			if !applied[n].New { // another recall came between the judgement and the commit
 				s.limiter.Refund(v.spends[n])
 				result.Rule = shared.Rule{}
-				took(result, &applied[n].Tombstone, &req)
+				if applied[n].OtherActor {
+					denyRecallID(result)
+				} else {
+					took(result, &applied[n].Tombstone, &req)
+				}
 			}
 		}
 	}
@@ -93,11 +97,19 @@ func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.R
 	}
 	defer leave()
 	v, err := s.judge(a, &req, s.limiter.Trial().Take)
-	if err == nil && len(v.ops) > 0 {
-		err = a.index.CheckRecallID(req.Tenant, req.RecallID, req.Actor.ID, len(v.ops))
-	}
 	if err != nil {
 		return nil, err
+	}
+	if len(v.ops) > 0 {
+		otherActor, err := a.index.CheckRecallID(req.Tenant, req.RecallID, req.Actor.ID, len(v.ops))
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range v.at {
+			if otherActor {
+				denyRecallID(&v.results[i])
+			}
+		}
 	}
 	s.counts.add("checks_total", float64(len(v.results)))
 	return v.results, nil

@@ -104,6 +104,11 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 	return v, nil
 }
 
+// denyRecallID answers for a message that would be recalled under the recall id of another actor.
+func denyRecallID(result *shared.RecallResult) {
+	*result = shared.RecallResult{MessageID: result.MessageID, Status: shared.Denied, Code: shared.CodeRecallIDUsed}
+}
+
 // steady is where the moments begin by which limits count, which no change of the wall clock moves.
 var steady = time.Unix(0, 0).UTC()
 

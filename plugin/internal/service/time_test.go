@@ -1,0 +1,240 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// jumps are what people and NTP do to a wall clock.
+var jumps = []time.Duration{0, time.Hour, -time.Hour, -24 * time.Hour, 40 * 365 * 24 * time.Hour}
+
+func TestClock_JumpsChangeNeitherBackoffNorLedger(t *testing.T) {
+	for _, jump := range jumps {
+		t.Run(fmt.Sprint(jump), func(t *testing.T) {
+			r := newActive(t, "")
+			r.index(r.message("a"))
+			r.recall(request("r", "a"))
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			events := make(chan shared.Event, 10)
+			settlers := make(chan shared.Settler, 10)
+			go func() {
+				ended <- r.Events(ctx, func(e shared.Event, s shared.Settler) {
+					events <- e
+					settlers <- s
+				})
+			}()
+			const failures = 6
+			for attempt := 1; attempt <= failures; attempt++ {
+				if e := <-events; e.Attempt != attempt || len(events) > 0 {
+					t.Fatalf("attempt %d, want %d; %d others", e.Attempt, attempt, len(events))
+				}
+				if err := (<-settlers).Settle(ctx, "notify", shared.OutcomeFailed, fmt.Errorf("cause %d", attempt)); err != nil {
+					t.Fatal(err)
+				}
+				if attempt == 1 {
+					r.clock.set(jump)
+				}
+				r.clock.waitArmed(r.clock.Elapsed() + backoff(attempt))
+				r.clock.advance(backoff(attempt) - 1)
+				if r.metric("step_notify_in_flight"); len(events) > 0 {
+					t.Fatalf("attempt %d came before its time", attempt+1)
+				}
+				r.clock.advance(1)
+			}
+			<-events
+			cancel()
+			<-ended
+			ledger, err := r.Ledger(t.Context(), "acme", "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := ledger.Entries[0].Steps[0]
+			if s.Attempts != failures || s.Error != fmt.Sprint("cause ", failures) || s.Outcome != shared.OutcomeFailed {
+				t.Errorf("the ledger has %+v", s)
+			}
+		})
+	}
+}
+
+func TestClock_JumpsChangeNoLimit(t *testing.T) {
+	const text = `
+limit "few" {
+  key  = actor.id
+  rate = "2/1m"
+}
+permit "own" {
+  sender = true
+  limit  = "few"
+}
+`
+	for _, jump := range jumps {
+		t.Run(fmt.Sprint(jump), func(t *testing.T) {
+			r := newActive(t, text)
+			recalled := func(id string) shared.RecallResult {
+				t.Helper()
+				r.index(r.message(id))
+				return r.recall(request("r-"+id, id))[0]
+			}
+			for _, id := range []string{"a", "b"} {
+				if got := recalled(id); got.Status != shared.Recalled {
+					t.Fatalf("%s: %+v", id, got)
+				}
+			}
+			r.clock.advance(20 * time.Second)
+			r.clock.set(jump)
+			got := recalled("c")
+			if want := r.clock.Now().Add(40 * time.Second); got.Code != shared.CodeRateLimited || !got.RetryAt.Equal(want) {
+				t.Errorf("within the minute: %+v, want to try again at %s", got, want)
+			}
+			r.clock.advance(40 * time.Second)
+			if got := recalled("d"); got.Status != shared.Recalled {
+				t.Errorf("after the minute: %+v", got)
+			}
+		})
+	}
+}
+
+func TestRecall_Held(t *testing.T) {
+	held := func(id string, d time.Duration) shared.RecallRequest {
+		req := request("r-"+id, id)
+		req.Held = d
+		return req
+	}
+	r := newActive(t, "")
+	r.index(r.message("a"), r.message("b"), r.message("c"))
+	sent := r.clock.Now()
+	r.clock.advance(10 * time.Second)
+	t.Run("is judged by when it was made", func(t *testing.T) {
+		got := r.recall(held("a", 4*time.Second))[0]
+		if want := sent.Add(6 * time.Second); got.Status != shared.Recalled || !got.RecalledAt.Equal(want) {
+			t.Errorf("%+v, want it at %s", got, want)
+		}
+	})
+	t.Run("is never before the message was sent", func(t *testing.T) {
+		if got := r.recall(held("b", time.Hour))[0]; got.Status != shared.Recalled || !got.RecalledAt.Equal(sent) {
+			t.Errorf("%+v, want it at %s", got, sent)
+		}
+	})
+	t.Run("is not refused after the clock was set back", func(t *testing.T) {
+		r.clock.set(-time.Hour)
+		if got := r.recall(held("c", 2*time.Second))[0]; got.Status != shared.Recalled {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestOpener(t *testing.T) {
+	// steps waits for the deliveries of one event and returns their steps.
+	steps := func(events chan shared.Event, n int) (names []string) {
+		for range n {
+			names = append(names, (<-events).Steps[0])
+		}
+		slices.Sort(names)
+		return names
+	}
+	consume := func(t *testing.T, r *rig) (events chan shared.Event) {
+		ctx, cancel := context.WithCancel(t.Context())
+		events = make(chan shared.Event, 100)
+		ended := make(chan error, 1)
+		go func() {
+			ended <- r.Events(ctx, func(e shared.Event, s shared.Settler) {
+				if events <- e; e.Steps[0] == "notify" {
+					_ = s.Settle(ctx, "notify", shared.OutcomeFailed, errors.New("nobody listens"))
+				}
+			})
+		}()
+		t.Cleanup(func() {
+			cancel()
+			<-ended
+		})
+		return events
+	}
+	t.Run("opens the others 30 s after the commit", func(t *testing.T) {
+		r := newActive(t, "")
+		r.clock.waitArmed(notifyFirst) // for what was there before
+		r.clock.advance(notifyFirst)
+		r.index(r.message("a"))
+		r.recall(request("r", "a"))
+		at := r.clock.Elapsed() + notifyFirst
+		r.clock.waitArmed(at)
+		r.clock.set(-24 * time.Hour)
+		r.clock.advance(notifyFirst - 1)
+		events := consume(t, r)
+		if got := steps(events, 1); got[0] != "notify" || r.metric("step_history_in_flight") != 0 {
+			t.Fatalf("before: %v", got)
+		}
+		r.clock.advance(1)
+		var got []string
+		for len(got) < 2 {
+			if e := <-events; e.Steps[0] != "notify" {
+				got = append(got, e.Steps[0])
+			}
+		}
+		if slices.Sort(got); !slices.Equal(got, []string{"history", "wipe"}) {
+			t.Errorf("then %v", got)
+		}
+	})
+	t.Run("begins anew after a restart", func(t *testing.T) {
+		r := newActive(t, "")
+		r.index(r.message("a"))
+		r.recall(request("r", "a"))
+		r.clock.advance(notifyFirst / 2)
+		if err := r.Quiesce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		r.activate()
+		at := r.clock.Elapsed() + notifyFirst
+		r.clock.waitArmed(at)
+		r.clock.advance(notifyFirst - 1)
+		if n := len(gated(t, r)); n != 1 {
+			t.Fatalf("%d recalls wait for notify", n)
+		}
+		r.clock.advance(1)
+		for deadline := within(t, 30*time.Second); len(gated(t, r)) > 0; time.Sleep(time.Millisecond) {
+			if deadline.Err() != nil {
+				t.Fatal("they wait on")
+			}
+		}
+	})
+}
+
+// gated lists the events whose steps wait for notify.
+func gated(t *testing.T, r *rig) []uint64 {
+	t.Helper()
+	list, err := r.active.index.Gated(t.Context(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestRecall_IDOfAnotherActor(t *testing.T) {
+	r := newActive(t, "")
+	other := r.message("b")
+	other.Sender = "bob"
+	r.index(r.message("a"), other)
+	r.recall(request("r", "a"))
+	req := request("r", "b")
+	req.Actor.ID = "bob"
+	for name, call := range map[string]func(context.Context, shared.RecallRequest) ([]shared.RecallResult, error){
+		"Check": r.Check, "Recall": r.Recall,
+	} {
+		got, err := call(t.Context(), req)
+		want := shared.RecallResult{MessageID: "b", Status: shared.Denied, Code: shared.CodeRecallIDUsed}
+		if err != nil || got[0] != want {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	req.MessageIDs = []string{"a"} // nothing of it is recalled
+	if got := r.recall(req)[0]; got.Status != shared.AlreadyRecalled {
+		t.Errorf("a recalled message: %+v", got)
+	}
+}
