@@ -29,8 +29,9 @@ type checkedConfig struct {
 
 // runCheck is recall-plugin check.
 func runCheck(args []string, stdout, stderr io.Writer) int {
-	t := newTool("check", "[--strict] [--json] PATH... | --config plugin.hcl", "Checks rule files and directories as one policy, and finds rules that can never decide. With --config checks a\n"+
-		"plugin.hcl and the rules that it names. Nothing is started, and no index is opened.", stdout, stderr)
+	t := newTool("check", "[--strict] [--json] PATH... | --config plugin.hcl",
+		"Checks rule files and directories as one policy, and finds rules that can never decide. With --config checks a\n"+
+			"plugin.hcl and the rules that it names. Nothing is started, and no index is opened.", stdout, stderr)
 	strict := t.Bool("strict", false, "exit with 1 on warnings too, and on what could not be proven")
 	file := t.String("config", "", "check this plugin.hcl, and the rules that it names")
 	paths, code, done := t.parse(args)
@@ -72,7 +73,8 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	if out.Config != nil && len(paths) == 0 {
 		of = " of the built-in policy"
 	}
-	t.print(out, fmt.Sprintf("%s%s%s, %s, %s\n", out.Diagnostics, count(out.Rules, "rule"), of, count(len(out.Diagnostics), "warning"), proof))
+	t.print(out, fmt.Sprintf("%s%s%s, %s, %s\n",
+		out.Diagnostics, count(out.Rules, "rule"), of, count(len(out.Diagnostics), "warning"), proof))
 	if !out.OK {
 		return exitBad
 	}

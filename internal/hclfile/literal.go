@@ -83,8 +83,8 @@ func (r *Reporter) normal(at hcl.Range, text string) bool {
 		}
 		rest = rest[n:]
 	}
-	r.Errorf(at, "HCL takes texts in Unicode NFC, so this one would stand for other bytes than it has. Write it in NFC, and use NFC wherever it comes from.",
-		"Unicode normalisation changes this text: %s", strings.Join(changes, ", "))
+	r.Errorf(at, "HCL takes texts in Unicode NFC, so this one would stand for other bytes than it has. Write it in NFC, "+
+		"and use NFC wherever it comes from.", "Unicode normalisation changes this text: %s", strings.Join(changes, ", "))
 	return false
 }
 
@@ -122,7 +122,8 @@ func (r *Reporter) suspect(at hcl.Range, text string, known scripts) {
 		r.Warnf(at, "They count. Remove them, unless they are meant.", "the text has characters that nobody sees: %s",
 			strings.Join(hidden[:min(len(hidden), maxCodePoints)], ", "))
 	}
-	for _, word := range strings.FieldsFunc(text, func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsMark(c) && !unicode.IsDigit(c) }) {
+	between := func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsMark(c) && !unicode.IsDigit(c) }
+	for _, word := range strings.FieldsFunc(text, between) {
 		if mix := known.mix(word); mix != "" {
 			r.Warnf(at, "Letters of two scripts can look the same. Write the word in one.", "a word of the text mixes %s", mix)
 			return
