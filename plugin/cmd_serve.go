@@ -86,6 +86,5 @@ func (s served) Activate(ctx context.Context, steps []string) error {
 
 // newServer is the gRPC server with the limits of the contract; opts carry go-plugin's mutual TLS.
 func newServer(opts []grpc.ServerOption) *grpc.Server {
-	return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(shared.MaxWireBytes), grpc.MaxSendMsgSize(shared.MaxWireBytes),
-		grpc.InitialWindowSize(shared.WireWindowBytes), grpc.InitialConnWindowSize(shared.WireWindowBytes))...)
+	return grpc.NewServer(append(opts, shared.ServerOptions()...)...)
 }

@@ -38,15 +38,26 @@ func (s *recallServer) Calls(stream recallv1.RecallService_CallsServer) error {
 			return err
 		}
 		for _, c := range frame.GetCalls() {
-			calls.Go(func() { out.send(s.answer(stream.Context(), c)) })
+			if err := s.admission.take(len(c.GetRequest())); err != nil {
+				out.send(answerOf(c, nil, err))
+				continue
+			}
+			calls.Go(func() {
+				defer s.admission.done(len(c.GetRequest()))
+				out.send(s.answer(stream.Context(), c))
+			})
 		}
 	}
 }
 
 // answer carries out one call.
 func (s *recallServer) answer(ctx context.Context, c *recallv1.Call) *recallv1.Answer {
-	a := &recallv1.Answer{Id: c.GetId()}
 	response, err := s.carryOut(ctx, c)
+	return answerOf(c, response, err)
+}
+
+func answerOf(c *recallv1.Call, response proto.Message, err error) *recallv1.Answer {
+	a := &recallv1.Answer{Id: c.GetId()}
 	if err == nil {
 		a.Response, err = proto.Marshal(response)
 	}
@@ -61,16 +72,26 @@ func (s *recallServer) carryOut(ctx context.Context, c *recallv1.Call) (proto.Me
 	if handle == nil {
 		return nil, status.Errorf(codes.Unimplemented, "there is no call %.40q", c.GetName())
 	}
-	response, err := handle(s, ctx, func(into any) error {
-		if err := proto.Unmarshal(c.GetRequest(), into.(proto.Message)); err != nil {
-			return status.Errorf(codes.Internal, "read the request of %s: %v", c.GetName(), err)
-		}
-		return nil
-	}, nil)
+	response, err := s.handle(ctx, c.GetName(), handle, c.GetRequest())
 	if err != nil {
 		return nil, err
 	}
 	return response.(proto.Message), nil
+}
+
+// handle carries out one call, once there is memory for it.
+func (s *recallServer) handle(ctx context.Context, name string, handle grpc.MethodHandler, request []byte) (any, error) {
+	leave, err := s.admission.enter(ctx, name, request)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return handle(s, ctx, func(into any) error {
+		if err := proto.Unmarshal(request, into.(proto.Message)); err != nil {
+			return status.Errorf(codes.Internal, "read the request of %s: %v", name, err)
+		}
+		return nil
+	}, nil)
 }
 
 // answerQueue gathers answers that are given while another is being sent.

@@ -120,7 +120,7 @@ func TestCallsOfAPluginThatReadsNothingEndWithTheirContexts(t *testing.T) {
 	alive, gone := context.WithCancel(t.Context())
 	defer gone()
 	client := NewClient(alive, dialServer(t, func(s *grpc.Server) {
-		recallv1.RegisterRecallServiceServer(s, deaf{&recallServer{impl: &slow{}}})
+		recallv1.RegisterRecallServiceServer(s, deaf{newRecallServer(&slow{})})
 	}))
 	ids := make([]string, 200)
 	for i := range ids {
@@ -170,7 +170,7 @@ func (olderServer) Calls(recallv1.RecallService_CallsServer) error {
 
 func TestAPluginWithoutCallsGetsEachByItself(t *testing.T) {
 	conn := &counting{ClientConnInterface: dialServer(t, func(s *grpc.Server) {
-		recallv1.RegisterRecallServiceServer(s, olderServer{&recallServer{impl: &slow{}}})
+		recallv1.RegisterRecallServiceServer(s, olderServer{newRecallServer(&slow{})})
 	})}
 	client := NewClient(t.Context(), conn)
 	for range 3 {
@@ -205,7 +205,7 @@ func TestACallCutOffWithItsStreamIsUnavailable(t *testing.T) {
 }
 
 func TestAnUnknownCallOnTheStreamIsUnimplemented(t *testing.T) {
-	s := &recallServer{impl: &slow{}}
+	s := newRecallServer(&slow{})
 	a := s.answer(t.Context(), &recallv1.Call{Id: 4, Name: "Tomorrow"})
 	if a.GetId() != 4 || !errors.Is(fromStatus(t.Context(), answerError(a.GetStatus())), ErrUnimplemented) {
 		t.Errorf("got %v", a)

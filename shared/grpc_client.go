@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/shared/recallv1"
@@ -27,7 +28,9 @@ var _ Plugin = (*Client)(nil)
 // NewClient speaks to a plugin over conn; ctx ends when the plugin goes away.
 func NewClient(ctx context.Context, conn grpc.ClientConnInterface) *Client {
 	return &Client{
-		done: ctx.Done(), recall: recallv1.NewRecallServiceClient(&callConn{ClientConnInterface: conn, ctx: ctx}),
+		done: ctx.Done(), recall: recallv1.NewRecallServiceClient(&callConn{
+			ClientConnInterface: conn, ctx: ctx, unary: semaphore.NewWeighted(maxUnaryClient),
+		}),
 		lifecycle: recallv1.NewLifecycleServiceClient(conn),
 	}
 }

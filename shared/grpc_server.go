@@ -12,13 +12,20 @@ import (
 
 // Register serves impl on a gRPC server.
 func Register(s grpc.ServiceRegistrar, impl Plugin) {
-	recallv1.RegisterRecallServiceServer(s, &recallServer{impl: impl})
+	desc := recallv1.RecallService_ServiceDesc
+	desc.Methods = mapSlice(desc.Methods, admitted)
+	s.RegisterService(&desc, newRecallServer(impl))
 	recallv1.RegisterLifecycleServiceServer(s, &lifecycleServer{impl: impl})
 }
 
 type recallServer struct {
 	recallv1.UnimplementedRecallServiceServer
-	impl Plugin
+	impl      Plugin
+	admission *admission
+}
+
+func newRecallServer(impl Plugin) *recallServer {
+	return &recallServer{impl: impl, admission: newAdmission()}
 }
 
 func (s *recallServer) Index(ctx context.Context, req *recallv1.IndexRequest) (*recallv1.IndexResponse, error) {

@@ -148,7 +148,7 @@ func dial(t testing.TB, impl Plugin) *grpc.ClientConn {
 func dialServer(t testing.TB, register func(*grpc.Server)) *grpc.ClientConn {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(MaxWireBytes))
+	server := grpc.NewServer(ServerOptions()...)
 	register(server)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)

@@ -12,7 +12,7 @@ import (
 )
 
 // maxPageBytes ends a page of Since or of a ledger early: a page must fit shared.MaxWireBytes.
-const maxPageBytes = shared.MaxWireBytes / 4
+const maxPageBytes = 1 << 20
 
 // Record is what the index knows of a message. A live one has no tombstone.
 type Record struct {

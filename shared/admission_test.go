@@ -1,0 +1,197 @@
+package shared
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// gated holds every Index until it is let go, and counts those that it holds.
+type gated struct {
+	echo
+	mu      sync.Mutex
+	holding int
+	bytes   int
+	most    int // bytes held at once
+	held    chan struct{}
+	release chan struct{}
+}
+
+func (p *gated) Index(ctx context.Context, msgs []Message) ([]IndexResult, error) {
+	size := 0
+	for i := range msgs {
+		for _, l := range msgs[i].Labels {
+			size += len(l)
+		}
+		for _, a := range msgs[i].Attachments {
+			size += len(a)
+		}
+	}
+	p.mu.Lock()
+	p.holding++
+	p.bytes += size
+	p.most = max(p.most, p.bytes)
+	p.mu.Unlock()
+	p.held <- struct{}{}
+	select {
+	case <-p.release:
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	p.holding--
+	p.bytes -= size
+	p.mu.Unlock()
+	out := make([]IndexResult, len(msgs))
+	for i := range msgs {
+		out[i] = IndexResult{MessageID: msgs[i].ID, Status: Indexed}
+	}
+	return out, ctx.Err()
+}
+
+func largeMessages(bytes int) []Message {
+	var batch []Message
+	for n := 0; n < bytes; n += 100 * 1000 {
+		m := fullMessage
+		m.ID = fmt.Sprint("m", n)
+		m.Attachments = nil
+		for range MaxAttachments {
+			m.Attachments = append(m.Attachments, strings.Repeat("x", 1000))
+		}
+		batch = append(batch, m)
+	}
+	return batch
+}
+
+func TestAdmission_BoundsTheBytesOfLargeCalls(t *testing.T) {
+	const calls, size = 200, 1 << 20
+	p := &gated{held: make(chan struct{}, calls), release: make(chan struct{})}
+	c := NewClient(t.Context(), dial(t, p))
+	var wg sync.WaitGroup
+	for range calls {
+		wg.Go(func() {
+			if _, err := c.Index(t.Context(), largeMessages(size)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-p.held
+	for range calls { // one in for each that leaves
+		p.release <- struct{}{}
+	}
+	wg.Wait()
+	if limit := maxUnaryClient * (size + 100*1000); p.most > limit || p.most == 0 {
+		t.Errorf("%d bytes of requests were decoded at once; at most %d", p.most, limit)
+	}
+}
+
+func TestAdmission_CallsByThemselvesAreRefusedBeforeTheyAreRead(t *testing.T) {
+	p := &gated{held: make(chan struct{}, 2*maxUnary), release: make(chan struct{})}
+	wire := recallv1.NewRecallServiceClient(dial(t, p)) // a client that keeps to no limit
+	request := &recallv1.IndexRequest{Messages: mapSlice(largeMessages(100*1000), encodeMessage)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	for range maxUnary {
+		wg.Go(func() { _, _ = wire.Index(ctx, request) })
+	}
+	for range maxUnary {
+		<-p.held
+	}
+	if _, err := wire.Index(t.Context(), request); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one more is answered %v", err)
+	}
+	if _, err := recallv1.NewLifecycleServiceClient(dial(t, p)).Health(t.Context(), &recallv1.HealthRequest{}); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	cancel()
+	wg.Wait()
+	close(p.release)
+	for { // the places of those that ended are free soon
+		_, err := wire.Index(t.Context(), request)
+		if err == nil {
+			return
+		}
+		if status.Code(err) != codes.ResourceExhausted {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAdmission_BoundsTheCallsOfAStream(t *testing.T) {
+	a := newAdmission()
+	for range maxStreamBytes / (1 << 20) {
+		if err := a.take(1 << 20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := fromStatus(t.Context(), a.take(1)); !errors.Is(err, ErrOverloaded) || !strings.Contains(err.Error(), fmt.Sprint(maxStreamBytes)) {
+		t.Errorf("over the bytes: %v", err)
+	}
+	for range maxStreamBytes / (1 << 20) {
+		a.done(1 << 20)
+	}
+	for range maxStreamCalls {
+		if err := a.take(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := fromStatus(t.Context(), a.take(0)); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("over the calls: %v", err)
+	}
+}
+
+func TestAdmission_ManySmallElements(t *testing.T) {
+	p := &gated{held: make(chan struct{}, 1), release: make(chan struct{})}
+	wire := recallv1.NewRecallServiceClient(dial(t, p))
+	request := &recallv1.IndexRequest{}
+	for range 1 << 20 {
+		request.Messages = append(request.Messages, &recallv1.Message{})
+	}
+	_, err := wire.Index(t.Context(), request)
+	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprint(maxElements)) {
+		t.Errorf("a million empty messages in %d bytes: %v", proto.Size(request), err)
+	}
+}
+
+func TestAdmission_WaitsWithinItsContext(t *testing.T) {
+	a := newAdmission()
+	leave, err := a.enter(t.Context(), "Index", make([]byte, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	all, err := a.enter(t.Context(), "Index", protoBytes(t, maxWorkingBytes/decodedFactor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.enter(ctx, "Index", protoBytes(t, 1000)); status.Code(err) != codes.Canceled {
+		t.Errorf("%v", err)
+	}
+	all()
+	leave, err = a.enter(t.Context(), "Index", protoBytes(t, 1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+}
+
+// protoBytes is an encoded message of about that size.
+func protoBytes(t *testing.T, size int) []byte {
+	t.Helper()
+	data, err := proto.Marshal(&recallv1.StatusRequest{Tenant: strings.Repeat("x", size)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
