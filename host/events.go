@@ -62,17 +62,23 @@ type worker struct {
 	logger  hclog.Logger
 
 	mu        sync.Mutex
-	running   map[work]uint64 // the stream that each came by
-	settled   map[work]bool   // settled during this stream, but come by an older one
-	stream    uint64          // counts the streams
-	abandoned map[string]int  // attempts that were given up and still run, by step
+	running   map[work]underWay
+	settled   map[work]bool  // settled during this stream, but come by an older one
+	stream    uint64         // counts the streams
+	abandoned map[string]int // attempts that were given up and still run, by step
 	handed    sync.WaitGroup
+}
+
+// underWay is an attempt that runs.
+type underWay struct {
+	stream  uint64 // that it came by
+	attempt int    // the last one that was delivered
 }
 
 func newWorker(steps map[string]Step, g *gate, logger hclog.Logger) *worker {
 	return &worker{
 		steps: steps, timeout: stepTimeout, gate: g, logger: logger,
-		running: map[work]uint64{}, settled: map[work]bool{}, abandoned: map[string]int{},
+		running: map[work]underWay{}, settled: map[work]bool{}, abandoned: map[string]int{},
 	}
 }
 
@@ -110,12 +116,17 @@ func (w *worker) take(ctx context.Context, e shared.Event) {
 		one := work{e.Sequence, step}
 		w.mu.Lock()
 		// A plugin that was started meanwhile delivers again what is still under way here, and may have sent it just
-		// before the outcome reached it.
-		if _, running := w.running[one]; running || w.settled[one] {
+		// before the outcome reached it. The outcome is then that of the later delivery too.
+		now, running := w.running[one]
+		if running || w.settled[one] {
+			if running {
+				now.attempt = max(now.attempt, e.Attempt)
+				w.running[one] = now
+			}
 			w.mu.Unlock()
 			continue
 		}
-		w.running[one] = w.stream
+		w.running[one] = underWay{w.stream, e.Attempt}
 		w.handed.Add(1)
 		w.mu.Unlock()
 		go func() {
@@ -207,7 +218,7 @@ func (w *worker) record(ctx context.Context, e shared.Event, step string, r resu
 	one := work{e.Sequence, step}
 	if !r.outcome.Settles() {
 		// It may be delivered again from the moment at which the plugin hears of it.
-		w.finish(one, false)
+		e.Attempt = w.finish(one, false)
 		if ctx.Err() != nil {
 			return // it failed because the host is closing, and is delivered again when it is opened
 		}
@@ -220,14 +231,16 @@ func (w *worker) record(ctx context.Context, e shared.Event, step string, r resu
 	w.finish(one, true)
 }
 
-// finish takes note that a step is not under way any more.
-func (w *worker) finish(one work, settled bool) {
+// finish takes note that a step is not under way any more, and returns the last attempt of it that was delivered.
+func (w *worker) finish(one work, settled bool) (attempt int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if settled && w.running[one] != w.stream {
+	now := w.running[one]
+	if settled && now.stream != w.stream {
 		w.settled[one] = true
 	}
 	delete(w.running, one)
+	return now.attempt
 }
 
 // settle has an outcome recorded, however long that takes. What is done when the host is closed has a moment left for it.

@@ -1,0 +1,35 @@
+package host
+
+import (
+	"context"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// A plugin that is started while an attempt runs can count it as failed, and deliver the next one before that ends.
+func TestWorker_DeliveredAgainWhileUnderWay(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := make(chan int, 10)
+	w := newWorker(map[string]Step{"wipe": func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+		calls <- e.Attempt
+		<-ctx.Done()
+		return "", ctx.Err()
+	}}, newGate(nil), hclog.NewNullLogger())
+	for attempt := 1; attempt <= 2; attempt++ {
+		w.take(ctx, shared.Event{Sequence: 7, Steps: []string{"wipe"}, Attempt: attempt})
+	}
+	if first := <-calls; first != 1 {
+		t.Errorf("attempt %d ran first", first)
+	}
+	if got := w.finish(work{7, "wipe"}, false); got != 2 {
+		t.Errorf("its outcome is that of attempt %d, want 2", got)
+	}
+	cancel()
+	w.handed.Wait()
+	if len(calls) > 0 {
+		t.Error("the second delivery ran beside the first")
+	}
+}
