@@ -24,7 +24,7 @@ const (
 	// openAtOnce bounds the events of one operation batch.
 	openAtOnce = 256
 
-	openRetry = time.Second // after a failure to write
+	openRetry = 10 * time.Second // after a failure to write, such as a full disk
 )
 
 // opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the commit of
