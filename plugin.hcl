@@ -1,5 +1,6 @@
 # plugin.hcl: from this file a chat server starts the recall plugin, and the plugin learns where its files are.
-# Relative paths are relative to this file. Build the plugin with: go build -o bin/recall-plugin ./plugin
+# Relative paths are relative to this file. Build the plugin with:
+#   CGO_ENABLED=0 go build -o bin/recall-plugin ./plugin
 
 # What the host reads.
 plugin {

@@ -25,7 +25,7 @@ func TestEachRowOfTheFaultTableNamesATestThatExists(t *testing.T) {
 		}
 		tests.Write(src)
 	}
-	rows := regexp.MustCompile("`(Test[A-Za-z_]+)` \\|\n").FindAllSubmatch(doc, -1)
+	rows := regexp.MustCompile("`(Test[A-Za-z0-9_]+)` \\|\n").FindAllSubmatch(doc, -1)
 	if len(rows) < 18 {
 		t.Errorf("%d rows", len(rows))
 	}

@@ -26,11 +26,8 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,9 +49,10 @@ type Config struct {
 	// Logger receives the SDK's log and the plugin's. Nil means silence. FromSlog makes one of an slog.Logger.
 	Logger hclog.Logger
 
-	// RunDir is a folder for private copies of plugin binaries, which are executed, and for sockets, for this File alone. It
-	// is made if needed, and keeps a copy of the last binary. Empty means one in the user's cache folder, which must be
-	// known then ($XDG_CACHE_HOME or $HOME). A copy that is cleaned away is made again.
+	// RunDir is a folder for private copies of plugin binaries, which are executed, and for sockets, for this File alone.
+	// It is made with mode 0700 if needed, and keeps a copy of the last binary. Open refuses one that another user owns or
+	// can write, or could exchange because a folder above it is such a one. Empty means a folder in the user's cache
+	// folder, which must be known then ($XDG_CACHE_HOME or $HOME). A copy that is cleaned away is made again.
 	RunDir string
 
 	// OnState, if not nil, is called after each change of State, one call at a time, and must not block.
@@ -208,9 +206,6 @@ func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.Index
 	return call(ctx, h.gate, func(api *shared.Client) ([]shared.IndexResult, error) { return api.Index(ctx, msgs) })
 }
 
-// lockRetry is how often a lock is tried again.
-const lockRetry = 10 * time.Millisecond
-
 // Recall is shared.Recall. It makes the RecallID where it is empty. A request that is held is judged by the moment of this
 // call: the plugin counts back from its own clock.
 func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
@@ -327,71 +322,4 @@ func (h *Host) Reload(ctx context.Context) (shared.Diagnostics, error) {
 // leaves or brings back the old one, and is returned. A second upgrade waits for the first.
 func (h *Host) Upgrade(ctx context.Context, b Binary) (UpgradeReport, error) {
 	return h.supervisor.upgrade(ctx, h.running, b)
-}
-
-// makeRunDir makes the folder for copies and sockets.
-func makeRunDir(dir, file string) (string, error) {
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("no folder for the plugin's private copy: %w; set host.Config.RunDir", err)
-		}
-		dir = filepath.Join(cache, "recall", shortHash(file))
-	}
-	dir, err := filepath.Abs(dir)
-	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
-	}
-	if err != nil {
-		return "", fmt.Errorf("make host.Config.RunDir: %w", err)
-	}
-	return dir, nil
-}
-
-// lockRunDir takes the folder for this host, waiting for another one that has it until ctx ends, or for a minute: two
-// servers with one plugin.hcl, as in a rolling restart, take turns, and none clears away what is the other's.
-func lockRunDir(ctx context.Context, dir string, logger hclog.Logger) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("host.Config.RunDir: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, activateTimeout)
-	defer cancel()
-	for told := false; ; {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock host.Config.RunDir %s: %w", dir, err), f.Close())
-		}
-		if !told {
-			logger.Warn("waiting for another host with this plugin.hcl", "run_dir", dir, "at_most", activateTimeout)
-			told = true
-		}
-		select {
-		case <-time.After(lockRetry):
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another host with this plugin.hcl runs (it holds %s): %w; stop it, or give each server a file and an index of its own", dir, ctx.Err()), f.Close())
-		}
-	}
-}
-
-// sweep removes what hosts that were killed left in the folder. It is called by the one that holds the index.
-func sweep(dir string, logger hclog.Logger, keep ...string) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		logger.Warn("look for leftovers", "error", err)
-		return
-	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		ours := strings.HasPrefix(e.Name(), "plugin-") || strings.HasPrefix(e.Name(), "copy-")
-		if !ours || slices.Contains(keep, path) {
-			continue
-		}
-		if err := os.RemoveAll(path); err != nil {
-			logger.Warn("remove a leftover", "path", path, "error", err)
-		}
-	}
 }

@@ -37,6 +37,18 @@ const maxSocketPath = 107
 // they are no longer listened to.
 const killPatience = time.Second
 
+// deathPatience is how long a plugin whose call failed has to end before the failure is taken for its own: a call learns of
+// a death a moment before the host does.
+const deathPatience = 500 * time.Millisecond
+
+// The descriptors that a plugin process is started with, besides the standard ones.
+const (
+	hostPipeFD = 3
+	verifiedFD = 4 // its own program
+
+	ownDescriptors = "/proc/self/fd"
+)
+
 // A process is one plugin process that has shaken hands. It is made by launch and ended by kill, once each.
 type process struct {
 	binary stagedBinary
@@ -49,6 +61,7 @@ type process struct {
 	client    *plugin.Client
 	socketDir string
 	lock      *lentLock // the plugin exits when it is closed, also by our own death
+	stderr    stderrTail
 
 	answered atomic.Uint64 // calls
 
@@ -60,8 +73,17 @@ type process struct {
 // launch starts a process, shakes hands and asks what it is. The process is in standby then. When it fails, or ctx
 // ends before, nothing of it is left.
 func launch(ctx context.Context, staged stagedBinary, runDir string, timeout time.Duration, logger hclog.Logger) (*process, error) {
-	if err := staged.verify(); err != nil {
+	runDir, err := ensureRunDir(runDir)
+	if err != nil {
 		return nil, err
+	}
+	verified, err := staged.open()
+	if err != nil {
+		return nil, err
+	}
+	defer verified.Close()
+	if _, err := os.Stat(ownDescriptors); err != nil {
+		return nil, fmt.Errorf("start plugin %s: /proc is not mounted: through it the very file is executed that was verified: %w", staged.source, err)
 	}
 	// go-plugin makes a folder and in it a socket, each with a random number in its name.
 	if n := len(filepath.Join(runDir, "plugin-dir4294967295", "plugin4294967295")); n > maxSocketPath {
@@ -81,6 +103,7 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		SkipHostEnv:      true,
 		StartTimeout:     timeout + time.Minute, // start keeps the time itself, and says what to change
 		Logger:           logger,
+		Stderr:           &p.stderr,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: runDir},
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(
@@ -91,20 +114,26 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		},
 		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, socketDir string) (runner.Runner, error) {
 			p.socketDir = socketDir
-			cmd := exec.Command(staged.path)
-			cmd.Env = append(spec.Env, shared.HostPipeEnv+"="+strconv.Itoa(3)) // the first of ExtraFiles
+			if err := os.Chmod(socketDir, 0o700); err != nil { // whatever the umask
+				return nil, err
+			}
+			// The file is named by its descriptor in the child, so that nothing can be put in its place. A script's interpreter
+			// opens it by that name, too.
+			cmd := exec.Command(filepath.Join(ownDescriptors, strconv.Itoa(verifiedFD)))
+			cmd.Args = []string{staged.path}
+			cmd.ExtraFiles = []*os.File{hostPipeFD - 3: theirs, verifiedFD - 3: verified.File}
+			cmd.Env = append(spec.Env, shared.HostPipeEnv+"="+strconv.Itoa(hostPipeFD))
 			for _, name := range passedEnv {
 				if v, ok := os.LookupEnv(name); ok {
 					cmd.Env = append(cmd.Env, name+"="+v)
 				}
 			}
-			cmd.ExtraFiles = []*os.File{theirs}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that kill takes its children too
 			c, err := newChild(cmd)
 			if err != nil {
 				return nil, err
 			}
-			c.source = staged.source
+			c.source, c.recheck = staged.source, verified.recheck
 			return c, p.adopt(c)
 		},
 	})
@@ -127,12 +156,12 @@ func (p *process) start(ctx context.Context, timeout time.Duration) error {
 	select {
 	case err := <-started:
 		if err != nil {
-			return err
+			return p.startError(err)
 		}
 	case <-ctx.Done():
 		p.cutShort()
 		<-started
-		return context.Cause(ctx)
+		return p.withLastLines(context.Cause(ctx))
 	}
 	protocol, err := p.client.Client()
 	if err != nil {
@@ -147,9 +176,61 @@ func (p *process) start(ctx context.Context, timeout time.Duration) error {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return fmt.Errorf("describe: %w", err)
+		return fmt.Errorf("describe: %w", p.cause(err))
 	}
 	return nil
+}
+
+// startError says why the handshake failed.
+func (p *process) startError(err error) error {
+	switch {
+	case p.child == nil:
+		return err
+	case p.child.ID() == "":
+		return p.binary.explain(err)
+	case p.child.endsWithin(deathPatience) && p.child.endedByItself():
+		return fmt.Errorf("%w\n%s", p.death(), p.child.Diagnose(context.Background()))
+	}
+	return p.withLastLines(err)
+}
+
+// A deathError says why a plugin process ended by itself.
+type deathError struct {
+	how       string // exit status or signal
+	lastLines string // of its stderr; may be empty
+}
+
+func (e *deathError) Error() string { return withLastLines(e.how, e.lastLines) }
+
+// Unwrap makes the calls that a death cut off what they are: not answered, and safe to repeat.
+func (e *deathError) Unwrap() error { return shared.ErrUnavailable }
+
+func withLastLines(text, lines string) string {
+	if lines == "" {
+		return text
+	}
+	return text + "; its stderr ends with:\n" + lines
+}
+
+// death is why the process ended. It must have been reaped.
+func (p *process) death() error {
+	return &deathError{how: p.child.howItEnded(), lastLines: p.stderr.String()}
+}
+
+// withLastLines adds what a process that had to be killed wrote last.
+func (p *process) withLastLines(err error) error {
+	if lines := p.stderr.String(); lines != "" {
+		return fmt.Errorf("%w; its stderr ends with:\n%s", err, lines)
+	}
+	return err
+}
+
+// cause is why a call of the process failed: its death, if that is what cut the call off.
+func (p *process) cause(err error) error {
+	if errors.Is(err, shared.ErrUnavailable) && p.child.endsWithin(deathPatience) && p.child.endedByItself() {
+		return p.death()
+	}
+	return err
 }
 
 // adopt takes the child that is about to be started, unless the start was cut short before.
@@ -178,7 +259,7 @@ func (p *process) cutShort() {
 func (p *process) prepare(ctx context.Context, file string, logger hclog.Logger) error {
 	diags, err := p.api.Prepare(ctx, file)
 	if err != nil {
-		return fmt.Errorf("prepare plugin %s %s: %w", p.desc.Name, p.desc.Version, err)
+		return fmt.Errorf("prepare plugin %s %s: %w", p.desc.Name, p.desc.Version, p.cause(err))
 	}
 	for _, d := range diags {
 		if d.Severity == shared.SeverityWarning {
@@ -203,7 +284,7 @@ func (p *process) expect(ctx context.Context, m *memory) error {
 // activate has the plugin take the index and answer one real call.
 func (p *process) activate(ctx context.Context, steps []string) error {
 	if err := p.api.Activate(ctx, steps); err != nil {
-		return fmt.Errorf("activate plugin %s %s: %w", p.desc.Name, p.desc.Version, err)
+		return fmt.Errorf("activate plugin %s %s: %w", p.desc.Name, p.desc.Version, p.cause(err))
 	}
 	health, err := p.api.Health(ctx)
 	if err == nil && health.State != shared.StateActive {
@@ -214,7 +295,7 @@ func (p *process) activate(ctx context.Context, steps []string) error {
 		_, err = p.api.Status(ctx, "recall", []string{"probe"}) // reads the index, as any call would
 	}
 	if err != nil {
-		return fmt.Errorf("first call of plugin %s %s: %w", p.desc.Name, p.desc.Version, err)
+		return fmt.Errorf("first call of plugin %s %s: %w", p.desc.Name, p.desc.Version, p.cause(err))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -21,7 +22,8 @@ import (
 // hold of the process while it starts, so a start that hangs could not be cut short; and it tells of every end of a
 // process as an error, also of those that we ask for.
 type child struct {
-	source         string // the file that the program is a private copy of
+	source         string       // the file that the program is a private copy of
+	recheck        func() error // of the program, after it was busy; may be nil
 	cmd            *exec.Cmd
 	stdout, stderr io.ReadCloser
 
@@ -50,7 +52,7 @@ func newChild(cmd *exec.Cmd) (*child, error) {
 }
 
 // Start starts the process. A binary that was written a moment ago can be busy for as long as some other fork, made
-// while it was open for writing, has not yet come to its exec: that is waited out.
+// while it was open for writing, has not yet come to its exec. Start waits for that.
 func (c *child) Start(ctx context.Context) error {
 	for {
 		err := c.tryStart()
@@ -61,6 +63,11 @@ func (c *child) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return err
 		case <-time.After(10 * time.Millisecond):
+		}
+		if c.recheck != nil {
+			if err := c.recheck(); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -74,8 +81,8 @@ func (c *child) tryStart() error {
 		return errors.New("cancelled before it was started")
 	}
 	if c.busy {
-		again := exec.Command(c.cmd.Path, c.cmd.Args[1:]...) // a Cmd is of single use
-		again.Env, again.Dir, again.ExtraFiles, again.SysProcAttr = c.cmd.Env, c.cmd.Dir, c.cmd.ExtraFiles, c.cmd.SysProcAttr
+		again := exec.Command(c.cmd.Path) // a Cmd is of single use
+		again.Args, again.Env, again.Dir, again.ExtraFiles, again.SysProcAttr = c.cmd.Args, c.cmd.Env, c.cmd.Dir, c.cmd.ExtraFiles, c.cmd.SysProcAttr
 		fresh, err := newChild(again)
 		if err != nil {
 			return err
@@ -97,9 +104,20 @@ func (c *child) Wait(context.Context) error {
 	return c.exit
 }
 
+// endsWithin tells whether the process ends, and is reaped, within this time.
+func (c *child) endsWithin(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-c.exited:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
 // Kill ends the process with SIGKILL, at once, whatever it is doing.
 func (c *child) Kill(context.Context) error {
-	c.asked.Store(true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.killed = true
@@ -111,11 +129,48 @@ func (c *child) Kill(context.Context) error {
 		return nil
 	default:
 	}
+	if !c.exiting() {
+		c.asked.Store(true)
+	}
 	// The whole process group, which launch made: a child of the plugin would hold its outputs open.
 	if err := syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
 	return nil
+}
+
+// endedByItself tells, of a process that was reaped, whether something other than this host ended it.
+func (c *child) endedByItself() bool {
+	select {
+	case <-c.exited:
+	default:
+		return false
+	}
+	status, ok := c.status()
+	return !c.asked.Load() || ok && !(status.Signaled() && status.Signal() == syscall.SIGKILL)
+}
+
+// status is how a process that was reaped ended, as the kernel tells it.
+func (c *child) status() (status syscall.WaitStatus, ok bool) {
+	if c.cmd.ProcessState == nil {
+		return 0, false
+	}
+	status, ok = c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return status, ok
+}
+
+// howItEnded describes the end of a process that was reaped.
+func (c *child) howItEnded() string {
+	status, ok := c.status()
+	switch {
+	case !ok:
+		return fmt.Sprintf("it ended: %v", c.exit)
+	case status.Signaled() && status.Signal() == syscall.SIGKILL:
+		return "it was killed by SIGKILL, not by this host; the kernel may have killed it for memory (see dmesg)"
+	case status.Signaled():
+		return fmt.Sprintf("it was killed by signal %d (%s)", status.Signal(), status.Signal())
+	}
+	return fmt.Sprintf("it ended with exit status %d", status.ExitStatus())
 }
 
 // goingPatience is how long going waits: a write to a slow disk is waited for elsewhere just as well.
@@ -125,11 +180,8 @@ const goingPatience = 20 * time.Millisecond
 // program any more or is within a system call, such as a write. What is left is the kernel taking back what it had.
 func (c *child) going() bool {
 	pid := c.ID()
-	if pid == "" {
+	if pid == "" || !procIsOurs() {
 		return false
-	}
-	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
-		return false // that /proc numbers other processes
 	}
 	for deadline := time.Now().Add(goingPatience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
 		select {
@@ -144,8 +196,33 @@ func (c *child) going() bool {
 	return false
 }
 
-// exiting is the flag of a thread that the kernel is taking down. (PF_EXITING, <linux/sched.h>; proc_pid_stat(5))
-const exiting = 0x4
+// exiting tells, with mu held, whether the process is ending already.
+func (c *child) exiting() bool {
+	if !procIsOurs() {
+		return false
+	}
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(c.cmd.Process.Pid) + "/stat")
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) || err == nil && threadExiting(stat)
+}
+
+// procIsOurs tells whether /proc numbers processes as this one does. It may be of another PID namespace.
+func procIsOurs() bool {
+	self, err := os.Readlink("/proc/self")
+	return err == nil && self == strconv.Itoa(os.Getpid())
+}
+
+// flagExiting is the flag of a thread that the kernel is taking down. (PF_EXITING, <linux/sched.h>; proc_pid_stat(5))
+const flagExiting = 0x4
+
+// threadExiting reads that from the thread's stat.
+func threadExiting(stat []byte) bool {
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 7 {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	return err == nil && flags&flagExiting != 0
+}
 
 // allExiting tells whether every thread of a process is being taken down, or gone.
 func allExiting(proc string) bool {
@@ -168,14 +245,7 @@ func allExiting(proc string) bool {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // it is gone
 		}
-		if err != nil {
-			return false
-		}
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) < 7 {
-			return false
-		}
-		if flags, err := strconv.ParseUint(fields[6], 10, 64); err != nil || flags&exiting == 0 {
+		if err != nil || !threadExiting(stat) {
 			return false
 		}
 	}

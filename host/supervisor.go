@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -166,7 +167,7 @@ func (s *supervisor) run(ctx context.Context) {
 			s.shut()
 			return
 		case <-exited:
-			s.lost(fmt.Errorf("it ended by itself: %w", orExit0(s.current.child.exit)))
+			s.lost(s.current.death())
 			retry.Reset(s.backoff())
 		case <-retry.C:
 			if s.current == nil && !s.revive(ctx) {
@@ -184,7 +185,12 @@ func (s *supervisor) run(ctx context.Context) {
 			if err := s.checkHealth(ctx); err != nil {
 				s.gate.hold()
 				s.current.kill()
-				s.lost(fmt.Errorf("killed by its host: %w", err))
+				if s.current.child.endedByItself() {
+					err = s.current.death()
+				} else {
+					err = s.current.withLastLines(fmt.Errorf("killed by its host: %w", err))
+				}
+				s.lost(err)
 				retry.Reset(s.backoff())
 			}
 		}
@@ -207,12 +213,15 @@ func (s *supervisor) lost(cause error) {
 	p.kill() // what is left of it
 }
 
-func orExit0(err error) error {
-	if err == nil {
-		return errors.New("exit status 0")
-	}
-	return err
+// firstLine is an error of which only the first line is told to callers: the log and the state have all of it.
+type firstLine struct{ error }
+
+func (e firstLine) Error() string {
+	line, _, _ := strings.Cut(e.error.Error(), "\n")
+	return line
 }
+
+func (e firstLine) Unwrap() error { return e.error }
 
 // noteCrash counts one more end or failed start, and after too many of them stops holding calls.
 func (s *supervisor) noteCrash(cause error) {
@@ -220,7 +229,7 @@ func (s *supervisor) noteCrash(cause error) {
 	phase := PhaseRestarting
 	if s.crashes >= maxCrashes || errors.Is(cause, shared.ErrDamaged) { // another start would find the same files
 		phase = PhaseFailed
-		s.gate.refuse(fmt.Errorf("%w: it failed %d times in a row, last: %w", shared.ErrUnavailable, s.crashes, cause))
+		s.gate.refuse(fmt.Errorf("%w: it failed %d times in a row, last: %w", shared.ErrUnavailable, s.crashes, firstLine{cause}))
 	}
 	s.logger.Error("plugin lost", "error", cause, "in_a_row", s.crashes)
 	s.update(func(st *State) {
@@ -247,14 +256,15 @@ func (s *supervisor) backoff() time.Duration {
 func (s *supervisor) revive(ctx context.Context) bool {
 	rollback := s.rollback
 	s.rollback = false
-	// A copy that somebody removed or changed is made anew, if what it was made from is still the same.
-	if err := s.binary.verify(); err != nil {
+	p, err := s.bringUp(ctx, s.binary)
+	if errors.Is(err, errCopy) { // removed or changed: it is made again, if what it was made from is still the same
 		s.logger.Warn("private copy of the plugin is lost, copying it again", "error", err)
-		if _, err := stage(s.runDir, Binary{Path: s.binary.source, SHA256: s.binary.sha256}); err != nil {
-			s.logger.Error("copy the plugin again", "error", err)
+		if _, stageErr := stage(s.runDir, Binary{Path: s.binary.source, SHA256: s.binary.sha256}); stageErr != nil {
+			err = errors.Join(err, stageErr)
+		} else {
+			p, err = s.bringUp(ctx, s.binary)
 		}
 	}
-	p, err := s.bringUp(ctx, s.binary)
 	if ctx.Err() != nil {
 		if err == nil {
 			s.current = p // for shut
@@ -279,13 +289,10 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 	defer cancel()
 	answered := s.current.answered.Load()
 	health, err := s.current.api.Health(bounded)
-	select {
-	case <-s.current.exited(): // run sees that next
-		return nil
-	default:
-	}
 	switch {
 	case ctx.Err() != nil:
+		return nil
+	case err != nil && s.current.child.endsWithin(deathPatience): // run sees that next
 		return nil
 	case err != nil && bounded.Err() != nil:
 		return s.progress.silent(s.current.answered.Load() - answered)

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,7 +229,7 @@ func (s *supervisor) swap(u *upgrade) error {
 					return err
 				}
 			case <-next.exited():
-				return errors.Join(errors.New("the new process has ended"), <-activated)
+				return cmp.Or(<-activated, next.death())
 			default:
 			}
 			s.current = nil

@@ -25,7 +25,7 @@ func buildPlugin(ctx context.Context, config string, log hclog.Logger) error {
 	}
 	root, err := moduleRoot()
 	if err != nil {
-		return fmt.Errorf("%s is not there, and %w; build it with go build -o %s ./plugin", binary, err, binary)
+		return fmt.Errorf("%s is not there, and %w; build it with CGO_ENABLED=0 go build -o %s ./plugin", binary, err, binary)
 	}
 	log.Info("building the plugin", "binary", binary)
 	return goBuild(ctx, root, binary)
@@ -34,6 +34,7 @@ func buildPlugin(ctx context.Context, config string, log hclog.Logger) error {
 func goBuild(ctx context.Context, root, binary string) error {
 	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./plugin")
 	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // so that it runs on machines without this one's C library
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build -o %s ./plugin in %s: %w\n%s", binary, root, err, out)
 	}
