@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,7 +107,7 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(
 				grpc.MaxCallSendMsgSize(shared.MaxWireBytes),
-				grpc.MaxCallRecvMsgSize(math.MaxInt32), // the plugin bounds its answers by its limits, a page by its length
+				grpc.MaxCallRecvMsgSize(shared.MaxWireBytes),
 			),
 			grpc.WithInitialWindowSize(shared.WireWindowBytes), grpc.WithInitialConnWindowSize(shared.WireWindowBytes),
 		},

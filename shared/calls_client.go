@@ -117,13 +117,19 @@ func (c *callConn) open() (*callStream, error) {
 	if c.older {
 		return nil, nil
 	}
-	wire, err := recallv1.NewRecallServiceClient(c.ClientConnInterface).Calls(c.ctx)
+	ctx, cancel := context.WithCancel(c.ctx)
+	wire, err := recallv1.NewRecallServiceClient(c.ClientConnInterface).Calls(ctx)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	c.stream = &callStream{wire: wire, waiting: map[uint64]*pendingCall{}, ended: make(chan struct{})}
-	go c.stream.receive() // ends with the connection
-	return c.stream, nil
+	stream := &callStream{wire: wire, waiting: map[uint64]*pendingCall{}, ended: make(chan struct{})}
+	go func() { // ends with the connection
+		defer cancel()
+		stream.receive()
+	}()
+	c.stream = stream
+	return stream, nil
 }
 
 // callStream is one stream of calls.
@@ -244,6 +250,9 @@ func (s *callStream) sendFrame() (more bool) {
 func (s *callStream) receive() {
 	for {
 		frame, err := s.wire.Recv()
+		if err == nil && !s.take(frame) {
+			err = status.Error(codes.Unknown, "the plugin answered more calls than it was asked")
+		}
 		if err != nil {
 			s.err = err
 			if _, ok := status.FromError(err); !ok {
@@ -252,18 +261,25 @@ func (s *callStream) receive() {
 			close(s.ended)
 			return
 		}
-		s.mu.Lock()
-		s.heard = true
-		s.asked -= len(frame.GetAnswers())
-		for _, a := range frame.GetAnswers() {
-			if c := s.waiting[a.GetId()]; c != nil {
-				delete(s.waiting, a.GetId())
-				c.response, c.err = a.GetResponse(), answerError(a.GetStatus())
-				close(c.done)
-			}
-		}
-		s.mu.Unlock()
 	}
+}
+
+// take hands out the answers of one frame, unless there are more than calls.
+func (s *callStream) take(frame *recallv1.AnswerFrame) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = true
+	if s.asked -= len(frame.GetAnswers()); s.asked < 0 {
+		return false
+	}
+	for _, a := range frame.GetAnswers() {
+		if c := s.waiting[a.GetId()]; c != nil {
+			delete(s.waiting, a.GetId())
+			c.response, c.err = a.GetResponse(), answerError(a.GetStatus())
+			close(c.done)
+		}
+	}
+	return true
 }
 
 // unimplemented tells whether the stream ended because the plugin does not know it: then it carried out nothing.

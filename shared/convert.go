@@ -2,6 +2,7 @@ package shared
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/chat-recall/recall/shared/recallv1"
@@ -121,8 +122,11 @@ func encodeRule(r Rule) *recallv1.Rule {
 	return &recallv1.Rule{Name: r.Name, File: r.File, Line: int32(r.Line)}
 }
 
-func decodeRule(r *recallv1.Rule) Rule {
-	return Rule{Name: r.GetName(), File: r.GetFile(), Line: int(r.GetLine())}
+func (d *decoder) rule(r *recallv1.Rule) Rule {
+	return Rule{
+		Name: d.text("rule.name", r.GetName(), maxAnswerTextBytes), File: d.text("rule.file", r.GetFile(), maxAnswerTextBytes),
+		Line: int(r.GetLine()),
+	}
 }
 
 func encodeIndexResult(r IndexResult) *recallv1.IndexResult {
@@ -159,11 +163,14 @@ func encodeRecallResult(r RecallResult) *recallv1.RecallResult {
 }
 
 func (d *decoder) recallResult(r *recallv1.RecallResult) RecallResult {
+	d.text("results.recalled_by.id", r.GetRecalledBy().GetId(), MaxIDBytes)
 	return RecallResult{
 		MessageID: r.GetMessageId(), Status: decodeEnum(d, recallStatuses, "results.status", r.GetStatus()),
-		Code: Code(r.GetCode()), Rule: decodeRule(r.GetRule()), RecallID: r.GetRecallId(),
-		RecalledBy: d.actor("results.recalled_by", r.GetRecalledBy()), RecalledAt: decodeTime(r.GetRecalledAt()),
-		Until: decodeTime(r.GetUntil()), RetryAt: decodeTime(r.GetRetryAt()),
+		Code: Code(d.text("results.code", r.GetCode(), maxAnswerTextBytes)), Rule: d.rule(r.GetRule()),
+		RecallID:   d.text("results.recall_id", r.GetRecallId(), MaxIDBytes),
+		RecalledBy: d.actor("results.recalled_by", r.GetRecalledBy()),
+		RecalledAt: d.time("results.recalled_at", r.GetRecalledAt()),
+		Until:      d.time("results.until", r.GetUntil()), RetryAt: d.time("results.retry_at", r.GetRetryAt()),
 	}
 }
 
@@ -177,7 +184,7 @@ func encodeMessageStatus(s MessageStatus) *recallv1.MessageStatus {
 func (d *decoder) messageStatus(s *recallv1.MessageStatus) MessageStatus {
 	return MessageStatus{
 		MessageID: s.GetMessageId(), State: decodeEnum(d, messageStates, "statuses.state", s.GetState()),
-		RecallID: s.GetRecallId(), RecalledAt: decodeTime(s.GetRecalledAt()),
+		RecallID: d.text("statuses.recall_id", s.GetRecallId(), MaxIDBytes), RecalledAt: d.time("statuses.recalled_at", s.GetRecalledAt()),
 	}
 }
 
@@ -216,14 +223,16 @@ func (d *decoder) event(e *recallv1.Event) Event {
 	if w := e.GetDisposition(); w != recallv1.Disposition_DISPOSITION_UNSPECIFIED {
 		disposition = decodeEnum(d, dispositions, "event.disposition", w)
 	}
-	return Event{
+	event := Event{
 		Sequence: e.GetSequence(), Tenant: e.GetTenant(), RecallID: e.GetRecallId(), Actor: d.actor("event.actor", e.GetActor()),
 		Ext: e.GetExt(), Reason: e.GetReason(), RecalledAt: decodeTime(e.GetRecalledAt()),
-		Message: message, Attachments: e.GetAttachments(), Rule: decodeRule(e.GetRule()),
+		Message: message, Attachments: e.GetAttachments(), Rule: d.rule(e.GetRule()),
 		PolicyDigest: e.GetPolicyDigest(), Steps: e.GetSteps(), Attempt: int(e.GetAttempt()),
 		Silent: e.GetSilent(), Tombstone: e.GetTombstone(), Disposition: disposition,
-		Retention: time.Duration(e.GetRetention()) * time.Microsecond,
+		Retention: time.Duration(min(e.GetRetention(), int64(math.MaxInt64/time.Microsecond))) * time.Microsecond,
 	}
+	d.checkEvent(&event)
+	return event
 }
 
 func encodeLedgerEntry(e LedgerEntry) *recallv1.LedgerEntry {
@@ -236,10 +245,12 @@ func encodeLedgerEntry(e LedgerEntry) *recallv1.LedgerEntry {
 }
 
 func (d *decoder) ledgerEntry(e *recallv1.LedgerEntry) LedgerEntry {
+	d.atMost("steps", len(e.GetSteps()), maxEventSteps)
 	return LedgerEntry{Event: d.event(e.GetEvent()), Steps: mapSlice(e.GetSteps(), func(s *recallv1.StepRecord) StepRecord {
 		return StepRecord{
-			Step: s.GetStep(), Outcome: decodeOptional(d, outcomes, "steps.outcome", s.GetOutcome()),
-			Attempts: int(s.GetAttempts()), Error: s.GetError(), ChangedAt: decodeTime(s.GetChangedAt()),
+			Step:    d.text("steps.step", s.GetStep(), MaxStepBytes),
+			Outcome: decodeOptional(d, outcomes, "steps.outcome", s.GetOutcome()), Attempts: int(s.GetAttempts()),
+			Error: d.text("steps.error", s.GetError(), maxAnswerTextBytes), ChangedAt: d.time("steps.changed_at", s.GetChangedAt()),
 		}
 	})}
 }
@@ -259,9 +270,10 @@ func encodeHealth(h Health) *recallv1.HealthResponse {
 func (d *decoder) health(h *recallv1.HealthResponse) Health {
 	r := h.GetRules()
 	return Health{
-		State: decodeEnum(d, pluginStates, "state", h.GetState()), Reason: h.GetReason(), Since: decodeTime(h.GetSince()),
+		State:  decodeEnum(d, pluginStates, "state", h.GetState()),
+		Reason: clipText(h.GetReason(), maxAnswerTextBytes), Since: d.time("since", h.GetSince()),
 		Rules: RulesState{
-			Digest: r.GetDigest(), Paths: r.GetPaths(), LoadedAt: decodeTime(r.GetLoadedAt()),
+			Digest: d.text("rules.digest", r.GetDigest(), MaxIDBytes), Paths: r.GetPaths(), LoadedAt: d.time("rules.loaded_at", r.GetLoadedAt()),
 			Warnings: d.diagnostics("rules.warnings", r.GetWarnings()), Refused: d.diagnostics("rules.refused", r.GetRefused()),
 			Fallback: r.GetFallback(),
 		},
@@ -287,10 +299,13 @@ func encodeDiagnostics(ds Diagnostics) []*recallv1.Diagnostic {
 }
 
 func (d *decoder) diagnostics(field string, list []*recallv1.Diagnostic) Diagnostics {
+	d.atMost(field, len(list), maxDiagnostics)
+	text := func(s string) string { return clipText(s, maxAnswerTextBytes) } // it is for people, and worth more in part than not at all
 	return mapSlice(list, func(w *recallv1.Diagnostic) Diagnostic {
 		return Diagnostic{
-			Severity: decodeEnum(d, severities, field+".severity", w.GetSeverity()), Summary: w.GetSummary(),
-			Detail: w.GetDetail(), File: w.GetFile(), Line: int(w.GetLine()), Column: int(w.GetColumn()), Source: w.GetSource(),
+			Severity: decodeEnum(d, severities, field+".severity", w.GetSeverity()),
+			Summary:  text(w.GetSummary()), Detail: text(w.GetDetail()), File: text(w.GetFile()),
+			Line: int(w.GetLine()), Column: int(w.GetColumn()), Source: text(w.GetSource()),
 		}
 	})
 }

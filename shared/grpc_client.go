@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,13 @@ import (
 	"github.com/chat-recall/recall/shared/recallv1"
 )
 
-const cannotReadRetry = 200 * time.Millisecond // between attempts to say so
+const (
+	cannotReadRetry = 200 * time.Millisecond // between attempts to say so
+
+	// maxHandlers bounds the calls of a handler of events that run side by side. A plugin that has more to deliver waits: one
+	// that works sends at most MaxDeliveries of each step before their outcomes.
+	maxHandlers = 1024
+)
 
 // Client is Plugin over one gRPC connection to a plugin process.
 type Client struct {
@@ -44,18 +51,6 @@ func call[Req, Resp any](ctx context.Context, f func(context.Context, Req, ...gr
 	return resp, fromStatus(ctx, err)
 }
 
-// answers reads n results, in order, of a call about n things.
-func answers[W, R any](d *decoder, n int, in []W, decode func(W) R) ([]R, error) {
-	if len(in) != n {
-		return nil, fmt.Errorf("the plugin gave %d results for %d messages", len(in), n)
-	}
-	out := mapSlice(in, decode)
-	if d.err != nil {
-		return nil, fmt.Errorf("answer of the plugin: %w", d.err)
-	}
-	return out, nil
-}
-
 func (c *Client) Index(ctx context.Context, msgs []Message) ([]IndexResult, error) {
 	if err := ValidateIndex(msgs); err != nil { // so that an oversized batch is refused before it crosses the wire
 		return nil, err
@@ -65,7 +60,8 @@ func (c *Client) Index(ctx context.Context, msgs []Message) ([]IndexResult, erro
 		return nil, err
 	}
 	d := decoder{}
-	return answers(&d, len(msgs), resp.GetResults(), d.indexResult)
+	return answers(&d, func(i int) string { return msgs[i].ID }, len(msgs), resp.GetResults(), d.indexResult,
+		func(r *IndexResult) string { return r.MessageID })
 }
 
 func (c *Client) Recall(ctx context.Context, req RecallRequest) ([]RecallResult, error) {
@@ -86,7 +82,8 @@ func (c *Client) judge(ctx context.Context, req RecallRequest,
 		return nil, err
 	}
 	d := decoder{}
-	return answers(&d, len(req.MessageIDs), resp.GetResults(), d.recallResult)
+	return answers(&d, func(i int) string { return req.MessageIDs[i] }, len(req.MessageIDs), resp.GetResults(), d.recallResult,
+		func(r *RecallResult) string { return r.MessageID })
 }
 
 func (c *Client) Status(ctx context.Context, tenant string, ids []string) ([]MessageStatus, error) {
@@ -98,7 +95,8 @@ func (c *Client) Status(ctx context.Context, tenant string, ids []string) ([]Mes
 		return nil, err
 	}
 	d := decoder{}
-	return answers(&d, len(ids), resp.GetStatuses(), d.messageStatus)
+	return answers(&d, func(i int) string { return ids[i] }, len(ids), resp.GetStatuses(), d.messageStatus,
+		func(s *MessageStatus) string { return s.MessageID })
 }
 
 func (c *Client) Since(ctx context.Context, req SinceRequest) (SincePage, error) {
@@ -110,9 +108,18 @@ func (c *Client) Since(ctx context.Context, req SinceRequest) (SincePage, error)
 		return SincePage{}, err
 	}
 	d := decoder{}
-	page := SincePage{Events: mapSlice(resp.GetEvents(), d.event), Next: resp.GetNext(), More: resp.GetMore()}
+	d.atMost("events", len(resp.GetEvents()), cmp.Or(req.Limit, MaxSinceLimit))
 	if d.err != nil {
-		return SincePage{}, fmt.Errorf("answer of the plugin: %w", d.err)
+		return SincePage{}, badAnswer(d.err)
+	}
+	page := SincePage{Events: mapSlice(resp.GetEvents(), d.event), Next: resp.GetNext(), More: resp.GetMore()}
+	for i := range page.Events {
+		if tenant := page.Events[i].Tenant; tenant != req.Tenant {
+			d.fail(Invalidf(fmt.Sprintf("events[%d].tenant", i), "is %q, asked was %q", tenant, req.Tenant))
+		}
+	}
+	if d.err != nil {
+		return SincePage{}, badAnswer(d.err)
 	}
 	return page, nil
 }
@@ -147,10 +154,19 @@ func (c *Client) LedgerPage(ctx context.Context, req LedgerRequest) (LedgerPage,
 		if err != nil {
 			return LedgerPage{}, fromStatus(ctx, err)
 		}
-		page.Entries = append(page.Entries, mapSlice(resp.GetEntries(), d.ledgerEntry)...)
+		d.atMost("entries", len(page.Entries)+len(resp.GetEntries()), req.Limit)
+		if d.err != nil {
+			return LedgerPage{}, badAnswer(d.err)
+		}
+		for _, entry := range mapSlice(resp.GetEntries(), d.ledgerEntry) {
+			if entry.Event.Tenant != req.Tenant || entry.Event.RecallID != req.RecallID {
+				d.fail(Invalidf("entries", "are of recall %.80q of tenant %.80q", entry.Event.RecallID, entry.Event.Tenant))
+			}
+			page.Entries = append(page.Entries, entry)
+		}
 		page.Next, page.More = resp.GetNext(), resp.GetMore()
 		if d.err != nil {
-			return LedgerPage{}, fmt.Errorf("answer of the plugin: %w", d.err)
+			return LedgerPage{}, badAnswer(d.err)
 		}
 	}
 }
@@ -164,18 +180,30 @@ func (c *Client) Events(ctx context.Context, handle func(Event, Settler)) error 
 	}
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
+	room := make(chan struct{}, maxHandlers)
 	for {
 		w, err := stream.Recv()
 		if err != nil {
 			return fromStatus(ctx, err)
 		}
+		select {
+		case room <- struct{}{}:
+		case <-stream.Context().Done(): // nothing of it is under way, so it is delivered again
+			continue // Recv says why
+		}
+		if err := checkSteps("event.steps", w.GetSteps()); err != nil { // it cannot even be settled as failed
+			return badAnswer(err)
+		}
 		d := decoder{}
 		e := d.event(w)
-		if d.err != nil { // of a newer plugin; the others must not wait for it
-			handlers.Go(func() { c.cannotRead(ctx, stream.Context(), e, d.err) })
-			continue
-		}
-		handlers.Go(func() { handle(e, EventSettler(c, e)) })
+		handlers.Go(func() {
+			defer func() { <-room }()
+			if d.err != nil { // of a newer plugin; the others must not wait for it
+				c.cannotRead(ctx, stream.Context(), e, d.err)
+				return
+			}
+			handle(e, EventSettler(c, e))
+		})
 	}
 }
 
@@ -207,10 +235,20 @@ func (c *Client) SettleAttempt(ctx context.Context, s Settlement) error {
 
 func (c *Client) Describe(ctx context.Context) (Description, error) {
 	resp, err := call(ctx, c.lifecycle.Describe, &recallv1.DescribeRequest{})
-	return Description{
-		Name: resp.GetName(), Version: resp.GetVersion(), IndexFormat: int(resp.GetIndexFormat()),
+	if err != nil {
+		return Description{}, err
+	}
+	d := decoder{}
+	d.atMost("protocol_versions", len(resp.GetProtocolVersions()), maxProtocolVersions)
+	description := Description{
+		Name: d.text("name", resp.GetName(), MaxIDBytes), Version: d.text("version", resp.GetVersion(), MaxIDBytes),
+		IndexFormat:      int(resp.GetIndexFormat()),
 		ProtocolVersions: mapSlice(resp.GetProtocolVersions(), func(v int32) int { return int(v) }),
-	}, err
+	}
+	if d.err != nil {
+		return Description{}, badAnswer(d.err)
+	}
+	return description, nil
 }
 
 func (c *Client) Prepare(ctx context.Context, configFile string) (Diagnostics, error) {
@@ -266,7 +304,10 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	}
 	d := decoder{}
 	h := d.health(resp)
-	return h, d.err
+	if d.err != nil {
+		return Health{}, badAnswer(d.err)
+	}
+	return h, nil
 }
 
 func (c *Client) Reload(ctx context.Context) (Diagnostics, error) {
@@ -280,14 +321,29 @@ func readDiagnostics(resp *recallv1.DiagnosticsResponse, err error) (Diagnostics
 	}
 	d := decoder{}
 	ds := d.diagnostics("diagnostics", resp.GetDiagnostics())
-	return ds, d.err
+	if d.err != nil {
+		return nil, badAnswer(d.err)
+	}
+	return ds, nil
 }
 
 func (c *Client) Metrics(ctx context.Context) ([]Metric, error) {
 	resp, err := call(ctx, c.lifecycle.Metrics, &recallv1.MetricsRequest{})
-	return mapSlice(resp.GetMetrics(), func(m *recallv1.Metric) Metric {
-		return Metric{Name: m.GetName(), Value: m.GetValue()}
-	}), err
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	d.atMost("metrics", len(resp.GetMetrics()), maxMetrics)
+	if d.err != nil {
+		return nil, badAnswer(d.err)
+	}
+	metrics := mapSlice(resp.GetMetrics(), func(m *recallv1.Metric) Metric {
+		return Metric{Name: d.text("metrics.name", m.GetName(), maxAnswerTextBytes), Value: m.GetValue()}
+	})
+	if d.err != nil {
+		return nil, badAnswer(d.err)
+	}
+	return metrics, nil
 }
 
 // settler settles the steps of one delivery.

@@ -84,6 +84,12 @@ func ReadLedger(ctx context.Context, from LedgerReader, tenant, recallID string)
 			return Ledger{}, err
 		}
 		ledger.Entries = append(ledger.Entries, page.Entries...)
+		if len(ledger.Entries) > MaxRecallMessages {
+			return Ledger{}, badAnswer(Invalidf("entries", "more than %d", MaxRecallMessages))
+		}
+		if page.More && page.Next <= req.After {
+			return Ledger{}, badAnswer(Invalidf("next", "is %d after a page from %d on", page.Next, req.After))
+		}
 		req.After, more = page.Next, page.More
 	}
 	return ledger, nil

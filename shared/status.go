@@ -3,6 +3,7 @@ package shared
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -69,8 +70,11 @@ func fromStatus(ctx context.Context, err error) error {
 		}
 		return &remoteError{text: st.Message(), is: ErrInvalid}
 	case codes.ResourceExhausted:
-		if strings.Contains(st.Message(), "message larger than max") { // gRPC's own words for a message over MaxWireBytes
-			return Invalidf("request", "%s; send fewer messages a call, a message on the wire has at most %d bytes", st.Message(), MaxWireBytes)
+		switch message := st.Message(); { // gRPC's own words for a message over MaxWireBytes
+		case strings.Contains(message, "trying to send message larger than max"):
+			return Invalidf("request", "%s; send fewer messages a call, a message on the wire has at most %d bytes", message, MaxWireBytes)
+		case strings.Contains(message, "larger than max"):
+			return badAnswer(fmt.Errorf("it has more than %d bytes (%s)", MaxWireBytes, message))
 		}
 		return &remoteError{text: st.Message(), is: ErrOverloaded}
 	case codes.Unavailable, codes.Canceled, codes.Internal: // the last two are how gRPC tells of a connection cut short

@@ -4,88 +4,123 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"io"
 	"testing"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chat-recall/recall/shared/recallv1"
 )
 
-func TestToStatus_EveryError(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		code codes.Code
-	}{
-		{nil, codes.OK},
-		{Invalidf("labels[3]", "is empty"), codes.InvalidArgument},
-		{fmt.Errorf("call: %w", Invalidf("labels[3]", "is empty")), codes.InvalidArgument},
-		{ErrUnavailable, codes.Unavailable},
-		{fmt.Errorf("%w: in standby", ErrUnavailable), codes.Unavailable},
-		{fmt.Errorf("%w: %w", ErrUnavailable, context.DeadlineExceeded), codes.Unavailable},
-		{fmt.Errorf("%w: 4,096 calls", ErrOverloaded), codes.ResourceExhausted},
-		{fmt.Errorf("%w: Flush", ErrUnimplemented), codes.Unimplemented},
-		{fmt.Errorf("read: %w", context.DeadlineExceeded), codes.DeadlineExceeded},
-		{fmt.Errorf("read: %w", context.Canceled), codes.Canceled},
-		{errors.New("the disk is full"), codes.Unknown},
-	} {
-		if got := status.Code(toStatus(c.err)); got != c.code {
-			t.Errorf("%v is %s, want %s", c.err, got, c.code)
+// errServer answers every call with one gRPC status.
+type errServer struct {
+	recallv1.UnimplementedRecallServiceServer
+	err error
+}
+
+func (s *errServer) Status(context.Context, *recallv1.StatusRequest) (*recallv1.StatusResponse, error) {
+	return nil, s.err
+}
+
+func (s *errServer) Since(context.Context, *recallv1.SinceRequest) (*recallv1.SinceResponse, error) {
+	return nil, s.err
+}
+
+func (s *errServer) Ledger(*recallv1.LedgerRequest, recallv1.RecallService_LedgerServer) error {
+	return s.err
+}
+
+// Calls answers each call of a stream as if it had come alone.
+func (s *errServer) Calls(stream recallv1.RecallService_CallsServer) error {
+	for {
+		frame, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, c := range frame.GetCalls() {
+			data, err := proto.Marshal(status.Convert(s.err).Proto())
+			if err == nil {
+				err = stream.Send(&recallv1.AnswerFrame{Answers: []*recallv1.Answer{{Id: c.GetId(), Status: data}}})
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 }
 
 func TestFromStatus_EveryCode(t *testing.T) {
-	want := map[codes.Code]error{
-		codes.InvalidArgument:    ErrInvalid,
-		codes.ResourceExhausted:  ErrOverloaded,
-		codes.Unavailable:        ErrUnavailable,
-		codes.Canceled:           ErrUnavailable,
-		codes.Internal:           ErrUnavailable,
-		codes.Unimplemented:      ErrUnimplemented,
-		codes.DeadlineExceeded:   context.DeadlineExceeded,
-		codes.Unknown:            nil,
-		codes.NotFound:           nil,
-		codes.AlreadyExists:      nil,
-		codes.PermissionDenied:   nil,
-		codes.FailedPrecondition: nil,
-		codes.Aborted:            nil,
-		codes.OutOfRange:         nil,
-		codes.DataLoss:           nil,
-		codes.Unauthenticated:    nil,
+	detailed, err := status.New(codes.InvalidArgument, "text").WithDetails(&errdetails.BadRequest{
+		FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "message_ids[3]", Description: "is empty"}},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	sentinels := []error{ErrInvalid, ErrOverloaded, ErrUnavailable, ErrUnimplemented, context.DeadlineExceeded}
-	if err := fromStatus(t.Context(), status.Error(codes.OK, "")); err != nil {
-		t.Errorf("OK is %v", err)
+	sentinels := []error{ErrInvalid, ErrOverloaded, ErrUnavailable, ErrUnimplemented, ErrDamaged, ErrCursorVoid, context.DeadlineExceeded, context.Canceled}
+	cases := []struct {
+		status error
+		is     error // among sentinels; nil: none of them
+		text   string
+	}{
+		{detailed.Err(), ErrInvalid, "message_ids[3]: is empty"},
+		{status.Error(codes.InvalidArgument, "text"), ErrInvalid, "text"},
+		{status.Error(codes.ResourceExhausted, "text"), ErrOverloaded, "text"},
+		{status.Error(codes.ResourceExhausted, "trying to send message larger than max (2 vs. 1)"), ErrInvalid, "request: trying to send message larger than max (2 vs. 1); send fewer messages a call, a message on the wire has at most 16777216 bytes"},
+		{status.Error(codes.ResourceExhausted, "grpc: received message larger than max (2 vs. 1)"), nil, "answer of the plugin: it has more than 16777216 bytes (grpc: received message larger than max (2 vs. 1)); nothing of it is used"},
+		{status.Error(codes.Unavailable, "text"), ErrUnavailable, "text"},
+		{status.Error(codes.Canceled, "text"), ErrUnavailable, "text"}, // not the caller's: how gRPC tells of a connection cut short
+		{status.Error(codes.Internal, "text"), ErrUnavailable, "text"},
+		{status.Error(codes.Unimplemented, "text"), ErrUnimplemented, "text"},
+		{status.Error(codes.DeadlineExceeded, "text"), context.DeadlineExceeded, "context deadline exceeded"},
+		{status.Error(codes.Unknown, "text"), nil, "text"},
+		{status.Error(codes.NotFound, "text"), nil, "text"},
+		{status.Error(codes.AlreadyExists, "text"), nil, "text"},
+		{status.Error(codes.PermissionDenied, "text"), nil, "text"},
+		{status.Error(codes.FailedPrecondition, "text"), nil, "text"},
+		{status.Error(codes.Aborted, "text"), nil, "text"},
+		{status.Error(codes.OutOfRange, "text"), ErrCursorVoid, "text"},
+		{status.Error(codes.DataLoss, "text"), ErrDamaged, "text"},
+		{status.Error(codes.Unauthenticated, "text"), nil, "text"},
 	}
-	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
-		sentinel, ok := want[code]
-		if !ok {
-			t.Errorf("the test lacks %s", code)
-			continue
+	tried := map[codes.Code]bool{codes.OK: true}
+	for _, tc := range cases {
+		code := status.Code(tc.status)
+		tried[code] = true
+		client := NewClient(t.Context(), dialServer(t, func(s *grpc.Server) {
+			recallv1.RegisterRecallServiceServer(s, &errServer{err: tc.status})
+		}))
+		calls := map[string]func() error{
+			"unary call": func() error { _, err := client.Since(t.Context(), fullSince); return err },
+			"stream":     func() error { _, err := client.Ledger(t.Context(), "acme", "r1"); return err },
+			"shared stream": func() error {
+				_, err := client.Status(t.Context(), "acme", []string{"m/1"})
+				return err
+			},
 		}
-		err := fromStatus(t.Context(), status.Error(code, "what the other side says"))
-		if err == nil || (code != codes.DeadlineExceeded && !strings.Contains(err.Error(), "what the other side says")) {
-			t.Errorf("%s is %v", code, err)
-		}
-		for _, s := range sentinels {
-			if errors.Is(err, s) != (s == sentinel) {
-				t.Errorf("%s: is %v: %t", code, s, errors.Is(err, s))
+		for way, call := range calls {
+			err := call()
+			if err == nil || err.Error() != tc.text {
+				t.Errorf("%s by %s: got %q, want %q", code, way, fmt.Sprint(err), tc.text)
+			}
+			for _, sentinel := range sentinels {
+				if errors.Is(err, sentinel) != (sentinel == tc.is) {
+					t.Errorf("%s by %s: errors.Is(%v, %v) is %v", code, way, err, sentinel, errors.Is(err, sentinel))
+				}
 			}
 		}
 	}
-	t.Run("names the field", func(t *testing.T) {
-		var field *FieldError
-		err := fromStatus(t.Context(), toStatus(Invalidf("labels[3]", "is empty")))
-		if !errors.As(err, &field) || field.Field != "labels[3]" || field.Problem != "is empty" || !errors.Is(err, ErrInvalid) {
-			t.Errorf("got %v", err)
+	for code := codes.OK; code <= codes.Unauthenticated; code++ {
+		if !tried[code] {
+			t.Errorf("code %s is not tested", code)
 		}
-	})
-	t.Run("names the limit of a message", func(t *testing.T) {
-		err := fromStatus(t.Context(), status.Error(codes.ResourceExhausted, "grpc: received message larger than max (5 vs. 4)"))
-		if !errors.Is(err, ErrInvalid) || errors.Is(err, ErrOverloaded) || !strings.Contains(err.Error(), fmt.Sprint(MaxWireBytes)) {
-			t.Errorf("got %v", err)
-		}
-	})
+	}
 	t.Run("is the caller's own end first", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -95,4 +130,59 @@ func TestFromStatus_EveryCode(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestToStatus_EveryError(t *testing.T) {
+	impl := &echo{}
+	conn := dial(t, impl)
+	wire := recallv1.NewRecallServiceClient(conn)
+	for _, tc := range []struct {
+		err  error
+		code codes.Code
+	}{
+		{Invalidf("tenant", "is empty"), codes.InvalidArgument},
+		{fmt.Errorf("index: %w", Invalidf("tenant", "is empty")), codes.InvalidArgument},
+		{ErrUnavailable, codes.Unavailable},
+		{fmt.Errorf("%w: standby", ErrUnavailable), codes.Unavailable},
+		{fmt.Errorf("%w: %w", ErrUnavailable, context.DeadlineExceeded), codes.Unavailable},
+		{ErrOverloaded, codes.ResourceExhausted},
+		{fmt.Errorf("%w: 4,096 calls", ErrOverloaded), codes.ResourceExhausted},
+		{ErrUnimplemented, codes.Unimplemented},
+		{fmt.Errorf("%w: 000001.sst", ErrDamaged), codes.DataLoss},
+		{ErrCursorVoid, codes.OutOfRange},
+		{context.DeadlineExceeded, codes.DeadlineExceeded},
+		{fmt.Errorf("read: %w", context.DeadlineExceeded), codes.DeadlineExceeded},
+		{context.Canceled, codes.Canceled},
+		{errors.New("the disk is full"), codes.Unknown},
+	} {
+		impl.err = tc.err
+		calls := map[string]func() error{
+			"unary call": func() error {
+				_, err := wire.Since(t.Context(), encodeSinceRequest(fullSince))
+				return err
+			},
+			"stream": func() error {
+				stream, err := wire.Ledger(t.Context(), &recallv1.LedgerRequest{Tenant: "acme", RecallId: "r1"})
+				if err == nil {
+					_, err = stream.Recv()
+				}
+				return err
+			},
+			"shared stream": func() error {
+				_, err := recallv1.NewRecallServiceClient(&callConn{ClientConnInterface: conn, ctx: t.Context()}).
+					Status(t.Context(), &recallv1.StatusRequest{Tenant: "acme", MessageIds: []string{"m/1"}})
+				return err
+			},
+		}
+		for way, call := range calls {
+			if err := call(); status.Code(err) != tc.code {
+				t.Errorf("%v by %s: code %s, want %s", tc.err, way, status.Code(err), tc.code)
+			}
+		}
+		var field *FieldError
+		_, err := NewClient(t.Context(), conn).Since(t.Context(), fullSince)
+		if wanted := (&FieldError{}); errors.As(tc.err, &wanted) && (!errors.As(err, &field) || *field != *wanted) {
+			t.Errorf("%v came back as %v", tc.err, err)
+		}
+	}
 }

@@ -23,8 +23,9 @@ const (
 	MaxAttachmentBytes    = 2 << 10 // one attachment key
 	MaxLabels             = 32
 	MaxLabelBytes         = 128
-	MaxStepBytes          = 64 // the name of a step
-	MaxSteps              = 32 // steps that a host carries out
+	MaxStepBytes          = 64  // the name of a step
+	MaxSteps              = 32  // steps that a host carries out
+	MaxDeliveries         = 128 // deliveries of one step without an outcome; a host runs no more at once
 
 	// MaxRecallMessages is how many messages can be recalled under one recall id, in one request or many.
 	MaxRecallMessages = 10_000

@@ -1,0 +1,143 @@
+package shared
+
+import (
+	"fmt"
+	"time"
+)
+
+// The limits of what a plugin answers. A plugin that is broken answers something else than it was asked, or more; nothing of
+// such an answer is used.
+const (
+	maxEventSteps       = 2 * MaxSteps // those of the host, the standard ones, and those of a host before it
+	maxEventLanguages   = 64           // of Event.Tombstone; rules allow as many
+	maxDiagnostics      = 10_000
+	maxMetrics          = 10_000
+	maxAnswerTextBytes  = 64 << 10 // names of rules and files, texts of diagnostics
+	maxProtocolVersions = 64
+)
+
+// badAnswer is an error of what the plugin answered. It is no error of the request, whatever err is.
+func badAnswer(err error) error {
+	return fmt.Errorf("answer of the plugin: %v; nothing of it is used", err)
+}
+
+// fail keeps the first error.
+func (d *decoder) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+// text reads a text of at most limit bytes.
+func (d *decoder) text(field, s string, limit int) string {
+	if len(s) > limit {
+		d.fail(Invalidf(field, "is %d bytes long; at most %d", len(s), limit))
+		return ""
+	}
+	return s
+}
+
+// time reads a time that may be zero.
+func (d *decoder) time(field string, us int64) time.Time {
+	t := decodeTime(us)
+	if err := validTime(field, t); err != nil {
+		d.fail(err)
+		return time.Time{}
+	}
+	return t
+}
+
+// atMost checks how many things of a kind there are.
+func (d *decoder) atMost(field string, n, limit int) {
+	if n > limit {
+		d.fail(Invalidf(field, "%d entries; at most %d", n, limit))
+	}
+}
+
+// answers reads the results of a call about ids, one for each, in their order.
+func answers[W, R any](d *decoder, ids func(i int) string, n int, in []W, decode func(W) R, idOf func(*R) string) ([]R, error) {
+	if len(in) != n {
+		return nil, badAnswer(fmt.Errorf("%d results for %d messages", len(in), n))
+	}
+	out := mapSlice(in, decode)
+	for i := range out {
+		if got, want := idOf(&out[i]), ids(i); got != want {
+			d.fail(Invalidf(fmt.Sprintf("results[%d]", i), "is about message %.80q, asked was %.80q", got, want))
+		}
+	}
+	if d.err != nil {
+		return nil, badAnswer(d.err)
+	}
+	return out, nil
+}
+
+// checkEvent checks an event by the limits of the contract.
+func (d *decoder) checkEvent(e *Event) {
+	err := e.check()
+	if err != nil {
+		d.fail(under("event.", err))
+	}
+}
+
+func (e *Event) check() error {
+	if err := validID("tenant", e.Tenant); err != nil {
+		return err
+	}
+	if err := validID("recall_id", e.RecallID); err != nil {
+		return err
+	}
+	if err := validID("actor.id", e.Actor.ID); err != nil {
+		return err
+	}
+	if err := e.Message.validate(); err != nil {
+		return under("message.", err)
+	}
+	if e.Message.Tenant != e.Tenant {
+		return Invalidf("message.tenant", "is %q in an event of tenant %q", e.Message.Tenant, e.Tenant)
+	}
+	if err := validText("ext", e.Ext, MaxExtBytes); err != nil {
+		return err
+	}
+	if err := validText("reason", e.Reason, MaxReasonBytes); err != nil {
+		return err
+	}
+	if err := validTime("recalled_at", e.RecalledAt); err != nil {
+		return err
+	}
+	if err := validList("attachments", e.Attachments, MaxAttachments, MaxAttachmentBytes); err != nil {
+		return err
+	}
+	if err := validText("policy_digest", e.PolicyDigest, MaxIDBytes); err != nil {
+		return err
+	}
+	if len(e.Tombstone) > maxEventLanguages {
+		return Invalidf("tombstone", "%d entries; at most %d", len(e.Tombstone), maxEventLanguages)
+	}
+	for language, text := range e.Tombstone {
+		if len(language)+len(text) > maxAnswerTextBytes {
+			return Invalidf("tombstone", "a text of %d bytes; at most %d", len(language)+len(text), maxAnswerTextBytes)
+		}
+	}
+	if e.Retention < 0 {
+		return Invalidf("retention", "is negative")
+	}
+	return checkSteps("steps", e.Steps)
+}
+
+// checkSteps checks the names of steps in an answer, each once.
+func checkSteps(field string, steps []string) error {
+	if len(steps) > maxEventSteps {
+		return Invalidf(field, "%d entries; at most %d", len(steps), maxEventSteps)
+	}
+	seen := make(map[string]bool, len(steps))
+	for i, step := range steps {
+		if err := ValidateStep(fmt.Sprintf("%s[%d]", field, i), step); err != nil {
+			return err
+		}
+		if seen[step] {
+			return Invalidf(fmt.Sprintf("%s[%d]", field, i), "%q is there twice", step)
+		}
+		seen[step] = true
+	}
+	return nil
+}
