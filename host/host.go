@@ -151,6 +151,12 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 		return nil, err
 	}
 	sweep(runDir, logger, staged.path, p.socketDir)
+	if last := readPrevious(runDir, logger); last != nil && last.SHA256 != staged.sha256 {
+		logger.Warn("plugin.hcl names another binary than the one that was in force last: an upgrade by call does not change it",
+			"binary", staged.source, "version", p.desc.Version, "sha256", staged.sha256,
+			"last_binary", last.Binary, "last_version", last.Version, "last_sha256", last.SHA256)
+		s.state.Previous = last
+	}
 	s.publish(p)
 
 	h := &Host{supervisor: s, gate: g, worker: newWorker(c.Steps, g, logger)}

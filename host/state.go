@@ -36,6 +36,11 @@ type State struct {
 	// is what it was when the plugin came into force.
 	Index shared.IndexIdentity `json:"index"`
 
+	// Previous is set where Open started another binary than the one that was in force when the last host with this run
+	// directory ended: it was put in force by Upgrade, which does not change plugin.hcl, or plugin.hcl names another one
+	// now. The next upgrade clears it.
+	Previous *PreviousBinary `json:"previous,omitempty"`
+
 	// Rules are those that the plugin in force, or the last one, decides by, and why the files as they are now are not
 	// in force. A change of the files is in force within two seconds and seen here within four. With Rules.Fallback the files
 	// were broken when the plugin started, and the last good policy decides.

@@ -54,8 +54,11 @@ type supervisor struct {
 	current *process     // nil while none is in force
 	binary  stagedBinary // what to start when it ends
 	format  int          // of the index that it keeps
-	started time.Time    // when current was published
-	crashes int          // in a row
+
+	remembered PreviousBinary // in the run directory
+
+	started time.Time // when current was published
+	crashes int       // in a row
 
 	rollback bool      // the old binary is to be started again after an upgrade that failed
 	recent   float64   // ends of plugins, of which each counts half after recentTime
@@ -125,6 +128,13 @@ func (s *supervisor) publish(p *process) {
 	s.gate.open(p)
 	s.memory.keep(p.index)
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
+	now := PreviousBinary{Binary: p.binary.source, SHA256: p.binary.sha256, Version: p.desc.Version}
+	if s.remembered != now {
+		if err := writePrevious(s.runDir, now); err != nil {
+			s.logger.Warn("which binary is in force will not be known after a restart", "error", err)
+		}
+		s.remembered = now
+	}
 	s.update(func(st *State) {
 		s.inForce = p.config
 		st.Phase, st.Step, st.PID, st.Version = PhaseRunning, "", p.pid(), p.desc.Version

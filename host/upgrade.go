@@ -104,7 +104,7 @@ func (s *supervisor) upgrade(ctx, running context.Context, b Binary) (UpgradeRep
 		}
 		if err == nil {
 			st.Upgrades++
-			st.Error = ""
+			st.Error, st.Previous = "", nil
 		} else {
 			st.Error = err.Error()
 		}
