@@ -15,6 +15,9 @@ const (
 	// host's memory. One more is answered with shared.ErrOverloaded at once.
 	maxCalls = 16384
 
+	// maxCallBytes bounds their requests, by about what they take on the wire.
+	maxCallBytes = 64 << 20
+
 	// changeTime is how long a plugin that answered "unavailable" may take to be seen dead or be replaced before
 	// that answer goes to the caller.
 	changeTime = 5 * time.Second
@@ -22,8 +25,8 @@ const (
 	// overloadRetry is how long a call that was cut off waits before it is repeated on a plugin that was overloaded.
 	overloadRetry = 20 * time.Millisecond
 
-	// maxCuts is how many plugins may end under one call. It is repeated that often, since it will not be to blame; but
-	// should it be, it must not kill one plugin after the other until its context ends.
+	// maxCuts is how many plugins may end under one call. Repeats are bounded so that a call which crashes the plugin
+	// cannot crash every restart.
 	maxCuts = 10
 )
 
@@ -38,8 +41,14 @@ type gate struct {
 	refusal error         // not nil: calls are not held but answered with it
 	change  chan struct{} // closed when through or refusal changes
 	calls   int           // under way or held
-	inside  int           // under way in a plugin
+	bytes   int64         // of their requests
+	inside  int           // calls under way in a plugin
 	empty   chan struct{} // closed when inside falls to 0; nil while nobody waits for that
+
+	insideBytes int64     // of the requests of the calls under way in a plugin
+	comeback    *comeback // nil: all calls are let in
+	relapses    int       // crashes since all calls were
+	queue       queue     // calls that are held until there is room
 
 	onHeld func(time.Duration) // told of each call that was held and then let through; may be nil
 }
@@ -60,17 +69,26 @@ func (g *gate) set(p *process, refusal error) {
 	g.change = make(chan struct{})
 }
 
-// call makes one call of the plugin in force. A call that was cut off by the end of its plugin is repeated on the
-// next one: every call of the contract may be.
+// smallCall is about the size of a request that holds some ids and no more.
+const smallCall = 256
+
+// call is sizedCall for a request that holds little.
 func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)) (T, error) {
+	return sizedCall(ctx, g, smallCall, f)
+}
+
+// sizedCall makes one call of the plugin in force, with a request of about size bytes. A call that was cut off by the end of
+// its plugin is repeated on the next one: every call of the contract may be.
+func sizedCall[T any](ctx context.Context, g *gate, size int64, f func(*shared.Client) (T, error)) (T, error) {
 	var zero T
-	if !g.admit() {
-		return zero, fmt.Errorf("%w: %d calls are waiting for it", shared.ErrOverloaded, maxCalls)
+	size = min(size, shared.MaxWireBytes) // what is larger is refused before it is sent
+	if err := g.admit(size); err != nil {
+		return zero, err
 	}
-	defer g.dismiss()
+	defer g.dismiss(size)
 	var held time.Time // since when; zero: it was not held
 	for cuts := 0; ; {
-		p, err := g.enter(ctx, &held)
+		p, err := g.enter(ctx, size, &held)
 		if err != nil {
 			return zero, err
 		}
@@ -78,7 +96,7 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 			g.onHeld(time.Since(held))
 		}
 		v, err := f(p.api)
-		g.leave()
+		g.leave(size, err == nil)
 		switch {
 		case err == nil:
 			p.answered.Add(1)
@@ -100,50 +118,81 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 			if !g.changed(ctx, p, changeTime) {
 				return zero, err
 			}
+			if p.retired.Load() { // its successor is well
+				continue
+			}
+			select {
+			case <-ctx.Done():
+				return zero, ctx.Err()
+			case <-time.After(repeatDelay(cuts)):
+			}
 		default:
 			return v, err
 		}
 	}
 }
 
-func (g *gate) admit() bool {
+// admit counts a call in, unless too much is under way or held; dismiss must follow.
+func (g *gate) admit(size int64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.calls >= maxCalls {
-		return false
+	switch {
+	case g.calls >= maxCalls:
+		return fmt.Errorf("%w: %d calls are waiting for it", shared.ErrOverloaded, maxCalls)
+	case g.calls > 0 && g.bytes+size > maxCallBytes:
+		return fmt.Errorf("%w: requests of %d bytes are waiting for it, and another of %d would be more than %d (host)",
+			shared.ErrOverloaded, g.bytes, size, maxCallBytes)
 	}
 	g.calls++
-	return true
+	g.bytes += size
+	return nil
 }
 
-func (g *gate) dismiss() {
+func (g *gate) dismiss(size int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.calls--
+	g.bytes -= size
 }
 
-// enter waits for a plugin in force and lets one call in; leave must follow. If it has to wait it says since when.
-func (g *gate) enter(ctx context.Context, held *time.Time) (*process, error) {
+// enter waits for a plugin in force, and after a crash for room, and lets one call in; leave must follow. If it has to wait
+// it says since when.
+func (g *gate) enter(ctx context.Context, size int64, held *time.Time) (*process, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if held.IsZero() && g.through == nil && g.refusal == nil {
-		*held = time.Now()
+	for {
+		ready := g.through != nil && g.hasRoom(size)
+		if held.IsZero() && g.refusal == nil && !ready {
+			*held = time.Now()
+		}
+		err := g.await(ctx, func() bool { return g.through != nil || g.refusal != nil })
+		if err == nil {
+			err = g.refusal
+		}
+		if err == nil && !g.hasRoom(size) {
+			if err = g.awaitRoom(ctx); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		g.inside++
+		g.insideBytes += size
+		return g.through, nil
 	}
-	err := g.await(ctx, func() bool { return g.through != nil || g.refusal != nil })
-	if err == nil {
-		err = g.refusal
-	}
-	if err != nil {
-		return nil, err
-	}
-	g.inside++
-	return g.through, nil
 }
 
-func (g *gate) leave() {
+// leave ends what enter began.
+func (g *gate) leave(size int64, answered bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inside--
+	g.insideBytes -= size
+	if answered {
+		g.answered(size)
+	}
+	g.queue.wake(2) // for its room, and for what an answer adds to it
 	if g.inside == 0 && g.empty != nil {
 		close(g.empty)
 		g.empty = nil

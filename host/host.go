@@ -68,7 +68,7 @@ type Config struct {
 //
 // While the plugin restarts or is swapped, calls are held until it is back or their own context ends; so give each
 // call a context that ends. A call that was cut off is repeated with the same ids. It fails with shared.ErrUnavailable
-// when the plugin does not come back, shared.ErrOverloaded when too many calls wait (16,384 here, 4,096 in the plugin),
+// when the plugin does not come back, shared.ErrOverloaded when too many calls wait (16,384 here, of 64 MiB together; 4,096 in the plugin),
 // *shared.FieldError when it is wrong.
 type Host struct {
 	supervisor *supervisor
@@ -209,7 +209,9 @@ func (h *Host) State() State {
 
 // Index is shared.Recall.
 func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
-	return call(ctx, h.gate, func(api *shared.Client) ([]shared.IndexResult, error) { return api.Index(ctx, msgs) })
+	return sizedCall(ctx, h.gate, sizeOfMessages(msgs), func(api *shared.Client) ([]shared.IndexResult, error) {
+		return api.Index(ctx, msgs)
+	})
 }
 
 // Recall is shared.Recall. It makes the RecallID where it is empty. A request that is held is judged by the moment of this
@@ -219,7 +221,7 @@ func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.R
 		return nil, err
 	}
 	made := time.Now()
-	return call(ctx, h.gate, func(api *shared.Client) ([]shared.RecallResult, error) {
+	return sizedCall(ctx, h.gate, sizeOfRecall(&req), func(api *shared.Client) ([]shared.RecallResult, error) {
 		req.Held = time.Since(made)
 		return api.Recall(ctx, req)
 	})
@@ -242,17 +244,23 @@ func (h *Host) Check(ctx context.Context, req shared.RecallRequest) ([]shared.Re
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
 	}
-	return call(ctx, h.gate, func(api *shared.Client) ([]shared.RecallResult, error) { return api.Check(ctx, req) })
+	return sizedCall(ctx, h.gate, sizeOfRecall(&req), func(api *shared.Client) ([]shared.RecallResult, error) {
+		return api.Check(ctx, req)
+	})
 }
 
 // Status is shared.Recall.
 func (h *Host) Status(ctx context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
-	return call(ctx, h.gate, func(api *shared.Client) ([]shared.MessageStatus, error) { return api.Status(ctx, tenant, ids) })
+	return sizedCall(ctx, h.gate, smallCall+sizeOfList(ids), func(api *shared.Client) ([]shared.MessageStatus, error) {
+		return api.Status(ctx, tenant, ids)
+	})
 }
 
 // Since is shared.Recall.
 func (h *Host) Since(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
-	return call(ctx, h.gate, func(api *shared.Client) (shared.SincePage, error) { return api.Since(ctx, req) })
+	return sizedCall(ctx, h.gate, sizeOfSince(&req), func(api *shared.Client) (shared.SincePage, error) {
+		return api.Since(ctx, req)
+	})
 }
 
 // Ledger is shared.Recall. It reads page by page.
@@ -302,11 +310,11 @@ func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 // shared.ErrUnavailable, and what was written is not whole; begin it again.
 func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 	var held time.Time
-	p, err := h.gate.enter(ctx, &held)
+	p, err := h.gate.enter(ctx, smallCall, &held)
 	if err != nil {
 		return err
 	}
-	defer h.gate.leave()
+	defer h.gate.leave(smallCall, false)
 	return p.api.Backup(ctx, w)
 }
 

@@ -63,6 +63,7 @@ type process struct {
 	stderr    stderrTail
 
 	answered atomic.Uint64 // calls
+	retired  atomic.Bool   // ended for an upgrade, and not by a crash
 
 	mu    sync.Mutex // orders a start against its being cut short
 	cut   bool

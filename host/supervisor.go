@@ -117,6 +117,7 @@ func (s *supervisor) activate(ctx context.Context, p *process) error {
 
 // retire kills a process at once, so that whoever waits for its index has it, and clears up after it in the background.
 func (s *supervisor) retire(p *process) {
+	p.retired.Store(true)
 	freed := p.release()
 	s.logger.Debug("old plugin killed", "pid", p.pid(), "index_freed_by_host", freed)
 	s.retiring.Go(p.kill)
@@ -218,6 +219,7 @@ func (s *supervisor) lost(cause error) {
 	now := time.Now()
 	s.recent = 1 + s.recent*math.Exp2(-float64(now.Sub(s.lastEnd))/float64(recentTime))
 	s.lastEnd = now
+	s.gate.crashed()
 	s.gate.hold()
 	s.noteCrash(fmt.Errorf("plugin %s (pid %d): %w", p.desc.Version, p.pid(), cause))
 	p.kill() // what is left of it

@@ -81,14 +81,16 @@ var faults = []string{
 	"panic-prepare", "hang-prepare", // while it checks its configuration
 	"panic-activate", "hang-activate", // before it takes the index
 	"panic-activated", "exit-after-activate", // once it has the index
-	"panic-first-call",
+	"panic-first-call", "panic-poison", // the latter when it indexes a message with the id "poison"
+	"swapped-answers",                          // of Index
 	"older-minor", "newer-minor", "next-major", // another version of the wire
 	"newer-format", // of the index
 }
 
 // BuildFaulty builds a recall-plugin with a fault, or of another version, and returns its path. The faults are
 // panic-prepare, hang-prepare, panic-activate, hang-activate, panic-activated, exit-after-activate, panic-first-call,
-// older-minor, newer-minor, next-major (of the wire) and newer-format (of the index).
+// panic-poison (when it indexes a message with the id "poison"), swapped-answers (of Index), older-minor, newer-minor,
+// next-major (of the wire) and newer-format (of the index).
 func BuildFaulty(t testing.TB, fault string) string {
 	t.Helper()
 	if !slices.Contains(faults, fault) {

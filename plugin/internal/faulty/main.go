@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,13 +102,24 @@ func (f *faulty) Activate(ctx context.Context, steps []string) error {
 	case "hang-activate":
 		select {}
 	case "exit-after-activate":
-		defer time.AfterFunc(50*time.Millisecond, func() { os.Exit(1) })
+		defer time.AfterFunc(200*time.Millisecond, func() { os.Exit(1) })
 	}
 	err := f.Service.Activate(ctx, steps)
 	if f.fault == "panic-activated" {
 		panic("fault: activated, the index is taken")
 	}
 	return err
+}
+
+func (f *faulty) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
+	if f.fault == "panic-poison" && len(msgs) > 0 && msgs[0].ID == "poison" {
+		panic("fault: poison")
+	}
+	results, err := f.Service.Index(ctx, msgs)
+	if f.fault == "swapped-answers" {
+		slices.Reverse(results)
+	}
+	return results, err
 }
 
 func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
