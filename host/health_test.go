@@ -44,7 +44,12 @@ func TestCheckHealth_KilledPluginIsNoFailedHealthCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &supervisor{settings: settings, runDir: dir, gate: newGate(nil), logger: hclog.NewNullLogger()}
+	logger := hclog.NewNullLogger()
+	memory, err := newMemory(dir, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &supervisor{settings: settings, runDir: dir, gate: newGate(nil), logger: logger, memory: memory}
 	if s.current, err = s.bringUp(t.Context(), staged); err != nil {
 		t.Fatal(err)
 	}
