@@ -1,11 +1,15 @@
 package host_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
@@ -43,6 +47,32 @@ func TestHost_PoisonousCallHarmsNoOther(t *testing.T) {
 		t.Errorf("state says %q", st.Error)
 	}
 	index(t, h, "afterwards")
+}
+
+func TestHost_FloodOfDeliveries(t *testing.T) {
+	var running, most atomic.Int64
+	log := &logBuffer{}
+	file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "event-flood"), t.TempDir())
+	h := hosttest.Open(t, host.Config{
+		File: file, Logger: hclog.New(&hclog.LoggerOptions{Output: log}),
+		Steps: map[string]host.Step{shared.StepHistory: func(ctx context.Context, _ shared.Event) (shared.Outcome, error) {
+			n := running.Add(1)
+			defer running.Add(-1)
+			for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+			}
+			<-ctx.Done()
+			return "", ctx.Err()
+		}},
+	})
+	eventually(t, "the flood is stopped", func() bool {
+		return strings.Contains(log.String(), "more than 256 deliveries of step history have no outcome")
+	})
+	eventually(t, "as many run as may", func() bool { return running.Load() == shared.MaxDeliveries })
+	index(t, h, "m1") // calls go on
+	h.Close()
+	if n := most.Load(); n != shared.MaxDeliveries {
+		t.Errorf("%d ran at once, want %d", n, shared.MaxDeliveries)
+	}
 }
 
 func TestHost_AnswersInAnotherOrderAreRefused(t *testing.T) {

@@ -66,6 +66,8 @@ type worker struct {
 	settled   map[work]bool  // settled during this stream, but come by an older one
 	stream    uint64         // counts the streams
 	abandoned map[string]int // attempts that were given up and still run, by step
+	taken     map[string]int // deliveries that run or wait for that, by step
+	slots     map[string]chan struct{}
 	handed    sync.WaitGroup
 }
 
@@ -76,10 +78,15 @@ type underWay struct {
 }
 
 func newWorker(steps map[string]Step, g *gate, logger hclog.Logger) *worker {
-	return &worker{
+	w := &worker{
 		steps: steps, timeout: stepTimeout, gate: g, logger: logger,
-		running: map[work]underWay{}, settled: map[work]bool{}, abandoned: map[string]int{},
+		running: map[work]underWay{}, settled: map[work]bool{}, abandoned: map[string]int{}, taken: map[string]int{},
+		slots: map[string]chan struct{}{},
 	}
+	for step := range steps {
+		w.slots[step] = make(chan struct{}, shared.MaxDeliveries)
+	}
+	return w
 }
 
 // stepTimeout is StepTimeout, for tests to shorten.
@@ -97,7 +104,16 @@ func (w *worker) run(ctx context.Context) {
 		w.stream++
 		w.settled = map[work]bool{}
 		w.mu.Unlock()
-		err = p.api.Events(ctx, func(e shared.Event, s shared.Settler) { w.take(ctx, e) })
+		stream, end := context.WithCancelCause(ctx)
+		err = p.api.Events(stream, func(e shared.Event, s shared.Settler) {
+			if err := w.take(ctx, e); err != nil {
+				end(err)
+			}
+		})
+		if cause := context.Cause(stream); cause != nil && ctx.Err() == nil {
+			w.logger.Error("event stream ended by the host", "error", cause)
+		}
+		end(nil)
 		if ctx.Err() != nil {
 			return
 		}
@@ -106,8 +122,12 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// take starts the steps of one delivery, without waiting for them.
-func (w *worker) take(ctx context.Context, e shared.Event) {
+// maxTaken bounds the deliveries of one step that run or wait for that: as many as a plugin sends without an outcome, and
+// as many of the plugin before it.
+const maxTaken = 2 * shared.MaxDeliveries
+
+// take starts the steps of one delivery, without waiting for them. It fails where the plugin has delivered more than it may.
+func (w *worker) take(ctx context.Context, e shared.Event) error {
 	for _, step := range e.Steps {
 		if w.steps[step] == nil { // a plugin delivers none; left open, for a host that has it
 			w.logger.Warn("this host does not carry out a step that was delivered to it", "step", step, "recall_id", e.RecallID)
@@ -126,14 +146,29 @@ func (w *worker) take(ctx context.Context, e shared.Event) {
 			w.mu.Unlock()
 			continue
 		}
+		if w.taken[step] >= maxTaken {
+			w.mu.Unlock()
+			return fmt.Errorf("more than %d deliveries of step %s have no outcome", maxTaken, step)
+		}
+		w.taken[step]++
 		w.running[one] = underWay{w.stream, e.Attempt}
 		w.handed.Add(1)
 		w.mu.Unlock()
 		go func() {
 			defer w.handed.Done()
-			w.carryOut(ctx, e, step)
+			select {
+			case w.slots[step] <- struct{}{}:
+				w.carryOut(ctx, e, step)
+				<-w.slots[step]
+			case <-ctx.Done(): // the host is closing; it is delivered again when it is opened
+				w.finish(one, false)
+			}
+			w.mu.Lock()
+			w.taken[step]--
+			w.mu.Unlock()
 		}()
 	}
+	return nil
 }
 
 // result is what an attempt of a step came to.

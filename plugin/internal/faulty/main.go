@@ -122,6 +122,25 @@ func (f *faulty) Index(ctx context.Context, msgs []shared.Message) ([]shared.Ind
 	return results, err
 }
 
+func (f *faulty) Events(ctx context.Context, handle func(shared.Event, shared.Settler)) error {
+	if f.fault != "event-flood" {
+		return f.Service.Events(ctx, handle)
+	}
+	e := shared.Event{
+		Tenant: "acme", RecallID: "r", Actor: shared.Actor{ID: "ann"}, RecalledAt: time.Now(), Disposition: shared.DispositionErase,
+		Message: shared.Message{
+			Tenant: "acme", ID: "m", Conversation: shared.Conversation{Type: shared.Group, ID: "g"}, Sender: "ann", Type: shared.Text,
+			SentAt: time.Now(),
+		},
+		Steps: []string{shared.StepHistory}, Attempt: 1,
+	}
+	for ctx.Err() == nil {
+		e.Sequence++
+		handle(e, nil)
+	}
+	return ctx.Err()
+}
+
 func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
 	if f.fault == "panic-first-call" {
 		panic("fault: first call")
