@@ -165,11 +165,11 @@ func (p *process) start(ctx context.Context, timeout time.Duration) error {
 	}
 	protocol, err := p.client.Client()
 	if err != nil {
-		return err
+		return p.startError(err)
 	}
 	raw, err := protocol.Dispense(shared.PluginName)
 	if err != nil {
-		return err
+		return p.startError(err)
 	}
 	p.api = raw.(*shared.Client)
 	if p.desc, err = p.api.Describe(ctx); err != nil {
@@ -276,7 +276,7 @@ func (p *process) expect(ctx context.Context, m *memory) error {
 		return nil
 	}
 	if err := p.api.Expect(ctx, id); err != nil && !errors.Is(err, shared.ErrUnimplemented) {
-		return fmt.Errorf("prepare plugin %s %s: %w", p.desc.Name, p.desc.Version, err)
+		return fmt.Errorf("prepare plugin %s %s: %w", p.desc.Name, p.desc.Version, p.cause(err))
 	}
 	return nil
 }
