@@ -111,7 +111,7 @@ func TestSupervisor_ReportsWhyThePluginDied(t *testing.T) {
 		h := hosttest.Open(t, host.Config{})
 		hosttest.Hang(t, h)
 		eventually(t, "it is started again", func() bool { return h.State().Restarts == 1 })
-		if got := h.State().Error; !strings.Contains(got, "health call failed") || strings.Contains(got, "SIGKILL") {
+		if got := h.State().Error; !strings.Contains(got, "it is hung") || strings.Contains(got, "SIGKILL") {
 			t.Errorf("state says %q", got)
 		}
 	})
