@@ -33,3 +33,22 @@ func TestWorker_DeliveredAgainWhileUnderWay(t *testing.T) {
 		t.Error("the second delivery ran beside the first")
 	}
 }
+
+func TestWorker_TooManyAbandonedAttempts(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // so that nothing is recorded
+	calls := make(chan string, 10)
+	step := func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+		calls <- e.Steps[0]
+		return "", ctx.Err()
+	}
+	w := newWorker(map[string]Step{"wipe": step, "previews": step}, newGate(nil), hclog.NewNullLogger())
+	w.abandoned["wipe"] = maxAbandoned
+	for _, name := range []string{"wipe", "previews"} {
+		w.take(ctx, shared.Event{Sequence: 1, Steps: []string{name}, Attempt: 1})
+	}
+	w.handed.Wait()
+	if len(calls) != 1 || <-calls != "previews" {
+		t.Error("a step with too many attempts that still run was called")
+	}
+}

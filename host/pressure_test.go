@@ -74,7 +74,7 @@ func TestTenThousandCallersAreAnsweredOrRefusedAndMemoryStaysBounded(t *testing.
 	index(t, h, "afterwards") // a plugin that was overloaded is as good as before
 }
 
-// More recalls than a lane lets out at a time wait for one step; everything else goes on.
+// More recalls than are in flight at a time wait for one step; everything else goes on.
 func TestASlowStepHoldsUpNobodyButItself(t *testing.T) {
 	const recalls = 300
 	release := make(chan struct{})

@@ -26,8 +26,8 @@ const (
 )
 
 var (
-	// ErrFormat says that the index was written by a newer version.
-	ErrFormat = errors.New("index of a newer format")
+	// ErrFormat says that the index was written by a version with another format.
+	ErrFormat = errors.New("index of another format")
 
 	// ErrLocked says that another process held the index for as long as Open was willing to wait.
 	ErrLocked = errors.New("index is held by another process")
