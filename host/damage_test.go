@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
@@ -261,5 +264,51 @@ func TestBackup_Restore(t *testing.T) {
 	}
 	if now := h.State().Index; now.ID != id.ID || now.Epoch == id.Epoch {
 		t.Errorf("the index was %+v and is %+v", id, now)
+	}
+}
+
+func TestIndexFiles_OnlyForTheirOwner(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0)) // the plugin inherits it
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "m")
+	h.Close()
+	h = p.mustOpen() // with tables
+	for _, root := range []string{p.index(), p.index() + ".marker", p.index() + ".policy"} {
+		err := filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			want := os.FileMode(0o600)
+			if e.IsDir() {
+				want = 0o700
+			}
+			if got := info.Mode().Perm(); got != want {
+				t.Errorf("%s has mode %o, want %o", path, got, want)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	h.Close()
+	if err := os.Chmod(p.index(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer // hclog writes one line at a time
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	h, err := host.Open(ctx, host.Config{File: p.file, RunDir: p.run, Logger: hclog.New(&hclog.LoggerOptions{Output: &log})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	if !strings.Contains(log.String(), "chmod 700") {
+		t.Errorf("a folder that others can read is not warned about:\n%s", log.String())
 	}
 }

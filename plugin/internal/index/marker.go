@@ -28,6 +28,8 @@ const (
 	markerSuffix = ".marker" // beside the folder
 	markerTag    = "recall-index"
 	markerBytes  = 128 // a line
+
+	markerSumBytes = 9 // of a line: its checksum in hex, and its end
 )
 
 // Identity names an index.
@@ -64,10 +66,10 @@ func markerLine(id Identity) []byte {
 	line = append(line, id.Epoch...)
 	line = append(line, " version="...)
 	line = strconv.AppendUint(line, id.Version, 10)
-	line = append(line, bytes.Repeat([]byte{' '}, markerBytes-10-len(line))...)
-	sum := crc32.Checksum(line, castagnoli)
-	line = append(line, " "...)
-	line = append(line, hex.EncodeToString([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})...)
+	for len(line) < markerBytes-markerSumBytes {
+		line = append(line, ' ')
+	}
+	line = fmt.Appendf(line, "%08x", crc32.Checksum(line, castagnoli))
 	return append(line, '\n')
 }
 
@@ -76,7 +78,7 @@ func parseMarkerLine(line []byte) (id Identity, ok bool) {
 	if len(line) != markerBytes {
 		return Identity{}, false
 	}
-	fields := strings.Fields(string(line[:markerBytes-10]))
+	fields := strings.Fields(string(line[:markerBytes-markerSumBytes]))
 	if len(fields) != 4 || fields[0] != markerTag {
 		return Identity{}, false
 	}

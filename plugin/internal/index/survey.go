@@ -44,6 +44,9 @@ func surveyFolder(ctx context.Context, folder string, opts badger.Options, all b
 	s := &surveyor{folder: folder, opts: opts, all: all, progress: progress,
 		survey: &survey{logs: map[string]logFacts{}, verified: loadVerified(folder)}}
 	if err := s.run(ctx); err != nil {
+		if ctx.Err() != nil { // the next try goes on with the other tables
+			err = errors.Join(err, s.survey.verified.save(folder))
+		}
 		return nil, err
 	}
 	return s.survey, nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/dgraph-io/badger/v4/fb"
@@ -44,9 +45,17 @@ type tableBlock struct {
 // readChunk is how much of a table is read at a time.
 const readChunk = 1 << 20
 
-// checkTable reads a whole table, whose blocks are compressed so. What is wrong with it is in found; err is of reading the
-// file.
+// checkTable reads a whole table, whose blocks are compressed so. What is wrong with it is in found, also what the disk cannot
+// read; err is of another kind.
 func checkTable(path string, compression options.CompressionType) (facts tableFacts, found []Damage, err error) {
+	facts, found, err = readTable(path, compression)
+	if errors.Is(err, syscall.EIO) {
+		return facts, append(found, Damage{File: filepath.Base(path), Offset: -1, Problem: err.Error()}), nil
+	}
+	return facts, found, err
+}
+
+func readTable(path string, compression options.CompressionType) (facts tableFacts, found []Damage, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return tableFacts{}, nil, err

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -137,10 +136,4 @@ func (v *verifiedTables) keep(named func(name string) bool) bool {
 	before := len(v.tables)
 	maps.DeleteFunc(v.tables, func(name string, _ verifiedTable) bool { return !named(name) })
 	return len(v.tables) != before
-}
-
-func (v *verifiedTables) names() []string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return slices.Sorted(maps.Keys(v.tables))
 }
