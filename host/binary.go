@@ -80,7 +80,8 @@ func stage(dir string, b Binary) (stagedBinary, error) {
 		return stagedBinary{}, fmt.Errorf("plugin binary %s is larger than %d bytes", b.Path, maxBinaryBytes)
 	}
 	if after, err := in.Stat(); err != nil || !sameFile(info, after) {
-		return stagedBinary{}, fmt.Errorf("plugin binary %s was changed while it was copied; put a new one there by rename (mv)", b.Path)
+		return stagedBinary{}, fmt.Errorf("plugin binary %s was changed while it was copied; "+
+			"put a new one there by rename (mv)", b.Path)
 	}
 	sum := hex.EncodeToString(hash.Sum(nil))
 	if b.SHA256 != "" && !strings.EqualFold(sum, b.SHA256) {
@@ -106,8 +107,8 @@ func (s stagedBinary) verify() error {
 	return nil
 }
 
-// A verifiedFile is an open copy that was read through and has its checksum, whatever is put at its path later. It is what
-// to execute.
+// A verifiedFile is an open copy that was read through and has its checksum, whatever is put at its path later. It
+// is what to execute.
 type verifiedFile struct {
 	*os.File
 	copy   stagedBinary
@@ -158,8 +159,9 @@ func (v *verifiedFile) recheck() error {
 // written, has its descriptor until it comes to its exec.
 const leasePatience = time.Second
 
-// lease keeps others from opening a file for writing: they wait until it is given back (fcntl(2), F_SETLEASE). Some network
-// file systems have none, and it is not given; there another process of this very user could still write the file.
+// lease keeps others from opening a file for writing: they wait until it is given back (fcntl(2), F_SETLEASE). Some
+// network file systems have none, and it is not given; there another process of this very user could still write
+// the file.
 func lease(f *os.File) (given bool, err error) {
 	for deadline := time.Now().Add(leasePatience); ; time.Sleep(10 * time.Millisecond) {
 		err := setLease(f, syscall.F_RDLCK)
@@ -218,12 +220,14 @@ func (s stagedBinary) explain(err error) error {
 		return fmt.Errorf("%w: the file is there, but %s, which is to load it, is not on this machine: "+
 			"build the plugin with CGO_ENABLED=0, so that it needs none", err, s.loader())
 	case errors.Is(err, syscall.ENOEXEC):
-		return fmt.Errorf("%w: %s is no program for this machine (%s/%s)%s", err, s.source, runtime.GOOS, runtime.GOARCH, s.machine())
+		return fmt.Errorf("%w: %s is no program for this machine (%s/%s)%s",
+			err, s.source, runtime.GOOS, runtime.GOARCH, s.machine())
 	case errors.Is(err, syscall.EACCES):
 		dir := filepath.Dir(s.path)
 		var fs syscall.Statfs_t
 		if syscall.Statfs(dir, &fs) == nil && fs.Flags&syscall.MS_NOEXEC != 0 {
-			return fmt.Errorf("%w: %s is on a file system mounted noexec: set host.Config.RunDir to a folder where programs may run", err, dir)
+			return fmt.Errorf("%w: %s is on a file system mounted noexec: "+
+				"set host.Config.RunDir to a folder where programs may run", err, dir)
 		}
 		return fmt.Errorf("%w: nothing may be executed in %s, where the plugin's private copy is: "+
 			"allow that (SELinux, AppArmor), or set host.Config.RunDir to another folder", err, dir)
@@ -231,7 +235,8 @@ func (s stagedBinary) explain(err error) error {
 	return err
 }
 
-// loader is the program that the kernel starts for this one: the dynamic loader of an ELF file, the interpreter of a script.
+// loader is the program that the kernel starts for this one: the dynamic loader of an ELF file, the interpreter of
+// a script.
 func (s stagedBinary) loader() string {
 	if file, err := elf.Open(s.path); err == nil {
 		defer file.Close()

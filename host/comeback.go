@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// After a crash, calls come back to the next plugin a few at a time: what ended the last one, by its load or by one call that
-// it cannot bear, is most likely among them.
+// After a crash, calls come back to the next plugin a few at a time: what ended the last one, by its load or by one
+// call that it cannot bear, is most likely among them.
 const (
 	comebackCalls = 8       // let in at first; half as many after each crash before healthyCalls
 	comebackBytes = 1 << 20 // of their requests; a larger call goes alone
@@ -18,8 +18,8 @@ const (
 	// fullCalls ends a comeback: as many as the plugin queues.
 	fullCalls = 4096
 
-	// A call that was cut off waits before it is repeated, twice as long each time, with jitter, so that one that ends every
-	// plugin meets the others of its crash less and less.
+	// A call that was cut off waits before it is repeated, twice as long each time, with jitter, so that one that
+	// ends every plugin meets the others of its crash less and less.
 	firstRepeat = 10 * time.Millisecond
 	lastRepeat  = time.Second
 )
@@ -30,8 +30,8 @@ func repeatDelay(cuts int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// A comeback is how much is let in while calls come back, as in the slow start of TCP: each answer makes room for the next
-// call and for one more.
+// A comeback is how much is let in while calls come back, as in the slow start of TCP: each answer makes room for
+// the next call and for one more.
 type comeback struct {
 	calls int
 	bytes int64

@@ -77,8 +77,8 @@ func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)
 	return sizedCall(ctx, g, smallCall, f)
 }
 
-// sizedCall makes one call of the plugin in force, with a request of about size bytes. A call that was cut off by the end of
-// its plugin is repeated on the next one: every call of the contract may be.
+// sizedCall makes one call of the plugin in force, with a request of about size bytes. A call that was cut off by
+// the end of its plugin is repeated on the next one: every call of the contract may be.
 func sizedCall[T any](ctx context.Context, g *gate, size int64, f func(*shared.Client) (T, error)) (T, error) {
 	var zero T
 	size = min(size, shared.MaxWireBytes) // what is larger is refused before it is sent
@@ -155,8 +155,8 @@ func (g *gate) dismiss(size int64) {
 	g.bytes -= size
 }
 
-// enter waits for a plugin in force, and after a crash for room, and lets one call in; leave must follow. If it has to wait
-// it says since when.
+// enter waits for a plugin in force, and after a crash for room, and lets one call in; leave must follow. If it has
+// to wait it says since when.
 func (g *gate) enter(ctx context.Context, size int64, held *time.Time) (*process, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -20,8 +20,8 @@ type PreviousBinary struct {
 // lastInForce is the file of the run directory that says which binary was in force last.
 const lastInForce = "last-in-force.json"
 
-// readPrevious returns the binary that was in force last, by this or by an earlier host with this run directory. It is nil
-// where that is not known.
+// readPrevious returns the binary that was in force last, by this or by an earlier host with this run directory. It
+// is nil where that is not known.
 func readPrevious(runDir string, logger hclog.Logger) *PreviousBinary {
 	data, err := os.ReadFile(filepath.Join(runDir, lastInForce))
 	if errors.Is(err, fs.ErrNotExist) {

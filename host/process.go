@@ -36,8 +36,8 @@ const maxSocketPath = 107
 // they are no longer listened to.
 const killPatience = time.Second
 
-// deathPatience is how long a plugin whose call failed has to end before the failure is taken for its own: a call learns of
-// a death a moment before the host does.
+// deathPatience is how long a plugin whose call failed has to end before the failure is taken for its own: a call
+// learns of a death a moment before the host does.
 const deathPatience = 500 * time.Millisecond
 
 // The descriptors that a plugin process is started with, besides the standard ones.
@@ -83,7 +83,8 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 	}
 	defer verified.Close()
 	if _, err := os.Stat(ownDescriptors); err != nil {
-		return nil, fmt.Errorf("start plugin %s: /proc is not mounted: through it the very file is executed that was verified: %w", staged.source, err)
+		return nil, fmt.Errorf("start plugin %s: /proc is not mounted; mount it: the verified file is executed through it: %w",
+			staged.source, err)
 	}
 	// go-plugin makes a folder and in it a socket, each with a random number in its name.
 	if n := len(filepath.Join(runDir, "plugin-dir4294967295", "plugin4294967295")); n > maxSocketPath {
@@ -117,8 +118,8 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 			if err := os.Chmod(socketDir, 0o700); err != nil { // whatever the umask
 				return nil, err
 			}
-			// The file is named by its descriptor in the child, so that nothing can be put in its place. A script's interpreter
-			// opens it by that name, too.
+			// The file is named by its descriptor in the child, so that nothing can be put in its place. A script's
+			// interpreter opens it by that name, too.
 			cmd := exec.Command(filepath.Join(ownDescriptors, strconv.Itoa(verifiedFD)))
 			cmd.Args = []string{staged.path}
 			cmd.ExtraFiles = []*os.File{hostPipeFD - 3: theirs, verifiedFD - 3: verified.File}
@@ -309,8 +310,8 @@ func (p *process) pid() int {
 // exited is closed when the process has ended and was reaped.
 func (p *process) exited() <-chan struct{} { return p.child.exited }
 
-// release kills the process and frees its index, and tells whether it did: if it could not at once, the kernel does it when
-// it comes to that.
+// release kills the process and frees its index, and tells whether it did: if it could not at once, the kernel does
+// it when it comes to that.
 func (p *process) release() (freed bool) {
 	if err := p.child.Kill(context.Background()); err != nil || !p.child.going() {
 		return false

@@ -32,8 +32,8 @@ func makeRunDir(dir, file string) (string, error) {
 	return ensureRunDir(dir)
 }
 
-// ensureRunDir makes the run directory where it is missing, for this user alone whatever the umask, and refuses one that
-// another user could put a file into or exchange: what is in it is executed.
+// ensureRunDir makes the run directory where it is missing, for this user alone whatever the umask, and refuses one
+// that another user could put a file into or exchange: what is in it is executed.
 func ensureRunDir(dir string) (string, error) {
 	dir, err := makePrivate(dir)
 	if err != nil {

@@ -18,15 +18,16 @@ const (
 	tailLineBytes = 1 << 10 // of one line
 )
 
-// crashHeaders begin what the Go runtime prints before it ends a process. The cause follows at once, and then the stacks
-// of goroutines, any number of lines.
+// crashHeaders begin what the Go runtime prints before it ends a process. The cause follows at once, and then the
+// stacks of goroutines, any number of lines.
 var crashHeaders = []string{
 	"panic: ", "fatal error: ", "runtime: ", "unexpected fault address ",
 	"SIGABRT: ", "SIGBUS: ", "SIGFPE: ", "SIGILL: ", "SIGQUIT: ", "SIGSEGV: ", "SIGSYS: ", "SIGTRAP: ",
 }
 
-// A stderrTail keeps the last lines that a plugin wrote to stderr. From a crash of the Go runtime it keeps the first ones,
-// which hold the cause. Log lines below INFO are left out: they go to the host's log, and explain no death.
+// A stderrTail keeps the last lines that a plugin wrote to stderr. From a crash of the Go runtime it keeps the
+// first ones, which hold the cause. Log lines below INFO are left out: they go to the host's log, and explain no
+// death.
 type stderrTail struct {
 	mu      sync.Mutex
 	line    []byte // not ended yet, at most tailLineBytes of it

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// The limits of what a plugin answers. A plugin that is broken answers something else than it was asked, or more; nothing of
-// such an answer is used.
+// The limits of what a plugin answers. A plugin that is broken answers something else than it was asked, or more;
+// nothing of such an answer is used.
 const (
 	maxEventSteps       = 2 * MaxSteps // those of the host, the standard ones, and those of a host before it
 	maxEventLanguages   = 64           // of Event.Tombstone; rules allow as many

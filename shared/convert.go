@@ -184,7 +184,8 @@ func encodeMessageStatus(s MessageStatus) *recallv1.MessageStatus {
 func (d *decoder) messageStatus(s *recallv1.MessageStatus) MessageStatus {
 	return MessageStatus{
 		MessageID: s.GetMessageId(), State: decodeEnum(d, messageStates, "statuses.state", s.GetState()),
-		RecallID: d.text("statuses.recall_id", s.GetRecallId(), MaxIDBytes), RecalledAt: d.time("statuses.recalled_at", s.GetRecalledAt()),
+		RecallID:   d.text("statuses.recall_id", s.GetRecallId(), MaxIDBytes),
+		RecalledAt: d.time("statuses.recalled_at", s.GetRecalledAt()),
 	}
 }
 
@@ -273,7 +274,8 @@ func (d *decoder) health(h *recallv1.HealthResponse) Health {
 		State:  decodeEnum(d, pluginStates, "state", h.GetState()),
 		Reason: clipText(h.GetReason(), maxAnswerTextBytes), Since: d.time("since", h.GetSince()),
 		Rules: RulesState{
-			Digest: d.text("rules.digest", r.GetDigest(), MaxIDBytes), Paths: r.GetPaths(), LoadedAt: d.time("rules.loaded_at", r.GetLoadedAt()),
+			Digest: d.text("rules.digest", r.GetDigest(), MaxIDBytes), Paths: r.GetPaths(),
+			LoadedAt: d.time("rules.loaded_at", r.GetLoadedAt()),
 			Warnings: d.diagnostics("rules.warnings", r.GetWarnings()), Refused: d.diagnostics("rules.refused", r.GetRefused()),
 			Fallback: r.GetFallback(),
 		},
@@ -300,7 +302,8 @@ func encodeDiagnostics(ds Diagnostics) []*recallv1.Diagnostic {
 
 func (d *decoder) diagnostics(field string, list []*recallv1.Diagnostic) Diagnostics {
 	d.atMost(field, len(list), maxDiagnostics)
-	text := func(s string) string { return clipText(s, maxAnswerTextBytes) } // it is for people, and worth more in part than not at all
+	// They are for people, and worth more in part than not at all.
+	text := func(s string) string { return clipText(s, maxAnswerTextBytes) }
 	return mapSlice(list, func(w *recallv1.Diagnostic) Diagnostic {
 		return Diagnostic{
 			Severity: decodeEnum(d, severities, field+".severity", w.GetSeverity()),

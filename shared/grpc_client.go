@@ -18,8 +18,8 @@ import (
 const (
 	cannotReadRetry = 200 * time.Millisecond // between attempts to say so
 
-	// maxHandlers bounds the calls of a handler of events that run side by side. A plugin that has more to deliver waits: one
-	// that works sends at most MaxDeliveries of each step before their outcomes.
+	// maxHandlers bounds the calls of a handler of events that run side by side. A plugin that has more to deliver
+	// waits: one that works sends at most MaxDeliveries of each step before their outcomes.
 	maxHandlers = 1024
 )
 
