@@ -157,7 +157,7 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 			"last_binary", last.Binary, "last_version", last.Version, "last_sha256", last.SHA256)
 		s.state.Previous = last
 	}
-	s.publish(p)
+	s.publish(p, 0)
 
 	h := &Host{supervisor: s, gate: g, worker: newWorker(c.Steps, g, logger)}
 	h.running, h.close = context.WithCancel(context.Background())

@@ -123,8 +123,8 @@ func (s *supervisor) retire(p *process) {
 	s.retiring.Go(p.kill)
 }
 
-// publish puts p in force.
-func (s *supervisor) publish(p *process) {
+// publish puts p in force, and counts restarts.
+func (s *supervisor) publish(p *process, restarts int) {
 	s.current, s.binary, s.format, s.started = p, p.binary, p.desc.IndexFormat, time.Now()
 	s.gate.open(p)
 	s.memory.keep(p.index)
@@ -139,6 +139,7 @@ func (s *supervisor) publish(p *process) {
 	s.update(func(st *State) {
 		s.inForce = p.config
 		st.Phase, st.Step, st.PID, st.Version = PhaseRunning, "", p.pid(), p.desc.Version
+		st.Restarts += restarts
 		st.Binary, st.SHA256, st.Rules = p.binary.source, p.binary.sha256, p.rules
 		st.Index, st.Damaged = p.index, false
 	})
@@ -287,10 +288,11 @@ func (s *supervisor) revive(ctx context.Context) bool {
 		s.noteCrash(err)
 		return false
 	}
-	if !rollback {
-		s.update(func(st *State) { st.Restarts++ })
+	if rollback {
+		s.publish(p, 0)
+	} else {
+		s.publish(p, 1)
 	}
-	s.publish(p)
 	return true
 }
 

@@ -244,7 +244,7 @@ func (s *supervisor) swap(u *upgrade) error {
 		return giveUp(err)
 	}
 	s.crashes = 0
-	s.publish(next)
+	s.publish(next, 0)
 	u.report.Held = time.Since(held)
 	keep := []string{next.binary.path, next.socketDir}
 	if old != nil {
