@@ -23,9 +23,13 @@ type IndexResult struct {
 type RecallRequest struct {
 	Tenant     string
 	MessageIDs []string // 1 to MaxRecallIDs, each once
-	Actor      Actor
-	Ext        string // handed through to every notice; at most MaxExtBytes
-	Reason     string // for rules that require one, and the ledger; at most MaxReasonBytes
+
+	// Actor asks for the recall. The role is that in the conversation of the messages. Where they are of several, an Owner or
+	// Admin is so in the conversation of the first known one, and a Member in the others: send a request for each conversation.
+	Actor Actor
+
+	Ext    string // handed through to every notice; at most MaxExtBytes
+	Reason string // for rules that require one, and the ledger; at most MaxReasonBytes
 
 	// RecallID makes a retry the same act: a message already recalled under this id by this actor, whatever the role, is
 	// answered Recalled again. It belongs to the actor that used it first: nobody else recalls under it

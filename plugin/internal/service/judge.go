@@ -70,6 +70,7 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 		case r.Tombstone != nil:
 			took(result, r.Tombstone, req)
 		default:
+			actor := actorIn(actor, records, r)
 			asked := asked
 			if req.RequestedAt.IsZero() && req.Held > 0 && asked.Before(r.Message.SentAt) {
 				asked = r.Message.SentAt // the SDK's word, by another clock or before a jump of this one
@@ -102,6 +103,20 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 		}
 	}
 	return v, nil
+}
+
+// actorIn is the actor as far as the role of the request goes: a request has one role, which the host looked up in one
+// conversation. That is taken to be the one of the first message that is known; in another conversation it makes nobody an
+// owner or admin.
+func actorIn(actor shared.Actor, records []*index.Record, r *index.Record) shared.Actor {
+	if actor.Role != shared.Owner && actor.Role != shared.Admin {
+		return actor
+	}
+	first := records[slices.IndexFunc(records, func(r *index.Record) bool { return r != nil })]
+	if r.Message.Conversation != first.Message.Conversation {
+		actor.Role = shared.Member
+	}
+	return actor
 }
 
 // denyRecallID answers for a message that would be recalled under the recall id of another actor.

@@ -480,3 +480,27 @@ func TestARecallThatFailedSpendsNothingOfALimit(t *testing.T) {
 		}
 	}
 }
+
+func TestRecall_RoleHoldsInOneConversation(t *testing.T) {
+	r := newActive(t, "")
+	a, b, own := r.message("a"), r.message("b"), r.message("own")
+	b.Conversation.ID, own.Conversation.ID = "other", "other"
+	own.Sender = "mod"
+	r.index(a, b, own)
+	for _, role := range []shared.Role{shared.Admin, shared.Owner} {
+		req := request("check", "unknown", "a", "b", "own")
+		req.Actor = shared.Actor{ID: "mod", Role: role}
+		got, err := r.Check(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got[1].Status != shared.Recalled || got[2].Status != shared.Denied || got[2].Code != shared.CodeForbidden || got[3].Status != shared.Recalled {
+			t.Errorf("%s of the conversation of a: %+v", role, got)
+		}
+	}
+	req := request("r", "b", "a")
+	req.Actor = shared.Actor{ID: "mod", Role: shared.System}
+	if got := r.recall(req); got[0].Status != shared.Recalled || got[1].Status != shared.Recalled {
+		t.Errorf("the system: %+v", got)
+	}
+}
