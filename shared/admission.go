@@ -101,12 +101,12 @@ func elements(message []byte) (n int) {
 // admitted is a handler of a unary call that waits for memory before it decodes the request.
 func admitted(m grpc.MethodDesc) grpc.MethodDesc {
 	handle := m.Handler
-	m.Handler = func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	m.Handler = func(srv any, ctx context.Context, dec func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
 		var raw emptypb.Empty // keeps every field undecoded
 		if err := dec(&raw); err != nil {
 			return nil, err
 		}
-		return srv.(*recallServer).handle(ctx, m.MethodName, handle, raw.ProtoReflect().GetUnknown())
+		return srv.(*recallServer).handle(ctx, m.MethodName, handle, raw.ProtoReflect().GetUnknown(), i)
 	}
 	return m
 }

@@ -72,7 +72,7 @@ func (s *recallServer) carryOut(ctx context.Context, c *recallv1.Call) (proto.Me
 	if handle == nil {
 		return nil, status.Errorf(codes.Unimplemented, "there is no call %.40q", c.GetName())
 	}
-	response, err := s.handle(ctx, c.GetName(), handle, c.GetRequest())
+	response, err := s.handle(ctx, c.GetName(), handle, c.GetRequest(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,8 @@ func (s *recallServer) carryOut(ctx context.Context, c *recallv1.Call) (proto.Me
 }
 
 // handle carries out one call, once there is memory for it.
-func (s *recallServer) handle(ctx context.Context, name string, handle grpc.MethodHandler, request []byte) (any, error) {
+func (s *recallServer) handle(ctx context.Context, name string, handle grpc.MethodHandler, request []byte,
+	interceptor grpc.UnaryServerInterceptor) (any, error) {
 	leave, err := s.admission.enter(ctx, name, request)
 	if err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func (s *recallServer) handle(ctx context.Context, name string, handle grpc.Meth
 			return status.Errorf(codes.Internal, "read the request of %s: %v", name, err)
 		}
 		return nil
-	}, nil)
+	}, interceptor)
 }
 
 // answerQueue gathers answers that are given while another is being sent.
