@@ -223,7 +223,8 @@ permit "own" {
 	if second := recall("m1", "typo"); first.Status != shared.Recalled || second.Status != shared.Recalled {
 		t.Fatalf("with a reason: %+v, %+v", first, second)
 	}
-	if got := recall("m2", "typo"); got.Code != shared.CodeRateLimited || !got.RetryAt.Equal(first.RecalledAt.Add(time.Hour)) {
+	got, again := recall("m2", "typo"), first.RecalledAt.Add(time.Hour)
+	if got.Code != shared.CodeRateLimited || got.RetryAt.Sub(again).Abs() > time.Second { // limits count by another clock
 		t.Errorf("the third of two: %+v; the first was at %s", got, first.RecalledAt)
 	}
 	ledger, err := p.Ledger(within(t), "acme", first.RecallID)
