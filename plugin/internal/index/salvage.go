@@ -73,6 +73,8 @@ func (s *salvager) copy(ctx context.Context, db *badger.DB) error {
 		return err
 	}
 	compression := s.compression()
+	// Tables that MANIFEST does not name are read too: it may have lost its end. Those that a compaction replaced hold older
+	// versions, which count for nothing beside the newer ones.
 	s.into = db.NewManagedWriteBatch()
 	defer s.into.Cancel()
 	for _, f := range files {
@@ -82,9 +84,8 @@ func (s *salvager) copy(ctx context.Context, db *badger.DB) error {
 		var err error
 		switch name := f.Name(); filepath.Ext(name) {
 		case ".sst":
-			if kind, named := compression[name]; named || compression == nil {
-				err = s.table(name, kind)
-			}
+			kind, named := compression[name]
+			err = s.table(name, kind, named || compression == nil)
 		case ".mem":
 			err = s.log(name)
 		}
@@ -120,7 +121,9 @@ func (s *salvager) compression() map[string]options.CompressionType {
 	return tables
 }
 
-func (s *salvager) table(name string, compression options.CompressionType) error {
+// table copies the blocks of a table that are whole. Of one that MANIFEST does not name, what cannot be read is not lost: a
+// kill leaves a part of the table that was being written.
+func (s *salvager) table(name string, compression options.CompressionType, named bool) error {
 	f, err := os.Open(filepath.Join(s.from, name))
 	if err != nil {
 		return err
@@ -131,6 +134,9 @@ func (s *salvager) table(name string, compression options.CompressionType) error
 		return err
 	}
 	if damage != nil {
+		if !named {
+			return nil
+		}
 		s.lost(name, damage.Offset, "%s; nothing of the table can be read", damage.Problem)
 		return nil
 	}
@@ -142,6 +148,9 @@ func (s *salvager) table(name string, compression options.CompressionType) error
 		why := blockDamage(data, compression)
 		keys, ok := blockKeys(data, compression)
 		if why != "" || !ok {
+			if !named {
+				continue
+			}
 			end := "the end of the table"
 			if i+1 < len(blocks) {
 				end = fmt.Sprintf("%q", y.ParseKey(blocks[i+1].key))

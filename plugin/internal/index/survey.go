@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -105,9 +107,22 @@ func (s *surveyor) run(ctx context.Context) error {
 			s.survey.found = append(s.survey.found, *damage)
 		}
 		s.survey.logs[name] = facts
-		s.survey.version = max(s.survey.version, facts.version)
 	}
+	s.gaps()
 	return nil
+}
+
+// gaps looks for commits that are in no table and in no log, and are older than others that are. Commits are numbered one
+// by one, each log goes on where the one before it ended, and logs become tables in their order.
+func (s *surveyor) gaps() {
+	for _, name := range slices.Sorted(maps.Keys(s.survey.logs)) {
+		log := s.survey.logs[name]
+		if expected := s.survey.version + 1; log.first > expected && len(s.survey.found) == 0 {
+			s.damaged(name, -1, "it begins with commit %d, and the commits %d to %d before it are missing: a log (*.mem) or a table "+
+				"(*.sst, or its name in MANIFEST) was lost, shortened or replaced by an older one", log.first, expected, log.first-1)
+		}
+		s.survey.version = max(s.survey.version, log.version)
+	}
 }
 
 // manifest reads the list of tables, MANIFEST, and returns those that it names. Badger cuts it where it is torn, and

@@ -34,7 +34,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type logFacts struct {
 	size    int64  // of the file
 	end     int64  // of its last whole transaction; Badger drops what follows
-	version uint64 // of that transaction, 0 where there is none
+	first   uint64 // version of its first transaction, 0 where there is none
+	version uint64 // of its last whole one
 }
 
 // checkLog reads a log and looks for damage that Badger takes for the end of it, dropping the rest in silence.
@@ -107,7 +108,7 @@ func written(f *os.File, size int64) (end int64, err error) {
 // only, with at most its own mark after the tear: two marks there are transactions that were acknowledged. And a log
 // has room for more until Badger cuts it to its whole transactions, so one that ends within a transaction was cut by
 // something else. A log cut just behind a mark, or damaged in its very last transaction, looks whole here: the version
-// in the marker of the index tells (see checkBound).
+// in the marker of the index tells, or a gap before the next log (see found.check, surveyor.gaps).
 func inspectLog(data []byte, size int) (facts logFacts, at int, why string) {
 	facts.size = int64(size)
 	if size < logHeaderBytes {
@@ -126,6 +127,9 @@ func inspectLog(data []byte, size int) (facts logFacts, at int, why string) {
 		at += e.size
 		if e.mark || e.meta&logTxnMeta == 0 {
 			whole, facts.version = at, max(facts.version, e.version())
+			if facts.first == 0 {
+				facts.first = e.version()
+			}
 		}
 	}
 	if at == size && whole < at {
