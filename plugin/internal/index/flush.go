@@ -39,7 +39,11 @@ func (x *Index) flush(ctx context.Context) error {
 	if err := wait(patient, x.compacted); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return x.emptyLog(ctx)
+	if err := x.emptyLog(ctx); err != nil {
+		return err
+	}
+	x.verifyNew() // so that the next process need not read them while calls wait
+	return nil
 }
 
 // The sizes of a filler. Calls that are committed along with one wait for it too; the last, which goes into the new log, is

@@ -80,7 +80,7 @@ type Index struct {
 
 	verified  *verifiedTables
 	suspect   chan struct{} // Badger met a damaged block, in this index or another one of the process
-	finding   sync.Mutex    // held while every table is read to find it
+	verifying sync.Mutex    // held while tables are chosen and read
 	scrubs    atomic.Uint64 // how often every table was read again
 	scrubbed  string        // the table that was read again last
 	allowance int64         // bytes that scrub may read

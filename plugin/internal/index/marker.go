@@ -119,6 +119,20 @@ type marker struct {
 	line int // to write next
 }
 
+// openMarker opens a marker that says of this index what is so, to go on writing it.
+func openMarker(path string, id Identity) (*marker, error) {
+	was, ok, err := readMarker(path)
+	if err != nil || !ok || was.ID != id.ID || was.Epoch != id.Epoch || was.Version > id.Version {
+		return createMarker(path, id)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	m := &marker{file: f}
+	return m, m.write(markerLine(id))
+}
+
 // createMarker writes a marker of both lines and puts it on disk, in place of what was there.
 func createMarker(path string, id Identity) (*marker, error) {
 	temp := path + ".new"

@@ -173,12 +173,12 @@ func (f *found) epochs(more ...string) []string {
 // placeMarkers writes both markers. The one beside the folder is missing where nothing can be written there, as beside a
 // mount point.
 func (x *Index) placeMarkers() error {
-	inside, err := createMarker(filepath.Join(x.path, markerFile), x.identity)
+	inside, err := openMarker(filepath.Join(x.path, markerFile), x.identity)
 	if err != nil {
 		return fmt.Errorf("write the marker of the index: %w", err)
 	}
 	x.markers = append(x.markers, inside)
-	beside, err := createMarker(besidePath(x.path), x.identity)
+	beside, err := openMarker(besidePath(x.path), x.identity)
 	if err != nil {
 		x.log.Warn("no marker can be written beside the index, so an index that is lost as a whole is only noticed by a host that remembers it",
 			"path", besidePath(x.path), "error", err)

@@ -58,6 +58,8 @@ func (x *Index) tableNames() []string {
 
 // verifyNew reads the tables that were made, or written to, since they were looked at last.
 func (x *Index) verifyNew() {
+	x.verifying.Lock()
+	defer x.verifying.Unlock()
 	names, changed := x.tableNames(), false
 	for _, name := range names {
 		info, err := os.Stat(filepath.Join(x.path, name))
@@ -100,8 +102,8 @@ func (x *Index) verify(name string) {
 
 // findDamage reads every table, and fails the index where one is damaged.
 func (x *Index) findDamage() {
-	x.finding.Lock()
-	defer x.finding.Unlock()
+	x.verifying.Lock()
+	defer x.verifying.Unlock()
 	for _, name := range x.tableNames() {
 		if x.failure() != nil {
 			return

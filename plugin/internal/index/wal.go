@@ -49,7 +49,7 @@ func checkLog(path string) (logFacts, *Damage, error) {
 	if err != nil {
 		return logFacts{}, nil, err
 	}
-	data, err := readWritten(f, info.Size())
+	data, err := readLog(f, info.Size())
 	if err != nil {
 		return logFacts{}, nil, fmt.Errorf("read %s: %w", path, err)
 	}
@@ -58,6 +58,46 @@ func checkLog(path string) (logFacts, *Damage, error) {
 		return facts, &Damage{File: filepath.Base(path), Offset: int64(at), Problem: why}, nil
 	}
 	return facts, nil, nil
+}
+
+// logChunk is how much of a log is read at a time, and logGap how many zeros behind its last entry are taken for its end.
+const (
+	logChunk = 1 << 20
+	logGap   = 64 << 10
+)
+
+// readLog reads a log up to its end, which zeros follow. Room was set aside for the rest, and to read that costs more than
+// what is written: tens of milliseconds, while calls wait. Where something else follows the last entry, all of it is read.
+func readLog(f *os.File, size int64) ([]byte, error) {
+	var data []byte
+	for at := logHeaderBytes; int64(len(data)) < size; {
+		n := len(data)
+		data = append(data, make([]byte, min(logChunk, size-int64(n)))...)
+		read, err := f.ReadAt(data[n:], int64(n))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if data = data[:n+read]; errors.Is(err, io.EOF) { // Badger has emptied it meanwhile, to remove it
+			return data, nil
+		}
+		more := false
+		for at < len(data) {
+			e, beyond := parseLogEntry(data[at:])
+			if more = beyond; e.size == 0 {
+				break
+			}
+			at += e.size
+		}
+		rest := data[min(at, len(data)):]
+		switch {
+		case more || len(rest) < logGap:
+		case len(bytes.TrimLeft(rest[:logGap], "\x00")) == 0:
+			return data[:at], nil
+		default:
+			return readWritten(f, size)
+		}
+	}
+	return data, nil
 }
 
 // What lseek looks for: where data starts, and where it ends. (Linux, <linux/fs.h>)
