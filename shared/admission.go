@@ -11,74 +11,117 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/chat-recall/recall/shared/recallv1"
 )
 
-// The memory that calls take in a plugin is bounded by bytes, before their requests are decoded: whatever the number of
-// callers and the size of their calls, it stays below maxStreamBytes + maxWorkingBytes + maxUnary × MaxWireBytes.
+// The memory that calls take in a plugin is bounded by bytes, whatever their number and size and whatever a broken host
+// sends. A request waits unread until there is memory to read it, and undecoded until there is memory to answer it.
 const (
-	// maxWorkingBytes bounds what the calls take that are being answered, decoded requests and answers together.
+	// maxReading bounds the requests of RecallService that are being read at once: each may have MaxWireBytes, twice while it
+	// is put together from what came over the wire.
+	maxReading = 2
+
+	// maxWorkingBytes bounds what calls take until their answers are sent, decoded requests and answers together.
 	maxWorkingBytes = 64 << 20
 
 	// decodedFactor is what a request takes when it is decoded, for each of its bytes: the most is an empty text in a list, of
 	// two bytes, which takes sixteen.
 	decodedFactor = 8
 
-	// maxStreamCalls and maxStreamBytes bound the calls of streams that are under way, by their requests.
-	maxStreamCalls = maxUnsent
-	maxStreamBytes = 64 << 20
-
 	// maxElements bounds the fields of a request, before they are decoded. It is above the limits of every list.
 	maxElements = 2 * MaxIndexBatch
 
-	// maxUnary bounds the calls that come by themselves and are being read, answered or waiting: each may be as large as
-	// MaxWireBytes. A client keeps to half of it, so that the plugin need not refuse any.
-	maxUnary       = 16
-	maxUnaryClient = maxUnary / 2
+	// maxStreamBytes bounds the calls of the streams Calls until their answers are sent: their requests, and callBytes for each.
+	maxStreamBytes = 64 << 20
+	callBytes      = 4 << 10 // a goroutine, and a short answer
+
+	// maxCallStreams bounds the streams Calls that are read. A host needs one; a second may follow upon one that broke.
+	maxCallStreams = 2
+
+	// maxCallFrameBytes bounds one message of such a stream. A client ends it at maxFrameBytes and one request more.
+	maxCallFrameBytes = 1 << 20
+
+	// maxSmallBytes bounds a request of any other service, and one of LifecycleService.
+	maxSmallBytes = 64 << 10
+
+	// maxStreams bounds the streams of a connection, unary calls included, until their answers have left the plugin. A host
+	// that needs more waits.
+	maxStreams = 32
+
+	// maxOtherStreams bounds those of services other than the two: of go-plugin, which needs two that stay and one at a time.
+	maxOtherStreams = 4
+
+	// maxHeaderBytes bounds the metadata of a call.
+	maxHeaderBytes = 64 << 10
+
+	// maxUnaryClient bounds the calls that a client makes by themselves at once.
+	maxUnaryClient = 8
 )
 
-// answerBytes is what the answers of a call take at most, where that is much: a page, decoded and encoded.
-var answerBytes = map[string]int64{"Since": 4 << 20}
+// maxRecordBytes is what a message takes at most when it is read from the index.
+const maxRecordBytes = MaxAttachments*MaxAttachmentBytes + MaxLabels*MaxLabelBytes + 8*MaxIDBytes
+
+// working is what a call takes besides its request: the records that it reads, and its answer, decoded and encoded.
+var working = map[string]struct{ call, element int64 }{
+	"Index":  {0, 1 << 10},
+	"Recall": {0, maxRecordBytes}, // which it keeps until it is committed
+	"Check":  {0, maxRecordBytes},
+	"Status": {maxRecordBytes, 2 << 10},
+	"Since":  {3 * maxPageBytes, 0},
+	"Ledger": {3 * maxPageBytes, 0},
+}
+
+// maxPageBytes is about the size of a page of Since or of a ledger; the last event of it may go beyond.
+const maxPageBytes = 1 << 20
 
 // admission lets calls in as far as there is memory for them.
 type admission struct {
-	working *semaphore.Weighted
+	maxRequest int // bytes
+	reading    *semaphore.Weighted
+	working    *semaphore.Weighted
+	streams    *semaphore.Weighted // of Calls
 
 	mu    sync.Mutex
-	calls int // of streams
-	bytes int // of their requests
+	bytes int // of calls of streams
 }
 
-func newAdmission() *admission { return &admission{working: semaphore.NewWeighted(maxWorkingBytes)} }
+func newAdmission(maxRequest int, reading int64) *admission {
+	return &admission{
+		maxRequest: maxRequest, reading: semaphore.NewWeighted(reading), working: semaphore.NewWeighted(maxWorkingBytes),
+		streams: semaphore.NewWeighted(maxCallStreams),
+	}
+}
 
 // take counts a call of a stream, with a request of so many bytes; done must follow.
 func (a *admission) take(bytes int) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.calls >= maxStreamCalls || a.calls > 0 && a.bytes+bytes > maxStreamBytes {
-		return status.Errorf(codes.ResourceExhausted, "%d calls of %d bytes are under way in the plugin; at most %d of %d bytes",
-			a.calls, a.bytes, maxStreamCalls, maxStreamBytes)
+	if a.bytes > 0 && a.bytes+bytes+callBytes > maxStreamBytes {
+		return status.Errorf(codes.ResourceExhausted, "calls of %d bytes are under way in the plugin; at most %d", a.bytes, maxStreamBytes)
 	}
-	a.calls++
-	a.bytes += bytes
+	a.bytes += bytes + callBytes
 	return nil
 }
 
 func (a *admission) done(bytes int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.calls--
-	a.bytes -= bytes
+	a.bytes -= bytes + callBytes
 }
 
 // enter waits until there is memory for a call, and keeps it until leave.
 func (a *admission) enter(ctx context.Context, method string, request []byte) (leave func(), err error) {
-	if n := elements(request); n > maxElements {
+	n := elements(request)
+	if n > maxElements {
 		return nil, toStatus(Invalidf("request", "has %d elements; at most %d", n, maxElements))
 	}
-	weight := min(int64(len(request))*decodedFactor+answerBytes[method], maxWorkingBytes)
+	extra := working[method]
+	weight := min(int64(len(request))*decodedFactor+extra.call+int64(n)*extra.element, maxWorkingBytes)
+	if weight == 0 { // as of Health, which waits for nobody
+		return func() {}, nil
+	}
 	if err := a.working.Acquire(ctx, weight); err != nil {
 		return nil, status.FromContextError(err).Err()
 	}
@@ -98,37 +141,96 @@ func elements(message []byte) (n int) {
 	return n
 }
 
-// admitted is a handler of a unary call that waits for memory before it decodes the request.
-func admitted(m grpc.MethodDesc) grpc.MethodDesc {
-	handle := m.Handler
-	m.Handler = func(srv any, ctx context.Context, dec func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
-		var raw emptypb.Empty // keeps every field undecoded
-		if err := dec(&raw); err != nil {
-			return nil, err
+// admitted makes a service of streams alone. gRPC reads the request of a unary call before it asks anybody, and that of a
+// stream when its handler wants it; on the wire the two are the same.
+func (a *admission) admitted(desc grpc.ServiceDesc) *grpc.ServiceDesc {
+	streams := mapSlice(desc.Streams, a.stream)
+	for _, m := range desc.Methods {
+		handle := func(srv any, in grpc.ServerStream) error {
+			answer, err := m.Handler(srv, in.Context(), in.RecvMsg, nil)
+			if err != nil {
+				return err
+			}
+			return in.SendMsg(answer)
 		}
-		return srv.(*recallServer).handle(ctx, m.MethodName, handle, raw.ProtoReflect().GetUnknown(), i)
+		// ServerStreams, for gRPC runs interceptors of streams for nothing less.
+		streams = append(streams, a.stream(grpc.StreamDesc{StreamName: m.MethodName, ServerStreams: true, Handler: handle}))
 	}
-	return m
+	desc.Methods, desc.Streams = nil, streams
+	return &desc
+}
+
+func (a *admission) stream(d grpc.StreamDesc) grpc.StreamDesc {
+	if d.ClientStreams { // Calls, which sees to it itself
+		return d
+	}
+	handle := d.Handler
+	d.Handler = func(srv any, stream grpc.ServerStream) error {
+		in := &admittedStream{ServerStream: stream, admission: a, method: d.StreamName, leave: func() {}}
+		defer func() { in.leave() }()
+		return handle(srv, in)
+	}
+	return d
+}
+
+// admittedStream is a stream of one request.
+type admittedStream struct {
+	grpc.ServerStream
+	admission *admission
+	method    string
+	leave     func() // gives back the memory of the request and of its answer
+}
+
+// RecvMsg is grpc.ServerStream's. It returns once there is memory for the call.
+func (s *admittedStream) RecvMsg(into any) error {
+	if err := s.admission.reading.Acquire(s.Context(), 1); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	defer s.admission.reading.Release(1)
+	request := undecoded{max: s.admission.maxRequest}
+	if err := s.ServerStream.RecvMsg(&request); err != nil {
+		return err
+	}
+	data, err := request.bytes()
+	if err != nil {
+		return err
+	}
+	leave, err := s.admission.enter(s.Context(), s.method, data)
+	if err != nil {
+		return err
+	}
+	s.leave = leave
+	if err := proto.Unmarshal(data, into.(proto.Message)); err != nil {
+		return status.Errorf(codes.Internal, "read the request of %s: %v", s.method, err)
+	}
+	return nil
 }
 
 // ServerOptions are those of a server on which Register serves a plugin.
 func ServerOptions() []grpc.ServerOption {
-	unary := semaphore.NewWeighted(maxUnary)
+	others := semaphore.NewWeighted(maxOtherStreams)
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxWireBytes), grpc.MaxSendMsgSize(MaxWireBytes),
 		grpc.InitialWindowSize(WireWindowBytes), grpc.InitialConnWindowSize(WireWindowBytes),
+		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ForceServerCodecV2(serverCodec{}),
 		// Before anything of the call is read.
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
-			if !isUnary(info.FullMethodName) {
+			if isOf(recallv1.RecallService_ServiceDesc, info.FullMethodName) || isOf(recallv1.LifecycleService_ServiceDesc, info.FullMethodName) {
 				return ctx, nil
 			}
-			if !unary.TryAcquire(1) {
-				return ctx, status.Errorf(codes.ResourceExhausted, "%d calls are under way by themselves; at most %d", maxUnary, maxUnary)
+			if !others.TryAcquire(1) {
+				return ctx, status.Errorf(codes.ResourceExhausted, "%d calls of other services are under way; at most %d", maxOtherStreams,
+					maxOtherStreams)
 			}
-			context.AfterFunc(ctx, func() { unary.Release(1) })
+			context.AfterFunc(ctx, func() { others.Release(1) })
 			return ctx, nil
 		}),
 	}
+}
+
+func isOf(service grpc.ServiceDesc, method string) bool {
+	return strings.HasPrefix(method, "/"+service.ServiceName+"/")
 }
 
 // isUnary tells whether a method is of RecallService and no stream that stays.
@@ -137,5 +239,5 @@ func isUnary(method string) bool {
 	case recallv1.RecallService_Calls_FullMethodName, recallv1.RecallService_Events_FullMethodName:
 		return false
 	}
-	return strings.HasPrefix(method, "/"+recallv1.RecallService_ServiceDesc.ServiceName+"/")
+	return isOf(recallv1.RecallService_ServiceDesc, method)
 }

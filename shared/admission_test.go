@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -93,43 +95,47 @@ func TestAdmission_BoundsTheBytesOfLargeCalls(t *testing.T) {
 	}
 }
 
-func TestAdmission_CallsByThemselvesAreRefusedBeforeTheyAreRead(t *testing.T) {
-	p := &gated{held: make(chan struct{}, 2*maxUnary), release: make(chan struct{})}
-	wire := recallv1.NewRecallServiceClient(dial(t, p)) // a client that keeps to no limit
-	request := &recallv1.IndexRequest{Messages: mapSlice(largeMessages(100*1000), encodeMessage)}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+func TestAdmission_AHostThatKeepsToNoLimit(t *testing.T) {
+	const calls, size = 40, 3 << 20
+	p := &gated{held: make(chan struct{}, calls), release: make(chan struct{}, calls)}
+	conn := dial(t, p)
+	wire := recallv1.NewRecallServiceClient(conn)
+	request := &recallv1.IndexRequest{Messages: mapSlice(largeMessages(size), encodeMessage)}
 	var wg sync.WaitGroup
-	for range maxUnary {
-		wg.Go(func() { _, _ = wire.Index(ctx, request) })
+	for range calls {
+		wg.Go(func() {
+			if _, err := wire.Index(t.Context(), request); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	for range maxUnary {
-		<-p.held
-	}
-	if _, err := wire.Index(t.Context(), request); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("one more is answered %v", err)
-	}
+	<-p.held
 	if _, err := recallv1.NewLifecycleServiceClient(dial(t, p)).Health(t.Context(), &recallv1.HealthRequest{}); err != nil {
-		t.Errorf("health: %v", err)
+		t.Errorf("health beside it: %v", err)
 	}
-	cancel()
+	for range calls {
+		p.release <- struct{}{}
+	}
 	wg.Wait()
-	close(p.release)
-	for { // the places of those that ended are free soon
-		_, err := wire.Index(t.Context(), request)
-		if err == nil {
-			return
-		}
-		if status.Code(err) != codes.ResourceExhausted {
-			t.Fatal(err)
-		}
+	if limit := maxWorkingBytes / decodedFactor; p.most > limit || p.most == 0 {
+		t.Errorf("%d bytes of requests were decoded at once; at most %d", p.most, limit)
+	}
+}
+
+func TestAdmission_SmallServicesReadNoLargeRequest(t *testing.T) {
+	conn := dial(t, &gated{})
+	large := &recallv1.ActivateRequest{Steps: make([]string, 1<<20)}
+	_, err := recallv1.NewLifecycleServiceClient(conn).Activate(t.Context(), large)
+	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprint(maxSmallBytes)) {
+		t.Errorf("a million empty steps: %v", err)
 	}
 }
 
 func TestAdmission_BoundsTheCallsOfAStream(t *testing.T) {
-	a := newAdmission()
+	a := newAdmission(MaxWireBytes, 1)
+	const bytes = 1<<20 - callBytes
 	for range maxStreamBytes / (1 << 20) {
-		if err := a.take(1 << 20); err != nil {
+		if err := a.take(bytes); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -137,15 +143,94 @@ func TestAdmission_BoundsTheCallsOfAStream(t *testing.T) {
 		t.Errorf("over the bytes: %v", err)
 	}
 	for range maxStreamBytes / (1 << 20) {
-		a.done(1 << 20)
+		a.done(bytes)
 	}
-	for range maxStreamCalls {
+	for range maxStreamBytes / callBytes {
 		if err := a.take(0); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := fromStatus(t.Context(), a.take(0)); !errors.Is(err, ErrOverloaded) {
 		t.Errorf("over the calls: %v", err)
+	}
+}
+
+// unread is a stream Calls whose other end sends the same frame for ever and reads no answer until it ends.
+type unread struct {
+	recallv1.RecallService_CallsServer
+	ctx    context.Context
+	frame  []byte
+	frames int
+}
+
+func (u *unread) Context() context.Context { return u.ctx }
+
+func (u *unread) RecvMsg(into any) error {
+	if err := u.ctx.Err(); err != nil {
+		return err
+	}
+	u.frames++
+	into.(*undecoded).data = u.frame
+	return nil
+}
+
+func (u *unread) Send(*recallv1.AnswerFrame) error {
+	<-u.ctx.Done()
+	return u.ctx.Err()
+}
+
+func TestAdmission_AHostThatDoesNotReadAnswers(t *testing.T) {
+	for name, call := range map[string]*recallv1.Call{
+		"empty calls":           {},
+		"calls of many answers": {Name: "Status", Request: mustMarshal(t, &recallv1.StatusRequest{Tenant: "t", MessageIds: make([]string, 1000)})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				frame := &recallv1.CallFrame{}
+				for range 100 {
+					frame.Calls = append(frame.Calls, call)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				u := &unread{ctx: ctx, frame: mustMarshal(t, frame)}
+				s := newRecallServer(&echo{})
+				var wg sync.WaitGroup
+				wg.Go(func() { _ = s.Calls(u) })
+				synctest.Wait()
+				if most := maxStreamBytes/callBytes + maxRefusals + 200; u.frames*100 > most {
+					t.Errorf("%d calls were taken in; at most %d", u.frames*100, most)
+				}
+				cancel()
+				wg.Wait()
+				if s.admission.bytes != 0 || !s.admission.working.TryAcquire(maxWorkingBytes) {
+					t.Error("what the calls took was not given back")
+				}
+			})
+		})
+	}
+}
+
+func mustMarshal(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// One frame of empty calls takes fifty times its size when it is decoded as a whole.
+func TestAdmission_AFrameOfManyEmptyCalls(t *testing.T) {
+	frame := &recallv1.CallFrame{Calls: slices.Repeat([]*recallv1.Call{{}}, maxCallFrameBytes)}
+	stream, err := recallv1.NewRecallServiceClient(dial(t, &gated{})).Calls(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(frame); err != nil {
+		t.Fatal(err)
+	}
+	_, err = stream.Recv()
+	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprint(maxCallFrameBytes)) {
+		t.Errorf("%d empty calls: %v", len(frame.Calls), err)
 	}
 }
 
@@ -163,7 +248,7 @@ func TestAdmission_ManySmallElements(t *testing.T) {
 }
 
 func TestAdmission_WaitsWithinItsContext(t *testing.T) {
-	a := newAdmission()
+	a := newAdmission(MaxWireBytes, 1)
 	leave, err := a.enter(t.Context(), "Index", make([]byte, 0))
 	if err != nil {
 		t.Fatal(err)

@@ -206,7 +206,8 @@ func TestACallCutOffWithItsStreamIsUnavailable(t *testing.T) {
 
 func TestAnUnknownCallOnTheStreamIsUnimplemented(t *testing.T) {
 	s := newRecallServer(&slow{})
-	a := s.answer(t.Context(), &recallv1.Call{Id: 4, Name: "Tomorrow"})
+	a, leave := s.answer(t.Context(), &recallv1.Call{Id: 4, Name: "Tomorrow"})
+	leave()
 	if a.GetId() != 4 || !errors.Is(fromStatus(t.Context(), answerError(a.GetStatus())), ErrUnimplemented) {
 		t.Errorf("got %v", a)
 	}

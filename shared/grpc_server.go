@@ -12,10 +12,11 @@ import (
 
 // Register serves impl on a gRPC server.
 func Register(s grpc.ServiceRegistrar, impl Plugin) {
-	desc := recallv1.RecallService_ServiceDesc
-	desc.Methods = mapSlice(desc.Methods, admitted)
-	s.RegisterService(&desc, newRecallServer(impl))
-	recallv1.RegisterLifecycleServiceServer(s, &lifecycleServer{impl: impl})
+	recall := newRecallServer(impl)
+	s.RegisterService(recall.admission.admitted(recallv1.RecallService_ServiceDesc), recall)
+	// Beside the calls: health is answered also where they wait for memory.
+	lifecycle := newAdmission(maxSmallBytes, 1)
+	s.RegisterService(lifecycle.admitted(recallv1.LifecycleService_ServiceDesc), &lifecycleServer{impl: impl})
 }
 
 type recallServer struct {
@@ -25,7 +26,7 @@ type recallServer struct {
 }
 
 func newRecallServer(impl Plugin) *recallServer {
-	return &recallServer{impl: impl, admission: newAdmission()}
+	return &recallServer{impl: impl, admission: newAdmission(MaxWireBytes, maxReading)}
 }
 
 func (s *recallServer) Index(ctx context.Context, req *recallv1.IndexRequest) (*recallv1.IndexResponse, error) {

@@ -136,6 +136,7 @@ func TestToStatus_EveryError(t *testing.T) {
 	impl := &echo{}
 	conn := dial(t, impl)
 	wire := recallv1.NewRecallServiceClient(conn)
+	shared := recallv1.NewRecallServiceClient(&callConn{ClientConnInterface: conn, ctx: t.Context()})
 	for _, tc := range []struct {
 		err  error
 		code codes.Code
@@ -169,8 +170,7 @@ func TestToStatus_EveryError(t *testing.T) {
 				return err
 			},
 			"shared stream": func() error {
-				_, err := recallv1.NewRecallServiceClient(&callConn{ClientConnInterface: conn, ctx: t.Context()}).
-					Status(t.Context(), &recallv1.StatusRequest{Tenant: "acme", MessageIds: []string{"m/1"}})
+				_, err := shared.Status(t.Context(), &recallv1.StatusRequest{Tenant: "acme", MessageIds: []string{"m/1"}})
 				return err
 			},
 		}

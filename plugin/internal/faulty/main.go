@@ -45,8 +45,7 @@ func main() {
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: shared.Handshake, VersionedPlugins: sets, Logger: logger,
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(shared.MaxWireBytes), grpc.ChainUnaryInterceptor(svc.skew),
-				grpc.ChainStreamInterceptor(svc.skewStream))...)
+			return grpc.NewServer(append(append(opts, shared.ServerOptions()...), grpc.ChainStreamInterceptor(svc.skew))...)
 		},
 	})
 }
@@ -148,28 +147,27 @@ func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]sha
 	return f.Service.Status(ctx, tenant, ids)
 }
 
-// skewStream is skew for calls over streams: an older version has each call by itself.
-func (f *faulty) skewStream(impl any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if f.fault == "older-minor" && strings.HasSuffix(info.FullMethod, "/Calls") {
-		return status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
+// skew makes the wire another minor version: a newer one, whose answers have fields that nobody here knows, or an
+// older one, which lacks some calls. Every call is a stream: see shared.Register.
+func (f *faulty) skew(impl any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	switch f.fault {
+	case "older-minor":
+		for _, call := range []string{"/Metrics", "/Reload", "/Since", "/Flush", "/Calls"} { // it has each call by itself
+			if strings.HasSuffix(info.FullMethod, call) {
+				return status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
+			}
+		}
+	case "newer-minor":
+		stream = newerStream{stream}
 	}
 	return handler(impl, stream)
 }
 
-// skew makes the wire another minor version: a newer one, whose answers have fields that nobody here knows, or an
-// older one, which lacks some calls.
-func (f *faulty) skew(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if f.fault == "older-minor" {
-		for _, call := range []string{"/Metrics", "/Reload", "/Since", "/Flush"} {
-			if strings.HasSuffix(info.FullMethod, call) {
-				return nil, status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
-			}
-		}
-	}
-	resp, err := handler(ctx, req)
-	if m, ok := resp.(proto.Message); ok && err == nil && f.fault == "newer-minor" {
-		unknown := protowire.AppendTag(nil, 9999, protowire.BytesType)
-		m.ProtoReflect().SetUnknown(protowire.AppendString(unknown, "from a later version"))
-	}
-	return resp, err
+// newerStream sends answers with a field that nobody here knows.
+type newerStream struct{ grpc.ServerStream }
+
+func (s newerStream) SendMsg(answer any) error {
+	unknown := protowire.AppendTag(nil, 9999, protowire.BytesType)
+	answer.(proto.Message).ProtoReflect().SetUnknown(protowire.AppendString(unknown, "from a later version"))
+	return s.ServerStream.SendMsg(answer)
 }

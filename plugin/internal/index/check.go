@@ -38,6 +38,9 @@ func (op *Op) bytes() int {
 	return 0
 }
 
+// EventBytes is about what an event takes in memory.
+func EventBytes(e *shared.Event) int { return (&Op{Recall: &Recall{Event: *e}}).bytes() }
+
 func messageBytes(m *shared.Message) int {
 	n := 3*(len(m.Tenant)+len(m.ID)) + 2*len(m.Sender) + 2*len(m.Conversation.ID) + 96
 	for _, a := range m.Attachments {

@@ -23,6 +23,15 @@ type Record struct {
 // Messages finds messages of a tenant, all in one view of the index. It returns, in order, one record an id, nil for
 // an id that is unknown.
 func (x *Index) Messages(tenant string, ids []string) ([]*Record, error) {
+	return x.records(tenant, ids, func(*Record) {})
+}
+
+// States is Messages without attachments and labels, which may be a thousand times as large as the rest.
+func (x *Index) States(tenant string, ids []string) ([]*Record, error) {
+	return x.records(tenant, ids, func(r *Record) { r.Message.Attachments, r.Message.Labels = nil, nil })
+}
+
+func (x *Index) records(tenant string, ids []string, trim func(*Record)) ([]*Record, error) {
 	if err := checkTexts("messages", "tenant", tenant); err != nil {
 		return nil, err
 	}
@@ -35,6 +44,9 @@ func (x *Index) Messages(tenant string, ids []string) ([]*Record, error) {
 			}
 			if records[i], err = readRecord(txn, tenant, id); err != nil {
 				return err
+			}
+			if records[i] != nil {
+				trim(records[i])
 			}
 		}
 		return nil

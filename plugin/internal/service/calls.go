@@ -125,7 +125,7 @@ func (s *Service) Status(_ context.Context, tenant string, ids []string) ([]shar
 	if err := shared.ValidateStatus(tenant, ids); err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	records, err := a.index.Messages(tenant, ids)
+	records, err := a.index.States(tenant, ids)
 	if err != nil {
 		return nil, fmt.Errorf("find the messages: %w", err)
 	}

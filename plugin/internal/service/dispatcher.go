@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -36,6 +37,8 @@ type dispatcher struct {
 	elapsed func() time.Duration
 	logger  hclog.Logger
 
+	unsent atomic.Int64 // bytes of the events that handles have, those of earlier consumers included
+
 	mu      sync.Mutex
 	closed  error    // why there is no further consumer
 	current *session // nil where there is no consumer
@@ -46,7 +49,27 @@ type dispatcher struct {
 func (d *dispatcher) run(ctx context.Context, handle func(shared.Event)) error {
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
-	return d.deliver(ctx, func(e shared.Event) { handlers.Go(func() { handle(e) }) })
+	return d.deliver(ctx, func(e shared.Event) {
+		bytes := int64(index.EventBytes(&e))
+		d.unsent.Add(bytes)
+		handlers.Go(func() {
+			handle(e)
+			if left := d.unsent.Add(-bytes); left < maxUnsentBytes && left+bytes >= maxUnsentBytes {
+				d.wakeConsumer()
+			}
+		})
+	})
+}
+
+// maxUnsentBytes ends delivering until the consumer has taken some: a host that does not read its events must not fill the
+// plugin's memory with them. One event may go beyond.
+const maxUnsentBytes = 4 << 20
+
+// wakeConsumer has the consumer look for what can be delivered now.
+func (d *dispatcher) wakeConsumer() {
+	if s := d.session(); s != nil {
+		s.signal()
+	}
 }
 
 // deliver is run with a handle that is called in order and must not block.
@@ -160,6 +183,10 @@ func (s *session) open(step string, sequence uint64) {
 		s.opened[step] = sequence
 	}
 	s.openMu.Unlock()
+	s.signal()
+}
+
+func (s *session) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -246,7 +273,7 @@ func (o openSteps) BackingOff(level int, after, upTo uint64, limit int) ([]index
 func (s *session) deliverDue(ctx context.Context) (next time.Duration, any bool, err error) {
 	now := s.elapsed()
 	for _, q := range s.queues {
-		for ctx.Err() == nil {
+		for ctx.Err() == nil && s.unsent.Load() < maxUnsentBytes {
 			sequence, ok, err := q.next(now, openSteps{s.index, ctx, q.step})
 			if err != nil {
 				return 0, false, fmt.Errorf("read the open steps %s: %w", q.step, err)

@@ -8,8 +8,11 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -25,6 +28,7 @@ type fakeIndex struct {
 	positions  map[string]map[uint64]uint64
 	failures   uint64
 	unreadable map[uint64]bool
+	ext        string // of every event
 }
 
 func (x *fakeIndex) OpenSteps(_ context.Context, step string, after uint64, limit int) ([]uint64, error) {
@@ -70,7 +74,7 @@ func (x *fakeIndex) Entry(sequence uint64, step string) (*shared.LedgerEntry, er
 		return nil, nil
 	}
 	return &shared.LedgerEntry{
-		Event: shared.Event{Sequence: sequence}, Steps: []shared.StepRecord{{Step: step, Attempts: attempts}},
+		Event: shared.Event{Sequence: sequence, Ext: x.ext}, Steps: []shared.StepRecord{{Step: step, Attempts: attempts}},
 	}, nil
 }
 
@@ -550,4 +554,36 @@ func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestDispatcher_AConsumerThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const events, size = 40, 1 << 20
+		b := newBench(t)
+		b.x.ext = strings.Repeat("x", size)
+		for sequence := range uint64(events) {
+			b.add("history", sequence+1)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var handed atomic.Int64
+		read := make(chan struct{})
+		var consumer sync.WaitGroup
+		consumer.Go(func() {
+			_ = b.run(ctx, func(shared.Event) {
+				handed.Add(1)
+				<-read
+			})
+		})
+		synctest.Wait()
+		if n := handed.Load(); n == 0 || n > maxUnsentBytes/size+1 {
+			t.Errorf("%d events of %d bytes wait to be read; at most %d bytes", n, size, maxUnsentBytes)
+		}
+		close(read)
+		synctest.Wait()
+		if n := handed.Load(); n != events {
+			t.Errorf("%d of %d events once it reads", n, events)
+		}
+		cancel()
+		consumer.Wait()
+	})
 }
