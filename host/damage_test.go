@@ -236,6 +236,75 @@ func TestRunning_DamagedTable(t *testing.T) {
 	}
 }
 
+// waitDamaged indexes messages until the index is known to be damaged, and returns the number of those that were taken.
+func (p *place) waitDamaged(h *host.Host, prefix string) (taken int) {
+	p.t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; {
+		m := shared.Message{Tenant: "acme", ID: fmt.Sprint(prefix, taken), Sender: "ann", Type: shared.Text, SentAt: time.Now(),
+			Conversation: shared.Conversation{Type: shared.Group, ID: "g"}}
+		if _, err := h.Index(p.t.Context(), []shared.Message{m}); err == nil {
+			taken++
+		} else if !errors.Is(err, shared.ErrDamaged) {
+			p.t.Fatal(err)
+		}
+		if h.State().Damaged {
+			return taken
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the state does not show the damage: %+v", h.State())
+		}
+	}
+}
+
+func TestRunning_IndexMovedOrReplaced(t *testing.T) {
+	for name, replace := range map[string]func(path, away string) error{
+		"moved":               func(path, away string) error { return os.Rename(path, away) },
+		"replaced by nothing": func(path, away string) error { return errors.Join(os.Rename(path, away), os.Mkdir(path, 0o700)) },
+		"replaced by its copy": func(path, away string) error {
+			return errors.Join(os.Rename(path, away), os.CopyFS(path, os.DirFS(away)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			h := p.mustOpen()
+			p.recalls(h, "m")
+			away := filepath.Join(p.dir, "away")
+			if err := replace(p.index(), away); err != nil {
+				t.Fatal(err)
+			}
+			if n := p.waitDamaged(h, "late-"); n > 0 {
+				t.Errorf("%d messages went into the folder that was moved away", n)
+			}
+			h.Close()
+			if err := errors.Join(os.RemoveAll(p.index()), os.Rename(away, p.index())); err != nil {
+				t.Fatal(err)
+			}
+			h = p.mustOpen()
+			if status, err := h.Status(t.Context(), "acme", []string{"m"}); err != nil || status[0].State != shared.MessageRecalled {
+				t.Errorf("put back: %+v %v", status, err)
+			}
+		})
+	}
+}
+
+func TestRunning_LogRemoved(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "m")
+	logs, err := filepath.Glob(filepath.Join(p.index(), "*.mem"))
+	if err != nil || len(logs) == 0 {
+		t.Fatal(logs, err)
+	}
+	for _, log := range logs {
+		if err := os.Remove(log); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := p.waitDamaged(h, "late-"); n > 0 {
+		t.Errorf("%d messages went into a log that is gone", n)
+	}
+}
+
 func TestBackup_Restore(t *testing.T) {
 	p := newPlace(t)
 	h := p.mustOpen()

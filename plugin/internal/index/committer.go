@@ -146,6 +146,9 @@ func (x *Index) commit(b *batch) error {
 			return err
 		}
 	}
+	if err := x.inPlace(); err != nil {
+		return err
+	}
 	if err := errors.Join(x.disk.check(), x.reserveLog()); err != nil {
 		return err
 	}

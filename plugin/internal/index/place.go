@@ -151,6 +151,21 @@ func (f *found) restored(here Identity) (bool, error) {
 	return f.beside == nil && canWrite(filepath.Dir(besidePath(f.folder))), nil
 }
 
+// inPlace fails the index where its folder no longer lies where it was opened: what is written there would be missed by
+// the next process.
+func (x *Index) inPlace() error {
+	opened, err := x.lock.folder.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(x.path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(opened, there) {
+		x.fail(fmt.Errorf("%w: its folder was moved, removed or replaced while it was open; put back the one that was there, "+
+			"which has every commit", ErrCorrupt))
+	}
+	return x.failure()
+}
+
 // canWrite tells whether files can be made in a folder.
 func canWrite(folder string) bool {
 	f, err := os.CreateTemp(folder, ".recall-*")

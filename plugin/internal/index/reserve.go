@@ -74,7 +74,8 @@ func (x *Index) reserveNextLog(after string) error {
 }
 
 // reserveLog is called before each commit: where Badger has begun the log that room was set aside for, it sets room aside
-// for the next. It fails with ErrDiskFull where there is none: the commit may need it.
+// for the next. It fails with ErrDiskFull where there is none: the commit may need it. It fails the index where the log in
+// use is gone.
 func (x *Index) reserveLog() error {
 	if x.nextLog != nil {
 		info, err := x.nextLog.Stat()
@@ -82,7 +83,10 @@ func (x *Index) reserveLog() error {
 			return err
 		}
 		if info.Size() == 0 {
-			return nil
+			if _, err := os.Stat(x.logInUse); errors.Is(err, os.ErrNotExist) {
+				x.fail(damaged(filepath.Base(x.logInUse), -1, "it was moved or removed while it was in use"))
+			}
+			return x.failure()
 		}
 		x.logInUse = x.nextLog.Name()
 		_ = x.nextLog.Close()

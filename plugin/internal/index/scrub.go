@@ -36,8 +36,10 @@ func (x *Index) watchTables(ctx context.Context) {
 			if x.readOnly {
 				x.writeAgain()
 			}
-			x.verifyNew()
-			x.scrub()
+			if x.inPlace() == nil {
+				x.verifyNew()
+				x.scrub()
+			}
 		}
 	}
 }
