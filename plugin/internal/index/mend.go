@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 	"google.golang.org/protobuf/proto"
@@ -41,7 +42,7 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 		return err
 	}
 	// Once every event is found by its sequence again, those of lost ledgers can be told.
-	return m.run(ctx, db, []pass{{'e', m.queued}, {'b', m.queued}, {'w', m.queued}}, func() error {
+	return m.run(ctx, db, []pass{{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}}, func() error {
 		return m.set(sequenceKey, &indexpb.Counter{Next: m.sequence + 1, Failures: m.failures})
 	})
 }
@@ -135,21 +136,28 @@ func (m *mending) countRecallID() error {
 
 // queue puts the open steps of an entry where they wait.
 func (m *mending) queue(entry *indexpb.Entry) error {
-	if entry.Gated {
-		if err := m.batch.Set(gateKey(entry.Sequence), nil); err != nil {
-			return err
-		}
-	}
 	for _, s := range entry.Steps {
 		m.failures = max(m.failures, s.Position)
-		if settled(s) || entry.Gated && s.Name != shared.StepNotify {
-			continue
-		}
-		if err := m.batch.Set(queueKey(s, entry.Sequence), nil); err != nil {
+	}
+	for _, k := range queueKeys(entry) {
+		if err := m.batch.Set(k, nil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// queueKeys are the keys by which the open steps of an entry wait.
+func queueKeys(entry *indexpb.Entry) (keys []key) {
+	if entry.Gated {
+		keys = append(keys, gateKey(entry.Sequence))
+	}
+	for _, s := range entry.Steps {
+		if !settled(s) && (!entry.Gated || s.Name == shared.StepNotify) {
+			keys = append(keys, queueKey(s, entry.Sequence))
+		}
+	}
+	return keys
 }
 
 // recalled makes a message recalled that is not. One that is gone is made anew, with what is known of it.
@@ -172,6 +180,11 @@ func (m *mending) recalled(tenant, recallID, id string, c shared.Conversation, e
 			SentAt: decodeTime(at)}}
 	} else {
 		m.out.RecalledByLedger++
+		for _, a := range rec.Message.Attachments {
+			if err := m.batch.Delete(attachmentKey(tenant, a, id)); err != nil {
+				return err
+			}
+		}
 	}
 	rec.Tombstone = &Tombstone{
 		RecallID: recallID, RecalledBy: shared.Actor{ID: entry.ActorId, Role: roles.word[entry.Role]},
@@ -190,20 +203,42 @@ func (m *mending) recalled(tenant, recallID, id string, c shared.Conversation, e
 	return m.batch.Set(k, data)
 }
 
-// queued drops a key of a queue whose ledger is gone.
+// event drops what points to the ledger of an event that is gone.
+func (m *mending) event(item *badger.Item) error {
+	k := item.KeyCopy(nil)
+	entry, err := m.entryOf(lastNumber(k))
+	if err != nil || entry != nil {
+		return err
+	}
+	return m.batch.Delete(k)
+}
+
+// entryOf is the ledger of an event; nil where it is gone.
+func (m *mending) entryOf(sequence uint64) (*indexpb.Entry, error) {
+	var pointer indexpb.Pointer
+	var entry indexpb.Entry
+	found, err := get(m.txn, eventKey(sequence), &pointer)
+	if err == nil && found {
+		found, err = get(m.txn, ledgerKey(pointer.Tenant, pointer.RecallId, sequence), &entry)
+	}
+	if err != nil || !found {
+		return nil, err
+	}
+	return &entry, nil
+}
+
+// queued drops a key of a queue that is not where the ledger has its event: that is gone, or the step was settled or
+// failed since, and that key was only deleted in what was lost.
 func (m *mending) queued(item *badger.Item) error {
 	k := item.KeyCopy(nil)
 	sequence := lastNumber(k)
-	m.sequence = max(m.sequence, sequence)
-	var pointer indexpb.Pointer
-	found, err := get(m.txn, eventKey(sequence), &pointer)
+	m.sequence = max(m.sequence, sequence) // also of an event that is gone
+	entry, err := m.entryOf(sequence)
 	if err != nil {
 		return err
 	}
-	if found {
-		if entry, err := find(m.txn, ledgerKey(pointer.Tenant, pointer.RecallId, sequence)); err != nil || entry != nil {
-			return err
-		}
+	if entry != nil && slices.ContainsFunc(queueKeys(entry), func(q key) bool { return bytes.Equal(q, k) }) {
+		return nil
 	}
 	return m.batch.Delete(k)
 }

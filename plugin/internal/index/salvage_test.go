@@ -1,9 +1,11 @@
 package index
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
@@ -116,6 +118,105 @@ func TestSalvage_DamagedBlocks(t *testing.T) {
 	}
 }
 
+// damageNewer damages the blocks of all tables but the oldest in which the last key is of a kind.
+func damageNewer(t *testing.T, path string, kinds ...byte) {
+	t.Helper()
+	damaged := 0
+	for _, file := range tables(t, path)[1:] {
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, blocks, _, err := readTableIndex(f, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range blocks {
+			data := make([]byte, b.size)
+			if _, err := f.ReadAt(data, b.offset); err != nil {
+				t.Fatal(err)
+			}
+			keys, ok := blockKeys(data, 0)
+			if !ok {
+				t.Fatal("a block cannot be read")
+			}
+			if slices.Contains(kinds, keys[len(keys)-1].key[0]) {
+				damaged++
+				edit(t, file, flip(int(b.offset)+20))
+			}
+		}
+		f.Close()
+	}
+	if damaged == 0 {
+		t.Fatalf("no block of the kinds %q", kinds)
+	}
+}
+
+// What was settled, failed or recalled has left keys in an older table that are deleted in a newer one, and that is lost.
+func TestSalvage_DeletedInADamagedBlock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	x := openAt(t, path)
+	const messages = 600
+	var ops []Op
+	for i := range messages {
+		m := message(fmt.Sprintf("m%06d", i), fmt.Sprint("file-", i))
+		ops = append(ops, put(m))
+		if i < messages/2 {
+			ops = append(ops, recall("r", m))
+		}
+	}
+	apply(t, x, ops...)
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x = openAt(t, path)
+	ops = nil
+	for i := range uint64(messages / 2) {
+		if i%2 == 0 {
+			ops = append(ops, settle(i+1, shared.StepNotify, shared.OutcomeDone))
+		} else {
+			ops = append(ops, Op{Settle: &Settle{Sequence: i + 1, Step: shared.StepNotify, Outcome: shared.OutcomeFailed, Attempt: 1, At: start}})
+		}
+	}
+	for i := messages / 2; i < messages; i++ {
+		ops = append(ops, recall("r2", message(fmt.Sprintf("m%06d", i), fmt.Sprint("file-", i))))
+	}
+	apply(t, x, ops...)
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damageNewer(t, path, 'a', 'e', 'm', 'w')
+	s, y := salvage(t, path)
+	if _, recalled, _ := states(t, y, messages); len(recalled) != messages {
+		t.Errorf("recalled %d", len(recalled))
+	}
+	keys := map[byte]int{}
+	err := y.view(func(txn *badger.Txn) error {
+		return each(t.Context(), txn, nil, nil, func(item *badger.Item) (bool, error) { keys[item.Key()[0]]++; return true, nil })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of the first 300 all of the ledger is left: 150 are notified, and of 150 that failed. Of the others notify is queued.
+	others := len(shared.StandardSteps()) - 1
+	last := messages/2 - s.LedgersLost
+	if keys['a'] != 0 || keys['w'] != 150+last || keys['b'] != 150 || keys['e'] != last+150*others || keys['q'] != messages-s.LedgersLost {
+		t.Errorf("uses of attachments %d, gates %d, backing off %d, queued %d, events %d: %+v",
+			keys['a'], keys['w'], keys['b'], keys['e'], keys['q'], s)
+	}
+	for sequence := uint64(1); sequence <= messages; sequence++ {
+		for _, step := range shared.StandardSteps() {
+			_, err := y.Append(t.Context(), []Op{settle(sequence, step, shared.OutcomeDone)})
+			if err != nil && !errors.Is(err, shared.ErrInvalid) { // an event whose ledger is lost does not exist
+				t.Fatal(err)
+			}
+		}
+	}
+	if open, err := y.CountOpen(t.Context(), nil); err != nil || len(open) > 0 {
+		t.Errorf("open after all was settled: %v %v", open, err)
+	}
+}
+
 func TestSalvage_TombstoneInAnOlderTableOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index")
 	x := openAt(t, path)
@@ -134,35 +235,7 @@ func TestSalvage_TombstoneInAnOlderTableOnly(t *testing.T) {
 	if err := x.Close(); err != nil { // and one with their tombstones
 		t.Fatal(err)
 	}
-	var damaged int
-	for _, file := range tables(t, path) {
-		f, err := os.Open(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, blocks, _, err := readTableIndex(f, file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, b := range blocks {
-			data := make([]byte, b.size)
-			if _, err := f.ReadAt(data, b.offset); err != nil {
-				t.Fatal(err)
-			}
-			keys, ok := blockKeys(data, 0)
-			if !ok {
-				t.Fatal("a block cannot be read")
-			}
-			if k := keys[len(keys)-1]; k.key[0] == 'm' && filepath.Base(file) != filepath.Base(tables(t, path)[0]) {
-				damaged++
-				edit(t, file, flip(int(b.offset)+20))
-			}
-		}
-		f.Close()
-	}
-	if damaged == 0 {
-		t.Fatal("no block with a tombstone was found")
-	}
+	damageNewer(t, path, 'm')
 	s, y := salvage(t, path)
 	live, recalled, _ := states(t, y, 400)
 	for i := range live {
