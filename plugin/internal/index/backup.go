@@ -169,7 +169,9 @@ var errBackup = errors.New("the backup is damaged or incomplete")
 func newBackupReader(r io.Reader) (*backupReader, error) {
 	b := &backupReader{r: bufio.NewReaderSize(r, backupFrameBytes)}
 	magic := make([]byte, len(backupMagic))
-	if _, err := io.ReadFull(b.r, magic); err != nil || string(magic) != backupMagic {
+	if err := b.read(magic); err != nil && !errors.Is(err, errBackup) {
+		return nil, err
+	} else if string(magic) != backupMagic {
 		return nil, errors.New("this is no backup of an index: write one with Host.Backup")
 	}
 	kind, data, err := b.frame()
@@ -179,18 +181,30 @@ func newBackupReader(r io.Reader) (*backupReader, error) {
 	return b, err
 }
 
+// read fills data from the backup.
+func (b *backupReader) read(data []byte) error {
+	_, err := io.ReadFull(b.r, data)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: it ends early, after %d keys", errBackup, b.keys)
+	case err != nil:
+		return fmt.Errorf("read the backup: %w", err)
+	}
+	return nil
+}
+
 func (b *backupReader) frame() (kind byte, data []byte, err error) {
 	head := make([]byte, 8)
-	if _, err := io.ReadFull(b.r, head); err != nil {
-		return 0, nil, fmt.Errorf("%w: it ends early, after %d keys", errBackup, b.keys)
+	if err := b.read(head); err != nil {
+		return 0, nil, err
 	}
 	size := binary.BigEndian.Uint32(head)
 	if size == 0 || size > maxBackupFrame {
 		return 0, nil, fmt.Errorf("%w: a frame of %d bytes after %d keys", errBackup, size, b.keys)
 	}
 	frame := make([]byte, size)
-	if _, err := io.ReadFull(b.r, frame); err != nil {
-		return 0, nil, fmt.Errorf("%w: it ends early, after %d keys", errBackup, b.keys)
+	if err := b.read(frame); err != nil {
+		return 0, nil, err
 	}
 	if crc32.Checksum(frame, castagnoli) != binary.BigEndian.Uint32(head[4:]) {
 		return 0, nil, fmt.Errorf("%w: a frame has a wrong checksum after %d keys", errBackup, b.keys)
@@ -240,12 +254,12 @@ func Restore(ctx context.Context, r io.Reader, folder string, log hclog.Logger, 
 		return Restored{}, fmt.Errorf("%w: the backup has format %d and this version knows %d", ErrFormat, b.header.Format, Format)
 	}
 	done := Restored{Backup: b.header}
-	done.Index, err = build(ctx, folder, log, b.header.Index, func(db *badger.DB) error {
+	done.Index, err = build(ctx, folder, log, b.header.Index, func(db *badger.DB, room func() error) error {
 		stream := db.NewStreamWriter()
 		if err := stream.Prepare(); err != nil {
 			return err
 		}
-		if err := restoreKeys(ctx, b, stream, progress); err != nil {
+		if err := restoreKeys(ctx, b, stream, room, progress); err != nil {
 			stream.Cancel()
 			return err
 		}
@@ -255,13 +269,13 @@ func Restore(ctx context.Context, r io.Reader, folder string, log hclog.Logger, 
 	return done, err
 }
 
-func restoreKeys(ctx context.Context, b *backupReader, stream *badger.StreamWriter, progress func(keys uint64)) error {
+func restoreKeys(ctx context.Context, b *backupReader, stream *badger.StreamWriter, room func() error, progress func(keys uint64)) error {
 	for {
 		list, err := b.next()
 		if err != nil || list == nil {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(ctx.Err(), room()); err != nil {
 			return err
 		}
 		buf := z.NewBuffer(2*backupFrameBytes, "restore")
@@ -280,24 +294,40 @@ func restoreKeys(ctx context.Context, b *backupReader, stream *badger.StreamWrit
 }
 
 // build makes an index beside a folder, has fill put the keys of the index id into it, and puts it in the place of the
-// folder in one step. The index has a new epoch.
-func build(ctx context.Context, folder string, log hclog.Logger, id Identity, fill func(*badger.DB) error) (Identity, error) {
-	folder = filepath.Clean(folder)
-	if err := isFree(folder, id); err != nil {
+// folder in one step. The index has a new epoch. fill is to ask for room again and again: Badger dies where it finds none.
+func build(ctx context.Context, path string, log hclog.Logger, id Identity, fill func(db *badger.DB, room func() error) error) (Identity, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return Identity{}, err
+	}
+	if err := isFree(path, id); err != nil {
+		return Identity{}, err
+	}
+	folder, err := vacate(path)
+	if err != nil {
 		return Identity{}, err
 	}
 	temp := folder + ".restoring"
-	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
+	if err := os.MkdirAll(temp, 0o700); err != nil {
 		return Identity{}, err
 	}
-	defer os.RemoveAll(temp) // fails once it is renamed, as it should
+	unlock, err := lockClosed(temp) // another restore
+	if err != nil {
+		return Identity{}, err
+	}
+	defer unlock()
+	defer os.RemoveAll(temp) // finds nothing once it is renamed
+	if err := removeContents(temp); err != nil {
+		return Identity{}, err
+	}
 	db, err := openBadger(badgerOptions(Options{Path: temp, MemtableBytes: defaultMemtableBytes, Logger: log}))
 	if err != nil {
 		return Identity{}, err
 	}
-	err = fill(db)
+	disk := newDiskGuard(temp, memtablesToCommit*defaultMemtableBytes) // as it takes to serve
+	err = fill(db, disk.look)
 	if err == nil {
-		id, err = newRestore(db, id, folder)
+		id, err = newRestore(db, id, path)
 	}
 	if err := errors.Join(err, db.Close(), ctx.Err()); err != nil {
 		return Identity{}, err
@@ -306,16 +336,43 @@ func build(ctx context.Context, folder string, log hclog.Logger, id Identity, fi
 	if err != nil {
 		return Identity{}, err
 	}
-	_ = os.Remove(folder) // it is empty, or not there
 	if err := errors.Join(inside.close(), os.Rename(temp, folder), syncFolderOf(folder)); err != nil {
 		return Identity{}, err
 	}
-	beside, err := createMarker(besidePath(folder), id)
+	beside, err := createMarker(besidePath(path), id)
 	if err != nil {
-		log.Warn("no marker can be written beside the index", "path", besidePath(folder), "error", err)
+		log.Warn("no marker can be written beside the index", "path", besidePath(path), "error", err)
 		return id, nil
 	}
 	return id, beside.close()
+}
+
+// vacate removes the empty folder that an index is to take the place of, if it is there. It returns where that is: path
+// may be a symbolic link, which stays.
+func vacate(path string) (folder string, err error) {
+	folder, err = filepath.EvalSymlinks(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Lstat(path); err == nil {
+			return "", fmt.Errorf("%s is a link to what is not there; make the folder that it names", path)
+		}
+		return path, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := os.Remove(folder); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%w; where the folder is a mount point, name a new one in it and move its files up afterwards", err)
+	}
+	return folder, nil
+}
+
+// removeContents empties a folder.
+func removeContents(folder string) error {
+	files, err := os.ReadDir(folder)
+	for _, f := range files {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(folder, f.Name())))
+	}
+	return err
 }
 
 // isFree fails where something is in a folder, or another index belongs there.
@@ -325,7 +382,8 @@ func isFree(folder string, id Identity) error {
 		return err
 	}
 	if len(files) > 0 {
-		return fmt.Errorf("%s is not empty; move it away first, or name another folder", folder)
+		return fmt.Errorf("%s is not empty; move it away first, or name another folder; where it is a mount point, name a new one "+
+			"in it and move its files up afterwards", folder)
 	}
 	beside, ok, err := readMarker(besidePath(folder))
 	if err == nil && ok && beside.ID != id.ID {

@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -167,4 +169,85 @@ func TestRestore_NeverReplaces(t *testing.T) {
 	if err := into(other); err == nil || !strings.Contains(err.Error(), besidePath(other)) {
 		t.Errorf("where another index was: %v", err)
 	}
+}
+
+func TestRestore_Places(t *testing.T) {
+	x := openNew(t)
+	apply(t, x, put(message("m")))
+	var backup bytes.Buffer
+	if err := x.Backup(t.Context(), &backup); err != nil {
+		t.Fatal(err)
+	}
+	into := func(path string) error {
+		_, err := Restore(t.Context(), bytes.NewReader(backup.Bytes()), path, hclog.NewNullLogger(), nil)
+		return err
+	}
+	t.Run("a link", func(t *testing.T) {
+		dir := t.TempDir()
+		disk, link := filepath.Join(dir, "disk"), filepath.Join(dir, "index")
+		if err := errors.Join(os.Mkdir(disk, 0o700), os.Symlink(disk, link)); err != nil {
+			t.Fatal(err)
+		}
+		if err := into(link); err != nil {
+			t.Fatal(err)
+		}
+		if to, err := os.Readlink(link); err != nil || to != disk {
+			t.Errorf("the link is now %q %v", to, err)
+		}
+		if y := openAt(t, disk); y.Identity().ID != x.Identity().ID {
+			t.Error("the index is not where the link leads")
+		}
+	})
+	t.Run("a link to nothing", func(t *testing.T) {
+		link := filepath.Join(t.TempDir(), "index")
+		if err := os.Symlink(link+"-gone", link); err != nil {
+			t.Fatal(err)
+		}
+		if err := into(link); err == nil || !strings.Contains(err.Error(), "make the folder") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("the working folder", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "index")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Chdir(dir)
+		if err := into("."); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, err := readMarker(dir + markerSuffix); !ok {
+			t.Errorf("no marker beside it: %v", err)
+		}
+	})
+	t.Run("where another restore is under way", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "index")
+		if err := os.Mkdir(path+".restoring", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		unlock, err := lockClosed(path + ".restoring")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := into(path); !errors.Is(err, ErrLocked) {
+			t.Errorf("%v", err)
+		}
+		unlock()
+		if err := into(path); err != nil {
+			t.Errorf("what a killed one left is in the way: %v", err)
+		}
+	})
+	t.Run("a disk that is too small", func(t *testing.T) {
+		disk := t.TempDir()
+		if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=4m"); err != nil {
+			hosttest.Missing(t, "the right to mount a tmpfs: "+err.Error())
+		}
+		t.Cleanup(func() { _ = syscall.Unmount(disk, 0) })
+		if err := into(filepath.Join(disk, "index")); !errors.Is(err, ErrDiskFull) {
+			t.Errorf("%v", err)
+		}
+		if err := into(disk); err == nil || !strings.Contains(err.Error(), "mount point") {
+			t.Errorf("a mount point: %v", err)
+		}
+	})
 }

@@ -45,18 +45,19 @@ func (g *diskGuard) check() error {
 	if since := now.Sub(g.checked); since >= 0 && since < time.Second {
 		return g.err
 	}
-	g.checked = now
-	free, err := g.free(g.path)
-	switch {
-	case err != nil:
-		g.err = fmt.Errorf("%w: free space of %s: %w", shared.ErrUnavailable, g.path, err)
-	case free < g.need:
-		g.err = fmt.Errorf("%w: %d MiB free in %s, at least %d needed; make room",
-			ErrDiskFull, free>>20, g.path, g.need>>20)
-	default:
-		g.err = nil
-	}
+	g.checked, g.err = now, g.look()
 	return g.err
+}
+
+// look is check, each time.
+func (g *diskGuard) look() error {
+	switch free, err := g.free(g.path); {
+	case err != nil:
+		return fmt.Errorf("%w: free space of %s: %w", shared.ErrUnavailable, g.path, err)
+	case free < g.need:
+		return fmt.Errorf("%w: %d MiB free in %s, at least %d needed; make room", ErrDiskFull, free>>20, g.path, g.need>>20)
+	}
+	return nil
 }
 
 // CheckRoom tells, as ErrDiskFull, that the disk of an index has too little room to open it for writing. A folder that is

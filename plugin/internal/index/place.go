@@ -50,7 +50,12 @@ func inspect(ctx context.Context, o Options, opts badger.Options) (*found, error
 }
 
 // besidePath is where the marker beside the folder of an index lies.
-func besidePath(folder string) string { return filepath.Clean(folder) + markerSuffix }
+func besidePath(folder string) string {
+	if whole, err := filepath.Abs(folder); err == nil { // of "." too
+		folder = whole
+	}
+	return filepath.Clean(folder) + markerSuffix
+}
 
 // markers reads both markers.
 func (f *found) markers(o Options) (err error) {

@@ -53,8 +53,8 @@ func Salvage(ctx context.Context, from, to string, log hclog.Logger) (Salvaged, 
 	}
 	defer unlock()
 	id, _, _ := readMarker(filepath.Join(from, markerFile))
-	s.out.Index, err = build(ctx, to, log, id, func(db *badger.DB) error {
-		if err := s.copy(ctx, db); err != nil {
+	s.out.Index, err = build(ctx, to, log, id, func(db *badger.DB, room func() error) error {
+		if err := s.copy(ctx, db, room); err != nil {
 			return err
 		}
 		return mend(ctx, db, &s.out)
@@ -67,7 +67,7 @@ func (s *salvager) lost(file string, offset int64, format string, args ...any) {
 }
 
 // copy puts every version of every key that can be read into db.
-func (s *salvager) copy(ctx context.Context, db *badger.DB) error {
+func (s *salvager) copy(ctx context.Context, db *badger.DB, room func() error) error {
 	files, err := os.ReadDir(s.from)
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (s *salvager) copy(ctx context.Context, db *badger.DB) error {
 	s.into = db.NewManagedWriteBatch()
 	defer s.into.Cancel()
 	for _, f := range files {
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(ctx.Err(), room()); err != nil {
 			return err
 		}
 		var err error
