@@ -173,6 +173,55 @@ func TestOpen_RestoredCopyBeginsAnEpoch(t *testing.T) {
 	}
 }
 
+// A disk that is set back as a whole takes the marker beside the index along: only the server remembers more.
+func TestOpen_RestoredWithItsMarker(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "a")
+	h.Close()
+	backup := filepath.Join(t.TempDir(), "backup")
+	marker, err := os.ReadFile(p.index() + ".marker")
+	if err := errors.Join(err, os.CopyFS(backup, os.DirFS(p.index()))); err != nil {
+		t.Fatal(err)
+	}
+	h = p.mustOpen()
+	p.recalls(h, "b1", "b2")
+	page, err := h.Since(t.Context(), shared.SinceRequest{Tenant: "acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	p.thaw(backup)
+	if err := os.WriteFile(p.index()+".marker", marker, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h = p.mustOpen()
+	p.recalls(h, "c1", "c2", "c3")
+	if page, err := h.Since(t.Context(), shared.SinceRequest{Tenant: "acme", After: page.Next}); !errors.Is(err, shared.ErrCursorVoid) {
+		t.Errorf("a cursor from before: %+v %v", page, err)
+	}
+}
+
+func TestOpen_MemoryDamaged(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "m")
+	h.Close()
+	memory := filepath.Join(p.run, "index.json")
+	for _, text := range []string{"", `{"id":"abc","epoch":5}`, "[]"} {
+		if err := os.WriteFile(memory, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.mustOpen().Close()
+	}
+	if err := os.WriteFile(memory, []byte(`{"id":"abc","epoch":"def","version":1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.open(); !errors.Is(err, shared.ErrDamaged) || !strings.Contains(err.Error(), "index.json") {
+		t.Errorf("what the server remembers is another index: %v", err)
+	}
+}
+
 // damageTables flips a bit in every block of every table.
 func (p *place) damageTables() {
 	p.t.Helper()

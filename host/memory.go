@@ -37,6 +37,7 @@ func newMemory(runDir string, logger hclog.Logger) (*memory, error) {
 		return nil, fmt.Errorf("read what this host remembers of its index: %w", err)
 	}
 	if err := json.Unmarshal(text, &m.last); err != nil {
+		m.last = shared.IndexIdentity{} // a part of it would be another index
 		logger.Warn("what this host remembers of its index is damaged, and is written anew", "path", m.path, "error", err)
 	}
 	return m, nil

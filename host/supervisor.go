@@ -336,6 +336,9 @@ func (s *supervisor) shut() {
 		if err := s.gate.drain(ctx); err != nil {
 			s.logger.Warn("calls still under way when the host was closed", "error", err)
 		}
+		if health, err := p.api.Health(ctx); err == nil {
+			s.memory.keep(health.Index) // how far it came at last
+		}
 		if err := p.api.Quiesce(ctx); err != nil {
 			s.logger.Warn("plugin did not quiesce, killing it", "error", err)
 		}

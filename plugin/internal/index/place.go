@@ -129,8 +129,8 @@ func (f *found) other(here *Identity) error {
 			"remove that file to use this one", ErrCorrupt, here.ID, besidePath(f.folder), f.beside.ID)
 	}
 	if f.known != nil && f.known.ID != here.ID {
-		return fmt.Errorf("%w: the folder holds the index %s, and this server used %s; put the right one back, or remove the "+
-			"server's record of it (see the host's log) to use this one", ErrCorrupt, here.ID, f.known.ID)
+		return fmt.Errorf("%w: the folder holds the index %s, and this server used %s; put the right one back, or remove "+
+			"index.json from the server's run directory (host.Config.RunDir) to use this one", ErrCorrupt, here.ID, f.known.ID)
 	}
 	return nil
 }
