@@ -16,7 +16,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	plugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
-	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/shared"
@@ -106,13 +105,7 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		Logger:           logger,
 		Stderr:           &p.stderr,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: runDir},
-		GRPCDialOptions: []grpc.DialOption{
-			grpc.WithDefaultCallOptions(
-				grpc.MaxCallSendMsgSize(shared.MaxWireBytes),
-				grpc.MaxCallRecvMsgSize(shared.MaxWireBytes),
-			),
-			grpc.WithInitialWindowSize(shared.WireWindowBytes), grpc.WithInitialConnWindowSize(shared.WireWindowBytes),
-		},
+		GRPCDialOptions:  shared.DialOptions(),
 		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, socketDir string) (runner.Runner, error) {
 			p.socketDir = socketDir
 			if err := os.Chmod(socketDir, 0o700); err != nil { // whatever the umask

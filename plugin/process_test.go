@@ -19,7 +19,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	plugin "github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/plugin/internal/service"
@@ -153,7 +152,7 @@ func standby(t *testing.T, dir string) *process {
 		HandshakeConfig: shared.Handshake, VersionedPlugins: shared.VersionedPlugins(nil), Cmd: p.cmd,
 		AutoMTLS: true, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, SkipHostEnv: true,
 		Logger:          hclog.NewNullLogger(),
-		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(shared.MaxWireBytes))},
+		GRPCDialOptions: shared.DialOptions(),
 	})
 	t.Cleanup(func() {
 		p.client.Kill()

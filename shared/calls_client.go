@@ -95,7 +95,12 @@ func (c *callConn) Invoke(ctx context.Context, method string, args, reply any, o
 	if err != nil {
 		return err
 	}
-	if err := proto.Unmarshal(response, reply.(proto.Message)); err != nil {
+	answer := reply.(proto.Message)
+	err = checkDecoded(answer, response)
+	if err == nil {
+		err = proto.Unmarshal(response, answer)
+	}
+	if err != nil {
 		return status.Errorf(codes.Internal, "read the answer to %s: %v", name, err)
 	}
 	return nil

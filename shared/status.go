@@ -78,6 +78,9 @@ func fromStatus(ctx context.Context, err error) error {
 		}
 		return &remoteError{text: st.Message(), is: ErrOverloaded}
 	case codes.Unavailable, codes.Canceled, codes.Internal: // the last two are how gRPC tells of a connection cut short
+		if strings.Contains(st.Message(), tooLargeDecoded) {
+			return badAnswer(errors.New(st.Message()))
+		}
 		return &remoteError{text: st.Message(), is: ErrUnavailable}
 	case codes.DataLoss:
 		return &remoteError{text: st.Message(), is: ErrDamaged}
