@@ -273,6 +273,19 @@ func TestScrub_ReadsEveryTable(t *testing.T) {
 	}
 }
 
+func TestVerify_TableThatACompactionRemoves(t *testing.T) {
+	x := openNew(t)
+	for name, left := range map[string][]byte{"000998.sst": nil, "000999.sst": make([]byte, 100)} { // emptied before it is removed
+		if err := os.WriteFile(filepath.Join(x.path, name), left, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		x.verify(name)
+		if err := x.Failure(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // snapshot copies the folder of an index, as a backup by hand does.
 func snapshot(t *testing.T, path string) string {
 	t.Helper()

@@ -84,20 +84,23 @@ func (x *Index) verifyNew() {
 	}
 }
 
-// verify reads one table whole. A damaged one fails the index; one that a compaction has removed is none.
+// verify reads one table whole. A damaged one fails the index. A table that a compaction has replaced meanwhile is none of
+// the index any more: Badger empties it before it removes it.
 func (x *Index) verify(name string) {
 	compression := options.None // of every table that is made
 	if t, ok := x.verified.listed(name); ok {
 		compression = t.Compression
 	}
 	_, found, err := verifyTable(x.path, name, compression, x.verified)
+	if err == nil && len(found) == 0 || !slices.Contains(x.tableNames(), name) {
+		return
+	}
 	switch {
-	case errors.Is(err, os.ErrNotExist) && !slices.Contains(x.tableNames(), name):
 	case errors.Is(err, os.ErrNotExist):
 		x.fail(damaged(name, -1, "it is missing"))
 	case err != nil:
 		x.log.Error("a table of the index cannot be verified", "table", name, "error", err)
-	case len(found) > 0:
+	default:
 		x.fail(&DamageError{Found: found})
 	}
 }
