@@ -354,6 +354,40 @@ func TestRunning_LogRemoved(t *testing.T) {
 	}
 }
 
+// heldWriter is a writer that is slow: a write ends when it is released.
+type heldWriter struct{ began, release chan struct{} }
+
+func (w *heldWriter) Write(p []byte) (int, error) {
+	w.began <- struct{}{}
+	<-w.release
+	return len(p), nil
+}
+
+func TestBackup_HoldsUpNoCallAfterCrashes(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	for n := 1; n <= 4; n++ { // after which one call is let in at first
+		hosttest.Kill(t, h)
+		eventually(t, "the plugin is started again", func() bool { return h.State().Restarts == n })
+	}
+	w := &heldWriter{began: make(chan struct{}, 1), release: make(chan struct{})}
+	backup := make(chan error, 1)
+	go func() { backup <- h.Backup(within(t), w) }()
+	<-w.began
+	if _, err := h.Status(within(t), "acme", []string{"m"}); err != nil {
+		t.Errorf("a call beside a slow backup: %v", err)
+	}
+	go func() {
+		for range w.began {
+		}
+	}()
+	close(w.release)
+	if err := <-backup; err != nil {
+		t.Error(err)
+	}
+	close(w.began)
+}
+
 func TestBackup_Restore(t *testing.T) {
 	p := newPlace(t)
 	h := p.mustOpen()

@@ -314,7 +314,7 @@ func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer h.gate.leave(smallCall, false)
+	h.gate.leave(smallCall, false) // at once: it may take minutes, and neither a swap nor the calls after a crash wait for it
 	return p.api.Backup(ctx, w)
 }
 
