@@ -107,7 +107,7 @@ func (d *damager) prepare(ctx context.Context) error {
 	}
 	clear := func() error {
 		return errors.Join(os.RemoveAll(index), os.RemoveAll(index+".marker"),
-			os.RemoveAll(filepath.Join(d.dir, "index.json")))
+			os.RemoveAll(filepath.Join(d.dir, "last-used.json")))
 	}
 	var err error
 	progress("filling another index")
@@ -231,7 +231,7 @@ func (d *damager) run(ctx context.Context, list []damageCase) error {
 
 // try damages a copy of a snapshot in dir, opens it and asks for everything.
 func (d *damager) try(ctx context.Context, dir string, c damageCase) error {
-	for _, name := range []string{"index", "index.marker", "index.json"} {
+	for _, name := range []string{"index", "index.marker", "last-used.json"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return err
 		}

@@ -202,22 +202,22 @@ func TestOpen_RestoredWithItsMarker(t *testing.T) {
 	}
 }
 
-func TestOpen_MemoryDamaged(t *testing.T) {
+func TestOpen_LastUsedDamaged(t *testing.T) {
 	p := newPlace(t)
 	h := p.mustOpen()
 	p.recalls(h, "m")
 	h.Close()
-	memory := filepath.Join(p.run, "index.json")
-	for _, text := range []string{"", `{"id":"abc","epoch":5}`, "[]"} {
+	memory := filepath.Join(p.run, "last-used.json")
+	for _, text := range []string{"", `{"index":{"id":"abc","epoch":5}}`, "[]"} {
 		if err := os.WriteFile(memory, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		p.mustOpen().Close()
 	}
-	if err := os.WriteFile(memory, []byte(`{"id":"abc","epoch":"def","version":1}`), 0o600); err != nil {
+	if err := os.WriteFile(memory, []byte(`{"index":{"id":"abc","epoch":"def","version":1}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.open(); !errors.Is(err, shared.ErrDamaged) || !strings.Contains(err.Error(), "index.json") {
+	if _, err := p.open(); !errors.Is(err, shared.ErrDamaged) || !strings.Contains(err.Error(), "last-used.json") {
 		t.Errorf("what the server remembers is another index: %v", err)
 	}
 }

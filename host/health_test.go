@@ -45,11 +45,11 @@ func TestCheckHealth_KilledPluginIsNoFailedHealthCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	logger := hclog.NewNullLogger()
-	memory, err := newMemory(dir, logger)
+	used, err := readLastUsed(dir, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &supervisor{settings: settings, runDir: dir, gate: newGate(nil), logger: logger, memory: memory}
+	s := &supervisor{settings: settings, runDir: dir, gate: newGate(nil), logger: logger, lastUsed: used}
 	if s.current, err = s.bringUp(t.Context(), staged); err != nil {
 		t.Fatal(err)
 	}

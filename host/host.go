@@ -136,13 +136,13 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 	if err != nil {
 		return nil, err
 	}
-	memory, err := newMemory(runDir, logger)
+	used, err := readLastUsed(runDir, logger)
 	if err != nil {
 		return nil, err
 	}
 	g := newGate(c.OnHeld)
 	s := &supervisor{
-		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState, memory: memory,
+		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState, lastUsed: used,
 		turn: make(chan struct{}, 1), swaps: make(chan *upgrade),
 	}
 	p, err := s.bringUp(ctx, staged)
@@ -151,11 +151,11 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 		return nil, err
 	}
 	sweep(runDir, logger, staged.path, p.socketDir)
-	if last := readPrevious(runDir, logger); last != nil && last.SHA256 != staged.sha256 {
+	if last := used.binary(); last.SHA256 != "" && last.SHA256 != staged.sha256 {
 		logger.Warn("plugin.hcl names another binary than the one that was in force last: an upgrade by call does not change it",
 			"binary", staged.source, "version", p.desc.Version, "sha256", staged.sha256,
 			"last_binary", last.Binary, "last_version", last.Version, "last_sha256", last.SHA256)
-		s.state.Previous = last
+		s.state.Previous = &last
 	}
 	s.publish(p, 0)
 

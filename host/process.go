@@ -264,8 +264,7 @@ func (p *process) prepare(ctx context.Context, file string, logger hclog.Logger)
 }
 
 // expect tells the plugin which index this host used last. A plugin from before that was asked for does not compare.
-func (p *process) expect(ctx context.Context, m *memory) error {
-	id := m.index()
+func (p *process) expect(ctx context.Context, id shared.IndexIdentity) error {
 	if id.ID == "" {
 		return nil
 	}

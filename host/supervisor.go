@@ -46,7 +46,7 @@ type supervisor struct {
 	gate     *gate
 	logger   hclog.Logger
 	onState  func(State)
-	memory   *memory
+	lastUsed *lastUsed
 
 	turn  chan struct{} // held by the one upgrade that is under way, and for good once the host is closed
 	swaps chan *upgrade // prepared, for run to carry out
@@ -54,8 +54,6 @@ type supervisor struct {
 	current *process     // nil while none is in force
 	binary  stagedBinary // what to start when it ends
 	format  int          // of the index that it keeps
-
-	remembered PreviousBinary // in the run directory
 
 	started time.Time // when current was published
 	crashes int       // in a row
@@ -100,7 +98,7 @@ func (s *supervisor) standby(ctx context.Context, b stagedBinary) (*process, err
 		p.config, err = s.settings.sameIndex()
 	}
 	if err == nil {
-		err = p.expect(ctx, s.memory)
+		err = p.expect(ctx, s.lastUsed.index())
 	}
 	if err != nil {
 		p.kill()
@@ -127,15 +125,9 @@ func (s *supervisor) retire(p *process) {
 func (s *supervisor) publish(p *process, restarts int) {
 	s.current, s.binary, s.format, s.started = p, p.binary, p.desc.IndexFormat, time.Now()
 	s.gate.open(p)
-	s.memory.keep(p.index)
+	s.lastUsed.keepIndex(p.index)
+	s.lastUsed.keepBinary(PreviousBinary{p.binary.source, p.binary.sha256, p.desc.Version})
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
-	now := PreviousBinary{Binary: p.binary.source, SHA256: p.binary.sha256, Version: p.desc.Version}
-	if s.remembered != now {
-		if err := writePrevious(s.runDir, now); err != nil {
-			s.logger.Warn("which binary is in force will not be known after a restart", "error", err)
-		}
-		s.remembered = now
-	}
 	s.update(func(st *State) {
 		s.inForce = p.config
 		st.Phase, st.Step, st.PID, st.Version = PhaseRunning, "", p.pid(), p.desc.Version
@@ -318,7 +310,7 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 	if err := s.progress.healthy(s.current, health, time.Now()); err != nil {
 		return err
 	}
-	s.memory.keep(health.Index)
+	s.lastUsed.keepIndex(health.Index)
 	if !reflect.DeepEqual(health.Rules, s.state.Rules) || health.Index.Epoch != s.state.Index.Epoch { // only this goroutine writes them
 		s.update(func(st *State) { st.Rules, st.Index = health.Rules, health.Index })
 	}
@@ -337,7 +329,7 @@ func (s *supervisor) shut() {
 			s.logger.Warn("calls still under way when the host was closed", "error", err)
 		}
 		if health, err := p.api.Health(ctx); err == nil {
-			s.memory.keep(health.Index) // how far it came at last
+			s.lastUsed.keepIndex(health.Index) // how far it came at last
 		}
 		if err := p.api.Quiesce(ctx); err != nil {
 			s.logger.Warn("plugin did not quiesce, killing it", "error", err)

@@ -130,7 +130,7 @@ func (f *found) other(here *Identity) error {
 	}
 	if f.known != nil && f.known.ID != here.ID {
 		return fmt.Errorf("%w: the folder holds the index %s, and this server used %s; put the right one back, or remove "+
-			"index.json from the server's run directory (host.Config.RunDir) to use this one", ErrCorrupt, here.ID, f.known.ID)
+			"last-used.json from the server's run directory (host.Config.RunDir) to use this one", ErrCorrupt, here.ID, f.known.ID)
 	}
 	return nil
 }

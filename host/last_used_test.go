@@ -63,12 +63,12 @@ func TestOpen_AnotherBinaryThanTheLastInForce(t *testing.T) {
 	h.Close()
 
 	t.Run("a file that cannot be read is no obstacle", func(t *testing.T) {
-		if err := os.WriteFile(filepath.Join(runDir, "last-in-force.json"), []byte("{"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(runDir, "last-used.json"), []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		h, log := open()
 		quiet("with a broken file", h, log)
-		if !strings.Contains(log.String(), "[WARN]  recall: which binary was in force last is not known") {
+		if !strings.Contains(log.String(), "[WARN]  recall: the file that says which index and binary were used last is damaged") {
 			t.Errorf("log:\n%s", log)
 		}
 	})
