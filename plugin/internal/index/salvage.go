@@ -145,7 +145,7 @@ func (s *salvager) table(name string, compression options.CompressionType, named
 		if _, err := f.ReadAt(data, b.offset); err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read %s: %w", f.Name(), err)
 		}
-		why := blockDamage(data, compression)
+		_, why := blockSum(data, compression)
 		keys, ok := blockKeys(data, compression)
 		if why != "" || !ok {
 			if !named {

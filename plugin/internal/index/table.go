@@ -16,7 +16,7 @@ import (
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/y"
 	"github.com/klauspost/compress/snappy"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // A table of Badger, as its builder writes it: blocks one behind the other, then
@@ -29,9 +29,9 @@ import (
 // Badger reads a block whose checksum is wrong as if it held no key, in reads and in compactions. So the index reads every
 // table itself before Badger may open it.
 
-// tableFacts is what a table says of itself, and the hash of the whole file.
+// tableFacts are the size of a table, the highest version in it, and a checksum of all of it.
 type tableFacts struct {
-	sum        uint64 // xxHash64 of the file
+	sum        uint64 // of the checksums of its index and of all its blocks
 	size       int64
 	maxVersion uint64
 }
@@ -69,48 +69,38 @@ func readTable(path string, compression options.CompressionType) (facts tableFac
 	if err != nil {
 		return facts, found, err
 	}
-	hash := xxhash.New()
-	buffer := make([]byte, 0, readChunk)
-	at := int64(0)
-	next := func(size int64) ([]byte, error) {
-		if size > int64(cap(buffer)) {
-			buffer = make([]byte, 0, size)
-		}
-		data := buffer[:size]
-		if _, err := io.ReadFull(f, data); err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		hash.Write(data)
-		at += size
-		return data, nil
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return facts, found, err
-	}
+	buffer := make([]byte, readChunk)
 	for i := 0; i < len(blocks); {
 		size, n := int64(0), 0
 		for i+n < len(blocks) && (n == 0 || size+blocks[i+n].size <= readChunk) {
 			size, n = size+blocks[i+n].size, n+1
 		}
-		data, err := next(size)
-		if err != nil {
-			return facts, found, err
+		if size > int64(len(buffer)) {
+			buffer = make([]byte, size)
+		}
+		data := buffer[:size]
+		if _, err := f.ReadAt(data, blocks[i].offset); err != nil {
+			return facts, found, fmt.Errorf("read %s: %w", path, err)
 		}
 		for _, b := range blocks[i : i+n] {
-			if why := blockDamage(data[:b.size], compression); why != "" {
+			sum, why := blockSum(data[:b.size], compression)
+			if why != "" {
 				found = append(found, Damage{File: name, Offset: b.offset, Problem: why})
 			}
+			facts.add(sum)
 			data = data[b.size:]
 		}
 		i += n
 	}
-	for at < facts.size {
-		if _, err := next(min(readChunk, facts.size-at)); err != nil {
-			return facts, found, err
-		}
-	}
-	facts.sum = hash.Sum64()
 	return facts, found, nil
+}
+
+// add takes the checksum of a part into that of the table.
+func (t *tableFacts) add(sum uint64) {
+	var both [16]byte
+	binary.LittleEndian.PutUint64(both[:], t.sum)
+	binary.LittleEndian.PutUint64(both[8:], sum)
+	t.sum = xxhash.Sum64(both[:])
 }
 
 // readTableIndex reads the index of a table. There are no blocks where it is damaged.
@@ -128,9 +118,8 @@ func readTableIndex(f *os.File, name string) (tableFacts, []tableBlock, *Damage,
 	if _, err := f.ReadAt(footer, footerAt); err != nil && !errors.Is(err, io.EOF) {
 		return facts, nil, nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
-	rest, checksum, ok := cutSized(footer)
-	var sum pb.Checksum
-	if !ok || len(rest) < 4 || proto.Unmarshal(checksum, &sum) != nil || pb.Checksum_Algorithm_name[int32(sum.Algo)] == "" {
+	rest, sum, ok := cutChecksum(footer)
+	if !ok || len(rest) < 4 {
 		return bad(footerAt, "the footer of the table is damaged or cut off")
 	}
 	end := footerAt + int64(len(rest)) - 4
@@ -142,9 +131,10 @@ func readTableIndex(f *os.File, name string) (tableFacts, []tableBlock, *Damage,
 	if _, err := f.ReadAt(data, end-size); err != nil {
 		return facts, nil, nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
-	if y.CalculateChecksum(data, sum.Algo) != sum.Sum {
+	if !sum.is(data) {
 		return bad(end-size, "the index of the table has a wrong checksum")
 	}
+	facts.add(sum.sum)
 	index := fb.GetRootAsTableIndex(data, 0)
 	facts.maxVersion = index.MaxVersion()
 	blocks := make([]tableBlock, index.OffsetsLength())
@@ -163,24 +153,55 @@ func readTableIndex(f *os.File, name string) (tableFacts, []tableBlock, *Damage,
 	return facts, blocks, nil, nil
 }
 
-// blockDamage says what is wrong with a block; "" where it is whole.
-func blockDamage(data []byte, compression options.CompressionType) string {
+// blockSum is the checksum of a block, and why the block is damaged; "" where it is whole.
+func blockSum(data []byte, compression options.CompressionType) (sum uint64, why string) {
 	if compression == options.Snappy { // as the tables of an early version are
 		plain, err := snappy.Decode(nil, data)
 		if err != nil {
-			return "the block cannot be decompressed"
+			return 0, "the block cannot be decompressed"
 		}
 		data = plain
 	}
-	rest, checksum, ok := cutSized(data)
-	var sum pb.Checksum
-	if !ok || proto.Unmarshal(checksum, &sum) != nil || pb.Checksum_Algorithm_name[int32(sum.Algo)] == "" {
-		return "the checksum of the block is damaged"
+	rest, checksum, ok := cutChecksum(data)
+	switch {
+	case !ok:
+		return 0, "the checksum of the block is damaged"
+	case !checksum.is(rest):
+		return checksum.sum, "the block has a wrong checksum"
 	}
-	if y.CalculateChecksum(rest, sum.Algo) != sum.Sum {
-		return "the block has a wrong checksum"
+	return checksum.sum, ""
+}
+
+// tableChecksum is a pb.Checksum of Badger.
+type tableChecksum struct {
+	algorithm pb.Checksum_Algorithm
+	sum       uint64
+}
+
+func (c tableChecksum) is(data []byte) bool { return y.CalculateChecksum(data, c.algorithm) == c.sum }
+
+// cutChecksum cuts the checksum from the end of data. There is one in every four kilobytes, so it is read without the
+// allocations of package proto.
+func cutChecksum(data []byte) (rest []byte, c tableChecksum, ok bool) {
+	rest, message, ok := cutSized(data)
+	for ok && len(message) > 0 {
+		field, kind, n := protowire.ConsumeTag(message)
+		if n < 0 || kind != protowire.VarintType {
+			return nil, c, false
+		}
+		value, m := protowire.ConsumeVarint(message[n:])
+		if m < 0 {
+			return nil, c, false
+		}
+		switch field {
+		case 1:
+			c.algorithm = pb.Checksum_Algorithm(value)
+		case 2:
+			c.sum = value
+		}
+		message = message[n+m:]
 	}
-	return ""
+	return rest, c, ok && pb.Checksum_Algorithm_name[int32(c.algorithm)] != ""
 }
 
 // cutSized cuts from the end of data a part that its size follows.

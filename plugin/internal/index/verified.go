@@ -20,6 +20,9 @@ import (
 // tells a table from another one under its name. The index works without it, and then reads every table.
 const verifiedFile = "VERIFIED"
 
+// verifiedFormat changes with what the list means: a list of another format is read as empty.
+const verifiedFormat = 1
+
 // fileIdentity tells a file from every other one since the machine booted, and whether it was written to: the kernel sets
 // the change time at each write.
 type fileIdentity struct {
@@ -39,7 +42,7 @@ func identityOf(info fs.FileInfo) fileIdentity {
 // verifiedTable is a table that was read whole.
 type verifiedTable struct {
 	fileIdentity
-	Sum         uint64                  `json:"sum,string"` // xxHash64 of the file
+	Sum         uint64                  `json:"sum,string"` // of all its checksums, see tableFacts
 	MaxVersion  uint64                  `json:"max_version"`
 	Compression options.CompressionType `json:"compression,omitempty"`
 }
@@ -53,6 +56,7 @@ type verifiedTables struct {
 
 // verifiedList is what verifiedFile holds.
 type verifiedList struct {
+	Format int                      `json:"format"`
 	Boot   string                   `json:"boot"`
 	Tables map[string]verifiedTable `json:"tables"`
 }
@@ -75,7 +79,7 @@ func loadVerified(folder string) *verifiedTables {
 	}
 	sum, list, ok := strings.Cut(string(text), "\n")
 	var read verifiedList
-	if !ok || sum != listSum(list) || json.Unmarshal([]byte(list), &read) != nil || read.Tables == nil {
+	if !ok || sum != listSum(list) || json.Unmarshal([]byte(list), &read) != nil || read.Format != verifiedFormat || read.Tables == nil {
 		return v
 	}
 	v.tables = read.Tables
@@ -93,7 +97,7 @@ func listSum(list string) string { return fmt.Sprintf("%016x", xxhash.Sum64Strin
 // save writes the list in one step. It is not synced: a list that a power failure tears is read as empty.
 func (v *verifiedTables) save(folder string) error {
 	v.mu.Lock()
-	list, err := json.Marshal(verifiedList{Boot: v.boot, Tables: v.tables})
+	list, err := json.Marshal(verifiedList{Format: verifiedFormat, Boot: v.boot, Tables: v.tables})
 	v.mu.Unlock()
 	if err != nil {
 		return err
