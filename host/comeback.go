@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// After a crash, calls come back to the next plugin a few at a time: what ended the last one, by its load or by one
-// call that it cannot bear, is most likely among them.
+// After a crash, calls come back to the next plugin a few at a time: what crashed the last one, the load or one
+// call, is most likely among them.
 const (
 	comebackCalls = 8       // let in at first; half as many after each crash before healthyCalls
 	comebackBytes = 1 << 20 // of their requests; a larger call goes alone
 
-	healthyCalls = 64 // so many were let in: the next crash is another matter
+	healthyCalls = 64 // after so many the next crash has another cause
 
 	// fullCalls ends a comeback: as many as the plugin queues.
 	fullCalls = 4096

@@ -25,12 +25,12 @@ const (
 	// closePatience is how long Close waits for attempts whose context it ended.
 	closePatience = 10 * time.Second
 
-	// maxAbandoned bounds the attempts of one step that were given up and still run, since each keeps a goroutine. One more
-	// fails at once.
+	// maxAbandoned bounds the attempts of one step that were given up and still run, since each keeps a goroutine. Above
+	// it a further attempt fails at once.
 	maxAbandoned = 4096
 
-	settleRetry = 200 * time.Millisecond // between attempts to have an outcome recorded
-	closeTime   = 2 * time.Second        // for outcomes that are known when the host is closed
+	settleRetry = 200 * time.Millisecond // between attempts to report an outcome
+	closeTime   = 2 * time.Second        // to report the outcomes that are known when the host is closed
 )
 
 // A Step carries out one part of a recall in the chat server.
@@ -45,7 +45,7 @@ const (
 // from 100 ms to a minute.
 //
 // ctx ends after StepTimeout or when the host is closed. An attempt that does not return then is given up: it counts as
-// failed, and the step is tried again beside it. If it succeeds later, and the step is still open, the step is settled by it.
+// failed, and the step is tried again while it still runs. If it succeeds later, while the step is open, it settles the step.
 type Step func(ctx context.Context, e shared.Event) (shared.Outcome, error)
 
 // work names one step of one event.
@@ -54,7 +54,7 @@ type work struct {
 	step     string
 }
 
-// A worker runs the host's steps for the events of whatever plugin is in force, and has their outcomes recorded.
+// A worker runs the host's steps for the events of the plugin in force, and reports their outcomes to it.
 type worker struct {
 	steps   map[string]Step
 	timeout time.Duration // of an attempt
@@ -63,10 +63,10 @@ type worker struct {
 
 	mu        sync.Mutex
 	running   map[work]underWay
-	settled   map[work]bool  // settled during this stream, but come by an older one
+	settled   map[work]bool  // settled during this stream, but delivered by an older one
 	stream    uint64         // counts the streams
 	abandoned map[string]int // attempts that were given up and still run, by step
-	taken     map[string]int // deliveries that run or wait for that, by step
+	taken     map[string]int // deliveries that run or wait to run, by step
 	slots     map[string]chan struct{}
 	handed    sync.WaitGroup
 }
@@ -122,11 +122,11 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// maxTaken bounds the deliveries of one step that run or wait for that: as many as a plugin sends without an outcome, and
+// maxTaken bounds the deliveries of one step that run or wait to run: as many as a plugin sends before their outcomes, and
 // as many of the plugin before it.
 const maxTaken = 2 * shared.MaxDeliveries
 
-// take starts the steps of one delivery, without waiting for them. It fails where the plugin has delivered more than it may.
+// take starts the steps of one delivery and does not wait for them. It fails if the plugin has delivered too many.
 func (w *worker) take(ctx context.Context, e shared.Event) error {
 	for _, step := range e.Steps {
 		if w.steps[step] == nil { // a plugin delivers none; left open, for a host that has it
@@ -177,7 +177,7 @@ type result struct {
 	cause   error // of OutcomeFailed
 }
 
-// carryOut runs one step and has its outcome recorded. It returns in time, whether the step does or not.
+// carryOut runs one step and reports its outcome. It returns in time, even if the step does not.
 func (w *worker) carryOut(ctx context.Context, e shared.Event, step string) {
 	w.mu.Lock()
 	abandoned := w.abandoned[step]
@@ -215,7 +215,7 @@ func (w *worker) carryOut(ctx context.Context, e shared.Event, step string) {
 	}
 }
 
-// abandon gives an attempt up, which counts no longer as under way. Should it succeed after all, that is recorded.
+// abandon gives up an attempt: it no longer counts as under way. If it succeeds later, that is reported.
 func (w *worker) abandon(ctx context.Context, e shared.Event, step string, ended <-chan result) {
 	w.logger.Error("an attempt of a step ignores the end of its context and is given up", "step", step, "tenant", e.Tenant,
 		"recall_id", e.RecallID, "message_id", e.Message.ID, "attempt", e.Attempt)
@@ -248,7 +248,7 @@ func (w *worker) stuck() error {
 	return errors.Join(errs...)
 }
 
-// record has the outcome of a step recorded.
+// record reports the outcome of a step to the plugin.
 func (w *worker) record(ctx context.Context, e shared.Event, step string, r result) {
 	one := work{e.Sequence, step}
 	if !r.outcome.Settles() {
@@ -266,7 +266,7 @@ func (w *worker) record(ctx context.Context, e shared.Event, step string, r resu
 	w.finish(one, true)
 }
 
-// finish takes note that a step is not under way any more, and returns the last attempt of it that was delivered.
+// finish removes a step from those under way. It returns the last attempt of it that was delivered.
 func (w *worker) finish(one work, settled bool) (attempt int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -278,7 +278,7 @@ func (w *worker) finish(one work, settled bool) (attempt int) {
 	return now.attempt
 }
 
-// settle has an outcome recorded, however long that takes. What is done when the host is closed has a moment left for it.
+// settle reports an outcome to the plugin, retrying until it is stored. Once the host is closed it gives up after closeTime.
 func (w *worker) settle(closing context.Context, e shared.Event, step string, r result) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(closing))
 	defer cancel()

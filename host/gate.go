@@ -34,7 +34,7 @@ const (
 var errClosed = fmt.Errorf("%w: the host is closed", shared.ErrUnavailable)
 
 // A gate lets calls through to the plugin that is in force. While there is none it holds them: until there is one
-// again, until their own context ends, or until it is told that none will come.
+// again, until their own context ends, or until refuse says that none will come.
 type gate struct {
 	mu      sync.Mutex
 	through *process      // nil: calls are held

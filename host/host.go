@@ -68,8 +68,8 @@ type Config struct {
 //
 // While the plugin restarts or is swapped, calls are held until it is back or their own context ends; so give each
 // call a context that ends. A call that was cut off is repeated with the same ids. It fails with shared.ErrUnavailable
-// when the plugin does not come back, shared.ErrOverloaded when too many calls wait (16,384 here, of 64 MiB together; 4,096 in the plugin),
-// *shared.FieldError when it is wrong.
+// when the plugin does not come back, with shared.ErrOverloaded when too many calls wait (16,384 here, of 64 MiB together;
+// 4,096 in the plugin), and with a *shared.FieldError when the request is wrong.
 type Host struct {
 	supervisor *supervisor
 	worker     *worker
@@ -84,8 +84,8 @@ type Host struct {
 
 var _ shared.Recall = (*Host)(nil)
 
-// Open loads the plugin and returns when it answers. ctx bounds that alone: end the Host with Close. It waits for another
-// host with this File to end, for a minute at most, and as long for another process that has the index.
+// Open loads the plugin and returns when it answers. ctx bounds only Open: end the Host with Close. Open waits up to one
+// minute for another host to release the run directory, then up to one minute for another process to release the index.
 func Open(ctx context.Context, c Config) (*Host, error) {
 	settings, err := readSettings(c.File)
 	if err != nil {
@@ -214,8 +214,8 @@ func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.Index
 	})
 }
 
-// Recall is shared.Recall. It makes the RecallID where it is empty. A request that is held is judged by the moment of this
-// call: the plugin counts back from its own clock.
+// Recall is shared.Recall. It makes the RecallID if that is empty. A request that is held counts as made at the moment of
+// this call: the plugin subtracts how long it was held from its own clock.
 func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
@@ -278,7 +278,7 @@ func (h *Host) Events(context.Context, func(shared.Event, shared.Settler)) error
 	return errors.New("the events of a host are received by its steps (host.Config.Steps)")
 }
 
-// Metrics tells the counters and gauges of the host, whose names begin with "host_", and those of the plugin in force, if
+// Metrics returns the counters and gauges of the host, whose names begin with "host_", and those of the plugin in force, if
 // there is one. It does not wait for a plugin.
 func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	st := h.State()
@@ -305,9 +305,9 @@ func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	return append(metrics, plugin...), nil
 }
 
-// Backup writes one version of the index to w, while the plugin serves: everything that was acknowledged before the call.
-// Restore it with recall-plugin index restore. A backup that the end of its plugin cuts off fails with
-// shared.ErrUnavailable, and what was written is not whole; begin it again.
+// Backup writes one consistent version of the index to w while the plugin serves: everything that was acknowledged before the
+// call. Restore it with recall-plugin index restore. If the plugin ends during the backup, Backup fails with
+// shared.ErrUnavailable: discard what was written and call it again.
 func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 	var held time.Time
 	p, err := h.gate.enter(ctx, smallCall, &held)
@@ -318,8 +318,8 @@ func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 	return p.api.Backup(ctx, w)
 }
 
-// Reload has the plugin read its rule files now, and returns what it says of them. With errors among that the rules in
-// force stay. The plugin follows the files by itself; call Reload to have the answer, or not to wait.
+// Reload makes the plugin read its rule files now, and returns their diagnostics. With an error among them the rules in force
+// stay. The plugin follows the files by itself: call Reload to get the diagnostics, or not to wait.
 //
 // Reload does not put plugin.hcl in force. It adds a warning for each setting in it that differs from the one in force,
 // with how to put it in force, as State.Pending does.

@@ -71,7 +71,7 @@ func TestState_ChangedConfigurationIsPending(t *testing.T) {
 			}
 		})
 	}
-	t.Run("is told without being asked", func(t *testing.T) {
+	t.Run("appears without a call of Reload", func(t *testing.T) {
 		put("rules.hcl", "rules.hcl")
 		reload()
 		put("  paths", "  on_error = \"refuse\"\n  paths")

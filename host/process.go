@@ -263,7 +263,7 @@ func (p *process) prepare(ctx context.Context, file string, logger hclog.Logger)
 	return diags.Err()
 }
 
-// expect tells the plugin which index this host used last. A plugin from before that was asked for does not compare.
+// expect tells the plugin which index this host used last. An older plugin does not implement it and compares nothing.
 func (p *process) expect(ctx context.Context, id shared.IndexIdentity) error {
 	if id.ID == "" {
 		return nil

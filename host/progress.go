@@ -7,15 +7,15 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// progress watches whether a plugin gets on with its work. One that is busy, for minutes if need be, is not hung: hung is one
-// in which something waits and nothing is done for healthDeadline.
+// progress tells a busy plugin from a hung one. A plugin is hung when calls wait and none is completed for healthDeadline,
+// however long it has been busy before.
 type progress struct {
 	process *process
-	done    uint64    // by the last health call that told of progress
+	done    uint64    // of the last health call that showed progress
 	since   time.Time // when that was
 }
 
-// healthy takes in an answer to a health call, and tells whether the plugin is hung.
+// healthy evaluates an answer to a health call. It returns an error if the plugin is hung.
 func (g *progress) healthy(p *process, h shared.Health, now time.Time) error {
 	if g.process != p || h.Waiting == 0 || h.Done != g.done {
 		*g = progress{process: p, done: h.Done, since: now}
@@ -27,7 +27,7 @@ func (g *progress) healthy(p *process, h shared.Health, now time.Time) error {
 	return nil
 }
 
-// silent takes in a health call that was not answered within healthDeadline, during which answered calls were answered.
+// silent evaluates a health call that got no answer within healthDeadline, in which the plugin answered so many other calls.
 func (g *progress) silent(answered uint64) error {
 	if answered > 0 {
 		return nil

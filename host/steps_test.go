@@ -154,7 +154,7 @@ func TestSteps_IgnoredContext(t *testing.T) {
 	t.Run("does not stop the step", func(t *testing.T) {
 		settled(t, h, good.RecallID)
 	})
-	t.Run("is tried again beside it", func(t *testing.T) {
+	t.Run("is tried again while it runs", func(t *testing.T) {
 		settled(t, h, "r-stuck")
 		ledger, err := h.Ledger(within(t), "acme", "r-stuck")
 		if err != nil {

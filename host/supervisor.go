@@ -66,7 +66,7 @@ type supervisor struct {
 
 	retiring sync.WaitGroup // processes that are killed and not yet reaped
 
-	telling sync.Mutex // held while onState is called, so that states are told one by one and in their order
+	telling sync.Mutex // held while onState is called, so that it gets the states one by one and in order
 	mu      sync.Mutex
 	state   State
 	inForce *config.File // plugin.hcl as the current plugin, or the last, read it; nil before the first
@@ -201,7 +201,7 @@ func (s *supervisor) run(ctx context.Context) {
 	}
 }
 
-// lost takes note that the plugin in force is no more.
+// lost removes the plugin in force, which has ended.
 func (s *supervisor) lost(cause error) {
 	p := s.current
 	s.current = nil
@@ -218,7 +218,7 @@ func (s *supervisor) lost(cause error) {
 	p.kill() // what is left of it
 }
 
-// firstLine is an error of which only the first line is told to callers: the log and the state have all of it.
+// firstLine shortens an error to its first line for callers. The log and the state have all of it.
 type firstLine struct{ error }
 
 func (e firstLine) Error() string {
@@ -288,8 +288,8 @@ func (s *supervisor) revive(ctx context.Context) bool {
 	return true
 }
 
-// checkHealth tells what is wrong with a plugin that lives but does not answer, or not as it should. It takes over what
-// the plugin says of its rules.
+// checkHealth returns what is wrong with a plugin that lives but does not answer, or answers wrongly. It updates the rules and
+// the index in State.
 func (s *supervisor) checkHealth(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, healthDeadline)
 	defer cancel()

@@ -67,13 +67,13 @@ var policyBlock = &blockSpec{
 }
 
 var messageScope = []attributeSpec{
-	{"tenant", "list of texts", "The tenants it is about. Without it all."},
-	{"conversation", "list of words", "The conversation types it is about: `single`, `group`, `chatroom`. Without it all."},
-	{"type", "list of words", "The message types it is about: `text`, `image`, `audio`, `video`, `file`, `location`, `custom`, `combine`, `command`. Without it all."},
+	{"tenant", "list of texts", "The tenants it is about. Default: all."},
+	{"conversation", "list of words", "The conversation types it is about: `single`, `group`, `chatroom`. Default: all."},
+	{"type", "list of words", "The message types it is about: `text`, `image`, `audio`, `video`, `file`, `location`, `custom`, `combine`, `command`. Default: all."},
 }
 
 var ruleScope = with(messageScope,
-	attributeSpec{"role", "list of words", "The roles of the actor it is about: `owner`, `admin`, `member`, `system`. Without it all."},
+	attributeSpec{"role", "list of words", "The roles of the actor it is about: `owner`, `admin`, `member`, `system`. Default: all."},
 	attributeSpec{"sender", "bool", "`true`: only when the actor sent the message; `false`: only when somebody else did. Without it both."},
 	attributeSpec{"when", "condition", "What must hold too."},
 	attributeSpec{"mode", "`\"shadow\"`", "The rule is evaluated and what it would change is reported, but it never decides."},

@@ -38,7 +38,7 @@ var invariantBlock = &blockSpec{
 	label: "title",
 	about: "What must be decided for every input that meets a condition. It is checked over all inputs that the rules and the condition can tell apart.",
 	attributes: []attributeSpec{
-		{"when", "condition", "The inputs it is about. Without it all."},
+		{"when", "condition", "The inputs it is about. Default: all."},
 		{"expect", "text", "`permit`, `deny` (for whatever code), or the code of the refusal."},
 		{"rule", "text", "The rule that must decide, or `default_deny`. Without it any."},
 	},

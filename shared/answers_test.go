@@ -14,7 +14,7 @@ import (
 	"github.com/chat-recall/recall/shared/recallv1"
 )
 
-// broken is a plugin that answers what it is told to.
+// broken is a plugin with prepared answers.
 type broken struct {
 	recallv1.UnimplementedRecallServiceServer
 	recallv1.UnimplementedLifecycleServiceServer

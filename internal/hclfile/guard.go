@@ -18,7 +18,7 @@ const (
 	maxNumberBytes = 20
 )
 
-// A Language is what a kind of file is called, and what is said about its mistakes.
+// A Language is the name of a kind of file, and the advice in the diagnostics about it.
 type Language struct {
 	Name    string                         // as in "x is not part of the rule language"
 	Advice  map[hclsyntax.TokenType]string // what to write instead of a token that no file has

@@ -12,7 +12,7 @@ import (
 
 var plain = &Language{Name: "the test", Suspect: true}
 
-// parse returns what is said of a file with a text.
+// parse returns the diagnostics of a file with this text.
 func parse(t *testing.T, text string) Diagnostics {
 	t.Helper()
 	f := File{Name: "a.hcl", Text: []byte(text)}

@@ -83,7 +83,7 @@ func (s *Service) Backup(ctx context.Context, w io.Writer) error {
 	return a.index.Backup(ctx, w)
 }
 
-// answerMargin is how long before its caller gives up Activate does, so that the caller is told what it waited for;
+// answerMargin is how long before its caller gives up Activate does, so that the caller learns what it waited for;
 // of a short wait it is a quarter.
 const answerMargin = 200 * time.Millisecond
 

@@ -22,7 +22,7 @@ func (s *Service) follow(cfg *config.Config) shared.Diagnostics {
 		watcher, ds = s.fallBack(cfg, ds)
 	}
 	if watcher != nil {
-		s.counts.add("rules_reloaded_total", 0) // shown from the start, for who watches it grow
+		s.counts.add("rules_reloaded_total", 0) // so that the metric exists from the start
 		s.counts.add("rules_refused_total", 0)
 		s.mu.Lock()
 		s.rules = watcher
@@ -96,7 +96,7 @@ func (s *Service) followed() *rules.Watcher {
 	return s.rules
 }
 
-// rulesChanged takes note of what became of a change of the rules.
+// rulesChanged counts and logs the result of a change of the rules, and keeps a new policy.
 func (s *Service) rulesChanged(policy *rules.Policy, found rules.Diagnostics) {
 	if policy == nil {
 		s.counts.add("rules_refused_total", 1)

@@ -191,7 +191,7 @@ func (q *stepQueue) forget(sequence uint64) {
 	delete(q.inFlight, sequence)
 }
 
-// fail takes note of a failed attempt, by what the ledger says after it.
+// fail begins the backoff after a failed attempt. s is the step's state in the ledger after it.
 func (q *stepQueue) fail(sequence uint64, s index.StepState, now time.Duration) {
 	d, with := q.inFlight[sequence]
 	if with && d.attempt > s.Attempts {
