@@ -196,6 +196,15 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		"health: a long digest": {func() {
 			impl.health = &recallv1.HealthResponse{State: 1, Rules: &recallv1.RulesState{Digest: long}}
 		}, health, "rules.digest: is 65537 bytes"},
+		"health: a long index id": {func() {
+			impl.health = &recallv1.HealthResponse{State: 1, Index: &recallv1.IndexIdentity{Id: long}}
+		}, health, "index.id: is 65537 bytes"},
+		"health: a long epoch": {func() {
+			impl.health = &recallv1.HealthResponse{State: 1, Index: &recallv1.IndexIdentity{Epoch: long}}
+		}, health, "index.epoch: is 65537 bytes"},
+		"health: many paths": {func() {
+			impl.health = &recallv1.HealthResponse{State: 1, Rules: &recallv1.RulesState{Paths: make([]string, maxDiagnostics+1)}}
+		}, health, "rules.paths: 10001 entries"},
 		"reload: many diagnostics": {func() {
 			impl.diagnostics = &recallv1.DiagnosticsResponse{Diagnostics: make([]*recallv1.Diagnostic, maxDiagnostics+1)}
 		}, reload, "diagnostics: 10001 entries"},

@@ -270,6 +270,7 @@ func encodeHealth(h Health) *recallv1.HealthResponse {
 
 func (d *decoder) health(h *recallv1.HealthResponse) Health {
 	r := h.GetRules()
+	d.atMost("rules.paths", len(r.GetPaths()), maxDiagnostics)
 	return Health{
 		State:  decodeEnum(d, pluginStates, "state", h.GetState()),
 		Reason: clipText(h.GetReason(), maxAnswerTextBytes), Since: d.time("since", h.GetSince()),
@@ -279,7 +280,7 @@ func (d *decoder) health(h *recallv1.HealthResponse) Health {
 			Warnings: d.diagnostics("rules.warnings", r.GetWarnings()), Refused: d.diagnostics("rules.refused", r.GetRefused()),
 			Fallback: r.GetFallback(),
 		},
-		Index: decodeIdentity(h.GetIndex()), Waiting: int(h.GetWaiting()), Done: h.GetDone(),
+		Index: d.identity("index", h.GetIndex()), Waiting: int(h.GetWaiting()), Done: h.GetDone(),
 	}
 }
 
@@ -287,8 +288,11 @@ func encodeIdentity(id IndexIdentity) *recallv1.IndexIdentity {
 	return &recallv1.IndexIdentity{Id: id.ID, Epoch: id.Epoch, Version: id.Version}
 }
 
-func decodeIdentity(id *recallv1.IndexIdentity) IndexIdentity {
-	return IndexIdentity{ID: id.GetId(), Epoch: id.GetEpoch(), Version: id.GetVersion()}
+func (d *decoder) identity(field string, id *recallv1.IndexIdentity) IndexIdentity {
+	return IndexIdentity{
+		ID: d.text(field+".id", id.GetId(), MaxIDBytes), Epoch: d.text(field+".epoch", id.GetEpoch(), MaxIDBytes),
+		Version: id.GetVersion(),
+	}
 }
 
 func encodeDiagnostics(ds Diagnostics) []*recallv1.Diagnostic {

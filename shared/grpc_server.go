@@ -193,7 +193,12 @@ func (s *lifecycleServer) Activate(ctx context.Context, req *recallv1.ActivateRe
 }
 
 func (s *lifecycleServer) Expect(ctx context.Context, req *recallv1.ExpectRequest) (*recallv1.ExpectResponse, error) {
-	if err := s.impl.Expect(ctx, decodeIdentity(req.GetIndex())); err != nil {
+	d := decoder{}
+	index := d.identity("index", req.GetIndex())
+	if d.err != nil {
+		return nil, toStatus(d.err)
+	}
+	if err := s.impl.Expect(ctx, index); err != nil {
 		return nil, toStatus(err)
 	}
 	return &recallv1.ExpectResponse{}, nil
