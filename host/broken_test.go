@@ -40,7 +40,8 @@ func TestHost_PoisonousCallHarmsNoOther(t *testing.T) {
 	_, err := h.Index(ctx, []shared.Message{message("poison")})
 	close(stop)
 	others.Wait()
-	if !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "10 plugins in a row ended under this call") {
+	if !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(),
+		"10 plugins in a row ended under this call") {
 		t.Errorf("the poisonous call: %v", err)
 	}
 	if st := h.State(); !strings.Contains(st.Error, "panic: fault: poison") {

@@ -106,10 +106,12 @@ func TestGate_CallsComeBackSlowlyAfterACrash(t *testing.T) {
 		within  time.Duration
 		crashes int
 	}{
-		"small calls":         {size: smallCall, calls: 5000, first: comebackCalls, within: 20 * time.Millisecond, crashes: 1},
-		"large calls":         {size: 1 << 20, calls: 60, first: 1, within: 20 * time.Millisecond, crashes: 1},
-		"after three crashes": {size: smallCall, calls: 5000, first: comebackCalls / 4, within: 20 * time.Millisecond, crashes: 3},
-		"after many":          {size: smallCall, calls: 100, first: 1, within: 20 * time.Millisecond, crashes: 50},
+		"small calls": {size: smallCall, calls: 5000, first: comebackCalls, within: 20 * time.Millisecond,
+			crashes: 1},
+		"large calls": {size: 1 << 20, calls: 60, first: 1, within: 20 * time.Millisecond, crashes: 1},
+		"after three crashes": {size: smallCall, calls: 5000, first: comebackCalls / 4, within: 20 * time.Millisecond,
+			crashes: 3},
+		"after many": {size: smallCall, calls: 100, first: 1, within: 20 * time.Millisecond, crashes: 50},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

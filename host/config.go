@@ -17,7 +17,8 @@ type Binary struct {
 	SHA256 string
 }
 
-// settings are what the host takes from plugin.hcl: its own block, and where the index is, which must not change under it.
+// settings are what the host takes from plugin.hcl: its own block, and where the index is, which must not change under
+// it.
 type settings struct {
 	file string // absolute
 	config.File
@@ -56,7 +57,8 @@ func (s settings) sameIndex() (*config.File, error) {
 		return nil, fmt.Errorf("plugin configuration: %w", config.Diagnostics(ds).Err())
 	}
 	if now.Index.Path != s.Index.Path {
-		return nil, fmt.Errorf("%s: index.path is %q, and was %q when this server opened it: change it back, or stop the server to move the index",
+		return nil, fmt.Errorf("%s: index.path is %q, and was %q when this server opened it: "+
+			"change it back, or stop the server to move the index",
 			s.file, now.Index.Path, s.Index.Path)
 	}
 	return now, nil

@@ -60,7 +60,8 @@ func (p *place) recalls(h *host.Host, ids ...string) {
 		if _, err := h.Index(p.t.Context(), []shared.Message{m}); err != nil {
 			p.t.Fatal(err)
 		}
-		r, err := h.Recall(p.t.Context(), shared.RecallRequest{Tenant: "acme", MessageIDs: []string{id}, Actor: shared.Actor{ID: "ann"}})
+		r, err := h.Recall(p.t.Context(), shared.RecallRequest{Tenant: "acme", MessageIDs: []string{id},
+			Actor: shared.Actor{ID: "ann"}})
 		if err != nil || r[0].Status != shared.Recalled {
 			p.t.Fatal(r, err)
 		}
@@ -164,7 +165,8 @@ func TestOpen_RestoredCopyBeginsAnEpoch(t *testing.T) {
 	p.thaw(backup)
 	h = p.mustOpen()
 	p.recalls(h, "c1", "c2", "c3")
-	req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.Group, ID: "g"}}, After: page.Next}
+	req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.Group, ID: "g"}},
+		After: page.Next}
 	if page, err := h.Since(t.Context(), req); !errors.Is(err, shared.ErrCursorVoid) {
 		t.Errorf("a cursor from before: %+v %v", page, err)
 	}
@@ -197,7 +199,8 @@ func TestOpen_RestoredWithItsMarker(t *testing.T) {
 	}
 	h = p.mustOpen()
 	p.recalls(h, "c1", "c2", "c3")
-	if page, err := h.Since(t.Context(), shared.SinceRequest{Tenant: "acme", After: page.Next}); !errors.Is(err, shared.ErrCursorVoid) {
+	if page, err := h.Since(t.Context(), shared.SinceRequest{Tenant: "acme", After: page.Next}); !errors.Is(err,
+		shared.ErrCursorVoid) {
 		t.Errorf("a cursor from before: %+v %v", page, err)
 	}
 }
@@ -250,7 +253,8 @@ func TestOpen_DamagedTable(t *testing.T) {
 	h.Close()
 	p.damageTables()
 	_, err := p.open()
-	if !errors.Is(err, shared.ErrDamaged) || !strings.Contains(err.Error(), ".sst at byte ") || !strings.Contains(err.Error(), "backup") {
+	if !errors.Is(err, shared.ErrDamaged) || !strings.Contains(err.Error(), ".sst at byte ") ||
+		!strings.Contains(err.Error(), "backup") {
 		t.Errorf("%v", err)
 	}
 }
@@ -276,7 +280,8 @@ func TestRunning_DamagedTable(t *testing.T) {
 	if st.Phase != host.PhaseFailed || !strings.Contains(st.Error, ".sst at byte ") {
 		t.Errorf("%+v", st)
 	}
-	if _, err := h.Status(t.Context(), "acme", []string{"m"}); !errors.Is(err, shared.ErrDamaged) || !errors.Is(err, shared.ErrUnavailable) {
+	if _, err := h.Status(t.Context(), "acme", []string{"m"}); !errors.Is(err, shared.ErrDamaged) ||
+		!errors.Is(err, shared.ErrUnavailable) {
 		t.Errorf("a call is answered %v", err)
 	}
 	metrics, err := h.Metrics(t.Context())
@@ -289,7 +294,8 @@ func TestRunning_DamagedTable(t *testing.T) {
 func (p *place) waitDamaged(h *host.Host, prefix string) (taken int) {
 	p.t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
-		m := shared.Message{Tenant: "acme", ID: fmt.Sprint(prefix, taken), Sender: "ann", Type: shared.Text, SentAt: time.Now(),
+		m := shared.Message{Tenant: "acme", ID: fmt.Sprint(prefix, taken), Sender: "ann", Type: shared.Text,
+			SentAt:       time.Now(),
 			Conversation: shared.Conversation{Type: shared.Group, ID: "g"}}
 		if _, err := h.Index(p.t.Context(), []shared.Message{m}); err == nil {
 			taken++
@@ -307,8 +313,11 @@ func (p *place) waitDamaged(h *host.Host, prefix string) (taken int) {
 
 func TestRunning_IndexMovedOrReplaced(t *testing.T) {
 	for name, replace := range map[string]func(path, away string) error{
-		"moved":               func(path, away string) error { return os.Rename(path, away) },
-		"replaced by nothing": func(path, away string) error { return errors.Join(os.Rename(path, away), os.Mkdir(path, 0o700)) },
+		"moved": func(path, away string) error { return os.Rename(path, away) },
+		"replaced by nothing": func(path, away string) error {
+			return errors.Join(os.Rename(path, away), os.Mkdir(path,
+				0o700))
+		},
 		"replaced by its copy": func(path, away string) error {
 			return errors.Join(os.Rename(path, away), os.CopyFS(path, os.DirFS(away)))
 		},
@@ -329,7 +338,8 @@ func TestRunning_IndexMovedOrReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 			h = p.mustOpen()
-			if status, err := h.Status(t.Context(), "acme", []string{"m"}); err != nil || status[0].State != shared.MessageRecalled {
+			if status, err := h.Status(t.Context(), "acme", []string{"m"}); err != nil ||
+				status[0].State != shared.MessageRecalled {
 				t.Errorf("put back: %+v %v", status, err)
 			}
 		})
@@ -411,7 +421,8 @@ func TestBackup_Restore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprintf("%s %s %s", status[0].State, status[1].State, status[2].State); got != "recalled recalled unknown" {
+	if got := fmt.Sprintf("%s %s %s", status[0].State, status[1].State,
+		status[2].State); got != "recalled recalled unknown" {
 		t.Errorf("%s", got)
 	}
 	if now := h.State().Index; now.ID != id.ID || now.Epoch == id.Epoch {
@@ -455,7 +466,8 @@ func TestIndexFiles_OnlyForTheirOwner(t *testing.T) {
 	var log bytes.Buffer // hclog writes one line at a time
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	h, err := host.Open(ctx, host.Config{File: p.file, RunDir: p.run, Logger: hclog.New(&hclog.LoggerOptions{Output: &log})})
+	h, err := host.Open(ctx, host.Config{File: p.file, RunDir: p.run,
+		Logger: hclog.New(&hclog.LoggerOptions{Output: &log})})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,14 +48,17 @@ func TestOpen_PluginDies(t *testing.T) {
 			[]string{"exit status 3", "the licence is missing"}, "SIGKILL"},
 		"only the last lines": {scriptPlugin(t, stack+"; exit 1"),
 			[]string{"exit status 1", "frame 400", "frame 381"}, "frame 380\n"},
-		"the beginning of a crash": {scriptPlugin(t, "echo chatter >&2; echo 'fatal error: all is lost' >&2; "+stack+"; exit 2"),
+		"the beginning of a crash": {scriptPlugin(t,
+			"echo chatter >&2; echo 'fatal error: all is lost' >&2; "+stack+"; exit 2"),
 			[]string{"exit status 2", "fatal error: all is lost", "frame 19"}, "frame 20\n"},
 		"long lines": {scriptPlugin(t, "head -c 300000 /dev/zero | tr '\\0' x >&2; echo >&2; echo end >&2; exit 1"),
 			[]string{"xxx", "\nend"}, strings.Repeat("x", 1025)},
-		"killed":     {scriptPlugin(t, "kill -9 $$"), []string{"killed by SIGKILL", "dmesg"}, "exit status"},
-		"a signal":   {scriptPlugin(t, "kill -SEGV $$"), []string{"signal 11 (segmentation fault)"}, "SIGKILL"},
-		"Go panic":   {hosttest.BuildFaulty(t, "panic-prepare"), []string{"prepare plugin", "exit status 2", "panic: fault: prepare"}, "[DEBUG]"},
-		"with index": {hosttest.BuildFaulty(t, "panic-activated"), []string{"activate plugin", "exit status 2", "panic: fault: activated"}, "SIGKILL"},
+		"killed":   {scriptPlugin(t, "kill -9 $$"), []string{"killed by SIGKILL", "dmesg"}, "exit status"},
+		"a signal": {scriptPlugin(t, "kill -SEGV $$"), []string{"signal 11 (segmentation fault)"}, "SIGKILL"},
+		"Go panic": {hosttest.BuildFaulty(t, "panic-prepare"),
+			[]string{"prepare plugin", "exit status 2", "panic: fault: prepare"}, "[DEBUG]"},
+		"with index": {hosttest.BuildFaulty(t, "panic-activated"),
+			[]string{"activate plugin", "exit status 2", "panic: fault: activated"}, "SIGKILL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := hosttest.WriteConfig(t, tc.binary, t.TempDir())
@@ -81,7 +84,8 @@ func TestOpen_PluginDies(t *testing.T) {
 func TestUpgrade_NewPluginDies(t *testing.T) {
 	h := hosttest.Open(t, host.Config{})
 	for fault, words := range map[string]string{
-		"panic-prepare": "panic: fault: prepare", "panic-activate": "panic: fault: activate", "panic-first-call": "panic: fault: first call",
+		"panic-prepare": "panic: fault: prepare", "panic-activate": "panic: fault: activate",
+		"panic-first-call": "panic: fault: first call",
 	} {
 		_, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildFaulty(t, fault)})
 		for where, text := range map[string]string{"error": fmt.Sprint(err), "state": h.State().Error} {
@@ -103,7 +107,8 @@ func TestSupervisor_ReportsWhyThePluginDied(t *testing.T) {
 				t.Errorf("state says %q", got)
 			}
 		}
-		if text := log.String(); strings.Count(text, "[ERROR] recall: plugin lost") != 3 || !strings.Contains(text, "killed by SIGKILL") {
+		if text := log.String(); strings.Count(text, "[ERROR] recall: plugin lost") != 3 ||
+			!strings.Contains(text, "killed by SIGKILL") {
 			t.Errorf("log:\n%s", text)
 		}
 	})

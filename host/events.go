@@ -38,14 +38,16 @@ const (
 // It is called at least once for each recall: again after an error, and again when the server or the plugin died
 // before the outcome was on disk. Once an outcome is recorded it is not called again. Calls for different recalls, and
 // of different steps of one recall, run side by side. The step "notify" comes first, so that what it shows can still be
-// read: the other steps of a recall start when notify is settled, or 30 s after the recall if it is not settled by then.
+// read: the other steps of a recall start when notify is settled, or 30 s after the recall if it is not settled by
+// then.
 //
 // It returns OutcomeDone, OutcomeNothingToDo where the server held nothing, or OutcomeUnsupported where it cannot do this
 // for this message; each is final. An error, OutcomeFailed or a panic makes it be tried again, after a delay that grows
 // from 100 ms to a minute.
 //
 // ctx ends after StepTimeout or when the host is closed. An attempt that does not return then is given up: it counts as
-// failed, and the step is tried again while it still runs. If it succeeds later, while the step is open, it settles the step.
+// failed, and the step is tried again while it still runs. If it succeeds later, while the step is open, it settles the
+// step.
 type Step func(ctx context.Context, e shared.Event) (shared.Outcome, error)
 
 // work names one step of one event.
@@ -122,8 +124,8 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// maxTaken bounds the deliveries of one step that run or wait to run: as many as a plugin sends before their outcomes, and
-// as many of the plugin before it.
+// maxTaken bounds the deliveries of one step that run or wait to run: as many as a plugin sends before their outcomes,
+// and as many of the plugin before it.
 const maxTaken = 2 * shared.MaxDeliveries
 
 // take starts the steps of one delivery and does not wait for them. It fails if the plugin has delivered too many.
@@ -183,7 +185,8 @@ func (w *worker) carryOut(ctx context.Context, e shared.Event, step string) {
 	abandoned := w.abandoned[step]
 	w.mu.Unlock()
 	if abandoned >= maxAbandoned {
-		w.record(ctx, e, step, result{shared.OutcomeFailed, fmt.Errorf("%d attempts that ignore the end of their context still run", abandoned)})
+		w.record(ctx, e, step, result{shared.OutcomeFailed,
+			fmt.Errorf("%d attempts that ignore the end of their context still run", abandoned)})
 		return
 	}
 	ended := make(chan result, 1)
@@ -242,7 +245,8 @@ func (w *worker) stuck() error {
 	var errs []error
 	for _, step := range slices.Sorted(maps.Keys(w.abandoned)) {
 		if n := w.abandoned[step]; n > 0 {
-			errs = append(errs, fmt.Errorf("step %s ignores the end of its context: %d attempts still run and were given up", step, n))
+			errs = append(errs, fmt.Errorf("step %s ignores the end of its context: %d attempts still run and were given up",
+				step, n))
 		}
 	}
 	return errors.Join(errs...)
@@ -278,7 +282,8 @@ func (w *worker) finish(one work, settled bool) (attempt int) {
 	return now.attempt
 }
 
-// settle reports an outcome to the plugin, retrying until it is stored. Once the host is closed it gives up after closeTime.
+// settle reports an outcome to the plugin, retrying until it is stored. Once the host is closed it gives up after
+// closeTime.
 func (w *worker) settle(closing context.Context, e shared.Event, step string, r result) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(closing))
 	defer cancel()

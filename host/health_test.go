@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// heldOutput is a plugin whose outputs another process keeps open after its death, as a log that is still read does: the
-// host learns of the death only when the pipe at FIFO is opened and closed.
+// heldOutput is a plugin whose outputs another process keeps open after its death, as a log that is still read does:
+// the host learns of the death only when the pipe at FIFO is opened and closed.
 func heldOutput(t *testing.T, binary, fifo string) string {
 	t.Helper()
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {

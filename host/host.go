@@ -68,8 +68,8 @@ type Config struct {
 //
 // While the plugin restarts or is swapped, calls are held until it is back or their own context ends; so give each
 // call a context that ends. A call that was cut off is repeated with the same ids. It fails with shared.ErrUnavailable
-// when the plugin does not come back, with shared.ErrOverloaded when too many calls wait (16,384 here, of 64 MiB together;
-// 4,096 in the plugin), and with a *shared.FieldError when the request is wrong.
+// when the plugin does not come back, with shared.ErrOverloaded when too many calls wait (16,384 here, of 64 MiB
+// together; 4,096 in the plugin), and with a *shared.FieldError when the request is wrong.
 type Host struct {
 	supervisor *supervisor
 	worker     *worker
@@ -84,8 +84,9 @@ type Host struct {
 
 var _ shared.Recall = (*Host)(nil)
 
-// Open loads the plugin and returns when it answers. ctx bounds only Open: end the Host with Close. Open waits up to one
-// minute for another host to release the run directory, then up to one minute for another process to release the index.
+// Open loads the plugin and returns when it answers. ctx bounds only Open: end the Host with Close. Open waits up to
+// one minute for another host to release the run directory, then up to one minute for another process to release the
+// index.
 func Open(ctx context.Context, c Config) (*Host, error) {
 	settings, err := readSettings(c.File)
 	if err != nil {
@@ -152,7 +153,8 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 	}
 	sweep(runDir, logger, staged.path, p.socketDir)
 	if last := used.binary(); last.SHA256 != "" && last.SHA256 != staged.sha256 {
-		logger.Warn("plugin.hcl names another binary than the one that was in force last: an upgrade by call does not change it",
+		logger.Warn("plugin.hcl names another binary than the one that was in force last: "+
+			"an upgrade by call does not change it",
 			"binary", staged.source, "version", p.desc.Version, "sha256", staged.sha256,
 			"last_binary", last.Binary, "last_version", last.Version, "last_sha256", last.SHA256)
 		s.state.Previous = &last
@@ -214,8 +216,8 @@ func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.Index
 	})
 }
 
-// Recall is shared.Recall. It makes the RecallID if that is empty. A request that is held counts as made at the moment of
-// this call: the plugin subtracts how long it was held from its own clock.
+// Recall is shared.Recall. It makes the RecallID if that is empty. A request that is held counts as made at the moment
+// of this call: the plugin subtracts how long it was held from its own clock.
 func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
@@ -278,8 +280,8 @@ func (h *Host) Events(context.Context, func(shared.Event, shared.Settler)) error
 	return errors.New("the events of a host are received by its steps (host.Config.Steps)")
 }
 
-// Metrics returns the counters and gauges of the host, whose names begin with "host_", and those of the plugin in force, if
-// there is one. It does not wait for a plugin.
+// Metrics returns the counters and gauges of the host, whose names begin with "host_", and those of the plugin in
+// force, if there is one. It does not wait for a plugin.
 func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	st := h.State()
 	is := func(yes bool) float64 {
@@ -305,8 +307,8 @@ func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	return append(metrics, plugin...), nil
 }
 
-// Backup writes one consistent version of the index to w while the plugin serves: everything that was acknowledged before the
-// call. Restore it with recall-plugin index restore. If the plugin ends during the backup, Backup fails with
+// Backup writes one consistent version of the index to w while the plugin serves: everything that was acknowledged
+// before the call. Restore it with recall-plugin index restore. If the plugin ends during the backup, Backup fails with
 // shared.ErrUnavailable: discard what was written and call it again.
 func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 	var held time.Time
@@ -314,12 +316,13 @@ func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	h.gate.leave(smallCall, false) // at once: it may take minutes, and neither a swap nor the calls after a crash wait for it
+	// Leave at once: a backup may take minutes, and neither a swap nor the calls after a crash wait for it.
+	h.gate.leave(smallCall, false)
 	return p.api.Backup(ctx, w)
 }
 
-// Reload makes the plugin read its rule files now, and returns their diagnostics. With an error among them the rules in force
-// stay. The plugin follows the files by itself: call Reload to get the diagnostics, or not to wait.
+// Reload makes the plugin read its rule files now, and returns their diagnostics. With an error among them the rules in
+// force stay. The plugin follows the files by itself: call Reload to get the diagnostics, or not to wait.
 //
 // Reload does not put plugin.hcl in force. It adds a warning for each setting in it that differs from the one in force,
 // with how to put it in force, as State.Pending does.

@@ -25,8 +25,8 @@ type PreviousBinary struct {
 
 // lastUsed remembers the index and the binary that a host used last.
 //
-// A plugin that finds another index, an older one or none where it should be, would not know what was sent and recalled: the
-// folder may be on a disk that is not mounted.
+// A plugin that finds another index, an older one or none where it should be, would not know what was sent and
+// recalled: the folder may be on a disk that is not mounted.
 type lastUsed struct {
 	path   string
 	logger hclog.Logger
@@ -41,7 +41,8 @@ type lastUsedContent struct {
 	Binary PreviousBinary       `json:"binary"`
 }
 
-// readLastUsed reads the file of a run directory. A damaged one counts as none: it is a copy of what the index itself says.
+// readLastUsed reads the file of a run directory. A damaged one counts as none: it is a copy of what the index itself
+// says.
 func readLastUsed(runDir string, logger hclog.Logger) (*lastUsed, error) {
 	u := &lastUsed{path: filepath.Join(runDir, lastUsedFile), logger: logger}
 	text, err := os.ReadFile(u.path)

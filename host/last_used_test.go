@@ -68,7 +68,8 @@ func TestOpen_AnotherBinaryThanTheLastInForce(t *testing.T) {
 		}
 		h, log := open()
 		quiet("with a broken file", h, log)
-		if !strings.Contains(log.String(), "[WARN]  recall: the file that says which index and binary were used last is damaged") {
+		if !strings.Contains(log.String(),
+			"[WARN]  recall: the file that says which index and binary were used last is damaged") {
 			t.Errorf("log:\n%s", log)
 		}
 	})

@@ -46,7 +46,8 @@ func (s *supervisor) updatePending() shared.Diagnostics {
 	return found
 }
 
-// pending is a warning for each setting of plugin.hcl that differs from the one in force, or for each error in the file.
+// pending is a warning for each setting of plugin.hcl that differs from the one in force, or for each error in the
+// file.
 func (s *supervisor) pending(st State, inForce *config.File) shared.Diagnostics {
 	if inForce == nil || st.Phase == PhaseClosed {
 		return nil
@@ -70,9 +71,10 @@ func (s *supervisor) pending(st State, inForce *config.File) shared.Diagnostics 
 	const (
 		restart = "To put it in force, restart the server."
 		upgrade = "To put it in force, upgrade to the same or another binary (Host.Upgrade), or restart the server."
-		binary  = "A restart of the server starts the one in the file. To put it in force before, upgrade to it (Host.Upgrade)."
-		sum     = "Put that binary in place, and upgrade to it (Host.Upgrade) or restart the server."
-		move    = "Stop the server to move the index. Until then no plugin is started or upgraded with this file."
+		binary  = "A restart of the server starts the one in the file. " +
+			"To put it in force before, upgrade to it (Host.Upgrade)."
+		sum  = "Put that binary in place, and upgrade to it (Host.Upgrade) or restart the server."
+		move = "Stop the server to move the index. Until then no plugin is started or upgraded with this file."
 	)
 	differs := func(name string, now, inForce any, how string) {
 		if !reflect.DeepEqual(now, inForce) {

@@ -51,22 +51,33 @@ func TestState_ChangedConfigurationIsPending(t *testing.T) {
 	}
 	other := filepath.Join(dir, "other")
 	for name, c := range map[string]struct{ old, by, want, how string }{
-		"the binary":        {binary, other, fmt.Sprintf("plugin.binary is %q, and %q is in force", other, binary), "restart of the server"},
-		"its checksum":      {"plugin {", "plugin {\n  sha256 = \"" + strings.Repeat("AB", 32) + "\"", "plugin.sha256 is \"" + strings.Repeat("ab", 32), "upgrade"},
-		"the start timeout": {"plugin {", "plugin {\n  start_timeout = \"11s\"", `plugin.start_timeout is "11s", and "10s" is in force`, "restart the server"},
-		"watch":             {"plugin {", "plugin {\n  watch = true", "plugin.watch is true, and false is in force", "restart the server"},
-		"the index":         {`"index"`, `"elsewhere"`, fmt.Sprintf("index.path is %q, and %q is in force", filepath.Join(dir, "elsewhere"), filepath.Join(dir, "index")), "Stop the server"},
-		"create":            {`"index"`, "\"index\"\n  create = true", "index.create is true, and false is in force", "upgrade"},
-		"other rules":       {"rules.hcl", "more.hcl", fmt.Sprintf("rules.paths is [%q], and [%q] is in force", filepath.Join(dir, "more.hcl"), filepath.Join(dir, "rules.hcl")), "upgrade"},
-		"no rules":          {rules, "", "rules.paths is the built-in policy, and [", "upgrade"},
-		"on_error":          {"  paths", "  on_error = \"refuse\"\n  paths", `rules.on_error is "refuse", and "last_good" is in force`, "upgrade"},
-		"a mistake":         {"index {", "index {\n  pth = 1", "will be refused when the server or a plugin starts: a block \"index\" has no \"pth\"", "path, create"},
-		"its own mistake":   {"plugin {", "plugin {\n  later = 1", "will be refused when the server starts: a block \"plugin\" has no \"later\"", "watch"},
+		"the binary": {binary, other, fmt.Sprintf("plugin.binary is %q, and %q is in force", other, binary),
+			"restart of the server"},
+		"its checksum": {"plugin {", "plugin {\n  sha256 = \"" + strings.Repeat("AB", 32) + "\"",
+			"plugin.sha256 is \"" + strings.Repeat("ab", 32), "upgrade"},
+		"the start timeout": {"plugin {", "plugin {\n  start_timeout = \"11s\"",
+			`plugin.start_timeout is "11s", and "10s" is in force`, "restart the server"},
+		"watch": {"plugin {", "plugin {\n  watch = true", "plugin.watch is true, and false is in force",
+			"restart the server"},
+		"the index": {`"index"`, `"elsewhere"`, fmt.Sprintf("index.path is %q, and %q is in force", filepath.Join(dir,
+			"elsewhere"), filepath.Join(dir, "index")), "Stop the server"},
+		"create": {`"index"`, "\"index\"\n  create = true", "index.create is true, and false is in force",
+			"upgrade"},
+		"other rules": {"rules.hcl", "more.hcl", fmt.Sprintf("rules.paths is [%q], and [%q] is in force",
+			filepath.Join(dir, "more.hcl"), filepath.Join(dir, "rules.hcl")), "upgrade"},
+		"no rules": {rules, "", "rules.paths is the built-in policy, and [", "upgrade"},
+		"on_error": {"  paths", "  on_error = \"refuse\"\n  paths",
+			`rules.on_error is "refuse", and "last_good" is in force`, "upgrade"},
+		"a mistake": {"index {", "index {\n  pth = 1",
+			"will be refused when the server or a plugin starts: a block \"index\" has no \"pth\"", "path, create"},
+		"its own mistake": {"plugin {", "plugin {\n  later = 1",
+			"will be refused when the server starts: a block \"plugin\" has no \"later\"", "watch"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			put(c.old, c.by)
 			ds := reload()
-			if len(ds) != 1 || ds[0].Severity != shared.SeverityWarning || ds[0].File != file || !strings.Contains(ds[0].Summary, c.want) || !strings.Contains(ds[0].Detail, c.how) {
+			if len(ds) != 1 || ds[0].Severity != shared.SeverityWarning || ds[0].File != file ||
+				!strings.Contains(ds[0].Summary, c.want) || !strings.Contains(ds[0].Detail, c.how) {
 				t.Errorf("got %v, want a warning with %q and %q", ds, c.want, c.how)
 			}
 		})

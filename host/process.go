@@ -82,7 +82,8 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 	}
 	defer verified.Close()
 	if _, err := os.Stat(ownDescriptors); err != nil {
-		return nil, fmt.Errorf("start plugin %s: /proc is not mounted; mount it: the verified file is executed through it: %w",
+		return nil, fmt.Errorf("start plugin %s: /proc is not mounted; mount it: "+
+			"the verified file is executed through it: %w",
 			staged.source, err)
 	}
 	// go-plugin makes a folder and in it a socket, each with a random number in its name.

@@ -7,8 +7,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// progress tells a busy plugin from a hung one. A plugin is hung when calls wait and none is completed for healthDeadline,
-// however long it has been busy before.
+// progress tells a busy plugin from a hung one. A plugin is hung when calls wait and none is completed for
+// healthDeadline, however long it has been busy before.
 type progress struct {
 	process *process
 	done    uint64    // of the last health call that showed progress
@@ -27,7 +27,8 @@ func (g *progress) healthy(p *process, h shared.Health, now time.Time) error {
 	return nil
 }
 
-// silent evaluates a health call that got no answer within healthDeadline, in which the plugin answered so many other calls.
+// silent evaluates a health call that got no answer within healthDeadline, in which the plugin answered so many other
+// calls.
 func (g *progress) silent(answered uint64) error {
 	if answered > 0 {
 		return nil

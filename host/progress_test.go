@@ -21,11 +21,13 @@ func TestProgress(t *testing.T) {
 			{0, first, shared.Health{Done: 7}, false}, {time.Hour, first, shared.Health{Done: 7}, false},
 		},
 		"busy": {
-			{0, first, shared.Health{Waiting: 500, Done: 7}, false}, {7 * time.Second, first, shared.Health{Waiting: 500, Done: 8}, false},
+			{0, first, shared.Health{Waiting: 500, Done: 7}, false}, {7 * time.Second, first,
+				shared.Health{Waiting: 500, Done: 8}, false},
 			{14 * time.Second, first, shared.Health{Waiting: 500, Done: 9}, false},
 		},
 		"stuck": {
-			{0, first, shared.Health{Waiting: 1, Done: 7}, false}, {7 * time.Second, first, shared.Health{Waiting: 3, Done: 7}, false},
+			{0, first, shared.Health{Waiting: 1, Done: 7}, false}, {7 * time.Second, first, shared.Health{Waiting: 3, Done: 7},
+				false},
 			{8 * time.Second, first, shared.Health{Waiting: 9, Done: 7}, true},
 		},
 		"stuck after it was idle for long": {

@@ -38,7 +38,8 @@ func openWithRules(t *testing.T, rules string, steps map[string]host.Step, more 
 	p.folder = filepath.Join(dir, "rules.d")
 	p.makeFolder()
 	p.put(rules)
-	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir, "rules {\n  paths = [\"rules.d\"]\n  "+strings.Join(more, "\n")+"\n}\n")
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir,
+		"rules {\n  paths = [\"rules.d\"]\n  "+strings.Join(more, "\n")+"\n}\n")
 	p.Host = hosttest.Open(t, host.Config{File: file, Steps: steps, OnState: func(s host.State) { p.states <- s }})
 	return p
 }
@@ -352,7 +353,8 @@ func TestBrokenRules_LastPolicyStaysInForce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"last policy that was in force decides", inForce, filepath.Join(p.folder, "rules.hcl") + ":1:"} {
+		for _, want := range []string{"last policy that was in force decides", inForce,
+			filepath.Join(p.folder, "rules.hcl") + ":1:"} {
 			if !strings.Contains(string(text), want) {
 				t.Errorf("the errors in the log lack %q:\n%s", want, text)
 			}
@@ -390,13 +392,15 @@ func TestBrokenRules_LastPolicyStaysInForce(t *testing.T) {
 		if err := os.Remove(filepath.Join(dir, "index.policy")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := host.Open(within(t), host.Config{File: file, RunDir: hosttest.RunDir(t)}); err == nil || !strings.Contains(err.Error(), "rules.hcl:1:") {
+		if _, err := host.Open(within(t), host.Config{File: file, RunDir: hosttest.RunDir(t)}); err == nil ||
+			!strings.Contains(err.Error(), "rules.hcl:1:") {
 			t.Errorf("Open says %v", err)
 		}
 	})
 }
 
-// With on_error = "refuse" a plugin that starts needs good rules: an upgrade is refused without them, and a crash waits.
+// With on_error = "refuse" a plugin that starts needs good rules: an upgrade is refused without them, and a crash
+// waits.
 func TestBrokenRules_Refused(t *testing.T) {
 	p := openWithRules(t, anyone, nil, "on_error = \"refuse\"")
 	index(t, p.Host, "m1")

@@ -142,7 +142,8 @@ func lockRunDir(ctx context.Context, dir string, logger hclog.Logger) (*os.File,
 		select {
 		case <-time.After(lockRetry):
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another host with this plugin.hcl runs (it holds %s): %w; stop it, or give each server a file and an index of its own", dir, ctx.Err()), f.Close())
+			return nil, errors.Join(fmt.Errorf("another host with this plugin.hcl runs (it holds %s): %w; "+
+				"stop it, or give each server a file and an index of its own", dir, ctx.Err()), f.Close())
 		}
 	}
 }

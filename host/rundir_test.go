@@ -41,7 +41,10 @@ func TestOpen_RunDirOfOthers(t *testing.T) {
 		runDir func(t *testing.T, dir string) string
 		words  []string
 	}{
-		"belongs to another user": {func(t *testing.T, dir string) string { return folderOf(t, dir, "run", 0o700, otherUser) },
+		"belongs to another user": {func(t *testing.T, dir string) string {
+			return folderOf(t, dir, "run", 0o700,
+				otherUser)
+		},
 			[]string{"/run belongs to user 65534", "remove it"}},
 		"everybody may write it": {func(t *testing.T, dir string) string { return folderOf(t, dir, "run", 0o777, 0) },
 			[]string{"/run can be written by others (mode 0777)", "chmod 0700"}},
@@ -109,7 +112,8 @@ func TestOpen_RunDirIsPrivate(t *testing.T) {
 		if err := os.Chmod(runDir, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil || !strings.Contains(err.Error(), "can be written by others") {
+		if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil ||
+			!strings.Contains(err.Error(), "can be written by others") {
 			t.Errorf("an upgrade: %v", err)
 		}
 		if err := os.Chmod(runDir, 0o700); err != nil {
@@ -168,9 +172,12 @@ func TestOpen_BinaryThatCannotBeExecuted(t *testing.T) {
 		binary string
 		words  []string
 	}{
-		"no dynamic loader": {dynamicBinary(t), []string{"the dynamic loader /", "/none/ld.so", "not on this machine", "CGO_ENABLED=0"}},
-		"no interpreter":    {scriptWith(t, "#!/none/interpreter -x\n"), []string{"the interpreter /none/interpreter -x", "not on this machine"}},
-		"another machine":   {foreignBinary(t), []string{"exec format error", "no program for this machine (linux/" + runtime.GOARCH, "EM_S390"}},
+		"no dynamic loader": {dynamicBinary(t), []string{"the dynamic loader /", "/none/ld.so", "not on this machine",
+			"CGO_ENABLED=0"}},
+		"no interpreter": {scriptWith(t, "#!/none/interpreter -x\n"),
+			[]string{"the interpreter /none/interpreter -x", "not on this machine"}},
+		"another machine": {foreignBinary(t), []string{"exec format error", "no program for this machine (linux/" +
+			runtime.GOARCH, "EM_S390"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := hosttest.WriteConfig(t, tc.binary, t.TempDir())

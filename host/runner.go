@@ -82,7 +82,8 @@ func (c *child) tryStart() error {
 	}
 	if c.busy {
 		again := exec.Command(c.cmd.Path) // a Cmd is of single use
-		again.Args, again.Env, again.Dir, again.ExtraFiles, again.SysProcAttr = c.cmd.Args, c.cmd.Env, c.cmd.Dir, c.cmd.ExtraFiles, c.cmd.SysProcAttr
+		again.Args, again.Env, again.Dir = c.cmd.Args, c.cmd.Env, c.cmd.Dir
+		again.ExtraFiles, again.SysProcAttr = c.cmd.ExtraFiles, c.cmd.SysProcAttr
 		fresh, err := newChild(again)
 		if err != nil {
 			return err

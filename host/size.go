@@ -27,7 +27,8 @@ func sizeOfMessages(msgs []shared.Message) int64 {
 }
 
 func sizeOfRecall(req *shared.RecallRequest) int64 {
-	return sizeOfMessages(req.Messages) + int64(len(req.Tenant)+len(req.Actor.ID)+len(req.Ext)+len(req.Reason)+len(req.RecallID)) +
+	return sizeOfMessages(req.Messages) +
+		int64(len(req.Tenant)+len(req.Actor.ID)+len(req.Ext)+len(req.Reason)+len(req.RecallID)) +
 		sizeOfList(req.MessageIDs) + sizeOfList(req.ConversationLabels)
 }
 

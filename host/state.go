@@ -29,11 +29,11 @@ type State struct {
 	SHA256   string    `json:"sha256"`            // of that copy
 	Restarts int       `json:"restarts"`          // since Open, after the plugin ended by itself
 	Upgrades int       `json:"upgrades"`          // since Open, that were published
-	Damaged  bool      `json:"damaged,omitempty"` // the index is damaged, missing or another one: Error names the file and what to do
+	Damaged  bool      `json:"damaged,omitempty"` // the index is damaged, missing or another one: see Error
 	Error    string    `json:"error,omitempty"`   // why it ended or would not start last, or why the last upgrade failed
 
-	// Index is the index that the plugin in force has open. Its epoch changes when it is restored from a backup; its version
-	// is what it was when the plugin came into force.
+	// Index is the index that the plugin in force has open. Its epoch changes when it is restored from a backup; its
+	// version is what it was when the plugin came into force.
 	Index shared.IndexIdentity `json:"index"`
 
 	// Previous is set where Open started another binary than the one that was in force when the last host with this run
@@ -42,12 +42,12 @@ type State struct {
 	Previous *PreviousBinary `json:"previous,omitempty"`
 
 	// Rules are those that the plugin in force, or the last one, decides by, and why the files as they are now are not
-	// in force. A change of the files is in force within two seconds and seen here within four. With Rules.Fallback the files
-	// were broken when the plugin started, and the last good policy decides.
+	// in force. A change of the files is in force within two seconds and seen here within four. With Rules.Fallback the
+	// files were broken when the plugin started, and the last good policy decides.
 	Rules shared.RulesState `json:"rules"`
 
-	// Pending has a warning for each setting of plugin.hcl that differs from the one in force, with how to put it in force.
-	// If the file has errors, they are here as warnings: it would be refused at the next start. A change of plugin.hcl is
-	// seen here within a few seconds, and by Host.Reload at once.
+	// Pending has a warning for each setting of plugin.hcl that differs from the one in force, with how to put it in
+	// force. If the file has errors, they are here as warnings: it would be refused at the next start. A change of
+	// plugin.hcl is seen here within a few seconds, and by Host.Reload at once.
 	Pending shared.Diagnostics `json:"pending,omitempty"`
 }

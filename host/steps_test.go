@@ -161,7 +161,8 @@ func TestSteps_IgnoredContext(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, s := range ledger.Entries[0].Steps {
-			if s.Step == shared.StepHistory && (s.Attempts != 2 || !strings.Contains(s.Error, "ignores the end of its context")) {
+			if s.Step == shared.StepHistory && (s.Attempts != 2 || !strings.Contains(s.Error,
+				"ignores the end of its context")) {
 				t.Errorf("the ledger has %+v", s)
 			}
 		}
@@ -194,7 +195,10 @@ func TestSteps_LateSuccess(t *testing.T) {
 	}})
 	index(t, h, "m1")
 	result := takeBack(t, h, "m1")
-	eventually(t, "a further attempt", func() bool { return stepOf(t, h, result.RecallID, shared.StepHistory).Attempts >= 3 })
+	eventually(t, "a further attempt", func() bool {
+		return stepOf(t, h, result.RecallID,
+			shared.StepHistory).Attempts >= 3
+	})
 	close(release)
 	settled(t, h, result.RecallID)
 	mu.Lock()
@@ -260,7 +264,8 @@ func TestOpen_WithoutAStepOfEarlierRecalls(t *testing.T) {
 		tried <- struct{}{}
 		return "", errors.New("not now")
 	}
-	h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: ok, shared.StepHistory: broken}})
+	h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: ok,
+		shared.StepHistory: broken}})
 	index(t, h, "m1")
 	first := takeBack(t, h, "m1")
 	<-tried
@@ -289,7 +294,8 @@ func TestOpen_WithoutAStepOfEarlierRecalls(t *testing.T) {
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: ok, shared.StepHistory: ok}})
+	h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: ok,
+		shared.StepHistory: ok}})
 	if got := settled(t, h, first.RecallID)[shared.StepHistory]; got != shared.OutcomeDone {
 		t.Errorf("with the step it is %s", got)
 	}
@@ -344,7 +350,8 @@ func TestRecall_IDOfAnotherActor(t *testing.T) {
 	index(t, h, "one more")
 	req = recallOf("one more")
 	req.RecallID = "full"
-	if _, err := h.Recall(within(t), req); !errors.Is(err, shared.ErrInvalid) || !strings.Contains(err.Error(), "recall_id") {
+	if _, err := h.Recall(within(t), req); !errors.Is(err, shared.ErrInvalid) ||
+		!strings.Contains(err.Error(), "recall_id") {
 		t.Errorf("one more than the limit: %v", err)
 	}
 	page, err := h.LedgerPage(within(t), shared.LedgerRequest{Tenant: "acme", RecallID: "full", Limit: 10})

@@ -234,7 +234,8 @@ func (s *supervisor) noteCrash(cause error) {
 	phase := PhaseRestarting
 	if s.crashes >= maxCrashes || errors.Is(cause, shared.ErrDamaged) { // another start would find the same files
 		phase = PhaseFailed
-		s.gate.refuse(fmt.Errorf("%w: it failed %d times in a row, last: %w", shared.ErrUnavailable, s.crashes, firstLine{cause}))
+		s.gate.refuse(fmt.Errorf("%w: it failed %d times in a row, last: %w", shared.ErrUnavailable, s.crashes,
+			firstLine{cause}))
 	}
 	s.logger.Error("plugin lost", "error", cause, "in_a_row", s.crashes)
 	s.update(func(st *State) {
@@ -288,8 +289,8 @@ func (s *supervisor) revive(ctx context.Context) bool {
 	return true
 }
 
-// checkHealth returns what is wrong with a plugin that lives but does not answer, or answers wrongly. It updates the rules and
-// the index in State.
+// checkHealth returns what is wrong with a plugin that lives but does not answer, or answers wrongly. It updates the
+// rules and the index in State.
 func (s *supervisor) checkHealth(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, healthDeadline)
 	defer cancel()
@@ -311,7 +312,8 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 		return err
 	}
 	s.lastUsed.keepIndex(health.Index)
-	if !reflect.DeepEqual(health.Rules, s.state.Rules) || health.Index.Epoch != s.state.Index.Epoch { // only this goroutine writes them
+	// Only this goroutine writes them, so it reads them without mu.
+	if !reflect.DeepEqual(health.Rules, s.state.Rules) || health.Index.Epoch != s.state.Index.Epoch {
 		s.update(func(st *State) { st.Rules, st.Index = health.Rules, health.Index })
 	}
 	return nil

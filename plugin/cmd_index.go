@@ -25,7 +25,8 @@ var indexCommands = []subcommand{
 // runIndex is recall-plugin index.
 func runIndex(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-h") || args[0] == "--help" || args[0] == "help" {
-		fmt.Fprint(stdout, "usage: recall-plugin index COMMAND\n\nWorks on the folder of an index that no server has open.\n\n")
+		fmt.Fprint(stdout, "usage: recall-plugin index COMMAND\n\n"+
+			"Works on the folder of an index that no server has open.\n\n")
 		for _, c := range indexCommands {
 			fmt.Fprintf(stdout, "  recall-plugin index %-8s %s\n", c.name, c.help)
 		}
@@ -70,8 +71,9 @@ func interruptible() (context.Context, context.CancelFunc) {
 
 // runIndexVerify is recall-plugin index verify.
 func runIndexVerify(args []string, stdout, stderr io.Writer) int {
-	t := newTool("index verify", "[--json] PATH", "Reads every file of the index in the folder PATH, which no server has open, and changes nothing.\n"+
-		"Exits with 1 where something is damaged or missing.", stdout, stderr)
+	t := newTool("index verify", "[--json] PATH",
+		"Reads every file of the index in the folder PATH, which no server has open, and changes nothing.\n"+
+			"Exits with 1 where something is damaged or missing.", stdout, stderr)
 	paths, code, done := t.parse(args)
 	switch {
 	case done:
@@ -94,7 +96,8 @@ func runIndexVerify(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(&text, "the index %s is whole: %s of %d MiB, %s, last commit %d\n",
 			r.Index.ID, count(r.Tables, "table"), r.Bytes>>20, count(r.Logs, "log"), r.Index.Version)
 	} else {
-		fmt.Fprintf(&text, "%s; restore the index from a backup, or save what can be read of it (recall-plugin index salvage)\n",
+		fmt.Fprintf(&text, "%s; restore the index from a backup, or save what can be read of it "+
+			"(recall-plugin index salvage)\n",
 			count(len(r.Damage), "damaged place"))
 	}
 	t.print(r, text.String())
@@ -106,8 +109,10 @@ func runIndexVerify(args []string, stdout, stderr io.Writer) int {
 
 // runIndexRestore is recall-plugin index restore.
 func runIndexRestore(args []string, stdout, stderr io.Writer) int {
-	t := newTool("index restore", "[--json] FILE PATH", "Makes an index of the backup in FILE (- for standard input), which Host.Backup wrote, in the folder PATH,\n"+
-		"which is not there or empty. What happened after the backup is gone; cursors that were given out before are void.", stdout, stderr)
+	t := newTool("index restore", "[--json] FILE PATH",
+		"Makes an index of the backup in FILE (- for standard input), which Host.Backup wrote, in the folder PATH,\n"+
+			"which is not there or empty. What happened after the backup is gone; cursors that were given out before are void.",
+		stdout, stderr)
 	paths, code, done := t.parse(args)
 	switch {
 	case done:
@@ -138,8 +143,10 @@ func runIndexRestore(args []string, stdout, stderr io.Writer) int {
 
 // runIndexSalvage is recall-plugin index salvage.
 func runIndexSalvage(args []string, stdout, stderr io.Writer) int {
-	t := newTool("index salvage", "[--json] FROM TO", "Makes an index of what can be read of the damaged one in the folder FROM, which it does not change, in the\n"+
-		"folder TO, which is not there or empty, and tells what was lost. What is recalled stays recalled wherever any trace of it is left.", stdout, stderr)
+	t := newTool("index salvage", "[--json] FROM TO",
+		"Makes an index of what can be read of the damaged one in the folder FROM, which it does not change, in the\n"+
+			"folder TO, which is not there or empty, and tells what was lost.\n"+
+			"What is recalled stays recalled wherever any trace of it is left.", stdout, stderr)
 	paths, code, done := t.parse(args)
 	switch {
 	case done:
@@ -157,14 +164,16 @@ func runIndexSalvage(args []string, stdout, stderr io.Writer) int {
 	for _, d := range r.Lost {
 		fmt.Fprintf(&text, "lost: %s\n", d)
 	}
-	fmt.Fprintf(&text, "saved %s, %d of them recalled, from %s with %s\n", count(r.Messages, "message"), r.Recalls, paths[0], count(len(r.Lost), "damaged place"))
+	fmt.Fprintf(&text, "saved %s, %d of them recalled, from %s with %s\n", count(r.Messages, "message"), r.Recalls,
+		paths[0], count(len(r.Lost), "damaged place"))
 	for _, line := range []struct {
 		n    int
 		text string
 	}{
 		{r.RecalledByLedger, "are recalled because their ledger says so: their own record was lost, or was an older one"},
 		{r.FactsLost, "are recalled, and nothing else is known of them"},
-		{r.LedgersLost, "are recalled, and their ledger is lost: their event is not delivered again, and Since does not list it"},
+		{r.LedgersLost, "are recalled, and their ledger is lost: " +
+			"their event is not delivered again, and Since does not list it"},
 	} {
 		if line.n > 0 {
 			fmt.Fprintf(&text, "%s %s\n", count(line.n, "message"), line.text)

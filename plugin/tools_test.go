@@ -140,7 +140,8 @@ func TestCheckConfig(t *testing.T) {
 		}
 	})
 	t.Run("refuses a file that is not there", func(t *testing.T) {
-		if code, stdout, _ := run("check --config testdata/config/none.hcl"); code != 1 || !strings.Contains(stdout, "none.hcl: error: cannot be read: no such file") {
+		if code, stdout, _ := run("check --config testdata/config/none.hcl"); code != 1 ||
+			!strings.Contains(stdout, "none.hcl: error: cannot be read: no such file") {
 			t.Errorf("exits with %d and prints %q", code, stdout)
 		}
 	})

@@ -126,14 +126,16 @@ func (u *uses) look(in *Input) {
 func (u *uses) report(r *reporter) {
 	for i := range u.policy.windows {
 		if w := &u.policy.windows[i]; !u.windows[w] {
-			r.Warnf(w.at, "Another window block is about the same messages before it, or every permit about them names a window.", "window %q is never used", w.name)
+			r.Warnf(w.at, "Another window block is about the same messages before it, or every permit about them names a window.",
+				"window %q is never used", w.name)
 		}
 	}
 	for _, rule := range u.policy.rules {
 		use := u.rules[rule]
 		switch {
 		case use.matched == 0:
-			r.Warnf(rule.at, "No request can meet what it asks for; remove it or mend its scope and condition.", "%s matches nothing", rule)
+			r.Warnf(rule.at, "No request can meet what it asks for; remove it or mend its scope and condition.",
+				"%s matches nothing", rule)
 		case use.decided == 0 && !rule.shadow:
 			var names []string
 			for _, other := range use.instead {
@@ -144,7 +146,8 @@ func (u *uses) report(r *reporter) {
 			if len(names) > 3 {
 				names = append(names[:3], "others")
 			}
-			r.Warnf(rule.at, "Remove it, or let it come first or ask for less.", "%s never decides: wherever it matches, %s does", rule, strings.Join(names, " or "))
+			r.Warnf(rule.at, "Remove it, or let it come first or ask for less.",
+				"%s never decides: wherever it matches, %s does", rule, strings.Join(names, " or "))
 		}
 	}
 }

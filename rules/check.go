@@ -44,7 +44,8 @@ func (d *decoder) condition(e hclsyntax.Expression) *condition {
 		}
 		return newQuestion(&question{field: f, operator: is}, d.written(e))
 	}
-	d.Errorf(e.Range(), "A condition asks about a field, as in message.type == \"file\".", "%s is not a condition", describe(e))
+	d.Errorf(e.Range(), "A condition asks about a field, as in message.type == \"file\".", "%s is not a condition",
+		describe(e))
 	return nil
 }
 
@@ -150,10 +151,12 @@ func (d *decoder) comparison(e *hclsyntax.BinaryOpExpr) *condition {
 	}
 	switch {
 	case left.field == nil && right.field == nil:
-		d.Errorf(e.Range(), "Compare a field with a value, as in actor.role == \"admin\".", "the comparison has no field in it")
+		d.Errorf(e.Range(), "Compare a field with a value, as in actor.role == \"admin\".",
+			"the comparison has no field in it")
 		return nil
 	case left.field != nil && right.field != nil:
-		d.Errorf(e.Range(), twoFieldsAdvice(left.field, right.field), "%s is %s and %s is %s: a field is compared with a value, not with another field",
+		d.Errorf(e.Range(), twoFieldsAdvice(left.field, right.field),
+			"%s is %s and %s is %s: a field is compared with a value, not with another field",
 			left.field.name, left.field.what(), right.field.name, right.field.what())
 		return nil
 	case left.field == nil:
@@ -178,7 +181,8 @@ func (d *decoder) compare(e hclsyntax.Expression, f *field, op operator, value o
 		d.Errorf(e.Range(), "Write contains("+f.name+", \"…\").", "%s is a list and cannot be compared", f.name)
 		return nil
 	case !ordered && op != equal && op != unequal:
-		d.Errorf(e.Range(), "Use == or !=; only durations and times have an order.", "%s is %s and cannot be compared with %s", f.name, f.what(), op)
+		d.Errorf(e.Range(), "Use == or !=; only durations and times have an order.",
+			"%s is %s and cannot be compared with %s", f.name, f.what(), op)
 		return nil
 	case f.kind == flagKind:
 		want, ok := hclfile.Flag(value.value)

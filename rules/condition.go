@@ -187,7 +187,8 @@ func (c *condition) ages() []time.Duration {
 // when reads the condition of a rule.
 func (d *decoder) when(at hcl.Range, c *condition) *condition {
 	if c != nil && c.cost > maxConditionCost {
-		d.Errorf(at, "Use contains with a list, or split the rule.", "the condition has more than %d questions and !, its locals counted", maxConditionCost)
+		d.Errorf(at, "Use contains with a list, or split the rule.",
+			"the condition has more than %d questions and !, its locals counted", maxConditionCost)
 		return nil
 	}
 	return c

@@ -66,7 +66,8 @@ func (d *decoder) policy(bodies []*hclsyntax.Body) *Policy {
 	d.checkUses()
 	switch {
 	case len(p.rules) == 0 && !d.HasErrors():
-		d.Errorf(hcl.Range{Filename: d.Files[0].Name}, "A policy without a rule denies everything; write at least one.", "there is no permit and no forbid")
+		d.Errorf(hcl.Range{Filename: d.Files[0].Name}, "A policy without a rule denies everything; write at least one.",
+			"there is no permit and no forbid")
 	case len(p.rules) > maxRules:
 		d.Errorf(p.rules[maxRules].at, "Join rules that differ in one scope.", "more than %d rules", maxRules)
 	}
@@ -94,7 +95,8 @@ func (d *decoder) name(b *hclsyntax.Block, kind string) string {
 	}
 	name := b.Labels[0]
 	if !namePattern.MatchString(name) {
-		d.Errorf(b.LabelRanges[0], "A name is up to 64 letters, digits, _, - and ., and starts with a letter.", "this is not a name for a %s", kind)
+		d.Errorf(b.LabelRanges[0], "A name is up to 64 letters, digits, _, - and ., and starts with a letter.",
+			"this is not a name for a %s", kind)
 		return ""
 	}
 	d.unique(kind+" "+name, "a "+kind+" named \""+name+"\"", b.LabelRanges[0])

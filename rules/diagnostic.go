@@ -16,8 +16,8 @@ const (
 // Source. Its String is file:line:column, the line with a caret under the place, and the advice.
 type Diagnostic = hclfile.Diagnostic
 
-// Diagnostics is all that is wrong with some rule files, in the order of files and lines. HasErrors tells whether the files
-// are refused.
+// Diagnostics is all that is wrong with some rule files, in the order of files and lines. HasErrors tells whether the
+// files are refused.
 type Diagnostics = hclfile.Diagnostics
 
 // A File is one rule file: its Name as decisions and diagnostics call it, and its Text, which is not to be changed.

@@ -46,20 +46,23 @@ func (d *decoder) call(e *hclsyntax.FunctionCallExpr) *condition {
 	for _, arg := range e.Args {
 		d.operand(arg) // a misspelt field in it is worth reporting too
 	}
-	d.Errorf(e.NameRange, didYouMean(e.Name, names)+"There are "+strings.Join(names, ", ")+".", "unknown function %s", e.Name)
+	d.Errorf(e.NameRange, didYouMean(e.Name, names)+"There are "+strings.Join(names, ", ")+".", "unknown function %s",
+		e.Name)
 	return nil
 }
 
 func (d *decoder) contains(e *hclsyntax.FunctionCallExpr, list, value operand) *condition {
 	switch {
 	case list.field != nil && value.field != nil, list.field == nil && value.field == nil:
-		d.Errorf(e.Range(), "Write contains([\"…\"], field) or contains(field, \"…\").", "contains needs one field and one value that is written out")
+		d.Errorf(e.Range(), "Write contains([\"…\"], field) or contains(field, \"…\").",
+			"contains needs one field and one value that is written out")
 		return nil
 	case list.field != nil:
 		text, ok := hclfile.Text(value.value)
 		switch {
 		case list.field.kind != textsKind:
-			d.Errorf(list.at, "The list comes first. To look into a text there are startswith and endswith.", "%s is %s, not a list", list.field.name, list.field.what())
+			d.Errorf(list.at, "The list comes first. To look into a text there are startswith and endswith.",
+				"%s is %s, not a list", list.field.name, list.field.what())
 			return nil
 		case !ok:
 			d.Errorf(value.at, "", "%s holds texts, not %s", list.field.name, describe(value.value))
@@ -83,7 +86,8 @@ func (d *decoder) contains(e *hclsyntax.FunctionCallExpr, list, value operand) *
 
 func (d *decoder) affix(e *hclsyntax.FunctionCallExpr, op operator, where, what operand) *condition {
 	if where.field == nil || what.field != nil {
-		d.Errorf(e.Range(), "Write "+string(op)+"(field, \"…\").", "%s needs a field and then a text that is written out", op)
+		d.Errorf(e.Range(), "Write "+string(op)+"(field, \"…\").",
+			"%s needs a field and then a text that is written out", op)
 		return nil
 	}
 	if where.field.kind != textKind {

@@ -14,9 +14,9 @@ const maxRemembered = 1 << 18
 // Limiter counts the recalls that limits are about. It outlives any policy: counts go by the name of the limit, so a
 // change of the rules forgets nothing. It counts exactly: "20/1m" is at most 20 in any minute, not on average.
 //
-// Moments are those of the requests (Input.CountedAt), so that what waited is judged by when it was made. That is exact for one that comes
-// within the clock skew of newer ones; of what is older, some may be forgotten. Memory is bounded; over the
-// bound what has been quiet longest is forgotten first. Any number of goroutines may use it.
+// Moments are those of the requests (Input.CountedAt), so that what waited is judged by when it was made. That is exact
+// for one that comes within the clock skew of newer ones; of what is older, some may be forgotten. Memory is bounded;
+// over the bound what has been quiet longest is forgotten first. Any number of goroutines may use it.
 type Limiter struct {
 	mu    sync.Mutex
 	spent map[limitKey]*spending

@@ -289,8 +289,11 @@ func make256KiB(more int) []byte {
 func TestRunTests_TextThatNormalisationChanges(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.hcl"), `permit "own" { sender = true }`)
-	write(t, filepath.Join(dir, "a.test.hcl"), "test \"own\" {\n  sender = true\n  labels = [\"\uf9e1\"]\n  expect = \"permit\"\n}\n")
-	if _, diags := RunTests(dir); !diags.HasErrors() || !strings.Contains(diags.String(), "a.test.hcl:3:13: error: Unicode normalisation changes this text: U+F9E1 becomes U+674E") {
+	write(t, filepath.Join(dir, "a.test.hcl"),
+		"test \"own\" {\n  sender = true\n  labels = [\"\uf9e1\"]\n  expect = \"permit\"\n}\n")
+	if _, diags := RunTests(dir); !diags.HasErrors() ||
+		!strings.Contains(diags.String(),
+			"a.test.hcl:3:13: error: Unicode normalisation changes this text: U+F9E1 becomes U+674E") {
 		t.Errorf("got %s", diags)
 	}
 }
@@ -309,7 +312,8 @@ func TestLoad_FilesThatLookLikeRules(t *testing.T) {
 			if p == nil {
 				t.Fatal(diags)
 			}
-			if warned := len(diags) == 1 && diags[0].File == filepath.Join(dir, name) && diags[0].Severity == Warning; warned != skipped || len(diags) > 1 {
+			if warned := len(diags) == 1 && diags[0].File == filepath.Join(dir, name) &&
+				diags[0].Severity == Warning; warned != skipped || len(diags) > 1 {
 				t.Errorf("got %s", diags)
 			}
 		})

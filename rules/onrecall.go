@@ -129,13 +129,15 @@ func (d *decoder) disposition(o *OnRecall, body *hclsyntax.Body) {
 		known := []string{DispositionErase, DispositionArchive}
 		text, ok := d.text(a)
 		if o.Disposition = text; ok && !slices.Contains(known, text) {
-			d.Errorf(a.Expr.Range(), didYouMean(text, known)+"A disposition is "+quoteAll(known)+".", "unknown disposition %q", text)
+			d.Errorf(a.Expr.Range(), didYouMean(text, known)+"A disposition is "+quoteAll(known)+".", "unknown disposition %q",
+				text)
 			return
 		}
 	}
 	switch {
 	case retention != nil && o.Disposition != DispositionArchive:
-		d.Errorf(retention.SrcRange, "Write disposition = \"archive\" too, or remove it.", "a retention is only for what is archived")
+		d.Errorf(retention.SrcRange, "Write disposition = \"archive\" too, or remove it.",
+			"a retention is only for what is archived")
 	case retention != nil:
 		o.Retention, _ = d.duration(retention, maxDuration)
 	case o.Disposition == DispositionArchive:
@@ -153,7 +155,8 @@ func (d *decoder) tombstoneBlock(b *hclsyntax.Block) {
 	}
 	object, ok := d.resolve(a.Expr).(*hclsyntax.ObjectConsExpr)
 	if !ok || len(object.Items) == 0 {
-		d.Errorf(a.Expr.Range(), "Write text = { en = \"{actor} took back a message\" }.", "text needs a text for each language")
+		d.Errorf(a.Expr.Range(), "Write text = { en = \"{actor} took back a message\" }.",
+			"text needs a text for each language")
 		return
 	}
 	if len(object.Items) > maxLanguages {
@@ -190,7 +193,8 @@ func (d *decoder) tombstoneText(text string, at hcl.Range) {
 	}
 	for _, found := range fieldPattern.FindAllString(text, -1) {
 		if name := found[1 : len(found)-1]; !slices.Contains(names, name) {
-			d.Errorf(at, didYouMean(name, names)+"There are {"+strings.Join(names, "}, {")+"}.", "a tombstone has no field %s", found)
+			d.Errorf(at, didYouMean(name, names)+"There are {"+strings.Join(names, "}, {")+"}.", "a tombstone has no field %s",
+				found)
 		}
 	}
 	switch rest := fieldPattern.ReplaceAllString(text, ""); {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestDecide_DenialOrder goes through all pairs and triples of permits, of which each lacks something else: the refusal is
-// that of the permit which lacks what is easiest to mend, wherever it stands.
+// TestDecide_DenialOrder goes through all pairs and triples of permits, of which each lacks something else: the refusal
+// is that of the permit which lacks what is easiest to mend, wherever it stands.
 func TestDecide_DenialOrder(t *testing.T) {
 	const limit = "limit \"full\" {\n  key = actor.id\n  rate = \"1/1h\"\n}\n"
 	// What a permit lacks, and the code of its refusal; the codes in the order of docs/rules.md.

@@ -88,7 +88,8 @@ func reference(t *testing.T) map[string]any {
 	return map[string]any{
 		"Default": string(defaultPolicy), "MaxWindow": FormatDuration(MaxWindow), "Settle": settleTime,
 		"MaxFileKiB": maxFileBytes >> 10, "MaxTotalKiB": maxTotalBytes >> 10, "MaxFiles": maxFiles, "MaxRules": maxRules,
-		"MaxDepth": hclfile.MaxDepth, "MaxOperators": hclfile.MaxOperators, "MaxCost": maxConditionCost, "MaxInputs": maxInputs,
+		"MaxDepth": hclfile.MaxDepth, "MaxOperators": hclfile.MaxOperators, "MaxCost": maxConditionCost,
+		"MaxInputs":    maxInputs,
 		"Vocabularies": vocabularies, "BlockNames": codeNames(ruleFile.blocks), "Blocks": blocks, "TestBlocks": testBlocks,
 		"Fields": fieldRows, "Functions": functionRows, "TombstoneFields": TombstoneFields, "Cookbook": cookbook(t),
 	}

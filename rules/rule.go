@@ -105,9 +105,11 @@ func (d *decoder) code(body *hclsyntax.Body) string {
 	code, ok := d.text(a)
 	switch {
 	case ok && !codePattern.MatchString(code):
-		d.Errorf(a.Expr.Range(), "A code is up to 64 lower-case letters, digits and _, and starts with a letter.", "this is not a code")
+		d.Errorf(a.Expr.Range(), "A code is up to 64 lower-case letters, digits and _, and starts with a letter.",
+			"this is not a code")
 	case code == expectPermit || code == expectDeny:
-		d.Errorf(a.Expr.Range(), "Say why it is refused, as in \"legal_hold\".", "%q is not a code: tests expect it of every permit or refusal", code)
+		d.Errorf(a.Expr.Range(), "Say why it is refused, as in \"legal_hold\".",
+			"%q is not a code: tests expect it of every permit or refusal", code)
 	}
 	return code
 }

@@ -69,11 +69,13 @@ var policyBlock = &blockSpec{
 var messageScope = []attributeSpec{
 	{"tenant", "list of texts", "The tenants it is about. Default: all."},
 	{"conversation", "list of words", "The conversation types it is about: `single`, `group`, `chatroom`. Default: all."},
-	{"type", "list of words", "The message types it is about: `text`, `image`, `audio`, `video`, `file`, `location`, `custom`, `combine`, `command`. Default: all."},
+	{"type", "list of words",
+		"The message types it is about: `text`, `image`, `audio`, `video`, `file`, `location`, `custom`, `combine`, `command`. Default: all."},
 }
 
 var ruleScope = with(messageScope,
-	attributeSpec{"role", "list of words", "The roles of the actor it is about: `owner`, `admin`, `member`, `system`. Default: all."},
+	attributeSpec{"role", "list of words",
+		"The roles of the actor it is about: `owner`, `admin`, `member`, `system`. Default: all."},
 	attributeSpec{"sender", "bool", "`true`: only when the actor sent the message; `false`: only when somebody else did. Without it both."},
 	attributeSpec{"when", "condition", "What must hold too."},
 	attributeSpec{"mode", "`\"shadow\"`", "The rule is evaluated and what it would change is reported, but it never decides."},
@@ -142,7 +144,8 @@ var onRecallBlock = &blockSpec{
 	name:  "on_recall",
 	about: "What a recall asks of the host. In a permit it is for that permit; beside the rules, at most once, it is for every permit that has none of its own.",
 	attributes: []attributeSpec{
-		{"steps", "list of texts", "The steps to run: `notify`, `history`, `offline`, `roaming`, `attachments`, `search`, `push` or the host's own, at most 32. The others are not part of such a recall; one that the host lacks when the recall is committed is recorded as unsupported. Without it every step that the host has."},
+		{"steps", "list of texts",
+			"The steps to run: `notify`, `history`, `offline`, `roaming`, `attachments`, `search`, `push` or the host's own, at most 32. The others are not part of such a recall; one that the host lacks when the recall is committed is recorded as unsupported. Without it every step that the host has."},
 		{"silent", "bool", "Clients remove the message and show nothing in its place."},
 		{"tombstone", "text", "The name of a `tombstone` block. Without it clients show the host's own words."},
 		{"disposition", "`\"erase\"` or `\"archive\"`", "What the host does with the content: nothing of it is left, or it is kept where only compliance reads it. Users do not see it either way. Without it `erase`."},

@@ -104,7 +104,8 @@ func ruleFiles(paths []string, match func(name string) bool, r *reporter) []stri
 			}
 		}
 		if !found {
-			r.Errorf(hcl.Range{Filename: path}, "A directory of rules holds at least one file *.hcl; subdirectories are not searched.",
+			r.Errorf(hcl.Range{Filename: path},
+				"A directory of rules holds at least one file *.hcl; subdirectories are not searched.",
 				"no rule file in this directory")
 		}
 	}

@@ -105,7 +105,8 @@ func (r *reporter) testGroups(paths []string) []testGroup {
 	}
 	for _, g := range groups {
 		if len(g.tests) == 0 {
-			r.Errorf(hcl.Range{Filename: g.path}, "Write one beside the rules, named like rules.test.hcl.", "there is no test file")
+			r.Errorf(hcl.Range{Filename: g.path}, "Write one beside the rules, named like rules.test.hcl.",
+				"there is no test file")
 		}
 	}
 	return groups

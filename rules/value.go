@@ -160,7 +160,8 @@ func (d *decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Du
 	}
 	text, ok := hclfile.Text(v)
 	if !ok {
-		d.Errorf(a.Expr.Range(), "Write it between quotes and with its unit, like \"2m\".", "%s needs a duration, not %s", a.Name, describe(v))
+		d.Errorf(a.Expr.Range(), "Write it between quotes and with its unit, like \"2m\".", "%s needs a duration, not %s",
+			a.Name, describe(v))
 		return 0, false
 	}
 	value, err := ParseDuration(text)
@@ -169,7 +170,8 @@ func (d *decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Du
 		return 0, false
 	}
 	if value > limit {
-		d.Errorf(a.Expr.Range(), "No rule file can lift this limit.", "%s is %s, above the limit of %s", a.Name, text, FormatDuration(limit))
+		d.Errorf(a.Expr.Range(), "No rule file can lift this limit.", "%s is %s, above the limit of %s", a.Name, text,
+			FormatDuration(limit))
 		return 0, false
 	}
 	return value, true

@@ -61,14 +61,15 @@ func Watch(paths []string, report func(*Policy, Diagnostics)) (*Watcher, Diagnos
 	return WatchOr(nil, paths, report)
 }
 
-// WatchOr is Watch, but if the files are bad at the start, fallback is in force until they are mended, and the diagnostics
-// tell why. Without a fallback it is Watch.
+// WatchOr is Watch, but if the files are bad at the start, fallback is in force until they are mended, and the
+// diagnostics tell why. Without a fallback it is Watch.
 func WatchOr(fallback *Policy, paths []string, report func(*Policy, Diagnostics)) (*Watcher, Diagnostics) {
 	events, _ := fsnotify.NewWatcher() // without it there is the poll
 	return watch(fallback, paths, report, pollInterval, events)
 }
 
-func watch(fallback *Policy, paths []string, report func(*Policy, Diagnostics), poll time.Duration, events *fsnotify.Watcher) (*Watcher, Diagnostics) {
+func watch(fallback *Policy, paths []string, report func(*Policy, Diagnostics), poll time.Duration,
+	events *fsnotify.Watcher) (*Watcher, Diagnostics) {
 	w := &Watcher{
 		paths: paths, report: report, poll: poll, events: events,
 		reloads: make(chan chan Diagnostics), closing: make(chan struct{}), closed: make(chan struct{}),

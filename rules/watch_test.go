@@ -250,7 +250,8 @@ func TestWatchOr_BadFilesAtTheStart(t *testing.T) {
 	defer w.Close()
 	t.Run("leave the fallback in force and say why", func(t *testing.T) {
 		st := w.State()
-		if w.Policy() != fallback || !st.Fallback || st.Digest != fallback.Digest() || !diags.HasErrors() || st.Refused.String() != diags.String() {
+		if w.Policy() != fallback || !st.Fallback || st.Digest != fallback.Digest() || !diags.HasErrors() ||
+			st.Refused.String() != diags.String() {
 			t.Errorf("in force is %s, state %+v, diagnostics %s", w.Policy().Digest(), st, diags)
 		}
 	})

@@ -19,21 +19,22 @@ import (
 // The memory that calls take in a plugin is bounded by bytes, whatever their number and size and whatever a broken host
 // sends. A request waits unread until there is memory to read it, and undecoded until there is memory to answer it.
 const (
-	// maxReading bounds the requests of RecallService that are being read at once: each may have MaxWireBytes, twice while it
-	// is put together from what came over the wire.
+	// maxReading bounds the requests of RecallService that are being read at once: each may have MaxWireBytes, twice while
+	// it is put together from what came over the wire.
 	maxReading = 2
 
 	// maxWorkingBytes bounds what calls take until their answers are sent, decoded requests and answers together.
 	maxWorkingBytes = 64 << 20
 
-	// decodedFactor is what a request takes when it is decoded, for each of its bytes: the most is an empty text in a list, of
-	// two bytes, which takes sixteen.
+	// decodedFactor is what a request takes when it is decoded, for each of its bytes: the most is an empty text in a
+	// list, of two bytes, which takes sixteen.
 	decodedFactor = 8
 
 	// maxElements bounds the fields of a request, before they are decoded. It is above the limits of every list.
 	maxElements = 2 * MaxIndexBatch
 
-	// maxStreamBytes bounds the calls of the streams Calls until their answers are sent: their requests, and callBytes for each.
+	// maxStreamBytes bounds the calls of the streams Calls until their answers are sent: their requests, and callBytes for
+	// each.
 	maxStreamBytes = 64 << 20
 	callBytes      = 4 << 10 // a goroutine, and a short answer
 
@@ -46,11 +47,12 @@ const (
 	// maxSmallBytes bounds a request of any other service, and one of LifecycleService.
 	maxSmallBytes = 64 << 10
 
-	// maxStreams bounds the streams of a connection, unary calls included, until their answers have left the plugin. A host
-	// that needs more waits.
+	// maxStreams bounds the streams of a connection, unary calls included, until their answers have left the plugin. A
+	// host that needs more waits.
 	maxStreams = 32
 
-	// maxOtherStreams bounds those of services other than the two: of go-plugin, which needs two that stay and one at a time.
+	// maxOtherStreams bounds those of services other than the two: of go-plugin, which needs two that stay and one at a
+	// time.
 	maxOtherStreams = 4
 
 	// maxHeaderBytes bounds the metadata of a call.
@@ -99,7 +101,8 @@ func (a *admission) take(bytes int) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.bytes > 0 && a.bytes+bytes+callBytes > maxStreamBytes {
-		return status.Errorf(codes.ResourceExhausted, "calls of %d bytes are under way in the plugin; at most %d", a.bytes, maxStreamBytes)
+		return status.Errorf(codes.ResourceExhausted, "calls of %d bytes are under way in the plugin; at most %d", a.bytes,
+			maxStreamBytes)
 	}
 	a.bytes += bytes + callBytes
 	return nil
@@ -141,8 +144,8 @@ func elements(message []byte) (n int) {
 	return n
 }
 
-// admitted makes a service of streams alone. gRPC reads the request of a unary call before it asks anybody, and that of a
-// stream when its handler wants it; on the wire the two are the same.
+// admitted makes a service of streams alone. gRPC reads the request of a unary call before it asks anybody, and that of
+// a stream when its handler wants it; on the wire the two are the same.
 func (a *admission) admitted(desc grpc.ServiceDesc) *grpc.ServiceDesc {
 	streams := mapSlice(desc.Streams, a.stream)
 	for _, m := range desc.Methods {
@@ -216,11 +219,13 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.ForceServerCodecV2(serverCodec{}),
 		// Before anything of the call is read.
 		grpc.InTapHandle(func(ctx context.Context, info *tap.Info) (context.Context, error) {
-			if isOf(recallv1.RecallService_ServiceDesc, info.FullMethodName) || isOf(recallv1.LifecycleService_ServiceDesc, info.FullMethodName) {
+			if isOf(recallv1.RecallService_ServiceDesc, info.FullMethodName) ||
+				isOf(recallv1.LifecycleService_ServiceDesc, info.FullMethodName) {
 				return ctx, nil
 			}
 			if !others.TryAcquire(1) {
-				return ctx, status.Errorf(codes.ResourceExhausted, "%d calls of other services are under way; at most %d", maxOtherStreams,
+				return ctx, status.Errorf(codes.ResourceExhausted, "%d calls of other services are under way; at most %d",
+					maxOtherStreams,
 					maxOtherStreams)
 			}
 			context.AfterFunc(ctx, func() { others.Release(1) })

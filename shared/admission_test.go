@@ -110,7 +110,8 @@ func TestAdmission_AHostThatKeepsToNoLimit(t *testing.T) {
 		})
 	}
 	<-p.held
-	if _, err := recallv1.NewLifecycleServiceClient(dial(t, p)).Health(t.Context(), &recallv1.HealthRequest{}); err != nil {
+	if _, err := recallv1.NewLifecycleServiceClient(dial(t, p)).Health(t.Context(),
+		&recallv1.HealthRequest{}); err != nil {
 		t.Errorf("health beside it: %v", err)
 	}
 	for range calls {
@@ -126,7 +127,8 @@ func TestAdmission_SmallServicesReadNoLargeRequest(t *testing.T) {
 	conn := dial(t, &gated{})
 	large := &recallv1.ActivateRequest{Steps: make([]string, 1<<20)}
 	_, err := recallv1.NewLifecycleServiceClient(conn).Activate(t.Context(), large)
-	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprint(maxSmallBytes)) {
+	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) ||
+		!strings.Contains(err.Error(), fmt.Sprint(maxSmallBytes)) {
 		t.Errorf("a million empty steps: %v", err)
 	}
 }
@@ -139,7 +141,8 @@ func TestAdmission_BoundsTheCallsOfAStream(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := fromStatus(t.Context(), a.take(1)); !errors.Is(err, ErrOverloaded) || !strings.Contains(err.Error(), fmt.Sprint(maxStreamBytes)) {
+	if err := fromStatus(t.Context(), a.take(1)); !errors.Is(err, ErrOverloaded) ||
+		!strings.Contains(err.Error(), fmt.Sprint(maxStreamBytes)) {
 		t.Errorf("over the bytes: %v", err)
 	}
 	for range maxStreamBytes / (1 << 20) {
@@ -181,8 +184,9 @@ func (u *unread) Send(*recallv1.AnswerFrame) error {
 
 func TestAdmission_AHostThatDoesNotReadAnswers(t *testing.T) {
 	for name, call := range map[string]*recallv1.Call{
-		"empty calls":           {},
-		"calls of many answers": {Name: "Status", Request: mustMarshal(t, &recallv1.StatusRequest{Tenant: "t", MessageIds: make([]string, 1000)})},
+		"empty calls": {},
+		"calls of many answers": {Name: "Status", Request: mustMarshal(t, &recallv1.StatusRequest{Tenant: "t",
+			MessageIds: make([]string, 1000)})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -229,7 +233,8 @@ func TestAdmission_AFrameOfManyEmptyCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = stream.Recv()
-	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprint(maxCallFrameBytes)) {
+	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) ||
+		!strings.Contains(err.Error(), fmt.Sprint(maxCallFrameBytes)) {
 		t.Errorf("%d empty calls: %v", len(frame.Calls), err)
 	}
 }
@@ -242,7 +247,8 @@ func TestAdmission_ManySmallElements(t *testing.T) {
 		request.Messages = append(request.Messages, &recallv1.Message{})
 	}
 	_, err := wire.Index(t.Context(), request)
-	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), fmt.Sprint(maxElements)) {
+	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) ||
+		!strings.Contains(err.Error(), fmt.Sprint(maxElements)) {
 		t.Errorf("a million empty messages in %d bytes: %v", proto.Size(request), err)
 	}
 }

@@ -55,7 +55,8 @@ func (d *decoder) atMost(field string, n, limit int) {
 }
 
 // answers reads the results of a call about ids, one for each, in their order.
-func answers[W, R any](d *decoder, ids func(i int) string, n int, in []W, decode func(W) R, idOf func(*R) string) ([]R, error) {
+func answers[W, R any](d *decoder, ids func(i int) string, n int, in []W, decode func(W) R, idOf func(*R) string) ([]R,
+	error) {
 	if len(in) != n {
 		return nil, badAnswer(fmt.Errorf("%d results for %d messages", len(in), n))
 	}

@@ -127,18 +127,27 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		call   func() error
 		words  string
 	}{
-		"index: another order":       {func() { impl.index = indexed("m/2", "m/1") }, index, `results[0]: is about message "m/2", asked was "m/1"`},
-		"index: another id":          {func() { impl.index = indexed("m/1", "m/3") }, index, `results[1]: is about message "m/3", asked was "m/2"`},
-		"index: too few":             {func() { impl.index = indexed("m/1") }, index, "1 results for 2 messages"},
-		"index: too many":            {func() { impl.index = indexed("m/1", "m/2", "m/3") }, index, "3 results for 2 messages"},
-		"recall: another order":      {func() { impl.recall = recalled(as, "m/2", "m/1") }, recall, "results[0]"},
-		"recall: too many":           {func() { impl.recall = recalled(as, "m/1", "m/2", "m/2") }, recall, "3 results for 2 messages"},
-		"check: another order":       {func() { impl.recall = recalled(as, "m/2", "m/1") }, check, "results[0]"},
-		"status: another order":      {func() { impl.status = states("m/2", "m/1") }, ofStatus, "results[0]"},
-		"status: too few":            {func() { impl.status = states("m/1") }, ofStatus, "1 results for 2 messages"},
-		"since: more than the limit": {func() { impl.since = &recallv1.SinceResponse{Events: make([]*recallv1.Event, fullSince.Limit+1)} }, since, "events: 10 entries; at most 9"},
-		"since: another tenant":      {page(func(e *recallv1.Event) { e.Tenant, e.Message.Tenant = "other", "other" }), since, `events[0].tenant: is "other"`},
-		"ledger: another recall":     {entries(func(e *recallv1.LedgerEntry) { e.Event.RecallId = "r2" }), ledger, `are of recall "r2"`},
+		"index: another order": {func() { impl.index = indexed("m/2", "m/1") }, index,
+			`results[0]: is about message "m/2", asked was "m/1"`},
+		"index: another id": {func() { impl.index = indexed("m/1", "m/3") }, index,
+			`results[1]: is about message "m/3", asked was "m/2"`},
+		"index: too few": {func() { impl.index = indexed("m/1") }, index, "1 results for 2 messages"},
+		"index: too many": {func() { impl.index = indexed("m/1", "m/2", "m/3") }, index,
+			"3 results for 2 messages"},
+		"recall: another order": {func() { impl.recall = recalled(as, "m/2", "m/1") }, recall, "results[0]"},
+		"recall: too many": {func() { impl.recall = recalled(as, "m/1", "m/2", "m/2") }, recall,
+			"3 results for 2 messages"},
+		"check: another order":  {func() { impl.recall = recalled(as, "m/2", "m/1") }, check, "results[0]"},
+		"status: another order": {func() { impl.status = states("m/2", "m/1") }, ofStatus, "results[0]"},
+		"status: too few":       {func() { impl.status = states("m/1") }, ofStatus, "1 results for 2 messages"},
+		"since: more than the limit": {func() {
+			impl.since = &recallv1.SinceResponse{Events: make([]*recallv1.Event,
+				fullSince.Limit+1)}
+		}, since, "events: 10 entries; at most 9"},
+		"since: another tenant": {page(func(e *recallv1.Event) { e.Tenant, e.Message.Tenant = "other", "other" }), since,
+			`events[0].tenant: is "other"`},
+		"ledger: another recall": {entries(func(e *recallv1.LedgerEntry) { e.Event.RecallId = "r2" }), ledger,
+			`are of recall "r2"`},
 		"ledger: another tenant": {entries(func(e *recallv1.LedgerEntry) {
 			e.Event.Tenant, e.Event.Message.Tenant = "other", "other"
 		}), ledger, `of tenant "other"`},
@@ -170,29 +179,42 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 				return send(&recallv1.LedgerResponse{Next: 0, More: true})
 			}
 		}, ledger, "next: is 0"},
-		"ledger: steps": {entries(func(e *recallv1.LedgerEntry) { e.Steps = make([]*recallv1.StepRecord, maxEventSteps+1) }), ledger, "steps: 65 entries"},
+		"ledger: steps": {entries(func(e *recallv1.LedgerEntry) { e.Steps = make([]*recallv1.StepRecord, maxEventSteps+1) }),
+			ledger, "steps: 65 entries"},
 
-		"recall: a long code": {func() { impl.recall = recalled(func(r *recallv1.RecallResult) { r.Code = long }, "m/1", "m/2") }, recall, "results.code: is 65537 bytes long"},
+		"recall: a long code": {func() {
+			impl.recall = recalled(func(r *recallv1.RecallResult) { r.Code = long }, "m/1",
+				"m/2")
+		}, recall, "results.code: is 65537 bytes long"},
 		"recall: a long rule": {func() {
 			impl.recall = recalled(func(r *recallv1.RecallResult) { r.Rule = &recallv1.Rule{Name: long} }, "m/1", "m/2")
 		}, recall, "rule.name"},
-		"recall: a long recall id": {func() { impl.recall = recalled(func(r *recallv1.RecallResult) { r.RecallId = long }, "m/1", "m/2") }, recall, "results.recall_id"},
+		"recall: a long recall id": {func() {
+			impl.recall = recalled(func(r *recallv1.RecallResult) { r.RecallId = long },
+				"m/1", "m/2")
+		}, recall, "results.recall_id"},
 		"recall: a long actor": {func() {
 			impl.recall = recalled(func(r *recallv1.RecallResult) { r.RecalledBy = &recallv1.Actor{Id: long} }, "m/1", "m/2")
 		}, recall, "results.recalled_by.id"},
 		"recall: a time that JSON cannot write": {func() {
 			impl.recall = recalled(func(r *recallv1.RecallResult) { r.Until = math.MaxInt64 }, "m/1", "m/2")
 		}, recall, "results.until"},
-		"event: a long id":            {page(func(e *recallv1.Event) { e.RecallId = long }), since, "event.recall_id"},
-		"event: a long message id":    {page(func(e *recallv1.Event) { e.Message.Id = long }), since, "event.message.id"},
-		"event: a long ext":           {page(func(e *recallv1.Event) { e.Ext = long }), since, "event.ext"},
-		"event: attachments":          {page(func(e *recallv1.Event) { e.Attachments = make([]string, 101) }), since, "event.attachments: 101 entries"},
-		"event: steps":                {page(func(e *recallv1.Event) { e.Steps = make([]string, 65) }), since, "event.steps: 65 entries"},
-		"event: a step twice":         {page(func(e *recallv1.Event) { e.Steps = []string{"notify", "notify"} }), since, "event.steps[1]"},
-		"event: a time":               {page(func(e *recallv1.Event) { e.RecalledAt = math.MinInt64 }), since, "event.recalled_at"},
+		"event: a long id":         {page(func(e *recallv1.Event) { e.RecallId = long }), since, "event.recall_id"},
+		"event: a long message id": {page(func(e *recallv1.Event) { e.Message.Id = long }), since, "event.message.id"},
+		"event: a long ext":        {page(func(e *recallv1.Event) { e.Ext = long }), since, "event.ext"},
+		"event: attachments": {page(func(e *recallv1.Event) { e.Attachments = make([]string, 101) }), since,
+			"event.attachments: 101 entries"},
+		"event: steps": {page(func(e *recallv1.Event) { e.Steps = make([]string, 65) }), since,
+			"event.steps: 65 entries"},
+		"event: a step twice": {page(func(e *recallv1.Event) { e.Steps = []string{"notify", "notify"} }), since,
+			"event.steps[1]"},
+		"event: a time": {page(func(e *recallv1.Event) { e.RecalledAt = math.MinInt64 }), since,
+			"event.recalled_at"},
 		"event: a negative retention": {page(func(e *recallv1.Event) { e.Retention = -1 }), since, "event.retention"},
-		"event: a long tombstone":     {page(func(e *recallv1.Event) { e.Tombstone = map[string]string{"en": long} }), since, "event.tombstone"},
-		"describe: a long version":    {func() { impl.describe = &recallv1.DescribeResponse{Version: long} }, describe, "version: is 65537 bytes"},
+		"event: a long tombstone": {page(func(e *recallv1.Event) { e.Tombstone = map[string]string{"en": long} }), since,
+			"event.tombstone"},
+		"describe: a long version": {func() { impl.describe = &recallv1.DescribeResponse{Version: long} }, describe,
+			"version: is 65537 bytes"},
 		"health: a long digest": {func() {
 			impl.health = &recallv1.HealthResponse{State: 1, Rules: &recallv1.RulesState{Digest: long}}
 		}, health, "rules.digest: is 65537 bytes"},
@@ -203,17 +225,22 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 			impl.health = &recallv1.HealthResponse{State: 1, Index: &recallv1.IndexIdentity{Epoch: long}}
 		}, health, "index.epoch: is 65537 bytes"},
 		"health: many paths": {func() {
-			impl.health = &recallv1.HealthResponse{State: 1, Rules: &recallv1.RulesState{Paths: make([]string, maxDiagnostics+1)}}
+			impl.health = &recallv1.HealthResponse{State: 1,
+				Rules: &recallv1.RulesState{Paths: make([]string, maxDiagnostics+1)}}
 		}, health, "rules.paths: 10001 entries"},
 		"reload: many diagnostics": {func() {
 			impl.diagnostics = &recallv1.DiagnosticsResponse{Diagnostics: make([]*recallv1.Diagnostic, maxDiagnostics+1)}
 		}, reload, "diagnostics: 10001 entries"},
-		"metrics: many": {func() { impl.metrics = &recallv1.MetricsResponse{Metrics: make([]*recallv1.Metric, maxMetrics+1)} }, metrics, "metrics: 10001 entries"},
+		"metrics: many": {func() {
+			impl.metrics = &recallv1.MetricsResponse{Metrics: make([]*recallv1.Metric,
+				maxMetrics+1)}
+		}, metrics, "metrics: 10001 entries"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.answer()
 			err := tc.call()
-			if err == nil || !strings.HasPrefix(err.Error(), "answer of the plugin: ") || !strings.Contains(err.Error(), tc.words) {
+			if err == nil || !strings.HasPrefix(err.Error(), "answer of the plugin: ") ||
+				!strings.Contains(err.Error(), tc.words) {
 				t.Errorf("got %v, want %q", err, tc.words)
 			}
 		})
@@ -255,7 +282,8 @@ func (chatty) Calls(stream recallv1.RecallService_CallsServer) error {
 
 func TestCalls_MoreAnswersThanCalls(t *testing.T) {
 	c := NewClient(t.Context(), dialServer(t, func(s *grpc.Server) { recallv1.RegisterRecallServiceServer(s, chatty{}) }))
-	if _, err := c.Status(t.Context(), "acme", []string{"m"}); err == nil || !strings.Contains(err.Error(), "more calls than it was asked") {
+	if _, err := c.Status(t.Context(), "acme", []string{"m"}); err == nil ||
+		!strings.Contains(err.Error(), "more calls than it was asked") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -295,7 +323,8 @@ func TestEvents_HandlersAreBounded(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); running.Load() < maxHandlers && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
-	for before := int64(-1); before != impl.sent.Load(); time.Sleep(20 * time.Millisecond) { // until it cannot send any more
+	// until it cannot send any more
+	for before := int64(-1); before != impl.sent.Load(); time.Sleep(20 * time.Millisecond) {
 		before = impl.sent.Load()
 	}
 	if n := running.Load(); n != maxHandlers {

@@ -61,7 +61,8 @@ func (c *callConn) alone(ctx context.Context, method string, args, reply any, op
 }
 
 // NewStream is grpc.ClientConnInterface. The end of ctx ends the stream.
-func (c *callConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *callConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string,
+	opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if isUnary(method) {
 		if err := c.unary.Acquire(ctx, 1); err != nil {
 			return nil, status.FromContextError(err).Err()

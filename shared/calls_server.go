@@ -186,7 +186,8 @@ func (q *answerQueue) send(a *recallv1.Answer, sent func()) {
 		taken := q.unsent[:n:n]
 		q.unsent = q.unsent[n:]
 		q.mu.Unlock()
-		err := q.stream.Send(&recallv1.AnswerFrame{Answers: mapSlice(taken, func(a unsentAnswer) *recallv1.Answer { return a.Answer })})
+		err := q.stream.Send(&recallv1.AnswerFrame{Answers: mapSlice(taken,
+			func(a unsentAnswer) *recallv1.Answer { return a.Answer })})
 		q.mu.Lock()
 		if err != nil { // the stream has ended, and Recv says so
 			taken, q.unsent, q.ended = append(taken, q.unsent...), nil, true

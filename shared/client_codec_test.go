@@ -42,7 +42,8 @@ func TestClientCodec_AnswerTooLargeWhenDecoded(t *testing.T) {
 	const many = 1 << 20
 	check := func(t *testing.T, err error) {
 		t.Helper()
-		if err == nil || !strings.HasPrefix(err.Error(), "answer of the plugin: ") || !strings.Contains(err.Error(), tooLargeDecoded) {
+		if err == nil || !strings.HasPrefix(err.Error(), "answer of the plugin: ") ||
+			!strings.Contains(err.Error(), tooLargeDecoded) {
 			t.Errorf("got %v", err)
 		}
 	}

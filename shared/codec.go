@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// undecoded is a message that is received as it is. Embedding a message makes it one for every codec: fields that it does
-// not know it keeps.
+// undecoded is a message that is received as it is. Embedding a message makes it one for every codec: fields that it
+// does not know it keeps.
 type undecoded struct {
 	emptypb.Empty
 	max  int // bytes
@@ -29,7 +29,8 @@ func (u *undecoded) bytes() ([]byte, error) {
 	return u.data, nil
 }
 
-// serverCodec is gRPC's codec for protobuf, and lets a large message be judged by its size before anything is made of it.
+// serverCodec is gRPC's codec for protobuf, and lets a large message be judged by its size before anything is made of
+// it.
 type serverCodec struct{}
 
 func (serverCodec) Name() string { return grpcproto.Name }

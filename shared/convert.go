@@ -49,7 +49,8 @@ func decodeTime(us int64) time.Time {
 // maxHeldMicros is more than any request is held, and far from what a duration cannot hold.
 const maxHeldMicros = int64(24 * time.Hour / time.Microsecond)
 
-// decodeHeld reads how long a request was held. It is the SDK's word and not its caller's, so it is clamped and not refused.
+// decodeHeld reads how long a request was held. It is the SDK's word and not its caller's, so it is clamped and not
+// refused.
 func decodeHeld(us int64) time.Duration {
 	return time.Duration(min(max(us, 0), maxHeldMicros)) * time.Microsecond
 }
@@ -124,7 +125,8 @@ func encodeRule(r Rule) *recallv1.Rule {
 
 func (d *decoder) rule(r *recallv1.Rule) Rule {
 	return Rule{
-		Name: d.text("rule.name", r.GetName(), maxAnswerTextBytes), File: d.text("rule.file", r.GetFile(), maxAnswerTextBytes),
+		Name: d.text("rule.name", r.GetName(), maxAnswerTextBytes), File: d.text("rule.file", r.GetFile(),
+			maxAnswerTextBytes),
 		Line: int(r.GetLine()),
 	}
 }
@@ -251,7 +253,8 @@ func (d *decoder) ledgerEntry(e *recallv1.LedgerEntry) LedgerEntry {
 		return StepRecord{
 			Step:    d.text("steps.step", s.GetStep(), MaxStepBytes),
 			Outcome: decodeOptional(d, outcomes, "steps.outcome", s.GetOutcome()), Attempts: int(s.GetAttempts()),
-			Error: d.text("steps.error", s.GetError(), maxAnswerTextBytes), ChangedAt: d.time("steps.changed_at", s.GetChangedAt()),
+			Error: d.text("steps.error", s.GetError(), maxAnswerTextBytes), ChangedAt: d.time("steps.changed_at",
+				s.GetChangedAt()),
 		}
 	})}
 }

@@ -143,9 +143,10 @@ type LedgerEntry struct {
 
 // StepRecord is where one step stands.
 type StepRecord struct {
-	Step      string    `json:"step"`
-	Outcome   Outcome   `json:"outcome,omitempty"` // empty: open and not yet tried; failed: open, to be tried again
-	Attempts  int       `json:"attempts"`          // how many had an outcome; one that was given up and succeeds late counts once
-	Error     string    `json:"error,omitempty"`   // of the last failed attempt
+	Step    string  `json:"step"`
+	Outcome Outcome `json:"outcome,omitempty"` // empty: open and not yet tried; failed: open, to be tried again
+	// how many had an outcome; one that was given up and succeeds late counts once
+	Attempts  int       `json:"attempts"`
+	Error     string    `json:"error,omitempty"` // of the last failed attempt
 	ChangedAt time.Time `json:"changed_at,omitzero"`
 }

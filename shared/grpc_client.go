@@ -82,7 +82,8 @@ func (c *Client) judge(ctx context.Context, req RecallRequest,
 		return nil, err
 	}
 	d := decoder{}
-	return answers(&d, func(i int) string { return req.MessageIDs[i] }, len(req.MessageIDs), resp.GetResults(), d.recallResult,
+	return answers(&d, func(i int) string { return req.MessageIDs[i] }, len(req.MessageIDs), resp.GetResults(),
+		d.recallResult,
 		func(r *RecallResult) string { return r.MessageID })
 }
 

@@ -34,8 +34,8 @@ type Lifecycle interface {
 	// Quiesce stops taking calls, answers those under way and releases the index. The process stays, to say so.
 	Quiesce(ctx context.Context) error
 
-	// Health answers at once, beside the work, and tells how that gets on. An index that is damaged, or can no longer vouch
-	// for its disk, is an error.
+	// Health answers at once, beside the work, and tells how that gets on. An index that is damaged, or can no longer
+	// vouch for its disk, is an error.
 	Health(ctx context.Context) (Health, error)
 
 	// Reload reads the rules again and puts them in force if they are without error. Otherwise the rules in force

@@ -61,9 +61,10 @@ type Settlement struct {
 	Error    string // of OutcomeFailed; at most MaxStepErrorBytes
 }
 
-// AttemptSettler is what a plugin offers that orders attempts by their number and not by time. A failure counts if it is of
-// the attempt after the last one that counted, so reporting it again changes nothing. An outcome that settles the step
-// counts whichever attempt it is of: one that was given up and succeeds late settles the step, and is not counted twice.
+// AttemptSettler is what a plugin offers that orders attempts by their number and not by time. A failure counts if it
+// is of the attempt after the last one that counted, so reporting it again changes nothing. An outcome that settles the
+// step counts whichever attempt it is of: one that was given up and succeeds late settles the step, and is not counted
+// twice.
 type AttemptSettler interface {
 	// SettleAttempt is Settler.Settle for one attempt.
 	SettleAttempt(ctx context.Context, s Settlement) error

@@ -24,8 +24,9 @@ type RecallRequest struct {
 	Tenant     string
 	MessageIDs []string // 1 to MaxRecallIDs, each once
 
-	// Actor asks for the recall. The role is that in the conversation of the messages. Where they are of several, an Owner or
-	// Admin is so in the conversation of the first known one, and a Member in the others: send a request for each conversation.
+	// Actor asks for the recall. The role is that in the conversation of the messages. Where they are of several, an Owner
+	// or Admin is so in the conversation of the first known one, and a Member in the others: send a request for each
+	// conversation.
 	Actor Actor
 
 	Ext    string // handed through to every notice; at most MaxExtBytes

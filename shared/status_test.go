@@ -63,7 +63,8 @@ func TestFromStatus_EveryCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sentinels := []error{ErrInvalid, ErrOverloaded, ErrUnavailable, ErrUnimplemented, ErrDamaged, ErrCursorVoid, context.DeadlineExceeded, context.Canceled}
+	sentinels := []error{ErrInvalid, ErrOverloaded, ErrUnavailable, ErrUnimplemented, ErrDamaged, ErrCursorVoid,
+		context.DeadlineExceeded, context.Canceled}
 	cases := []struct {
 		status error
 		is     error // among sentinels; nil: none of them
@@ -72,10 +73,13 @@ func TestFromStatus_EveryCode(t *testing.T) {
 		{detailed.Err(), ErrInvalid, "message_ids[3]: is empty"},
 		{status.Error(codes.InvalidArgument, "text"), ErrInvalid, "text"},
 		{status.Error(codes.ResourceExhausted, "text"), ErrOverloaded, "text"},
-		{status.Error(codes.ResourceExhausted, "trying to send message larger than max (2 vs. 1)"), ErrInvalid, "request: trying to send message larger than max (2 vs. 1); send fewer messages a call, a message on the wire has at most 16777216 bytes"},
-		{status.Error(codes.ResourceExhausted, "grpc: received message larger than max (2 vs. 1)"), nil, "answer of the plugin: it has more than 16777216 bytes (grpc: received message larger than max (2 vs. 1)); nothing of it is used"},
+		{status.Error(codes.ResourceExhausted, "trying to send message larger than max (2 vs. 1)"), ErrInvalid,
+			"request: trying to send message larger than max (2 vs. 1); send fewer messages a call, a message on the wire has at most 16777216 bytes"},
+		{status.Error(codes.ResourceExhausted, "grpc: received message larger than max (2 vs. 1)"), nil,
+			"answer of the plugin: it has more than 16777216 bytes (grpc: received message larger than max (2 vs. 1)); nothing of it is used"},
 		{status.Error(codes.Unavailable, "text"), ErrUnavailable, "text"},
-		{status.Error(codes.Canceled, "text"), ErrUnavailable, "text"}, // not the caller's: how gRPC tells of a connection cut short
+		// not the caller's: how gRPC tells of a connection cut short
+		{status.Error(codes.Canceled, "text"), ErrUnavailable, "text"},
 		{status.Error(codes.Internal, "text"), ErrUnavailable, "text"},
 		{status.Error(codes.Unimplemented, "text"), ErrUnimplemented, "text"},
 		{status.Error(codes.DeadlineExceeded, "text"), context.DeadlineExceeded, "context deadline exceeded"},

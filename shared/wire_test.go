@@ -40,7 +40,8 @@ var (
 	}
 	fullRequest = RecallRequest{
 		Tenant: "acme", MessageIDs: []string{"m/1"}, Actor: fullActor, Ext: "{}", Reason: "wrong room", RecallID: "r1",
-		RequestedAt: at, Held: 1500 * time.Millisecond, ConversationLabels: []string{"hold"}, Messages: []Message{fullMessage},
+		RequestedAt: at, Held: 1500 * time.Millisecond, ConversationLabels: []string{"hold"},
+		Messages: []Message{fullMessage},
 	}
 	fullSince = SinceRequest{Tenant: "acme", Conversations: []Conversation{{Type: Group, ID: "g"}}, After: 3, Limit: 9}
 	fullEntry = LedgerEntry{Event: fullEvent, Steps: []StepRecord{
@@ -54,7 +55,8 @@ var (
 		Severity: SeverityWarning, Summary: "s", Detail: "d", File: "f", Line: 1, Column: 2, Source: "src",
 	}}
 	fullHealth = Health{State: StateQuiesced, Reason: "done", Since: at, Rules: RulesState{
-		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics, Refused: fullDiagnostics, Fallback: true,
+		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics,
+		Refused: fullDiagnostics, Fallback: true,
 	}, Index: fullIndex, Waiting: 3, Done: 4}
 	fullIndex = IndexIdentity{ID: "ab12", Epoch: "cd34", Version: 9}
 )
@@ -408,12 +410,14 @@ func TestClient_Ledger(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(page, LedgerPage{[]LedgerEntry{fullEntry}, 2, true}) {
 			t.Errorf("got %+v, %v", page, err)
 		}
-		if _, err := c.LedgerPage(t.Context(), LedgerRequest{"acme", "r1", 1, MaxLedgerLimit + 1}); !errors.Is(err, ErrInvalid) {
+		if _, err := c.LedgerPage(t.Context(), LedgerRequest{"acme", "r1", 1, MaxLedgerLimit + 1}); !errors.Is(err,
+			ErrInvalid) {
 			t.Errorf("over the limit: %v", err)
 		}
 	})
 	t.Run("a host that knows no pages gets them all", func(t *testing.T) {
-		stream, err := recallv1.NewRecallServiceClient(conn).Ledger(t.Context(), &recallv1.LedgerRequest{Tenant: "acme", RecallId: "r1"})
+		stream, err := recallv1.NewRecallServiceClient(conn).Ledger(t.Context(),
+			&recallv1.LedgerRequest{Tenant: "acme", RecallId: "r1"})
 		n := 0
 		for err == nil {
 			if _, err = stream.Recv(); err == nil {

@@ -90,8 +90,8 @@ var faults = []string{
 
 // BuildFaulty builds a recall-plugin with a fault, or of another version, and returns its path. The faults are
 // panic-prepare, hang-prepare, panic-activate, hang-activate, panic-activated, exit-after-activate, panic-first-call,
-// panic-poison (when it indexes a message with the id "poison"), swapped-answers (of Index), event-flood, older-minor, newer-minor,
-// next-major (of the wire) and newer-format (of the index).
+// panic-poison (when it indexes a message with the id "poison"), swapped-answers (of Index), event-flood, older-minor,
+// newer-minor, next-major (of the wire) and newer-format (of the index).
 func BuildFaulty(t testing.TB, fault string) string {
 	t.Helper()
 	if !slices.Contains(faults, fault) {

@@ -1,5 +1,5 @@
-// Package config reads plugin.hcl, the file that a host starts the plugin from and that the plugin configures itself by.
-// Both take it from here: one grammar, one limit, one set of errors.
+// Package config reads plugin.hcl, the file that a host starts the plugin from and that the plugin configures itself
+// by. Both take it from here: one grammar, one limit, one set of errors.
 package config
 
 import (
@@ -56,7 +56,8 @@ const (
 	maxStartTimeout     = 10 * time.Minute
 )
 
-// A View is who reads the file. The grammar is the same for all; what has to be there differs, and whom a mistake stops.
+// A View is who reads the file. The grammar is the same for all; what has to be there differs, and whom a mistake
+// stops.
 type View struct {
 	needs     []string // blocks
 	tolerates string   // the block whose mistakes are warnings
@@ -322,8 +323,8 @@ func (d *decoder) paths(b *hclsyntax.Block, name string) []string {
 	return out
 }
 
-// resolve returns the path that an expression spells. Nothing expands ~ or $HOME here, so a path that begins with one would
-// be a folder of that name.
+// resolve returns the path that an expression spells. Nothing expands ~ or $HOME here, so a path that begins with one
+// would be a folder of that name.
 func (d *decoder) resolve(e hclsyntax.Expression, what string) string {
 	text, ok := hclfile.Text(e)
 	switch {
@@ -338,7 +339,8 @@ func (d *decoder) resolve(e hclsyntax.Expression, what string) string {
 		return ""
 	case text[0] == '~' || text[0] == '$':
 		first, _, _ := strings.Cut(text, "/")
-		d.mistake(e.Range(), "Write the whole path, or one relative to this file. For what is really named "+first+" write ./"+first+".",
+		d.mistake(e.Range(), "Write the whole path, or one relative to this file. "+
+			"For what is really named "+first+" write ./"+first+".",
 			"%s begins with %s, which only a shell replaces", what, first)
 		return ""
 	case !filepath.IsAbs(text):

@@ -74,7 +74,8 @@ func TestParse_WholeFile(t *testing.T) {
 	`))
 	want := &File{
 		Plugin: PluginBlock{
-			Binary: "/etc/recall/bin/recall-plugin", SHA256: strings.Repeat("Ab", 32), StartTimeout: 90 * time.Second, Watch: true,
+			Binary: "/etc/recall/bin/recall-plugin", SHA256: strings.Repeat("Ab",
+				32), StartTimeout: 90 * time.Second, Watch: true,
 		},
 		Index: IndexBlock{Path: "/etc/recall/data/index", Create: true},
 		Rules: RulesBlock{
@@ -113,22 +114,32 @@ func TestLoad_ShippedFile(t *testing.T) {
 func TestViews_SameVerdict(t *testing.T) {
 	const index = "index {\n  path = \"i\"\n}\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"plain":            {"plugin {\n  binary = \"b\"\n}\n" + index, ""},
-		"a template":       {"plugin {\n  binary = \"b${1+1}\"\n}\n" + index, `plugin.hcl:2:14: error: "${" is not part of plugin.hcl`},
-		"a heredoc":        {"plugin {\n  binary = <<E\nb\nE\n}\n" + index, "plugin.hcl:2:12: error: "},
-		"a large comment":  {"#" + strings.Repeat("x", 40<<10) + "\nplugin {\n  binary = \"b\"\n}\n" + index, ""},
-		"above the limit":  {"#" + strings.Repeat("x", 256<<10) + "\n", "plugin.hcl: error: cannot be read: it is too large"},
-		"an index path":    {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"i${1}\"\n}\n", "plugin.hcl:5:12: error: "},
-		"a typo in index":  {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"i\"\n  pth = \"i\"\n}\n", `plugin.hcl:6:3: error: a block "index" has no "pth"`},
-		"NFC":              {"plugin {\n  binary = \"cafe\u0301\"\n}\n" + index, "plugin.hcl:2:12: error: Unicode normalisation changes this text: U+0065 U+0301"},
-		"a home":           {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"~/i\"\n}\n", "plugin.hcl:5:10: error: index.path begins with ~, which only a shell replaces"},
-		"somebody's home":  {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"~ann/i\"\n}\n", "index.path begins with ~ann, which only a shell replaces"},
-		"a variable":       {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"$HOME/i\"\n}\n", "index.path begins with $HOME, which only a shell replaces"},
-		"a rules' home":    {"plugin {\n  binary = \"b\"\n}\n" + index + "rules {\n  paths = [\"~/r\"]\n}\n", "plugin.hcl:8:12: error: rules.paths begins with ~"},
-		"two blocks":       {"plugin {\n  binary = \"b\"\n}\n" + index + index, `plugin.hcl:7:1: error: there is a block "index" already in line 4`},
-		"UTF-16":           {"\xff\xfep\x00l\x00", "plugin.hcl: error: the file is UTF-16"},
-		"an unknown block": {"plugin {\n  binary = \"b\"\n}\n" + index + "indx {\n}\n", `plugin.hcl:7:1: error: there is no block "indx"`},
-		"a word":           {"plugin {\n  binary = \"b\"\n}\n" + index + "rules {\n  paths = [\"r\"]\n  on_error = \"ignore\"\n}\n", "plugin.hcl:9:14: error: rules.on_error is \"ignore\""},
+		"plain": {"plugin {\n  binary = \"b\"\n}\n" + index, ""},
+		"a template": {"plugin {\n  binary = \"b${1+1}\"\n}\n" + index,
+			`plugin.hcl:2:14: error: "${" is not part of plugin.hcl`},
+		"a heredoc":       {"plugin {\n  binary = <<E\nb\nE\n}\n" + index, "plugin.hcl:2:12: error: "},
+		"a large comment": {"#" + strings.Repeat("x", 40<<10) + "\nplugin {\n  binary = \"b\"\n}\n" + index, ""},
+		"above the limit": {"#" + strings.Repeat("x", 256<<10) + "\n", "plugin.hcl: error: cannot be read: it is too large"},
+		"an index path":   {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"i${1}\"\n}\n", "plugin.hcl:5:12: error: "},
+		"a typo in index": {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"i\"\n  pth = \"i\"\n}\n",
+			`plugin.hcl:6:3: error: a block "index" has no "pth"`},
+		"NFC": {"plugin {\n  binary = \"cafe\u0301\"\n}\n" + index,
+			"plugin.hcl:2:12: error: Unicode normalisation changes this text: U+0065 U+0301"},
+		"a home": {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"~/i\"\n}\n",
+			"plugin.hcl:5:10: error: index.path begins with ~, which only a shell replaces"},
+		"somebody's home": {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"~ann/i\"\n}\n",
+			"index.path begins with ~ann, which only a shell replaces"},
+		"a variable": {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"$HOME/i\"\n}\n",
+			"index.path begins with $HOME, which only a shell replaces"},
+		"a rules' home": {"plugin {\n  binary = \"b\"\n}\n" + index + "rules {\n  paths = [\"~/r\"]\n}\n",
+			"plugin.hcl:8:12: error: rules.paths begins with ~"},
+		"two blocks": {"plugin {\n  binary = \"b\"\n}\n" + index + index,
+			`plugin.hcl:7:1: error: there is a block "index" already in line 4`},
+		"UTF-16": {"\xff\xfep\x00l\x00", "plugin.hcl: error: the file is UTF-16"},
+		"an unknown block": {"plugin {\n  binary = \"b\"\n}\n" + index + "indx {\n}\n",
+			`plugin.hcl:7:1: error: there is no block "indx"`},
+		"a word": {"plugin {\n  binary = \"b\"\n}\n" + index +
+			"rules {\n  paths = [\"r\"]\n  on_error = \"ignore\"\n}\n", "plugin.hcl:9:14: error: rules.on_error is \"ignore\""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			host, hostSays := Host.Parse("plugin.hcl", []byte(c.text))
@@ -170,7 +181,8 @@ func TestLoad_NotAFile(t *testing.T) {
 		pipe:                             "not a regular file",
 		large:                            "too large: it has 1835008 bytes, and the limit is 256 KiB (262144 bytes)",
 	} {
-		if _, ds := Whole.Load(file); !ds.HasErrors() || !strings.Contains(render(ds), want) || !strings.Contains(render(ds), file) {
+		if _, ds := Whole.Load(file); !ds.HasErrors() || !strings.Contains(render(ds), want) ||
+			!strings.Contains(render(ds), file) {
 			t.Errorf("%s: got %q, want %q", file, render(ds), want)
 		}
 	}
@@ -222,7 +234,8 @@ func FuzzParse(f *testing.F) {
 		}
 		host, _ := Host.Parse("plugin.hcl", src)
 		plugin, _ := Plugin.Parse("plugin.hcl", src)
-		if !reflect.DeepEqual(whole, host) || !reflect.DeepEqual(whole, plugin) || whole.Index.Path == "" || whole.Plugin.Binary == "" {
+		if !reflect.DeepEqual(whole, host) || !reflect.DeepEqual(whole, plugin) || whole.Index.Path == "" ||
+			whole.Plugin.Binary == "" {
 			t.Fatalf("whole %+v, host %+v, plugin %+v", whole, host, plugin)
 		}
 	})

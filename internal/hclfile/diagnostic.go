@@ -96,8 +96,8 @@ const MaxDiagnostics = 50
 // maxSourceBytes bounds the source line that a diagnostic shows.
 const maxSourceBytes = 160
 
-// maxText bounds the characters of a summary and of a detail, which quote what a file says: diagnostics go over the wire
-// with the plugin's health.
+// maxText bounds the characters of a summary and of a detail, which quote what a file says: diagnostics go over the
+// wire with the plugin's health.
 const maxText = 1000
 
 // A Reporter gathers the diagnostics of files that are read together.
@@ -204,7 +204,8 @@ func (r *Reporter) Diagnostics() Diagnostics {
 		if r.refused {
 			severity = Error // one of them may be the only one
 		}
-		out = append(out, Diagnostic{Severity: severity, Summary: fmt.Sprintf("%d more errors and warnings are not shown", r.left)})
+		out = append(out, Diagnostic{Severity: severity,
+			Summary: fmt.Sprintf("%d more errors and warnings are not shown", r.left)})
 	}
 	return out
 }

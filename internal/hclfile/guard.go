@@ -73,8 +73,9 @@ func (r *Reporter) encoding(f File) bool {
 	return true
 }
 
-// wide names the encoding of a text in units of two or four bytes, with or without a byte order mark; empty: it is none.
-// What HCL is made of is ASCII, so many bytes of such a file are 0, and most of them at even places or at odd ones.
+// wide names the encoding of a text in units of two or four bytes, with or without a byte order mark; empty: it is
+// none. What HCL is made of is ASCII, so many bytes of such a file are 0, and most of them at even places or at odd
+// ones.
 func wide(text []byte) string {
 	switch {
 	case bytes.HasPrefix(text, []byte{0xff, 0xfe, 0, 0}), bytes.HasPrefix(text, []byte{0, 0, 0xfe, 0xff}):
@@ -101,7 +102,8 @@ func wide(text []byte) string {
 	return "UTF-16BE"
 }
 
-// guard refuses what would harm the parser, every token that these files have no use for, and texts that HCL would change.
+// guard refuses what would harm the parser, every token that these files have no use for, and texts that HCL would
+// change.
 func (r *Reporter) guard(f File, l *Language) bool {
 	tokens, _ := hclsyntax.LexConfig(f.Text, f.Name, hcl.InitialPos) // the parser reports what the lexer found
 	operators := 0

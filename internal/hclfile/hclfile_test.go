@@ -25,16 +25,21 @@ func parse(t *testing.T, text string) Diagnostics {
 
 func TestParse_TextThatNormalisationChanges(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"in a value":             {"x = \"\uf9e1-hold\"", "1:5: error: Unicode normalisation changes this text: U+F9E1 becomes U+674E"},
-		"of several code points": {"x = \"cafe\u0301\"", "1:5: error: Unicode normalisation changes this text: U+0065 U+0301 becomes U+00E9"},
-		"as escapes":             {`x = "cafe\u0301"`, "1:5: error: Unicode normalisation changes this text: U+0065 U+0301 becomes U+00E9"},
-		"as a big escape":        {`x = "\U0000212B"`, "U+212B becomes U+00C5"},
-		"in a label":             {"permit \"e\u0301\" {\n}", "1:8: error: Unicode normalisation changes this text"},
-		"in a key":               {"x = { \"e\u0301\" = 1 }", "1:7: error: Unicode normalisation changes this text"},
-		"in a list":              {"x = [\n  \"a\",\n  \"\u2126\",\n]", "3:3: error: Unicode normalisation changes this text: U+2126 becomes U+03A9"},
-		"in a condition":         {"x = a == \"\u2126\" && f(\"b\")", "1:10: error: Unicode normalisation changes this text"},
-		"more than once":         {"x = \"\u2126 \u212b \u2126\"", "U+2126 becomes U+03A9, U+212B becomes U+00C5, U+2126 becomes U+03A9"},
-		"in the wrong order":     {"x = \"a\u0301\u0323\"", "U+0061 U+0301 U+0323 becomes U+1EA1 U+0301"},
+		"in a value": {"x = \"\uf9e1-hold\"",
+			"1:5: error: Unicode normalisation changes this text: U+F9E1 becomes U+674E"},
+		"of several code points": {"x = \"cafe\u0301\"",
+			"1:5: error: Unicode normalisation changes this text: U+0065 U+0301 becomes U+00E9"},
+		"as escapes": {`x = "cafe\u0301"`,
+			"1:5: error: Unicode normalisation changes this text: U+0065 U+0301 becomes U+00E9"},
+		"as a big escape": {`x = "\U0000212B"`, "U+212B becomes U+00C5"},
+		"in a label":      {"permit \"e\u0301\" {\n}", "1:8: error: Unicode normalisation changes this text"},
+		"in a key":        {"x = { \"e\u0301\" = 1 }", "1:7: error: Unicode normalisation changes this text"},
+		"in a list": {"x = [\n  \"a\",\n  \"\u2126\",\n]",
+			"3:3: error: Unicode normalisation changes this text: U+2126 becomes U+03A9"},
+		"in a condition": {"x = a == \"\u2126\" && f(\"b\")", "1:10: error: Unicode normalisation changes this text"},
+		"more than once": {"x = \"\u2126 \u212b \u2126\"",
+			"U+2126 becomes U+03A9, U+212B becomes U+00C5, U+2126 becomes U+03A9"},
+		"in the wrong order": {"x = \"a\u0301\u0323\"", "U+0061 U+0301 U+0323 becomes U+1EA1 U+0301"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if ds := parse(t, c.text); len(ds) != 1 || !strings.Contains(ds.String(), c.want) {
@@ -74,7 +79,8 @@ func TestParse_SuspiciousTexts(t *testing.T) {
 		"the \u03bfx": "mixes Greek (U+03BF) and Latin (U+0078)",
 		"カ한":          "mixes Katakana (U+30AB) and Hangul (U+D55C)",
 	} {
-		if ds := parse(t, `x = "`+text+`"`); len(ds) != 1 || ds[0].Severity != Warning || ds[0].Line != 1 || !strings.Contains(ds[0].Summary, want) {
+		if ds := parse(t, `x = "`+text+`"`); len(ds) != 1 || ds[0].Severity != Warning || ds[0].Line != 1 ||
+			!strings.Contains(ds[0].Summary, want) {
 			t.Errorf("%q: got %s, want a warning with %q", text, ds, want)
 		}
 	}
@@ -140,7 +146,8 @@ func TestParse_OtherEncodings(t *testing.T) {
 
 func TestParse_TooLarge(t *testing.T) {
 	ds := parse(t, strings.Repeat("#\n", MaxFileBytes/2)+"\n")
-	if len(ds) != 1 || !strings.Contains(ds[0].Summary, "too large: it has 262145 bytes, and the limit is 256 KiB (262144 bytes)") {
+	if len(ds) != 1 || !strings.Contains(ds[0].Summary,
+		"too large: it has 262145 bytes, and the limit is 256 KiB (262144 bytes)") {
 		t.Error(ds)
 	}
 }

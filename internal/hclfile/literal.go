@@ -44,8 +44,8 @@ func IsNull(e hclsyntax.Expression) bool {
 	return ok && l.Val.IsNull()
 }
 
-// texts checks every text between quotes, whatever it is for: a value, a label or the name of a key. HCL hands texts out in
-// Unicode NFC, so one that is written otherwise would silently stand for other bytes.
+// texts checks every text between quotes, whatever it is for: a value, a label or the name of a key. HCL hands texts
+// out in Unicode NFC, so one that is written otherwise would silently stand for other bytes.
 func (r *Reporter) texts(tokens hclsyntax.Tokens, l *Language) (good bool) {
 	good = true
 	var text strings.Builder

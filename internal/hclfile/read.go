@@ -22,8 +22,8 @@ type File struct {
 	Text []byte // not to be changed
 }
 
-// Read reads a regular file of at most limit bytes. It opens without blocking, so that a named pipe in the place of a file
-// is refused instead of waited for. The name goes with every diagnostic, so it must be UTF-8.
+// Read reads a regular file of at most limit bytes. It opens without blocking, so that a named pipe in the place of a
+// file is refused instead of waited for. The name goes with every diagnostic, so it must be UTF-8.
 func Read(name string, limit int64) ([]byte, error) {
 	if !utf8.ValidString(name) {
 		return nil, errors.New("its name is not valid UTF-8; rename it")

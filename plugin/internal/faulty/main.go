@@ -126,9 +126,11 @@ func (f *faulty) Events(ctx context.Context, handle func(shared.Event, shared.Se
 		return f.Service.Events(ctx, handle)
 	}
 	e := shared.Event{
-		Tenant: "acme", RecallID: "r", Actor: shared.Actor{ID: "ann"}, RecalledAt: time.Now(), Disposition: shared.DispositionErase,
+		Tenant: "acme", RecallID: "r", Actor: shared.Actor{ID: "ann"}, RecalledAt: time.Now(),
+		Disposition: shared.DispositionErase,
 		Message: shared.Message{
-			Tenant: "acme", ID: "m", Conversation: shared.Conversation{Type: shared.Group, ID: "g"}, Sender: "ann", Type: shared.Text,
+			Tenant: "acme", ID: "m", Conversation: shared.Conversation{Type: shared.Group,
+				ID: "g"}, Sender: "ann", Type: shared.Text,
 			SentAt: time.Now(),
 		},
 		Steps: []string{shared.StepHistory}, Attempt: 1,
@@ -149,7 +151,8 @@ func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]sha
 
 // skew makes the wire another minor version: a newer one, whose answers have fields that nobody here knows, or an
 // older one, which lacks some calls. Every call is a stream: see shared.Register.
-func (f *faulty) skew(impl any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (f *faulty) skew(impl any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
+	handler grpc.StreamHandler) error {
 	switch f.fault {
 	case "older-minor":
 		for _, call := range []string{"/Metrics", "/Reload", "/Since", "/Flush", "/Calls"} { // it has each call by itself

@@ -222,8 +222,8 @@ func (s *Service) SettleAttempt(ctx context.Context, x shared.Settlement) error 
 	return nil
 }
 
-// nextAttempt is the attempt of a step that nobody has reported yet; 1 where the step is not open, which the log refuses or
-// passes over.
+// nextAttempt is the attempt of a step that nobody has reported yet; 1 where the step is not open, which the log
+// refuses or passes over.
 func nextAttempt(a *active, sequence uint64, step string) (int, error) {
 	entry, err := a.index.Entry(sequence, step)
 	if err != nil {

@@ -28,8 +28,8 @@ type stepIndex interface {
 var errReplaced = fmt.Errorf("%w: a newer call of Events has taken over", shared.ErrUnavailable)
 
 // dispatcher hands the open steps of the index to one consumer at a time. What a consumer left unsettled is due for the
-// next one, what failed before after its delay; so the dispatcher remembers nothing between them. Steps that the host does
-// not carry out stay as they are.
+// next one, what failed before after its delay; so the dispatcher remembers nothing between them. Steps that the host
+// does not carry out stay as they are.
 type dispatcher struct {
 	index   stepIndex
 	steps   []string // of the host, sorted
@@ -61,8 +61,8 @@ func (d *dispatcher) run(ctx context.Context, handle func(shared.Event)) error {
 	})
 }
 
-// maxUnsentBytes ends delivering until the consumer has taken some: a host that does not read its events must not fill the
-// plugin's memory with them. One event may go beyond.
+// maxUnsentBytes ends delivering until the consumer has taken some: a host that does not read its events must not fill
+// the plugin's memory with them. One event may go beyond.
 const maxUnsentBytes = 4 << 20
 
 // wakeConsumer has the consumer look for what can be delivered now.

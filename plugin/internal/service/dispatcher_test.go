@@ -43,7 +43,8 @@ func (x *fakeIndex) OpenSteps(_ context.Context, step string, after uint64, limi
 	return out, nil
 }
 
-func (x *fakeIndex) BackingOff(_ context.Context, step string, level int, after, upTo uint64, limit int) ([]index.Failure, error) {
+func (x *fakeIndex) BackingOff(_ context.Context, step string, level int, after, upTo uint64,
+	limit int) ([]index.Failure, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var out []index.Failure

@@ -106,8 +106,8 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 }
 
 // actorIn is the actor as far as the role of the request goes: a request has one role, which the host looked up in one
-// conversation. That is taken to be the one of the first message that is known; in another conversation it makes nobody an
-// owner or admin.
+// conversation. That is taken to be the one of the first message that is known; in another conversation it makes nobody
+// an owner or admin.
 func actorIn(actor shared.Actor, records []*index.Record, r *index.Record) shared.Actor {
 	if actor.Role != shared.Owner && actor.Role != shared.Admin {
 		return actor

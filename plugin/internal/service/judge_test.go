@@ -494,7 +494,8 @@ func TestRecall_RoleHoldsInOneConversation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got[1].Status != shared.Recalled || got[2].Status != shared.Denied || got[2].Code != shared.CodeForbidden || got[3].Status != shared.Recalled {
+		if got[1].Status != shared.Recalled || got[2].Status != shared.Denied || got[2].Code != shared.CodeForbidden ||
+			got[3].Status != shared.Recalled {
 			t.Errorf("%s of the conversation of a: %+v", role, got)
 		}
 	}

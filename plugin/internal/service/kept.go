@@ -14,8 +14,8 @@ import (
 	"github.com/chat-recall/recall/rules"
 )
 
-// The last good policy: while a policy is in force, its files lie in one file beside the index. A start whose rule files
-// are broken uses it, so that a typo and a restart do not take a chat down.
+// The last good policy: while a policy is in force, its files lie in one file beside the index. A start whose rule
+// files are broken uses it, so that a typo and a restart do not take a chat down.
 
 const (
 	// keptSuffix makes the file's name of the path of the index.

@@ -52,12 +52,14 @@ func TestPrepare_BrokenRulesAfterAGoodPolicy(t *testing.T) {
 	r.write("rules.hcl", broken)
 	ds, log := r.restart()
 	t.Run("prepares with warnings that say what is in force and what is wrong", func(t *testing.T) {
-		if ds.HasErrors() || len(ds) != 2 || !strings.Contains(ds[0].Summary, inForce) || ds[1].File != r.path("rules.hcl") || ds[1].Line != 2 {
+		if ds.HasErrors() || len(ds) != 2 || !strings.Contains(ds[0].Summary, inForce) || ds[1].File != r.path("rules.hcl") ||
+			ds[1].Line != 2 {
 			t.Errorf("diagnostics %v", ds)
 		}
 	})
 	t.Run("logs both as errors", func(t *testing.T) {
-		for _, want := range []string{"[ERROR] the rule files are refused: the last policy", inForce, "[ERROR] rules: diagnostic=\"" + r.path("rules.hcl") + ":2:"} {
+		for _, want := range []string{"[ERROR] the rule files are refused: the last policy", inForce,
+			"[ERROR] rules: diagnostic=\"" + r.path("rules.hcl") + ":2:"} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("the log lacks %q:\n%s", want, log)
 			}
@@ -175,7 +177,8 @@ func TestPrepare_BrokenRulesWithoutALastPolicy(t *testing.T) {
 		t.Helper()
 		r.write("rules.hcl", broken)
 		ds, _ := r.restart()
-		if !ds.HasErrors() || ds[0].File != r.path("rules.hcl") || ds[0].Line != 2 || !strings.Contains(ds.Err().Error(), want) {
+		if !ds.HasErrors() || ds[0].File != r.path("rules.hcl") || ds[0].Line != 2 ||
+			!strings.Contains(ds.Err().Error(), want) {
 			t.Errorf("prepared with %v, want errors with %q", ds, want)
 		}
 		if err := r.Activate(t.Context(), nil); err == nil {
@@ -191,10 +194,13 @@ func TestPrepare_BrokenRulesWithoutALastPolicy(t *testing.T) {
 		refused(t, r, "windw")
 	})
 	for name, damage := range map[string]func([]byte) []byte{
-		"is cut short":             func(b []byte) []byte { return b[:len(b)/2] },
-		"is empty":                 func(b []byte) []byte { return nil },
-		"has a letter changed":     func(b []byte) []byte { return bytes.Replace(b, []byte("closed"), []byte("opened"), 1) },
-		"has a digest of its own":  func(b []byte) []byte { return bytes.Replace(b, []byte(`"digest": "`), []byte(`"digest": "0`), 1) },
+		"is cut short":         func(b []byte) []byte { return b[:len(b)/2] },
+		"is empty":             func(b []byte) []byte { return nil },
+		"has a letter changed": func(b []byte) []byte { return bytes.Replace(b, []byte("closed"), []byte("opened"), 1) },
+		"has a digest of its own": func(b []byte) []byte {
+			return bytes.Replace(b, []byte(`"digest": "`),
+				[]byte(`"digest": "0`), 1)
+		},
 		"is followed by something": func(b []byte) []byte { return append(b, ' ') },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -114,7 +114,8 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 	}
 	defer context.AfterFunc(s.stop, cancel)() // Quiesce does not wait for a lock that is not needed any more
 	x, err := index.Open(ctx, index.Options{
-		Path: s.config.IndexPath, Create: s.config.IndexCreate, Known: s.expected, Lend: s.lend, Logger: s.logger.Named("index"),
+		Path: s.config.IndexPath, Create: s.config.IndexCreate, Known: s.expected, Lend: s.lend,
+		Logger: s.logger.Named("index"),
 	})
 	if err != nil {
 		if errors.Is(err, index.ErrLocked) { // else the wire would say no more than that time is up

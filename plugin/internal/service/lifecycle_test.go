@@ -451,7 +451,8 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range all {
-		name := strings.NewReplacer("step_notify_", "step_STEP_", "step_history_", "step_STEP_", "step_wipe_", "step_STEP_", "denied_forbidden_", "denied_CODE_").Replace(m.Name)
+		name := strings.NewReplacer("step_notify_", "step_STEP_", "step_history_", "step_STEP_", "step_wipe_", "step_STEP_",
+			"denied_forbidden_", "denied_CODE_").Replace(m.Name)
 		if !strings.Contains(string(doc), "`"+name+"`") {
 			t.Errorf("docs/operating.md does not have %s", name)
 		}

@@ -27,8 +27,8 @@ const (
 	openRetry = 10 * time.Second // after a failure to write, such as a full disk
 )
 
-// opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the commit of
-// the recall, or from its own start. It remembers a mark for each part of the time, and no event.
+// opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the commit
+// of the recall, or from its own start. It remembers a mark for each part of the time, and no event.
 type opener struct {
 	index   *index.Index
 	log     index.Log

@@ -12,8 +12,8 @@ import (
 )
 
 // follow loads the policy that the configuration names and keeps it following its files, in place of what was followed
-// before. If the files are broken, the last policy that was in force takes their place and the diagnostics are warnings;
-// if there is none, or the configuration says so, nothing is followed. It is called by whoever has the turn.
+// before. If the files are broken, the last policy that was in force takes their place and the diagnostics are
+// warnings; if there is none, or the configuration says so, nothing is followed. It is called by whoever has the turn.
 func (s *Service) follow(cfg *config.Config) shared.Diagnostics {
 	s.unfollow()
 	watcher, found := rules.Watch(cfg.RulePaths, s.rulesChanged)
@@ -31,8 +31,8 @@ func (s *Service) follow(cfg *config.Config) shared.Diagnostics {
 	return ds
 }
 
-// fallBack follows the rule files, which are refused, with the last policy that was in force until they are mended. Without
-// such a policy it returns no watcher, and what to say.
+// fallBack follows the rule files, which are refused, with the last policy that was in force until they are mended.
+// Without such a policy it returns no watcher, and what to say.
 func (s *Service) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rules.Watcher, shared.Diagnostics) {
 	file := keptPath(cfg.IndexPath)
 	last, err := readKept(file)
@@ -58,13 +58,14 @@ func (s *Service) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rul
 	}
 	return watcher, append(shared.Diagnostics{{
 		Severity: shared.SeverityWarning, File: file,
-		Summary: "the rule files are refused: the last policy that was in force, " + last.Digest() + ", decides until they are mended",
-		Detail:  `to fail a start instead, write rules { on_error = "refuse" }`,
+		Summary: "the rule files are refused: the last policy that was in force, " + last.Digest() +
+			", decides until they are mended",
+		Detail: `to fail a start instead, write rules { on_error = "refuse" }`,
 	}}, ds...)
 }
 
-// fallBackAgain is for a standby whose rule files were broken when it was prepared: the process that had the index until now
-// may have put another policy in force since.
+// fallBackAgain is for a standby whose rule files were broken when it was prepared: the process that had the index
+// until now may have put another policy in force since.
 func (s *Service) fallBackAgain() {
 	if w := s.followed(); !w.State().Fallback {
 		return
@@ -134,8 +135,10 @@ func (s *Service) rulesState() shared.RulesState {
 	defer s.mu.Unlock()
 	if s.keepErr != nil {
 		state.Warnings = append(state.Warnings, shared.Diagnostic{
-			Severity: shared.SeverityWarning, Summary: "the policy in force cannot be kept beside the index: " + s.keepErr.Error(),
-			Detail: "a start with broken rule files would use an older policy or fail; let the plugin write to the folder that holds index.path",
+			Severity: shared.SeverityWarning, Summary: "the policy in force cannot be kept beside the index: " +
+				s.keepErr.Error(),
+			Detail: "a start with broken rule files would use an older policy or fail; " +
+				"let the plugin write to the folder that holds index.path",
 		})
 	}
 	return state

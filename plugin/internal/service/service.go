@@ -86,8 +86,9 @@ func New(o Options) *Service {
 		o.Clock = systemClock{}
 	}
 	s := &Service{
-		version: o.Version, logger: o.Logger, clock: o.Clock, elapsed: elapsedOf(o.Clock), lend: o.Lend, limiter: rules.NewLimiter(),
-		turn: make(chan struct{}, 1), released: make(chan struct{}),
+		version: o.Version, logger: o.Logger, clock: o.Clock, elapsed: elapsedOf(o.Clock), lend: o.Lend,
+		limiter: rules.NewLimiter(),
+		turn:    make(chan struct{}, 1), released: make(chan struct{}),
 		state: shared.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
 	}
 	s.stop, s.quiesce = context.WithCancel(context.Background())

@@ -26,15 +26,16 @@ const (
 
 // stepReader reads the open steps of one name from the index.
 type stepReader interface {
-	// OpenSteps lists at most limit sequences after one, ascending, of the events that have the step open and never failed.
+	// OpenSteps lists at most limit sequences after one, ascending, of the events that have the step open and never
+	// failed.
 	OpenSteps(after uint64, limit int) ([]uint64, error)
 	// BackingOff lists at most limit events of a level, by position, those after one position and not after another.
 	BackingOff(level int, after, upTo uint64, limit int) ([]index.Failure, error)
 }
 
 // stepQueue is the open steps of one name as one consumer goes through them: first deliveries in the order of their
-// events, and between them those that failed, each when its backoff is over. All of them wait on disk. What is remembered
-// here is bounded: what is in flight, a page of what comes next, and some marks.
+// events, and between them those that failed, each when its backoff is over. All of them wait on disk. What is
+// remembered here is bounded: what is in flight, a page of what comes next, and some marks.
 type stepQueue struct {
 	step string
 
@@ -53,8 +54,8 @@ type delivery struct {
 	retrying bool
 }
 
-// backoffLevel is the events that failed equally often. They have equal delays, so they are due in the order in which they
-// failed, which is that of their positions.
+// backoffLevel is the events that failed equally often. They have equal delays, so they are due in the order in which
+// they failed, which is that of their positions.
 type backoffLevel struct {
 	cursor uint64 // everything up to this position is in ahead or in flight, or was when it was read
 	ahead  []index.Failure
@@ -68,8 +69,8 @@ type mark struct {
 	due   time.Duration
 }
 
-// newStepQueue begins with what is on disk. What failed before, up to a position, is due again by the delay of its level:
-// when it failed was by the clock of another process, or in another session.
+// newStepQueue begins with what is on disk. What failed before, up to a position, is due again by the delay of its
+// level: when it failed was by the clock of another process, or in another session.
 func newStepQueue(step string, lastFailure uint64, now time.Duration) *stepQueue {
 	q := &stepQueue{step: step, more: true, inFlight: map[uint64]delivery{}}
 	for level := 1; level <= index.BackoffLevels && lastFailure > 0; level++ {
@@ -78,8 +79,8 @@ func newStepQueue(step string, lastFailure uint64, now time.Duration) *stepQueue
 	return q
 }
 
-// reopen goes back to where an event may lie before the cursor: a step behind notify opens when that is settled, and that
-// happens in any order. What is ahead from there on is read again.
+// reopen goes back to where an event may lie before the cursor: a step behind notify opens when that is settled, and
+// that happens in any order. What is ahead from there on is read again.
 func (q *stepQueue) reopen(sequence uint64) {
 	q.more = true
 	if sequence <= q.cursor {
