@@ -121,7 +121,7 @@ func newChat(t *testing.T, more ...string) *chat {
 	if err := addDemo(testContext(t), s); err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer((&api{server: s, plugin: plugin, held: held}).handler())
+	h := httptest.NewServer((&api{server: s, plugin: plugin, held: held, limits: newLimits(192)}).handler())
 	t.Cleanup(func() {
 		s.hub.KickAll()
 		h.CloseClientConnections()

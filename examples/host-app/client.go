@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/chat-recall/recall/shared"
@@ -21,6 +22,9 @@ const (
 // synchronise when it connects again.
 var errCutOff = errors.New("disconnected by the server")
 
+// errReplaced says that its user has connected too often since. The client should not connect again by itself.
+var errReplaced = fmt.Errorf("disconnected by the server: its user has connected %d times since", maxUserClients)
+
 // Frame is one thing that a client is told.
 type Frame struct {
 	Event string // message or notice
@@ -30,13 +34,15 @@ type Frame struct {
 
 // Client is one connection of a user. Next and Leave belong to one goroutine; the fields above the line to the hub.
 type Client struct {
-	user  string
-	queue []*delivery
-	fresh map[string]bool // got from a queue of the store, which does not know yet
-	cut   bool
-	look  bool  // something may wait in the store, from its first entry on: what was not indexed yet may be now
-	from  int64 // the last message before it connected
-	wake  chan struct{}
+	user     string
+	queue    []*delivery
+	fresh    map[string]bool // got from a queue of the store, which does not know yet
+	cut      bool
+	replaced bool  // cut off for a newer one
+	look     bool  // something may wait in the store, from its first entry on: what was not indexed yet may be now
+	from     int64 // the last message before it connected
+	order    uint64
+	wake     chan struct{}
 
 	server     *Server
 	current    *delivery // given out, not yet known to have arrived
@@ -62,7 +68,29 @@ func (h *Hub) join(c *Client, seq int64) {
 	if h.clients[c.user] == nil {
 		h.clients[c.user] = make(map[*Client]struct{})
 	}
+	h.joined++
+	c.order = h.joined
 	h.clients[c.user][c] = struct{}{}
+	if len(h.clients[c.user]) > maxUserClients {
+		oldest := h.oldest(c.user)
+		oldest.replaced = true
+		h.cutOff(oldest)
+	}
+}
+
+// maxUserClients bounds the clients of a user. The oldest makes room for one more: it is most likely one that is gone and
+// not yet noticed, and whoever reloads a page is not locked out.
+const maxUserClients = 16
+
+// oldest is the client of a user that connected first. The lock is held.
+func (h *Hub) oldest(user string) *Client {
+	var first *Client
+	for c := range h.clients[user] {
+		if first == nil || c.order < first.order {
+			first = c
+		}
+	}
+	return first
 }
 
 func (c *Client) signal() {
@@ -123,6 +151,9 @@ func (c *Client) take() (d *delivery, look bool, err error) {
 	h := c.server.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if c.replaced {
+		return nil, false, errReplaced
+	}
 	if c.cut {
 		return nil, false, errCutOff
 	}

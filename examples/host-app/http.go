@@ -30,6 +30,7 @@ type api struct {
 	server *Server
 	plugin *host.Host
 	held   *heldCalls // what an operator is shown of them
+	limits *limits
 }
 
 // refusal is an error with the HTTP status that it is.

@@ -31,13 +31,13 @@ type web struct {
 func newWeb(t *testing.T, more ...string) *web {
 	t.Helper()
 	s, plugin := newTestServer(t, more...)
-	return serveWeb(t, &api{server: s, plugin: plugin, held: new(heldCalls)})
+	return serveWeb(t, &api{server: s, plugin: plugin, held: new(heldCalls), limits: newLimits(192)})
 }
 
 // newStubWeb is the HTTP API of a server whose plugin is played by the test.
 func newStubWeb(t *testing.T, i *index) *web {
 	t.Helper()
-	return serveWeb(t, &api{server: newStubServer(t, i), held: new(heldCalls)})
+	return serveWeb(t, &api{server: newStubServer(t, i), held: new(heldCalls), limits: newLimits(192)})
 }
 
 func serveWeb(t *testing.T, a *api) *web {

@@ -23,6 +23,7 @@ type Hub struct {
 	pending map[string]map[*delivery]struct{} // by message id: not yet taken by all of its clients
 	missed  map[string]map[string]bool        // by message id: the users from whose queues a recall struck it
 	present map[string][]span                 // by user: earlier stretches of being connected
+	joined  uint64                            // clients, since the start
 	leaving map[*Client]struct{}              // cut off, and what they got may still lie in the store
 }
 

@@ -2,6 +2,9 @@
 //
 //	go run ./examples/host-app                         serve on 127.0.0.1:8080
 //	go run ./examples/host-app replay FILE.jsonl       run a recorded trace through the server and look for leaks
+//
+// A user has at most 16 streams: the newest ones. All users together have as many as the limit of open files allows
+// (ulimit -n), with room kept for requests and the plugin; one more is answered 503.
 package main
 
 import (
@@ -67,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	addr := flags.String("addr", "127.0.0.1:8080", "where to listen; a loopback address")
 	data := flags.String("data", "data/host-app", "the folder of the server's data")
 	config := flags.String("config", "plugin.hcl", "the configuration of the recall plugin")
-	usage := "host-app [flags]    serve\n       host-app replay     run a recorded trace; host-app replay --help has its flags"
+	usage := "host-app [flags]    serve; a user has at most 16 streams, all together as many as ulimit -n allows\n       host-app replay     run a recorded trace; host-app replay --help has its flags"
 	if err := parse(flags, usage, args, 0, stderr); err != nil {
 		return err
 	}
@@ -77,6 +80,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, addr, data, config string, stdout, stderr io.Writer) error {
 	if err := checkLoopback(addr); err != nil {
+		return err
+	}
+	limits, err := limitsOfProcess()
+	if err != nil {
 		return err
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "host-app", Level: hclog.Info, Output: stderr})
@@ -103,13 +110,13 @@ func serve(ctx context.Context, addr, data, config string, stdout, stderr io.Wri
 	if err != nil {
 		return fmt.Errorf("listen: %w; choose another address with --addr", err)
 	}
-	a := &api{server: s, plugin: plugin, held: held}
+	a := &api{server: s, plugin: plugin, held: held, limits: limits}
 	web := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	web.RegisterOnShutdown(s.hub.KickAll)
 	printGuide(stdout, listener.Addr().String())
 	failed := make(chan error, 1)
-	go func() { failed <- web.Serve(listener) }()
+	go func() { failed <- web.Serve(limits.listen(listener)) }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)

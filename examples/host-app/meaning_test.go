@@ -163,7 +163,7 @@ func TestARecalledMessageIsNowhereAndEveryoneIsTold(t *testing.T) {
 			if _, err := os.Stat(s.files.path("photo")); !os.IsNotExist(err) {
 				t.Errorf("the attachment is still there: %v", err)
 			}
-			api := &api{server: s}
+			api := &api{server: s, limits: newLimits(192)}
 			if _, err := api.mayRead(ctx, "ann", "photo"); err != errFileGone {
 				t.Errorf("reading the attachment says %v", err)
 			}

@@ -14,6 +14,12 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, nil, err)
 		return
 	}
+	leave, err := a.limits.stream(w)
+	if err != nil {
+		a.answer(w, nil, err)
+		return
+	}
+	defer leave()
 	c, err := a.server.Connect(user)
 	if err != nil {
 		a.answer(w, nil, err)
@@ -28,6 +34,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) {
 	_ = out.SetReadDeadline(time.Time{}) // the server's bound on requests is not meant for a stream; a test's writer has none
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Connection", "close") // its descriptor is free once it ends, whether the client reads on or not
 	write := func(event string, body []byte) error {
 		if err := out.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 			return err
@@ -42,6 +49,10 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	for {
 		frame, err := c.Next(r.Context())
+		if errors.Is(err, errReplaced) {
+			_ = write("replaced", encode(map[string]string{"reason": err.Error()}))
+			return
+		}
 		if errors.Is(err, errCutOff) {
 			_ = write("resync", encode(map[string]string{"reason": err.Error()})) // the connection ends either way
 			return

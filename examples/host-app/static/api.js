@@ -58,6 +58,7 @@ export function listen(user, on) {
     source.addEventListener('hello', () => on.hello());
     source.addEventListener('message', (e) => on.message(JSON.parse(e.data)));
     source.addEventListener('notice', (e) => on.notice(JSON.parse(e.data)));
+    source.addEventListener('replaced', () => source.close()); // by a newer page of this user: no fight over the places
     source.onerror = () => {
       on.lost();
       if (source.readyState === EventSource.CLOSED) again = setTimeout(open, 1000); // the browser has given up
