@@ -27,6 +27,7 @@ var commands = []command{
 	{"crash", "kill the plugin under callers at random moments", crashBench},
 	{"speed", "measure every call beside the limits of wire and disk, and beside PostgreSQL", speedBench},
 	{"damage", "damage every kind of file of an index in many ways, and hold every answer against what was written", damageBench},
+	{"pressure", "load plugin and host beyond their memory, and set hostile peers on them", pressureBench},
 	{"hosts", "kill the host under callers at random moments, with its plugin", hostsBench},
 }
 
@@ -36,6 +37,7 @@ var hidden = []command{
 	{"hosts-child", "", hostsChild},
 	{"echo-child", "", echoChild},
 	{"speed-child", "", speedChild},
+	{"pressure-child", "", pressureChild},
 }
 
 // errUsage is for a command line that was already explained.
@@ -75,7 +77,7 @@ func main() {
 func usage(w io.Writer) {
 	fmt.Fprintln(w, "usage: go run ./bench COMMAND [flags]   (COMMAND --help lists its flags)")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-7s %s\n", c.name, c.help)
+		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.help)
 	}
 }
 

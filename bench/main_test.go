@@ -14,6 +14,7 @@ func TestARunThatWouldTryNothingIsRefused(t *testing.T) {
 		{crashBench, []string{"--kills", "-1"}},
 		{crashBench, []string{"--callers", "0"}},
 		{crashBench, []string{"--messages", "-5"}},
+		{pressureBench, []string{"--large", "0"}},
 		{hostsBench, []string{"--kills", "0"}},
 		{swapBench, []string{"--swaps", "0"}},
 		{swapBench, []string{"--rate", "many"}},

@@ -74,7 +74,7 @@ func largeMessages(bytes int) []Message {
 }
 
 func TestAdmission_BoundsTheBytesOfLargeCalls(t *testing.T) {
-	const calls, size = 200, 1 << 20
+	const calls, size = 40, 1 << 20
 	p := &gated{held: make(chan struct{}, calls), release: make(chan struct{})}
 	c := NewClient(t.Context(), dial(t, p))
 	var wg sync.WaitGroup
@@ -96,7 +96,7 @@ func TestAdmission_BoundsTheBytesOfLargeCalls(t *testing.T) {
 }
 
 func TestAdmission_AHostThatKeepsToNoLimit(t *testing.T) {
-	const calls, size = 40, 3 << 20
+	const calls, size = 20, 3 << 20
 	p := &gated{held: make(chan struct{}, calls), release: make(chan struct{}, calls)}
 	conn := dial(t, p)
 	wire := recallv1.NewRecallServiceClient(conn)
@@ -158,6 +158,13 @@ func TestAdmission_BoundsTheCallsOfAStream(t *testing.T) {
 	}
 }
 
+// many answers Status at length, and side by side.
+type many struct{ echo }
+
+func (many) Status(_ context.Context, _ string, ids []string) ([]MessageStatus, error) {
+	return slices.Repeat([]MessageStatus{{State: MessageRecalled, RecallID: strings.Repeat("r", MaxIDBytes)}}, len(ids)), nil
+}
+
 // unread is a stream Calls whose other end sends the same frame for ever and reads no answer until it ends.
 type unread struct {
 	recallv1.RecallService_CallsServer
@@ -196,7 +203,7 @@ func TestAdmission_AHostThatDoesNotReadAnswers(t *testing.T) {
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				u := &unread{ctx: ctx, frame: mustMarshal(t, frame)}
-				s := newRecallServer(&echo{})
+				s := newRecallServer(&many{})
 				var wg sync.WaitGroup
 				wg.Go(func() { _ = s.Calls(u) })
 				synctest.Wait()
@@ -243,13 +250,13 @@ func TestAdmission_ManySmallElements(t *testing.T) {
 	p := &gated{held: make(chan struct{}, 1), release: make(chan struct{})}
 	wire := recallv1.NewRecallServiceClient(dial(t, p))
 	request := &recallv1.IndexRequest{}
-	for range 1 << 20 {
+	for range 100_000 {
 		request.Messages = append(request.Messages, &recallv1.Message{})
 	}
 	_, err := wire.Index(t.Context(), request)
 	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) ||
 		!strings.Contains(err.Error(), fmt.Sprint(maxElements)) {
-		t.Errorf("a million empty messages in %d bytes: %v", proto.Size(request), err)
+		t.Errorf("100,000 empty messages in %d bytes: %v", proto.Size(request), err)
 	}
 }
 

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	plugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// hostileHost starts a plugin and speaks recall.v1 with it as no host of this SDK does.
+func (p *pressure) hostileHost(ctx context.Context) error {
+	a, err := startAttack(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer a.pipe.Close()
+	defer a.client.Kill()
+	for _, attack := range []struct {
+		name    string
+		callers int
+		run     func(context.Context) error
+	}{
+		{"requests of 16 MiB", 200, a.hugeRequests},
+		{"requests of 16 MiB of empty elements", 200, a.emptyElements},
+		{"a frame of millions of empty calls", 50, a.emptyFrames},
+		{"millions of tiny calls, unread", 50, a.unreadCalls},
+		{"events and ledgers, unread", 2000, a.unreadStreams},
+		{"Since, unread", 5000, a.unreadSince},
+		{"lifecycle requests of 16 MiB", 200, a.hugeLifecycle},
+	} {
+		before := p.hostile
+		stop := peak(func() int { return a.pid })
+		during, cancel := context.WithTimeout(ctx, p.time/7+time.Second)
+		var all sync.WaitGroup
+		for range attack.callers {
+			all.Go(func() {
+				for during.Err() == nil {
+					atomic.AddInt64(&p.hostile, 1)
+					if attack.run(during) != nil {
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+			})
+		}
+		all.Wait()
+		cancel()
+		most := stop()
+		p.attackedPlugin = max(p.attackedPlugin, most)
+		progress("  %-40s %6d times, plugin %d MiB at most", attack.name, p.hostile-before, most>>20)
+		if a.client.Exited() {
+			p.kills++
+			return fmt.Errorf("%s ended the plugin", attack.name)
+		}
+		if err := a.healthy(ctx); err != nil {
+			return fmt.Errorf("after %s: %w", attack.name, err)
+		}
+	}
+	return nil
+}
+
+// attack is a plugin whose host is hostile.
+type attack struct {
+	client *plugin.Client
+	conn   *grpc.ClientConn
+	pid    int
+	pipe   *os.File // the plugin ends with it
+	recall recallv1.RecallServiceClient
+	life   recallv1.LifecycleServiceClient
+}
+
+func startAttack(ctx context.Context, p *pressure) (*attack, error) {
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer ours.Close()
+	a := &attack{pipe: theirs}
+	level := hclog.Off
+	if p.verbose {
+		level = hclog.Debug
+	}
+	cmd := exec.Command(filepath.Join(p.dir, "recall-plugin"))
+	cmd.ExtraFiles = []*os.File{ours} // never ends, as long as this process lives
+	cmd.Env = append(os.Environ(), shared.HostPipeEnv+"=3")
+	a.client = plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig: shared.Handshake, VersionedPlugins: map[int]plugin.PluginSet{shared.ProtocolVersion: {shared.PluginName: &rawPlugin{}}},
+		Cmd: cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, AutoMTLS: true,
+		Logger: hclog.New(&hclog.LoggerOptions{Level: level, Output: os.Stderr}),
+		GRPCDialOptions: []grpc.DialOption{
+			grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(64<<20), grpc.MaxCallRecvMsgSize(64<<20)),
+		},
+	})
+	protocol, err := a.client.Client()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := protocol.Dispense(shared.PluginName)
+	if err != nil {
+		return nil, err
+	}
+	a.conn = raw.(*grpc.ClientConn)
+	a.pid = cmd.Process.Pid
+	a.recall, a.life = recallv1.NewRecallServiceClient(a.conn), recallv1.NewLifecycleServiceClient(a.conn)
+	if _, err := a.life.Prepare(ctx, &recallv1.PrepareRequest{ConfigFile: p.config}); err != nil {
+		return nil, err
+	}
+	if _, err := a.life.Activate(ctx, &recallv1.ActivateRequest{Steps: []string{shared.StepNotify, shared.StepHistory}}); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// rawPlugin gives the connection to a plugin.
+type rawPlugin struct{ plugin.NetRPCUnsupportedPlugin }
+
+func (rawPlugin) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error { return nil }
+
+func (rawPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return conn, nil
+}
+
+// healthy tells whether the plugin still answers, once what was cut off has ended.
+func (a *attack) healthy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if _, err := a.life.Health(ctx, &recallv1.HealthRequest{}); err != nil {
+		return err
+	}
+	_, err := a.recall.Status(ctx, &recallv1.StatusRequest{Tenant: tenant, MessageIds: []string{"m"}})
+	return err
+}
+
+const wireLimit = shared.MaxWireBytes - 64
+
+// elementsOf is an encoded message of empty elements of one field.
+var elementsOf = sync.OnceValue(func() *emptypb.Empty {
+	var data []byte
+	for len(data) < wireLimit-2 {
+		data = protowire.AppendBytes(protowire.AppendTag(data, 1, protowire.BytesType), nil)
+	}
+	m := &emptypb.Empty{}
+	m.ProtoReflect().SetUnknown(data)
+	return m
+})
+
+// oneLarge is an encoded message of one large field.
+var oneLarge = sync.OnceValue(func() *emptypb.Empty {
+	m := &emptypb.Empty{}
+	m.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), make([]byte, wireLimit-8)))
+	return m
+})
+
+func (a *attack) hugeRequests(ctx context.Context) error {
+	return a.conn.Invoke(ctx, recallv1.RecallService_Status_FullMethodName, oneLarge(), &recallv1.StatusResponse{})
+}
+
+func (a *attack) emptyElements(ctx context.Context) error {
+	return a.conn.Invoke(ctx, recallv1.RecallService_Index_FullMethodName, elementsOf(), &recallv1.IndexResponse{})
+}
+
+func (a *attack) hugeLifecycle(ctx context.Context) error {
+	return a.conn.Invoke(ctx, recallv1.LifecycleService_Activate_FullMethodName, elementsOf(), &recallv1.ActivateResponse{})
+}
+
+func (a *attack) emptyFrames(ctx context.Context) error {
+	stream, err := a.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, recallv1.RecallService_Calls_FullMethodName)
+	if err != nil {
+		return err
+	}
+	for {
+		if err := stream.SendMsg(elementsOf()); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *attack) unreadCalls(ctx context.Context) error {
+	stream, err := a.recall.Calls(ctx)
+	if err != nil {
+		return err
+	}
+	frame := &recallv1.CallFrame{}
+	for i := range 10_000 {
+		frame.Calls = append(frame.Calls, &recallv1.Call{Id: uint64(i), Name: "Status"})
+	}
+	for {
+		if err := stream.Send(frame); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *attack) unreadStreams(ctx context.Context) error {
+	if _, err := a.recall.Events(ctx, &recallv1.EventsRequest{}); err != nil {
+		return err
+	}
+	if _, err := a.recall.Ledger(ctx, &recallv1.LedgerRequest{Tenant: tenant, RecallId: "recall-seed"}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (a *attack) unreadSince(ctx context.Context) error {
+	request := &recallv1.SinceRequest{Tenant: tenant, Conversations: []*recallv1.Conversation{
+		{Type: recallv1.ConversationType_CONVERSATION_TYPE_GROUP, Id: seedRoom.ID},
+	}}
+	stream, err := a.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, recallv1.RecallService_Since_FullMethodName)
+	if err != nil {
+		return err
+	}
+	if err := stream.SendMsg(request); err != nil {
+		return err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	<-ctx.Done() // and reads nothing
+	return ctx.Err()
+}
+
+// hostilePlugins are faults of plugin/internal/faulty.
+var hostilePlugins = []string{"event-flood", "swapped-answers"}
+
+// hostilePlugin runs a host whose plugin answers and delivers what it was not asked.
+func (p *pressure) hostilePlugin(ctx context.Context) error {
+	code, err := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(p.dir, "faulty"), "github.com/chat-recall/recall/plugin/internal/faulty").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build the faulty plugin: %w\n%s", err, code)
+	}
+	binary, err := os.ReadFile(filepath.Join(p.dir, "faulty"))
+	if err != nil {
+		return err
+	}
+	for _, fault := range hostilePlugins {
+		dir := filepath.Join(p.dir, fault)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, "plugin"), append(binary, "\nrecall-fault="+fault...), 0o700); err != nil {
+			return err
+		}
+		config := filepath.Join(dir, "plugin.hcl")
+		text := fmt.Sprintf("plugin {\n  binary = %q\n}\n\nindex {\n  path = \"index\"\n}\n", filepath.Join(dir, "plugin"))
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			return err
+		}
+		child, lines, err := p.child(ctx, "--config", config, "--kind", "hostile", "--callers", "100", "--for", (p.time / 2).String())
+		if err != nil {
+			return err
+		}
+		stop := peak(func() int { return child.Process.Pid })
+		for lines.Scan() { // nothing that it acknowledges counts
+		}
+		most := stop()
+		progress("  %-40s host %d MiB at most", fault, most>>20)
+		p.attackedHost = max(p.attackedHost, most)
+		if err := child.Wait(); err != nil {
+			return fmt.Errorf("%s ended the host: %w", fault, err)
+		}
+	}
+	return nil
+}
