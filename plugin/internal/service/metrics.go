@@ -80,14 +80,8 @@ func (s *Service) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	}
 	if watcher := s.followed(); watcher != nil {
 		st := watcher.State()
-		flag := func(is bool) float64 {
-			if is {
-				return 1
-			}
-			return 0
-		}
-		gauge("rules_last_reload_successful", flag(len(st.Refused) == 0))
-		gauge("rules_fallback", flag(st.Fallback))
+		gauge("rules_last_reload_successful", number(len(st.Refused) == 0))
+		gauge("rules_fallback", number(st.Fallback))
 		gauge("rules_loaded_timestamp_seconds", float64(st.Loaded.UnixMilli())/1000)
 	}
 	slices.SortFunc(out, func(x, y shared.Metric) int { return strings.Compare(x.Name, y.Name) })
