@@ -96,8 +96,9 @@ func startAttack(ctx context.Context, p *pressure) (*attack, error) {
 	cmd.ExtraFiles = []*os.File{ours} // never ends, as long as this process lives
 	cmd.Env = append(os.Environ(), shared.HostPipeEnv+"=3")
 	a.client = plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig: shared.Handshake, VersionedPlugins: map[int]plugin.PluginSet{shared.ProtocolVersion: {shared.PluginName: &rawPlugin{}}},
-		Cmd: cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, AutoMTLS: true,
+		HandshakeConfig:  shared.Handshake,
+		VersionedPlugins: map[int]plugin.PluginSet{shared.ProtocolVersion: {shared.PluginName: &rawPlugin{}}},
+		Cmd:              cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, AutoMTLS: true,
 		Logger: hclog.New(&hclog.LoggerOptions{Level: level, Output: os.Stderr}),
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(64<<20), grpc.MaxCallRecvMsgSize(64<<20)),
@@ -176,7 +177,8 @@ func (a *attack) hugeLifecycle(ctx context.Context) error {
 }
 
 func (a *attack) emptyFrames(ctx context.Context) error {
-	stream, err := a.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, recallv1.RecallService_Calls_FullMethodName)
+	stream, err := a.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
+		recallv1.RecallService_Calls_FullMethodName)
 	if err != nil {
 		return err
 	}
@@ -237,11 +239,12 @@ var hostilePlugins = []string{"event-flood", "swapped-answers"}
 
 // hostilePlugin runs a host whose plugin answers and delivers what it was not asked.
 func (p *pressure) hostilePlugin(ctx context.Context) error {
-	code, err := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(p.dir, "faulty"), "github.com/chat-recall/recall/plugin/internal/faulty").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("build the faulty plugin: %w\n%s", err, code)
+	built := filepath.Join(p.dir, "faulty")
+	build := exec.CommandContext(ctx, "go", "build", "-o", built, "github.com/chat-recall/recall/plugin/internal/faulty")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the faulty plugin: %w\n%s", err, out)
 	}
-	binary, err := os.ReadFile(filepath.Join(p.dir, "faulty"))
+	binary, err := os.ReadFile(built)
 	if err != nil {
 		return err
 	}
@@ -258,7 +261,8 @@ func (p *pressure) hostilePlugin(ctx context.Context) error {
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			return err
 		}
-		child, lines, err := p.child(ctx, "--config", config, "--kind", "hostile", "--callers", "100", "--for", (p.time / 2).String())
+		child, lines, err := p.child(ctx, "--config", config, "--kind", "hostile", "--callers", "100",
+			"--for", (p.time / 2).String())
 		if err != nil {
 			return err
 		}

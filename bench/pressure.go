@@ -52,14 +52,22 @@ func pressureBench(ctx context.Context, args []string) error {
 		return err
 	}
 	defer remove()
-	p := &pressure{dir: dir, config: config, time: time.Duration(*seconds) * time.Second, verbose: *verbose, j: newJournal()}
+	p := &pressure{
+		dir: dir, config: config, time: time.Duration(*seconds) * time.Second, verbose: *verbose, j: newJournal(),
+	}
 	start := time.Now()
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
 	}{
-		{fmt.Sprintf("%d callers with calls of 1 MB, and the largest reads", *large), func(ctx context.Context) error { return p.load(ctx, "large", *large) }},
-		{fmt.Sprintf("%d callers with small calls", *small), func(ctx context.Context) error { return p.load(ctx, "small", *small) }},
+		{
+			fmt.Sprintf("%d callers with calls of 1 MB, and the largest reads", *large),
+			func(ctx context.Context) error { return p.load(ctx, "large", *large) },
+		},
+		{
+			fmt.Sprintf("%d callers with small calls", *small),
+			func(ctx context.Context) error { return p.load(ctx, "small", *small) },
+		},
 		{"a hostile host", p.hostileHost},
 		{"a hostile plugin", p.hostilePlugin},
 	} {
@@ -84,8 +92,10 @@ func pressureBench(ctx context.Context, args []string) error {
 		{"host_anon_max_mib", mib(p.host)}, {"host_bound_mib", mib(hostBound)},
 		{"attacked_plugin_anon_max_mib", mib(p.attackedPlugin)}, {"attacked_plugin_bound_mib", mib(pluginMost)},
 		{"attacked_host_anon_max_mib", mib(p.attackedHost)},
-		{"calls", p.answered}, {"overloaded", p.overloaded}, {"hostile_calls", p.hostile}, {"failed", p.j.failures + p.j.wrongAnswers},
-		{"kills", p.kills}, {"acknowledged", len(p.j.messages) + len(p.j.recalls)}, {"lost", f.lost}, {"applied_twice", f.appliedTwice},
+		{"calls", p.answered}, {"overloaded", p.overloaded}, {"hostile_calls", p.hostile},
+		{"failed", p.j.failures + p.j.wrongAnswers},
+		{"kills", p.kills}, {"acknowledged", len(p.j.messages) + len(p.j.recalls)}, {"lost", f.lost},
+		{"applied_twice", f.appliedTwice},
 		{"events_lost", f.eventsLost}, {"seconds", int(time.Since(start).Seconds())},
 	})
 	if over || p.kills > 0 {
@@ -135,7 +145,8 @@ func peak(pid func() int) (stop func() int64) {
 
 // load runs a host with callers in a process of its own, whose memory is then its own.
 func (p *pressure) load(ctx context.Context, kind string, callers int) error {
-	child, lines, err := p.child(ctx, "--config", p.config, "--kind", kind, "--callers", fmt.Sprint(callers), "--for", p.time.String())
+	child, lines, err := p.child(ctx, "--config", p.config, "--kind", kind, "--callers", fmt.Sprint(callers),
+		"--for", p.time.String())
 	if err != nil {
 		return err
 	}
@@ -355,7 +366,10 @@ func (c *presser) pick(ctx context.Context, h *host.Host, caller, n int) (name s
 	if c.kind == "large" {
 		switch caller % 8 {
 		case 0:
-			return "status", func() error { _, err := h.Status(ctx, tenant, seedIDs(shared.MaxStatusIDs)); return err }
+			return "status", func() error {
+				_, err := h.Status(ctx, tenant, seedIDs(shared.MaxStatusIDs))
+				return err
+			}
 		case 1:
 			return "since", func() error {
 				_, err := h.Since(ctx, shared.SinceRequest{Tenant: tenant, Conversations: []shared.Conversation{seedRoom}})

@@ -51,8 +51,8 @@ func (l *limits) stream(w http.ResponseWriter) (leave func(), err error) {
 	if !l.streams.TryAcquire(1) {
 		w.Header().Set("Retry-After", streamRetry)
 		w.Header().Set("Connection", "close")
-		return nil, refuse(http.StatusServiceUnavailable, "%d streams are open, and the server has no room for more; try again in %s seconds",
-			l.maxStreams, streamRetry)
+		return nil, refuse(http.StatusServiceUnavailable, "%d streams are open, at most %d; try again in %s seconds",
+			l.maxStreams, l.maxStreams, streamRetry)
 	}
 	return func() { l.streams.Release(1) }, nil
 }
