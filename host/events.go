@@ -160,9 +160,12 @@ func (w *worker) take(ctx context.Context, e shared.Event) error {
 			defer w.handed.Done()
 			select {
 			case w.slots[step] <- struct{}{}:
+				defer func() { <-w.slots[step] }()
+			case <-ctx.Done():
+			}
+			if ctx.Err() == nil {
 				w.carryOut(ctx, e, step)
-				<-w.slots[step]
-			case <-ctx.Done(): // the host is closing; it is delivered again when it is opened
+			} else { // the host is closing; the step is delivered again when it is opened
 				w.finish(one, false)
 			}
 			w.mu.Lock()

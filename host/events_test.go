@@ -2,7 +2,9 @@ package host
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -35,20 +37,44 @@ func TestWorker_DeliveredAgainWhileUnderWay(t *testing.T) {
 }
 
 func TestWorker_TooManyAbandonedAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		calls := make(chan string, 10)
+		step := func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+			calls <- e.Steps[0]
+			return shared.OutcomeDone, nil
+		}
+		w := newWorker(map[string]Step{"wipe": step, "previews": step}, newGate(nil), hclog.NewNullLogger())
+		w.abandoned["wipe"] = maxAbandoned
+		for _, name := range []string{"wipe", "previews"} {
+			if err := w.take(ctx, shared.Event{Sequence: 1, Steps: []string{name}, Attempt: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait() // until both wait for a plugin to report to
+		if len(calls) != 1 || <-calls != "previews" {
+			t.Error("a step with too many attempts that still run was called, or the other one was not")
+		}
+		cancel()
+		w.handed.Wait()
+	})
+}
+
+func TestWorker_ClosingStartsNoAttempt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // so that nothing is recorded
-	calls := make(chan string, 10)
-	step := func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
-		calls <- e.Steps[0]
-		return "", ctx.Err()
-	}
-	w := newWorker(map[string]Step{"wipe": step, "previews": step}, newGate(nil), hclog.NewNullLogger())
-	w.abandoned["wipe"] = maxAbandoned
-	for _, name := range []string{"wipe", "previews"} {
-		w.take(ctx, shared.Event{Sequence: 1, Steps: []string{name}, Attempt: 1})
+	cancel()
+	var calls atomic.Int64
+	w := newWorker(map[string]Step{"wipe": func(context.Context, shared.Event) (shared.Outcome, error) {
+		calls.Add(1)
+		return shared.OutcomeDone, nil
+	}}, newGate(nil), hclog.NewNullLogger())
+	for sequence := range uint64(100) {
+		if err := w.take(ctx, shared.Event{Sequence: sequence, Steps: []string{"wipe"}, Attempt: 1}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.handed.Wait()
-	if len(calls) != 1 || <-calls != "previews" {
-		t.Error("a step with too many attempts that still run was called")
+	if n := calls.Load(); n > 0 || len(w.running) > 0 {
+		t.Errorf("%d attempts began while the host was closing, %d are said to run", n, len(w.running))
 	}
 }
