@@ -18,6 +18,9 @@ const (
 	// the text readable.
 	notifyFirst = 30 * time.Second
 
+	// notifyAgain is the least that those of an earlier process wait: a server that was down gives its notices first.
+	notifyAgain = 2 * time.Second
+
 	// notifyPart is of how long a time the recalls are opened together.
 	notifyPart = time.Second
 
@@ -27,8 +30,10 @@ const (
 	openRetry = 10 * time.Second // after a failure to write, such as a full disk
 )
 
-// opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the commit
-// of the recall, or from its own start. It remembers a mark for each part of the time, and no event.
+// opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the commit of
+// the recall. For a recall of an earlier process the wall clock tells how long ago that was, so that a plugin that is
+// killed again and again does not begin anew each time; it has the last word in nothing else. It remembers a mark for each
+// part of the time, and no event.
 type opener struct {
 	index   *index.Index
 	log     index.Log
@@ -58,7 +63,7 @@ func (o *opener) recalled() {
 
 func (o *opener) run(ctx context.Context) {
 	defer close(o.done)
-	marks := addMark(nil, o.index.LastSequence(), o.elapsed())
+	marks := o.earlier(ctx)
 	warnOfOthers(ctx, o.index, o.steps, o.logger)
 	var timer <-chan time.Time
 	var timerAt time.Duration
@@ -89,13 +94,30 @@ func (o *opener) run(ctx context.Context) {
 	}
 }
 
-// addMark notes that there are events up to a sequence.
-func addMark(marks []mark, upTo uint64, now time.Duration) []mark {
-	if n := len(marks); n > 0 && now-marks[n-1].began < notifyPart {
-		marks[n-1].upTo, marks[n-1].due = upTo, now+notifyFirst
+// earlier are the marks of the events that were there before.
+func (o *opener) earlier(ctx context.Context) (marks []mark) {
+	now, wall := o.elapsed(), o.clock.Now()
+	for after := uint64(0); ; {
+		events, err := o.index.Gated(ctx, after, openAtOnce)
+		if err != nil || len(events) == 0 { // what cannot be read now is as if it were new
+			return addMark(marks, o.index.LastSequence(), now)
+		}
+		for _, after = range events {
+			if e, err := o.index.Entry(after, shared.StepNotify); err == nil && e != nil {
+				age := min(max(wall.Sub(e.Event.RecalledAt), 0), notifyFirst-notifyAgain)
+				marks = addMark(marks, after, now-age)
+			}
+		}
+	}
+}
+
+// addMark notes that there are events up to a sequence, which were recalled at this moment.
+func addMark(marks []mark, upTo uint64, at time.Duration) []mark {
+	if n := len(marks); n > 0 && at-marks[n-1].began < notifyPart {
+		marks[n-1].upTo, marks[n-1].due = upTo, at+notifyFirst
 		return marks
 	}
-	return append(marks, mark{upTo: upTo, began: now, due: now + notifyFirst})
+	return append(marks, mark{upTo: upTo, began: at, due: at + notifyFirst})
 }
 
 // open opens the steps that wait for notify in events up to a sequence.

@@ -181,29 +181,37 @@ func TestOpener(t *testing.T) {
 			t.Errorf("then %v", got)
 		}
 	})
-	t.Run("begins anew after a restart", func(t *testing.T) {
-		r := newActive(t, "")
-		r.index(r.message("a"))
-		r.recall(request("r", "a"))
-		r.clock.advance(notifyFirst / 2)
-		if err := r.Quiesce(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		r.start()
-		r.activate()
-		at := r.clock.Elapsed() + notifyFirst
-		r.clock.waitArmed(at)
-		r.clock.advance(notifyFirst - 1)
-		if n := len(gated(t, r)); n != 1 {
-			t.Fatalf("%d recalls wait for notify", n)
-		}
-		r.clock.advance(1)
-		for deadline := within(t, 30*time.Second); len(gated(t, r)) > 0; time.Sleep(time.Millisecond) {
-			if deadline.Err() != nil {
-				t.Fatal("they wait on")
+	for name, c := range map[string]struct{ jump, wait time.Duration }{
+		"counts on after a restart":                     {0, notifyFirst / 2},
+		"begins anew where the clock was set back":      {-time.Hour, notifyFirst},
+		"opens them soon where the clock was set ahead": {40 * 365 * 24 * time.Hour, notifyAgain},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newActive(t, "")
+			r.index(r.message("a"))
+			r.clock.waitArmed(notifyFirst) // for what was there before
+			r.clock.advance(notifyPart)
+			r.recall(request("r", "a"))
+			r.clock.advance(notifyFirst / 2)
+			if err := r.Quiesce(t.Context()); err != nil {
+				t.Fatal(err)
 			}
-		}
-	})
+			r.clock.set(c.jump)
+			r.start()
+			r.activate()
+			r.clock.waitArmed(r.clock.Elapsed() + c.wait)
+			r.clock.advance(c.wait - 1)
+			if n := len(gated(t, r)); n != 1 {
+				t.Fatalf("%d recalls wait for notify", n)
+			}
+			r.clock.advance(1)
+			for deadline := within(t, 30*time.Second); len(gated(t, r)) > 0; time.Sleep(time.Millisecond) {
+				if deadline.Err() != nil {
+					t.Fatal("they wait on")
+				}
+			}
+		})
+	}
 }
 
 // gated lists the events whose steps wait for notify.
