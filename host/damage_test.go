@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -427,6 +429,61 @@ func TestBackup_Restore(t *testing.T) {
 	}
 	if now := h.State().Index; now.ID != id.ID || now.Epoch == id.Epoch {
 		t.Errorf("the index was %+v and is %+v", id, now)
+	}
+}
+
+// stuckWriter takes nothing until it is let go.
+type stuckWriter struct {
+	began   chan struct{}
+	release chan struct{}
+	begin   sync.Once
+}
+
+func (w *stuckWriter) Write(p []byte) (int, error) {
+	w.begin.Do(func() { close(w.began) })
+	<-w.release
+	return len(p), nil
+}
+
+func TestBackup_WriterStuck(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	for i := range 100 { // more than the connection holds
+		m := shared.Message{Tenant: "acme", ID: fmt.Sprint(i), Sender: "ann", Type: shared.Text, SentAt: time.Now(),
+			Conversation: shared.Conversation{Type: shared.Group, ID: "g"}}
+		for k := range shared.MaxAttachments {
+			m.Attachments = append(m.Attachments, fmt.Sprintf("%d-%01000d", i, k))
+		}
+		if _, err := h.Index(t.Context(), []shared.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backup := func() (*stuckWriter, chan error) {
+		w, done := &stuckWriter{began: make(chan struct{}), release: make(chan struct{})}, make(chan error, 1)
+		go func() { done <- h.Backup(t.Context(), w) }()
+		<-w.began
+		return w, done
+	}
+	cutOff := func(w *stuckWriter, done chan error) {
+		t.Helper()
+		close(w.release)
+		if err := <-done; !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "begin it again") {
+			t.Errorf("a backup that was cut off: %v", err)
+		}
+	}
+	w, done := backup()
+	p.recalls(h, "beside")
+	hosttest.Kill(t, h)
+	p.recalls(h, "after the kill")
+	cutOff(w, done)
+	w, done = backup()
+	if _, err := h.Upgrade(t.Context(), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+		t.Fatal(err)
+	}
+	p.recalls(h, "after the upgrade")
+	cutOff(w, done)
+	if err := h.Backup(t.Context(), io.Discard); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -318,7 +318,10 @@ func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 	}
 	// Leave at once: a backup may take minutes, and neither a swap nor the calls after a crash wait for it.
 	h.gate.leave(smallCall, false)
-	return p.api.Backup(ctx, w)
+	if err := p.api.Backup(ctx, w); err != nil {
+		return fmt.Errorf("back up the index: %w; what was written is not whole, begin it again", err)
+	}
+	return nil
 }
 
 // Reload makes the plugin read its rule files now, and returns their diagnostics. With an error among them the rules in
