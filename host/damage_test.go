@@ -227,14 +227,62 @@ func TestOpen_LastUsedDamaged(t *testing.T) {
 	}
 }
 
-// damageTables flips a bit in every block of every table.
-func (p *place) damageTables() {
+// To open a pipe waits until somebody writes to it.
+func TestOpen_PipeInPlaceOfAFile(t *testing.T) {
+	p := newPlace(t)
+	h := p.mustOpen()
+	p.recalls(h, "m")
+	h.Close()
+	p.mustOpen().Close() // with a list of verified tables
+	table := filepath.Base(p.tables()[0])
+	for _, name := range []string{"index/MARKER", "index.marker", "index/MANIFEST", "index/KEYREGISTRY", "index/" + table, "index/00099.mem"} {
+		p.openPipe(filepath.Join(p.dir, name), true)
+	}
+	p.openPipe(filepath.Join(p.run, "last-used.json"), true)
+	p.openPipe(filepath.Join(p.index(), "VERIFIED"), false)
+}
+
+// openPipe opens a host while a named pipe lies in the place of a file.
+func (p *place) openPipe(path string, refused bool) {
+	p.t.Helper()
+	aside := filepath.Join(p.t.TempDir(), "aside")
+	moved := os.Rename(path, aside) == nil
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	h, err := p.open()
+	if err == nil {
+		h.Close()
+	}
+	if refused && (err == nil || !strings.Contains(err.Error(), filepath.Base(path)) || errors.Is(err, context.DeadlineExceeded)) {
+		p.t.Errorf("%s: %v", path, err)
+	}
+	if !refused && err != nil {
+		p.t.Errorf("%s: %v", path, err)
+	}
+	if err := os.RemoveAll(path); err != nil {
+		p.t.Fatal(err)
+	}
+	if moved {
+		if err := os.Rename(aside, path); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+func (p *place) tables() []string {
 	p.t.Helper()
 	tables, err := filepath.Glob(filepath.Join(p.index(), "*.sst"))
 	if err != nil || len(tables) == 0 {
 		p.t.Fatal(tables, err)
 	}
-	for _, table := range tables {
+	return tables
+}
+
+// damageTables flips a bit in every block of every table.
+func (p *place) damageTables() {
+	p.t.Helper()
+	for _, table := range p.tables() {
 		data, err := os.ReadFile(table)
 		if err != nil {
 			p.t.Fatal(err)

@@ -10,11 +10,14 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/shared"
 )
 
 // lastUsedFile is the file of the run directory that remembers what the last host with this run directory used.
 const lastUsedFile = "last-used.json"
+
+const maxLastUsedBytes = 64 << 10
 
 // PreviousBinary is a plugin binary that was in force before.
 type PreviousBinary struct {
@@ -45,12 +48,12 @@ type lastUsedContent struct {
 // says.
 func readLastUsed(runDir string, logger hclog.Logger) (*lastUsed, error) {
 	u := &lastUsed{path: filepath.Join(runDir, lastUsedFile), logger: logger}
-	text, err := os.ReadFile(u.path)
+	text, err := hclfile.Read(u.path, maxLastUsedBytes)
 	if errors.Is(err, os.ErrNotExist) {
 		return u, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read which index and binary were used last: %w; remove the file to open without it", err)
+		return nil, fmt.Errorf("read which index and binary were used last, %s: %w; remove the file to open without it", u.path, err)
 	}
 	if err := json.Unmarshal(text, &u.last); err != nil {
 		u.last = lastUsedContent{} // a part of it would be another index

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -93,12 +94,12 @@ func parseMarkerLine(line []byte) (id Identity, ok bool) {
 
 // readMarker reads a marker; there is none where ok is false. One that is damaged is an error.
 func readMarker(path string) (id Identity, ok bool, err error) {
-	text, err := os.ReadFile(path)
+	text, err := hclfile.Read(path, 2*markerBytes)
 	if errors.Is(err, os.ErrNotExist) {
 		return Identity{}, false, nil
 	}
 	if err != nil {
-		return Identity{}, false, fmt.Errorf("read the marker of the index: %w", err)
+		return Identity{}, false, fmt.Errorf("read the marker of the index, %s: %w; remove it", path, err)
 	}
 	for i := 0; i+markerBytes <= len(text) && i < 2*markerBytes; i += markerBytes {
 		if line, good := parseMarkerLine(text[i : i+markerBytes]); good && (!ok || line.Version > id.Version) {

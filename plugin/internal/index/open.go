@@ -146,6 +146,9 @@ func openBadger(opts badger.Options) (db *badger.DB, err error) {
 	if err == nil || errors.As(err, &system) {
 		return db, err
 	}
+	if errors.Is(err, badger.ErrEncryptionKeyMismatch) { // it holds no key: the index is not encrypted
+		return nil, damaged(badger.KeyRegistryFileName, -1, "%v; remove that file, nothing is lost with it", err)
+	}
 	return nil, fmt.Errorf("%w: %w%s", ErrCorrupt, err, advice)
 }
 

@@ -76,6 +76,9 @@ func (s *surveyor) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if !info.Mode().IsRegular() && isBadgers(f.Name()) { // to open a pipe would wait for ever
+			s.damaged(f.Name(), -1, "it is not a regular file (%s)", info.Mode().Type())
+		}
 		if (ext == ".mem" || ext == ".vlog") && info.Size() == 0 {
 			continue // made, and not yet given its size; or emptied before it is removed
 		}
@@ -84,6 +87,8 @@ func (s *surveyor) run(ctx context.Context) error {
 	}
 	data := len(names[".sst"]) + len(names[".mem"])
 	switch {
+	case len(s.survey.found) > 0:
+		return nil
 	case !manifest && data == 0:
 		s.survey.fresh = true
 		return nil
@@ -123,6 +128,12 @@ func (s *surveyor) gaps() {
 		}
 		s.survey.version = max(s.survey.version, log.version)
 	}
+}
+
+// isBadgers tells whether Badger opens a file of this name.
+func isBadgers(name string) bool {
+	return slices.Contains([]string{badger.ManifestFilename, badger.KeyRegistryFileName, "DISCARD"}, name) ||
+		slices.Contains([]string{".sst", ".mem", ".vlog"}, filepath.Ext(name))
 }
 
 // manifest reads the list of tables, MANIFEST, and returns those that it names. Badger cuts it where it is torn, and

@@ -14,6 +14,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/dgraph-io/badger/v4/options"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 // verifiedFile is the list of tables that were read whole and found good. It saves a restart from reading them again, and
@@ -22,6 +24,9 @@ const verifiedFile = "VERIFIED"
 
 // verifiedFormat changes with what the list means: a list of another format is read as empty.
 const verifiedFormat = 1
+
+// maxVerifiedBytes bounds what is read of it: a table has about 150 bytes, and 10 million messages have some hundred tables.
+const maxVerifiedBytes = 16 << 20
 
 // fileIdentity tells a file from every other one since the machine booted, and whether it was written to: the kernel sets
 // the change time at each write.
@@ -73,7 +78,7 @@ func bootID() string {
 // loadVerified reads the list. One that is missing or damaged is empty.
 func loadVerified(folder string) *verifiedTables {
 	v := &verifiedTables{boot: bootID(), tables: map[string]verifiedTable{}}
-	text, err := os.ReadFile(filepath.Join(folder, verifiedFile))
+	text, err := hclfile.Read(filepath.Join(folder, verifiedFile), maxVerifiedBytes)
 	if err != nil {
 		return v
 	}
