@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -81,6 +82,10 @@ func (s *salvager) copy(ctx context.Context, db *badger.DB, room func() error) e
 		if err := errors.Join(ctx.Err(), room()); err != nil {
 			return err
 		}
+		if !f.Type().IsRegular() && isBadgers(f.Name()) { // to open a pipe would wait for ever
+			s.lost(f.Name(), -1, "it is not a regular file (%s)", f.Type())
+			continue
+		}
 		var err error
 		switch name := f.Name(); filepath.Ext(name) {
 		case ".sst":
@@ -99,7 +104,7 @@ func (s *salvager) copy(ctx context.Context, db *badger.DB, room func() error) e
 // compression is how the blocks of each table of the index are compressed; nil where the list of tables is damaged, and
 // then every table is read.
 func (s *salvager) compression() map[string]options.CompressionType {
-	fp, err := os.Open(filepath.Join(s.from, badger.ManifestFilename))
+	fp, err := os.OpenFile(filepath.Join(s.from, badger.ManifestFilename), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		s.lost(badger.ManifestFilename, -1, "it cannot be read (%v); every table is read, also those that were replaced", err)
 		return nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
@@ -271,6 +272,18 @@ func TestSalvage_LostFiles(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		apply(t, y, put(message("m")))
+	})
+	t.Run("pipes in their place", func(t *testing.T) {
+		path := closedIndex(t, 4000)
+		for _, file := range []string{badger.ManifestFilename, "00099.mem", "000099.sst"} {
+			file = filepath.Join(path, file)
+			if err := errors.Join(os.RemoveAll(file), syscall.Mkfifo(file, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s, _ := salvage(t, path); s.Messages != 4000 || len(s.Lost) < 3 {
+			t.Errorf("%+v", s)
+		}
 	})
 	t.Run("middle of the log", func(t *testing.T) {
 		path, messages := crashed(t)
