@@ -112,8 +112,8 @@ func (d *disk) messages(name string, callers, per int) *load {
 		}}
 }
 
-// recalls writes what a recall writes: the message with its tombstone, the recall of the conversation, the open step, what
-// waits for it, where the event is found, whose the recall id is, the ledger and the sequence.
+// recalls writes what a recall writes: the message with its tombstone, the recall of the conversation, the open step,
+// what waits for it, where the event is found, whose the recall id is, the ledger and the sequence.
 func (d *disk) recalls(name string, callers int) *load {
 	return &load{name: name, callers: callers, per: 1,
 		do: func(context.Context, int) (time.Duration, error) {

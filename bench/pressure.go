@@ -35,8 +35,8 @@ const (
 	seeded      = 200     // messages of the largest size, of which half are recalled, for reads to find
 )
 
-// pressureBench loads plugin and host with more than they have memory for, and then sets a hostile host on a plugin and a
-// hostile plugin on a host.
+// pressureBench loads plugin and host with more than they have memory for, and then sets a hostile host on a plugin
+// and a hostile plugin on a host.
 func pressureBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("pressure", flag.ContinueOnError)
 	large := whole(set, "large", 1000, 1, "callers with calls of about 1 MB")
@@ -291,8 +291,8 @@ type presser struct {
 	answered, overloaded atomic.Int64
 }
 
-// largest are as many and as long attachments as a message may have, 200 KiB. All messages share them, so that callers have
-// no memory of their own to speak of.
+// largest are as many and as long attachments as a message may have, 200 KiB. All messages share them, so that
+// callers have no memory of their own to speak of.
 var largest = func() []string {
 	list := make([]string, shared.MaxAttachments)
 	for i := range list {
@@ -345,7 +345,8 @@ func (c *presser) seed(ctx context.Context, h *host.Host) error {
 	return nil
 }
 
-// call makes one call of a caller. The end of ctx cuts it off, and then it counts for nothing but what was acknowledged.
+// call makes one call of a caller. The end of ctx cuts it off, and then it counts for nothing but what was
+// acknowledged.
 func (c *presser) call(ctx context.Context, h *host.Host, caller, n int) {
 	name, do := c.pick(ctx, h, caller, n)
 	switch err := do(); {

@@ -49,8 +49,8 @@ func ConfiguredBinary(file string) (Binary, error) {
 }
 
 // sameIndex refuses a plugin.hcl that names another index than the one that this host has open: the next plugin would
-// begin one that knows nothing of what was sent and recalled. It is asked once that plugin has read and checked the file.
-// A mistake in the block of the host is no reason to be without a plugin. It returns what the file says.
+// begin one that knows nothing of what was sent and recalled. It is asked once that plugin has read and checked the
+// file. A mistake in the block of the host is no reason to be without a plugin. It returns what the file says.
 func (s settings) sameIndex() (*config.File, error) {
 	now, ds := config.Plugin.Load(s.file)
 	if now == nil {

@@ -41,9 +41,9 @@ const (
 // read: the other steps of a recall start when notify is settled, or 30 s after the recall if it is not settled by
 // then.
 //
-// It returns OutcomeDone, OutcomeNothingToDo where the server held nothing, or OutcomeUnsupported where it cannot do this
-// for this message; each is final. An error, OutcomeFailed or a panic makes it be tried again, after a delay that grows
-// from 100 ms to a minute.
+// It returns OutcomeDone, OutcomeNothingToDo where the server held nothing, or OutcomeUnsupported where it cannot do
+// this for this message; each is final. An error, OutcomeFailed or a panic makes it be tried again, after a delay
+// that grows from 100 ms to a minute.
 //
 // ctx ends after StepTimeout or when the host is closed. An attempt that does not return then is given up: it counts as
 // failed, and the step is tried again while it still runs. If it succeeds later, while the step is open, it settles the

@@ -63,8 +63,8 @@ type Config struct {
 	OnHeld func(time.Duration)
 }
 
-// Host is a loaded recall plugin. It is shared.Recall for the whole server, but for Events, which it receives itself and
-// hands to Config.Steps. It is safe for use by many goroutines.
+// Host is a loaded recall plugin. It is shared.Recall for the whole server, but for Events, which it receives itself
+// and hands to Config.Steps. It is safe for use by many goroutines.
 //
 // While the plugin restarts or is swapped, calls are held until it is back or their own context ends; so give each
 // call a context that ends. A call that was cut off is repeated with the same ids. It fails with shared.ErrUnavailable

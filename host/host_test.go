@@ -62,7 +62,8 @@ func runHost(file string) {
 	select {}
 }
 
-// failingSteps asks this test binary, run again as a host, for recalls whose steps fail some times before they are done.
+// failingSteps asks this test binary, run again as a host, for recalls whose steps fail some times before they are
+// done.
 const failingSteps = "RECALL_TEST_FAILING_STEPS"
 
 func runFailingSteps(file string) {

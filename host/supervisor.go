@@ -245,8 +245,8 @@ func (s *supervisor) noteCrash(cause error) {
 }
 
 // backoff is how long to wait before the next start. After failures in a row that is nothing at first, then twice as
-// long each time; after the end of a plugin that did its work it grows slowly. Jitter keeps many hosts from starting their
-// plugins in step.
+// long each time; after the end of a plugin that did its work it grows slowly. Jitter keeps many hosts from starting
+// their plugins in step.
 func (s *supervisor) backoff() time.Duration {
 	d := min(time.Duration((s.recent-1)*float64(recentBackoff)), maxRecent)
 	if s.crashes > 1 {

@@ -11,12 +11,12 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// drainTime is how long an upgrade waits for calls under way before it goes on without them; they are repeated on the new
-// plugin, which is safe and takes no longer than it would to wait for an old one that is stuck.
+// drainTime is how long an upgrade waits for calls under way before it goes on without them; they are repeated on the
+// new plugin, which is safe and takes no longer than it would to wait for an old one that is stuck.
 const drainTime = 5 * time.Millisecond
 
-// flushTimeout is how long an upgrade waits for the old plugin to write out what the new one would have to replay. It goes
-// on without, and then calls are held for longer.
+// flushTimeout is how long an upgrade waits for the old plugin to write out what the new one would have to replay. It
+// goes on without, and then calls are held for longer.
 const flushTimeout = 3 * time.Second
 
 // swapTimeout is how long a new plugin may take to open the index, from when it begins to wait for it, and to answer:
@@ -168,8 +168,8 @@ func (s *supervisor) flush(ctx context.Context, next shared.Description) error {
 	return ctx.Err()
 }
 
-// fits refuses a plugin that could not read the index of the one in force, or would leave one that the old version could
-// not be brought back to. (The wire's version is refused by the handshake.)
+// fits refuses a plugin that could not read the index of the one in force, or would leave one that the old version
+// could not be brought back to. (The wire's version is refused by the handshake.)
 func (s *supervisor) fits(next shared.Description) error {
 	if s.format != next.IndexFormat {
 		return fmt.Errorf("plugin %s %s has index format %d, the index has format %d: a swap in place needs the same; stop the server, back the index up, and open it with the new plugin",

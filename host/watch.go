@@ -23,7 +23,8 @@ type watcher struct {
 
 // run looks until ctx ends. A new file is taken when it has stayed as it is from one look to the next, so that one
 // which is still being written is not tried; putting it there by rename is better all the same. One that is refused is
-// tried again when it changes, and after a while: what was wrong may have been the rules, or the checksum in plugin.hcl.
+// tried again when it changes, and after a while: what was wrong may have been the rules, or the checksum in
+// plugin.hcl.
 func (w *watcher) run(ctx context.Context, path string) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()

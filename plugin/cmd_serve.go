@@ -20,9 +20,9 @@ import (
 // so ending without an orderly release loses nothing; the next process is to find the index free within a second.
 const leaveTimeout = 800 * time.Millisecond
 
-// memoryLimit is where the garbage collector begins to work harder, unless GOMEMLIMIT says otherwise. While much is written
-// memtables, tables in the making and their indexes live, and without a limit anonymous memory grew to several times as
-// much. With it, it was at most 178 MiB with ten million messages (bench speed).
+// memoryLimit is where the garbage collector begins to work harder, unless GOMEMLIMIT says otherwise. While much is
+// written memtables, tables in the making and their indexes live, and without a limit anonymous memory grew to
+// several times as much. With it, it was at most 178 MiB with ten million messages (bench speed).
 const memoryLimit = 200 << 20
 
 // serve is the process that a host started. It returns the exit code when the host does not need it any more.
@@ -77,8 +77,8 @@ type served struct {
 	gcPercent int
 }
 
-// Activate is shared.Lifecycle. The garbage collector is off until the index is open, for calls wait for that (bench swap:
-// they are held for half as long); memoryLimit bounds it all the same.
+// Activate is shared.Lifecycle. The garbage collector is off until the index is open, for calls wait for that (bench
+// swap: they are held for half as long); memoryLimit bounds it all the same.
 func (s served) Activate(ctx context.Context, steps []string) error {
 	defer debug.SetGCPercent(s.gcPercent)
 	return s.Service.Activate(ctx, steps)

@@ -8,9 +8,9 @@ import "context"
 // implements it over gRPC; a chat server is written against this one type.
 //
 // A refusal is a result, not an error. An error is a *FieldError for a call that was malformed (nothing of it was
-// carried out), ErrUnavailable or ErrOverloaded for one that could not be answered, the error of ctx, or another one for
-// what somebody has to mend, such as a full disk, and says so. Every call may be repeated after an error: none is applied
-// twice.
+// carried out), ErrUnavailable or ErrOverloaded for one that could not be answered, the error of ctx, or another one
+// for what somebody has to mend, such as a full disk, and says so. Every call may be repeated after an error: none is
+// applied twice.
 type Recall interface {
 	// Index records messages that the server accepted, at most MaxIndexBatch a call. It returns, in order, one
 	// result a message, once all are on disk. Recording the same id again changes nothing; with different facts

@@ -43,8 +43,8 @@ const (
 	WireWindowBytes = 1 << 20
 )
 
-// minTime and maxTime are the first and the last moment that a time may name: 0 µs is none on the wire, and what is after
-// 9999 does not survive JSON.
+// minTime and maxTime are the first and the last moment that a time may name: 0 µs is none on the wire, and what is
+// after 9999 does not survive JSON.
 var (
 	minTime = time.UnixMicro(1)
 	maxTime = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)

@@ -78,8 +78,8 @@ func (h *Hub) join(c *Client, seq int64) {
 	}
 }
 
-// maxUserClients bounds the clients of a user. The oldest makes room for one more: it is most likely one that is gone and
-// not yet noticed, and whoever reloads a page is not locked out.
+// maxUserClients bounds the clients of a user. The oldest makes room for one more: it is most likely one that is gone
+// and not yet noticed, and whoever reloads a page is not locked out.
 const maxUserClients = 16
 
 // oldest is the client of a user that connected first. The lock is held.

@@ -310,8 +310,8 @@ func (a *api) recall(do func(context.Context, string, Ask) ([]shared.RecallResul
 	}
 }
 
-// recallsAfter pages through recalls. A client whose cursor is void, for the index was restored from a backup, starts again:
-// it may have missed recalls, and one that it has seen changes nothing.
+// recallsAfter pages through recalls. A client whose cursor is void, for the index was restored from a backup, starts
+// again: it may have missed recalls, and one that it has seen changes nothing.
 func (a *api) recallsAfter(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
 	page, err := a.server.recall.Since(ctx, req)
 	if errors.Is(err, shared.ErrCursorVoid) {
@@ -377,9 +377,9 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	}{messages, after, recalls, page.Next, page.More || len(logged) == limit}, nil
 }
 
-// ledger shows what became of a recall to the members of its conversations. What the message was it shows to who sent it
-// and who took it back: others have their notice, which does not tell who never got the message. The reason is shown to who
-// gave it alone.
+// ledger shows what became of a recall to the members of its conversations. What the message was it shows to who sent
+// it and who took it back: others have their notice, which does not tell who never got the message. The reason is
+// shown to who gave it alone.
 func (a *api) ledger(r *http.Request, user string) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()

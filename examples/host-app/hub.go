@@ -178,8 +178,9 @@ func (h *Hub) Gone(id string) {
 	delete(h.pending, id)
 }
 
-// Received tells what the hub knows of who has a message: of got some client got it just now, from the queue of missed a
-// recall struck it. Of the others the store knows, if it is asked after this: what a client got leaves the store first.
+// Received tells what the hub knows of who has a message: of got some client got it just now, from the queue of
+// missed a recall struck it. Of the others the store knows, if it is asked after this: what a client got leaves the
+// store first.
 func (h *Hub) Received(id string) (got, missed map[string]bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 // ownDescriptors are kept back for the plugin, the stores, uploads and the log.
 const ownDescriptors = 64
 
-// limits are how many connections the server has at once, and how many of them may be streams, which stay. They follow from
-// the descriptors that the process may open (ulimit -n).
+// limits are how many connections the server has at once, and how many of them may be streams, which stay. They
+// follow from the descriptors that the process may open (ulimit -n).
 type limits struct {
 	connections int
 	streams     *semaphore.Weighted
@@ -45,8 +45,8 @@ func (l *limits) listen(from net.Listener) net.Listener {
 	return netutil.LimitListener(from, l.connections)
 }
 
-// stream takes a place for a stream; leave gives it back. Without one the connection ends with the answer, and its descriptor
-// is free.
+// stream takes a place for a stream; leave gives it back. Without one the connection ends with the answer, and its
+// descriptor is free.
 func (l *limits) stream(w http.ResponseWriter) (leave func(), err error) {
 	if !l.streams.TryAcquire(1) {
 		w.Header().Set("Retry-After", streamRetry)

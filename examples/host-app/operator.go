@@ -24,9 +24,9 @@ const (
 	maxPicked = 50
 )
 
-// operatorRoutes is what the operator's page calls. It tells facts of messages and never their text. The page asks again every
-// second and keeps no stream open, since a browser gives all tabs of a server six connections together and the tabs of
-// the users need theirs.
+// operatorRoutes is what the operator's page calls. It tells facts of messages and never their text. The page asks
+// again every second and keeps no stream open, since a browser gives all tabs of a server six connections together
+// and the tabs of the users need theirs.
 func (a *api) operatorRoutes(mux *http.ServeMux) {
 	handle := func(pattern string, do func(*http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

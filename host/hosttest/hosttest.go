@@ -55,8 +55,8 @@ func buildOnce(t testing.TB, pkg string) string {
 	return path
 }
 
-// buildDir is the folder of this module, and one of this user for what is built from it as it lies there: another checkout
-// has another.
+// buildDir is the folder of this module, and one of this user for what is built from it as it lies there: another
+// checkout has another.
 func buildDir() (module, dir string, err error) {
 	out, err := exec.Command("go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", modulePath).Output()
 	if err != nil {
@@ -179,8 +179,8 @@ func signal(t testing.TB, h *host.Host, sig syscall.Signal) {
 	}
 }
 
-// Missing skips a test that needs what this machine does not have, saying what. Under RECALL_REQUIRE_ALL=1, as in CI, it
-// fails the test instead.
+// Missing skips a test that needs what this machine does not have, saying what. Under RECALL_REQUIRE_ALL=1, as in CI,
+// it fails the test instead.
 func Missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("RECALL_REQUIRE_ALL") == "1" {

@@ -141,8 +141,8 @@ func (b *batch) refused(ops []Op) error {
 	return nil
 }
 
-// recallRefused holds a recall against what was applied since it was judged: its message may be indexed by now with other
-// facts than the request brought along, and its recall id may be full.
+// recallRefused holds a recall against what was applied since it was judged: its message may be indexed by now with
+// other facts than the request brought along, and its recall id may be full.
 func (b *batch) recallRefused(r *Recall, messages map[string]int) error {
 	m, e := r.Event.Message, &r.Event
 	rec, err := readRecord(b.txn, m.Tenant, m.ID)
@@ -160,8 +160,8 @@ func (b *batch) recallRefused(r *Recall, messages map[string]int) error {
 	return err
 }
 
-// checkRecallID tells whether a recall id is another actor's, and refuses to recall more messages under it than it has room
-// for.
+// checkRecallID tells whether a recall id is another actor's, and refuses to recall more messages under it than it
+// has room for.
 func checkRecallID(txn *badger.Txn, tenant, recallID, actor string, more int) (otherActor bool, err error) {
 	var id indexpb.RecallID
 	switch used, err := get(txn, recallIDKey(tenant, recallID), &id); {

@@ -50,8 +50,8 @@ type backupEnd struct {
 	Keys uint64 `json:"keys"`
 }
 
-// Backup writes one version of the index to w, while the index goes on serving: everything that was acknowledged when it
-// was called, and nothing later. It keeps the files of that version on disk as long as it takes.
+// Backup writes one version of the index to w, while the index goes on serving: everything that was acknowledged when
+// it was called, and nothing later. It keeps the files of that version on disk as long as it takes.
 func (x *Index) Backup(ctx context.Context, w io.Writer) error {
 	if err := x.failure(); err != nil {
 		return err
@@ -294,7 +294,8 @@ func restoreKeys(ctx context.Context, b *backupReader, stream *badger.StreamWrit
 }
 
 // build makes an index beside a folder, has fill put the keys of the index id into it, and puts it in the place of the
-// folder in one step. The index has a new epoch. fill is to ask for room again and again: Badger dies where it finds none.
+// folder in one step. The index has a new epoch. fill is to ask for room again and again: Badger dies where it finds
+// none.
 func build(ctx context.Context, path string, log hclog.Logger, id Identity, fill func(db *badger.DB, room func() error) error) (Identity, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

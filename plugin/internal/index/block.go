@@ -17,9 +17,9 @@ type storedKey struct {
 
 const metaDelete = 1 << 0 // of an entry: the key is deleted (badger v4.9.6: value.go, bitDelete)
 
-// blockKeys are the keys of a block that is whole. A block is entries, the offset of each, their number and the checksum;
-// an entry is how many bytes of the first key of the block its own begins with, how many follow, those, and the value.
-// (badger v4.9.6: table/builder.go, table/iterator.go, y/iterator.go)
+// blockKeys are the keys of a block that is whole. A block is entries, the offset of each, their number and the
+// checksum; an entry is how many bytes of the first key of the block its own begins with, how many follow, those, and
+// the value. (badger v4.9.6: table/builder.go, table/iterator.go, y/iterator.go)
 func blockKeys(block []byte, compression options.CompressionType) ([]storedKey, bool) {
 	if compression == options.Snappy {
 		plain, err := snappy.Decode(nil, block)

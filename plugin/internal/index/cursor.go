@@ -7,8 +7,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// A cursor of Since is a sequence, and above it a tag of the epoch of the index: after a restore the sequences that were
-// handed out before may be those of other recalls.
+// A cursor of Since is a sequence, and above it a tag of the epoch of the index: after a restore the sequences that
+// were handed out before may be those of other recalls.
 const (
 	cursorTagBits  = 24
 	sequenceBits   = 64 - cursorTagBits

@@ -10,8 +10,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// ErrDiskFull says that the disk is nearly full, so this was not written. It is not shared.ErrUnavailable, after which a
-// host would wait for another process: one more would find no more room.
+// ErrDiskFull says that the disk is nearly full, so this was not written. It is not shared.ErrUnavailable, after
+// which a host would wait for another process: one more would find no more room.
 var ErrDiskFull = errors.New("disk nearly full")
 
 // diskGuard keeps the committer from writing to a disk that is nearly full. Badger's log is a sparse file mapped into
@@ -27,9 +27,9 @@ type diskGuard struct {
 	err     error
 }
 
-// Free disk asked for, in memtables. To commit: two logs of twice a memtable, their tables, a compaction of some, and more
-// than what a second of writing at full rate adds between two looks. To open: the tables of the logs that a crash left;
-// less, so that an index still answers reads on a disk too full for writes.
+// Free disk asked for, in memtables. To commit: two logs of twice a memtable, their tables, a compaction of some, and
+// more than what a second of writing at full rate adds between two looks. To open: the tables of the logs that a
+// crash left; less, so that an index still answers reads on a disk too full for writes.
 const (
 	memtablesToCommit = 16
 	memtablesToOpen   = 4
@@ -60,8 +60,8 @@ func (g *diskGuard) look() error {
 	return nil
 }
 
-// CheckRoom tells, as ErrDiskFull, that the disk of an index has too little room to open it for writing. A folder that is
-// not there yet has room.
+// CheckRoom tells, as ErrDiskFull, that the disk of an index has too little room to open it for writing. A folder
+// that is not there yet has room.
 func CheckRoom(path string) error {
 	g := newDiskGuard(path, memtablesToOpen*defaultMemtableBytes)
 	if err := g.check(); !errors.Is(err, os.ErrNotExist) {

@@ -19,8 +19,8 @@ const compactPatience = 2 * time.Second
 // log is in tables and no compaction is due, or when ctx ends. It costs the writes of two memtables to the log and to
 // tables, in some 70 commits; next to nothing where next to nothing is logged.
 //
-// Who opens the index next replays what was logged since, some hundred entries at 5,000 messages a second; each thousand
-// takes 1.5 ms.
+// Who opens the index next replays what was logged since, some hundred entries at 5,000 messages a second; each
+// thousand takes 1.5 ms.
 func (x *Index) Flush(ctx context.Context) error {
 	if err := x.flush(ctx); err != nil {
 		return fmt.Errorf("flush index %s: %w", x.path, err)
@@ -46,8 +46,8 @@ func (x *Index) flush(ctx context.Context) error {
 	return nil
 }
 
-// The sizes of a filler. Calls that are committed along with one wait for it too; the last, which goes into the new log, is
-// to be small.
+// The sizes of a filler. Calls that are committed along with one wait for it too; the last, which goes into the new
+// log, is to be small.
 const (
 	minFiller = 64 << 10
 	maxFiller = 512 << 10

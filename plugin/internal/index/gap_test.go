@@ -27,8 +27,8 @@ func newestLogs(t *testing.T, path string) []string {
 }
 
 // flushed is the folder of an open index right after a log became a table, which MANIFEST names in its last record: the
-// messages m0… are in an older table, then in that one, and a few in the log. before is the MANIFEST without that record,
-// and old that log as it was at its end.
+// messages m0… are in an older table, then in that one, and a few in the log. before is the MANIFEST without that
+// record, and old that log as it was at its end.
 func flushed(t *testing.T) (path string, messages int, before []byte, log string, old []byte) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "index")
@@ -79,7 +79,8 @@ func flushed(t *testing.T) (path string, messages int, before []byte, log string
 	return copied, messages, before, filepath.Join(copied, filepath.Base(log)), old
 }
 
-// midFlush is flushed as a kill leaves it while the table is written: both logs are there, and MANIFEST does not name it.
+// midFlush is flushed as a kill leaves it while the table is written: both logs are there, and MANIFEST does not name
+// it.
 func midFlush(t *testing.T) (path, log string, messages int) {
 	t.Helper()
 	path, messages, before, log, old := flushed(t)

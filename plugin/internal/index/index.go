@@ -142,8 +142,8 @@ func (x *Index) Close() error {
 // Failure is why the index no longer answers, nil while it does.
 func (x *Index) Failure() error { return x.failure() }
 
-// Progress tells whether something waits for the index, and how much it has done: commits, reads, and tables of its flushes
-// and compactions. An index is stuck where something waits and nothing is done for long.
+// Progress tells whether something waits for the index, and how much it has done: commits, reads, and tables of its
+// flushes and compactions. An index is stuck where something waits and nothing is done for long.
 func (x *Index) Progress() (waiting int, done uint64) {
 	calls, _, _ := x.queue.stats()
 	return calls + int(x.reading.Load()) + int(x.committing.Load()), x.groups.Load() + x.commits.Load() + x.reads.Load() + x.tables.Load()
@@ -180,9 +180,9 @@ func (x *Index) Stats() Stats {
 	return s
 }
 
-// fail poisons the index: it answers no more, Failure says why, and a new process reads what is truly there. Damage in a table
-// is a cause. A failed sync is another: nobody knows what of the file is on disk, a second sync that succeeds proves
-// nothing, and reads could answer from memory what is nowhere else.
+// fail poisons the index: it answers no more, Failure says why, and a new process reads what is truly there. Damage
+// in a table is a cause. A failed sync is another: nobody knows what of the file is on disk, a second sync that
+// succeeds proves nothing, and reads could answer from memory what is nowhere else.
 func (x *Index) fail(err error) {
 	err = fmt.Errorf("index %s: %w", x.path, err)
 	if x.failed.CompareAndSwap(nil, &err) {

@@ -15,8 +15,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// A marker says which index belongs in a place and how far it had come. There is one in the folder of the index, which a
-// copy of the folder takes along, and one beside it, which stays where a folder is lost, emptied or replaced.
+// A marker says which index belongs in a place and how far it had come. There is one in the folder of the index,
+// which a copy of the folder takes along, and one beside it, which stays where a folder is lost, emptied or replaced.
 //
 // A commit writes its version to both after it is synced, and before it is answered. So an index whose files hold less
 // than its marker says has lost commits that were acknowledged. Markers are not synced at each commit: after a power

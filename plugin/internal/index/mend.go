@@ -15,8 +15,8 @@ import (
 // lostText stands for what was lost, in records that are kept for their recall alone.
 const lostText = "(lost)"
 
-// mending makes an index whole again of which keys are missing: no key points to one that is gone, whatever has any trace
-// of a recall is recalled, and every step that a ledger has open is in its queue.
+// mending makes an index whole again of which keys are missing: no key points to one that is gone, whatever has any
+// trace of a recall is recalled, and every step that a ledger has open is in its queue.
 type mending struct {
 	txn      *badger.Txn
 	batch    *badger.WriteBatch

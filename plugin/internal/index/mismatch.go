@@ -9,10 +9,10 @@ import (
 	"github.com/dgraph-io/badger/v4/y"
 )
 
-// Badger drops the error of a block whose checksum is wrong: a read does not find what was in the block, and a compaction
-// writes a table without it. (badger v4.9.6: level_handler.go, table/iterator.go) But it words that error first, by the
-// Error method of a variable of its package y. So a mismatch can be noticed at the moment at which it happens: reads
-// throw away what they found, and a compaction stops before it replaces anything.
+// Badger drops the error of a block whose checksum is wrong: a read does not find what was in the block, and a
+// compaction writes a table without it. (badger v4.9.6: level_handler.go, table/iterator.go) But it words that error
+// first, by the Error method of a variable of its package y. So a mismatch can be noticed at the moment at which it
+// happens: reads throw away what they found, and a compaction stops before it replaces anything.
 //
 // TestBlockDamagedUnderARunningIndex and TestBlockDamagedBeforeACompaction fail where an update of Badger ends this.
 

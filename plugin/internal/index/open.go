@@ -96,9 +96,9 @@ func tooFull(o Options, fresh bool) (bool, error) {
 	return true, nil
 }
 
-// clean prepares the folder for Badger. It removes empty logs: one is made empty and then given its size, and is emptied
-// before it is removed, so a kill in between leaves it with nothing in it to lose; and Badger does not open beside it.
-// The list of verified tables is written anew before a name in it may be given to another table.
+// clean prepares the folder for Badger. It removes empty logs: one is made empty and then given its size, and is
+// emptied before it is removed, so a kill in between leaves it with nothing in it to lose; and Badger does not open
+// beside it. The list of verified tables is written anew before a name in it may be given to another table.
 func clean(folder string, s *survey, readOnly bool) error {
 	files, err := os.ReadDir(folder)
 	if err != nil {
@@ -164,17 +164,18 @@ func badgerOptions(o Options) badger.Options {
 		WithNumMemtables(2).
 		WithNumCompactors(2).
 		WithValueLogFileSize(1 << 20). // it stays empty: values are smaller than Badger's threshold of 1 MiB
-		// What is not compressed is read where the kernel maps it, and needs no cache of ours: with 3 million messages 1.3 to 1.9
-		// times as many calls of Status a second as with Snappy and a cache of 32 MiB, 1.3 times as many messages a second in
-		// bulk, 30 MB less memory, and 120 bytes of disk a message for 86. Tables from before are compressed until they are compacted.
+		// What is not compressed is read where the kernel maps it, and needs no cache of ours: with 3 million messages 1.3
+		// to 1.9 times as many calls of Status a second as with Snappy and a cache of 32 MiB, 1.3 times as many messages a
+		// second in bulk, 30 MB less memory, and 120 bytes of disk a message for 86. Tables from before are compressed
+		// until they are compacted.
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithChecksumVerificationMode(options.OnBlockRead).
 		WithIndexCacheSize(indexCacheBytes)
 }
 
-// begin reads what the committer goes on from, makes the first transaction of a new index, gives an index that has none an
-// identity, and one that was restored from a copy another epoch.
+// begin reads what the committer goes on from, makes the first transaction of a new index, gives an index that has
+// none an identity, and one that was restored from a copy another epoch.
 func (x *Index) begin(found *found) error {
 	txn := x.db.NewTransactionAt(x.committed.Load(), true)
 	defer txn.Discard()

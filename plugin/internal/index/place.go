@@ -135,8 +135,8 @@ func (f *found) other(here *Identity) error {
 	return nil
 }
 
-// restored tells whether the folder is an older copy of the index, put in its place: it is whole, and those who were not
-// copied along remember more of it. A folder without a marker beside it was copied or moved here.
+// restored tells whether the folder is an older copy of the index, put in its place: it is whole, and those who were
+// not copied along remember more of it. A folder without a marker beside it was copied or moved here.
 func (f *found) restored(here Identity) (bool, error) {
 	if f.inside != nil && here.ID != "" && f.inside.ID != here.ID {
 		return false, fmt.Errorf("%w: %s is of another index (%s) than the files beside it (%s); remove it",
@@ -190,8 +190,8 @@ func (f *found) epochs(more ...string) []string {
 	return more
 }
 
-// placeMarkers writes both markers. The one beside the folder is missing where nothing can be written there, as beside a
-// mount point.
+// placeMarkers writes both markers. The one beside the folder is missing where nothing can be written there, as
+// beside a mount point.
 func (x *Index) placeMarkers() error {
 	inside, err := openMarker(filepath.Join(x.path, markerFile), x.identity)
 	if err != nil {

@@ -24,8 +24,8 @@ const (
 )
 
 // Nobody waits for a settlement but the step behind it, and each recall brings some. So settlements wait for company:
-// for another operation, for settleCompany of their kind, or for settlePatience. A recall by one caller is then one sync
-// of the disk and not two, for the settlement of the one before goes along (bench speed: p50 0.7 ×).
+// for another operation, for settleCompany of their kind, or for settlePatience. A recall by one caller is then one
+// sync of the disk and not two, for the settlement of the one before goes along (bench speed: p50 0.7 ×).
 const (
 	settlePatience = time.Millisecond
 	settleCompany  = 64
@@ -173,7 +173,8 @@ func (q *queue) wait(waiting int, patience time.Duration) {
 }
 
 // gather lets those add their calls who are about to: calls come in by the frame, and the first of one must not leave
-// the others behind for a sync of their own (bench speed: 64 and 256 callers index 1.17 × as many messages a second). It is called and returns with mu held.
+// the others behind for a sync of their own (bench speed: 64 and 256 callers index 1.17 × as many messages a second).
+// It is called and returns with mu held.
 func (q *queue) gather() {
 	for waiting := 0; waiting < len(q.calls) && len(q.calls) < maxGroupOps; {
 		waiting = len(q.calls)

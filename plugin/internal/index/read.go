@@ -160,8 +160,8 @@ func recallsAfter(ctx context.Context, txn *badger.Txn, req *shared.SinceRequest
 	return found, nil
 }
 
-// LedgerPage reads one page of the ledger of a recall, in the order of its events. A page ends before its limit where its
-// entries come to megabytes.
+// LedgerPage reads one page of the ledger of a recall, in the order of its events. A page ends before its limit where
+// its entries come to megabytes.
 func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	if err := req.Validate(); err != nil {
 		return shared.LedgerPage{}, err
@@ -199,8 +199,8 @@ func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (share
 	return page, nil
 }
 
-// CheckRecallID says what the committer would say of more messages that an actor recalls under a recall id: whether it is
-// another actor's, or that it has no room for them.
+// CheckRecallID says what the committer would say of more messages that an actor recalls under a recall id: whether
+// it is another actor's, or that it has no room for them.
 func (x *Index) CheckRecallID(tenant, recallID, actor string, more int) (otherActor bool, err error) {
 	err = x.view(func(txn *badger.Txn) error {
 		otherActor, err = checkRecallID(txn, tenant, recallID, actor, more)
@@ -271,8 +271,8 @@ type Failure struct {
 	Sequence uint64
 }
 
-// BackingOff lists, in the order of their positions, at most limit events that have this step on one level of backoff and
-// whose position is after one number and not after another.
+// BackingOff lists, in the order of their positions, at most limit events that have this step on one level of backoff
+// and whose position is after one number and not after another.
 func (x *Index) BackingOff(ctx context.Context, step string, level int, after, upTo uint64, limit int) (list []Failure, err error) {
 	if err := shared.ValidateStep("step", step); err != nil {
 		return nil, err
@@ -306,8 +306,8 @@ func (x *Index) CountBackingOff(ctx context.Context, step string, limit int) (n 
 	return n, err
 }
 
-// CountOpen tells in how many events each step is open, also where it backs off or waits for notify; those of but are left
-// out. It reads every key of the others.
+// CountOpen tells in how many events each step is open, also where it backs off or waits for notify; those of but are
+// left out. It reads every key of the others.
 func (x *Index) CountOpen(ctx context.Context, but []string) (map[string]int, error) {
 	open := map[string]int{}
 	err := x.view(func(txn *badger.Txn) error {

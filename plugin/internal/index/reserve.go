@@ -11,9 +11,10 @@ import (
 	"syscall"
 )
 
-// Badger maps its log into memory, as a sparse file: a page of it that finds no room on the disk is no error but a SIGBUS,
-// which ends the process. So the index has the disk set the room of a log aside before Badger writes to it: that of the
-// log in use when it was opened, and from then on that of the one after it, in an empty file under its name.
+// Badger maps its log into memory, as a sparse file: a page of it that finds no room on the disk is no error but a
+// SIGBUS, which ends the process. So the index has the disk set the room of a log aside before Badger writes to it:
+// that of the log in use when it was opened, and from then on that of the one after it, in an empty file under its
+// name.
 
 const keepSize = 0x1 // FALLOC_FL_KEEP_SIZE, <linux/falloc.h>
 
@@ -73,9 +74,9 @@ func (x *Index) reserveNextLog(after string) error {
 	return nil
 }
 
-// reserveLog is called before each commit: where Badger has begun the log that room was set aside for, it sets room aside
-// for the next. It fails with ErrDiskFull where there is none: the commit may need it. It fails the index where the log in
-// use is gone.
+// reserveLog is called before each commit: where Badger has begun the log that room was set aside for, it sets room
+// aside for the next. It fails with ErrDiskFull where there is none: the commit may need it. It fails the index where
+// the log in use is gone.
 func (x *Index) reserveLog() error {
 	if x.nextLog != nil {
 		info, err := x.nextLog.Stat()

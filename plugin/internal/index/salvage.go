@@ -44,8 +44,9 @@ type salvager struct {
 	out  Salvaged
 }
 
-// Salvage reads what can be read of a damaged index, in the folder from, which it does not change, and makes an index of
-// it in the folder to, which is not there or empty. What is recalled stays recalled wherever any trace of it is left.
+// Salvage reads what can be read of a damaged index, in the folder from, which it does not change, and makes an index
+// of it in the folder to, which is not there or empty. What is recalled stays recalled wherever any trace of it is
+// left.
 func Salvage(ctx context.Context, from, to string, log hclog.Logger) (Salvaged, error) {
 	s := &salvager{from: from, out: Salvaged{Lost: []Damage{}}}
 	unlock, err := lockClosed(from)
@@ -74,8 +75,8 @@ func (s *salvager) copy(ctx context.Context, db *badger.DB, room func() error) e
 		return err
 	}
 	compression := s.compression()
-	// Tables that MANIFEST does not name are read too: it may have lost its end. Those that a compaction replaced hold older
-	// versions, which count for nothing beside the newer ones.
+	// Tables that MANIFEST does not name are read too: it may have lost its end. Those that a compaction replaced hold
+	// older versions, which count for nothing beside the newer ones.
 	s.into = db.NewManagedWriteBatch()
 	defer s.into.Cancel()
 	for _, f := range files {
@@ -126,8 +127,8 @@ func (s *salvager) compression() map[string]options.CompressionType {
 	return tables
 }
 
-// table copies the blocks of a table that are whole. Of one that MANIFEST does not name, what cannot be read is not lost: a
-// kill leaves a part of the table that was being written.
+// table copies the blocks of a table that are whole. Of one that MANIFEST does not name, what cannot be read is not
+// lost: a kill leaves a part of the table that was being written.
 func (s *salvager) table(name string, compression options.CompressionType, named bool) error {
 	f, err := os.Open(filepath.Join(s.from, name))
 	if err != nil {

@@ -153,7 +153,8 @@ func damageNewer(t *testing.T, path string, kinds ...byte) {
 	}
 }
 
-// What was settled, failed or recalled has left keys in an older table that are deleted in a newer one, and that is lost.
+// What was settled, failed or recalled has left keys in an older table that are deleted in a newer one, and that is
+// lost.
 func TestSalvage_DeletedInADamagedBlock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index")
 	x := openAt(t, path)
@@ -198,7 +199,8 @@ func TestSalvage_DeletedInADamagedBlock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Of the first 300 all of the ledger is left: 150 are notified, and of 150 that failed. Of the others notify is queued.
+	// Of the first 300 all of the ledger is left: 150 are notified, and of 150 that failed. Of the others notify is
+	// queued.
 	others := len(shared.StandardSteps()) - 1
 	last := messages/2 - s.LedgersLost
 	if keys['a'] != 0 || keys['w'] != 150+last || keys['b'] != 150 || keys['e'] != last+150*others || keys['q'] != messages-s.LedgersLost {

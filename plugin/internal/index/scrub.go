@@ -84,8 +84,8 @@ func (x *Index) verifyNew() {
 	}
 }
 
-// verify reads one table whole. A damaged one fails the index. A table that a compaction has replaced meanwhile is none of
-// the index any more: Badger empties it before it removes it.
+// verify reads one table whole. A damaged one fails the index. A table that a compaction has replaced meanwhile is
+// none of the index any more: Badger empties it before it removes it.
 func (x *Index) verify(name string) {
 	compression := options.None // of every table that is made
 	if t, ok := x.verified.listed(name); ok {
@@ -145,8 +145,8 @@ func (x *Index) scrub() {
 	x.allowance = 0 // all of them were read
 }
 
-// writeAgain ends an index that was opened for reads only as soon as there is room: the plugin is started again, and opens
-// it for writing.
+// writeAgain ends an index that was opened for reads only as soon as there is room: the plugin is started again, and
+// opens it for writing.
 func (x *Index) writeAgain() {
 	room := newDiskGuard(x.path, memtablesToCommit*x.memtable)
 	if room.check() == nil {

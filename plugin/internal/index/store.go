@@ -60,7 +60,8 @@ func readRecord(txn *badger.Txn, tenant, id string) (*Record, error) {
 	return recordAt(txn, messageKey(tenant, id), tenant, id)
 }
 
-// recordAt is readRecord for one whose key is at hand. A message that is not known, as every new one, costs no record: two allocations and 220 bytes less.
+// recordAt is readRecord for one whose key is at hand. A message that is not known, as every new one, costs no
+// record: two allocations and 220 bytes less.
 func recordAt(txn *badger.Txn, k key, tenant, id string) (*Record, error) {
 	item, err := find(txn, k)
 	if item == nil {

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A survey is what the files of an index hold, read before Badger opens them: Badger repairs some damage by dropping data
-// in silence.
+// A survey is what the files of an index hold, read before Badger opens them: Badger repairs some damage by dropping
+// data in silence.
 type survey struct {
 	fresh    bool // there is no file of an index
 	tables   int
@@ -40,8 +40,8 @@ type surveyor struct {
 	survey *survey
 }
 
-// surveyFolder reads every table that was not read before, every log and the list of tables. Damage is in the survey; an
-// error is of the operating system.
+// surveyFolder reads every table that was not read before, every log and the list of tables. Damage is in the survey;
+// an error is of the operating system.
 func surveyFolder(ctx context.Context, folder string, opts badger.Options, all bool, progress func(done, total int64)) (*survey, error) {
 	s := &surveyor{folder: folder, opts: opts, all: all, progress: progress,
 		survey: &survey{logs: map[string]logFacts{}, verified: loadVerified(folder)}}
@@ -117,8 +117,8 @@ func (s *surveyor) run(ctx context.Context) error {
 	return nil
 }
 
-// gaps looks for commits that are in no table and in no log, and are older than others that are. Commits are numbered one
-// by one, each log goes on where the one before it ended, and logs become tables in their order.
+// gaps looks for commits that are in no table and in no log, and are older than others that are. Commits are numbered
+// one by one, each log goes on where the one before it ended, and logs become tables in their order.
 func (s *surveyor) gaps() {
 	for _, name := range slices.Sorted(maps.Keys(s.survey.logs)) {
 		log := s.survey.logs[name]

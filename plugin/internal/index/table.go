@@ -23,11 +23,11 @@ import (
 //
 //	index, its size, the checksum of the index, the size of that checksum
 //
-// and each block ends with its own checksum and the size of that. Sizes are four bytes, big-endian. The index says where
-// each block begins. (badger v4.9.6: table/builder.go, table/table.go)
+// and each block ends with its own checksum and the size of that. Sizes are four bytes, big-endian. The index says
+// where each block begins. (badger v4.9.6: table/builder.go, table/table.go)
 //
-// Badger reads a block whose checksum is wrong as if it held no key, in reads and in compactions. So the index reads every
-// table itself before Badger may open it.
+// Badger reads a block whose checksum is wrong as if it held no key, in reads and in compactions. So the index reads
+// every table itself before Badger may open it.
 
 // tableFacts are the size of a table, the highest version in it, and a checksum of all of it.
 type tableFacts struct {
@@ -45,8 +45,8 @@ type tableBlock struct {
 // readChunk is how much of a table is read at a time.
 const readChunk = 1 << 20
 
-// checkTable reads a whole table, whose blocks are compressed so. What is wrong with it is in found, also what the disk cannot
-// read; err is of another kind.
+// checkTable reads a whole table, whose blocks are compressed so. What is wrong with it is in found, also what the
+// disk cannot read; err is of another kind.
 func checkTable(path string, compression options.CompressionType) (facts tableFacts, found []Damage, err error) {
 	facts, found, err = readTable(path, compression)
 	if errors.Is(err, syscall.EIO) {

@@ -18,18 +18,19 @@ import (
 	"github.com/chat-recall/recall/internal/hclfile"
 )
 
-// verifiedFile is the list of tables that were read whole and found good. It saves a restart from reading them again, and
-// tells a table from another one under its name. The index works without it, and then reads every table.
+// verifiedFile is the list of tables that were read whole and found good. It saves a restart from reading them again,
+// and tells a table from another one under its name. The index works without it, and then reads every table.
 const verifiedFile = "VERIFIED"
 
 // verifiedFormat changes with what the list means: a list of another format is read as empty.
 const verifiedFormat = 1
 
-// maxVerifiedBytes bounds what is read of it: a table has about 150 bytes, and 10 million messages have some hundred tables.
+// maxVerifiedBytes bounds what is read of it: a table has about 150 bytes, and 10 million messages have some hundred
+// tables.
 const maxVerifiedBytes = 16 << 20
 
-// fileIdentity tells a file from every other one since the machine booted, and whether it was written to: the kernel sets
-// the change time at each write.
+// fileIdentity tells a file from every other one since the machine booted, and whether it was written to: the kernel
+// sets the change time at each write.
 type fileIdentity struct {
 	Size   int64  `json:"size"`
 	Inode  uint64 `json:"inode"`

@@ -40,8 +40,8 @@ func (x *Index) use() (version uint64, leave func(), err error) {
 	return version, func() { x.readers.leave(version) }, nil
 }
 
-// undamaged runs what reads from Badger. Where Badger met a damaged block meanwhile, which it reads as if it were empty,
-// or panics, nothing that was read counts: the index fails, and its failure names the place.
+// undamaged runs what reads from Badger. Where Badger met a damaged block meanwhile, which it reads as if it were
+// empty, or panics, nothing that was read counts: the index fails, and its failure names the place.
 func (x *Index) undamaged(read func() error) (err error) {
 	before := mismatches.Load()
 	defer func() {

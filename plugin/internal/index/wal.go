@@ -60,14 +60,16 @@ func checkLog(path string) (logFacts, *Damage, error) {
 	return facts, nil, nil
 }
 
-// logChunk is how much of a log is read at a time, and logGap how many zeros behind its last entry are taken for its end.
+// logChunk is how much of a log is read at a time, and logGap how many zeros behind its last entry are taken for its
+// end.
 const (
 	logChunk = 1 << 20
 	logGap   = 64 << 10
 )
 
-// readLog reads a log up to its end, which zeros follow. Room was set aside for the rest, and to read that costs more than
-// what is written: tens of milliseconds, while calls wait. Where something else follows the last entry, all of it is read.
+// readLog reads a log up to its end, which zeros follow. Room was set aside for the rest, and to read that costs more
+// than what is written: tens of milliseconds, while calls wait. Where something else follows the last entry, all of
+// it is read.
 func readLog(f *os.File, size int64) ([]byte, error) {
 	var data []byte
 	for at := logHeaderBytes; int64(len(data)) < size; {
@@ -107,8 +109,8 @@ const (
 )
 
 // readWritten reads a file up to the end of what is written in it: the rest is a hole, which is zero. A log is mostly
-// hole. It is not mapped into memory, because to look at a hole takes room on some disks, and a page that finds none is a
-// SIGBUS.
+// hole. It is not mapped into memory, because to look at a hole takes room on some disks, and a page that finds none
+// is a SIGBUS.
 func readWritten(f *os.File, size int64) ([]byte, error) {
 	end, err := written(f, size)
 	if err != nil {

@@ -29,7 +29,8 @@ func Describe(version string) shared.Description {
 }
 
 // Prepare is shared.Lifecycle. It may be repeated until the service is activated; the last one holds. From then on the
-// rules follow their files: a change between Prepare and Activate is not lost, and a bad one keeps nobody from activating.
+// rules follow their files: a change between Prepare and Activate is not lost, and a bad one keeps nobody from
+// activating.
 func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagnostics, error) {
 	if !filepath.IsAbs(configFile) {
 		return nil, shared.Invalidf("config_file", "%.200q is not an absolute path", configFile)

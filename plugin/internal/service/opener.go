@@ -30,10 +30,10 @@ const (
 	openRetry = 10 * time.Second // after a failure to write, such as a full disk
 )
 
-// opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the commit of
-// the recall. For a recall of an earlier process the wall clock tells how long ago that was, so that a plugin that is
-// killed again and again does not begin anew each time; it has the last word in nothing else. It remembers a mark for each
-// part of the time, and no event.
+// opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the
+// commit of the recall. For a recall of an earlier process the wall clock tells how long ago that was, so that a
+// plugin that is killed again and again does not begin anew each time; it has the last word in nothing else. It
+// remembers a mark for each part of the time, and no event.
 type opener struct {
 	index   *index.Index
 	log     index.Log
