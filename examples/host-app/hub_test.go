@@ -303,14 +303,28 @@ func TestAFrameThatDidNotArriveIsDeliveredAgain(t *testing.T) {
 func TestAMessageThatCouldNotBeIndexedIsRepaired(t *testing.T) {
 	for _, room := range []shared.Conversation{singleRoom, lobby} {
 		up := make(chan struct{})
-		s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+		isUp := func() bool {
 			select {
 			case <-up:
-				return shared.Indexed, nil
+				return true
 			default:
-				return "", shared.ErrUnavailable
+				return false
 			}
-		}})
+		}
+		s := newStubServer(t, &index{
+			onIndex: func(shared.Message) (shared.IndexStatus, error) {
+				if isUp() {
+					return shared.Indexed, nil
+				}
+				return "", shared.ErrUnavailable
+			},
+			onStatus: func(string) shared.MessageState {
+				if isUp() {
+					return shared.MessageLive
+				}
+				return shared.MessageUnknown
+			},
+		})
 		ben := connect(t, s, "ben")
 		if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: room, Text: "x"}); !errors.Is(err, shared.ErrUnavailable) {
 			t.Fatalf("the sender is not told: %v", err)
