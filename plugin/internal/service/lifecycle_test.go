@@ -316,7 +316,10 @@ func TestHealth_BesideTheWork(t *testing.T) {
 		busy = busy || h.Waiting > 0
 	}
 	after, err := r.Health(t.Context())
-	if err != nil || !busy || after.Waiting != 0 || after.Done <= before.Done {
+	for err == nil && after.Waiting != 0 { // a call is answered a moment before it is counted
+		after, err = r.Health(t.Context())
+	}
+	if err != nil || !busy || after.Done <= before.Done {
 		t.Errorf("before %+v, after %+v, seen busy: %v, %v", before, after, busy, err)
 	}
 }
