@@ -2010,7 +2010,7 @@ type SettleRequest struct {
 	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`
 	Outcome       Outcome                `protobuf:"varint,3,opt,name=outcome,proto3,enum=recall.v1.Outcome" json:"outcome,omitempty"`
 	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	Attempt       int32                  `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"` // of the delivery; 0, of a host from before it was told: the next
+	Attempt       int32                  `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"` // number of the delivery; 0 (an older host) means the next one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

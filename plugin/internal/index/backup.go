@@ -245,13 +245,16 @@ type Restored struct {
 
 // Restore makes an index of a backup in a folder that is not there or empty. The index has the id of the one that was
 // backed up and another epoch. progress, if not nil, is called with the number of keys so far.
-func Restore(ctx context.Context, r io.Reader, folder string, log hclog.Logger, progress func(keys uint64)) (Restored, error) {
+func Restore(
+	ctx context.Context, r io.Reader, folder string, log hclog.Logger, progress func(keys uint64),
+) (Restored, error) {
 	b, err := newBackupReader(r)
 	if err != nil {
 		return Restored{}, err
 	}
 	if b.header.Format != Format {
-		return Restored{}, fmt.Errorf("%w: the backup has format %d and this version knows %d", ErrFormat, b.header.Format, Format)
+		return Restored{}, fmt.Errorf("%w: the backup has format %d and this version knows %d; use the plugin that wrote it",
+			ErrFormat, b.header.Format, Format)
 	}
 	done := Restored{Backup: b.header}
 	done.Index, err = build(ctx, folder, log, b.header.Index, func(db *badger.DB, room func() error) error {
@@ -269,7 +272,9 @@ func Restore(ctx context.Context, r io.Reader, folder string, log hclog.Logger, 
 	return done, err
 }
 
-func restoreKeys(ctx context.Context, b *backupReader, stream *badger.StreamWriter, room func() error, progress func(keys uint64)) error {
+func restoreKeys(
+	ctx context.Context, b *backupReader, stream *badger.StreamWriter, room func() error, progress func(keys uint64),
+) error {
 	for {
 		list, err := b.next()
 		if err != nil || list == nil {
@@ -296,7 +301,9 @@ func restoreKeys(ctx context.Context, b *backupReader, stream *badger.StreamWrit
 // build makes an index beside a folder, has fill put the keys of the index id into it, and puts it in the place of the
 // folder in one step. The index has a new epoch. fill is to ask for room again and again: Badger dies where it finds
 // none.
-func build(ctx context.Context, path string, log hclog.Logger, id Identity, fill func(db *badger.DB, room func() error) error) (Identity, error) {
+func build(
+	ctx context.Context, path string, log hclog.Logger, id Identity, fill func(db *badger.DB, room func() error) error,
+) (Identity, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return Identity{}, err

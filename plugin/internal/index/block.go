@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/compress/snappy"
 )
 
-// storedKey is a key as tables and logs hold it: with its version, and what Badger says of it.
+// storedKey is a key as tables and logs store it: with its version, its value and whether it is deleted.
 type storedKey struct {
 	key     []byte // with its version at its end
 	value   []byte

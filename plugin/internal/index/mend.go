@@ -243,7 +243,7 @@ func (m *mending) queued(item *badger.Item) error {
 	return m.batch.Delete(k)
 }
 
-// message counts a message, and has its attachments used by it as long as it is live.
+// message counts a message. It sets the attachment keys of a live message and deletes those of a recalled one.
 func (m *mending) message(item *badger.Item) error {
 	k := item.KeyCopy(nil)
 	if m.mended[string(k)] {

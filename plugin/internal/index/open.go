@@ -189,7 +189,8 @@ func (x *Index) begin(found *found) error {
 	case err != nil:
 		return err
 	case !isOld && x.committed.Load() != 0:
-		return fmt.Errorf("%w: it has data but no format version, so it is incomplete or another program's%s", ErrCorrupt, advice)
+		return fmt.Errorf("%w: it has data but no format version, so it is incomplete or another program's%s",
+			ErrCorrupt, advice)
 	case isOld && format.Version != Format:
 		return fmt.Errorf("%w: its format is %d and this version knows %d; use the plugin that wrote it, or an index of its own",
 			ErrFormat, format.Version, Format)

@@ -97,8 +97,8 @@ func (f *found) check(create bool) error {
 		bound = f.beside
 	}
 	if bound != nil && bound.Version > f.survey.version {
-		return fmt.Errorf("%w: commits %d to %d are missing: a log (*.mem) or a table (*.sst) was lost, shortened or replaced by "+
-			"an older one%s", ErrCorrupt, f.survey.version+1, bound.Version, advice)
+		return fmt.Errorf("%w: commits %d to %d are missing: a log (*.mem) or a table (*.sst) was lost, shortened or "+
+			"replaced by an older one%s", ErrCorrupt, f.survey.version+1, bound.Version, advice)
 	}
 	return nil
 }
@@ -115,8 +115,9 @@ func (f *found) missing() error {
 	if who == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: the index that was here is gone (%s remembers %s, commit %d); mount or restore its folder, or begin an "+
-		"empty one with index { create = true }: it will not know what was sent and recalled before", ErrCorrupt, where, who.ID, who.Version)
+	return fmt.Errorf("%w: the index that was here is gone (%s remembers %s, commit %d); mount or restore its "+
+		"folder, or begin an empty one with index { create = true }: it will not know what was sent and recalled before",
+		ErrCorrupt, where, who.ID, who.Version)
 }
 
 // other fails where the folder holds another index than the one that is remembered.
@@ -130,7 +131,8 @@ func (f *found) other(here *Identity) error {
 	}
 	if f.known != nil && f.known.ID != here.ID {
 		return fmt.Errorf("%w: the folder holds the index %s, and this server used %s; put the right one back, or remove "+
-			"last-used.json from the server's run directory (host.Config.RunDir) to use this one", ErrCorrupt, here.ID, f.known.ID)
+			"last-used.json from the server's run directory (host.Config.RunDir) to use this one",
+			ErrCorrupt, here.ID, f.known.ID)
 	}
 	return nil
 }
@@ -165,8 +167,8 @@ func (x *Index) inPlace() error {
 	}
 	there, err := os.Stat(x.path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(opened, there) {
-		x.fail(fmt.Errorf("%w: its folder was moved, removed or replaced while it was open; put back the one that was there, "+
-			"which has every commit", ErrCorrupt))
+		x.fail(fmt.Errorf("%w: its folder was moved, removed or replaced while it was open; put back the one that was "+
+			"there, which has every commit", ErrCorrupt))
 	}
 	return x.failure()
 }
@@ -200,7 +202,7 @@ func (x *Index) placeMarkers() error {
 	x.markers = append(x.markers, inside)
 	beside, err := openMarker(besidePath(x.path), x.identity)
 	if err != nil {
-		x.log.Warn("no marker can be written beside the index, so an index that is lost as a whole is only noticed by a host that remembers it",
+		x.log.Warn("no marker can be written beside the index: only a host that remembers the index notices when it is lost",
 			"path", besidePath(x.path), "error", err)
 		return nil
 	}

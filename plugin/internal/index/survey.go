@@ -42,7 +42,9 @@ type surveyor struct {
 
 // surveyFolder reads every table that was not read before, every log and the list of tables. Damage is in the survey;
 // an error is of the operating system.
-func surveyFolder(ctx context.Context, folder string, opts badger.Options, all bool, progress func(done, total int64)) (*survey, error) {
+func surveyFolder(
+	ctx context.Context, folder string, opts badger.Options, all bool, progress func(done, total int64),
+) (*survey, error) {
 	s := &surveyor{folder: folder, opts: opts, all: all, progress: progress,
 		survey: &survey{logs: map[string]logFacts{}, verified: loadVerified(folder)}}
 	if err := s.run(ctx); err != nil {
@@ -123,8 +125,9 @@ func (s *surveyor) gaps() {
 	for _, name := range slices.Sorted(maps.Keys(s.survey.logs)) {
 		log := s.survey.logs[name]
 		if expected := s.survey.version + 1; log.first > expected && len(s.survey.found) == 0 {
-			s.damaged(name, -1, "it begins with commit %d, and the commits %d to %d before it are missing: a log (*.mem) or a table "+
-				"(*.sst, or its name in MANIFEST) was lost, shortened or replaced by an older one", log.first, expected, log.first-1)
+			s.damaged(name, -1, "it begins with commit %d, and the commits %d to %d before it are missing: a log (*.mem) "+
+				"or a table (*.sst, or its name in MANIFEST) was lost, shortened or replaced by an older one",
+				log.first, expected, log.first-1)
 		}
 		s.survey.version = max(s.survey.version, log.version)
 	}
@@ -248,7 +251,9 @@ func (s *surveyor) table(name string, compression options.CompressionType) error
 }
 
 // verifyTable reads a table, compares it with what was read under its name before, and notes that it is good.
-func verifyTable(folder, name string, compression options.CompressionType, known *verifiedTables) (verifiedTable, []Damage, error) {
+func verifyTable(
+	folder, name string, compression options.CompressionType, known *verifiedTables,
+) (verifiedTable, []Damage, error) {
 	path := filepath.Join(folder, name)
 	info, err := os.Stat(path) // before it is read, so that a change meanwhile is seen the next time
 	if err != nil {
@@ -258,7 +263,9 @@ func verifyTable(folder, name string, compression options.CompressionType, known
 	if err != nil {
 		return verifiedTable{}, nil, err
 	}
-	t := verifiedTable{fileIdentity: identityOf(info), Sum: facts.sum, MaxVersion: facts.maxVersion, Compression: compression}
+	t := verifiedTable{
+		fileIdentity: identityOf(info), Sum: facts.sum, MaxVersion: facts.maxVersion, Compression: compression,
+	}
 	if before, ok := known.listed(name); ok && before.Sum != t.Sum && len(found) == 0 {
 		found = append(found, Damage{File: name, Offset: -1, Problem: "it is another table than the one that was here"})
 	}
