@@ -19,31 +19,82 @@ const discardEvery = 1024
 // operations, and a crash among them leaves the first. When ctx ends Append returns, and the operations may still be
 // applied. An error that is none of shared.ErrInvalid and shared.ErrOverloaded leaves open whether they were.
 func (x *Index) Append(ctx context.Context, ops []Op) ([]Result, error) {
-	for i := range ops {
-		if err := ops[i].check(); err != nil {
-			return nil, fmt.Errorf("operation %d: %w", i, err)
-		}
-	}
-	if err := x.failure(); err != nil {
-		return nil, err
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c, err := x.queue.push(ops)
-	if err != nil {
-		return nil, err
+	return x.await(ctx, &call{ops: ops})
+}
+
+// await appends a call and waits for its answer.
+func (x *Index) await(ctx context.Context, c *call) (results []Result, err error) {
+	type answer struct {
+		results []Result
+		err     error
 	}
-	return c.wait(ctx)
+	answers := make(chan answer, 1)
+	c.answer = func(results []Result, err error) { answers <- answer{results, err} }
+	x.append(c, false)
+	select {
+	case a := <-answers:
+		return a.results, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// AppendThen is Log.
+func (x *Index) AppendThen(ops []Op, alone bool, then func([]Result, error)) {
+	x.append(&call{ops: ops, answer: then}, alone)
+}
+
+// append leaves a call to the committer. One that is alone is committed here, where nobody commits: it saves two waits
+// for another goroutine (bench speed: p50 of one caller 0.9 ×).
+func (x *Index) append(c *call, alone bool) {
+	for i := range c.ops {
+		if err := c.ops[i].check(); err != nil {
+			c.answer(nil, fmt.Errorf("operation %d: %w", i, err))
+			return
+		}
+	}
+	if err := x.failure(); err != nil {
+		c.answer(nil, err)
+		return
+	}
+	alone = alone && x.committing.TryLock()
+	if alone {
+		defer x.committing.Unlock()
+	}
+	if err := x.queue.push(c); err != nil {
+		c.answer(nil, err)
+		return
+	}
+	if alone {
+		x.commitNext()
+	}
+	if !alone || !x.queue.empty() {
+		x.queue.signal()
+	}
 }
 
 // commitLoop is the committer.
 func (x *Index) commitLoop() {
-	for group := x.queue.take(); group != nil; group = x.queue.take() {
-		x.committing.Store(int64(len(group)))
-		x.answerGroup(group)
-		x.committing.Store(0)
-		x.groups.Add(1)
+	for x.queue.wait() {
+		x.committing.Lock()
+		x.queue.gather()
+		x.commitNext()
+		x.committing.Unlock()
+	}
+}
+
+// commitNext commits the next group of calls. It is called with committing held.
+func (x *Index) commitNext() {
+	group := x.queue.take()
+	x.taken.Store(int64(len(group)))
+	x.answerGroup(group)
+	x.taken.Store(0)
+	x.groups.Add(1)
+	if x.live != nil {
+		x.live.zero()
 	}
 }
 
@@ -77,6 +128,12 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 		}
 		for ; answered < applied; answered++ {
 			group[answered].answer(results[answered], refusals[answered])
+		}
+		// After the answers: whoever delivers an event must not take a core from a caller who waits for one.
+		if f := x.onOpen.Load(); f != nil {
+			for step, first := range b.opened {
+				(*f)(step, first)
+			}
 		}
 		b.discard()
 		b = x.newBatch()
@@ -123,9 +180,9 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 			}
 			b.ops++
 		}
-		if c.filler > 0 {
+		if c.padding > 0 {
 			w.reset()
-			w.entries = append(w.entries, entry{key: fillerKey, value: make([]byte, c.filler)})
+			w.entries = append(w.entries, entry{key: paddingKey, value: make([]byte, c.padding)})
 			if err := write(); err != nil {
 				return group[answered:], err
 			}
@@ -149,7 +206,11 @@ func (x *Index) commit(b *batch) error {
 	if err := x.inPlace(); err != nil {
 		return err
 	}
-	if err := errors.Join(x.disk.check(), x.reserveLog()); err != nil {
+	switch err := errors.Join(x.disk.check(), x.live.ready()); {
+	case errors.Is(err, ErrCorrupt):
+		x.fail(err)
+		return x.failure()
+	case err != nil:
 		return err
 	}
 	version := x.committed.Load() + 1
@@ -167,11 +228,6 @@ func (x *Index) commit(b *batch) error {
 	x.operations.Add(uint64(b.ops))
 	if version%discardEvery == 0 {
 		x.discardOld()
-	}
-	if f := x.onOpen.Load(); f != nil {
-		for step, first := range b.opened {
-			(*f)(step, first)
-		}
 	}
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-// compactPatience is how long Flush waits for compactions. Where much is written there is always one.
-const compactPatience = 2 * time.Second
+// compactWait is how long Flush waits for compactions. Where much is written there is always one.
+const compactWait = 2 * time.Second
 
 // Flush makes the index quick to take over after a kill, while it goes on serving: it returns when what was only in the
 // log is in tables and no compaction is due, or when ctx ends. It costs the writes of two memtables to the log and to
@@ -33,8 +33,8 @@ func (x *Index) flush(ctx context.Context) error {
 	if err := x.emptyLog(ctx); err != nil {
 		return err
 	}
-	x.discardOld() // so that compaction keeps one filler and not all
-	patient, cancel := context.WithTimeout(ctx, compactPatience)
+	x.discardOld() // so that compaction keeps one padding and not all
+	patient, cancel := context.WithTimeout(ctx, compactWait)
 	defer cancel()
 	if err := wait(patient, x.compacted); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -46,18 +46,18 @@ func (x *Index) flush(ctx context.Context) error {
 	return nil
 }
 
-// The sizes of a filler. Calls that are committed along with one wait for it too; the last, which goes into the new
+// The sizes of padding. Calls that are committed along with one wait for it too; the last, which goes into the new
 // log, is to be small.
 const (
-	minFiller = 64 << 10
-	maxFiller = 512 << 10
+	minPadding = 64 << 10
+	maxPadding = 512 << 10
 )
 
 // littleLogged is not worth a new log: it replays in 3 ms.
 const littleLogged = 256 << 10
 
 // emptyLog has Badger begin a new log and make a table of the memtable of the one before. Badger does so when a log is
-// full and cannot be asked to, so the log is filled up, with a key of its own. Compaction keeps the last filler.
+// full and cannot be asked to, so the log is filled up, with a key of its own. Compaction keeps the last padding.
 func (x *Index) emptyLog(ctx context.Context) error {
 	before, logged, err := x.logs()
 	if err != nil {
@@ -69,11 +69,8 @@ func (x *Index) emptyLog(ctx context.Context) error {
 	old := func(log string) bool { return slices.Contains(before, log) }
 	isNew := func(log string) bool { return !old(log) }
 	for now := before; !slices.ContainsFunc(now, isNew); {
-		c, err := x.queue.filler(int(min(max(x.memtable-logged, minFiller), maxFiller)))
-		if err != nil {
-			return err
-		}
-		if _, err := c.wait(ctx); err != nil {
+		padding := int(min(max(x.memtable-logged, minPadding), maxPadding))
+		if _, err := x.await(ctx, &call{padding: padding}); err != nil {
 			return err
 		}
 		if now, logged, err = x.logs(); err != nil {
@@ -86,9 +83,10 @@ func (x *Index) emptyLog(ctx context.Context) error {
 	})
 }
 
-// logs are the names of the logs, and how much is written in the newest, the last of them. Badger removes one when its
+// logs are the names of the logs, and how much is written in the newest. Badger removes one when its
 // memtable has become a table.
 func (x *Index) logs() (names []string, bytes int64, err error) {
+	var newest string
 	files, err := os.ReadDir(x.path)
 	if err != nil {
 		return nil, 0, err
@@ -104,7 +102,9 @@ func (x *Index) logs() (names []string, bytes int64, err error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		bytes = log.end
+		if len(names) == 0 || byLogNumber(file.Name(), newest) > 0 {
+			newest, bytes = file.Name(), log.end
+		}
 		names = append(names, file.Name())
 	}
 	return names, bytes, nil

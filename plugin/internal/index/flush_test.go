@@ -138,7 +138,7 @@ func TestFlushOfNextToNothingWritesNothing(t *testing.T) {
 	}
 }
 
-func TestFlushLeavesLittleFillerInTables(t *testing.T) {
+func TestFlush_LeavesLittlePaddingInTables(t *testing.T) {
 	x, err := Open(t.Context(), Options{Path: t.TempDir(), MemtableBytes: minMemtableBytes})
 	if err != nil {
 		t.Fatal(err)

@@ -55,15 +55,11 @@ func flushed(t *testing.T) (path string, messages int, before []byte, log string
 		if err != nil {
 			t.Fatal(err)
 		}
-		if old, err = readWritten(f, x.logBytes()); err != nil {
+		if old, err = readWritten(f, 2*x.memtable); err != nil {
 			t.Fatal(err)
 		}
 		f.Close()
-		c, err := x.queue.filler(maxFiller)
-		if err == nil {
-			_, err = c.wait(t.Context())
-		}
-		if err != nil {
+		if _, err := x.await(t.Context(), &call{padding: maxPadding}); err != nil {
 			t.Fatal(err)
 		}
 	}

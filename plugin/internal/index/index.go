@@ -56,7 +56,7 @@ type Options struct {
 	Logger hclog.Logger
 }
 
-// Index is an open index. Its methods may be called side by side, also with Close: after it they answer
+// Index is an open index. Its methods may be called concurrently, also with Close: after it they answer
 // shared.ErrUnavailable.
 type Index struct {
 	path     string
@@ -87,12 +87,12 @@ type Index struct {
 	stopWatch context.CancelFunc
 	watcher   sync.WaitGroup
 
-	// Of the committer alone.
+	committing sync.Mutex // held by whoever commits, and guards the following
+
 	sequence uint64 // of the last recall
 	failures uint64 // position of the last failed attempt
 	markers  []*marker
-	logInUse string   // path of the log that Badger writes to; "" where no room can be set aside
-	nextLog  *os.File // reserved for the one after it
+	live     *liveLog // nil where the index is opened for reads only
 	disk     diskGuard
 	commitAt func(*badger.Txn, uint64) error // tests make it fail
 
@@ -102,11 +102,11 @@ type Index struct {
 
 	lastSequence, lastFailure, commits, operations atomic.Uint64
 
-	reading    atomic.Int64  // reads under way
-	reads      atomic.Uint64 // reads done
-	committing atomic.Int64  // calls that the committer has taken and not answered
-	groups     atomic.Uint64 // that it has answered
-	tables     atomic.Uint64 // new tables that were seen
+	reading atomic.Int64  // reads under way
+	reads   atomic.Uint64 // reads done
+	taken   atomic.Int64  // calls that are being committed
+	groups  atomic.Uint64 // of calls that were answered
+	tables  atomic.Uint64 // new tables that were seen
 }
 
 var _ Log = (*Index)(nil)
@@ -118,15 +118,20 @@ func (x *Index) Close() error {
 	x.closing.Do(func() {
 		x.queue.close()
 		x.committer.Wait()
+		x.committing.Lock() // a caller may commit, too
+		defer x.committing.Unlock()
 		x.stopWatch()
 		x.watcher.Wait()
 		x.readers.close()
 		openIndexes.remove(x)
-		errs := []error{x.releaseLog()}
+		var errs []error
 		if stopped.Load() {
 			x.log.Warn("the index is left as a crash would leave it, for a compaction met a damaged block", "path", x.path)
 		} else {
 			errs = append(errs, x.db.Close())
+		}
+		if x.live != nil {
+			errs = append(errs, x.live.close())
 		}
 		for _, m := range x.markers {
 			errs = append(errs, m.close())
@@ -146,12 +151,13 @@ func (x *Index) Failure() error { return x.failure() }
 // flushes and compactions. An index is stuck where something waits and nothing is done for long.
 func (x *Index) Progress() (waiting int, done uint64) {
 	calls, _, _ := x.queue.stats()
-	return calls + int(x.reading.Load()) + int(x.committing.Load()), x.groups.Load() + x.commits.Load() + x.reads.Load() + x.tables.Load()
+	return calls + int(x.reading.Load()) + int(x.taken.Load()), x.groups.Load() + x.commits.Load() + x.reads.Load() + x.tables.Load()
 }
 
 // OnOpen has f called, once a step, after each commit that opened this step for any event; first is the lowest
 // sequence among those. Steps behind notify open in any order, so it may lie before events whose step was open
-// already. f runs on the committer and must not block. It replaces an earlier f.
+// already. f runs on the goroutine that commits, after the calls of that commit were answered, and must not block. It
+// replaces an earlier f.
 func (x *Index) OnOpen(f func(step string, first uint64)) { x.onOpen.Store(&f) }
 
 // Stats are the numbers of an index since it was opened, but for those of the disk.

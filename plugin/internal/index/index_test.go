@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 		runChild(path)
 		return
 	}
+	if commits := os.Getenv(syncsEnv); commits != "" {
+		runSyncs(commits)
+		return
+	}
 	goleak.VerifyTestMain(m,
 		// Badger leaves these two behind where it fails to open damaged files. An index left open leaves many more.
 		goleak.IgnoreAnyFunction("github.com/dgraph-io/ristretto/v2/z.(*AllocatorPool).freeupAllocators"),
@@ -40,7 +44,7 @@ func openAt(t testing.TB, path string) *Index {
 		t.Fatal(err)
 	}
 	x.queue.mu.Lock()
-	x.queue.patience = 0 // a test settles one step after the other, and queue_test has the waiting
+	x.queue.maxDelay = 0 // a test settles one step after the other, and queue_test has the waiting
 	x.queue.mu.Unlock()
 	t.Cleanup(func() {
 		if err := x.Close(); err != nil {

@@ -25,7 +25,7 @@ import (
 //	e/<step>/<sequence>                                    the step queue: events whose step is open and never failed
 //	b/<step>/<level>/<position>/<sequence>                 events whose step failed and backs off, oldest failure first
 //	w/<sequence>                                           events whose other steps wait for notify
-//	g/                                                     filler, see emptyLog
+//	g/                                                     padding, see emptyLog
 type key []byte
 
 // keyKinds are the first bytes of all keys.
@@ -47,7 +47,7 @@ var (
 	formatKey   = newKey('f')
 	identityKey = newKey('i')
 	sequenceKey = newKey('n')
-	fillerKey   = newKey('g')
+	paddingKey  = newKey('g')
 )
 
 func messageKey(tenant, id string) key { return newKey('m').text(tenant).text(id) }

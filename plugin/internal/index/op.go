@@ -21,6 +21,11 @@ type Log interface {
 	//   - a recall under a recall id that has shared.MaxRecallMessages already;
 	//   - the settlement of an event or step that does not exist, or of a step that waits for notify.
 	Append(ctx context.Context, ops []Op) ([]Result, error)
+
+	// AppendThen is Append that does not wait: it calls then once, from any goroutine and perhaps before it returns. then
+	// must not block. alone says that nobody else is about to append, so that nothing is gained by gathering: the calling
+	// goroutine may commit.
+	AppendThen(ops []Op, alone bool, then func([]Result, error))
 }
 
 // Op is one decided operation. Exactly one field is set.

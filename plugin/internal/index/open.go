@@ -56,7 +56,6 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 	x := &Index{
 		path: o.Path, memtable: o.MemtableBytes, log: o.Logger, lock: lock, queue: newQueue(),
 		disk:     newDiskGuard(o.Path, memtablesToCommit*o.MemtableBytes),
-		commitAt: func(txn *badger.Txn, version uint64) error { return txn.CommitAt(version, nil) },
 		verified: found.survey.verified, suspect: make(chan struct{}, 1),
 	}
 	if x.readOnly, err = tooFull(o, found.survey.fresh); err != nil {
@@ -71,6 +70,9 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 	x.committed.Store(x.db.MaxVersion())
 	x.db.SetDiscardTs(x.committed.Load())
 	if err := x.begin(found); err != nil {
+		if x.live != nil {
+			err = errors.Join(err, x.live.close())
+		}
 		return nil, errors.Join(err, x.db.Close())
 	}
 	var watch context.Context
@@ -156,8 +158,8 @@ func badgerOptions(o Options) badger.Options {
 	return badger.DefaultOptions(o.Path).
 		WithLogger(badgerLog{o.Logger.Named("badger")}).
 		WithMetricsEnabled(false).
-		WithBypassLockGuard(true). // lockFolder holds it
-		WithSyncWrites(true).
+		WithBypassLockGuard(true).  // lockFolder holds it
+		WithSyncWrites(false).      // liveLog syncs
 		WithDetectConflicts(false). // one writer
 		WithNumVersionsToKeep(1).
 		WithMemTableSize(o.MemtableBytes).
@@ -211,6 +213,17 @@ func (x *Index) begin(found *found) error {
 		return err
 	}
 	x.identity = Identity{ID: id.Id, Epoch: id.Epoch, Version: x.committed.Load()}
+	if !x.readOnly {
+		if x.live, err = openLiveLog(x.path, 2*x.memtable, x.log); err != nil {
+			return err
+		}
+		x.commitAt = func(txn *badger.Txn, version uint64) error {
+			if err := txn.CommitAt(version, nil); err != nil {
+				return err
+			}
+			return x.live.sync(version)
+		}
+	}
 	restored, err := found.restored(x.identity)
 	if err != nil {
 		return err
@@ -223,7 +236,7 @@ func (x *Index) begin(found *found) error {
 	if x.readOnly {
 		return nil
 	}
-	return errors.Join(x.placeMarkers(), x.reserveFirstLog())
+	return x.placeMarkers()
 }
 
 // identify gives the index an identity, or another epoch.

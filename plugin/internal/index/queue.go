@@ -1,7 +1,6 @@
 package index
 
 import (
-	"context"
 	"fmt"
 	"runtime"
 	"sync"
@@ -23,44 +22,28 @@ const (
 	maxGroupBytes = 1 << 20
 )
 
-// Nobody waits for a settlement but the step behind it, and each recall brings some. So settlements wait for company:
-// for another operation, for settleCompany of their kind, or for settlePatience. A recall by one caller is then one
-// sync of the disk and not two, for the settlement of the one before goes along (bench speed: p50 0.7 ×).
+// Nobody waits for a settlement but the step behind it, and each recall brings some. So settlements wait for another
+// operation, for a batch of their kind, or for settleDelay. A recall by one caller is then one sync of the disk and not
+// two, because the settlement of the one before goes along (bench speed: p50 0.7 ×).
 const (
-	settlePatience = time.Millisecond
-	settleCompany  = 64
+	settleDelay = time.Millisecond
+	settleBatch = 64
 )
 
-// call is one Append that waits for its answer. A filler is one that writes filler.
+// call is one Append that waits for its answer. One that pads the log has no operations.
 type call struct {
 	ops     []Op
-	filler  int // bytes
+	padding int // bytes
 	bytes   int
 	patient bool // it only settles
 
-	done    chan struct{} // closed by the committer, after it set what follows
-	results []Result
-	err     error
-}
-
-func (c *call) answer(results []Result, err error) {
-	c.results, c.err = results, err
-	close(c.done)
-}
-
-func (c *call) wait(ctx context.Context) ([]Result, error) {
-	select {
-	case <-c.done:
-		return c.results, c.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	answer func([]Result, error) // called once, by whoever commits; it does not block
 }
 
 // queue is what waits for the committer.
 type queue struct {
 	wake     chan struct{} // one token: there is something to do
-	patience time.Duration // settlePatience
+	maxDelay time.Duration // settleDelay
 
 	mu        sync.Mutex
 	calls     []*call
@@ -68,76 +51,78 @@ type queue struct {
 	closed    bool
 	overloads uint64
 
-	patient int       // calls among calls that are
-	due     time.Time // when those go alone
+	patient int       // of calls, those that only settle
+	due     time.Time // when those are committed alone
 }
 
-func newQueue() queue { return queue{wake: make(chan struct{}, 1), patience: settlePatience} }
+func newQueue() queue { return queue{wake: make(chan struct{}, 1), maxDelay: settleDelay} }
 
-func (q *queue) push(ops []Op) (*call, error) {
-	c := &call{ops: ops, done: make(chan struct{}), patient: len(ops) > 0}
-	for i := range ops {
-		c.bytes += ops[i].bytes()
-		c.patient = c.patient && ops[i].Settle != nil
+// push adds a call, and leaves it to the caller to signal.
+func (q *queue) push(c *call) error {
+	c.patient = len(c.ops) > 0
+	for i := range c.ops {
+		c.bytes += c.ops[i].bytes()
+		c.patient = c.patient && c.ops[i].Settle != nil
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return nil, errClosed
+		return errClosed
 	}
-	if len(q.calls) >= maxQueueCalls || len(q.calls) > 0 && q.bytes+c.bytes > maxQueueBytes {
+	// Padding is not bounded by what waits: its caller waits for each.
+	if c.padding == 0 && (len(q.calls) >= maxQueueCalls || len(q.calls) > 0 && q.bytes+c.bytes > maxQueueBytes) {
 		q.overloads++
-		return nil, fmt.Errorf("%w: %d calls of %d bytes wait for the disk", shared.ErrOverloaded, len(q.calls), q.bytes)
+		return fmt.Errorf("%w: %d calls of %d bytes wait for the disk", shared.ErrOverloaded, len(q.calls), q.bytes)
 	}
-	q.add(c)
-	return c, nil
-}
-
-// filler is not bounded by what waits: its caller waits for each.
-func (q *queue) filler(bytes int) (*call, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return nil, errClosed
-	}
-	c := &call{filler: bytes, bytes: bytes, done: make(chan struct{})}
-	q.add(c)
-	return c, nil
-}
-
-func (q *queue) add(c *call) {
+	c.bytes += c.padding
 	q.calls = append(q.calls, c)
 	q.bytes += c.bytes
 	if c.patient {
 		if q.patient++; q.patient == 1 {
-			q.due = time.Now().Add(q.patience)
+			q.due = time.Now().Add(q.maxDelay)
 		}
 	}
+	return nil
+}
+
+// signal wakes the committer.
+func (q *queue) signal() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
 }
 
-// take waits for calls and returns the next group of them; none once the queue is closed and empty.
-func (q *queue) take() []*call {
+// wait returns once there is something to commit; false once the queue is closed and empty.
+func (q *queue) wait() bool {
 	for {
 		q.mu.Lock()
-		waiting, patience := len(q.calls), time.Duration(0)
-		if waiting == q.patient && q.patient < settleCompany && !q.closed {
-			patience = time.Until(q.due)
-		}
-		if waiting == 0 && q.closed {
-			q.mu.Unlock()
-			return nil
-		}
-		if waiting > 0 && patience <= 0 {
-			break
+		waiting, closed, delay := len(q.calls), q.closed, time.Duration(0)
+		if waiting == q.patient && q.patient < settleBatch && !closed {
+			delay = time.Until(q.due)
 		}
 		q.mu.Unlock()
-		q.wait(waiting, patience)
+		switch {
+		case waiting == 0 && closed:
+			return false
+		case waiting == 0:
+			<-q.wake
+		case delay <= 0:
+			return true
+		default:
+			timer := time.NewTimer(delay)
+			select {
+			case <-q.wake:
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
 	}
-	q.gather()
+}
+
+// take returns the next group of calls; none where none wait.
+func (q *queue) take() []*call {
+	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, ops, bytes := 0, 0, 0
 	for _, c := range q.calls {
@@ -158,24 +143,11 @@ func (q *queue) take() []*call {
 	return group
 }
 
-// wait returns when there may be something new; where calls wait already, after patience at the latest.
-func (q *queue) wait(waiting int, patience time.Duration) {
-	if waiting == 0 {
-		<-q.wake
-		return
-	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-q.wake:
-	case <-timer.C:
-	}
-}
-
 // gather lets those add their calls who are about to: calls come in by the frame, and the first of one must not leave
 // the others behind for a sync of their own (bench speed: 64 and 256 callers index 1.17 × as many messages a second).
-// It is called and returns with mu held.
 func (q *queue) gather() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	for waiting := 0; waiting < len(q.calls) && len(q.calls) < maxGroupOps; {
 		waiting = len(q.calls)
 		q.mu.Unlock()
@@ -188,10 +160,13 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
+	q.signal()
+}
+
+func (q *queue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.calls) == 0
 }
 
 func (q *queue) stats() (calls, bytes int, overloads uint64) {

@@ -9,22 +9,31 @@ import (
 // patientQueue is one whose settlements wait longer than any test.
 func patientQueue() *queue {
 	q := newQueue()
-	q.patience = time.Hour
+	q.maxDelay = time.Hour
 	return &q
 }
 
 func mustPush(t *testing.T, q *queue, op Op) {
 	t.Helper()
-	if _, err := q.push([]Op{op}); err != nil {
+	if err := q.push(&call{ops: []Op{op}}); err != nil {
 		t.Fatal(err)
 	}
+	q.signal()
 }
 
-func TestASettlementGoesAlongWithTheNextOperation(t *testing.T) {
+// next is what the committer commits next.
+func next(q *queue) []*call {
+	if !q.wait() {
+		return nil
+	}
+	return q.take()
+}
+
+func TestQueue_SettlementGoesAlongWithTheNextOperation(t *testing.T) {
 	q := patientQueue()
 	mustPush(t, q, settle(1, "notify", "done"))
 	taken := make(chan []*call, 1)
-	go func() { taken <- q.take() }()
+	go func() { taken <- next(q) }()
 	for len(q.wake) > 0 && len(taken) == 0 { // until it has looked at the queue, or did not wait
 		runtime.Gosched()
 	}
@@ -34,36 +43,36 @@ func TestASettlementGoesAlongWithTheNextOperation(t *testing.T) {
 	}
 }
 
-func TestASettlementAloneIsWrittenAllTheSame(t *testing.T) {
+func TestQueue_SettlementAlone(t *testing.T) {
 	q := newQueue()
 	mustPush(t, &q, settle(1, "notify", "done"))
-	if group := q.take(); len(group) != 1 {
+	if group := next(&q); len(group) != 1 {
 		t.Errorf("%d calls in a group; want one", len(group))
 	}
 	mustPush(t, &q, settle(2, "notify", "done"))
-	if group := q.take(); len(group) != 1 {
+	if group := next(&q); len(group) != 1 {
 		t.Errorf("%d calls in the second group; want one", len(group))
 	}
 }
 
-func TestManySettlementsDoNotWait(t *testing.T) {
+func TestQueue_ManySettlementsDoNotWait(t *testing.T) {
 	q := patientQueue()
-	for i := range settleCompany {
+	for i := range settleBatch {
 		mustPush(t, q, settle(uint64(i+1), "notify", "done"))
 	}
-	if group := q.take(); len(group) != settleCompany {
-		t.Errorf("%d calls in a group; want %d", len(group), settleCompany)
+	if group := next(q); len(group) != settleBatch {
+		t.Errorf("%d calls in a group; want %d", len(group), settleBatch)
 	}
 }
 
-func TestAReleasedIndexDoesNotWaitForCompanyOfItsSettlements(t *testing.T) {
+func TestQueue_ClosedDoesNotWait(t *testing.T) {
 	q := patientQueue()
 	mustPush(t, q, settle(1, "notify", "done"))
 	q.close()
-	if group := q.take(); len(group) != 1 {
+	if group := next(q); len(group) != 1 {
 		t.Errorf("%d calls in a group; want the settlement", len(group))
 	}
-	if group := q.take(); group != nil {
+	if group := next(q); group != nil {
 		t.Errorf("%d calls after the last", len(group))
 	}
 }

@@ -221,7 +221,7 @@ func nextLogEntry(data []byte, from int) int {
 
 func (s *salvager) put(k storedKey) error {
 	key, version := y.ParseKey(k.key), y.ParseTs(k.key)
-	if len(key) < 2 || key[1] != '/' || strings.IndexByte(keyKinds, key[0]) < 0 || bytes.Equal(key, fillerKey) {
+	if len(key) < 2 || key[1] != '/' || strings.IndexByte(keyKinds, key[0]) < 0 || bytes.Equal(key, paddingKey) {
 		return nil
 	}
 	if k.deleted {

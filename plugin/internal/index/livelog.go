@@ -1,0 +1,238 @@
+package index
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// liveLog is the log that Badger writes commits to. It puts them on disk, and has room ready for the next ones:
+//
+//   - One sync a commit. Badger's WithSyncWrites also syncs its value log, which is empty here, and that flushes the
+//     disk's cache a second time (112 µs of 760 in a call of one caller). sync does it once, for the log alone.
+//   - Room. Badger maps its log into memory, as a sparse file: a page of it that finds no room on the disk is no error
+//     but a SIGBUS, which ends the process. So the room of a whole log is set aside before Badger writes to it: that of
+//     the log in use when the index is opened, and from then on that of the one after it, in an empty file under its name.
+//   - Zeroed blocks. Writing to room that was only set aside has the file system note in its journal which blocks hold
+//     data now, and sync waits for that (328 µs for 3,300 bytes, 195 where the blocks were written before). So zeros are
+//     written ahead, between commits and past the page cache.
+//
+// It belongs to whoever holds Index.committing.
+type liveLog struct {
+	log  hclog.Logger
+	size int64 // that Badger gives a log, in bytes
+
+	file   *os.File // the log in use
+	end    int64    // of its last whole transaction
+	direct *os.File // the same file past the page cache; nil where the file system has no such thing
+	zeroed int64    // up to where its blocks are zeroed, or 0
+
+	next   *os.File // the empty file that becomes the log after it; nil before it is made
+	sparse bool     // the file system cannot set room aside
+	buf    []byte
+}
+
+// openLiveLog takes over the log that Badger has just made in a folder, and sets room aside for it and for the next.
+// size is what Badger gives a log.
+func openLiveLog(folder string, size int64, log hclog.Logger) (_ *liveLog, err error) {
+	logs, err := filepath.Glob(filepath.Join(folder, "*.mem"))
+	if err != nil {
+		return nil, err
+	}
+	if len(logs) == 0 {
+		return nil, fmt.Errorf("no log in %s", folder)
+	}
+	l := &liveLog{log: log, size: size}
+	file, err := os.OpenFile(slices.MaxFunc(logs, byLogNumber), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	l.use(file)
+	if err := errors.Join(l.setAside(l.file), syncFolderOf(l.file.Name()), l.ready()); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	if l.sparse {
+		l.log.Warn("the file system of the index cannot set room aside: where another program fills the disk within a second, the "+
+			"plugin dies and is started again", "path", folder)
+	}
+	return l, nil
+}
+
+// logNumber is the number in the name of a log.
+func logNumber(name string) (n uint64) {
+	_, _ = fmt.Sscanf(filepath.Base(name), "%d.mem", &n)
+	return n
+}
+
+func byLogNumber(a, b string) int { return cmp.Compare(logNumber(a), logNumber(b)) }
+
+// use makes a new log the one in use.
+func (l *liveLog) use(file *os.File) {
+	l.file, l.end, l.zeroed = file, logHeaderBytes, 0
+	l.direct, _ = os.OpenFile(file.Name(), os.O_WRONLY|syscall.O_DIRECT, 0)
+}
+
+// ready is called before each commit. It sets room aside for the log after the one in use, and fails with ErrDiskFull
+// where there is none: the commit may need it. It fails with ErrCorrupt where the log in use is gone.
+func (l *liveLog) ready() error {
+	if _, err := os.Stat(l.file.Name()); errors.Is(err, os.ErrNotExist) {
+		return damaged(filepath.Base(l.file.Name()), -1, "it was moved or removed while it was in use")
+	}
+	if l.next != nil {
+		return nil
+	}
+	path := filepath.Join(filepath.Dir(l.file.Name()), fmt.Sprintf("%05d.mem", logNumber(l.file.Name())+1))
+	next, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the log %s: %w", path, err)
+	}
+	if err := errors.Join(l.setAside(next), syncFolderOf(path)); err != nil {
+		err = errors.Join(err, next.Close(), os.Remove(path))
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			return fmt.Errorf("%w: %w; make room", ErrDiskFull, err)
+		}
+		return err
+	}
+	l.next = next
+	return nil
+}
+
+const keepSize = 0x1 // FALLOC_FL_KEEP_SIZE, <linux/falloc.h>
+
+// setAside sets the room of a log aside in a file, whose size stays.
+func (l *liveLog) setAside(f *os.File) error {
+	err := retryInterrupted(func() error { return syscall.Fallocate(int(f.Fd()), keepSize, 0, l.size) })
+	if errors.Is(err, syscall.EOPNOTSUPP) {
+		l.sparse = true
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("set room aside for the log %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// sync is called after each commit and puts it on disk. A commit lies in one log: Badger begins another only before
+// one. It fails where the log does not hold the commit of this version, whole.
+func (l *liveLog) sync(version uint64) error {
+	info, err := l.next.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() > 0 { // Badger has begun it
+		if err := l.closeFile(); err != nil {
+			return err
+		}
+		l.use(l.next)
+		l.next = nil
+	}
+	if err := l.follow(version); err != nil {
+		return err
+	}
+	return os.NewSyscallError("fdatasync "+l.file.Name(), retryInterrupted(func() error {
+		return syscall.Fdatasync(int(l.file.Fd()))
+	}))
+}
+
+func retryInterrupted(do func() error) error {
+	for {
+		if err := do(); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// follow moves end behind the transaction of this version, which it reads as the next process would.
+func (l *liveLog) follow(version uint64) error {
+	data, at, chunk := l.buf[:0], 0, 4<<10
+	defer func() {
+		if cap(data) <= 2*maxGroupBytes {
+			l.buf = data
+		}
+	}()
+	for {
+		e, beyond := parseLogEntry(data[at:])
+		switch {
+		case beyond && l.end+int64(len(data)) < l.size:
+			n := len(data)
+			data = slices.Grow(data, chunk)[:n+chunk]
+			read, err := l.file.ReadAt(data[n:], l.end+int64(n))
+			if data = data[:n+read]; read == 0 {
+				return fmt.Errorf("read the log %s: %w", l.file.Name(), err)
+			}
+			chunk *= 2
+		case e.size == 0:
+			return damaged(filepath.Base(l.file.Name()), l.end+int64(at), "the commit of version %d is not in it", version)
+		default:
+			at += e.size
+			if e.mark && e.version() == version {
+				l.end += int64(at)
+				return nil
+			}
+		}
+	}
+}
+
+const (
+	zeroChunk = 1 << 20   // written at a time
+	zeroAhead = 512 << 10 // once less than so much is zeroed ahead
+
+	directAlign = 4096 // of what O_DIRECT writes, in memory and in the file; and a page
+)
+
+// zeros is aligned, as O_DIRECT wants it; nil where there is no memory for it.
+var zeros = func() []byte {
+	m, err := syscall.Mmap(-1, 0, zeroChunk, syscall.PROT_READ, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		return nil
+	}
+	return m
+}()
+
+// zero writes zeros where the next commits will lie. It is called between commits, and never touches a page that holds
+// anything of one.
+func (l *liveLog) zero() {
+	if l.direct == nil || zeros == nil || l.end+zeroAhead <= l.zeroed {
+		return
+	}
+	from := max(l.zeroed, (l.end+directAlign-1)/directAlign*directAlign)
+	n := min(zeroChunk, (l.size-from)/directAlign*directAlign)
+	if n <= 0 {
+		return
+	}
+	if _, err := l.direct.WriteAt(zeros[:n], from); err != nil { // a commit there is slower, and as safe
+		l.log.Debug("the log cannot be zeroed ahead", "error", err)
+		_ = l.direct.Close()
+		l.direct = nil
+		return
+	}
+	l.zeroed = from + n
+}
+
+// close gives back the room of the next log.
+func (l *liveLog) close() error {
+	err := l.closeFile()
+	if l.next == nil {
+		return err
+	}
+	info, statErr := l.next.Stat()
+	if statErr == nil && info.Size() == 0 {
+		statErr = os.Remove(l.next.Name())
+	}
+	return errors.Join(err, statErr, l.next.Close())
+}
+
+func (l *liveLog) closeFile() error {
+	err := l.file.Close()
+	if l.direct != nil {
+		err = errors.Join(err, l.direct.Close())
+		l.direct = nil
+	}
+	return err
+}
