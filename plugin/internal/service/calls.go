@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -10,83 +11,144 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
+// await makes a call that is answered by then, and waits for its answer or the end of ctx.
+func await[T any](ctx context.Context, call func(then func(T, error))) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1)
+	call(func(value T, err error) { answers <- answer{value, err} })
+	select {
+	case a := <-answers:
+		return a.value, a.err
+	case <-ctx.Done():
+		var zero T
+		return zero, ctx.Err()
+	}
+}
+
 // Index is shared.Recall.
 func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
+	return await(ctx, func(then func([]shared.IndexResult, error)) { s.IndexThen(ctx, slices.Clone(msgs), false, then) })
+}
+
+// IndexThen is Index that does not wait: it calls then once, from any goroutine and perhaps before it returns. then must
+// not block, and msgs are no longer the caller's. alone says that no other call waits.
+func (s *Service) IndexThen(ctx context.Context, msgs []shared.Message, alone bool,
+	then func([]shared.IndexResult, error)) {
 	a, leave, err := s.enter()
 	if err != nil {
+		then(nil, err)
+		return
+	}
+	ops, err := s.puts(ctx, a, msgs)
+	if err != nil || len(msgs) == 0 {
+		leave()
+		then(nil, err)
+		return
+	}
+	a.log.AppendThen(ops, alone, func(applied []index.Result, err error) {
+		defer leave()
+		if err != nil {
+			then(nil, fmt.Errorf("index messages: %w", err))
+			return
+		}
+		results := make([]shared.IndexResult, len(msgs))
+		for i := range msgs {
+			results[i] = shared.IndexResult{MessageID: msgs[i].ID, Status: applied[i].Put}
+		}
+		s.counts.indexed(results)
+		then(results, nil)
+	})
+}
+
+// puts are the operations that index messages.
+func (s *Service) puts(ctx context.Context, a *active, msgs []shared.Message) ([]index.Op, error) {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	defer leave()
-	if err := shared.ValidateIndex(msgs); err != nil || len(msgs) == 0 {
+	if err := shared.ValidateIndex(msgs); err != nil {
 		return nil, err
 	}
 	policy, now := a.rules.Policy(), s.now()
-	ops, all := make([]index.Op, len(msgs)), slices.Clone(msgs)
+	ops := make([]index.Op, len(msgs))
 	for i := range msgs {
-		m := &all[i]
+		m := &msgs[i]
 		m.SentAt = micros(m.SentAt)
 		if ahead(m.SentAt, now, policy) {
 			return nil, notAhead(fmt.Sprintf("messages[%d].sent_at", i), m.SentAt, now, policy)
 		}
 		ops[i].Put = m
 	}
-	applied, err := a.log.Append(ctx, ops)
-	if err != nil {
-		return nil, fmt.Errorf("index messages: %w", err)
-	}
-	results := make([]shared.IndexResult, len(msgs))
-	for i := range msgs {
-		results[i] = shared.IndexResult{MessageID: msgs[i].ID, Status: applied[i].Put}
-	}
-	s.counts.indexed(results)
-	return results, nil
+	return ops, nil
 }
 
 // Recall is shared.Recall. RecallID must be set.
 func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+	return await(ctx, func(then func([]shared.RecallResult, error)) { s.RecallThen(ctx, req, false, then) })
+}
+
+// RecallThen is to Recall what IndexThen is to Index.
+func (s *Service) RecallThen(ctx context.Context, req shared.RecallRequest, alone bool,
+	then func([]shared.RecallResult, error)) {
 	a, leave, err := s.enter()
 	if err != nil {
-		return nil, err
+		then(nil, err)
+		return
 	}
-	defer leave()
-	if err := ctx.Err(); err != nil { // before it spends of a limit
-		return nil, err
+	if err = ctx.Err(); err != nil { // before it spends of a limit
+		leave()
+		then(nil, err)
+		return
 	}
 	v, err := s.judge(a, &req, s.limiter.Take)
 	if err != nil {
-		return nil, err
+		leave()
+		then(nil, err)
+		return
 	}
-	if len(v.ops) > 0 {
-		applied, err := a.log.Append(ctx, v.ops)
+	committed := func(applied []index.Result, err error) {
+		defer leave()
 		if err != nil {
-			if ctx.Err() == nil { // else it may still be applied
-				for _, spend := range v.spends {
-					s.limiter.Refund(spend)
-				}
+			for _, spend := range v.spends {
+				s.limiter.Refund(spend)
 			}
-			return nil, fmt.Errorf("recall messages: %w", err)
+			then(nil, fmt.Errorf("recall messages: %w", err))
+			return
 		}
-		for n, i := range v.at {
-			result := &v.results[i]
-			result.Until = time.Time{}
-			if !applied[n].New { // another recall came between the judgement and the commit
-				s.limiter.Refund(v.spends[n])
-				result.Rule = shared.Rule{}
-				if applied[n].OtherActor {
-					denyRecallID(result)
-				} else {
-					took(result, &applied[n].Tombstone, &req)
-				}
-			}
+		s.recalled(&req, v, applied)
+		then(v.results, nil)
+	}
+	if len(v.ops) == 0 {
+		committed(nil, nil)
+		return
+	}
+	a.log.AppendThen(v.ops, alone, committed)
+}
+
+// recalled completes the results of a request by what was committed of it, and counts and reports them.
+func (s *Service) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) {
+	for n, i := range v.at {
+		result := &v.results[i]
+		result.Until = time.Time{}
+		if applied[n].New {
+			continue
+		}
+		s.limiter.Refund(v.spends[n]) // another recall came between the judgement and the commit
+		result.Rule = shared.Rule{}
+		if applied[n].OtherActor {
+			denyRecallID(result)
+		} else {
+			took(result, &applied[n].Tombstone, req)
 		}
 	}
 	s.counts.recalled(v.results)
 	for _, shadow := range v.shadows {
 		if result := &v.results[shadow.at]; result.Rule != (shared.Rule{}) { // else another recall came first
-			s.reportShadow(&req, result, &shadow.Shadow)
+			s.reportShadow(req, result, &shadow.Shadow)
 		}
 	}
-	return v.results, nil
 }
 
 // Check is shared.Recall. RecallID must be set, and may be any that is not used.
@@ -198,28 +260,52 @@ func (s *Service) Settle(ctx context.Context, sequence uint64, step string, outc
 
 // SettleAttempt is shared.AttemptSettler.
 func (s *Service) SettleAttempt(ctx context.Context, x shared.Settlement) error {
+	_, err := await(ctx, func(then func(struct{}, error)) {
+		s.SettleThen(ctx, x, false, func(err error) { then(struct{}{}, err) })
+	})
+	return err
+}
+
+// SettleThen is to SettleAttempt what IndexThen is to Index. Whoever settles waits for nothing, so it is never committed
+// alone: it goes along with the next commit.
+func (s *Service) SettleThen(ctx context.Context, x shared.Settlement, _ bool, then func(error)) {
 	a, leave, err := s.enter()
 	if err != nil {
-		return err
+		then(err)
+		return
 	}
-	defer leave()
-	if err := x.Validate(); err != nil {
-		return err
+	op, err := s.settle(ctx, a, x)
+	if err != nil {
+		leave()
+		then(err)
+		return
+	}
+	a.log.AppendThen([]index.Op{op}, false, func(applied []index.Result, err error) {
+		defer leave()
+		if err != nil { // the consumer still has the step, and asks again
+			then(fmt.Errorf("settle step %s of event %d: %w", x.Step, x.Sequence, err))
+			return
+		}
+		a.dispatcher.settle(x.Sequence, x.Step, applied[0].Step)
+		s.counts.add("steps_"+string(x.Outcome)+"_total", 1)
+		then(nil)
+	})
+}
+
+// settle is the operation that records an outcome.
+func (s *Service) settle(ctx context.Context, a *active, x shared.Settlement) (index.Op, error) {
+	if err := errors.Join(ctx.Err(), x.Validate()); err != nil {
+		return index.Op{}, err
 	}
 	if x.Attempt == 0 && !x.Outcome.Settles() {
+		var err error
 		if x.Attempt, err = nextAttempt(a, x.Sequence, x.Step); err != nil {
-			return err
+			return index.Op{}, err
 		}
 	}
-	applied, err := a.log.Append(ctx, []index.Op{{Settle: &index.Settle{
+	return index.Op{Settle: &index.Settle{
 		Sequence: x.Sequence, Step: x.Step, Attempt: x.Attempt, Outcome: x.Outcome, Error: x.Error, At: s.now(),
-	}}})
-	if err != nil { // the consumer still has the step, and asks again
-		return fmt.Errorf("settle step %s of event %d: %w", x.Step, x.Sequence, err)
-	}
-	a.dispatcher.settle(x.Sequence, x.Step, applied[0].Step)
-	s.counts.add("steps_"+string(x.Outcome)+"_total", 1)
-	return nil
+	}}, nil
 }
 
 // nextAttempt is the attempt of a step that nobody has reported yet; 1 where the step is not open, which the log

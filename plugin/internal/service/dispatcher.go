@@ -78,7 +78,7 @@ func (d *dispatcher) deliver(ctx context.Context, handle func(shared.Event)) err
 	defer end(nil)
 	s := &session{
 		dispatcher: d, handle: handle, end: end, opened: map[string]uint64{}, wake: make(chan struct{}, 1),
-		settled: make(chan settlement), counts: make(chan chan map[string]int), done: make(chan struct{}),
+		counts: make(chan chan map[string]int), done: make(chan struct{}),
 	}
 	d.mu.Lock()
 	if d.closed != nil {
@@ -129,13 +129,13 @@ func (d *dispatcher) open(step string, sequence uint64) {
 	}
 }
 
-// settle says where a step stands after an outcome was recorded.
+// settle says where a step stands after an outcome was recorded. It does not block.
 func (d *dispatcher) settle(sequence uint64, step string, state index.StepState) {
 	if s := d.session(); s != nil {
-		select {
-		case s.settled <- settlement{sequence, step, state}:
-		case <-s.done:
-		}
+		s.newsMu.Lock()
+		s.settled = append(s.settled, settlement{sequence, step, state})
+		s.newsMu.Unlock()
+		s.signal()
 	}
 }
 
@@ -164,25 +164,25 @@ type settlement struct {
 // session is one consumer. Its queues belong to the goroutine that runs it.
 type session struct {
 	*dispatcher
-	handle  func(shared.Event)
-	end     context.CancelCauseFunc
-	settled chan settlement
-	counts  chan chan map[string]int
-	done    chan struct{} // closed when the session reads and delivers no more
+	handle func(shared.Event)
+	end    context.CancelCauseFunc
+	counts chan chan map[string]int
+	done   chan struct{} // closed when the session reads and delivers no more
 
-	openMu sync.Mutex
-	opened map[string]uint64 // steps with something new, and from which sequence on
-	wake   chan struct{}     // there is something in opened
+	newsMu  sync.Mutex
+	opened  map[string]uint64 // steps with something new, and from which sequence on
+	settled []settlement      // since the session looked
+	wake    chan struct{}     // one token: there is something to look at
 
 	queues []*stepQueue // by name
 }
 
 func (s *session) open(step string, sequence uint64) {
-	s.openMu.Lock()
+	s.newsMu.Lock()
 	if lowest, there := s.opened[step]; !there || sequence < lowest {
 		s.opened[step] = sequence
 	}
-	s.openMu.Unlock()
+	s.newsMu.Unlock()
 	s.signal()
 }
 
@@ -213,9 +213,7 @@ func (s *session) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.wake:
-			s.takeOpened()
-		case x := <-s.settled:
-			s.apply(x)
+			s.takeNews()
 		case <-timer:
 			timer = nil
 		case answer := <-s.counts:
@@ -232,11 +230,14 @@ func (s *session) queue(step string) *stepQueue {
 	return nil
 }
 
-func (s *session) takeOpened() {
-	s.openMu.Lock()
-	opened := s.opened
-	s.opened = map[string]uint64{}
-	s.openMu.Unlock()
+func (s *session) takeNews() {
+	s.newsMu.Lock()
+	opened, settled := s.opened, s.settled
+	s.opened, s.settled = map[string]uint64{}, nil
+	s.newsMu.Unlock()
+	for _, x := range settled {
+		s.apply(x)
+	}
 	for step, sequence := range opened {
 		if q := s.queue(step); q != nil {
 			q.reopen(sequence)

@@ -180,12 +180,13 @@ type fullLog struct {
 	full bool
 }
 
-func (l *fullLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
+func (l *fullLog) AppendThen(ops []index.Op, alone bool, then func([]index.Result, error)) {
 	if l.full {
 		l.full = false
-		return nil, fmt.Errorf("%w: too much is waiting", shared.ErrOverloaded)
+		then(nil, fmt.Errorf("%w: too much is waiting", shared.ErrOverloaded))
+		return
 	}
-	return l.Log.Append(ctx, ops)
+	l.Log.AppendThen(ops, alone, then)
 }
 
 func TestAStepWhoseOutcomeIsNotRecordedStaysWithItsConsumer(t *testing.T) {

@@ -160,14 +160,15 @@ type meddledLog struct {
 	fail   error
 }
 
-func (l *meddledLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
+func (l *meddledLog) AppendThen(ops []index.Op, alone bool, then func([]index.Result, error)) {
 	if l.fail != nil {
-		return nil, l.fail
+		then(nil, l.fail)
+		return
 	}
 	if l.before != nil {
 		l.before()
 	}
-	return l.Log.Append(ctx, ops)
+	l.Log.AppendThen(ops, alone, then)
 }
 
 // meddle puts l between the service and its log.

@@ -1,0 +1,74 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+func TestThen_AloneAnswersBeforeItReturns(t *testing.T) {
+	r := newActive(t, "")
+	var indexed []shared.IndexResult
+	r.IndexThen(t.Context(), []shared.Message{r.message("m")}, true, func(results []shared.IndexResult, err error) {
+		if indexed = results; err != nil {
+			t.Error(err)
+		}
+	})
+	if len(indexed) != 1 || indexed[0].Status != shared.Indexed {
+		t.Fatalf("%+v", indexed)
+	}
+	var recalled []shared.RecallResult
+	r.RecallThen(t.Context(), request("r", "m"), true, func(results []shared.RecallResult, err error) {
+		if recalled = results; err != nil {
+			t.Error(err)
+		}
+	})
+	if len(recalled) != 1 || recalled[0].Status != shared.Recalled {
+		t.Fatalf("%+v", recalled)
+	}
+	settled := make(chan error, 1)
+	r.SettleThen(t.Context(), shared.Settlement{Sequence: 1, Step: shared.StepNotify, Outcome: shared.OutcomeDone}, true,
+		func(err error) { settled <- err })
+	if err := <-settled; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestThen_AnswersOnceWhateverIsWrong(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	standby, active := newStandby(t, ""), newActive(t, "")
+	for name, c := range map[string]struct {
+		r    *rig
+		ctx  context.Context
+		id   string
+		want error
+	}{
+		"standby":       {standby, t.Context(), "m", shared.ErrUnavailable},
+		"invalid":       {active, t.Context(), "", shared.ErrInvalid},
+		"ended context": {active, gone, "m", context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answers := 0
+			answer := func(err error) {
+				if answers++; !errors.Is(err, c.want) {
+					t.Errorf("%v, want %v", err, c.want)
+				}
+			}
+			m := active.message("m")
+			m.ID = c.id
+			c.r.IndexThen(c.ctx, []shared.Message{m}, true, func(_ []shared.IndexResult, err error) { answer(err) })
+			c.r.RecallThen(c.ctx, request("r", c.id), true, func(_ []shared.RecallResult, err error) { answer(err) })
+			s := shared.Settlement{Sequence: 1, Step: c.id, Outcome: shared.OutcomeDone}
+			c.r.SettleThen(c.ctx, s, true, answer)
+			if answers != 3 {
+				t.Errorf("%d answers to 3 calls", answers)
+			}
+		})
+	}
+	if err := active.Quiesce(t.Context()); err != nil { // it waits for calls that were not answered
+		t.Error(err)
+	}
+}
