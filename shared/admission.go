@@ -73,6 +73,8 @@ var working = map[string]struct{ call, element int64 }{
 	"Status": {maxRecordBytes, 2 << 10},
 	"Since":  {3 * maxPageBytes, 0},
 	"Ledger": {3 * maxPageBytes, 0},
+
+	"SettleAll": {0, 4 << 10}, // a goroutine each where one is refused, and its answer
 }
 
 // maxPageBytes is about the size of a page of Since or of a ledger; the last event of it may go beyond.

@@ -3,6 +3,7 @@ package shared
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/chat-recall/recall/shared/recallv1"
@@ -236,6 +237,20 @@ func (d *decoder) event(e *recallv1.Event) Event {
 	}
 	d.checkEvent(&event)
 	return event
+}
+
+func encodeSettlement(s Settlement) *recallv1.SettleRequest {
+	return &recallv1.SettleRequest{
+		Sequence: s.Sequence, Step: s.Step, Outcome: outcomes.number[s.Outcome],
+		Error: strings.ToValidUTF8(s.Error, "\uFFFD"), Attempt: int32(s.Attempt),
+	}
+}
+
+func (d *decoder) settlement(s *recallv1.SettleRequest) Settlement {
+	return Settlement{
+		Sequence: s.GetSequence(), Step: s.GetStep(), Attempt: int(s.GetAttempt()),
+		Outcome: decodeEnum(d, outcomes, "outcome", s.GetOutcome()), Error: s.GetError(),
+	}
 }
 
 func encodeLedgerEntry(e LedgerEntry) *recallv1.LedgerEntry {

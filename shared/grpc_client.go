@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -28,9 +29,14 @@ type Client struct {
 	done      <-chan struct{}
 	recall    recallv1.RecallServiceClient
 	lifecycle recallv1.LifecycleServiceClient
+
+	settlesSingly atomic.Bool // the plugin has no SettleAll
 }
 
-var _ Plugin = (*Client)(nil)
+var (
+	_ Plugin       = (*Client)(nil)
+	_ BatchSettler = (*Client)(nil)
+)
 
 // NewClient speaks to a plugin over conn; ctx ends when the plugin goes away.
 func NewClient(ctx context.Context, conn grpc.ClientConnInterface) *Client {
@@ -228,10 +234,37 @@ func (c *Client) Settle(ctx context.Context, sequence uint64, step string, outco
 
 // SettleAttempt is AttemptSettler.
 func (c *Client) SettleAttempt(ctx context.Context, s Settlement) error {
-	_, err := call(ctx, c.recall.Settle, &recallv1.SettleRequest{
-		Sequence: s.Sequence, Step: s.Step, Outcome: outcomes.number[s.Outcome], Error: s.Error, Attempt: int32(s.Attempt),
-	})
+	_, err := call(ctx, c.recall.Settle, encodeSettlement(s))
 	return err
+}
+
+// SettleAll is BatchSettler. A plugin from before there was SettleAll gets each settlement by itself.
+func (c *Client) SettleAll(ctx context.Context, all []Settlement) ([]error, error) {
+	if err := ValidateSettlements(len(all)); err != nil || len(all) == 0 {
+		return nil, err
+	}
+	if c.settlesSingly.Load() {
+		return SettleEach(ctx, c, all)
+	}
+	resp, err := call(ctx, c.recall.SettleAll, &recallv1.SettleAllRequest{Settlements: mapSlice(all, encodeSettlement)})
+	if errors.Is(err, ErrUnimplemented) {
+		c.settlesSingly.Store(true)
+		return SettleEach(ctx, c, all)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if n := len(resp.GetStatuses()); n != len(all) {
+		return nil, badAnswer(fmt.Errorf("%d statuses for %d settlements", n, len(all)))
+	}
+	errs := make([]error, len(all))
+	for i, data := range resp.GetStatuses() {
+		if len(data) > maxAnswerTextBytes {
+			return nil, badAnswer(fmt.Errorf("statuses[%d] is %d bytes long; at most %d", i, len(data), maxAnswerTextBytes))
+		}
+		errs[i] = fromStatus(ctx, unmarshalStatus(data))
+	}
+	return errs, nil
 }
 
 func (c *Client) Describe(ctx context.Context) (Description, error) {

@@ -150,15 +150,50 @@ func (s *recallServer) Events(_ *recallv1.EventsRequest, stream recallv1.RecallS
 
 func (s *recallServer) Settle(ctx context.Context, req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
 	d := decoder{}
-	outcome := decodeEnum(&d, outcomes, "outcome", req.GetOutcome())
+	x := d.settlement(req)
 	if d.err != nil {
 		return nil, toStatus(d.err)
 	}
-	settle := &settler{s.impl, req.GetSequence(), int(req.GetAttempt())}
-	if err := settle.settle(ctx, req.GetStep(), outcome, req.GetError()); err != nil {
+	settle := &settler{s.impl, x.Sequence, x.Attempt}
+	if err := settle.settle(ctx, x.Step, x.Outcome, x.Error); err != nil {
 		return nil, toStatus(err)
 	}
 	return &recallv1.SettleResponse{}, nil
+}
+
+func (s *recallServer) SettleAll(ctx context.Context,
+	req *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error) {
+	if err := ValidateSettlements(len(req.GetSettlements())); err != nil {
+		return nil, toStatus(err)
+	}
+	statuses := make([][]byte, len(req.GetSettlements()))
+	var all []Settlement
+	var at []int // where each of all stands
+	for i, w := range req.GetSettlements() {
+		d := decoder{}
+		x := d.settlement(w)
+		if d.err != nil {
+			statuses[i] = marshalStatus(d.err)
+			continue
+		}
+		all, at = append(all, x), append(at, i)
+	}
+	errs, err := settleAll(ctx, s.impl, all)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	for i, err := range errs {
+		statuses[at[i]] = marshalStatus(err)
+	}
+	return &recallv1.SettleAllResponse{Statuses: statuses}, nil
+}
+
+// settleAll settles in one operation where the plugin can.
+func settleAll(ctx context.Context, p Plugin, all []Settlement) ([]error, error) {
+	if b, ok := p.(BatchSettler); ok {
+		return b.SettleAll(ctx, all)
+	}
+	return SettleEach(ctx, p, all)
 }
 
 type lifecycleServer struct {

@@ -2,7 +2,11 @@
 // sides speak, the types it is made of, and the gRPC wire between the two processes.
 package shared
 
-import "context"
+import (
+	"context"
+	"errors"
+	"sync"
+)
 
 // Recall is what the plugin offers a chat server. The plugin implements it over its index; the host SDK
 // implements it over gRPC; a chat server is written against this one type.
@@ -68,6 +72,34 @@ type Settlement struct {
 type AttemptSettler interface {
 	// SettleAttempt is Settler.Settle for one attempt.
 	SettleAttempt(ctx context.Context, s Settlement) error
+}
+
+// BatchSettler is what a plugin offers that records several outcomes in one operation.
+type BatchSettler interface {
+	// SettleAll is SettleAttempt for at most MaxSettlements attempts; more are a *FieldError. It returns, in order, nil
+	// for each that is on disk, and otherwise why it is not: one that is refused does not refuse the others. After an
+	// error of the call any of them may be recorded: repeat it.
+	SettleAll(ctx context.Context, all []Settlement) ([]error, error)
+}
+
+// SettleEach is [BatchSettler] for a plugin that is none. It settles each attempt by itself, side by side.
+func SettleEach(ctx context.Context, plugin Plugin, all []Settlement) ([]error, error) {
+	errs := make([]error, len(all))
+	var each sync.WaitGroup
+	for i := range all {
+		each.Go(func() {
+			x := &all[i]
+			s := settler{plugin, x.Sequence, x.Attempt}
+			errs[i] = s.settle(ctx, x.Step, x.Outcome, x.Error)
+		})
+	}
+	each.Wait()
+	for _, err := range errs {
+		if errors.Is(err, ErrUnavailable) || err != nil && ctx.Err() != nil {
+			return nil, err
+		}
+	}
+	return errs, nil
 }
 
 // LedgerReader reads a ledger in pages.

@@ -7,8 +7,10 @@ import (
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // toStatus is an error of this contract as a gRPC status.
@@ -39,6 +41,30 @@ func toStatus(err error) error {
 		return status.FromContextError(err).Err()
 	}
 	return status.Error(codes.Unknown, err.Error())
+}
+
+// marshalStatus encodes an error of this contract as a google.rpc.Status; nil is empty.
+func marshalStatus(err error) []byte {
+	if err == nil {
+		return nil
+	}
+	data, marshalErr := proto.Marshal(status.Convert(toStatus(err)).Proto())
+	if marshalErr != nil { // its text is no valid UTF-8
+		data, _ = proto.Marshal(status.New(codes.Unknown, strings.ToValidUTF8(err.Error(), "\uFFFD")).Proto())
+	}
+	return data
+}
+
+// unmarshalStatus reads what marshalStatus wrote, as an error of gRPC: see fromStatus.
+func unmarshalStatus(data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	var st spb.Status
+	if err := proto.Unmarshal(data, &st); err != nil {
+		return status.Errorf(codes.Internal, "read a status: %v", err)
+	}
+	return status.FromProto(&st).Err()
 }
 
 // remoteError is an error of the other side: its text, and the sentinel it stands for.

@@ -25,6 +25,7 @@ const (
 	MaxLabelBytes         = 128
 	MaxStepBytes          = 64  // the name of a step
 	MaxSteps              = 32  // steps that a host carries out
+	MaxSettlements        = 512 // of a SettleAll call
 	MaxDeliveries         = 128 // deliveries of one step without an outcome; a host runs no more at once
 
 	// MaxRecallMessages is how many messages can be recalled under one recall id, in one request or many.
@@ -233,6 +234,14 @@ func (s *Settlement) Validate() error {
 	}
 	if len(s.Error) > MaxStepErrorBytes {
 		return Invalidf("error", "is %d bytes long; at most %d", len(s.Error), MaxStepErrorBytes)
+	}
+	return nil
+}
+
+// ValidateSettlements checks how many settlements a call has.
+func ValidateSettlements(n int) error {
+	if n > MaxSettlements {
+		return Invalidf("settlements", "%d settlements; at most %d a call", n, MaxSettlements)
 	}
 	return nil
 }

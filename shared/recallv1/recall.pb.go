@@ -2116,6 +2116,95 @@ func (*SettleResponse) Descriptor() ([]byte, []int) {
 	return file_recall_proto_rawDescGZIP(), []int{22}
 }
 
+type SettleAllRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settlements   []*SettleRequest       `protobuf:"bytes,1,rep,name=settlements,proto3" json:"settlements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleAllRequest) Reset() {
+	*x = SettleAllRequest{}
+	mi := &file_recall_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleAllRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleAllRequest) ProtoMessage() {}
+
+func (x *SettleAllRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleAllRequest.ProtoReflect.Descriptor instead.
+func (*SettleAllRequest) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SettleAllRequest) GetSettlements() []*SettleRequest {
+	if x != nil {
+		return x.Settlements
+	}
+	return nil
+}
+
+type SettleAllResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of each settlement, in their order: empty where it is recorded, otherwise a google.rpc.Status that says why not.
+	Statuses      [][]byte `protobuf:"bytes,1,rep,name=statuses,proto3" json:"statuses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleAllResponse) Reset() {
+	*x = SettleAllResponse{}
+	mi := &file_recall_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleAllResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleAllResponse) ProtoMessage() {}
+
+func (x *SettleAllResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleAllResponse.ProtoReflect.Descriptor instead.
+func (*SettleAllResponse) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SettleAllResponse) GetStatuses() [][]byte {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
 type Call struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`          // of the sender's choice
@@ -2127,7 +2216,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_recall_proto_msgTypes[23]
+	mi := &file_recall_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2228,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[23]
+	mi := &file_recall_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2241,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{23}
+	return file_recall_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Call) GetId() uint64 {
@@ -2185,7 +2274,7 @@ type CallFrame struct {
 
 func (x *CallFrame) Reset() {
 	*x = CallFrame{}
-	mi := &file_recall_proto_msgTypes[24]
+	mi := &file_recall_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2286,7 @@ func (x *CallFrame) String() string {
 func (*CallFrame) ProtoMessage() {}
 
 func (x *CallFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[24]
+	mi := &file_recall_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2299,7 @@ func (x *CallFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallFrame.ProtoReflect.Descriptor instead.
 func (*CallFrame) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{24}
+	return file_recall_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CallFrame) GetCalls() []*Call {
@@ -2231,7 +2320,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_recall_proto_msgTypes[25]
+	mi := &file_recall_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2332,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[25]
+	mi := &file_recall_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2345,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{25}
+	return file_recall_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -2289,7 +2378,7 @@ type AnswerFrame struct {
 
 func (x *AnswerFrame) Reset() {
 	*x = AnswerFrame{}
-	mi := &file_recall_proto_msgTypes[26]
+	mi := &file_recall_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2390,7 @@ func (x *AnswerFrame) String() string {
 func (*AnswerFrame) ProtoMessage() {}
 
 func (x *AnswerFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[26]
+	mi := &file_recall_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2403,7 @@ func (x *AnswerFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerFrame.ProtoReflect.Descriptor instead.
 func (*AnswerFrame) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{26}
+	return file_recall_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AnswerFrame) GetAnswers() []*Answer {
@@ -2332,7 +2421,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_recall_proto_msgTypes[27]
+	mi := &file_recall_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2433,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[27]
+	mi := &file_recall_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2446,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{27}
+	return file_recall_proto_rawDescGZIP(), []int{29}
 }
 
 type DescribeResponse struct {
@@ -2372,7 +2461,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_recall_proto_msgTypes[28]
+	mi := &file_recall_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2473,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[28]
+	mi := &file_recall_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2486,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{28}
+	return file_recall_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -2437,7 +2526,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_recall_proto_msgTypes[29]
+	mi := &file_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2538,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[29]
+	mi := &file_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2551,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{29}
+	return file_recall_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PrepareRequest) GetConfigFile() string {
@@ -2487,7 +2576,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_recall_proto_msgTypes[30]
+	mi := &file_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2588,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[30]
+	mi := &file_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2601,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{30}
+	return file_recall_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Diagnostic) GetSeverity() Severity {
@@ -2573,7 +2662,7 @@ type DiagnosticsResponse struct {
 
 func (x *DiagnosticsResponse) Reset() {
 	*x = DiagnosticsResponse{}
-	mi := &file_recall_proto_msgTypes[31]
+	mi := &file_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2674,7 @@ func (x *DiagnosticsResponse) String() string {
 func (*DiagnosticsResponse) ProtoMessage() {}
 
 func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[31]
+	mi := &file_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2687,7 @@ func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
 func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{31}
+	return file_recall_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
@@ -2620,7 +2709,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_recall_proto_msgTypes[32]
+	mi := &file_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2632,7 +2721,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[32]
+	mi := &file_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2645,7 +2734,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{32}
+	return file_recall_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -2678,7 +2767,7 @@ type ExpectRequest struct {
 
 func (x *ExpectRequest) Reset() {
 	*x = ExpectRequest{}
-	mi := &file_recall_proto_msgTypes[33]
+	mi := &file_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2779,7 @@ func (x *ExpectRequest) String() string {
 func (*ExpectRequest) ProtoMessage() {}
 
 func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[33]
+	mi := &file_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2792,7 @@ func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectRequest.ProtoReflect.Descriptor instead.
 func (*ExpectRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{33}
+	return file_recall_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExpectRequest) GetIndex() *IndexIdentity {
@@ -2721,7 +2810,7 @@ type ExpectResponse struct {
 
 func (x *ExpectResponse) Reset() {
 	*x = ExpectResponse{}
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +2822,7 @@ func (x *ExpectResponse) String() string {
 func (*ExpectResponse) ProtoMessage() {}
 
 func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +2835,7 @@ func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectResponse.ProtoReflect.Descriptor instead.
 func (*ExpectResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{34}
+	return file_recall_proto_rawDescGZIP(), []int{36}
 }
 
 type BackupRequest struct {
@@ -2757,7 +2846,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2858,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +2871,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{35}
+	return file_recall_proto_rawDescGZIP(), []int{37}
 }
 
 type BackupChunk struct {
@@ -2794,7 +2883,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +2895,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +2908,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{36}
+	return file_recall_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -2838,7 +2927,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +2939,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +2952,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{37}
+	return file_recall_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ActivateRequest) GetSteps() []string {
@@ -2881,7 +2970,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_recall_proto_msgTypes[38]
+	mi := &file_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +2982,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[38]
+	mi := &file_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +2995,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{38}
+	return file_recall_proto_rawDescGZIP(), []int{40}
 }
 
 type FlushRequest struct {
@@ -2917,7 +3006,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_recall_proto_msgTypes[39]
+	mi := &file_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2929,7 +3018,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[39]
+	mi := &file_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2942,7 +3031,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{39}
+	return file_recall_proto_rawDescGZIP(), []int{41}
 }
 
 type FlushResponse struct {
@@ -2953,7 +3042,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_recall_proto_msgTypes[40]
+	mi := &file_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2965,7 +3054,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[40]
+	mi := &file_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2978,7 +3067,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{40}
+	return file_recall_proto_rawDescGZIP(), []int{42}
 }
 
 type QuiesceRequest struct {
@@ -2989,7 +3078,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_recall_proto_msgTypes[41]
+	mi := &file_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3001,7 +3090,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[41]
+	mi := &file_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3014,7 +3103,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{41}
+	return file_recall_proto_rawDescGZIP(), []int{43}
 }
 
 type QuiesceResponse struct {
@@ -3025,7 +3114,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_recall_proto_msgTypes[42]
+	mi := &file_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3037,7 +3126,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[42]
+	mi := &file_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3050,7 +3139,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{42}
+	return file_recall_proto_rawDescGZIP(), []int{44}
 }
 
 type HealthRequest struct {
@@ -3061,7 +3150,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_recall_proto_msgTypes[43]
+	mi := &file_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3162,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[43]
+	mi := &file_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3175,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{43}
+	return file_recall_proto_rawDescGZIP(), []int{45}
 }
 
 type HealthResponse struct {
@@ -3104,7 +3193,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_recall_proto_msgTypes[44]
+	mi := &file_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3116,7 +3205,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[44]
+	mi := &file_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3129,7 +3218,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{44}
+	return file_recall_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -3195,7 +3284,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_recall_proto_msgTypes[45]
+	mi := &file_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3296,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[45]
+	mi := &file_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3309,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{45}
+	return file_recall_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -3273,7 +3362,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_recall_proto_msgTypes[46]
+	mi := &file_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3285,7 +3374,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[46]
+	mi := &file_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3298,7 +3387,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{46}
+	return file_recall_proto_rawDescGZIP(), []int{48}
 }
 
 type MetricsRequest struct {
@@ -3309,7 +3398,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_recall_proto_msgTypes[47]
+	mi := &file_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3321,7 +3410,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[47]
+	mi := &file_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3334,7 +3423,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{47}
+	return file_recall_proto_rawDescGZIP(), []int{49}
 }
 
 type Metric struct {
@@ -3347,7 +3436,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_recall_proto_msgTypes[48]
+	mi := &file_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3359,7 +3448,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[48]
+	mi := &file_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3372,7 +3461,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{48}
+	return file_recall_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Metric) GetName() string {
@@ -3398,7 +3487,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_recall_proto_msgTypes[49]
+	mi := &file_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3499,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[49]
+	mi := &file_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3512,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{49}
+	return file_recall_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -3565,7 +3654,11 @@ const file_recall_proto_rawDesc = "" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x12.recall.v1.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12\x18\n" +
 	"\aattempt\x18\x05 \x01(\x05R\aattempt\"\x10\n" +
-	"\x0eSettleResponse\"D\n" +
+	"\x0eSettleResponse\"N\n" +
+	"\x10SettleAllRequest\x12:\n" +
+	"\vsettlements\x18\x01 \x03(\v2\x18.recall.v1.SettleRequestR\vsettlements\"/\n" +
+	"\x11SettleAllResponse\x12\x1a\n" +
+	"\bstatuses\x18\x01 \x03(\fR\bstatuses\"D\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3698,7 +3791,7 @@ const file_recall_proto_rawDesc = "" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISPOSITION_ERASE\x10\x01\x12\x17\n" +
-	"\x13DISPOSITION_ARCHIVE\x10\x022\xb6\x04\n" +
+	"\x13DISPOSITION_ARCHIVE\x10\x022\xfe\x04\n" +
 	"\rRecallService\x12:\n" +
 	"\x05Index\x12\x17.recall.v1.IndexRequest\x1a\x18.recall.v1.IndexResponse\x12=\n" +
 	"\x06Recall\x12\x18.recall.v1.RecallRequest\x1a\x19.recall.v1.RecallResponse\x12<\n" +
@@ -3707,7 +3800,8 @@ const file_recall_proto_rawDesc = "" +
 	"\x05Since\x12\x17.recall.v1.SinceRequest\x1a\x18.recall.v1.SinceResponse\x12?\n" +
 	"\x06Ledger\x12\x18.recall.v1.LedgerRequest\x1a\x19.recall.v1.LedgerResponse0\x01\x126\n" +
 	"\x06Events\x12\x18.recall.v1.EventsRequest\x1a\x10.recall.v1.Event0\x01\x12=\n" +
-	"\x06Settle\x12\x18.recall.v1.SettleRequest\x1a\x19.recall.v1.SettleResponse\x129\n" +
+	"\x06Settle\x12\x18.recall.v1.SettleRequest\x1a\x19.recall.v1.SettleResponse\x12F\n" +
+	"\tSettleAll\x12\x1b.recall.v1.SettleAllRequest\x1a\x1c.recall.v1.SettleAllResponse\x129\n" +
 	"\x05Calls\x12\x14.recall.v1.CallFrame\x1a\x16.recall.v1.AnswerFrame(\x010\x012\xa2\x05\n" +
 	"\x10LifecycleService\x12C\n" +
 	"\bDescribe\x12\x1a.recall.v1.DescribeRequest\x1a\x1b.recall.v1.DescribeResponse\x12D\n" +
@@ -3734,7 +3828,7 @@ func file_recall_proto_rawDescGZIP() []byte {
 }
 
 var file_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: recall.v1.ConversationType
 	(MessageType)(0),            // 1: recall.v1.MessageType
@@ -3769,34 +3863,36 @@ var file_recall_proto_goTypes = []any{
 	(*Event)(nil),               // 30: recall.v1.Event
 	(*SettleRequest)(nil),       // 31: recall.v1.SettleRequest
 	(*SettleResponse)(nil),      // 32: recall.v1.SettleResponse
-	(*Call)(nil),                // 33: recall.v1.Call
-	(*CallFrame)(nil),           // 34: recall.v1.CallFrame
-	(*Answer)(nil),              // 35: recall.v1.Answer
-	(*AnswerFrame)(nil),         // 36: recall.v1.AnswerFrame
-	(*DescribeRequest)(nil),     // 37: recall.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 38: recall.v1.DescribeResponse
-	(*PrepareRequest)(nil),      // 39: recall.v1.PrepareRequest
-	(*Diagnostic)(nil),          // 40: recall.v1.Diagnostic
-	(*DiagnosticsResponse)(nil), // 41: recall.v1.DiagnosticsResponse
-	(*IndexIdentity)(nil),       // 42: recall.v1.IndexIdentity
-	(*ExpectRequest)(nil),       // 43: recall.v1.ExpectRequest
-	(*ExpectResponse)(nil),      // 44: recall.v1.ExpectResponse
-	(*BackupRequest)(nil),       // 45: recall.v1.BackupRequest
-	(*BackupChunk)(nil),         // 46: recall.v1.BackupChunk
-	(*ActivateRequest)(nil),     // 47: recall.v1.ActivateRequest
-	(*ActivateResponse)(nil),    // 48: recall.v1.ActivateResponse
-	(*FlushRequest)(nil),        // 49: recall.v1.FlushRequest
-	(*FlushResponse)(nil),       // 50: recall.v1.FlushResponse
-	(*QuiesceRequest)(nil),      // 51: recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 52: recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 53: recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 54: recall.v1.HealthResponse
-	(*RulesState)(nil),          // 55: recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 56: recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 57: recall.v1.MetricsRequest
-	(*Metric)(nil),              // 58: recall.v1.Metric
-	(*MetricsResponse)(nil),     // 59: recall.v1.MetricsResponse
-	nil,                         // 60: recall.v1.Event.TombstoneEntry
+	(*SettleAllRequest)(nil),    // 33: recall.v1.SettleAllRequest
+	(*SettleAllResponse)(nil),   // 34: recall.v1.SettleAllResponse
+	(*Call)(nil),                // 35: recall.v1.Call
+	(*CallFrame)(nil),           // 36: recall.v1.CallFrame
+	(*Answer)(nil),              // 37: recall.v1.Answer
+	(*AnswerFrame)(nil),         // 38: recall.v1.AnswerFrame
+	(*DescribeRequest)(nil),     // 39: recall.v1.DescribeRequest
+	(*DescribeResponse)(nil),    // 40: recall.v1.DescribeResponse
+	(*PrepareRequest)(nil),      // 41: recall.v1.PrepareRequest
+	(*Diagnostic)(nil),          // 42: recall.v1.Diagnostic
+	(*DiagnosticsResponse)(nil), // 43: recall.v1.DiagnosticsResponse
+	(*IndexIdentity)(nil),       // 44: recall.v1.IndexIdentity
+	(*ExpectRequest)(nil),       // 45: recall.v1.ExpectRequest
+	(*ExpectResponse)(nil),      // 46: recall.v1.ExpectResponse
+	(*BackupRequest)(nil),       // 47: recall.v1.BackupRequest
+	(*BackupChunk)(nil),         // 48: recall.v1.BackupChunk
+	(*ActivateRequest)(nil),     // 49: recall.v1.ActivateRequest
+	(*ActivateResponse)(nil),    // 50: recall.v1.ActivateResponse
+	(*FlushRequest)(nil),        // 51: recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 52: recall.v1.FlushResponse
+	(*QuiesceRequest)(nil),      // 53: recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 54: recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 55: recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 56: recall.v1.HealthResponse
+	(*RulesState)(nil),          // 57: recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 58: recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 59: recall.v1.MetricsRequest
+	(*Metric)(nil),              // 60: recall.v1.Metric
+	(*MetricsResponse)(nil),     // 61: recall.v1.MetricsResponse
+	nil,                         // 62: recall.v1.Event.TombstoneEntry
 }
 var file_recall_proto_depIdxs = []int32{
 	0,  // 0: recall.v1.Conversation.type:type_name -> recall.v1.ConversationType
@@ -3823,63 +3919,66 @@ var file_recall_proto_depIdxs = []int32{
 	12, // 21: recall.v1.Event.actor:type_name -> recall.v1.Actor
 	11, // 22: recall.v1.Event.message:type_name -> recall.v1.Message
 	13, // 23: recall.v1.Event.rule:type_name -> recall.v1.Rule
-	60, // 24: recall.v1.Event.tombstone:type_name -> recall.v1.Event.TombstoneEntry
+	62, // 24: recall.v1.Event.tombstone:type_name -> recall.v1.Event.TombstoneEntry
 	9,  // 25: recall.v1.Event.disposition:type_name -> recall.v1.Disposition
 	6,  // 26: recall.v1.SettleRequest.outcome:type_name -> recall.v1.Outcome
-	33, // 27: recall.v1.CallFrame.calls:type_name -> recall.v1.Call
-	35, // 28: recall.v1.AnswerFrame.answers:type_name -> recall.v1.Answer
-	8,  // 29: recall.v1.Diagnostic.severity:type_name -> recall.v1.Severity
-	40, // 30: recall.v1.DiagnosticsResponse.diagnostics:type_name -> recall.v1.Diagnostic
-	42, // 31: recall.v1.ExpectRequest.index:type_name -> recall.v1.IndexIdentity
-	7,  // 32: recall.v1.HealthResponse.state:type_name -> recall.v1.PluginState
-	55, // 33: recall.v1.HealthResponse.rules:type_name -> recall.v1.RulesState
-	42, // 34: recall.v1.HealthResponse.index:type_name -> recall.v1.IndexIdentity
-	40, // 35: recall.v1.RulesState.warnings:type_name -> recall.v1.Diagnostic
-	40, // 36: recall.v1.RulesState.refused:type_name -> recall.v1.Diagnostic
-	58, // 37: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
-	14, // 38: recall.v1.RecallService.Index:input_type -> recall.v1.IndexRequest
-	17, // 39: recall.v1.RecallService.Recall:input_type -> recall.v1.RecallRequest
-	17, // 40: recall.v1.RecallService.Check:input_type -> recall.v1.RecallRequest
-	20, // 41: recall.v1.RecallService.Status:input_type -> recall.v1.StatusRequest
-	23, // 42: recall.v1.RecallService.Since:input_type -> recall.v1.SinceRequest
-	25, // 43: recall.v1.RecallService.Ledger:input_type -> recall.v1.LedgerRequest
-	29, // 44: recall.v1.RecallService.Events:input_type -> recall.v1.EventsRequest
-	31, // 45: recall.v1.RecallService.Settle:input_type -> recall.v1.SettleRequest
-	34, // 46: recall.v1.RecallService.Calls:input_type -> recall.v1.CallFrame
-	37, // 47: recall.v1.LifecycleService.Describe:input_type -> recall.v1.DescribeRequest
-	39, // 48: recall.v1.LifecycleService.Prepare:input_type -> recall.v1.PrepareRequest
-	43, // 49: recall.v1.LifecycleService.Expect:input_type -> recall.v1.ExpectRequest
-	47, // 50: recall.v1.LifecycleService.Activate:input_type -> recall.v1.ActivateRequest
-	49, // 51: recall.v1.LifecycleService.Flush:input_type -> recall.v1.FlushRequest
-	51, // 52: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
-	53, // 53: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
-	56, // 54: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
-	57, // 55: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
-	45, // 56: recall.v1.LifecycleService.Backup:input_type -> recall.v1.BackupRequest
-	16, // 57: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
-	19, // 58: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
-	19, // 59: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
-	22, // 60: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
-	24, // 61: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
-	28, // 62: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
-	30, // 63: recall.v1.RecallService.Events:output_type -> recall.v1.Event
-	32, // 64: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
-	36, // 65: recall.v1.RecallService.Calls:output_type -> recall.v1.AnswerFrame
-	38, // 66: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
-	41, // 67: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
-	44, // 68: recall.v1.LifecycleService.Expect:output_type -> recall.v1.ExpectResponse
-	48, // 69: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
-	50, // 70: recall.v1.LifecycleService.Flush:output_type -> recall.v1.FlushResponse
-	52, // 71: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
-	54, // 72: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
-	41, // 73: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
-	59, // 74: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
-	46, // 75: recall.v1.LifecycleService.Backup:output_type -> recall.v1.BackupChunk
-	57, // [57:76] is the sub-list for method output_type
-	38, // [38:57] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	31, // 27: recall.v1.SettleAllRequest.settlements:type_name -> recall.v1.SettleRequest
+	35, // 28: recall.v1.CallFrame.calls:type_name -> recall.v1.Call
+	37, // 29: recall.v1.AnswerFrame.answers:type_name -> recall.v1.Answer
+	8,  // 30: recall.v1.Diagnostic.severity:type_name -> recall.v1.Severity
+	42, // 31: recall.v1.DiagnosticsResponse.diagnostics:type_name -> recall.v1.Diagnostic
+	44, // 32: recall.v1.ExpectRequest.index:type_name -> recall.v1.IndexIdentity
+	7,  // 33: recall.v1.HealthResponse.state:type_name -> recall.v1.PluginState
+	57, // 34: recall.v1.HealthResponse.rules:type_name -> recall.v1.RulesState
+	44, // 35: recall.v1.HealthResponse.index:type_name -> recall.v1.IndexIdentity
+	42, // 36: recall.v1.RulesState.warnings:type_name -> recall.v1.Diagnostic
+	42, // 37: recall.v1.RulesState.refused:type_name -> recall.v1.Diagnostic
+	60, // 38: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
+	14, // 39: recall.v1.RecallService.Index:input_type -> recall.v1.IndexRequest
+	17, // 40: recall.v1.RecallService.Recall:input_type -> recall.v1.RecallRequest
+	17, // 41: recall.v1.RecallService.Check:input_type -> recall.v1.RecallRequest
+	20, // 42: recall.v1.RecallService.Status:input_type -> recall.v1.StatusRequest
+	23, // 43: recall.v1.RecallService.Since:input_type -> recall.v1.SinceRequest
+	25, // 44: recall.v1.RecallService.Ledger:input_type -> recall.v1.LedgerRequest
+	29, // 45: recall.v1.RecallService.Events:input_type -> recall.v1.EventsRequest
+	31, // 46: recall.v1.RecallService.Settle:input_type -> recall.v1.SettleRequest
+	33, // 47: recall.v1.RecallService.SettleAll:input_type -> recall.v1.SettleAllRequest
+	36, // 48: recall.v1.RecallService.Calls:input_type -> recall.v1.CallFrame
+	39, // 49: recall.v1.LifecycleService.Describe:input_type -> recall.v1.DescribeRequest
+	41, // 50: recall.v1.LifecycleService.Prepare:input_type -> recall.v1.PrepareRequest
+	45, // 51: recall.v1.LifecycleService.Expect:input_type -> recall.v1.ExpectRequest
+	49, // 52: recall.v1.LifecycleService.Activate:input_type -> recall.v1.ActivateRequest
+	51, // 53: recall.v1.LifecycleService.Flush:input_type -> recall.v1.FlushRequest
+	53, // 54: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
+	55, // 55: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
+	58, // 56: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
+	59, // 57: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
+	47, // 58: recall.v1.LifecycleService.Backup:input_type -> recall.v1.BackupRequest
+	16, // 59: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
+	19, // 60: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
+	19, // 61: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
+	22, // 62: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
+	24, // 63: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
+	28, // 64: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
+	30, // 65: recall.v1.RecallService.Events:output_type -> recall.v1.Event
+	32, // 66: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
+	34, // 67: recall.v1.RecallService.SettleAll:output_type -> recall.v1.SettleAllResponse
+	38, // 68: recall.v1.RecallService.Calls:output_type -> recall.v1.AnswerFrame
+	40, // 69: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
+	43, // 70: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
+	46, // 71: recall.v1.LifecycleService.Expect:output_type -> recall.v1.ExpectResponse
+	50, // 72: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
+	52, // 73: recall.v1.LifecycleService.Flush:output_type -> recall.v1.FlushResponse
+	54, // 74: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
+	56, // 75: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
+	43, // 76: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
+	61, // 77: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
+	48, // 78: recall.v1.LifecycleService.Backup:output_type -> recall.v1.BackupChunk
+	59, // [59:79] is the sub-list for method output_type
+	39, // [39:59] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_recall_proto_init() }
@@ -3893,7 +3992,7 @@ func file_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_proto_rawDesc), len(file_recall_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   51,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

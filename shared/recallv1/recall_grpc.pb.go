@@ -27,15 +27,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RecallService_Index_FullMethodName  = "/recall.v1.RecallService/Index"
-	RecallService_Recall_FullMethodName = "/recall.v1.RecallService/Recall"
-	RecallService_Check_FullMethodName  = "/recall.v1.RecallService/Check"
-	RecallService_Status_FullMethodName = "/recall.v1.RecallService/Status"
-	RecallService_Since_FullMethodName  = "/recall.v1.RecallService/Since"
-	RecallService_Ledger_FullMethodName = "/recall.v1.RecallService/Ledger"
-	RecallService_Events_FullMethodName = "/recall.v1.RecallService/Events"
-	RecallService_Settle_FullMethodName = "/recall.v1.RecallService/Settle"
-	RecallService_Calls_FullMethodName  = "/recall.v1.RecallService/Calls"
+	RecallService_Index_FullMethodName     = "/recall.v1.RecallService/Index"
+	RecallService_Recall_FullMethodName    = "/recall.v1.RecallService/Recall"
+	RecallService_Check_FullMethodName     = "/recall.v1.RecallService/Check"
+	RecallService_Status_FullMethodName    = "/recall.v1.RecallService/Status"
+	RecallService_Since_FullMethodName     = "/recall.v1.RecallService/Since"
+	RecallService_Ledger_FullMethodName    = "/recall.v1.RecallService/Ledger"
+	RecallService_Events_FullMethodName    = "/recall.v1.RecallService/Events"
+	RecallService_Settle_FullMethodName    = "/recall.v1.RecallService/Settle"
+	RecallService_SettleAll_FullMethodName = "/recall.v1.RecallService/SettleAll"
+	RecallService_Calls_FullMethodName     = "/recall.v1.RecallService/Calls"
 )
 
 // RecallServiceClient is the client API for RecallService service.
@@ -56,6 +57,9 @@ type RecallServiceClient interface {
 	// Settle records what became of one attempt of a step. Settling a settled step changes nothing; one that does not exist
 	// is refused.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
+	// SettleAll is Settle for up to 512 attempts at once, and answers each: one that is refused does not refuse the others.
+	// An error of the call leaves open which of them are recorded; it may be repeated.
+	SettleAll(ctx context.Context, in *SettleAllRequest, opts ...grpc.CallOption) (*SettleAllResponse, error)
 	// Calls carries calls of this service, side by side over one stream: those that are made at the same time share a
 	// message on the wire. Each is answered once, in any order.
 	Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallFrame, AnswerFrame], error)
@@ -167,6 +171,16 @@ func (c *recallServiceClient) Settle(ctx context.Context, in *SettleRequest, opt
 	return out, nil
 }
 
+func (c *recallServiceClient) SettleAll(ctx context.Context, in *SettleAllRequest, opts ...grpc.CallOption) (*SettleAllResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SettleAllResponse)
+	err := c.cc.Invoke(ctx, RecallService_SettleAll_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *recallServiceClient) Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallFrame, AnswerFrame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[2], RecallService_Calls_FullMethodName, cOpts...)
@@ -198,6 +212,9 @@ type RecallServiceServer interface {
 	// Settle records what became of one attempt of a step. Settling a settled step changes nothing; one that does not exist
 	// is refused.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
+	// SettleAll is Settle for up to 512 attempts at once, and answers each: one that is refused does not refuse the others.
+	// An error of the call leaves open which of them are recorded; it may be repeated.
+	SettleAll(context.Context, *SettleAllRequest) (*SettleAllResponse, error)
 	// Calls carries calls of this service, side by side over one stream: those that are made at the same time share a
 	// message on the wire. Each is answered once, in any order.
 	Calls(grpc.BidiStreamingServer[CallFrame, AnswerFrame]) error
@@ -234,6 +251,9 @@ func (UnimplementedRecallServiceServer) Events(*EventsRequest, grpc.ServerStream
 }
 func (UnimplementedRecallServiceServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
+}
+func (UnimplementedRecallServiceServer) SettleAll(context.Context, *SettleAllRequest) (*SettleAllResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SettleAll not implemented")
 }
 func (UnimplementedRecallServiceServer) Calls(grpc.BidiStreamingServer[CallFrame, AnswerFrame]) error {
 	return status.Error(codes.Unimplemented, "method Calls not implemented")
@@ -389,6 +409,24 @@ func _RecallService_Settle_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RecallService_SettleAll_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SettleAllRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).SettleAll(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_SettleAll_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).SettleAll(ctx, req.(*SettleAllRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RecallService_Calls_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(RecallServiceServer).Calls(&grpc.GenericServerStream[CallFrame, AnswerFrame]{ServerStream: stream})
 }
@@ -426,6 +464,10 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Settle",
 			Handler:    _RecallService_Settle_Handler,
+		},
+		{
+			MethodName: "SettleAll",
+			Handler:    _RecallService_SettleAll_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,155 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/shared"
+)
+
+// countingLog counts operations that were appended.
+type countingLog struct {
+	index.Log
+	appends, ops atomic.Int64
+	fail         error // instead
+}
+
+func (l *countingLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
+	l.appends.Add(1)
+	l.ops.Add(int64(len(ops)))
+	if l.fail != nil {
+		return nil, l.fail
+	}
+	return l.Log.Append(ctx, ops)
+}
+
+// recalledMany is an active service with so many recalled messages, of which nothing but notify is open.
+func recalledMany(t *testing.T, n int) (*rig, *countingLog) {
+	t.Helper()
+	r := newActive(t, "")
+	var ids []string
+	for i := range n {
+		ids = append(ids, fmt.Sprint("m", i))
+		r.index(r.message(ids[i]))
+	}
+	r.recall(request("r", ids...))
+	log := &countingLog{Log: r.active.log}
+	r.active.log = log
+	return r, log
+}
+
+func done(sequence uint64, step string) shared.Settlement {
+	return shared.Settlement{Sequence: sequence, Step: step, Attempt: 1, Outcome: shared.OutcomeDone}
+}
+
+func TestSettleAll(t *testing.T) {
+	t.Run("is one operation of the log", func(t *testing.T) {
+		r, log := recalledMany(t, 3)
+		failed := shared.Settlement{Sequence: 2, Step: "notify", Outcome: shared.OutcomeFailed, Error: "not now"}
+		errs, err := r.SettleAll(t.Context(), []shared.Settlement{done(1, "notify"), failed, done(3, "notify")})
+		if err != nil || len(errs) != 3 || errors.Join(errs...) != nil {
+			t.Fatalf("got %v, %v", errs, err)
+		}
+		if log.appends.Load() != 1 || log.ops.Load() != 3 {
+			t.Errorf("%d appends of %d operations", log.appends.Load(), log.ops.Load())
+		}
+		var got []string
+		for _, s := range r.outcomes("r") {
+			if strings.HasPrefix(s, "notify") {
+				got = append(got, s)
+			}
+		}
+		if want := []string{"notify=done/1", "notify=failed/1", "notify=done/1"}; !slices.Equal(got, want) {
+			t.Errorf("got %v", got)
+		}
+		if r.metric("steps_done_total") != 2 || r.metric("steps_failed_total") != 1 {
+			t.Errorf("counted %v done, %v failed", r.metric("steps_done_total"), r.metric("steps_failed_total"))
+		}
+	})
+	t.Run("one that is refused does not refuse the others", func(t *testing.T) {
+		r, _ := recalledMany(t, 2)
+		long := done(1, "notify")
+		long.Error = strings.Repeat("x", shared.MaxStepErrorBytes+1)
+		for name, tc := range map[string]struct {
+			refused shared.Settlement
+			field   string
+		}{
+			"no such event":       {done(99, "notify"), "sequence"},
+			"no such step":        {done(1, "paint"), "step"},
+			"a step that waits":   {done(2, "history"), "step"},
+			"an error too long":   {long, "error"},
+			"no name of a step":   {done(1, "No Step"), "step"},
+			"an unknown outcome":  {shared.Settlement{Sequence: 1, Step: "notify"}, "outcome"},
+			"a negative attempt ": {shared.Settlement{Sequence: 1, Step: "notify", Attempt: -1}, "attempt"},
+		} {
+			errs, err := r.SettleAll(t.Context(), []shared.Settlement{done(1, "notify"), tc.refused, done(1, "wipe")})
+			if err != nil || len(errs) != 3 {
+				t.Fatalf("%s: got %v, %v", name, errs, err)
+			}
+			field(t, name, errs[1], tc.field)
+		}
+		if got := r.outcomes("r"); !slices.Contains(got, "notify=done/1") || !slices.Contains(got, "wipe=done/1") ||
+			!slices.Contains(got, "history=/0") {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("over the limit", func(t *testing.T) {
+		r, log := recalledMany(t, 1)
+		_, err := r.SettleAll(t.Context(), make([]shared.Settlement, shared.MaxSettlements+1))
+		field(t, "513 settlements", err, "settlements")
+		if log.appends.Load() > 0 {
+			t.Error("some were recorded")
+		}
+	})
+	t.Run("none are recorded where too much is waiting", func(t *testing.T) {
+		r, log := recalledMany(t, 2)
+		log.fail = fmt.Errorf("%w: too much is waiting", shared.ErrOverloaded)
+		errs, err := r.SettleAll(t.Context(), []shared.Settlement{done(1, "notify"), done(2, "notify")})
+		if !errors.Is(err, shared.ErrOverloaded) || errs != nil || log.appends.Load() != 1 {
+			t.Errorf("got %v, %v after %d appends", errs, err, log.appends.Load())
+		}
+	})
+	t.Run("one that cannot be applied harms no other", func(t *testing.T) {
+		r, log := recalledMany(t, 2)
+		torn := errors.New("a torn record")
+		r.active.log = &tornLog{log, 2, torn}
+		errs, err := r.SettleAll(t.Context(), []shared.Settlement{done(1, "notify"), done(2, "notify")})
+		if err != nil || errs[0] != nil || !errors.Is(errs[1], torn) {
+			t.Errorf("got %v, %v", errs, err)
+		}
+	})
+	t.Run("of nothing", func(t *testing.T) {
+		r, log := recalledMany(t, 1)
+		if errs, err := r.SettleAll(t.Context(), nil); err != nil || len(errs) > 0 || log.appends.Load() > 0 {
+			t.Errorf("got %v, %v", errs, err)
+		}
+	})
+	t.Run("in standby", func(t *testing.T) {
+		if _, err := newStandby(t, "").SettleAll(t.Context(), []shared.Settlement{done(1, "notify")}); !errors.Is(err,
+			shared.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// tornLog cannot apply what is about one event.
+type tornLog struct {
+	index.Log
+	sequence uint64
+	err      error
+}
+
+func (l *tornLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
+	for _, op := range ops {
+		if op.Settle.Sequence == l.sequence {
+			return nil, l.err
+		}
+	}
+	return l.Log.Append(ctx, ops)
+}

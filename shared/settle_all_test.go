@@ -1,0 +1,226 @@
+package shared
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// batching is a plugin that settles in batches, and refuses the steps of event 13.
+type batching struct {
+	echo
+	batches [][]Settlement
+}
+
+func (p *batching) SettleAll(_ context.Context, all []Settlement) ([]error, error) {
+	p.batches = append(p.batches, all)
+	errs := make([]error, len(all))
+	for i, s := range all {
+		if s.Sequence == 13 {
+			errs[i] = Invalidf("sequence", "there is no event 13")
+		}
+	}
+	return errs, p.err
+}
+
+func settlements(sequences ...uint64) []Settlement {
+	return mapSlice(sequences, func(seq uint64) Settlement {
+		return Settlement{Sequence: seq, Step: StepHistory, Attempt: 2, Outcome: OutcomeFailed, Error: "disk"}
+	})
+}
+
+func TestClient_SettleAll(t *testing.T) {
+	impl := &batching{}
+	conn := dial(t, impl)
+	c := NewClient(t.Context(), conn)
+	t.Run("carries every field, and a refusal for one alone", func(t *testing.T) {
+		all := settlements(12, 13, 14)
+		full(t, "SettleAll request", reflect.ValueOf(all))
+		errs, err := c.SettleAll(t.Context(), all)
+		if err != nil || len(errs) != 3 || errs[0] != nil || errs[2] != nil {
+			t.Fatalf("got %v, %v", errs, err)
+		}
+		var refused *FieldError
+		if !errors.As(errs[1], &refused) || refused.Field != "sequence" {
+			t.Errorf("the refused one: %v", errs[1])
+		}
+		if !reflect.DeepEqual(impl.batches, [][]Settlement{all}) {
+			t.Errorf("the plugin was asked for %+v", impl.batches)
+		}
+	})
+	t.Run("an error text that is no UTF-8 harms no other", func(t *testing.T) {
+		all := settlements(1, 2)
+		all[0].Error = "\xff"
+		if errs, err := c.SettleAll(t.Context(), all); err != nil || errors.Join(errs...) != nil {
+			t.Errorf("got %v, %v", errs, err)
+		}
+	})
+	t.Run("over the limit", func(t *testing.T) {
+		impl.batches = nil
+		over := make([]Settlement, MaxSettlements+1)
+		wire := &recallv1.SettleAllRequest{Settlements: mapSlice(over, encodeSettlement)}
+		_, remote := recallv1.NewRecallServiceClient(conn).SettleAll(t.Context(), wire)
+		_, local := c.SettleAll(t.Context(), over)
+		for side, err := range map[string]error{"client": local, "plugin": fromStatus(t.Context(), remote)} {
+			var f *FieldError
+			if !errors.As(err, &f) || f.Field != "settlements" || !strings.Contains(f.Problem, "513") ||
+				!strings.Contains(f.Problem, "512") {
+				t.Errorf("%s: %v", side, err)
+			}
+		}
+		if len(impl.batches) > 0 {
+			t.Error("it reached the plugin")
+		}
+	})
+	t.Run("an outcome of a newer host is refused alone", func(t *testing.T) {
+		impl.batches = nil
+		wire := &recallv1.SettleAllRequest{Settlements: mapSlice(settlements(1, 2, 3), encodeSettlement)}
+		wire.Settlements[1].Outcome = 99
+		resp, err := recallv1.NewRecallServiceClient(conn).SettleAll(t.Context(), wire)
+		if err != nil || len(resp.Statuses) != 3 || len(resp.Statuses[0])+len(resp.Statuses[2]) > 0 {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		var f *FieldError
+		if err := fromStatus(t.Context(), unmarshalStatus(resp.Statuses[1])); !errors.As(err, &f) || f.Field != "outcome" {
+			t.Errorf("got %v", err)
+		}
+		if want := [][]Settlement{settlements(1, 3)}; !reflect.DeepEqual(impl.batches, want) {
+			t.Errorf("settled were %+v", impl.batches)
+		}
+	})
+	t.Run("an error of the call", func(t *testing.T) {
+		impl.err = ErrOverloaded
+		defer func() { impl.err = nil }()
+		if errs, err := c.SettleAll(t.Context(), settlements(1)); !errors.Is(err, ErrOverloaded) || errs != nil {
+			t.Errorf("got %v, %v", errs, err)
+		}
+	})
+}
+
+func TestServer_SettleAllOfAPluginWithoutBatches(t *testing.T) {
+	impl := &concurrent{settled: map[uint64]bool{}}
+	errs, err := NewClient(t.Context(), dial(t, impl)).SettleAll(t.Context(), settlements(1, 13, 3))
+	if err != nil || len(errs) != 3 || errs[0] != nil || !errors.Is(errs[1], ErrInvalid) || errs[2] != nil {
+		t.Errorf("got %v, %v", errs, err)
+	}
+	if !impl.settled[1] || !impl.settled[3] || len(impl.settled) != 2 {
+		t.Errorf("settled %v", impl.settled)
+	}
+}
+
+// concurrent settles one by one, side by side, and refuses the steps of event 13.
+type concurrent struct {
+	echo
+	mu      sync.Mutex
+	settled map[uint64]bool
+}
+
+func (p *concurrent) SettleAttempt(_ context.Context, s Settlement) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.Sequence == 13 {
+		return Invalidf("sequence", "there is no event 13")
+	}
+	p.settled[s.Sequence] = true
+	return nil
+}
+
+// older is a plugin from before there was SettleAll.
+type older struct {
+	recallv1.UnimplementedRecallServiceServer
+	asked   atomic.Int64 // for SettleAll
+	mu      sync.Mutex
+	settled []uint64
+	away    bool
+}
+
+func (p *older) SettleAll(context.Context, *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error) {
+	p.asked.Add(1)
+	return nil, status.Error(codes.Unimplemented, "unknown method SettleAll")
+}
+
+func (p *older) Settle(_ context.Context, req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.away:
+		return nil, toStatus(ErrUnavailable)
+	case req.GetSequence() == 13:
+		return nil, toStatus(Invalidf("sequence", "there is no event 13"))
+	case req.GetSequence() == 14:
+		return nil, toStatus(ErrOverloaded)
+	}
+	p.settled = append(p.settled, req.GetSequence())
+	return &recallv1.SettleResponse{}, nil
+}
+
+func TestClient_SettleAllOfAnOlderPlugin(t *testing.T) {
+	impl := &older{}
+	conn := dialServer(t, func(s *grpc.Server) { recallv1.RegisterRecallServiceServer(s, impl) })
+	c := NewClient(t.Context(), conn)
+	for range 2 {
+		impl.settled = nil
+		errs, err := c.SettleAll(t.Context(), settlements(12, 13, 14, 15))
+		if err != nil || errs[0] != nil || !errors.Is(errs[1], ErrInvalid) || !errors.Is(errs[2], ErrOverloaded) ||
+			errs[3] != nil {
+			t.Errorf("got %v, %v", errs, err)
+		}
+		if slices.Sort(impl.settled); !slices.Equal(impl.settled, []uint64{12, 15}) {
+			t.Errorf("settled %v", impl.settled)
+		}
+	}
+	if n := impl.asked.Load(); n != 1 {
+		t.Errorf("it was asked for SettleAll %d times", n)
+	}
+	impl.away = true
+	if errs, err := c.SettleAll(t.Context(), settlements(1, 2)); !errors.Is(err, ErrUnavailable) || errs != nil {
+		t.Errorf("while it is away: %v, %v", errs, err)
+	}
+}
+
+// lying answers SettleAll with these statuses.
+type lying struct {
+	recallv1.UnimplementedRecallServiceServer
+	statuses [][]byte
+}
+
+func (p *lying) SettleAll(context.Context, *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error) {
+	return &recallv1.SettleAllResponse{Statuses: p.statuses}, nil
+}
+
+func TestClient_SettleAllChecksTheAnswer(t *testing.T) {
+	impl := &lying{}
+	conn := dialServer(t, func(s *grpc.Server) { recallv1.RegisterRecallServiceServer(s, impl) })
+	c := NewClient(t.Context(), conn)
+	for words, statuses := range map[string][][]byte{
+		"1 statuses for 2 settlements": {{}},
+		"3 statuses for 2 settlements": {{}, {}, {}},
+		fmt.Sprintf("statuses[1] is %d bytes long", maxAnswerTextBytes+1): {{}, bytes.Repeat([]byte("x"),
+			maxAnswerTextBytes+1)},
+	} {
+		impl.statuses = statuses
+		errs, err := c.SettleAll(t.Context(), settlements(1, 2))
+		if err == nil || errs != nil || !strings.HasPrefix(err.Error(), "answer of the plugin: ") ||
+			!strings.Contains(err.Error(), words) {
+			t.Errorf("got %v, %v, want %q", errs, err, words)
+		}
+	}
+	impl.statuses = [][]byte{{}, []byte("\xff\xff")} // which is no status: recorded or not, ask again
+	if errs, err := c.SettleAll(t.Context(), settlements(1, 2)); err != nil || errs[0] != nil || errs[1] == nil ||
+		errors.Is(errs[1], ErrInvalid) {
+		t.Errorf("a status that cannot be read: %v, %v", errs, err)
+	}
+}
