@@ -191,7 +191,7 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 		{"another major", faulty("next-major"), "Plugin version: 2, Client versions: [1]", false},
 		{"panics in Prepare", faulty("panic-prepare"), "prepare plugin", false},
 		{"hangs in Prepare", faulty("hang-prepare"), "prepare plugin", false},
-		{"newer index format", faulty("newer-format"), "has index format 3, the index has format 2", false},
+		{"newer index format", faulty("newer-format"), "has index format 4, the index has format 3", false},
 		{"panics in Activate", faulty("panic-activate"), "activate plugin", true},
 		{"panics once it has the index", faulty("panic-activated"), "activate plugin", true},
 		{"panics in the first call", faulty("panic-first-call"), "first call of plugin", true},

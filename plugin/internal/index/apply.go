@@ -2,7 +2,6 @@ package index
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 	"google.golang.org/protobuf/proto"
@@ -22,7 +21,7 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 		state, err := b.planSettle(op.Settle, w)
 		return Result{Step: state}, err
 	default:
-		return Result{}, b.planUngate(op.Ungate, w)
+		return Result{}, b.openRest(op.Ungate.Sequence, w)
 	}
 }
 
@@ -72,49 +71,46 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 			w.use(m.Tenant, a, m.ID, false)
 		}
 	}
-	entry := shared.LedgerEntry{Event: r.Event}
-	entry.Event.Sequence = b.sequence + 1
-	entry.Event.Attachments = nil
+	event := r.Event
+	event.Sequence, event.Attachments = b.sequence+1, nil
 	for _, a := range m.Attachments {
 		used, err := b.usedByOther(m.Tenant, a, m.ID)
 		if err != nil {
 			return Result{}, err
 		}
 		if !used {
-			entry.Event.Attachments = append(entry.Event.Attachments, a)
+			event.Attachments = append(event.Attachments, a)
 		}
 	}
+	event.RecalledAt = decodeTime(encodeTime(event.RecalledAt))
 	rec.Tombstone = &Tombstone{
-		RecallID:   r.Event.RecallID,
-		RecalledBy: r.Event.Actor,
-		RecalledAt: decodeTime(encodeTime(r.Event.RecalledAt)),
-		Sequence:   entry.Event.Sequence,
+		RecallID: event.RecallID, RecalledBy: event.Actor, RecalledAt: event.RecalledAt, Sequence: event.Sequence,
 	}
+	pb := encodeEntry(&event)
 	for _, step := range r.Steps {
-		s := shared.StepRecord{Step: step}
+		s := &indexpb.Step{Name: step}
 		switch {
 		case slices.Contains(r.Unsupported, step):
-			s.Outcome, s.ChangedAt = shared.OutcomeUnsupported, r.Event.RecalledAt
-		case step == shared.StepAttachments && len(entry.Event.Attachments) == 0:
-			s.Outcome, s.ChangedAt = shared.OutcomeNothingToDo, r.Event.RecalledAt
+			s.Outcome = indexpb.Outcome_OUTCOME_UNSUPPORTED
+		case step == shared.StepAttachments && len(event.Attachments) == 0:
+			s.Outcome = indexpb.Outcome_OUTCOME_NOTHING_TO_DO
 		}
-		entry.Steps = append(entry.Steps, s)
+		pb.Steps = append(pb.Steps, s)
 	}
-	id.ActorId = r.Event.Actor.ID
+	id.ActorId = event.Actor.ID
 	id.Messages++
-	pb := encodeEntry(&entry)
-	pointer := &indexpb.Pointer{RecallId: r.Event.RecallID, MessageId: m.ID}
+	pointer := &indexpb.Pointer{RecallId: event.RecallID, MessageId: m.ID}
 	w.openFirst(pb)
-	w.recalled = true
+	w.recalled = &recentEvent{decodeEvent(event.RecallID, m, pb), pb}
 	for _, write := range []struct {
 		key   key
 		value proto.Message
 	}{
 		{conversationKey(m.Tenant, m.Conversation, pb.Sequence), pointer},
-		{eventKey(pb.Sequence), &indexpb.Pointer{Tenant: m.Tenant, RecallId: r.Event.RecallID, MessageId: m.ID}},
+		{eventKey(pb.Sequence), &indexpb.Pointer{Tenant: m.Tenant, RecallId: event.RecallID, MessageId: m.ID}},
 		{idKey, &id},
 		{messageKey(m.Tenant, m.ID), encodeRecord(rec)},
-		{ledgerKey(m.Tenant, r.Event.RecallID, pb.Sequence), pb},
+		{ledgerKey(m.Tenant, event.RecallID, pb.Sequence), pb},
 	} {
 		if err := w.set(write.key, write.value); err != nil {
 			return Result{}, err
@@ -132,7 +128,7 @@ func (b *batch) refused(ops []Op) error {
 		case op.Recall != nil:
 			err = b.recallRefused(op.Recall, messages)
 		case op.Settle != nil:
-			_, _, _, err = b.stepOf(op.Settle)
+			err = b.refusedSettle(op.Settle)
 		}
 		if err != nil {
 			return err
@@ -177,100 +173,6 @@ func checkRecallID(txn *badger.Txn, tenant, recallID, actor string, more int) (o
 	return false, nil
 }
 
-// stepOf finds the step that a settlement is about, in the ledger entry of its event.
-func (b *batch) stepOf(s *Settle) (at key, pb *indexpb.Entry, step *indexpb.Step, err error) {
-	var pointer indexpb.Pointer
-	switch found, err := get(b.txn, eventKey(s.Sequence), &pointer); {
-	case err != nil:
-		return nil, nil, nil, err
-	case !found:
-		return nil, nil, nil, shared.Invalidf("sequence", "there is no event %d", s.Sequence)
-	}
-	at, pb = ledgerKey(pointer.Tenant, pointer.RecallId, s.Sequence), &indexpb.Entry{}
-	if err := mustGet(b.txn, at, pb, s.Sequence); err != nil {
-		return nil, nil, nil, err
-	}
-	var names []string
-	for _, step := range pb.Steps {
-		if step.Name != s.Step {
-			names = append(names, step.Name)
-			continue
-		}
-		if pb.Gated && step.Name != shared.StepNotify && !settled(step) {
-			return nil, nil, nil, shared.Invalidf("step", "%s of event %d waits for %s, which is not settled",
-				s.Step, s.Sequence, shared.StepNotify)
-		}
-		return at, pb, step, nil
-	}
-	return nil, nil, nil, shared.Invalidf("step", "event %d has no step %s; it has %s", s.Sequence, s.Step, strings.Join(names, ", "))
-}
-
-func (b *batch) planSettle(s *Settle, w *writes) (StepState, error) {
-	at, pb, step, err := b.stepOf(s)
-	if err != nil || settled(step) {
-		return StepState{}, err
-	}
-	settles, next := s.Outcome.Settles(), step.Attempts+1
-	if !settles && uint32(s.Attempt) != next {
-		return stateOf(step), nil // it is counted already
-	}
-	w.delete(queueKey(step, s.Sequence))
-	if s.Attempt == 0 || uint32(s.Attempt) >= next {
-		step.Attempts = next
-	}
-	step.Outcome = outcomes.number[s.Outcome]
-	step.ChangedAt = encodeTime(s.At)
-	switch {
-	case !settles:
-		step.Error, step.Position = s.Error, b.failures+1
-		w.failed = true
-		w.add(queueKey(step, s.Sequence))
-	case s.Step == shared.StepNotify && pb.Gated:
-		w.openRest(pb)
-	}
-	return stateOf(step), w.set(at, pb)
-}
-
-func (b *batch) planUngate(o *Ungate, w *writes) error {
-	if item, err := find(b.txn, gateKey(o.Sequence)); item == nil {
-		return err
-	}
-	var pointer indexpb.Pointer
-	if err := mustGet(b.txn, eventKey(o.Sequence), &pointer, o.Sequence); err != nil {
-		return err
-	}
-	at, pb := ledgerKey(pointer.Tenant, pointer.RecallId, o.Sequence), &indexpb.Entry{}
-	if err := mustGet(b.txn, at, pb, o.Sequence); err != nil {
-		return err
-	}
-	w.openRest(pb)
-	return w.set(at, pb)
-}
-
-func settled(s *indexpb.Step) bool { return outcomes.word[s.Outcome].Settles() }
-
-func stateOf(s *indexpb.Step) StepState {
-	if settled(s) {
-		return StepState{}
-	}
-	return StepState{Open: true, Attempts: int(s.Attempts), Position: s.Position}
-}
-
-// queueKey is where an open step waits: in the step queue, or for the end of its backoff.
-func queueKey(s *indexpb.Step, sequence uint64) key {
-	if s.Attempts == 0 {
-		return stepKey(s.Name, sequence)
-	}
-	return backoffKey(s.Name, BackoffLevel(int(s.Attempts)), s.Position, sequence)
-}
-
-// BackoffLevels is how many levels of backoff there are. A step whose attempts failed n times is on level n; those that
-// failed more often are on the last one.
-const BackoffLevels = 11
-
-// BackoffLevel is the level of a step after so many failed attempts, from 1.
-func BackoffLevel(attempts int) int { return min(attempts, BackoffLevels) }
-
 // usedByOther tells whether a live message other than this one uses an attachment.
 func (b *batch) usedByOther(tenant, attachment, id string) (bool, error) {
 	prefix := attachmentPrefix(tenant, attachment)
@@ -293,39 +195,8 @@ func (b *batch) usedByOther(tenant, attachment, id string) (bool, error) {
 	return false, nil
 }
 
-// openFirst queues the steps of a new entry: notify alone where it is open, and otherwise all.
-func (w *writes) openFirst(pb *indexpb.Entry) {
-	var notify, others bool
-	for _, s := range pb.Steps {
-		if !settled(s) {
-			notify, others = notify || s.Name == shared.StepNotify, others || s.Name != shared.StepNotify
-		}
-	}
-	if pb.Gated = notify && others; pb.Gated {
-		w.add(gateKey(pb.Sequence))
-	}
-	w.queue(pb, func(s *indexpb.Step) bool { return !pb.Gated || s.Name == shared.StepNotify })
-}
-
-// openRest queues the steps that wait for notify.
-func (w *writes) openRest(pb *indexpb.Entry) {
-	pb.Gated = false
-	w.delete(gateKey(pb.Sequence))
-	w.queue(pb, func(s *indexpb.Step) bool { return s.Name != shared.StepNotify })
-}
-
-func (w *writes) queue(pb *indexpb.Entry, which func(*indexpb.Step) bool) {
-	for _, s := range pb.Steps {
-		if settled(s) || !which(s) {
-			continue
-		}
-		w.add(stepKey(s.Name, pb.Sequence))
-		w.opened, w.openedOf = append(w.opened, s.Name), pb.Sequence
-	}
-}
-
 func (w *writes) newMessage(m shared.Message) {
-	w.add(senderKey(m.Tenant, m.Sender, m.SentAt, m.ID))
+	w.indexed = append(w.indexed, member{m.Tenant, m.ID, senderSum(m.Sender), m.SentAt.UnixMilli()})
 }
 
 func (w *writes) use(tenant, attachment, id string, uses bool) {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -393,13 +392,6 @@ func TestWhatTheRulesAskedForIsKeptWithTheRecall(t *testing.T) {
 		if !e.Silent || !reflect.DeepEqual(e.Tombstone, want.Tombstone) || e.Disposition != want.Disposition || e.Retention != want.Retention {
 			t.Errorf("%s: %+v", where, e)
 		}
-	}
-}
-
-func TestARecallFromBeforeDispositionsIsErased(t *testing.T) {
-	e := decodeEntry("r1", message("m1"), &indexpb.Entry{Sequence: 1})
-	if e.Event.Disposition != shared.DispositionErase || e.Event.Retention != 0 {
-		t.Errorf("got %+v", e.Event)
 	}
 }
 

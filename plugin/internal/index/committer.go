@@ -214,12 +214,22 @@ func (x *Index) commit(b *batch) error {
 		return err
 	}
 	version := x.committed.Load() + 1
+	if b.group.count > 0 {
+		data, err := b.group.encode()
+		if err == nil {
+			err = b.txn.Set(groupKey(version), data)
+		}
+		if err != nil {
+			return fmt.Errorf("write the group of the commit: %w", err)
+		}
+	}
 	if err := x.commitAt(b.txn, version); err != nil {
 		err = fmt.Errorf("%w: commit %d operations to index %s: %w", shared.ErrUnavailable, b.ops, x.path, err)
 		x.fail(err)
 		return err
 	}
 	x.sequence, x.failures = b.sequence, b.failures
+	x.recent.add(b.recalls)
 	x.committed.Store(version)
 	x.mark()
 	x.lastSequence.Store(b.sequence)
@@ -250,6 +260,9 @@ type batch struct {
 	usersBefore *badger.Iterator           // of base, over all attachments; nil until it is needed
 	users       map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
 	opened      map[string]uint64          // steps that it opens, and the first event that it opens each for
+	group       groupWriter                // the messages that it indexes
+	recalls     []*recentEvent             // that it makes
+	recent      *recentEvents              // of earlier ones
 }
 
 func (x *Index) newBatch() *batch {
@@ -257,12 +270,13 @@ func (x *Index) newBatch() *batch {
 	return &batch{
 		txn:      x.db.NewTransactionAt(version, true),
 		base:     x.db.NewTransactionAt(version, false),
-		maxBytes: x.db.MaxBatchSize() - 128, // the sequence is written last
-		maxCount: x.db.MaxBatchCount() - 2,
+		maxBytes: x.db.MaxBatchSize() - 256, // the group and the sequence are written last
+		maxCount: x.db.MaxBatchCount() - 3,
 		sequence: x.sequence,
 		failures: x.failures,
 		users:    map[string]map[string]bool{},
 		opened:   map[string]uint64{},
+		recent:   &x.recent,
 	}
 }
 
@@ -288,12 +302,13 @@ type writes struct {
 	users    []user
 	opened   []string // steps, of the event openedOf
 	openedOf uint64
-	recalled bool // it takes the next sequence
-	failed   bool // it takes the next position of failed attempts
+	indexed  []member     // new messages
+	recalled *recentEvent // it takes the next sequence; nil: the operation makes no recall
+	failed   bool         // it takes the next position of failed attempts
 }
 
 func (w *writes) reset() {
-	*w = writes{entries: w.entries[:0], users: w.users[:0], opened: w.opened[:0]}
+	*w = writes{entries: w.entries[:0], users: w.users[:0], opened: w.opened[:0], indexed: w.indexed[:0]}
 }
 
 type entry struct {
@@ -310,11 +325,14 @@ type user struct {
 
 // bytes is the size by which Badger counts: 2 bytes of meta and 10 of version an entry.
 func (w *writes) bytes() int64 {
-	n := 0
+	n := int64(0)
 	for i := range w.entries {
-		n += len(w.entries[i].key) + len(w.entries[i].value) + 12
+		n += int64(len(w.entries[i].key) + len(w.entries[i].value) + 12)
 	}
-	return int64(n)
+	for i := range w.indexed {
+		n += memberBytes(&w.indexed[i])
+	}
+	return n
 }
 
 func (b *batch) write(w *writes) error {
@@ -345,8 +363,12 @@ func (b *batch) write(w *writes) error {
 			b.opened[step] = w.openedOf
 		}
 	}
-	if w.recalled {
+	for i := range w.indexed {
+		b.group.add(&w.indexed[i])
+	}
+	if w.recalled != nil {
 		b.sequence++
+		b.recalls = append(b.recalls, w.recalled)
 	}
 	if w.failed {
 		b.failures++

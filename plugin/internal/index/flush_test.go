@@ -79,7 +79,7 @@ func TestFlushGoesAlongWithCalls(t *testing.T) {
 		})
 	}
 	for round := range 3 {
-		for i := range 3 {
+		for i := range 5 {
 			apply(t, x, thousand(fmt.Sprint("more", round, "-", i, "-"))...)
 		}
 		before := x.Stats().Commits

@@ -15,7 +15,7 @@ import (
 )
 
 // Format is the format version of the index that this package reads and writes.
-const Format = 2
+const Format = 3
 
 // The sizes of Badger. A memtable bounds what is replayed after a crash, and with it the pause of a swap; 8 MiB is the
 // least that holds the largest operation in one transaction, which may fill 15 % of it.
@@ -71,6 +71,7 @@ type Index struct {
 	committed atomic.Uint64
 
 	readers readers
+	recent  recentEvents
 
 	failed atomic.Pointer[error] // why the index can no longer vouch for its disk
 	onOpen atomic.Pointer[func(step string, first uint64)]

@@ -3,7 +3,6 @@ package index
 import (
 	"encoding/binary"
 	"strings"
-	"time"
 
 	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
@@ -16,12 +15,13 @@ import (
 //	i/                                           Identity  which index this is, and which epoch of it
 //	n/                                           Counter   the next sequence, and the position of the last failed attempt
 //	m/<tenant>/<message id>                      Record    the message and its tombstone
-//	s/<tenant>/<sender>/<sent at>/<message id>             what a sender sent
+//	t/<version>                                  Group     the messages that a commit indexed
 //	a/<tenant>/<attachment key>/<message id>               the live messages that use an attachment
 //	r/<tenant>/<conversation>/<sequence>         Pointer   the recalls of a conversation
 //	o/<tenant>/<recall id>                       RecallID  whose recall id it is, and how many messages share it
-//	l/<tenant>/<recall id>/<sequence>            Entry     the ledger: what was recalled how, and where its steps stand
+//	l/<tenant>/<recall id>/<sequence>            Entry     the ledger: what was recalled how, and by which steps
 //	q/<sequence>                                 Pointer   where the ledger entry of an event is
+//	s/<sequence>/<step>                          Attempts  what came of the attempts of a step, from the first outcome on
 //	e/<step>/<sequence>                                    the step queue: events whose step is open and never failed
 //	b/<step>/<level>/<position>/<sequence>                 events whose step failed and backs off, oldest failure first
 //	w/<sequence>                                           events whose other steps wait for notify
@@ -29,7 +29,7 @@ import (
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmsarolqebwg"
+const keyKinds = "finmtarolqsebwg"
 
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
 
@@ -52,9 +52,7 @@ var (
 
 func messageKey(tenant, id string) key { return newKey('m').text(tenant).text(id) }
 
-func senderKey(tenant, sender string, sentAt time.Time, id string) key {
-	return newKey('s').text(tenant).text(sender).number(uint64(sentAt.UnixMicro())).text(id)
-}
+func groupKey(version uint64) key { return newKey('t').number(version) }
 
 func attachmentPrefix(tenant, attachment string) key {
 	return newKey('a').text(tenant).text(attachment)
@@ -82,6 +80,8 @@ func recallIDKey(tenant, recallID string) key { return newKey('o').text(tenant).
 
 func eventKey(sequence uint64) key { return newKey('q').number(sequence) }
 
+func attemptsKey(sequence uint64, step string) key { return newKey('s').number(sequence).text(step) }
+
 func stepPrefix(step string) key { return newKey('e').text(step) }
 
 func stepKey(step string, sequence uint64) key { return stepPrefix(step).number(sequence) }
@@ -99,6 +99,9 @@ func lastNumber(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) 
 
 // numberBefore reads the number before the last one of a key.
 func numberBefore(k []byte) uint64 { return lastNumber(k[:len(k)-8]) }
+
+// numberAt reads the number at an offset of a key.
+func numberAt(k []byte, offset int) uint64 { return binary.BigEndian.Uint64(k[offset:]) }
 
 // textAt reads the text of a key from an offset to its NUL.
 func textAt(k []byte, offset int) string {

@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -16,7 +17,7 @@ import (
 const lostText = "(lost)"
 
 // mending makes an index whole again of which keys are missing: no key points to one that is gone, whatever has any
-// trace of a recall is recalled, and every step that a ledger has open is in its queue.
+// trace of a recall is recalled, every step that is open is in its queue, and every message is in a group.
 type mending struct {
 	txn      *badger.Txn
 	batch    *badger.WriteBatch
@@ -24,6 +25,9 @@ type mending struct {
 	sequence uint64          // the highest of any recall
 	failures uint64          // the highest position of any failed attempt
 	mended   map[string]bool // keys of records that batch writes
+
+	group  groupWriter
+	groups uint64 // written
 
 	recallID    key // of the ledger that is visited
 	recallIDNow indexpb.RecallID
@@ -37,20 +41,25 @@ type pass struct {
 
 func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	m := &mending{out: out, mended: map[string]bool{}}
-	err := m.run(ctx, db, []pass{{'r', m.conversation}, {'l', m.ledger}, {'m', m.message}}, m.countRecallID)
-	if err != nil {
+	passes := []pass{{'r', m.conversation}, {'l', m.ledger}, {'m', m.message}, {'t', m.drop}}
+	if err := m.run(ctx, db, 0, passes, m.countRecallID); err != nil {
 		return err
 	}
-	// Once every event is found by its sequence again, those of lost ledgers can be told.
-	return m.run(ctx, db, []pass{{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}}, func() error {
+	// Once every event is found by its sequence again, those of lost ledgers can be told. And every message is in a group
+	// again, in the order of their ids, because that of their indexing is lost. Versions go on above those of groups.
+	passes = []pass{{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}, {'s', m.attempts}, {'m', m.grouped}}
+	return m.run(ctx, db, uint64(out.Messages), passes, func() error {
+		if err := m.endGroup(); err != nil {
+			return err
+		}
 		return m.set(sequenceKey, &indexpb.Counter{Next: m.sequence + 1, Failures: m.failures})
 	})
 }
 
-// run makes passes over what is there, and writes as one version.
-func (m *mending) run(ctx context.Context, db *badger.DB, passes []pass, last func() error) error {
+// run makes passes over what is there, and writes as one version, above another one.
+func (m *mending) run(ctx context.Context, db *badger.DB, above uint64, passes []pass, last func() error) error {
 	version := max(db.MaxVersion(), 1)
-	m.txn, m.batch = db.NewTransactionAt(version, false), db.NewWriteBatchAt(version+1)
+	m.txn, m.batch = db.NewTransactionAt(version, false), db.NewWriteBatchAt(max(version, above)+1)
 	defer m.txn.Discard()
 	defer m.batch.Cancel()
 	for _, pass := range passes {
@@ -136,28 +145,43 @@ func (m *mending) countRecallID() error {
 
 // queue puts the open steps of an entry where they wait.
 func (m *mending) queue(entry *indexpb.Entry) error {
-	for _, s := range entry.Steps {
-		m.failures = max(m.failures, s.Position)
+	keys, err := m.queueKeys(entry)
+	for _, k := range keys {
+		err = errors.Join(err, m.batch.Set(k, nil))
 	}
-	for _, k := range queueKeys(entry) {
-		if err := m.batch.Set(k, nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
-// queueKeys are the keys by which the open steps of an entry wait.
-func queueKeys(entry *indexpb.Entry) (keys []key) {
-	if entry.Gated {
-		keys = append(keys, gateKey(entry.Sequence))
-	}
+// queueKeys are the keys by which the open steps of an entry wait. Where notify is open and no other was tried or queued,
+// the others wait for it: better once more than never.
+func (m *mending) queueKeys(entry *indexpb.Entry) (keys []key, err error) {
+	var others []key
+	notify, opened := false, false
 	for _, s := range entry.Steps {
-		if !settled(s) && (!entry.Gated || s.Name == shared.StepNotify) {
-			keys = append(keys, queueKey(s, entry.Sequence))
+		a, err := readAttempts(m.txn, entry, s)
+		if err != nil {
+			return nil, err
 		}
+		m.failures = max(m.failures, a.Position)
+		if settled(a) {
+			continue
+		}
+		k := queueKey(s.Name, entry.Sequence, a)
+		if s.Name == shared.StepNotify {
+			notify, keys = true, append(keys, k)
+			continue
+		}
+		queued, err := find(m.txn, stepKey(s.Name, entry.Sequence))
+		if err != nil {
+			return nil, err
+		}
+		opened = opened || queued != nil || a.Count > 0
+		others = append(others, k)
 	}
-	return keys
+	if notify && !opened && len(others) > 0 {
+		others = []key{gateKey(entry.Sequence)}
+	}
+	return append(keys, others...), nil
 }
 
 // recalled makes a message recalled that is not. One that is gone is made anew, with what is known of it.
@@ -205,13 +229,14 @@ func (m *mending) recalled(tenant, recallID, id string, c shared.Conversation, e
 
 // event drops what points to the ledger of an event that is gone.
 func (m *mending) event(item *badger.Item) error {
-	k := item.KeyCopy(nil)
-	entry, err := m.entryOf(lastNumber(k))
+	entry, err := m.entryOf(lastNumber(item.Key()))
 	if err != nil || entry != nil {
 		return err
 	}
-	return m.batch.Delete(k)
+	return m.drop(item)
 }
+
+func (m *mending) drop(item *badger.Item) error { return m.batch.Delete(item.KeyCopy(nil)) }
 
 // entryOf is the ledger of an event; nil where it is gone.
 func (m *mending) entryOf(sequence uint64) (*indexpb.Entry, error) {
@@ -227,6 +252,49 @@ func (m *mending) entryOf(sequence uint64) (*indexpb.Entry, error) {
 	return &entry, nil
 }
 
+// attempts drops what came of a step of an event that is gone.
+func (m *mending) attempts(item *badger.Item) error {
+	sequence := numberAt(item.Key(), 2)
+	m.sequence = max(m.sequence, sequence)
+	entry, err := m.entryOf(sequence)
+	if err != nil || entry != nil {
+		return err
+	}
+	return m.drop(item)
+}
+
+// maxGroupMembers bounds the groups that are written anew.
+const maxGroupMembers = 1000
+
+// grouped puts a message into a group.
+func (m *mending) grouped(item *badger.Item) error {
+	tenant := textAt(item.Key(), 2)
+	id := textAt(item.Key(), 2+len(tenant)+1)
+	var pb indexpb.Record
+	if err := decode(item, &pb); err != nil {
+		return err
+	}
+	rec := decodeRecord(tenant, id, &pb)
+	m.group.add(&member{tenant, id, senderSum(rec.Message.Sender), rec.Message.SentAt.UnixMilli()})
+	if m.group.count < maxGroupMembers {
+		return nil
+	}
+	return m.endGroup()
+}
+
+func (m *mending) endGroup() error {
+	if m.group.count == 0 {
+		return nil
+	}
+	data, err := m.group.encode()
+	if err != nil {
+		return err
+	}
+	m.groups++
+	m.group = groupWriter{}
+	return m.batch.Set(groupKey(m.groups), data)
+}
+
 // queued drops a key of a queue that is not where the ledger has its event: that is gone, or the step was settled or
 // failed since, and that key was only deleted in what was lost.
 func (m *mending) queued(item *badger.Item) error {
@@ -237,8 +305,11 @@ func (m *mending) queued(item *badger.Item) error {
 	if err != nil {
 		return err
 	}
-	if entry != nil && slices.ContainsFunc(queueKeys(entry), func(q key) bool { return bytes.Equal(q, k) }) {
-		return nil
+	if entry != nil {
+		keys, err := m.queueKeys(entry)
+		if err != nil || slices.ContainsFunc(keys, func(q key) bool { return bytes.Equal(q, k) }) {
+			return err
+		}
 	}
 	return m.batch.Delete(k)
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 
@@ -86,15 +87,16 @@ func (x *Index) Since(ctx context.Context, req shared.SinceRequest) (shared.Sinc
 				page.Next, page.More = x.cursorOf(found[i-1].sequence), true
 				return nil
 			}
-			e, err := readEntry(txn, req.Tenant, r.pointer.RecallId, r.sequence)
-			if err == nil {
-				err = ctx.Err()
-			}
-			if err != nil {
+			var entry indexpb.Entry
+			if err := mustGet(txn, ledgerKey(req.Tenant, r.pointer.RecallId, r.sequence), &entry, r.sequence); err != nil {
 				return err
 			}
-			page.Events = append(page.Events, e.Event)
-			size += (&Op{Recall: &Recall{Event: e.Event}}).bytes()
+			e, err := readEvent(txn, req.Tenant, r.pointer.RecallId, &entry)
+			if err := errors.Join(err, ctx.Err()); err != nil {
+				return err
+			}
+			page.Events = append(page.Events, e)
+			size += EventBytes(&e)
 		}
 		return nil
 	})
@@ -180,16 +182,19 @@ func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (share
 				page.More = true
 				return false, nil
 			}
-			var pb indexpb.Entry
-			if err := decode(item, &pb); err != nil {
+			var entry indexpb.Entry
+			if err := decode(item, &entry); err != nil {
 				return false, err
 			}
-			e, err := completeEntry(txn, req.Tenant, req.RecallID, &pb)
+			e, err := ledgerEntry(txn, req.Tenant, req.RecallID, &entry)
 			if err != nil {
 				return false, err
 			}
-			page.Entries, page.Next = append(page.Entries, *e), pb.Sequence
+			page.Entries, page.Next = append(page.Entries, e), entry.Sequence
 			size += int(item.ValueSize()) + messageBytes(&e.Event.Message)
+			for _, s := range e.Steps {
+				size += len(s.Error)
+			}
 			return true, nil
 		})
 	})
@@ -209,28 +214,51 @@ func (x *Index) CheckRecallID(tenant, recallID, actor string, more int) (otherAc
 	return otherActor, err
 }
 
-// Entry finds the ledger entry of an event by an open step of it; nil where that step is not open, or waits for notify.
-// Steps and Attempt of its event are empty.
+// ledgerEntry completes a ledger entry by the facts of its message and what came of its steps.
+func ledgerEntry(txn *badger.Txn, tenant, recallID string, entry *indexpb.Entry) (e shared.LedgerEntry, err error) {
+	if e.Event, err = readEvent(txn, tenant, recallID, entry); err != nil {
+		return e, err
+	}
+	e.Steps = make([]shared.StepRecord, len(entry.Steps))
+	for i, step := range entry.Steps {
+		a, err := readAttempts(txn, entry, step)
+		if err != nil {
+			return e, err
+		}
+		e.Steps[i] = stepRecord(step.Name, a)
+	}
+	return e, nil
+}
+
+// Entry finds an event by an open step of it; nil where that step is not open, or waits for notify. Its Steps are that
+// one; Steps and Attempt of its event are empty.
 func (x *Index) Entry(sequence uint64, step string) (e *shared.LedgerEntry, err error) {
 	if err := shared.ValidateStep("step", step); err != nil {
 		return nil, err
 	}
 	err = x.view(func(txn *badger.Txn) error {
-		var pointer indexpb.Pointer
-		if found, err := get(txn, eventKey(sequence), &pointer); err != nil || !found {
+		var a indexpb.Attempts
+		if queued, err := find(txn, stepKey(step, sequence)); err != nil {
 			return err
+		} else if queued == nil {
+			if tried, err := get(txn, attemptsKey(sequence, step), &a); err != nil || !tried || settled(&a) {
+				return err
+			}
 		}
-		var pb indexpb.Entry
-		if err := mustGet(txn, ledgerKey(pointer.Tenant, pointer.RecallId, sequence), &pb, sequence); err != nil {
-			return err
-		}
-		open := func(s *indexpb.Step) bool {
-			return s.Name == step && !settled(s) && (!pb.Gated || step == shared.StepNotify)
-		}
-		if !slices.ContainsFunc(pb.Steps, open) {
+		steps := []shared.StepRecord{stepRecord(step, &a)}
+		if r := x.recent.get(sequence); r != nil {
+			e = &shared.LedgerEntry{Event: r.event, Steps: steps}
 			return nil
 		}
-		e, err = completeEntry(txn, pointer.Tenant, pointer.RecallId, &pb)
+		pointer, entry, err := entryOf(txn, sequence)
+		if err != nil {
+			return err
+		}
+		if entry == nil {
+			return missing(sequence, eventKey(sequence))
+		}
+		event, err := readEvent(txn, pointer.Tenant, pointer.RecallId, entry)
+		e = &shared.LedgerEntry{Event: event, Steps: steps}
 		return err
 	})
 	return e, err
@@ -318,16 +346,15 @@ func (x *Index) CountOpen(ctx context.Context, but []string) (map[string]int, er
 		}
 		return each(ctx, txn, newKey('w'), nil, func(item *badger.Item) (bool, error) {
 			sequence := lastNumber(item.Key())
-			var pointer indexpb.Pointer
-			if err := mustGet(txn, eventKey(sequence), &pointer, sequence); err != nil {
+			_, entry, err := entryOf(txn, sequence)
+			if err != nil {
 				return false, err
 			}
-			var pb indexpb.Entry
-			if err := mustGet(txn, ledgerKey(pointer.Tenant, pointer.RecallId, sequence), &pb, sequence); err != nil {
-				return false, err
+			if entry == nil {
+				return false, missing(sequence, eventKey(sequence))
 			}
-			for _, s := range pb.Steps {
-				if s.Name != shared.StepNotify && !settled(s) && !slices.Contains(but, s.Name) {
+			for _, s := range entry.Steps {
+				if waitsForNotify(s) && !slices.Contains(but, s.Name) {
 					open[s.Name]++
 				}
 			}

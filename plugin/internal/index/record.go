@@ -138,70 +138,44 @@ func decodeRecord(tenant, id string, pb *indexpb.Record) *Record {
 	return r
 }
 
-func encodeEntry(e *shared.LedgerEntry) *indexpb.Entry {
-	pb := &indexpb.Entry{
-		Sequence:     e.Event.Sequence,
-		ActorId:      e.Event.Actor.ID,
-		Role:         roles.number[e.Event.Actor.Role],
-		Ext:          e.Event.Ext,
-		Reason:       e.Event.Reason,
-		RecalledAt:   encodeTime(e.Event.RecalledAt),
-		Attachments:  e.Event.Attachments,
-		RuleName:     e.Event.Rule.Name,
-		RuleFile:     e.Event.Rule.File,
-		RuleLine:     int32(e.Event.Rule.Line),
-		PolicyDigest: e.Event.PolicyDigest,
-		Steps:        make([]*indexpb.Step, len(e.Steps)),
-		Silent:       e.Event.Silent,
-		Tombstone:    e.Event.Tombstone,
-		Disposition:  dispositions.number[e.Event.Disposition],
-		Retention:    e.Event.Retention.Microseconds(),
-		MessageId:    e.Event.Message.ID,
+// encodeEntry leaves out the steps.
+func encodeEntry(e *shared.Event) *indexpb.Entry {
+	return &indexpb.Entry{
+		Sequence:     e.Sequence,
+		ActorId:      e.Actor.ID,
+		Role:         roles.number[e.Actor.Role],
+		Ext:          e.Ext,
+		Reason:       e.Reason,
+		RecalledAt:   encodeTime(e.RecalledAt),
+		Attachments:  e.Attachments,
+		RuleName:     e.Rule.Name,
+		RuleFile:     e.Rule.File,
+		RuleLine:     int32(e.Rule.Line),
+		PolicyDigest: e.PolicyDigest,
+		Silent:       e.Silent,
+		Tombstone:    e.Tombstone,
+		Disposition:  dispositions.number[e.Disposition],
+		Retention:    e.Retention.Microseconds(),
+		MessageId:    e.Message.ID,
 	}
-	for i, s := range e.Steps {
-		pb.Steps[i] = &indexpb.Step{
-			Name:      s.Step,
-			Outcome:   outcomes.number[s.Outcome],
-			Attempts:  uint32(s.Attempts),
-			Error:     s.Error,
-			ChangedAt: encodeTime(s.ChangedAt),
-		}
-	}
-	return pb
 }
 
-func decodeEntry(recallID string, m shared.Message, pb *indexpb.Entry) *shared.LedgerEntry {
-	e := &shared.LedgerEntry{
-		Event: shared.Event{
-			Sequence:     pb.Sequence,
-			Tenant:       m.Tenant,
-			RecallID:     recallID,
-			Actor:        shared.Actor{ID: pb.ActorId, Role: roles.word[pb.Role]},
-			Ext:          pb.Ext,
-			Reason:       pb.Reason,
-			RecalledAt:   decodeTime(pb.RecalledAt),
-			Message:      m,
-			Attachments:  pb.Attachments,
-			Rule:         shared.Rule{Name: pb.RuleName, File: pb.RuleFile, Line: int(pb.RuleLine)},
-			PolicyDigest: pb.PolicyDigest,
-			Silent:       pb.Silent,
-			Tombstone:    pb.Tombstone,
-			Disposition:  dispositions.word[pb.Disposition],
-			Retention:    time.Duration(pb.Retention) * time.Microsecond,
-		},
-		Steps: make([]shared.StepRecord, len(pb.Steps)),
+func decodeEvent(recallID string, m shared.Message, pb *indexpb.Entry) shared.Event {
+	return shared.Event{
+		Sequence:     pb.Sequence,
+		Tenant:       m.Tenant,
+		RecallID:     recallID,
+		Actor:        shared.Actor{ID: pb.ActorId, Role: roles.word[pb.Role]},
+		Ext:          pb.Ext,
+		Reason:       pb.Reason,
+		RecalledAt:   decodeTime(pb.RecalledAt),
+		Message:      m,
+		Attachments:  pb.Attachments,
+		Rule:         shared.Rule{Name: pb.RuleName, File: pb.RuleFile, Line: int(pb.RuleLine)},
+		PolicyDigest: pb.PolicyDigest,
+		Silent:       pb.Silent,
+		Tombstone:    pb.Tombstone,
+		Disposition:  dispositions.word[pb.Disposition],
+		Retention:    time.Duration(pb.Retention) * time.Microsecond,
 	}
-	if pb.Disposition == indexpb.Disposition_DISPOSITION_UNSPECIFIED {
-		e.Event.Disposition = shared.DispositionErase
-	}
-	for i, s := range pb.Steps {
-		e.Steps[i] = shared.StepRecord{
-			Step:      s.Name,
-			Outcome:   outcomes.word[s.Outcome],
-			Attempts:  int(s.Attempts),
-			Error:     s.Error,
-			ChangedAt: decodeTime(s.ChangedAt),
-		}
-	}
-	return e
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -193,17 +194,34 @@ func TestSalvage_DeletedInADamagedBlock(t *testing.T) {
 		t.Errorf("recalled %d", len(recalled))
 	}
 	keys := map[byte]int{}
+	done, failed := 0, 0 // of what came of notify that is left
 	err := y.view(func(txn *badger.Txn) error {
-		return each(t.Context(), txn, nil, nil, func(item *badger.Item) (bool, error) { keys[item.Key()[0]]++; return true, nil })
+		return each(t.Context(), txn, nil, nil, func(item *badger.Item) (bool, error) {
+			keys[item.Key()[0]]++
+			var a indexpb.Attempts
+			if item.Key()[0] != 's' {
+				return true, nil
+			}
+			err := decode(item, &a)
+			if settled(&a) {
+				done++
+			} else {
+				failed++
+			}
+			return true, err
+		})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Of the first 300 all of the ledger is left: 150 are notified, and of 150 that failed. Of the others notify is
-	// queued.
+	// Of the first 300 all of the ledger is left: of 150 notify was settled, so that the other steps are queued, and of 150
+	// it failed. Of the others, and where what came of it is lost, notify is queued.
 	others := len(shared.StandardSteps()) - 1
 	last := messages/2 - s.LedgersLost
-	if keys['a'] != 0 || keys['w'] != 150+last || keys['b'] != 150 || keys['e'] != last+150*others || keys['q'] != messages-s.LedgersLost {
+	if n := len(grouped(t, y)); n != messages || done == 0 || failed == 0 {
+		t.Errorf("%d messages in groups, %d attempts done and %d failed", n, done, failed)
+	}
+	if keys['a'] != 0 || keys['w'] != 150+last || keys['b'] != failed || keys['e'] != last+300-done-failed+150*others || keys['q'] != messages-s.LedgersLost {
 		t.Errorf("uses of attachments %d, gates %d, backing off %d, queued %d, events %d: %+v",
 			keys['a'], keys['w'], keys['b'], keys['e'], keys['q'], s)
 	}

@@ -78,30 +78,25 @@ func recordAt(txn *badger.Txn, k key, tenant, id string) (*Record, error) {
 func mustGet(txn *badger.Txn, k key, into proto.Message, sequence uint64) error {
 	found, err := get(txn, k, into)
 	if err == nil && !found {
-		err = fmt.Errorf("%w: event %d lacks %q", ErrCorrupt, sequence, k)
+		err = missing(sequence, k)
 	}
 	return err
 }
 
-// readEntry reads the ledger entry of an event, with the facts of its message.
-func readEntry(txn *badger.Txn, tenant, recallID string, sequence uint64) (*shared.LedgerEntry, error) {
-	var pb indexpb.Entry
-	if err := mustGet(txn, ledgerKey(tenant, recallID, sequence), &pb, sequence); err != nil {
-		return nil, err
-	}
-	return completeEntry(txn, tenant, recallID, &pb)
+func missing(sequence uint64, k key) error {
+	return fmt.Errorf("%w: event %d lacks %q", ErrCorrupt, sequence, k)
 }
 
-// completeEntry adds to a ledger entry the facts of its message.
-func completeEntry(txn *badger.Txn, tenant, recallID string, pb *indexpb.Entry) (*shared.LedgerEntry, error) {
-	rec, err := readRecord(txn, tenant, pb.MessageId)
+// readEvent reads the event of a ledger entry, with the facts of its message.
+func readEvent(txn *badger.Txn, tenant, recallID string, entry *indexpb.Entry) (shared.Event, error) {
+	rec, err := readRecord(txn, tenant, entry.MessageId)
 	if err != nil {
-		return nil, err
+		return shared.Event{}, err
 	}
 	if rec == nil {
-		return nil, fmt.Errorf("%w: event %d lacks its message %q of tenant %q", ErrCorrupt, pb.Sequence, pb.MessageId, tenant)
+		return shared.Event{}, missing(entry.Sequence, messageKey(tenant, entry.MessageId))
 	}
-	return decodeEntry(recallID, rec.Message, pb), nil
+	return decodeEvent(recallID, rec.Message, entry), nil
 }
 
 // badgerLog gives what Badger says to hclog. What it calls information is of use to who works on this package.

@@ -1,4 +1,4 @@
-// The values of the index on disk, index format 2.
+// The values of the index on disk, index format 3.
 //
 // Rules for changing this file: a field or enum value may be added where an index written with it is still read
 // rightly by a version without it. Anything else is a new index format (index.Format), which older versions refuse.
@@ -260,7 +260,6 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_index_proto_rawDescGZIP(), []int{3}
 }
 
-// DISPOSITION_UNSPECIFIED, of an entry from before there was another, means erase.
 type Disposition int32
 
 const (
@@ -772,7 +771,6 @@ type Entry struct {
 	Disposition   Disposition            `protobuf:"varint,15,opt,name=disposition,proto3,enum=recall.index.v1.Disposition" json:"disposition,omitempty"`
 	Retention     int64                  `protobuf:"varint,16,opt,name=retention,proto3" json:"retention,omitempty"` // microseconds
 	MessageId     string                 `protobuf:"bytes,17,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Gated         bool                   `protobuf:"varint,18,opt,name=gated,proto3" json:"gated,omitempty"` // notify is open, and the other open steps wait for it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -926,21 +924,12 @@ func (x *Entry) GetMessageId() string {
 	return ""
 }
 
-func (x *Entry) GetGated() bool {
-	if x != nil {
-		return x.Gated
-	}
-	return false
-}
-
+// Step is a step of a recall as it was committed. An outcome, of a step that the host does not carry out or that has
+// nothing to do, is final.
 type Step struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Outcome       Outcome                `protobuf:"varint,2,opt,name=outcome,proto3,enum=recall.index.v1.Outcome" json:"outcome,omitempty"`
-	Attempts      uint32                 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
-	ChangedAt     int64                  `protobuf:"varint,5,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
-	Position      uint64                 `protobuf:"varint,6,opt,name=position,proto3" json:"position,omitempty"` // of the last failure
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -989,32 +978,194 @@ func (x *Step) GetOutcome() Outcome {
 	return Outcome_OUTCOME_UNSPECIFIED
 }
 
-func (x *Step) GetAttempts() uint32 {
+// Attempts is the value of s/<sequence>/<step>: what came of the attempts of a step.
+type Attempts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Outcome       Outcome                `protobuf:"varint,1,opt,name=outcome,proto3,enum=recall.index.v1.Outcome" json:"outcome,omitempty"` // of the last one that counted
+	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	ChangedAt     int64                  `protobuf:"varint,4,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	Position      uint64                 `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"` // of the last failure
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempts) Reset() {
+	*x = Attempts{}
+	mi := &file_index_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempts) ProtoMessage() {}
+
+func (x *Attempts) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[9]
 	if x != nil {
-		return x.Attempts
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempts.ProtoReflect.Descriptor instead.
+func (*Attempts) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Attempts) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *Attempts) GetCount() uint32 {
+	if x != nil {
+		return x.Count
 	}
 	return 0
 }
 
-func (x *Step) GetError() string {
+func (x *Attempts) GetError() string {
 	if x != nil {
 		return x.Error
 	}
 	return ""
 }
 
-func (x *Step) GetChangedAt() int64 {
+func (x *Attempts) GetChangedAt() int64 {
 	if x != nil {
 		return x.ChangedAt
 	}
 	return 0
 }
 
-func (x *Step) GetPosition() uint64 {
+func (x *Attempts) GetPosition() uint64 {
 	if x != nil {
 		return x.Position
 	}
 	return 0
+}
+
+// Group is the value of t/<version>: the messages that a commit indexed, in its order.
+type Group struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parts         []*GroupPart           `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"` // one a tenant
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Group) Reset() {
+	*x = Group{}
+	mi := &file_index_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Group) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Group) ProtoMessage() {}
+
+func (x *Group) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Group.ProtoReflect.Descriptor instead.
+func (*Group) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Group) GetParts() []*GroupPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+type GroupPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Ids           []byte                 `protobuf:"bytes,2,opt,name=ids,proto3" json:"ids,omitempty"`                               // each as: bytes shared with the one before (uvarint), bytes that follow (uvarint), those
+	Senders       []uint32               `protobuf:"fixed32,3,rep,packed,name=senders,proto3" json:"senders,omitempty"`              // CRC-32C of each sender
+	SentAt        []int64                `protobuf:"zigzag64,4,rep,packed,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"` // milliseconds, each less the one before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupPart) Reset() {
+	*x = GroupPart{}
+	mi := &file_index_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupPart) ProtoMessage() {}
+
+func (x *GroupPart) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupPart.ProtoReflect.Descriptor instead.
+func (*GroupPart) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GroupPart) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *GroupPart) GetIds() []byte {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *GroupPart) GetSenders() []uint32 {
+	if x != nil {
+		return x.Senders
+	}
+	return nil
+}
+
+func (x *GroupPart) GetSentAt() []int64 {
+	if x != nil {
+		return x.SentAt
+	}
+	return nil
 }
 
 var File_index_proto protoreflect.FileDescriptor
@@ -1053,7 +1204,7 @@ const file_index_proto_rawDesc = "" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\"A\n" +
 	"\bRecallID\x12\x19\n" +
 	"\bactor_id\x18\x01 \x01(\tR\aactorId\x12\x1a\n" +
-	"\bmessages\x18\x02 \x01(\rR\bmessages\"\xad\x05\n" +
+	"\bmessages\x18\x02 \x01(\rR\bmessages\"\x97\x05\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x19\n" +
 	"\bactor_id\x18\x02 \x01(\tR\aactorId\x12)\n" +
@@ -1074,19 +1225,27 @@ const file_index_proto_rawDesc = "" +
 	"\vdisposition\x18\x0f \x01(\x0e2\x1c.recall.index.v1.DispositionR\vdisposition\x12\x1c\n" +
 	"\tretention\x18\x10 \x01(\x03R\tretention\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\x11 \x01(\tR\tmessageId\x12\x14\n" +
-	"\x05gated\x18\x12 \x01(\bR\x05gated\x1a<\n" +
+	"message_id\x18\x11 \x01(\tR\tmessageId\x1a<\n" +
 	"\x0eTombstoneEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbb\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"N\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
-	"\aoutcome\x18\x02 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x1a\n" +
-	"\battempts\x18\x03 \x01(\rR\battempts\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error\x12\x1d\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\"\xa5\x01\n" +
+	"\bAttempts\x122\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x1d\n" +
 	"\n" +
-	"changed_at\x18\x05 \x01(\x03R\tchangedAt\x12\x1a\n" +
-	"\bposition\x18\x06 \x01(\x04R\bposition*\x90\x01\n" +
+	"changed_at\x18\x04 \x01(\x03R\tchangedAt\x12\x1a\n" +
+	"\bposition\x18\x05 \x01(\x04R\bposition\"9\n" +
+	"\x05Group\x120\n" +
+	"\x05parts\x18\x01 \x03(\v2\x1a.recall.index.v1.GroupPartR\x05parts\"h\n" +
+	"\tGroupPart\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x10\n" +
+	"\x03ids\x18\x02 \x01(\fR\x03ids\x12\x18\n" +
+	"\asenders\x18\x03 \x03(\aR\asenders\x12\x17\n" +
+	"\asent_at\x18\x04 \x03(\x12R\x06sentAt*\x90\x01\n" +
 	"\x10ConversationType\x12!\n" +
 	"\x1dCONVERSATION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CONVERSATION_TYPE_SINGLE\x10\x01\x12\x1b\n" +
@@ -1135,7 +1294,7 @@ func file_index_proto_rawDescGZIP() []byte {
 }
 
 var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
@@ -1151,7 +1310,10 @@ var file_index_proto_goTypes = []any{
 	(*RecallID)(nil),      // 11: recall.index.v1.RecallID
 	(*Entry)(nil),         // 12: recall.index.v1.Entry
 	(*Step)(nil),          // 13: recall.index.v1.Step
-	nil,                   // 14: recall.index.v1.Entry.TombstoneEntry
+	(*Attempts)(nil),      // 14: recall.index.v1.Attempts
+	(*Group)(nil),         // 15: recall.index.v1.Group
+	(*GroupPart)(nil),     // 16: recall.index.v1.GroupPart
+	nil,                   // 17: recall.index.v1.Entry.TombstoneEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
@@ -1160,14 +1322,16 @@ var file_index_proto_depIdxs = []int32{
 	2,  // 3: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 4: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
 	13, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	14, // 6: recall.index.v1.Entry.tombstone:type_name -> recall.index.v1.Entry.TombstoneEntry
+	17, // 6: recall.index.v1.Entry.tombstone:type_name -> recall.index.v1.Entry.TombstoneEntry
 	4,  // 7: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
 	3,  // 8: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	3,  // 9: recall.index.v1.Attempts.outcome:type_name -> recall.index.v1.Outcome
+	16, // 10: recall.index.v1.Group.parts:type_name -> recall.index.v1.GroupPart
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_index_proto_init() }
@@ -1181,7 +1345,7 @@ func file_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   10,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
