@@ -61,6 +61,7 @@ type worker struct {
 	steps   map[string]Step
 	timeout time.Duration // of an attempt
 	gate    *gate
+	reports *reporter
 	logger  hclog.Logger
 
 	mu        sync.Mutex
@@ -81,7 +82,7 @@ type underWay struct {
 
 func newWorker(steps map[string]Step, g *gate, logger hclog.Logger) *worker {
 	w := &worker{
-		steps: steps, timeout: stepTimeout, gate: g, logger: logger,
+		steps: steps, timeout: stepTimeout, gate: g, reports: newReporter(g), logger: logger,
 		running: map[work]underWay{}, settled: map[work]bool{}, abandoned: map[string]int{}, taken: map[string]int{},
 		slots: map[string]chan struct{}{},
 	}
@@ -94,9 +95,17 @@ func newWorker(steps map[string]Step, g *gate, logger hclog.Logger) *worker {
 // stepTimeout is StepTimeout, for tests to shorten.
 var stepTimeout = StepTimeout
 
-// run receives events until ctx ends, and returns when every step it called has returned or was given up.
+// run receives events until ctx ends, and returns when every step it called has returned or was given up, and every
+// outcome is stored or was given up.
 func (w *worker) run(ctx context.Context) {
-	defer w.handed.Wait()
+	reporting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var reporter sync.WaitGroup
+	reporter.Go(func() { w.reports.run(reporting) })
+	defer func() {
+		w.handed.Wait()
+		stop()
+		reporter.Wait()
+	}()
 	for {
 		p, err := w.gate.current(ctx)
 		if err != nil {
@@ -292,9 +301,7 @@ func (w *worker) settle(closing context.Context, e shared.Event, step string, r 
 	defer cancel()
 	defer context.AfterFunc(closing, func() { time.AfterFunc(closeTime, cancel) })()
 	for {
-		_, err := call(ctx, w.gate, func(api *shared.Client) (struct{}, error) {
-			return struct{}{}, shared.EventSettler(api, e).Settle(ctx, step, r.outcome, r.cause)
-		})
+		err := w.reports.settle(ctx, shared.NewSettlement(e, step, r.outcome, r.cause))
 		if err == nil || ctx.Err() != nil {
 			return
 		}

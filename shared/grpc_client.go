@@ -396,11 +396,7 @@ func NewSettler(plugin Plugin, sequence uint64) Settler {
 func EventSettler(plugin Plugin, e Event) Settler { return &settler{plugin, e.Sequence, e.Attempt} }
 
 func (s *settler) Settle(ctx context.Context, step string, outcome Outcome, cause error) error {
-	text := ""
-	if cause != nil {
-		text = clipText(cause.Error(), MaxStepErrorBytes)
-	}
-	return s.settle(ctx, step, outcome, text)
+	return s.settle(ctx, step, outcome, stepError(cause))
 }
 
 func (s *settler) settle(ctx context.Context, step string, outcome Outcome, cause string) error {

@@ -2,6 +2,7 @@ package shared
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -179,6 +180,9 @@ func (s *recallServer) SettleAll(ctx context.Context,
 		all, at = append(all, x), append(at, i)
 	}
 	errs, err := settleAll(ctx, s.impl, all)
+	if err == nil && len(errs) != len(all) {
+		err = fmt.Errorf("SettleAll of the plugin has %d answers for %d settlements", len(errs), len(all))
+	}
 	if err != nil {
 		return nil, toStatus(err)
 	}

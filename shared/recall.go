@@ -65,6 +65,19 @@ type Settlement struct {
 	Error    string // of OutcomeFailed; at most MaxStepErrorBytes
 }
 
+// NewSettlement is what became of a step of one delivery. Of cause it keeps MaxStepErrorBytes.
+func NewSettlement(e Event, step string, outcome Outcome, cause error) Settlement {
+	return Settlement{Sequence: e.Sequence, Step: step, Attempt: e.Attempt, Outcome: outcome, Error: stepError(cause)}
+}
+
+// stepError is the text of an error as a ledger keeps it.
+func stepError(cause error) string {
+	if cause == nil {
+		return ""
+	}
+	return clipText(cause.Error(), MaxStepErrorBytes)
+}
+
 // AttemptSettler is what a plugin offers that orders attempts by their number and not by time. A failure counts if it
 // is of the attempt after the last one that counted, so reporting it again changes nothing. An outcome that settles the
 // step counts whichever attempt it is of: one that was given up and succeeds late settles the step, and is not counted

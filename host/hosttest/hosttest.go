@@ -82,16 +82,19 @@ var faults = []string{
 	"panic-activate", "hang-activate", // before it takes the index
 	"panic-activated", "exit-after-activate", // once it has the index
 	"panic-first-call", "panic-poison", // the latter when it indexes a message with the id "poison"
-	"swapped-answers",                          // of Index
-	"event-flood",                              // it delivers events without end, and waits for no outcome
+	"swapped-answers",               // of Index
+	"event-flood",                   // it delivers events without end, and waits for no outcome
+	"ghost-events",                  // with each event it delivers one that does not exist
+	"few-statuses", "many-statuses", // of SettleAll, than it was asked for
 	"older-minor", "newer-minor", "next-major", // another version of the wire
 	"newer-format", // of the index
 }
 
 // BuildFaulty builds a recall-plugin with a fault, or of another version, and returns its path. The faults are
 // panic-prepare, hang-prepare, panic-activate, hang-activate, panic-activated, exit-after-activate, panic-first-call,
-// panic-poison (when it indexes a message with the id "poison"), swapped-answers (of Index), event-flood, older-minor,
-// newer-minor, next-major (of the wire) and newer-format (of the index).
+// panic-poison (when it indexes a message with the id "poison"), swapped-answers (of Index), event-flood, ghost-events
+// (with each event one that does not exist), few-statuses, many-statuses (of SettleAll), older-minor, newer-minor,
+// next-major (of the wire) and newer-format (of the index).
 func BuildFaulty(t testing.TB, fault string) string {
 	t.Helper()
 	if !slices.Contains(faults, fault) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/chat-recall/recall/plugin/internal/service"
 	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/shared/recallv1"
 )
 
 // mark stands before the name of the fault at the end of the file.
@@ -121,8 +122,20 @@ func (f *faulty) Index(ctx context.Context, msgs []shared.Message) ([]shared.Ind
 	return results, err
 }
 
+// ghost is added to the sequence of an event for that of one that does not exist.
+const ghost = 1 << 40
+
 func (f *faulty) Events(ctx context.Context, handle func(shared.Event, shared.Settler)) error {
-	if f.fault != "event-flood" {
+	switch f.fault {
+	case "ghost-events":
+		return f.Service.Events(ctx, func(e shared.Event, s shared.Settler) {
+			other := e
+			other.Sequence += ghost
+			handle(other, s)
+			handle(e, s)
+		})
+	case "event-flood":
+	default:
 		return f.Service.Events(ctx, handle)
 	}
 	e := shared.Event{
@@ -155,15 +168,32 @@ func (f *faulty) skew(impl any, stream grpc.ServerStream, info *grpc.StreamServe
 	handler grpc.StreamHandler) error {
 	switch f.fault {
 	case "older-minor":
-		for _, call := range []string{"/Metrics", "/Reload", "/Since", "/Flush", "/Calls"} { // it has each call by itself
+		for _, call := range []string{"/Metrics", "/Reload", "/Since", "/Flush", "/Calls", "/SettleAll"} { // it has each call by itself
 			if strings.HasSuffix(info.FullMethod, call) {
 				return status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
 			}
 		}
 	case "newer-minor":
 		stream = newerStream{stream}
+	case "few-statuses", "many-statuses":
+		stream = miscounting{stream, f.fault == "many-statuses"}
 	}
 	return handler(impl, stream)
+}
+
+// miscounting answers SettleAll with a status too few, or too many.
+type miscounting struct {
+	grpc.ServerStream
+	more bool
+}
+
+func (s miscounting) SendMsg(answer any) error {
+	if a, ok := answer.(*recallv1.SettleAllResponse); ok && s.more {
+		a.Statuses = append(a.Statuses, nil)
+	} else if ok {
+		a.Statuses = a.Statuses[1:]
+	}
+	return s.ServerStream.SendMsg(answer)
 }
 
 // newerStream sends answers with a field that nobody here knows.
