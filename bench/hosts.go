@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -46,7 +47,7 @@ func hostsBench(ctx context.Context, args []string) error {
 	}
 	var opened []time.Duration
 	for k := range *kills {
-		took, err := hostOnce(ctx, j, config, fmt.Sprintf("host%d", k), *callers)
+		took, err := hostOnce(ctx, j, config, fmt.Sprintf("host%d", k), *callers, nil)
 		if err != nil {
 			return fmt.Errorf("host %d: %w", k+1, err)
 		}
@@ -69,9 +70,10 @@ func hostsBench(ctx context.Context, args []string) error {
 	return j.verdict(f)
 }
 
-// hostOnce starts a host, lets its callers work, kills it and takes what it had said into the journal. It returns how
-// long the host took to open, the wait for what the one before it left included.
-func hostOnce(ctx context.Context, j *journal, config, prefix string, callers int) (time.Duration, error) {
+// hostOnce starts a host, lets its callers work, kills it and takes what it had said into the journal. before, if not
+// nil, is called before it is killed. It returns how long the host took to open, the wait for what the one before it
+// left included.
+func hostOnce(ctx context.Context, j *journal, config, prefix string, callers int, before func() error) (time.Duration, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
@@ -91,7 +93,14 @@ func hostOnce(ctx context.Context, j *journal, config, prefix string, callers in
 		return 0, fmt.Errorf("it did not open: %q, %v", lines.Text(), child.Wait())
 	}
 	took := time.Since(start)
-	killer := time.AfterFunc(between+rand.N(4*between), func() { _ = child.Process.Kill() })
+	beforeErr := make(chan error, 1)
+	killer := time.AfterFunc(between+rand.N(4*between), func() {
+		if before != nil {
+			beforeErr <- before()
+		}
+		close(beforeErr)
+		_ = child.Process.Kill()
+	})
 	defer killer.Stop()
 	for lines.Scan() {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
@@ -109,8 +118,10 @@ func hostOnce(ctx context.Context, j *journal, config, prefix string, callers in
 			j.wrong("call", rest, "")
 		}
 	}
-	_ = child.Wait() // it was killed
-	return took, lines.Err()
+	if err := child.Wait(); child.ProcessState.Exited() {
+		return took, fmt.Errorf("it ended by itself: %w", err)
+	}
+	return took, errors.Join(lines.Err(), <-beforeErr)
 }
 
 // hostsChild is a host whose callers say on stdout, line by line, what was acknowledged. It works until it is killed.

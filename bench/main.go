@@ -28,6 +28,7 @@ var commands = []command{
 	{"speed", "measure every call beside the limits of wire and disk, and beside PostgreSQL", speedBench},
 	{"damage", "damage every kind of file of an index in many ways, and hold every answer against what was written", damageBench},
 	{"pressure", "load plugin and host beyond their memory, and set hostile peers on them", pressureBench},
+	{"power", "take the power from the disk of an index under callers", powerBench},
 	{"hosts", "kill the host under callers at random moments, with its plugin", hostsBench},
 }
 
