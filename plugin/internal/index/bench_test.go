@@ -68,7 +68,8 @@ func BenchmarkRecallAndSettle(b *testing.B) {
 	for b.Loop() {
 		op := benchMessage()
 		r := apply(b, x, op, recall("r"+op.Put.ID, *op.Put))
-		ops := []Op{settle(r[1].Tombstone.Sequence, "notify", "done")}
+		apply(b, x, settle(r[1].Tombstone.Sequence, "notify", "done")) // the others wait for it
+		var ops []Op
 		for _, s := range []string{"history", "offline", "roaming", "search", "push"} {
 			ops = append(ops, settle(r[1].Tombstone.Sequence, s, "done"))
 		}
