@@ -83,10 +83,9 @@ func (x *Index) emptyLog(ctx context.Context) error {
 	})
 }
 
-// logs are the names of the logs, and how much is written in the newest. Badger removes one when its
-// memtable has become a table.
+// logs are the names of the logs, and how much is written in the one in use. Badger removes one when its memtable has
+// become a table.
 func (x *Index) logs() (names []string, bytes int64, err error) {
-	var newest string
 	files, err := os.ReadDir(x.path)
 	if err != nil {
 		return nil, 0, err
@@ -95,17 +94,19 @@ func (x *Index) logs() (names []string, bytes int64, err error) {
 		if filepath.Ext(file.Name()) != ".mem" {
 			continue
 		}
-		log, _, err := checkLog(filepath.Join(x.path, file.Name()))
-		if errors.Is(err, os.ErrNotExist) || err == nil && log.size == 0 {
+		info, err := file.Info()
+		if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
 			continue // it was removed just now, or is only reserved
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		if len(names) == 0 || byLogNumber(file.Name(), newest) > 0 {
-			newest, bytes = file.Name(), log.end
-		}
 		names = append(names, file.Name())
+	}
+	x.committing.Lock()
+	defer x.committing.Unlock()
+	if x.live != nil {
+		bytes = x.live.end
 	}
 	return names, bytes, nil
 }

@@ -30,6 +30,7 @@ type liveLog struct {
 
 	file   *os.File // the log in use
 	end    int64    // of its last whole transaction
+	last   int64    // bytes of that
 	direct *os.File // the same file past the page cache; nil where the file system has no such thing
 	zeroed int64    // up to where its blocks are zeroed, or 0
 
@@ -172,7 +173,7 @@ func (l *liveLog) follow(version uint64) error {
 		default:
 			at += e.size
 			if e.mark && e.version() == version {
-				l.end += int64(at)
+				l.end, l.last = l.end+int64(at), int64(at)
 				return nil
 			}
 		}
@@ -182,6 +183,7 @@ func (l *liveLog) follow(version uint64) error {
 const (
 	zeroChunk = 1 << 20   // written at a time
 	zeroAhead = 512 << 10 // once less than so much is zeroed ahead
+	zeroUpTo  = 64 << 10  // after a larger commit: for one like it, zeros would cost more than the journal does
 
 	directAlign = 4096 // of what O_DIRECT writes, in memory and in the file; and a page
 )
@@ -198,7 +200,7 @@ var zeros = func() []byte {
 // zero writes zeros where the next commits will lie. It is called between commits, and never touches a page that holds
 // anything of one.
 func (l *liveLog) zero() {
-	if l.direct == nil || zeros == nil || l.end+zeroAhead <= l.zeroed {
+	if l.direct == nil || zeros == nil || l.last > zeroUpTo || l.end+zeroAhead <= l.zeroed {
 		return
 	}
 	from := max(l.zeroed, (l.end+directAlign-1)/directAlign*directAlign)
