@@ -101,7 +101,7 @@ func TestLiveLog_ZeroesAhead(t *testing.T) {
 	smalls := 0
 	for i := 0; len(logs) < 3; i++ {
 		var ops []Op
-		for j := range 1 + rand.IntN(8)*rand.IntN(200) {
+		for j := range 1 + i%2*rand.IntN(1000) {
 			m := message(fmt.Sprintf("m-%d-%d", i, j), strings.Repeat("x", 1+rand.IntN(shared.MaxAttachmentBytes)))
 			ops = append(ops, put(m))
 		}
