@@ -28,12 +28,17 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 	m := normal(*put)
 	k := messageKey(m.Tenant, m.ID)
-	known, err := recordAt(b.txn, k, m.Tenant, m.ID)
+	hash := b.ids.hash(k)
+	var known *Record
+	if !b.ids.isNew(hash) {
+		var err error
+		if known, err = recordAt(b.txn, k, m.Tenant, m.ID); err != nil {
+			return Result{}, err
+		}
+	}
 	switch {
-	case err != nil:
-		return Result{}, err
 	case known == nil:
-		w.newMessage(m)
+		w.newMessage(m, hash)
 		for _, a := range m.Attachments {
 			w.use(m.Tenant, a, m.ID, true)
 		}
@@ -64,7 +69,7 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 		return Result{OtherActor: true}, nil
 	}
 	if rec == nil {
-		w.newMessage(m)
+		w.newMessage(m, b.ids.hash(messageKey(m.Tenant, m.ID)))
 		rec = &Record{Message: m}
 	} else {
 		for _, a := range m.Attachments {
@@ -195,8 +200,9 @@ func (b *batch) usedByOther(tenant, attachment, id string) (bool, error) {
 	return false, nil
 }
 
-func (w *writes) newMessage(m shared.Message) {
+func (w *writes) newMessage(m shared.Message, hash uint64) {
 	w.indexed = append(w.indexed, member{m.Tenant, m.ID, senderSum(m.Sender), m.SentAt.UnixMilli()})
+	w.hashes = append(w.hashes, hash)
 }
 
 func (w *writes) use(tenant, attachment, id string, uses bool) {

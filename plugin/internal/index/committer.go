@@ -263,6 +263,7 @@ type batch struct {
 	group       groupWriter                // the messages that it indexes
 	recalls     []*recentEvent             // that it makes
 	recent      *recentEvents              // of earlier ones
+	ids         *idFilter
 }
 
 func (x *Index) newBatch() *batch {
@@ -277,6 +278,7 @@ func (x *Index) newBatch() *batch {
 		users:    map[string]map[string]bool{},
 		opened:   map[string]uint64{},
 		recent:   &x.recent,
+		ids:      x.ids,
 	}
 }
 
@@ -303,12 +305,13 @@ type writes struct {
 	opened   []string // steps, of the event openedOf
 	openedOf uint64
 	indexed  []member     // new messages
+	hashes   []uint64     // of them, for the filter of ids
 	recalled *recentEvent // it takes the next sequence; nil: the operation makes no recall
 	failed   bool         // it takes the next position of failed attempts
 }
 
 func (w *writes) reset() {
-	*w = writes{entries: w.entries[:0], users: w.users[:0], opened: w.opened[:0], indexed: w.indexed[:0]}
+	*w = writes{entries: w.entries[:0], users: w.users[:0], opened: w.opened[:0], indexed: w.indexed[:0], hashes: w.hashes[:0]}
 }
 
 type entry struct {
@@ -365,6 +368,7 @@ func (b *batch) write(w *writes) error {
 	}
 	for i := range w.indexed {
 		b.group.add(&w.indexed[i])
+		b.ids.add(w.hashes[i])
 	}
 	if w.recalled != nil {
 		b.sequence++

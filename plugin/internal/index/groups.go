@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"strings"
 
 	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 )
@@ -89,6 +90,9 @@ func members(pb *indexpb.Group) ([]member, error) {
 			ids = ids[n+k:]
 			id = id[:shared] + string(ids[:more])
 			ids = ids[more:]
+			if strings.IndexByte(id, 0) >= 0 {
+				return nil, fmt.Errorf("%w: a group with the id %q", ErrCorrupt, id)
+			}
 			sentAt += part.SentAt[i]
 			out = append(out, member{part.Tenant, id, part.Senders[i], sentAt})
 		}

@@ -80,6 +80,7 @@ func TestMembers_Damaged(t *testing.T) {
 		"more ids":         func(p *indexpb.GroupPart) { p.Ids = append(p.Ids, 0, 1, 'x') },
 		"long shared part": func(p *indexpb.GroupPart) { p.Ids[0] = 9 },
 		"endless number":   func(p *indexpb.GroupPart) { p.Ids = slices.Repeat([]byte{0xff}, 20) },
+		"a NUL":            func(p *indexpb.GroupPart) { p.Ids[3] = 0 },
 		"a sender less":    func(p *indexpb.GroupPart) { p.Senders = p.Senders[:2] },
 	} {
 		t.Run(name, func(t *testing.T) {

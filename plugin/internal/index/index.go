@@ -72,6 +72,7 @@ type Index struct {
 
 	readers readers
 	recent  recentEvents
+	ids     *idFilter
 
 	failed atomic.Pointer[error] // why the index can no longer vouch for its disk
 	onOpen atomic.Pointer[func(step string, first uint64)]

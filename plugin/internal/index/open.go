@@ -56,6 +56,7 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 	x := &Index{
 		path: o.Path, memtable: o.MemtableBytes, log: o.Logger, lock: lock, queue: newQueue(),
 		disk:     newDiskGuard(o.Path, memtablesToCommit*o.MemtableBytes),
+		ids:      newIDFilter(),
 		verified: found.survey.verified, suspect: make(chan struct{}, 1),
 	}
 	if x.readOnly, err = tooFull(o, found.survey.fresh); err != nil {
@@ -79,6 +80,9 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 	watch, x.stopWatch = context.WithCancel(context.Background())
 	openIndexes.add(x)
 	x.watcher.Go(func() { x.watchTables(watch) })
+	if !x.readOnly {
+		x.watcher.Go(func() { x.learn(watch) })
+	}
 	x.committer.Go(x.commitLoop)
 	return x, nil
 }

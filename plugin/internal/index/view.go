@@ -11,8 +11,18 @@ import (
 // errClosed says that the index was closed.
 var errClosed = fmt.Errorf("%w: the index is released", shared.ErrUnavailable)
 
-// view reads one committed state of the index.
+// view reads one committed state of the index for a call.
 func (x *Index) view(read func(txn *badger.Txn) error) error {
+	x.reading.Add(1)
+	defer func() {
+		x.reading.Add(-1)
+		x.reads.Add(1)
+	}()
+	return x.read(read)
+}
+
+// read is view for the index itself: it is no progress that anybody waits for.
+func (x *Index) read(read func(txn *badger.Txn) error) error {
 	if err := x.failure(); err != nil {
 		return err
 	}
@@ -21,11 +31,6 @@ func (x *Index) view(read func(txn *badger.Txn) error) error {
 		return err
 	}
 	defer leave()
-	x.reading.Add(1)
-	defer func() {
-		x.reading.Add(-1)
-		x.reads.Add(1)
-	}()
 	txn := x.db.NewTransactionAt(version, false)
 	defer txn.Discard()
 	return x.undamaged(func() error { return read(txn) })
