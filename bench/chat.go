@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,63 +10,108 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
 )
 
-// ids numbers the messages of all loads.
-var ids atomic.Int64
+const (
+	batch           = 500 // messages a call
+	batchesInFlight = 8
+)
 
-// speedMessage is the message of a number: ids as a ULID has them, in order of time with a random tail, of a thousand
-// senders in a hundred groups.
-func speedMessage(n int64) shared.Message {
-	x := uint64(n) * 0x9e3779b97f4a7c15
-	x ^= x >> 29
-	x *= 0xbf58476d1ce4e5b9
-	return shared.Message{
-		Tenant: tenant, ID: fmt.Sprintf("01JD%08X%014X", n, x>>8),
-		Conversation: shared.Conversation{Type: shared.Group, ID: fmt.Sprintf("group-%d", x%100)},
-		Sender:       fmt.Sprintf("user-%d", x%1000), Type: shared.Text, SentAt: speedStart.Add(time.Duration(n) * time.Microsecond),
-	}
+// chatRules are those of a chat: the role of the actor says which steps a recall has. The only step of the first permit
+// has nothing to do with a message without attachments, so it is settled when the recall is committed.
+const chatRules = `
+permit "without_steps" {
+  role   = ["admin"]
+  window = "7d"
+
+  on_recall {
+    steps = ["attachments"]
+  }
 }
 
-// speedStart is when the first message was sent: so long ago that none of any run is ahead of the clock.
-var speedStart = time.Now().Add(-24 * time.Hour)
+permit "with_one_step" {
+  role   = ["system"]
+  window = "7d"
 
-func recallID(n int64) string { return fmt.Sprintf("01930000-0000-7000-8000-%012x", n) }
+  on_recall {
+    steps = ["notify"]
+  }
+}
+`
 
 // chat is a host with messages in its index.
 type chat struct {
-	suffix string // of the names of its loads
-	folder string // of its index
-	config string
-	host   *host.Host
-	first  int64 // number of the first message
-	size   int64
+	parent, name string // of the folder for its files, which start makes
+	binary       string // of the plugin
+	size         int64  // messages that the index is filled with
 
-	recalls  atomic.Int64
+	times   int // that it was started
+	stock   stock
+	written atomic.Int64 // messages
+	host    *host.Host
+
+	owed     atomic.Int64 // steps
 	notified atomic.Int64
 	waiting  sync.Map // recall id → chan time.Time
 }
 
-// newChat makes the files of one; binary is the plugin.
-func newChat(dir, name, binary, suffix string) (*chat, error) {
-	c := &chat{suffix: suffix, folder: filepath.Join(dir, name, "index"), config: filepath.Join(dir, name, "plugin.hcl")}
-	if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-		return nil, err
+func (c *chat) dir() string    { return filepath.Join(c.parent, fmt.Sprintf("%s%d", c.name, c.times)) }
+func (c *chat) folder() string { return filepath.Join(c.dir(), "index") }
+func (c *chat) config() string { return filepath.Join(c.dir(), "plugin.hcl") }
+
+// begin opens an empty index, in a new folder.
+func (c *chat) begin(ctx context.Context) error {
+	c.times++
+	if err := os.Mkdir(c.dir(), 0o700); err != nil {
+		return err
 	}
-	text := fmt.Sprintf("plugin {\n  binary = %q\n  start_timeout = \"1m\"\n}\n\nindex {\n  path = %q\n}\n", binary, c.folder)
-	return c, os.WriteFile(c.config, []byte(text), 0o600)
+	if err := os.WriteFile(filepath.Join(c.dir(), "rules.hcl"), []byte(chatRules), 0o600); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("plugin {\n  binary = %q\n  start_timeout = \"1m\"\n}\n\nindex {\n  path = %q\n}\n\n"+
+		"rules {\n  paths = [\"rules.hcl\"]\n}\n", c.binary, c.folder())
+	if err := os.WriteFile(c.config(), []byte(text), 0o600); err != nil {
+		return err
+	}
+	c.stock = reserve(c.size)
+	c.written.Store(0)
+	return c.open(ctx)
 }
 
-func (c *chat) open(ctx context.Context) (err error) {
-	c.host, err = openSpeedHost(ctx, c.config, func(e shared.Event) {
+func (c *chat) start(ctx context.Context) error {
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	if err := c.fill(ctx, 0, c.size); err != nil {
+		return errors.Join(err, c.close())
+	}
+	return nil
+}
+
+func (c *chat) renew(ctx context.Context) error {
+	if c.written.Load() <= mostGrowth*c.size {
+		return nil
+	}
+	return errors.Join(c.close(), c.start(ctx))
+}
+
+func (c *chat) close() error { return errors.Join(c.host.Close(), os.RemoveAll(c.dir())) }
+
+func (c *chat) open(ctx context.Context) error {
+	h, err := openSpeedHost(ctx, c.config(), func(e shared.Event) {
 		at := time.Now()
 		if ch, ok := c.waiting.Load(e.RecallID); ok {
 			ch.(chan time.Time) <- at
 		}
 		c.notified.Add(1)
 	})
+	if err == nil {
+		c.host = h
+	}
 	return err
 }
 
@@ -78,135 +124,115 @@ func openSpeedHost(ctx context.Context, config string, notify func(shared.Event)
 	}})
 }
 
-// reserve sets numbers aside for n messages to grow to.
-func (c *chat) reserve(n int64) { c.first = ids.Add(n) - n + 1 }
-
-// grow indexes messages until there are n.
-func (c *chat) grow(ctx context.Context, n int64) error {
-	start, from := time.Now(), c.size
-	var mu sync.Mutex
-	var failed error
-	var all sync.WaitGroup
-	for range batchesInFlight {
-		all.Go(func() {
-			for {
-				mu.Lock()
-				if failed != nil || c.size == n {
-					mu.Unlock()
-					return
-				}
-				first, count := c.first+c.size, min(batch, n-c.size)
-				c.size += count
-				if c.size/1_000_000 > (c.size-count)/1_000_000 {
-					progress("%d of %d messages, %.0f a second", c.size, n, float64(c.size-from)/time.Since(start).Seconds())
-				}
-				mu.Unlock()
-				msgs := make([]shared.Message, count)
-				for i := range msgs {
-					msgs[i] = speedMessage(first + int64(i))
-				}
-				if _, err := c.host.Index(ctx, msgs); err != nil {
-					mu.Lock()
-					failed = err
-					mu.Unlock()
-				}
-			}
+// fill indexes messages of the stock, in large batches.
+func (c *chat) fill(ctx context.Context, from, to int64) error {
+	const report = 1_000_000
+	all, working := errgroup.WithContext(ctx)
+	all.SetLimit(batchesInFlight)
+	start := time.Now()
+	for at := from; at < to && working.Err() == nil; at += batch {
+		if at%report == 0 && at > from {
+			progress("%s of %s messages, %.0f a second", number(float64(at)), number(float64(c.size)),
+				float64(at-from)/time.Since(start).Seconds())
+		}
+		all.Go(func() error {
+			return c.indexAll(working, messagesFrom(c.stock.first+at, int(min(batch, to-at))))
 		})
 	}
-	all.Wait()
-	return failed
+	return all.Wait()
 }
 
-const (
-	batch           = 500 // messages a call
-	batchesInFlight = 8
-)
+// cpu is that of the plugin.
+func (c *chat) cpu() time.Duration { return cpuOf(c.host.State().PID) }
 
-func (c *chat) index(name string, callers, per int) *load {
-	return &load{name: name + c.suffix, callers: callers, per: per,
-		do: func(ctx context.Context, _ int) (time.Duration, error) {
-			msgs := make([]shared.Message, per)
-			for i := range msgs {
-				msgs[i] = speedMessage(ids.Add(1))
-			}
-			return timed(func() error {
-				_, err := c.host.Index(ctx, msgs)
-				return err
-			})
+func (c *chat) index(callers, per int) *load {
+	return &load{callers: callers, per: per, cpu: c.cpu,
+		do: func(ctx context.Context, _, _ int) (time.Duration, error) {
+			msgs := newMessages(per)
+			return timed(func() error { return c.indexAll(ctx, msgs) })
 		}}
 }
 
-// some is a message of the filled part of the index.
-func (c *chat) some(n int) shared.Message {
-	return speedMessage(c.first + int64(uint64(n)*0x9e3779b97f4a7c15>>1)%c.size)
+// indexAll indexes new messages in one call.
+func (c *chat) indexAll(ctx context.Context, msgs []shared.Message) error {
+	c.written.Add(int64(len(msgs)))
+	results, err := c.host.Index(ctx, msgs)
+	if err != nil {
+		return err
+	}
+	return expect(nil, results[len(msgs)-1].Status, shared.Indexed)
 }
 
-func (c *chat) check(name string, callers int) *load {
-	return &load{name: name + c.suffix, callers: callers, per: 1,
-		do: func(ctx context.Context, n int) (time.Duration, error) {
-			req := shared.RecallRequest{
-				Tenant: tenant, MessageIDs: []string{c.some(n).ID}, Actor: shared.Actor{ID: "moderator", Role: shared.System},
-			}
+func (c *chat) check(callers int) *load {
+	return &load{callers: callers, per: 1, cpu: c.cpu,
+		do: func(ctx context.Context, _, n int) (time.Duration, error) {
+			req := recallRequest(c.stock.some(n).ID, ids.Load(), shared.System)
 			return timed(func() error {
 				results, err := c.host.Check(ctx, req)
-				if err == nil && results[0].Status == shared.NotFound {
-					err = fmt.Errorf("message %s is %s", req.MessageIDs[0], results[0].Status)
+				if err != nil {
+					return err
 				}
-				return err
+				return expect(nil, results[0].Status, shared.Recalled)
 			})
 		}}
 }
 
-func (c *chat) status(name string, callers int) *load {
-	return &load{name: name + c.suffix, callers: callers, per: 1,
-		do: func(ctx context.Context, n int) (time.Duration, error) {
-			list := []string{c.some(n).ID}
+func (c *chat) status(callers int) *load {
+	return &load{callers: callers, per: 1, cpu: c.cpu,
+		do: func(ctx context.Context, _, n int) (time.Duration, error) {
+			list := []string{c.stock.some(n).ID}
 			return timed(func() error {
-				_, err := c.host.Status(ctx, tenant, list)
-				return err
+				statuses, err := c.host.Status(ctx, tenant, list)
+				if err != nil {
+					return err
+				}
+				return expect(nil, statuses[0].State, shared.MessageLive)
 			})
 		}}
 }
 
-// recall takes messages back that were indexed for it. Where event is set, what is measured is how long after the
-// answer to its caller the host's step notify is called.
-func (c *chat) recall(name string, callers, calls int, event bool) *load {
-	var first int64
-	l := &load{name: name + c.suffix, callers: callers, per: 1, calls: calls}
-	l.prepare = func(ctx context.Context) error {
-		first = ids.Add(int64(calls)) - int64(calls) + 1
-		for from := 0; from < calls; from += batch {
-			msgs := make([]shared.Message, min(batch, calls-from))
-			for i := range msgs {
-				msgs[i] = speedMessage(first + int64(from+i))
-			}
-			if _, err := c.host.Index(ctx, msgs); err != nil {
-				return err
-			}
-		}
-		return nil
+func recallRequest(message string, n int64, role shared.Role) shared.RecallRequest {
+	return shared.RecallRequest{
+		Tenant: tenant, MessageIDs: []string{message}, RecallID: recallID(n),
+		Actor: shared.Actor{ID: "moderator", Role: role},
 	}
-	l.do = func(ctx context.Context, n int) (time.Duration, error) {
-		number := first + int64(n)
-		req := shared.RecallRequest{
-			Tenant: tenant, MessageIDs: []string{speedMessage(number).ID}, RecallID: recallID(number),
-			Actor: shared.Actor{ID: "moderator", Role: shared.System},
+}
+
+// recall is the load of callers that recall messages, which are indexed for it. With a step, the host carries it out
+// meanwhile, and the run ends when every step is settled.
+func (c *chat) recall(callers, calls int, step bool) *load {
+	role := shared.Admin
+	if step {
+		role = shared.System
+	}
+	l, msgs := c.recalls(callers, calls)
+	l.do = func(ctx context.Context, _, n int) (time.Duration, error) {
+		req := recallRequest((*msgs)[n].ID, ids.Add(1), role)
+		if step {
+			c.owed.Add(1)
 		}
+		return timed(func() error { return c.recallOne(ctx, req) })
+	}
+	if step {
+		l.settle = c.settled
+	}
+	return l
+}
+
+// event is the load of a caller whose recall's event is waited for. It measures from the answer to the caller until the
+// host's step is called.
+func (c *chat) event(calls int) *load {
+	l, msgs := c.recalls(1, calls)
+	l.do = func(ctx context.Context, _, n int) (time.Duration, error) {
+		req := recallRequest((*msgs)[n].ID, ids.Add(1), shared.System)
 		notified := make(chan time.Time, 1)
-		if event {
-			c.waiting.Store(req.RecallID, notified)
-			defer c.waiting.Delete(req.RecallID)
-		}
-		c.recalls.Add(1)
-		start := time.Now()
-		results, err := c.host.Recall(ctx, req)
-		if err == nil && results[0].Status != shared.Recalled {
-			err = fmt.Errorf("message %s is %s", req.MessageIDs[0], results[0].Status)
+		c.waiting.Store(req.RecallID, notified)
+		defer c.waiting.Delete(req.RecallID)
+		c.owed.Add(1)
+		if err := c.recallOne(ctx, req); err != nil {
+			return 0, err
 		}
 		answered := time.Now()
-		if err != nil || !event {
-			return answered.Sub(start), err
-		}
 		select {
 		case at := <-notified:
 			return at.Sub(answered), nil
@@ -218,14 +244,37 @@ func (c *chat) recall(name string, callers, calls int, event bool) *load {
 	return l
 }
 
-// settled waits until every recall is carried out and that is recorded.
+// recalls is a load without its call: it indexes the messages to recall.
+func (c *chat) recalls(callers, calls int) (*load, *[]shared.Message) {
+	var msgs []shared.Message
+	return &load{callers: callers, per: 1, calls: calls, cpu: c.cpu,
+		prepare: func(ctx context.Context) error {
+			msgs = newMessages(calls)
+			for from := 0; from < calls; from += batch {
+				if err := c.indexAll(ctx, msgs[from:min(from+batch, calls)]); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}, &msgs
+}
+
+func (c *chat) recallOne(ctx context.Context, req shared.RecallRequest) error {
+	results, err := c.host.Recall(ctx, req)
+	if err != nil {
+		return err
+	}
+	return expect(nil, results[0].Status, shared.Recalled)
+}
+
+// settled waits until every step is carried out and that is recorded.
 func (c *chat) settled(ctx context.Context) error {
 	for {
 		metrics, err := c.host.Metrics(ctx)
 		if err != nil {
 			return err
 		}
-		open := c.notified.Load() < c.recalls.Load()
+		open := c.notified.Load() < c.owed.Load()
 		for _, m := range metrics {
 			open = open || m.Name == "step_"+shared.StepNotify+"_in_flight" && m.Value > 0
 		}
@@ -235,7 +284,7 @@ func (c *chat) settled(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(time.Millisecond):
 		}
 	}
 }

@@ -3,174 +3,205 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
 )
 
-// The limit of the disk: the records of the index written straight to Badger, in this process, by one committer that
-// gathers what waits into one transaction and syncs it. It decides nothing and reads nothing.
+// The limit of many callers: callers here, and a second process that writes the records of their calls to Badger, see
+// diskChild. Between them is a bare socket; whoever decides, looks up or answers more than that is slower.
 
-// indexOptions are those of the plugin's index.
-func indexOptions(folder string) badger.Options {
-	return badger.DefaultOptions(folder).WithLogger(nil).WithMetricsEnabled(false).
-		WithBypassLockGuard(true).WithSyncWrites(true).WithDetectConflicts(false).WithNumVersionsToKeep(1).
-		WithMemTableSize(16 << 20).WithNumMemtables(2).WithNumCompactors(2).WithValueLogFileSize(1 << 20).
-		WithCompression(options.None).WithBlockCacheSize(0).WithChecksumVerificationMode(options.OnBlockRead).
-		WithIndexCacheSize(64 << 20)
-}
-
-type record struct{ key, value []byte }
-
-type diskCall struct {
-	records []record
-	done    chan error
-}
-
+// A disk hands records to the second process.
+//
+//	frame  = length uint32, then call id uint32, number of records uint32, records
+//	record = key length uint32, value length uint32, key, value
+//	answer = call id uint32
 type disk struct {
-	db        *badger.DB
-	calls     chan *diskCall
-	committer sync.WaitGroup
+	folder string // for the data, made by start
+	size   int64  // messages that it is filled with
+
+	written atomic.Int64 // messages
+	peer    *peer
+	reader  sync.WaitGroup
+
+	mu      sync.Mutex
+	out     []byte // frames that wait to be sent
+	sending bool   // somebody sends
+	last    uint32
+	waiting map[uint32]chan error
+	err     error // of the socket: it is over
 }
 
-func openDisk(folder string) (*disk, error) {
-	db, err := badger.OpenManaged(indexOptions(folder))
-	if err != nil {
-		return nil, err
+func (d *disk) start(context.Context) (err error) {
+	d.waiting, d.err = map[uint32]chan error{}, nil
+	d.written.Store(0)
+	if d.peer, err = startPeer("disk-child", "--folder", d.folder); err != nil {
+		return err
 	}
-	d := &disk{db: db, calls: make(chan *diskCall, 4096)}
-	d.committer.Go(d.commit)
-	return d, nil
+	d.reader.Go(d.read)
+	for at := int64(0); at < d.size && err == nil; at += batch {
+		err = d.indexNew(int(min(batch, d.size-at)))
+	}
+	if err != nil {
+		return errors.Join(err, d.close())
+	}
+	return nil
 }
 
 func (d *disk) close() error {
-	close(d.calls)
-	d.committer.Wait()
-	return d.db.Close()
+	err := d.peer.close()
+	d.reader.Wait()
+	return errors.Join(err, os.RemoveAll(d.folder))
 }
 
-func (d *disk) commit() {
-	for ts := uint64(1); ; ts++ {
-		call, ok := <-d.calls
-		if !ok {
+func (d *disk) renew(ctx context.Context) error {
+	if d.written.Load() <= mostGrowth*d.size {
+		return nil
+	}
+	return errors.Join(d.close(), d.start(ctx))
+}
+
+// index is the load of callers that index messages.
+func (d *disk) index(callers, per int) *load {
+	return &load{callers: callers, per: per, cpu: func() time.Duration { return d.peer.cpu() },
+		do: func(context.Context, int, int) (time.Duration, error) {
+			return timed(func() error { return d.indexNew(per) })
+		}}
+}
+
+// indexNew writes what n new messages write.
+func (d *disk) indexNew(n int) error {
+	d.written.Add(int64(n))
+	first := ids.Add(int64(n)) - int64(n) + 1
+	records := make([]record, 0, n)
+	for i := range int64(n) {
+		records = append(records, messageRecords(first+i)...)
+	}
+	return d.write(records)
+}
+
+// write returns when the records are on disk.
+func (d *disk) write(records []record) error {
+	done := make(chan error, 1)
+	d.mu.Lock()
+	if d.err != nil {
+		d.mu.Unlock()
+		return d.err
+	}
+	d.last++
+	d.waiting[d.last] = done
+	d.out = appendFrame(d.out, d.last, records)
+	if !d.sending {
+		d.sending = true
+		d.send()
+		d.sending = false
+	}
+	d.mu.Unlock()
+	return <-done
+}
+
+// send sends what waits. It is called with mu held.
+func (d *disk) send() {
+	var buf []byte
+	for len(d.out) > 0 && d.err == nil {
+		d.mu.Unlock()
+		runtime.Gosched() // callers that were woken together send together
+		d.mu.Lock()
+		buf, d.out = d.out, buf[:0]
+		d.mu.Unlock()
+		_, err := d.peer.socket.Write(buf)
+		d.mu.Lock()
+		if err != nil {
+			d.fail(err)
+		}
+	}
+}
+
+func (d *disk) read() {
+	answers := make([]byte, 64<<10)
+	have := 0
+	for {
+		n, err := d.peer.socket.Read(answers[have:])
+		have += n
+		d.mu.Lock()
+		for at := 0; at+4 <= have; at += 4 {
+			id := binary.BigEndian.Uint32(answers[at:])
+			if done := d.waiting[id]; done != nil {
+				done <- nil
+				delete(d.waiting, id)
+			}
+		}
+		if err != nil {
+			d.fail(err)
+		}
+		d.mu.Unlock()
+		if err != nil {
 			return
 		}
-		txn := d.db.NewTransactionAt(ts, true)
-		var group []*diskCall
-		var err error
-		for size := 0; ; {
-			group = append(group, call)
-			for _, r := range call.records {
-				if err == nil {
-					err = txn.Set(r.key, r.value)
-				}
-				size += len(r.key) + len(r.value) + 12
-			}
-			if size > 1<<20 {
-				break
-			}
-			select {
-			case call, ok = <-d.calls:
-			default:
-				ok = false
-			}
-			if !ok {
-				break
-			}
+		have = copy(answers, answers[have/4*4:have])
+	}
+}
+
+// fail ends all calls. It is called with mu held.
+func (d *disk) fail(err error) {
+	if d.err == nil {
+		d.err = fmt.Errorf("the second process has ended: %w", err)
+	}
+	for id, done := range d.waiting {
+		done <- d.err
+		delete(d.waiting, id)
+	}
+}
+
+func appendFrame(b []byte, id uint32, records []record) []byte {
+	start := len(b)
+	b = binary.BigEndian.AppendUint32(b, 0)
+	b = binary.BigEndian.AppendUint32(b, id)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(records)))
+	for _, r := range records {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(r.key)))
+		b = binary.BigEndian.AppendUint32(b, uint32(len(r.value)))
+		b = append(append(b, r.key...), r.value...)
+	}
+	binary.BigEndian.PutUint32(b[start:], uint32(len(b)-start-4))
+	return b
+}
+
+var errFrame = errors.New("a frame is cut off")
+
+// parseFrame reads what is in a frame behind its length.
+func parseFrame(b []byte) (id uint32, records []record, err error) {
+	if len(b) < 8 {
+		return 0, nil, errFrame
+	}
+	id, n := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+	b = b[8:]
+	for range n {
+		if len(b) < 8 {
+			return 0, nil, errFrame
 		}
-		if err == nil {
-			err = txn.CommitAt(ts, nil)
+		key, value := int(binary.BigEndian.Uint32(b)), int(binary.BigEndian.Uint32(b[4:]))
+		if b = b[8:]; len(b) < key+value {
+			return 0, nil, errFrame
 		}
-		txn.Discard()
-		for _, c := range group {
-			c.done <- err
-		}
+		records = append(records, record{b[:key:key], b[key : key+value : key+value]})
+		b = b[key+value:]
 	}
+	return id, records, nil
 }
 
-func (d *disk) write(records []record) error {
-	c := &diskCall{records: records, done: make(chan error, 1)}
-	d.calls <- c
-	return <-c.done
-}
-
-// messages writes what indexing a message writes: the message and the entry of its sender.
-func (d *disk) messages(name string, callers, per int) *load {
-	return &load{name: name, callers: callers, per: per,
-		do: func(context.Context, int) (time.Duration, error) {
-			return timed(func() error {
-				records := make([]record, 0, 2*per)
-				for range per {
-					n := ids.Add(1)
-					records = append(records, messageRecord(n, 0), senderRecord(n))
-				}
-				return d.write(records)
-			})
-		}}
-}
-
-// recalls writes what a recall writes: the message with its tombstone, the recall of the conversation, the open step,
-// what waits for it, where the event is found, whose the recall id is, the ledger and the sequence.
-func (d *disk) recalls(name string, callers int) *load {
-	return &load{name: name, callers: callers, per: 1,
-		do: func(context.Context, int) (time.Duration, error) {
-			return timed(func() error { return d.write(recallRecords(ids.Add(1))) })
-		}}
-}
-
-func recallRecords(n int64) []record {
-	number := binary.BigEndian.AppendUint64(nil, uint64(n))
-	m := speedMessage(n)
-	return []record{
-		messageRecord(n, 36+8+2+8+4),
-		{append([]byte("r/"+tenant+"\x00\x02"+m.Conversation.ID+"\x00"), number...), make([]byte, 36+26+4)},
-		{append([]byte("e/notify\x00"), number...), nil},
-		{append([]byte("w/"), number...), nil},
-		{append([]byte("q/"), number...), make([]byte, 36+26+len(tenant)+6)},
-		{[]byte("o/" + tenant + "\x00" + recallID(n) + "\x00"), make([]byte, 2+len(m.Sender)+2)},
-		ledgerRecord(n),
-		{[]byte("n/"), number},
+// readFrame reads one frame behind its length.
+func readFrame(r io.Reader) ([]byte, error) {
+	var length [4]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, err
 	}
-}
-
-func ledgerRecord(n int64) record {
-	at := binary.BigEndian.AppendUint64([]byte("l/"+tenant+"\x00"+recallID(n)+"\x00"), uint64(n))
-	return record{at, make([]byte, ledgerBytes)}
-}
-
-// ledgerBytes is the size of a ledger entry with the seven standard steps.
-const ledgerBytes = 260
-
-func messageRecord(n int64, more int) record {
-	m := speedMessage(n)
-	value := make([]byte, 2+2+len(m.Conversation.ID)+2+len(m.Sender)+2+9+more)
-	copy(value, m.Conversation.ID+m.Sender)
-	binary.BigEndian.PutUint64(value[len(value)-8:], uint64(m.SentAt.UnixMicro()))
-	return record{[]byte("m/" + tenant + "\x00" + m.ID + "\x00"), value}
-}
-
-func senderRecord(n int64) record {
-	m := speedMessage(n)
-	key := binary.BigEndian.AppendUint64([]byte("s/"+tenant+"\x00"+m.Sender+"\x00"), uint64(m.SentAt.UnixMicro()))
-	return record{append(key, m.ID+"\x00"...), nil}
-}
-
-// compact brings a released index into its final shape and returns the bytes of its tables.
-func compact(folder string) (int64, error) {
-	db, err := badger.OpenManaged(indexOptions(folder))
-	if err != nil {
-		return 0, fmt.Errorf("compact %s: %w", folder, err)
-	}
-	db.SetDiscardTs(db.MaxVersion())
-	if err := db.Flatten(2); err != nil {
-		return 0, fmt.Errorf("compact %s: %w", folder, err)
-	}
-	bytes := int64(0)
-	for _, t := range db.Tables() {
-		bytes += int64(t.OnDiskSize)
-	}
-	return bytes, db.Close()
+	b := make([]byte, binary.BigEndian.Uint32(length[:]))
+	_, err := io.ReadFull(r, b)
+	return b, err
 }

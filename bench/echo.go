@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -16,12 +15,11 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// The limit of the wire: a plugin that does nothing, over the same transport (go-plugin, mutual TLS, unix socket).
+// The limit of an event: a plugin that does nothing, over go-plugin's transport (gRPC, mutual TLS, unix socket).
 
 const (
 	echoName   = "echo"
-	echoUnary  = "/bench.Echo/Unary"
-	echoStream = "/bench.Echo/Stream"
+	echoMethod = "/bench.Echo/Unary"
 )
 
 var echoService = grpc.ServiceDesc{
@@ -32,20 +30,6 @@ var echoService = grpc.ServiceDesc{
 		Handler: func(_ any, _ context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			var empty emptypb.Empty
 			return &empty, read(&empty)
-		},
-	}},
-	Streams: []grpc.StreamDesc{{
-		StreamName: "Stream", ServerStreams: true, ClientStreams: true,
-		Handler: func(_ any, stream grpc.ServerStream) error {
-			for {
-				var empty emptypb.Empty
-				if err := stream.RecvMsg(&empty); err != nil {
-					return nil // the client is done
-				}
-				if err := stream.SendMsg(&empty); err != nil {
-					return err
-				}
-			}
 		},
 	}},
 }
@@ -75,78 +59,47 @@ func echoChild(context.Context, []string) error {
 
 // echo is a running one.
 type echo struct {
+	dir    string // for its socket
+	cmd    *exec.Cmd
 	client *plugin.Client
 	conn   *grpc.ClientConn
-
-	mu      sync.Mutex // orders sending on the stream against waiting for the answer
-	stream  grpc.ClientStream
-	waiting chan chan error
-	done    sync.WaitGroup
 }
 
-func startEcho(ctx context.Context, dir string) (*echo, error) {
+func (e *echo) start(context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	e := &echo{waiting: make(chan chan error, 4096)}
+	e.cmd = exec.Command(self, "echo-child")
 	e.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig: shared.Handshake, VersionedPlugins: echoPlugins,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, AutoMTLS: true, Logger: hclog.NewNullLogger(),
-		Cmd: exec.Command(self, "echo-child"), UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir},
+		Cmd: e.cmd, UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: e.dir},
 	})
 	protocol, err := e.client.Client()
 	if err != nil {
 		e.client.Kill()
-		return nil, fmt.Errorf("start the echo plugin: %w", err)
+		return fmt.Errorf("start the echo plugin: %w", err)
 	}
 	raw, err := protocol.Dispense(echoName)
 	if err != nil {
 		e.client.Kill()
-		return nil, err
+		return err
 	}
 	e.conn = raw.(*grpc.ClientConn)
-	if e.stream, err = e.conn.NewStream(ctx, &echoService.Streams[0], echoStream); err != nil {
-		e.client.Kill()
-		return nil, err
-	}
-	e.done.Go(func() {
-		for answer := range e.waiting {
-			var empty emptypb.Empty
-			answer <- e.stream.RecvMsg(&empty)
-		}
-	})
-	return e, nil
+	return nil
 }
 
-func (e *echo) close() {
-	_ = e.stream.CloseSend()
-	close(e.waiting)
-	e.done.Wait()
+func (e *echo) close() error {
 	e.client.Kill()
+	return nil
 }
 
-func (e *echo) unary(callers int) *load {
-	return &load{name: fmt.Sprintf("echo/%d", callers), callers: callers, per: 1,
-		do: func(ctx context.Context, _ int) (time.Duration, error) {
-			return timed(func() error { return e.conn.Invoke(ctx, echoUnary, &emptypb.Empty{}, &emptypb.Empty{}) })
-		}}
-}
+func (e *echo) renew(context.Context) error { return nil }
 
-// overStream has callers share one stream, an empty message a call.
-func (e *echo) overStream(callers int) *load {
-	return &load{name: fmt.Sprintf("stream/%d", callers), callers: callers, per: 1,
-		do: func(context.Context, int) (time.Duration, error) {
-			return timed(func() error {
-				answer := make(chan error, 1)
-				e.mu.Lock()
-				e.waiting <- answer
-				err := e.stream.SendMsg(&emptypb.Empty{})
-				e.mu.Unlock()
-				if err != nil {
-					return err
-				}
-				return <-answer
-			})
+func (e *echo) load() *load {
+	return &load{callers: 1, per: 1, cpu: func() time.Duration { return cpuOf(e.cmd.Process.Pid) },
+		do: func(ctx context.Context, _, _ int) (time.Duration, error) {
+			return timed(func() error { return e.conn.Invoke(ctx, echoMethod, &emptypb.Empty{}, &emptypb.Empty{}) })
 		}}
 }

@@ -3,7 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -155,20 +155,24 @@ func handoverChild(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	synced, err := openSyncedLog(*folder)
+	if err != nil {
+		return err
+	}
 	start, written, ts := time.Now(), 0, db.MaxVersion()
 	commit := func(n int) error {
 		ts++
 		txn := db.NewTransactionAt(ts, true)
 		defer txn.Discard()
+		records := []record{groupRecord(ts, n)}
 		for range n {
-			for _, r := range handoverRecords(int64(os.Getpid())<<32 + int64(written)) {
-				if err := txn.Set(r.key, r.value); err != nil {
-					return err
-				}
-			}
+			records = append(records, handoverRecords(int64(os.Getpid())<<32+int64(written))...)
 			written++
 		}
-		return txn.CommitAt(ts, nil)
+		if err := errors.Join(setAll(txn, records), txn.CommitAt(ts, nil)); err != nil {
+			return err
+		}
+		return synced.sync()
 	}
 	if err := commit(1); err != nil {
 		return err
@@ -204,16 +208,11 @@ func handoverChild(_ context.Context, args []string) error {
 // handoverRecords is what callers of the swap write for a message: the message, of one in recallEvery the recall, and what
 // became of its two steps.
 func handoverRecords(n int64) []record {
-	records := []record{messageRecord(n, 0), senderRecord(n)}
+	records := messageRecords(n)
 	if n%recallEvery != 0 {
 		return records
 	}
-	records = append(records, recallRecords(n)...)
-	number := binary.BigEndian.AppendUint64(nil, uint64(n))
-	for _, step := range []string{"e/notify\x00", "e/history\x00"} {
-		records = append(records, ledgerRecord(n), record{append([]byte(step), number...), nil})
-	}
-	return records
+	return slices.Concat(records, recallRecords(n), outcomeRecords(n, "notify"), outcomeRecords(n, "history"))
 }
 
 // waitForLock takes the lock that the index takes, on the folder itself. It is held while the file is open.

@@ -11,35 +11,65 @@ import (
 
 // A load is a call that callers make again and again, each waiting for its answer.
 type load struct {
-	name    string
 	callers int
 	per     int // messages a call
+	calls   int // at most so many a run; 0: as many as fit
 
-	// prepare, if not nil, does what has to be there before, which is not measured.
+	// prepare, if not nil, makes what the calls need. It is not measured.
 	prepare func(ctx context.Context) error
 
-	// do makes the call of this number, from 0, and tells how long it took.
-	do func(ctx context.Context, n int) (time.Duration, error)
+	// do makes the call number n, from 0, for one of the callers, from 0, and returns how long it took.
+	do func(ctx context.Context, caller, n int) (time.Duration, error)
 
-	// settle, if not nil, waits until nothing of the calls is under way any more. It is not measured.
+	// settle, if not nil, waits until everything that the calls brought about is carried out. The rate counts that time.
 	settle func(ctx context.Context) error
 
-	calls int // at most so many a run; 0: as many as fit
+	// cpu is the processor time used by the other processes that answer the calls. Callers work in this one.
+	cpu func() time.Duration
 }
 
-// A sample is what one run of a load gave.
+// A sample is what one run of a load showed.
 type sample struct {
-	rate                float64 // messages a second
-	p50, p90, p99, p999 float64 // microseconds a call
+	Rate float64 `json:"rate"` // messages a second
+	P50  float64 `json:"p50"`  // microseconds a call
+	P99  float64 `json:"p99"`
+	CPU  float64 `json:"cpu"` // microseconds a message, of all processes
 }
 
 // run makes calls for a time.
 func (l *load) run(ctx context.Context, d time.Duration) (sample, error) {
 	if l.prepare != nil {
 		if err := l.prepare(ctx); err != nil {
-			return sample{}, fmt.Errorf("%s: prepare: %w", l.name, err)
+			return sample{}, fmt.Errorf("prepare: %w", err)
 		}
 	}
+	waitForQuiet(ctx)
+	cpu := ownCPU() + l.cpu()
+	start := time.Now()
+	took, err := l.call(ctx, d)
+	if err != nil {
+		return sample{}, err
+	}
+	if l.settle != nil {
+		if err := l.settle(ctx); err != nil {
+			return sample{}, fmt.Errorf("settle: %w", err)
+		}
+	}
+	elapsed := time.Since(start)
+	cpu = ownCPU() + l.cpu() - cpu
+	if len(took) == 0 {
+		return sample{}, fmt.Errorf("no call was answered in %s", d)
+	}
+	slices.Sort(took)
+	at := func(p float64) float64 { return microseconds(took[min(len(took)-1, int(p*float64(len(took))))]) }
+	messages := float64(len(took) * l.per)
+	return sample{
+		Rate: messages / elapsed.Seconds(), P50: at(0.5), P99: at(0.99), CPU: microseconds(cpu) / messages,
+	}, nil
+}
+
+// call makes the calls and returns how long each took.
+func (l *load) call(ctx context.Context, d time.Duration) ([]time.Duration, error) {
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
 	took := make([][]time.Duration, l.callers)
@@ -52,7 +82,7 @@ func (l *load) run(ctx context.Context, d time.Duration) (sample, error) {
 				if l.calls > 0 && n >= l.calls {
 					return
 				}
-				one, err := l.do(ctx, n)
+				one, err := l.do(ctx, c, n)
 				if err != nil {
 					failed.CompareAndSwap(nil, &err)
 					return
@@ -62,62 +92,10 @@ func (l *load) run(ctx context.Context, d time.Duration) (sample, error) {
 		})
 	}
 	all.Wait()
-	elapsed := time.Since(start)
 	if err := failed.Load(); err != nil {
-		return sample{}, fmt.Errorf("%s: %w", l.name, *err)
+		return nil, *err
 	}
-	if l.settle != nil {
-		if err := l.settle(ctx); err != nil {
-			return sample{}, fmt.Errorf("%s: settle: %w", l.name, err)
-		}
-	}
-	sorted := slices.Concat(took...)
-	slices.Sort(sorted)
-	at := func(p float64) float64 {
-		return float64(sorted[min(len(sorted)-1, int(p*float64(len(sorted))))]) / 1e3
-	}
-	if len(sorted) == 0 {
-		return sample{}, fmt.Errorf("%s: no call was answered in %s", l.name, d)
-	}
-	return sample{
-		rate: float64(len(sorted)*l.per) / elapsed.Seconds(),
-		p50:  at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999),
-	}, nil
-}
-
-// A round has one sample of each load, by its name.
-type round map[string]sample
-
-// rounds runs every load in turn, again and again: what is compared with each other meets the same machine. Every
-// other round goes backwards, so that none always comes after the same.
-func rounds(ctx context.Context, loads []*load, n int, d time.Duration, each func()) ([]round, error) {
-	var out []round
-	for i := range n {
-		r := round{}
-		order := slices.Clone(loads)
-		if i%2 == 1 {
-			slices.Reverse(order)
-		}
-		for _, l := range order {
-			s, err := l.run(ctx, d)
-			if err != nil {
-				return nil, err
-			}
-			r[l.name] = s
-		}
-		out = append(out, r)
-		each()
-		progress("round %d of %d", i+1, n)
-	}
-	return out, nil
-}
-
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+	return slices.Concat(took...), nil
 }
 
 // timed measures one call.
@@ -126,3 +104,5 @@ func timed(f func() error) (time.Duration, error) {
 	err := f()
 	return time.Since(start), err
 }
+
+func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }

@@ -25,7 +25,7 @@ type command struct {
 var commands = []command{
 	{"swap", "replace the plugin under callers, beside a bare handover of the same data", swapBench},
 	{"crash", "kill the plugin under callers at random moments", crashBench},
-	{"speed", "measure every call beside the limits of wire and disk, and beside PostgreSQL", speedBench},
+	{"speed", "measure every call beside the limits of the machine, and beside PostgreSQL", speedBench},
 	{"damage", "damage every kind of file of an index in many ways, and hold every answer against what was written", damageBench},
 	{"pressure", "load plugin and host beyond their memory, and set hostile peers on them", pressureBench},
 	{"power", "take the power from the disk of an index under callers", powerBench},
@@ -37,6 +37,8 @@ var hidden = []command{
 	{"handover-child", "", handoverChild},
 	{"hosts-child", "", hostsChild},
 	{"echo-child", "", echoChild},
+	{"wire-child", "", wireChild},
+	{"disk-child", "", diskChild},
 	{"speed-child", "", speedChild},
 	{"pressure-child", "", pressureChild},
 }

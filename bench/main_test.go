@@ -3,10 +3,21 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"slices"
 	"testing"
 )
 
-func TestARunThatWouldTryNothingIsRefused(t *testing.T) {
+// TestMain lets this binary be the second processes of what is tested.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && slices.ContainsFunc(hidden, func(c command) bool { return c.name == os.Args[1] }) {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestCommands_RefuseToTryNothing(t *testing.T) {
 	for _, c := range []struct {
 		run  func(context.Context, []string) error
 		args []string
@@ -20,6 +31,8 @@ func TestARunThatWouldTryNothingIsRefused(t *testing.T) {
 		{swapBench, []string{"--rate", "many"}},
 		{speedBench, []string{"--messages", "-1"}},
 		{speedBench, []string{"--messages", "1", "more"}},
+		{speedBench, []string{"--rows", "index_("}},
+		{speedBench, []string{"--rows", "index", "--readme", "README.md"}},
 	} {
 		if err := c.run(t.Context(), c.args); !errors.Is(err, errUsage) {
 			t.Errorf("%q: %v", c.args, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"html"
 	"math"
 	"strings"
 )
@@ -19,7 +20,12 @@ type line struct {
 	y    []float64
 }
 
-var plotColours = []string{"#2563eb", "#dc2626", "#16a34a", "#9333ea", "#ea580c", "#0891b2"}
+// plotColours are of the palette of Okabe and Ito, which colour-blind people can tell apart. Each line has its own dash
+// too.
+var (
+	plotColours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7"}
+	plotDashes  = []string{"none", "8 4", "2 3", "8 3 2 3"}
+)
 
 const (
 	plotWidth, plotHeight                 = 760, 420
@@ -47,20 +53,24 @@ func (p *plot) svg() string {
 		return plotTop + innerHeight*(1-share)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n", plotWidth, plotHeight)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n",
+		plotWidth, plotHeight)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", plotWidth, plotHeight)
-	fmt.Fprintf(&b, `<text x="%d" y="28" font-size="16">%s</text>`+"\n", plotLeft, p.title)
+	fmt.Fprintf(&b, `<text x="%d" y="28" font-size="16">%s</text>`+"\n", plotLeft, html.EscapeString(p.title))
 	for _, v := range grid {
-		fmt.Fprintf(&b, `<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="#ddd"/>`, plotLeft, plotWidth-plotRight, yAt(v), yAt(v))
+		fmt.Fprintf(&b, `<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="#ddd"/>`,
+			plotLeft, plotWidth-plotRight, yAt(v), yAt(v))
 		fmt.Fprintf(&b, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", plotLeft-8, yAt(v)+4, number(v))
 	}
 	for i, tick := range p.ticks {
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", xAt(i), plotHeight-plotEnd+20, tick)
 	}
-	fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", plotLeft+innerWidth/2, plotHeight-18, p.xTitle)
-	fmt.Fprintf(&b, `<text transform="translate(22 %.1f) rotate(-90)" text-anchor="middle">%s</text>`+"\n", plotTop+innerHeight/2, p.yTitle)
+	fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",
+		plotLeft+innerWidth/2, plotHeight-18, html.EscapeString(p.xTitle))
+	fmt.Fprintf(&b, `<text transform="translate(22 %.1f) rotate(-90)" text-anchor="middle">%s</text>`+"\n",
+		plotTop+innerHeight/2, html.EscapeString(p.yTitle))
 	for n, l := range p.lines {
-		colour := plotColours[n%len(plotColours)]
+		colour, dash := plotColours[n%len(plotColours)], plotDashes[n%len(plotDashes)]
 		var points []string
 		for i, y := range l.y {
 			if y > 0 {
@@ -68,8 +78,10 @@ func (p *plot) svg() string {
 				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`, xAt(i), yAt(y), colour)
 			}
 		}
-		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", strings.Join(points, " "), colour)
-		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text>`+"\n", plotWidth-plotRight+12, plotTop+16+20*n, colour, l.name)
+		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2" stroke-dasharray="%s"/>`+"\n",
+			strings.Join(points, " "), colour, dash)
+		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text>`+"\n",
+			plotWidth-plotRight+12, plotTop+16+20*n, colour, html.EscapeString(l.name))
 	}
 	b.WriteString("</svg>\n")
 	return b.String()

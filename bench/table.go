@@ -4,92 +4,109 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// A row is one line of the table: what was measured beside its limit.
-type row struct {
-	Name   string  `json:"name"`
-	Value  float64 `json:"value"`
-	Limit  float64 `json:"limit"`
-	Ratio  float64 `json:"ratio"` // the median of the rounds' own ratios
-	Spread float64 `json:"spread"`
-	Target string  `json:"target"`
-	OK     bool    `json:"ok"`
-	Unit   string  `json:"unit"`
-	Of     string  `json:"of"` // what value and limit are
+// A figure of one side of a contest: the medians of its rounds.
+type sideFigures struct {
+	Name   string `json:"name"`
+	What   string `json:"what"`
+	Side   side   `json:"side"`
+	Label  string `json:"label"`
+	Unit   string `json:"unit"` // of the rate; the others are in microseconds
+	sample        // medians
+	Rounds int    `json:"rounds"`
 }
 
-// A target bounds a ratio, or where there is no limit the value.
-type target struct {
-	most  bool // bound is the most, and else the least
-	bound float64
+// figures are those of all sides.
+func (c *contest) figures() (all []sideFigures) {
+	for _, x := range c.sides {
+		middle := func(m metric) float64 {
+			var values []float64
+			for _, r := range c.rounds {
+				values = append(values, m.of(r[x.side]))
+			}
+			return rounded(median(values))
+		}
+		all = append(all, sideFigures{
+			Name: c.name, What: c.what, Side: x.side, Label: x.label, Unit: c.unit, Rounds: len(c.rounds),
+			sample: sample{Rate: middle(rate), P50: middle(p50), P99: middle(p99), CPU: middle(cpu)},
+		})
+	}
+	return all
 }
 
-func atMost(x float64) target  { return target{true, x} }
-func atLeast(x float64) target { return target{false, x} }
-
-func (t target) met(x float64) bool {
-	if t.most {
-		return x <= t.bound
-	}
-	return x >= t.bound
+// speedResult is what --json prints.
+type speedResult struct {
+	Machine  string        `json:"machine"`
+	Company  company       `json:"company"`
+	Messages int64         `json:"messages"` // in the large index
+	Rounds   int           `json:"rounds"`
+	Seconds  float64       `json:"seconds"`
+	Postgres string        `json:"postgres"` // why it is left out; empty: it is not
+	Restarts int           `json:"restarts"` // of the plugin while the large index grew
+	Rows     []row         `json:"rows"`
+	Figures  []sideFigures `json:"figures"`
 }
 
-func (t target) String() string {
-	if t.most {
-		return fmt.Sprintf("≤ %g", t.bound)
-	}
-	return fmt.Sprintf("≥ %g", t.bound)
+func (r *speedResult) json() (string, error) {
+	out, err := json.Marshal(r)
+	return string(out), err
 }
 
-// compare makes a row of what every round says of a value and its limit.
-func compare(name, unit, of string, t target, all []round, value, limit func(round) float64) row {
-	var values, limits, ratios []float64
-	for _, r := range all {
-		v, l := value(r), limit(r)
-		values, limits, ratios = append(values, v), append(limits, l), append(ratios, v/l)
-	}
-	low, high := math.Inf(1), 0.0
-	for _, x := range ratios {
-		low, high = min(low, x), max(high, x)
-	}
-	ratio := median(ratios)
-	return row{
-		Name: name, Value: rounded(median(values)), Limit: rounded(median(limits)), Ratio: rounded(ratio),
-		Spread: rounded((high - low) / 2), Target: t.String(), OK: t.met(ratio), Unit: unit, Of: of,
-	}
-}
-
-// single is a row whose target bounds the value itself.
-func single(name, unit, of string, value, most float64) row {
-	return row{
-		Name: name, Value: rounded(value), Limit: most, Ratio: rounded(value / most), Target: "≤ 1", OK: value <= most,
-		Unit: unit, Of: of,
-	}
-}
-
-// rounded keeps three digits, and all of a large number.
-func rounded(x float64) float64 {
-	if x == 0 || math.IsInf(x, 0) || math.IsNaN(x) {
-		return 0
-	}
-	scale := math.Pow(10, max(0, 2-math.Floor(math.Log10(math.Abs(x)))))
-	return math.Round(x*scale) / scale
-}
-
-// printTable is what a person reads, in Markdown.
-func printTable(rows []row) string {
+// text is the result for a person, in Markdown.
+func (r *speedResult) text() string {
 	var b strings.Builder
-	b.WriteString("| row | value | limit | unit | ratio | spread | target | met | value / limit |\n")
+	fmt.Fprintf(&b, "%s\n\n", r.Company)
+	fmt.Fprintf(&b, "%s; %s messages in the large index; medians of %d rounds, more where a row varied.\n",
+		r.Machine, number(float64(r.Messages)), r.Rounds)
+	if r.Postgres != "" {
+		fmt.Fprintf(&b, "\n%s\n", r.Postgres)
+	}
+	if r.Restarts > 0 {
+		fmt.Fprintf(&b, "\nThe plugin was restarted %d times while the large index grew.\n", r.Restarts)
+	}
+	b.WriteString("\n" + printTargets(r.Rows))
+	if len(r.Figures) > 0 {
+		b.WriteString("\n" + printFigures(r.Figures))
+	}
+	return b.String()
+}
+
+// printTargets is the table of targets.
+func printTargets(rows []row) string {
+	var b strings.Builder
+	b.WriteString("| row | value | beside | unit | ratio | spread | target | met | value / beside |\n")
 	b.WriteString("| --- | ---: | ---: | --- | ---: | ---: | --- | --- | --- |\n")
 	for _, r := range rows {
 		met := "yes"
-		if !r.OK {
+		switch {
+		case r.Target == "":
+			met = ""
+		case !r.OK:
 			met = "**no**"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %.2f | ±%.2f | %s | %s | %s |\n",
-			r.Name, number(r.Value), number(r.Limit), r.Unit, r.Ratio, r.Spread, r.Target, met, r.Of)
+		varies := ""
+		if r.Varies {
+			varies = " varies"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %.0f %%%s | %s | %s | %s |\n", r.Name, number(r.Value), number(r.Beside),
+			r.Unit, number(r.Ratio), 100*r.Spread, varies, r.Target, met, r.What)
+	}
+	return b.String()
+}
+
+// printFigures is the table of what each side does.
+func printFigures(all []sideFigures) string {
+	var b strings.Builder
+	b.WriteString("| work | by | rate | unit | p50 µs | p99 µs | CPU µs |\n")
+	b.WriteString("| --- | --- | ---: | --- | ---: | ---: | ---: |\n")
+	for _, f := range all {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n",
+			f.What, f.Label, number(f.Rate), f.Unit, number(f.P50), number(f.P99), number(f.CPU))
 	}
 	return b.String()
 }
@@ -97,7 +114,7 @@ func printTable(rows []row) string {
 // number writes thousands apart.
 func number(x float64) string {
 	if math.Abs(x) < 1000 {
-		return fmt.Sprintf("%.4g", x)
+		return fmt.Sprintf("%.3g", x)
 	}
 	digits := fmt.Sprintf("%.0f", x)
 	for i := len(digits) - 3; i > 0; i -= 3 {
@@ -106,18 +123,32 @@ func number(x float64) string {
 	return digits
 }
 
-// speedResult is what --json prints.
-type speedResult struct {
-	Messages int64   `json:"messages"`
-	Rounds   int     `json:"rounds"`
-	Seconds  float64 `json:"seconds"`
-	Postgres string  `json:"postgres"`
-	Machine  string  `json:"machine"`
-	Restarts int     `json:"restarts"` // of the plugin while the large index grew
-	Rows     []row   `json:"rows"`
+const tableStart, tableEnd = "<!-- made by: go run ./bench speed --readme bench/README.md -->\n", "<!-- end -->\n"
+
+// write puts the tables into a README, between their two marks, and the plots beside it.
+func (r *speedResult) write(readme string, plots map[string]*plot) error {
+	old, err := os.ReadFile(readme)
+	if err != nil {
+		return err
+	}
+	before, rest, found := strings.Cut(string(old), tableStart)
+	_, after, ended := strings.Cut(rest, tableEnd)
+	if !found || !ended {
+		return fmt.Errorf("%s has no place for the table: the lines %q and %q", readme, tableStart, tableEnd)
+	}
+	for name, p := range plots {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(readme), name), []byte(p.svg()), 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(readme, []byte(before+tableStart+r.text()+tableEnd+after), 0o644)
 }
 
-func (r *speedResult) json() (string, error) {
-	out, err := json.Marshal(r)
-	return string(out), err
+// find returns the figures of a side of a contest.
+func find(all []sideFigures, name string, of side) (sideFigures, bool) {
+	i := slices.IndexFunc(all, func(f sideFigures) bool { return f.Name == name && f.Side == of })
+	if i < 0 {
+		return sideFigures{}, false
+	}
+	return all[i], true
 }

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	sqlTake = `SELECT s.sequence, o.tenant, o.conversation_type, o.conversation, o.message, o.recall_id,
+			l.actor, l.role, l.recalled_at, m.sender, m.type, m.sent_at
+		FROM steps s JOIN outbox o USING (sequence)
+			JOIN ledger l ON l.tenant = o.tenant AND l.recall_id = o.recall_id AND l.message = o.message
+			JOIN messages m ON m.tenant = o.tenant AND m.id = o.message
+		WHERE s.step = $1 AND s.outcome IS NULL ORDER BY s.sequence LIMIT 500 FOR UPDATE OF s SKIP LOCKED`
+	sqlSettle = `UPDATE steps SET outcome = 'done', attempts = attempts + 1, changed_at = now()
+		WHERE step = $1 AND sequence = ANY ($2)`
+)
+
+// workerPause is how long the worker rests when no step was open. It polls: NOTIFY takes a lock of the whole database
+// until its transaction is on disk, so that no two recalls share a sync, and a recall with 64 callers is slower for it.
+const workerPause = 5 * time.Millisecond
+
+// A stepWorker carries out the steps of recalls, which do nothing, and settles them: many in one transaction.
+type stepWorker struct {
+	owed, settled atomic.Int64
+	stop          context.CancelFunc
+	done          chan error
+}
+
+// start starts it on a connection of its own.
+func (w *stepWorker) start(ctx context.Context, p *postgres) error {
+	c, err := p.open(ctx)
+	if err != nil {
+		return err
+	}
+	var working context.Context
+	working, w.stop = context.WithCancel(ctx)
+	w.done = make(chan error, 1)
+	go func() {
+		defer c.Close(context.Background())
+		w.done <- w.run(working, c)
+	}()
+	return nil
+}
+
+// finish waits until what is owed is settled, and ends the worker.
+func (w *stepWorker) finish(ctx context.Context) error {
+	defer w.stop()
+	for w.settled.Load() < w.owed.Load() {
+		select {
+		case err := <-w.done:
+			return fmt.Errorf("the worker has ended: %w", err)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+	w.stop()
+	return <-w.done
+}
+
+func (w *stepWorker) run(ctx context.Context, c *pgx.Conn) error {
+	for ctx.Err() == nil {
+		n, err := settleOpenSteps(ctx, c)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		w.settled.Add(int64(n))
+		if n == 0 {
+			time.Sleep(workerPause)
+		}
+	}
+	return nil
+}
+
+// settleOpenSteps takes what is open, carries it out and settles it, in two round trips.
+func settleOpenSteps(ctx context.Context, c *pgx.Conn) (int, error) {
+	var taken []int64
+	var take pgx.Batch
+	take.Queue("BEGIN")
+	take.Queue(sqlTake, shared.StepNotify).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			e, err := scanEvent(rows)
+			if err != nil {
+				return err
+			}
+			taken = append(taken, int64(e.Sequence))
+		}
+		return rows.Err()
+	})
+	if err := c.SendBatch(ctx, &take).Close(); err != nil {
+		return 0, err
+	}
+	var settle pgx.Batch
+	if len(taken) > 0 {
+		settle.Queue(sqlSettle, shared.StepNotify, taken)
+	}
+	settle.Queue("COMMIT")
+	return len(taken), c.SendBatch(ctx, &settle).Close()
+}
+
+// scanEvent reads what a step gets.
+func scanEvent(rows pgx.Rows) (e shared.Event, err error) {
+	var conversation, kind int16
+	err = rows.Scan(&e.Sequence, &e.Tenant, &conversation, &e.Message.Conversation.ID, &e.Message.ID, &e.RecallID,
+		&e.Actor.ID, &e.Actor.Role, &e.RecalledAt, &e.Message.Sender, &kind, &e.Message.SentAt)
+	return e, err
+}
