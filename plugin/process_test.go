@@ -19,10 +19,12 @@ import (
 	"github.com/hashicorp/go-hclog"
 	plugin "github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/plugin/internal/service"
 	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/shared/recallv1"
 )
 
 var binary string
@@ -119,6 +121,7 @@ type process struct {
 	*shared.Client
 	t      *testing.T
 	client *plugin.Client
+	conn   *grpc.ClientConn // of Client
 	cmd    *exec.Cmd
 	pipe   *os.File // the host's end: closing it is the host's end
 	dir    string
@@ -168,7 +171,7 @@ func standby(t *testing.T, dir string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Client = raw.(*shared.Client)
+	p.Client, p.conn = raw.(*shared.Client), rpc.(*plugin.GRPCClient).Conn
 	config := filepath.Join(dir, "plugin.hcl")
 	if err := os.WriteFile(config, []byte("plugin {\n}\nindex {\n  path = \"index\"\n}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -345,6 +348,48 @@ func TestWhatWasAcknowledgedOutlivesSIGKILL(t *testing.T) {
 }
 
 // A host that waited for the index in vain is told that another process has it, and not only that time is up.
+// A host from before there were Deliver and SettleAll takes the events one by one, and settles each step by itself.
+func TestEvents_OlderHost(t *testing.T) {
+	const all = 50
+	p := launch(t, t.TempDir())
+	var ids []string
+	for i := range all {
+		ids = append(ids, fmt.Sprint("m", i))
+	}
+	p.index(ids...)
+	p.recall("r", ids...)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	wire := recallv1.NewRecallServiceClient(p.conn)
+	events, err := wire.Events(ctx, &recallv1.EventsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * all { // notify and history of each
+		e, err := events.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = wire.Settle(ctx, &recallv1.SettleRequest{
+			Sequence: e.GetSequence(), Step: e.GetSteps()[0], Outcome: recallv1.Outcome_OUTCOME_DONE,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ledger, err := p.Ledger(ctx, "acme", "r")
+	if err != nil || len(ledger.Entries) != all {
+		t.Fatalf("%d entries, %v", len(ledger.Entries), err)
+	}
+	for _, e := range ledger.Entries {
+		for _, s := range e.Steps {
+			if (s.Step == shared.StepNotify || s.Step == shared.StepHistory) && s.Outcome != shared.OutcomeDone {
+				t.Errorf("message %s: %s is %q", e.Event.Message.ID, s.Step, s.Outcome)
+			}
+		}
+	}
+}
+
 func TestAnIndexThatAnotherProcessHoldsIsNamed(t *testing.T) {
 	first := launch(t, t.TempDir())
 	second := standby(t, first.dir)

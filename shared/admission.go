@@ -243,7 +243,8 @@ func isOf(service grpc.ServiceDesc, method string) bool {
 // isUnary tells whether a method is of RecallService and no stream that stays.
 func isUnary(method string) bool {
 	switch method {
-	case recallv1.RecallService_Calls_FullMethodName, recallv1.RecallService_Events_FullMethodName:
+	case recallv1.RecallService_Calls_FullMethodName, recallv1.RecallService_Events_FullMethodName,
+		recallv1.RecallService_Deliver_FullMethodName:
 		return false
 	}
 	return isOf(recallv1.RecallService_ServiceDesc, method)

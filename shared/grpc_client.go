@@ -6,22 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/shared/recallv1"
-)
-
-const (
-	cannotReadRetry = 200 * time.Millisecond // between attempts to say so
-
-	// maxHandlers bounds the calls of a handler of events that run side by side. A plugin that has more to deliver
-	// waits: one that works sends at most MaxDeliveries of each step before their outcomes.
-	maxHandlers = 1024
 )
 
 // Client is Plugin over one gRPC connection to a plugin process.
@@ -30,12 +20,14 @@ type Client struct {
 	recall    recallv1.RecallServiceClient
 	lifecycle recallv1.LifecycleServiceClient
 
-	settlesSingly atomic.Bool // the plugin has no SettleAll
+	settlesSingly  atomic.Bool // the plugin has no SettleAll
+	deliversSingly atomic.Bool // the plugin has no Deliver
 }
 
 var (
 	_ Plugin       = (*Client)(nil)
 	_ BatchSettler = (*Client)(nil)
+	_ Deliverer    = (*Client)(nil)
 )
 
 // NewClient speaks to a plugin over conn; ctx ends when the plugin goes away.
@@ -174,55 +166,6 @@ func (c *Client) LedgerPage(ctx context.Context, req LedgerRequest) (LedgerPage,
 		page.Next, page.More = resp.GetNext(), resp.GetMore()
 		if d.err != nil {
 			return LedgerPage{}, badAnswer(d.err)
-		}
-	}
-}
-
-func (c *Client) Events(ctx context.Context, handle func(Event, Settler)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := c.recall.Events(ctx, &recallv1.EventsRequest{})
-	if err != nil {
-		return fromStatus(ctx, err)
-	}
-	var handlers sync.WaitGroup
-	defer handlers.Wait()
-	room := make(chan struct{}, maxHandlers)
-	for {
-		w, err := stream.Recv()
-		if err != nil {
-			return fromStatus(ctx, err)
-		}
-		select {
-		case room <- struct{}{}:
-		case <-stream.Context().Done(): // nothing of it is under way, so it is delivered again
-			continue // Recv says why
-		}
-		if err := checkSteps("event.steps", w.GetSteps()); err != nil { // it cannot even be settled as failed
-			return badAnswer(err)
-		}
-		d := decoder{}
-		e := d.event(w)
-		handlers.Go(func() {
-			defer func() { <-room }()
-			if d.err != nil { // of a newer plugin; the others must not wait for it
-				c.cannotRead(ctx, stream.Context(), e, d.err)
-				return
-			}
-			handle(e, EventSettler(c, e))
-		})
-	}
-}
-
-// cannotRead has the steps of an event that this version cannot read tried again later, and says why in its ledger.
-func (c *Client) cannotRead(ctx, streaming context.Context, e Event, cause error) {
-	for _, step := range e.Steps {
-		for EventSettler(c, e).Settle(ctx, step, OutcomeFailed, cause) != nil {
-			select {
-			case <-streaming.Done(): // the next stream delivers it
-				return
-			case <-time.After(cannotReadRetry):
-			}
 		}
 	}
 }

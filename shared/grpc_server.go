@@ -3,7 +3,6 @@ package shared
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -129,24 +128,6 @@ func (s *recallServer) wholeLedger(w *recallv1.LedgerRequest, stream recallv1.Re
 		chunk, size = &recallv1.LedgerResponse{}, 0
 	}
 	return nil
-}
-
-func (s *recallServer) Events(_ *recallv1.EventsRequest, stream recallv1.RecallService_EventsServer) error {
-	// The headers tell the host that the stream is open, also while there is no event.
-	if err := stream.SendHeader(nil); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	var mu sync.Mutex // handle runs side by side, Send may not
-	err := s.impl.Events(ctx, func(e Event, _ Settler) {
-		mu.Lock()
-		defer mu.Unlock()
-		if err := stream.Send(encodeEvent(e)); err != nil {
-			cancel(err)
-		}
-	})
-	return toStatus(err)
 }
 
 func (s *recallServer) Settle(ctx context.Context, req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {

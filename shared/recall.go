@@ -115,6 +115,13 @@ func SettleEach(ctx context.Context, plugin Plugin, all []Settlement) ([]error, 
 	return errs, nil
 }
 
+// Deliverer is what a plugin offers that hands over several deliveries at once.
+type Deliverer interface {
+	// Deliver is Recall.Events, but calls handle with the deliveries that are due at the same moment: one call at a time,
+	// in order. What becomes due while handle runs goes together in the next call.
+	Deliver(ctx context.Context, handle func([]Event)) error
+}
+
 // LedgerReader reads a ledger in pages.
 type LedgerReader interface {
 	// LedgerPage reads one page of the ledger of a recall. An unknown recall has a page without entries.

@@ -31,6 +31,9 @@ const (
 	// MaxRecallMessages is how many messages can be recalled under one recall id, in one request or many.
 	MaxRecallMessages = 10_000
 
+	// MaxDeliverBytes bounds the deliveries of one message on the wire, unless it has only one.
+	MaxDeliverBytes = 256 << 10
+
 	// MaxWireBytes bounds one message on the wire, in both directions.
 	MaxWireBytes = 16 << 20
 )

@@ -84,7 +84,7 @@ var faults = []string{
 	"panic-first-call", "panic-poison", // the latter when it indexes a message with the id "poison"
 	"swapped-answers",               // of Index
 	"event-flood",                   // it delivers events without end, and waits for no outcome
-	"ghost-events",                  // with each event it delivers one that does not exist
+	"ghost-events",                  // with each tenth event it delivers one that does not exist
 	"few-statuses", "many-statuses", // of SettleAll, than it was asked for
 	"older-minor", "newer-minor", "next-major", // another version of the wire
 	"newer-format", // of the index
@@ -93,8 +93,8 @@ var faults = []string{
 // BuildFaulty builds a recall-plugin with a fault, or of another version, and returns its path. The faults are
 // panic-prepare, hang-prepare, panic-activate, hang-activate, panic-activated, exit-after-activate, panic-first-call,
 // panic-poison (when it indexes a message with the id "poison"), swapped-answers (of Index), event-flood, ghost-events
-// (with each event one that does not exist), few-statuses, many-statuses (of SettleAll), older-minor, newer-minor,
-// next-major (of the wire) and newer-format (of the index).
+// (with each tenth event one that does not exist, of step "ghost"), few-statuses, many-statuses (of SettleAll),
+// older-minor, newer-minor, next-major (of the wire) and newer-format (of the index).
 func BuildFaulty(t testing.TB, fault string) string {
 	t.Helper()
 	if !slices.Contains(faults, fault) {

@@ -2004,6 +2004,86 @@ func (x *Event) GetRetention() int64 {
 	return 0
 }
 
+type DeliverRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverRequest) Reset() {
+	*x = DeliverRequest{}
+	mi := &file_recall_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverRequest) ProtoMessage() {}
+
+func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
+func (*DeliverRequest) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{21}
+}
+
+type DeliverResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deliveries    []*Event               `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"` // in the order in which Events sends them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverResponse) Reset() {
+	*x = DeliverResponse{}
+	mi := &file_recall_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverResponse) ProtoMessage() {}
+
+func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverResponse.ProtoReflect.Descriptor instead.
+func (*DeliverResponse) Descriptor() ([]byte, []int) {
+	return file_recall_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DeliverResponse) GetDeliveries() []*Event {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
 type SettleRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
@@ -2017,7 +2097,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_recall_proto_msgTypes[21]
+	mi := &file_recall_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2109,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[21]
+	mi := &file_recall_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2122,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{21}
+	return file_recall_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SettleRequest) GetSequence() uint64 {
@@ -2088,7 +2168,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_recall_proto_msgTypes[22]
+	mi := &file_recall_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2180,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[22]
+	mi := &file_recall_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2193,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{22}
+	return file_recall_proto_rawDescGZIP(), []int{24}
 }
 
 type SettleAllRequest struct {
@@ -2125,7 +2205,7 @@ type SettleAllRequest struct {
 
 func (x *SettleAllRequest) Reset() {
 	*x = SettleAllRequest{}
-	mi := &file_recall_proto_msgTypes[23]
+	mi := &file_recall_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2217,7 @@ func (x *SettleAllRequest) String() string {
 func (*SettleAllRequest) ProtoMessage() {}
 
 func (x *SettleAllRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[23]
+	mi := &file_recall_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2230,7 @@ func (x *SettleAllRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleAllRequest.ProtoReflect.Descriptor instead.
 func (*SettleAllRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{23}
+	return file_recall_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SettleAllRequest) GetSettlements() []*SettleRequest {
@@ -2170,7 +2250,7 @@ type SettleAllResponse struct {
 
 func (x *SettleAllResponse) Reset() {
 	*x = SettleAllResponse{}
-	mi := &file_recall_proto_msgTypes[24]
+	mi := &file_recall_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2262,7 @@ func (x *SettleAllResponse) String() string {
 func (*SettleAllResponse) ProtoMessage() {}
 
 func (x *SettleAllResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[24]
+	mi := &file_recall_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2275,7 @@ func (x *SettleAllResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleAllResponse.ProtoReflect.Descriptor instead.
 func (*SettleAllResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{24}
+	return file_recall_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SettleAllResponse) GetStatuses() [][]byte {
@@ -2216,7 +2296,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_recall_proto_msgTypes[25]
+	mi := &file_recall_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2308,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[25]
+	mi := &file_recall_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2321,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{25}
+	return file_recall_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Call) GetId() uint64 {
@@ -2274,7 +2354,7 @@ type CallFrame struct {
 
 func (x *CallFrame) Reset() {
 	*x = CallFrame{}
-	mi := &file_recall_proto_msgTypes[26]
+	mi := &file_recall_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2366,7 @@ func (x *CallFrame) String() string {
 func (*CallFrame) ProtoMessage() {}
 
 func (x *CallFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[26]
+	mi := &file_recall_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2379,7 @@ func (x *CallFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallFrame.ProtoReflect.Descriptor instead.
 func (*CallFrame) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{26}
+	return file_recall_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CallFrame) GetCalls() []*Call {
@@ -2320,7 +2400,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_recall_proto_msgTypes[27]
+	mi := &file_recall_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2412,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[27]
+	mi := &file_recall_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2425,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{27}
+	return file_recall_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -2378,7 +2458,7 @@ type AnswerFrame struct {
 
 func (x *AnswerFrame) Reset() {
 	*x = AnswerFrame{}
-	mi := &file_recall_proto_msgTypes[28]
+	mi := &file_recall_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2390,7 +2470,7 @@ func (x *AnswerFrame) String() string {
 func (*AnswerFrame) ProtoMessage() {}
 
 func (x *AnswerFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[28]
+	mi := &file_recall_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2403,7 +2483,7 @@ func (x *AnswerFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerFrame.ProtoReflect.Descriptor instead.
 func (*AnswerFrame) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{28}
+	return file_recall_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AnswerFrame) GetAnswers() []*Answer {
@@ -2421,7 +2501,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_recall_proto_msgTypes[29]
+	mi := &file_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2513,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[29]
+	mi := &file_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2526,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{29}
+	return file_recall_proto_rawDescGZIP(), []int{31}
 }
 
 type DescribeResponse struct {
@@ -2461,7 +2541,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_recall_proto_msgTypes[30]
+	mi := &file_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2553,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[30]
+	mi := &file_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2566,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{30}
+	return file_recall_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -2526,7 +2606,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_recall_proto_msgTypes[31]
+	mi := &file_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2618,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[31]
+	mi := &file_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2631,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{31}
+	return file_recall_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PrepareRequest) GetConfigFile() string {
@@ -2576,7 +2656,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_recall_proto_msgTypes[32]
+	mi := &file_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2668,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[32]
+	mi := &file_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2681,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{32}
+	return file_recall_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Diagnostic) GetSeverity() Severity {
@@ -2662,7 +2742,7 @@ type DiagnosticsResponse struct {
 
 func (x *DiagnosticsResponse) Reset() {
 	*x = DiagnosticsResponse{}
-	mi := &file_recall_proto_msgTypes[33]
+	mi := &file_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2674,7 +2754,7 @@ func (x *DiagnosticsResponse) String() string {
 func (*DiagnosticsResponse) ProtoMessage() {}
 
 func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[33]
+	mi := &file_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2687,7 +2767,7 @@ func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
 func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{33}
+	return file_recall_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
@@ -2709,7 +2789,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2801,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[34]
+	mi := &file_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2814,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{34}
+	return file_recall_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -2767,7 +2847,7 @@ type ExpectRequest struct {
 
 func (x *ExpectRequest) Reset() {
 	*x = ExpectRequest{}
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2859,7 @@ func (x *ExpectRequest) String() string {
 func (*ExpectRequest) ProtoMessage() {}
 
 func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[35]
+	mi := &file_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2872,7 @@ func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectRequest.ProtoReflect.Descriptor instead.
 func (*ExpectRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{35}
+	return file_recall_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExpectRequest) GetIndex() *IndexIdentity {
@@ -2810,7 +2890,7 @@ type ExpectResponse struct {
 
 func (x *ExpectResponse) Reset() {
 	*x = ExpectResponse{}
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +2902,7 @@ func (x *ExpectResponse) String() string {
 func (*ExpectResponse) ProtoMessage() {}
 
 func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[36]
+	mi := &file_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +2915,7 @@ func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectResponse.ProtoReflect.Descriptor instead.
 func (*ExpectResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{36}
+	return file_recall_proto_rawDescGZIP(), []int{38}
 }
 
 type BackupRequest struct {
@@ -2846,7 +2926,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +2938,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[37]
+	mi := &file_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +2951,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{37}
+	return file_recall_proto_rawDescGZIP(), []int{39}
 }
 
 type BackupChunk struct {
@@ -2883,7 +2963,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_recall_proto_msgTypes[38]
+	mi := &file_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +2975,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[38]
+	mi := &file_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +2988,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{38}
+	return file_recall_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -2927,7 +3007,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_recall_proto_msgTypes[39]
+	mi := &file_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3019,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[39]
+	mi := &file_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3032,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{39}
+	return file_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ActivateRequest) GetSteps() []string {
@@ -2970,7 +3050,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_recall_proto_msgTypes[40]
+	mi := &file_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3062,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[40]
+	mi := &file_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3075,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{40}
+	return file_recall_proto_rawDescGZIP(), []int{42}
 }
 
 type FlushRequest struct {
@@ -3006,7 +3086,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_recall_proto_msgTypes[41]
+	mi := &file_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3018,7 +3098,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[41]
+	mi := &file_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3031,7 +3111,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{41}
+	return file_recall_proto_rawDescGZIP(), []int{43}
 }
 
 type FlushResponse struct {
@@ -3042,7 +3122,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_recall_proto_msgTypes[42]
+	mi := &file_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3134,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[42]
+	mi := &file_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3147,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{42}
+	return file_recall_proto_rawDescGZIP(), []int{44}
 }
 
 type QuiesceRequest struct {
@@ -3078,7 +3158,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_recall_proto_msgTypes[43]
+	mi := &file_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3090,7 +3170,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[43]
+	mi := &file_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3103,7 +3183,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{43}
+	return file_recall_proto_rawDescGZIP(), []int{45}
 }
 
 type QuiesceResponse struct {
@@ -3114,7 +3194,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_recall_proto_msgTypes[44]
+	mi := &file_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3126,7 +3206,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[44]
+	mi := &file_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3139,7 +3219,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{44}
+	return file_recall_proto_rawDescGZIP(), []int{46}
 }
 
 type HealthRequest struct {
@@ -3150,7 +3230,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_recall_proto_msgTypes[45]
+	mi := &file_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3242,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[45]
+	mi := &file_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3255,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{45}
+	return file_recall_proto_rawDescGZIP(), []int{47}
 }
 
 type HealthResponse struct {
@@ -3193,7 +3273,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_recall_proto_msgTypes[46]
+	mi := &file_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +3285,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[46]
+	mi := &file_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +3298,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{46}
+	return file_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -3284,7 +3364,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_recall_proto_msgTypes[47]
+	mi := &file_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3376,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[47]
+	mi := &file_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3389,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{47}
+	return file_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -3362,7 +3442,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_recall_proto_msgTypes[48]
+	mi := &file_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +3454,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[48]
+	mi := &file_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +3467,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{48}
+	return file_recall_proto_rawDescGZIP(), []int{50}
 }
 
 type MetricsRequest struct {
@@ -3398,7 +3478,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_recall_proto_msgTypes[49]
+	mi := &file_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3490,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[49]
+	mi := &file_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3503,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{49}
+	return file_recall_proto_rawDescGZIP(), []int{51}
 }
 
 type Metric struct {
@@ -3436,7 +3516,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_recall_proto_msgTypes[50]
+	mi := &file_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3448,7 +3528,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[50]
+	mi := &file_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3461,7 +3541,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{50}
+	return file_recall_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Metric) GetName() string {
@@ -3487,7 +3567,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_recall_proto_msgTypes[51]
+	mi := &file_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3499,7 +3579,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_proto_msgTypes[51]
+	mi := &file_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3512,7 +3592,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_recall_proto_rawDescGZIP(), []int{51}
+	return file_recall_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -3647,7 +3727,12 @@ const file_recall_proto_rawDesc = "" +
 	"\tretention\x18\x11 \x01(\x03R\tretention\x1a<\n" +
 	"\x0eTombstoneEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x10\n" +
+	"\x0eDeliverRequest\"C\n" +
+	"\x0fDeliverResponse\x120\n" +
+	"\n" +
+	"deliveries\x18\x01 \x03(\v2\x10.recall.v1.EventR\n" +
+	"deliveries\"\x9d\x01\n" +
 	"\rSettleRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\x12,\n" +
@@ -3791,7 +3876,7 @@ const file_recall_proto_rawDesc = "" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISPOSITION_ERASE\x10\x01\x12\x17\n" +
-	"\x13DISPOSITION_ARCHIVE\x10\x022\xfe\x04\n" +
+	"\x13DISPOSITION_ARCHIVE\x10\x022\xc2\x05\n" +
 	"\rRecallService\x12:\n" +
 	"\x05Index\x12\x17.recall.v1.IndexRequest\x1a\x18.recall.v1.IndexResponse\x12=\n" +
 	"\x06Recall\x12\x18.recall.v1.RecallRequest\x1a\x19.recall.v1.RecallResponse\x12<\n" +
@@ -3799,7 +3884,8 @@ const file_recall_proto_rawDesc = "" +
 	"\x06Status\x12\x18.recall.v1.StatusRequest\x1a\x19.recall.v1.StatusResponse\x12:\n" +
 	"\x05Since\x12\x17.recall.v1.SinceRequest\x1a\x18.recall.v1.SinceResponse\x12?\n" +
 	"\x06Ledger\x12\x18.recall.v1.LedgerRequest\x1a\x19.recall.v1.LedgerResponse0\x01\x126\n" +
-	"\x06Events\x12\x18.recall.v1.EventsRequest\x1a\x10.recall.v1.Event0\x01\x12=\n" +
+	"\x06Events\x12\x18.recall.v1.EventsRequest\x1a\x10.recall.v1.Event0\x01\x12B\n" +
+	"\aDeliver\x12\x19.recall.v1.DeliverRequest\x1a\x1a.recall.v1.DeliverResponse0\x01\x12=\n" +
 	"\x06Settle\x12\x18.recall.v1.SettleRequest\x1a\x19.recall.v1.SettleResponse\x12F\n" +
 	"\tSettleAll\x12\x1b.recall.v1.SettleAllRequest\x1a\x1c.recall.v1.SettleAllResponse\x129\n" +
 	"\x05Calls\x12\x14.recall.v1.CallFrame\x1a\x16.recall.v1.AnswerFrame(\x010\x012\xa2\x05\n" +
@@ -3828,7 +3914,7 @@ func file_recall_proto_rawDescGZIP() []byte {
 }
 
 var file_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: recall.v1.ConversationType
 	(MessageType)(0),            // 1: recall.v1.MessageType
@@ -3861,38 +3947,40 @@ var file_recall_proto_goTypes = []any{
 	(*LedgerResponse)(nil),      // 28: recall.v1.LedgerResponse
 	(*EventsRequest)(nil),       // 29: recall.v1.EventsRequest
 	(*Event)(nil),               // 30: recall.v1.Event
-	(*SettleRequest)(nil),       // 31: recall.v1.SettleRequest
-	(*SettleResponse)(nil),      // 32: recall.v1.SettleResponse
-	(*SettleAllRequest)(nil),    // 33: recall.v1.SettleAllRequest
-	(*SettleAllResponse)(nil),   // 34: recall.v1.SettleAllResponse
-	(*Call)(nil),                // 35: recall.v1.Call
-	(*CallFrame)(nil),           // 36: recall.v1.CallFrame
-	(*Answer)(nil),              // 37: recall.v1.Answer
-	(*AnswerFrame)(nil),         // 38: recall.v1.AnswerFrame
-	(*DescribeRequest)(nil),     // 39: recall.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 40: recall.v1.DescribeResponse
-	(*PrepareRequest)(nil),      // 41: recall.v1.PrepareRequest
-	(*Diagnostic)(nil),          // 42: recall.v1.Diagnostic
-	(*DiagnosticsResponse)(nil), // 43: recall.v1.DiagnosticsResponse
-	(*IndexIdentity)(nil),       // 44: recall.v1.IndexIdentity
-	(*ExpectRequest)(nil),       // 45: recall.v1.ExpectRequest
-	(*ExpectResponse)(nil),      // 46: recall.v1.ExpectResponse
-	(*BackupRequest)(nil),       // 47: recall.v1.BackupRequest
-	(*BackupChunk)(nil),         // 48: recall.v1.BackupChunk
-	(*ActivateRequest)(nil),     // 49: recall.v1.ActivateRequest
-	(*ActivateResponse)(nil),    // 50: recall.v1.ActivateResponse
-	(*FlushRequest)(nil),        // 51: recall.v1.FlushRequest
-	(*FlushResponse)(nil),       // 52: recall.v1.FlushResponse
-	(*QuiesceRequest)(nil),      // 53: recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 54: recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 55: recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 56: recall.v1.HealthResponse
-	(*RulesState)(nil),          // 57: recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 58: recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 59: recall.v1.MetricsRequest
-	(*Metric)(nil),              // 60: recall.v1.Metric
-	(*MetricsResponse)(nil),     // 61: recall.v1.MetricsResponse
-	nil,                         // 62: recall.v1.Event.TombstoneEntry
+	(*DeliverRequest)(nil),      // 31: recall.v1.DeliverRequest
+	(*DeliverResponse)(nil),     // 32: recall.v1.DeliverResponse
+	(*SettleRequest)(nil),       // 33: recall.v1.SettleRequest
+	(*SettleResponse)(nil),      // 34: recall.v1.SettleResponse
+	(*SettleAllRequest)(nil),    // 35: recall.v1.SettleAllRequest
+	(*SettleAllResponse)(nil),   // 36: recall.v1.SettleAllResponse
+	(*Call)(nil),                // 37: recall.v1.Call
+	(*CallFrame)(nil),           // 38: recall.v1.CallFrame
+	(*Answer)(nil),              // 39: recall.v1.Answer
+	(*AnswerFrame)(nil),         // 40: recall.v1.AnswerFrame
+	(*DescribeRequest)(nil),     // 41: recall.v1.DescribeRequest
+	(*DescribeResponse)(nil),    // 42: recall.v1.DescribeResponse
+	(*PrepareRequest)(nil),      // 43: recall.v1.PrepareRequest
+	(*Diagnostic)(nil),          // 44: recall.v1.Diagnostic
+	(*DiagnosticsResponse)(nil), // 45: recall.v1.DiagnosticsResponse
+	(*IndexIdentity)(nil),       // 46: recall.v1.IndexIdentity
+	(*ExpectRequest)(nil),       // 47: recall.v1.ExpectRequest
+	(*ExpectResponse)(nil),      // 48: recall.v1.ExpectResponse
+	(*BackupRequest)(nil),       // 49: recall.v1.BackupRequest
+	(*BackupChunk)(nil),         // 50: recall.v1.BackupChunk
+	(*ActivateRequest)(nil),     // 51: recall.v1.ActivateRequest
+	(*ActivateResponse)(nil),    // 52: recall.v1.ActivateResponse
+	(*FlushRequest)(nil),        // 53: recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 54: recall.v1.FlushResponse
+	(*QuiesceRequest)(nil),      // 55: recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 56: recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 57: recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 58: recall.v1.HealthResponse
+	(*RulesState)(nil),          // 59: recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 60: recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 61: recall.v1.MetricsRequest
+	(*Metric)(nil),              // 62: recall.v1.Metric
+	(*MetricsResponse)(nil),     // 63: recall.v1.MetricsResponse
+	nil,                         // 64: recall.v1.Event.TombstoneEntry
 }
 var file_recall_proto_depIdxs = []int32{
 	0,  // 0: recall.v1.Conversation.type:type_name -> recall.v1.ConversationType
@@ -3919,66 +4007,69 @@ var file_recall_proto_depIdxs = []int32{
 	12, // 21: recall.v1.Event.actor:type_name -> recall.v1.Actor
 	11, // 22: recall.v1.Event.message:type_name -> recall.v1.Message
 	13, // 23: recall.v1.Event.rule:type_name -> recall.v1.Rule
-	62, // 24: recall.v1.Event.tombstone:type_name -> recall.v1.Event.TombstoneEntry
+	64, // 24: recall.v1.Event.tombstone:type_name -> recall.v1.Event.TombstoneEntry
 	9,  // 25: recall.v1.Event.disposition:type_name -> recall.v1.Disposition
-	6,  // 26: recall.v1.SettleRequest.outcome:type_name -> recall.v1.Outcome
-	31, // 27: recall.v1.SettleAllRequest.settlements:type_name -> recall.v1.SettleRequest
-	35, // 28: recall.v1.CallFrame.calls:type_name -> recall.v1.Call
-	37, // 29: recall.v1.AnswerFrame.answers:type_name -> recall.v1.Answer
-	8,  // 30: recall.v1.Diagnostic.severity:type_name -> recall.v1.Severity
-	42, // 31: recall.v1.DiagnosticsResponse.diagnostics:type_name -> recall.v1.Diagnostic
-	44, // 32: recall.v1.ExpectRequest.index:type_name -> recall.v1.IndexIdentity
-	7,  // 33: recall.v1.HealthResponse.state:type_name -> recall.v1.PluginState
-	57, // 34: recall.v1.HealthResponse.rules:type_name -> recall.v1.RulesState
-	44, // 35: recall.v1.HealthResponse.index:type_name -> recall.v1.IndexIdentity
-	42, // 36: recall.v1.RulesState.warnings:type_name -> recall.v1.Diagnostic
-	42, // 37: recall.v1.RulesState.refused:type_name -> recall.v1.Diagnostic
-	60, // 38: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
-	14, // 39: recall.v1.RecallService.Index:input_type -> recall.v1.IndexRequest
-	17, // 40: recall.v1.RecallService.Recall:input_type -> recall.v1.RecallRequest
-	17, // 41: recall.v1.RecallService.Check:input_type -> recall.v1.RecallRequest
-	20, // 42: recall.v1.RecallService.Status:input_type -> recall.v1.StatusRequest
-	23, // 43: recall.v1.RecallService.Since:input_type -> recall.v1.SinceRequest
-	25, // 44: recall.v1.RecallService.Ledger:input_type -> recall.v1.LedgerRequest
-	29, // 45: recall.v1.RecallService.Events:input_type -> recall.v1.EventsRequest
-	31, // 46: recall.v1.RecallService.Settle:input_type -> recall.v1.SettleRequest
-	33, // 47: recall.v1.RecallService.SettleAll:input_type -> recall.v1.SettleAllRequest
-	36, // 48: recall.v1.RecallService.Calls:input_type -> recall.v1.CallFrame
-	39, // 49: recall.v1.LifecycleService.Describe:input_type -> recall.v1.DescribeRequest
-	41, // 50: recall.v1.LifecycleService.Prepare:input_type -> recall.v1.PrepareRequest
-	45, // 51: recall.v1.LifecycleService.Expect:input_type -> recall.v1.ExpectRequest
-	49, // 52: recall.v1.LifecycleService.Activate:input_type -> recall.v1.ActivateRequest
-	51, // 53: recall.v1.LifecycleService.Flush:input_type -> recall.v1.FlushRequest
-	53, // 54: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
-	55, // 55: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
-	58, // 56: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
-	59, // 57: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
-	47, // 58: recall.v1.LifecycleService.Backup:input_type -> recall.v1.BackupRequest
-	16, // 59: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
-	19, // 60: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
-	19, // 61: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
-	22, // 62: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
-	24, // 63: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
-	28, // 64: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
-	30, // 65: recall.v1.RecallService.Events:output_type -> recall.v1.Event
-	32, // 66: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
-	34, // 67: recall.v1.RecallService.SettleAll:output_type -> recall.v1.SettleAllResponse
-	38, // 68: recall.v1.RecallService.Calls:output_type -> recall.v1.AnswerFrame
-	40, // 69: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
-	43, // 70: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
-	46, // 71: recall.v1.LifecycleService.Expect:output_type -> recall.v1.ExpectResponse
-	50, // 72: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
-	52, // 73: recall.v1.LifecycleService.Flush:output_type -> recall.v1.FlushResponse
-	54, // 74: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
-	56, // 75: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
-	43, // 76: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
-	61, // 77: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
-	48, // 78: recall.v1.LifecycleService.Backup:output_type -> recall.v1.BackupChunk
-	59, // [59:79] is the sub-list for method output_type
-	39, // [39:59] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	30, // 26: recall.v1.DeliverResponse.deliveries:type_name -> recall.v1.Event
+	6,  // 27: recall.v1.SettleRequest.outcome:type_name -> recall.v1.Outcome
+	33, // 28: recall.v1.SettleAllRequest.settlements:type_name -> recall.v1.SettleRequest
+	37, // 29: recall.v1.CallFrame.calls:type_name -> recall.v1.Call
+	39, // 30: recall.v1.AnswerFrame.answers:type_name -> recall.v1.Answer
+	8,  // 31: recall.v1.Diagnostic.severity:type_name -> recall.v1.Severity
+	44, // 32: recall.v1.DiagnosticsResponse.diagnostics:type_name -> recall.v1.Diagnostic
+	46, // 33: recall.v1.ExpectRequest.index:type_name -> recall.v1.IndexIdentity
+	7,  // 34: recall.v1.HealthResponse.state:type_name -> recall.v1.PluginState
+	59, // 35: recall.v1.HealthResponse.rules:type_name -> recall.v1.RulesState
+	46, // 36: recall.v1.HealthResponse.index:type_name -> recall.v1.IndexIdentity
+	44, // 37: recall.v1.RulesState.warnings:type_name -> recall.v1.Diagnostic
+	44, // 38: recall.v1.RulesState.refused:type_name -> recall.v1.Diagnostic
+	62, // 39: recall.v1.MetricsResponse.metrics:type_name -> recall.v1.Metric
+	14, // 40: recall.v1.RecallService.Index:input_type -> recall.v1.IndexRequest
+	17, // 41: recall.v1.RecallService.Recall:input_type -> recall.v1.RecallRequest
+	17, // 42: recall.v1.RecallService.Check:input_type -> recall.v1.RecallRequest
+	20, // 43: recall.v1.RecallService.Status:input_type -> recall.v1.StatusRequest
+	23, // 44: recall.v1.RecallService.Since:input_type -> recall.v1.SinceRequest
+	25, // 45: recall.v1.RecallService.Ledger:input_type -> recall.v1.LedgerRequest
+	29, // 46: recall.v1.RecallService.Events:input_type -> recall.v1.EventsRequest
+	31, // 47: recall.v1.RecallService.Deliver:input_type -> recall.v1.DeliverRequest
+	33, // 48: recall.v1.RecallService.Settle:input_type -> recall.v1.SettleRequest
+	35, // 49: recall.v1.RecallService.SettleAll:input_type -> recall.v1.SettleAllRequest
+	38, // 50: recall.v1.RecallService.Calls:input_type -> recall.v1.CallFrame
+	41, // 51: recall.v1.LifecycleService.Describe:input_type -> recall.v1.DescribeRequest
+	43, // 52: recall.v1.LifecycleService.Prepare:input_type -> recall.v1.PrepareRequest
+	47, // 53: recall.v1.LifecycleService.Expect:input_type -> recall.v1.ExpectRequest
+	51, // 54: recall.v1.LifecycleService.Activate:input_type -> recall.v1.ActivateRequest
+	53, // 55: recall.v1.LifecycleService.Flush:input_type -> recall.v1.FlushRequest
+	55, // 56: recall.v1.LifecycleService.Quiesce:input_type -> recall.v1.QuiesceRequest
+	57, // 57: recall.v1.LifecycleService.Health:input_type -> recall.v1.HealthRequest
+	60, // 58: recall.v1.LifecycleService.Reload:input_type -> recall.v1.ReloadRequest
+	61, // 59: recall.v1.LifecycleService.Metrics:input_type -> recall.v1.MetricsRequest
+	49, // 60: recall.v1.LifecycleService.Backup:input_type -> recall.v1.BackupRequest
+	16, // 61: recall.v1.RecallService.Index:output_type -> recall.v1.IndexResponse
+	19, // 62: recall.v1.RecallService.Recall:output_type -> recall.v1.RecallResponse
+	19, // 63: recall.v1.RecallService.Check:output_type -> recall.v1.RecallResponse
+	22, // 64: recall.v1.RecallService.Status:output_type -> recall.v1.StatusResponse
+	24, // 65: recall.v1.RecallService.Since:output_type -> recall.v1.SinceResponse
+	28, // 66: recall.v1.RecallService.Ledger:output_type -> recall.v1.LedgerResponse
+	30, // 67: recall.v1.RecallService.Events:output_type -> recall.v1.Event
+	32, // 68: recall.v1.RecallService.Deliver:output_type -> recall.v1.DeliverResponse
+	34, // 69: recall.v1.RecallService.Settle:output_type -> recall.v1.SettleResponse
+	36, // 70: recall.v1.RecallService.SettleAll:output_type -> recall.v1.SettleAllResponse
+	40, // 71: recall.v1.RecallService.Calls:output_type -> recall.v1.AnswerFrame
+	42, // 72: recall.v1.LifecycleService.Describe:output_type -> recall.v1.DescribeResponse
+	45, // 73: recall.v1.LifecycleService.Prepare:output_type -> recall.v1.DiagnosticsResponse
+	48, // 74: recall.v1.LifecycleService.Expect:output_type -> recall.v1.ExpectResponse
+	52, // 75: recall.v1.LifecycleService.Activate:output_type -> recall.v1.ActivateResponse
+	54, // 76: recall.v1.LifecycleService.Flush:output_type -> recall.v1.FlushResponse
+	56, // 77: recall.v1.LifecycleService.Quiesce:output_type -> recall.v1.QuiesceResponse
+	58, // 78: recall.v1.LifecycleService.Health:output_type -> recall.v1.HealthResponse
+	45, // 79: recall.v1.LifecycleService.Reload:output_type -> recall.v1.DiagnosticsResponse
+	63, // 80: recall.v1.LifecycleService.Metrics:output_type -> recall.v1.MetricsResponse
+	50, // 81: recall.v1.LifecycleService.Backup:output_type -> recall.v1.BackupChunk
+	61, // [61:82] is the sub-list for method output_type
+	40, // [40:61] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_recall_proto_init() }
@@ -3992,7 +4083,7 @@ func file_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_proto_rawDesc), len(file_recall_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   53,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

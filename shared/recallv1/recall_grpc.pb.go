@@ -34,6 +34,7 @@ const (
 	RecallService_Since_FullMethodName     = "/recall.v1.RecallService/Since"
 	RecallService_Ledger_FullMethodName    = "/recall.v1.RecallService/Ledger"
 	RecallService_Events_FullMethodName    = "/recall.v1.RecallService/Events"
+	RecallService_Deliver_FullMethodName   = "/recall.v1.RecallService/Deliver"
 	RecallService_Settle_FullMethodName    = "/recall.v1.RecallService/Settle"
 	RecallService_SettleAll_FullMethodName = "/recall.v1.RecallService/SettleAll"
 	RecallService_Calls_FullMethodName     = "/recall.v1.RecallService/Calls"
@@ -54,6 +55,9 @@ type RecallServiceClient interface {
 	Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LedgerResponse], error)
 	// Events streams open steps until the caller goes away. A newer stream ends an older one.
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error)
+	// Deliver is Events with several deliveries in a message where several are due at once. A message has at most 256 KiB
+	// unless it has a single delivery. A newer stream of either call ends an older one.
+	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeliverResponse], error)
 	// Settle records what became of one attempt of a step. Settling a settled step changes nothing; one that does not exist
 	// is refused.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
@@ -161,6 +165,25 @@ func (c *recallServiceClient) Events(ctx context.Context, in *EventsRequest, opt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RecallService_EventsClient = grpc.ServerStreamingClient[Event]
 
+func (c *recallServiceClient) Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeliverResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[2], RecallService_Deliver_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DeliverRequest, DeliverResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RecallService_DeliverClient = grpc.ServerStreamingClient[DeliverResponse]
+
 func (c *recallServiceClient) Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SettleResponse)
@@ -183,7 +206,7 @@ func (c *recallServiceClient) SettleAll(ctx context.Context, in *SettleAllReques
 
 func (c *recallServiceClient) Calls(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CallFrame, AnswerFrame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[2], RecallService_Calls_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[3], RecallService_Calls_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +232,9 @@ type RecallServiceServer interface {
 	Ledger(*LedgerRequest, grpc.ServerStreamingServer[LedgerResponse]) error
 	// Events streams open steps until the caller goes away. A newer stream ends an older one.
 	Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error
+	// Deliver is Events with several deliveries in a message where several are due at once. A message has at most 256 KiB
+	// unless it has a single delivery. A newer stream of either call ends an older one.
+	Deliver(*DeliverRequest, grpc.ServerStreamingServer[DeliverResponse]) error
 	// Settle records what became of one attempt of a step. Settling a settled step changes nothing; one that does not exist
 	// is refused.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
@@ -248,6 +274,9 @@ func (UnimplementedRecallServiceServer) Ledger(*LedgerRequest, grpc.ServerStream
 }
 func (UnimplementedRecallServiceServer) Events(*EventsRequest, grpc.ServerStreamingServer[Event]) error {
 	return status.Error(codes.Unimplemented, "method Events not implemented")
+}
+func (UnimplementedRecallServiceServer) Deliver(*DeliverRequest, grpc.ServerStreamingServer[DeliverResponse]) error {
+	return status.Error(codes.Unimplemented, "method Deliver not implemented")
 }
 func (UnimplementedRecallServiceServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
@@ -391,6 +420,17 @@ func _RecallService_Events_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RecallService_EventsServer = grpc.ServerStreamingServer[Event]
 
+func _RecallService_Deliver_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DeliverRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RecallServiceServer).Deliver(m, &grpc.GenericServerStream[DeliverRequest, DeliverResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RecallService_DeliverServer = grpc.ServerStreamingServer[DeliverResponse]
+
 func _RecallService_Settle_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SettleRequest)
 	if err := dec(in); err != nil {
@@ -479,6 +519,11 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Events",
 			Handler:       _RecallService_Events_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Deliver",
+			Handler:       _RecallService_Deliver_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -101,6 +101,8 @@ func (f *faulty) Activate(ctx context.Context, steps []string) error {
 		panic("fault: activate")
 	case "hang-activate":
 		select {}
+	case "ghost-events":
+		steps = slices.DeleteFunc(steps, func(step string) bool { return step == ghostStep })
 	case "exit-after-activate":
 		defer time.AfterFunc(200*time.Millisecond, func() { os.Exit(1) })
 	}
@@ -122,21 +124,28 @@ func (f *faulty) Index(ctx context.Context, msgs []shared.Message) ([]shared.Ind
 	return results, err
 }
 
-// ghost is added to the sequence of an event for that of one that does not exist.
-const ghost = 1 << 40
+// ghostStep is the step of the events that do not exist, whose sequences begin at firstGhost. No recall has it.
+const (
+	ghostStep  = "ghost"
+	firstGhost = 1 << 40
+)
 
-func (f *faulty) Events(ctx context.Context, handle func(shared.Event, shared.Settler)) error {
+func (f *faulty) Deliver(ctx context.Context, handle func([]shared.Event)) error {
 	switch f.fault {
 	case "ghost-events":
-		return f.Service.Events(ctx, func(e shared.Event, s shared.Settler) {
-			other := e
-			other.Sequence += ghost
-			handle(other, s)
-			handle(e, s)
+		return f.Service.Deliver(ctx, func(events []shared.Event) {
+			var all []shared.Event
+			for _, e := range events {
+				if all = append(all, e); e.Sequence%10 == 0 {
+					e.Sequence, e.Steps = e.Sequence+firstGhost, []string{ghostStep}
+					all = append(all, e)
+				}
+			}
+			handle(all)
 		})
 	case "event-flood":
 	default:
-		return f.Service.Events(ctx, handle)
+		return f.Service.Deliver(ctx, handle)
 	}
 	e := shared.Event{
 		Tenant: "acme", RecallID: "r", Actor: shared.Actor{ID: "ann"}, RecalledAt: time.Now(),
@@ -149,8 +158,12 @@ func (f *faulty) Events(ctx context.Context, handle func(shared.Event, shared.Se
 		Steps: []string{shared.StepHistory}, Attempt: 1,
 	}
 	for ctx.Err() == nil {
-		e.Sequence++
-		handle(e, nil)
+		var events []shared.Event
+		for range 100 {
+			e.Sequence++
+			events = append(events, e)
+		}
+		handle(events)
 	}
 	return ctx.Err()
 }
@@ -168,7 +181,9 @@ func (f *faulty) skew(impl any, stream grpc.ServerStream, info *grpc.StreamServe
 	handler grpc.StreamHandler) error {
 	switch f.fault {
 	case "older-minor":
-		for _, call := range []string{"/Metrics", "/Reload", "/Since", "/Flush", "/Calls", "/SettleAll"} { // it has each call by itself
+		for _, call := range []string{
+			"/Metrics", "/Reload", "/Since", "/Flush", "/Calls", "/SettleAll", "/Deliver", // it has each call by itself
+		} {
 			if strings.HasSuffix(info.FullMethod, call) {
 				return status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
 			}

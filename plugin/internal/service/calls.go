@@ -243,16 +243,6 @@ func (s *Service) LedgerPage(ctx context.Context, req shared.LedgerRequest) (sha
 	return page, nil
 }
 
-// Events is shared.Recall. Each delivery asks for one step.
-func (s *Service) Events(ctx context.Context, handle func(shared.Event, shared.Settler)) error {
-	a, leave, err := s.enter()
-	if err != nil {
-		return err
-	}
-	leave() // Quiesce waits for the dispatcher, and not for what the host does in handle
-	return a.dispatcher.run(ctx, func(e shared.Event) { handle(e, shared.EventSettler(s, e)) })
-}
-
 // Settle is shared.Plugin. A failure is taken for that of the attempt that is next.
 func (s *Service) Settle(ctx context.Context, sequence uint64, step string, outcome shared.Outcome, cause string) error {
 	return s.SettleAttempt(ctx, shared.Settlement{Sequence: sequence, Step: step, Outcome: outcome, Error: cause})

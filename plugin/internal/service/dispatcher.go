@@ -37,48 +37,54 @@ type dispatcher struct {
 	elapsed func() time.Duration
 	logger  hclog.Logger
 
-	unsent atomic.Int64 // bytes of the events that handles have, those of earlier consumers included
+	unsentBytes atomic.Int64 // of events that the consumer has not taken, those of earlier consumers included
 
 	mu      sync.Mutex
 	closed  error    // why there is no further consumer
 	current *session // nil where there is no consumer
 }
 
-// run delivers to handle, side by side, until ctx ends, another consumer comes or the dispatcher is closed. It
-// returns after every handle has.
-func (d *dispatcher) run(ctx context.Context, handle func(shared.Event)) error {
-	var handlers sync.WaitGroup
-	defer handlers.Wait()
-	return d.deliver(ctx, func(e shared.Event) {
-		bytes := int64(index.EventBytes(&e))
-		d.unsent.Add(bytes)
-		handlers.Go(func() {
-			handle(e)
-			if left := d.unsent.Add(-bytes); left < maxUnsentBytes && left+bytes >= maxUnsentBytes {
-				d.wakeConsumer()
-			}
-		})
+// run delivers to handle, in order and at once what is due at once, until ctx ends, another consumer comes or the
+// dispatcher is closed. It returns after handle has.
+func (d *dispatcher) run(ctx context.Context, handle func([]shared.Event)) error {
+	var handler sync.WaitGroup
+	defer handler.Wait()
+	due := newUnsent()
+	handler.Go(func() {
+		for events, bytes := due.take(); events != nil; events, bytes = due.take() {
+			handle(events)
+			d.taken(bytes)
+		}
 	})
+	err := d.deliver(ctx, func(events []shared.Event, bytes int64) {
+		d.unsentBytes.Add(bytes)
+		due.add(events, bytes)
+	})
+	d.taken(due.close()) // or rather left to the next consumer
+	return err
 }
 
 // maxUnsentBytes ends delivering until the consumer has taken some: a host that does not read its events must not fill
 // the plugin's memory with them. One event may go beyond.
 const maxUnsentBytes = 4 << 20
 
-// wakeConsumer has the consumer look for what can be delivered now.
-func (d *dispatcher) wakeConsumer() {
-	if s := d.session(); s != nil {
-		s.signal()
+// taken makes room. A consumer that was waiting for it goes on.
+func (d *dispatcher) taken(bytes int64) {
+	if left := d.unsentBytes.Add(-bytes); left < maxUnsentBytes && left+bytes >= maxUnsentBytes {
+		if s := d.session(); s != nil {
+			s.signal()
+		}
 	}
 }
 
-// deliver is run with a handle that is called in order and must not block.
-func (d *dispatcher) deliver(ctx context.Context, handle func(shared.Event)) error {
+// deliver is run with a handle that must not block. It gets what is due at this moment, and how many bytes that is, and
+// keeps nothing of the slice.
+func (d *dispatcher) deliver(ctx context.Context, handle func(events []shared.Event, bytes int64)) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	s := &session{
-		dispatcher: d, handle: handle, end: end, opened: map[string]uint64{}, wake: make(chan struct{}, 1),
-		counts: make(chan chan map[string]int), done: make(chan struct{}),
+		dispatcher: d, handle: handle, end: end, wake: make(chan struct{}, 1), counts: make(chan chan map[string]int),
+		done: make(chan struct{}),
 	}
 	d.mu.Lock()
 	if d.closed != nil {
@@ -148,7 +154,12 @@ func (d *dispatcher) inFlight() map[string]int {
 	answer := make(chan map[string]int, 1)
 	select {
 	case s.counts <- answer:
-		return <-answer
+	case <-s.done:
+		return nil
+	}
+	select {
+	case n := <-answer:
+		return n
 	case <-s.done:
 		return nil
 	}
@@ -164,7 +175,7 @@ type settlement struct {
 // session is one consumer. Its queues belong to the goroutine that runs it.
 type session struct {
 	*dispatcher
-	handle func(shared.Event)
+	handle func(events []shared.Event, bytes int64)
 	end    context.CancelCauseFunc
 	counts chan chan map[string]int
 	done   chan struct{} // closed when the session reads and delivers no more
@@ -175,10 +186,15 @@ type session struct {
 	wake    chan struct{}     // one token: there is something to look at
 
 	queues []*stepQueue // by name
+	due    []shared.Event
+	bytes  int64 // of due
 }
 
 func (s *session) open(step string, sequence uint64) {
 	s.newsMu.Lock()
+	if s.opened == nil {
+		s.opened = map[string]uint64{}
+	}
 	if lowest, there := s.opened[step]; !there || sequence < lowest {
 		s.opened[step] = sequence
 	}
@@ -195,11 +211,14 @@ func (s *session) signal() {
 
 func (s *session) run(ctx context.Context) error {
 	for _, step := range s.steps {
-		s.queues = append(s.queues, newStepQueue(step, s.index.LastFailure(), s.elapsed()))
+		read := &openSteps{s.index, ctx, step}
+		s.queues = append(s.queues, newStepQueue(step, read, s.index.LastFailure(), s.elapsed()))
 	}
 	var timer <-chan time.Time
 	var timerAt time.Duration
+	var asked chan map[string]int // for what is in flight once the news from before is heard
 	for {
+		s.takeNews()
 		due, any, err := s.deliverDue(ctx)
 		switch {
 		case err != nil:
@@ -209,15 +228,17 @@ func (s *session) run(ctx context.Context) error {
 		case timer == nil || due != timerAt:
 			timer, timerAt = s.clock.After(due-s.elapsed()), due
 		}
+		if asked != nil {
+			asked <- s.count()
+			asked = nil
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.wake:
-			s.takeNews()
 		case <-timer:
 			timer = nil
-		case answer := <-s.counts:
-			answer <- s.count()
+		case asked = <-s.counts:
 		}
 	}
 }
@@ -233,7 +254,7 @@ func (s *session) queue(step string) *stepQueue {
 func (s *session) takeNews() {
 	s.newsMu.Lock()
 	opened, settled := s.opened, s.settled
-	s.opened, s.settled = map[string]uint64{}, nil
+	s.opened, s.settled = nil, nil
 	s.newsMu.Unlock()
 	for _, x := range settled {
 		s.apply(x)
@@ -262,20 +283,22 @@ type openSteps struct {
 	step string
 }
 
-func (o openSteps) OpenSteps(after uint64, limit int) ([]uint64, error) {
+func (o *openSteps) OpenSteps(after uint64, limit int) ([]uint64, error) {
 	return o.stepIndex.OpenSteps(o.ctx, o.step, after, limit)
 }
 
-func (o openSteps) BackingOff(level int, after, upTo uint64, limit int) ([]index.Failure, error) {
+func (o *openSteps) BackingOff(level int, after, upTo uint64, limit int) ([]index.Failure, error) {
 	return o.stepIndex.BackingOff(o.ctx, o.step, level, after, upTo, limit)
 }
 
-// deliverDue delivers, step by step, what can be delivered now, and tells when the next retry is due, if any.
+// deliverDue delivers, step by step and all at once, what can be delivered now, and tells when the next retry is due, if
+// any.
 func (s *session) deliverDue(ctx context.Context) (next time.Duration, any bool, err error) {
+	defer s.handOver()
 	now := s.elapsed()
 	for _, q := range s.queues {
-		for ctx.Err() == nil && s.unsent.Load() < maxUnsentBytes {
-			sequence, ok, err := q.next(now, openSteps{s.index, ctx, q.step})
+		for ctx.Err() == nil && s.unsentBytes.Load()+s.bytes < maxUnsentBytes {
+			sequence, ok, err := q.next(now)
 			if err != nil {
 				return 0, false, fmt.Errorf("read the open steps %s: %w", q.step, err)
 			}
@@ -293,6 +316,14 @@ func (s *session) deliverDue(ctx context.Context) (next time.Duration, any bool,
 	return next, any, nil
 }
 
+func (s *session) handOver() {
+	if len(s.due) > 0 {
+		s.handle(s.due, s.bytes)
+		clear(s.due)
+		s.due, s.bytes = s.due[:0], 0
+	}
+}
+
 func (s *session) deliverOne(q *stepQueue, sequence uint64) error {
 	entry, err := s.index.Entry(sequence, q.step)
 	switch {
@@ -308,14 +339,15 @@ func (s *session) deliverOne(q *stepQueue, sequence uint64) error {
 		return nil
 	}
 	event := entry.Event
-	event.Steps, event.Attempt = []string{q.step}, 1
+	event.Steps, event.Attempt = q.steps, 1
 	for _, r := range entry.Steps {
 		if r.Step == q.step {
 			event.Attempt = r.Attempts + 1
 		}
 	}
 	q.deliver(sequence, event.Attempt)
-	s.handle(event)
+	s.due = append(s.due, event)
+	s.bytes += int64(index.EventBytes(&event))
 	return nil
 }
 

@@ -143,9 +143,15 @@ type consumer struct {
 func (b *bench) consume() *consumer {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &consumer{b.t, make(chan shared.Event, 1<<16), cancel, make(chan error, 1)}
-	go func() { c.result <- b.deliver(ctx, func(e shared.Event) { c.events <- e }) }()
+	go func() { c.result <- b.deliver(ctx, func(events []shared.Event, _ int64) { c.take(events) }) }()
 	b.t.Cleanup(cancel)
 	return c
+}
+
+func (c *consumer) take(events []shared.Event) {
+	for _, e := range events {
+		c.events <- e
+	}
 }
 
 // next takes n deliveries and returns their sequences.
@@ -570,13 +576,13 @@ func TestDispatcher_AConsumerThatDoesNotRead(t *testing.T) {
 		read := make(chan struct{})
 		var consumer sync.WaitGroup
 		consumer.Go(func() {
-			_ = b.run(ctx, func(shared.Event) {
-				handed.Add(1)
+			_ = b.run(ctx, func(events []shared.Event) {
+				handed.Add(int64(len(events)))
 				<-read
 			})
 		})
 		synctest.Wait()
-		if n := handed.Load(); n == 0 || n > maxUnsentBytes/size+1 {
+		if n := b.inFlight()["history"]; handed.Load() == 0 || n > maxUnsentBytes/size+1 {
 			t.Errorf("%d events of %d bytes wait to be read; at most %d bytes", n, size, maxUnsentBytes)
 		}
 		close(read)
@@ -586,5 +592,71 @@ func TestDispatcher_AConsumerThatDoesNotRead(t *testing.T) {
 		}
 		cancel()
 		consumer.Wait()
+	})
+}
+
+// brokenIndex cannot be read.
+type brokenIndex struct{ *fakeIndex }
+
+func (brokenIndex) OpenSteps(context.Context, string, uint64, int) ([]uint64, error) {
+	return nil, errors.New("the disk is gone")
+}
+
+func TestDispatcher_CountsAreAnsweredThoughTheSessionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		c := b.consume()
+		synctest.Wait()
+		b.current.queues[0].read = &openSteps{brokenIndex{b.x}, t.Context(), "history"}
+		b.current.newsMu.Lock()
+		b.current.opened = map[string]uint64{"history": 1} // which the question finds
+		b.current.newsMu.Unlock()
+		if n := b.inFlight(); n != nil {
+			t.Errorf("got %v", n)
+		}
+		if err := <-c.result; err == nil || !strings.Contains(err.Error(), "the disk is gone") {
+			t.Errorf("the session ended with %v", err)
+		}
+	})
+}
+
+func TestDispatcher_WhatIsDueAtOnceIsDeliveredAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.add("history", sequences(1, 10)...)
+		b.add("offline", sequences(1, 10)...)
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls []int
+		busy := make(chan struct{})
+		var consumer sync.WaitGroup
+		consumer.Go(func() {
+			_ = b.run(ctx, func(events []shared.Event) {
+				calls = append(calls, len(events))
+				<-busy
+			})
+		})
+		synctest.Wait()
+		for seq := range uint64(5) { // while the consumer is busy with the first ones
+			b.add("history", 11+seq)
+			synctest.Wait()
+		}
+		busy <- struct{}{}
+		synctest.Wait()
+		busy <- struct{}{}
+		synctest.Wait()
+		if !slices.Equal(calls, []int{20, 5}) {
+			t.Errorf("calls with %v events, want 20 and then the 5 that came meanwhile", calls)
+		}
+		b.add("history", 16)
+		synctest.Wait()
+		b.add("history", 17) // which nobody takes any more
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		close(busy)
+		consumer.Wait()
+		if n := b.unsentBytes.Load(); n != 0 || !slices.Equal(calls, []int{20, 5, 1}) {
+			t.Errorf("%d bytes are said to wait; calls with %v events", n, calls)
+		}
 	})
 }

@@ -37,20 +37,11 @@ func (s *Service) settleTogether(ctx context.Context, all []shared.Settlement) e
 	if len(all) == 0 {
 		return nil
 	}
-	ops, settles, now := make([]index.Op, len(all)), make([]index.Settle, len(all)), s.now()
+	ops := make([]index.Op, len(all))
 	for i, x := range all {
-		if err := x.Validate(); err != nil {
+		if ops[i], err = s.settle(ctx, a, x); err != nil {
 			return err
 		}
-		if x.Attempt == 0 && !x.Outcome.Settles() {
-			if x.Attempt, err = nextAttempt(a, x.Sequence, x.Step); err != nil {
-				return err
-			}
-		}
-		settles[i] = index.Settle{
-			Sequence: x.Sequence, Step: x.Step, Attempt: x.Attempt, Outcome: x.Outcome, Error: x.Error, At: now,
-		}
-		ops[i].Settle = &settles[i]
 	}
 	applied, err := a.log.Append(ctx, ops)
 	if err != nil {

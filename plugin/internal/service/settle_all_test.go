@@ -145,11 +145,21 @@ type tornLog struct {
 	err      error
 }
 
+func (l *tornLog) isTorn(ops []index.Op) bool {
+	return slices.ContainsFunc(ops, func(op index.Op) bool { return op.Settle.Sequence == l.sequence })
+}
+
 func (l *tornLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
-	for _, op := range ops {
-		if op.Settle.Sequence == l.sequence {
-			return nil, l.err
-		}
+	if l.isTorn(ops) {
+		return nil, l.err
 	}
 	return l.Log.Append(ctx, ops)
+}
+
+func (l *tornLog) AppendThen(ops []index.Op, alone bool, then func([]index.Result, error)) {
+	if l.isTorn(ops) {
+		then(nil, l.err)
+		return
+	}
+	l.Log.AppendThen(ops, alone, then)
 }

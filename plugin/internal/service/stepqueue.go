@@ -37,7 +37,9 @@ type stepReader interface {
 // events, and between them those that failed, each when its backoff is over. All of them wait on disk. What is
 // remembered here is bounded: what is in flight, a page of what comes next, and some marks.
 type stepQueue struct {
-	step string
+	step  string
+	steps []string // step alone, for every delivery
+	read  stepReader
 
 	cursor uint64   // everything in the step queue up to here is in ahead or in flight, or was when it was read
 	ahead  []uint64 // read, not yet delivered, ascending
@@ -71,8 +73,8 @@ type mark struct {
 
 // newStepQueue begins with what is on disk. What failed before, up to a position, is due again by the delay of its
 // level: when it failed was by the clock of another process, or in another session.
-func newStepQueue(step string, lastFailure uint64, now time.Duration) *stepQueue {
-	q := &stepQueue{step: step, more: true, inFlight: map[uint64]delivery{}}
+func newStepQueue(step string, read stepReader, lastFailure uint64, now time.Duration) *stepQueue {
+	q := &stepQueue{step: step, steps: []string{step}, read: read, more: true, inFlight: map[uint64]delivery{}}
 	for level := 1; level <= index.BackoffLevels && lastFailure > 0; level++ {
 		q.levels[level].marks = []mark{{upTo: lastFailure, began: now, due: now + backoff(level)}}
 	}
@@ -91,20 +93,20 @@ func (q *stepQueue) reopen(sequence uint64) {
 }
 
 // next is the event to be delivered at this moment; ok is false where there is none.
-func (q *stepQueue) next(now time.Duration, read stepReader) (sequence uint64, ok bool, err error) {
+func (q *stepQueue) next(now time.Duration) (sequence uint64, ok bool, err error) {
 	if len(q.inFlight) >= maxInFlight {
 		return 0, false, nil
 	}
 	if q.retrying < maxRetrying {
-		if sequence, ok, err = q.nextRetry(now, read); ok || err != nil {
+		if sequence, ok, err = q.nextRetry(now); ok || err != nil {
 			return sequence, ok, err
 		}
 	}
-	return q.nextFirst(read)
+	return q.nextFirst()
 }
 
 // nextFirst is the next event of the step queue.
-func (q *stepQueue) nextFirst(read stepReader) (sequence uint64, ok bool, err error) {
+func (q *stepQueue) nextFirst() (sequence uint64, ok bool, err error) {
 	for {
 		for len(q.ahead) > 0 {
 			sequence, q.ahead = q.ahead[0], q.ahead[1:]
@@ -116,7 +118,7 @@ func (q *stepQueue) nextFirst(read stepReader) (sequence uint64, ok bool, err er
 		if !q.more {
 			return 0, false, nil
 		}
-		if q.ahead, err = read.OpenSteps(q.cursor, maxInFlight); err != nil {
+		if q.ahead, err = q.read.OpenSteps(q.cursor, maxInFlight); err != nil {
 			return 0, false, err
 		}
 		q.more = len(q.ahead) == maxInFlight
@@ -127,7 +129,7 @@ func (q *stepQueue) nextFirst(read stepReader) (sequence uint64, ok bool, err er
 }
 
 // nextRetry is the event whose backoff is over for longest.
-func (q *stepQueue) nextRetry(now time.Duration, read stepReader) (sequence uint64, ok bool, err error) {
+func (q *stepQueue) nextRetry(now time.Duration) (sequence uint64, ok bool, err error) {
 	for {
 		level, due := q.firstDue()
 		if level == 0 || due > now {
@@ -143,7 +145,7 @@ func (q *stepQueue) nextRetry(now time.Duration, read stepReader) (sequence uint
 			}
 		}
 		first := l.marks[0]
-		if l.ahead, err = read.BackingOff(level, l.cursor, first.upTo, maxRetrying); err != nil {
+		if l.ahead, err = q.read.BackingOff(level, l.cursor, first.upTo, maxRetrying); err != nil {
 			return 0, false, err
 		}
 		if n := len(l.ahead); n == maxRetrying {
