@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -58,56 +57,74 @@ type work struct {
 
 // A worker runs the host's steps for the events of the plugin in force, and reports their outcomes to it.
 type worker struct {
-	steps   map[string]Step
-	timeout time.Duration // of an attempt
+	closing context.Context // ends when the host is closed
+	closed  context.Context // ends closeTime after closing
+	timeout time.Duration   // of an attempt
 	gate    *gate
 	reports *reporter
 	logger  hclog.Logger
 
-	mu        sync.Mutex
-	running   map[work]underWay
-	settled   map[work]bool  // settled during this stream, but delivered by an older one
-	stream    uint64         // counts the streams
-	abandoned map[string]int // attempts that were given up and still run, by step
-	taken     map[string]int // deliveries that run or wait to run, by step
-	slots     map[string]chan struct{}
-	handed    sync.WaitGroup
+	mu      sync.Mutex
+	steps   map[string]*stepRuns
+	pending map[work]*delivery // without an outcome
+	settled map[work]bool      // settled during this stream, but delivered by an older one
+	stream  uint64             // counts the streams
+	handed  sync.WaitGroup     // attempts that were not given up, until their outcome is stored
 }
 
-// underWay is an attempt that runs.
-type underWay struct {
+// stepRuns is what of one step is under way.
+type stepRuns struct {
+	run       Step
+	attempts  int         // that run, or whose outcome is being reported
+	waiting   []*delivery // for one of those to end
+	abandoned int         // attempts that were given up and still run
+}
+
+// delivery is a step of an event that was delivered.
+type delivery struct {
+	shared.Event
+	work
 	stream  uint64 // that it came by
-	attempt int    // the last one that was delivered
+	latest  int    // the last attempt of it that was delivered
+	running bool   // an attempt of it that was not given up
 }
 
-func newWorker(steps map[string]Step, g *gate, logger hclog.Logger) *worker {
+// newWorker makes a worker of a host that is open until closing ends.
+func newWorker(closing context.Context, steps map[string]Step, g *gate, logger hclog.Logger) *worker {
 	w := &worker{
-		steps: steps, timeout: stepTimeout, gate: g, reports: newReporter(g), logger: logger,
-		running: map[work]underWay{}, settled: map[work]bool{}, abandoned: map[string]int{}, taken: map[string]int{},
-		slots: map[string]chan struct{}{},
+		closing: closing, timeout: stepTimeout, gate: g, reports: newReporter(g), logger: logger,
+		steps: map[string]*stepRuns{}, pending: map[work]*delivery{}, settled: map[work]bool{},
 	}
-	for step := range steps {
-		w.slots[step] = make(chan struct{}, shared.MaxDeliveries)
+	for step, run := range steps {
+		w.steps[step] = &stepRuns{run: run}
 	}
+	closed, end := context.WithCancel(context.WithoutCancel(closing))
+	context.AfterFunc(closing, func() { time.AfterFunc(closeTime, end) })
+	w.closed = closed
 	return w
 }
 
 // stepTimeout is StepTimeout, for tests to shorten.
 var stepTimeout = StepTimeout
 
-// run receives events until ctx ends, and returns when every step it called has returned or was given up, and every
-// outcome is stored or was given up.
-func (w *worker) run(ctx context.Context) {
-	reporting, stop := context.WithCancel(context.WithoutCancel(ctx))
+// run receives events until the host is closed, and returns when every step it called has returned or was given up, and
+// every outcome is stored or was given up.
+func (w *worker) run() {
+	reporting, stop := context.WithCancel(context.WithoutCancel(w.closing))
 	var reporter sync.WaitGroup
 	reporter.Go(func() { w.reports.run(reporting) })
-	defer func() {
-		w.handed.Wait()
-		stop()
-		reporter.Wait()
-	}()
+	w.receive()
+	patience := time.AfterFunc(closePatience, w.abandonAll)
+	w.handed.Wait()
+	patience.Stop()
+	stop()
+	reporter.Wait()
+}
+
+// receive takes deliveries until the host is closed.
+func (w *worker) receive() {
 	for {
-		p, err := w.gate.current(ctx)
+		p, err := w.gate.current(w.closing)
 		if err != nil {
 			return
 		}
@@ -115,139 +132,89 @@ func (w *worker) run(ctx context.Context) {
 		w.stream++
 		w.settled = map[work]bool{}
 		w.mu.Unlock()
-		stream, end := context.WithCancelCause(ctx)
-		err = p.api.Events(stream, func(e shared.Event, s shared.Settler) {
-			if err := w.take(ctx, e); err != nil {
-				end(err)
+		stream, end := context.WithCancelCause(w.closing)
+		err = p.api.Deliver(stream, func(events []shared.Event) {
+			for _, e := range events {
+				if err := w.take(e); err != nil {
+					end(err)
+					return
+				}
 			}
 		})
-		if cause := context.Cause(stream); cause != nil && ctx.Err() == nil {
+		if cause := context.Cause(stream); cause != nil && w.closing.Err() == nil {
 			w.logger.Error("event stream ended by the host", "error", cause)
 		}
 		end(nil)
-		if ctx.Err() != nil {
+		if w.closing.Err() != nil {
 			return
 		}
 		w.logger.Debug("event stream ended", "error", err)
-		w.gate.changed(ctx, p, changeTime)
+		w.gate.changed(w.closing, p, changeTime)
 	}
 }
 
-// maxTaken bounds the deliveries of one step that run or wait to run: as many as a plugin sends before their outcomes,
-// and as many of the plugin before it.
+// maxTaken bounds the deliveries of one step that run, wait to run or are being reported: as many as a plugin sends
+// before their outcomes, and as many whose outcomes it has, but has not answered yet, or that the plugin before it sent.
 const maxTaken = 2 * shared.MaxDeliveries
 
 // take starts the steps of one delivery and does not wait for them. It fails if the plugin has delivered too many.
-func (w *worker) take(ctx context.Context, e shared.Event) error {
+func (w *worker) take(e shared.Event) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, step := range e.Steps {
-		if w.steps[step] == nil { // a plugin delivers none; left open, for a host that has it
+		s := w.steps[step]
+		if s == nil { // a plugin delivers none; left open, for a host that has it
 			w.logger.Warn("this host does not carry out a step that was delivered to it", "step", step, "recall_id", e.RecallID)
 			continue
 		}
 		one := work{e.Sequence, step}
-		w.mu.Lock()
-		// A plugin that was started meanwhile delivers again what is still under way here, and may have sent it just
-		// before the outcome reached it. The outcome is then that of the later delivery too.
-		now, running := w.running[one]
-		if running || w.settled[one] {
-			if running {
-				now.attempt = max(now.attempt, e.Attempt)
-				w.running[one] = now
-			}
-			w.mu.Unlock()
+		if w.settled[one] {
 			continue
 		}
-		if w.taken[step] >= maxTaken {
-			w.mu.Unlock()
+		// A plugin that was started meanwhile delivers again what is still under way here, and may have sent it just
+		// before the outcome reached it. The outcome is then that of the later delivery too.
+		if d := w.pending[one]; d != nil {
+			d.latest = max(d.latest, e.Attempt)
+			continue
+		}
+		if s.attempts+len(s.waiting) >= maxTaken {
 			return fmt.Errorf("more than %d deliveries of step %s have no outcome", maxTaken, step)
 		}
-		w.taken[step]++
-		w.running[one] = underWay{w.stream, e.Attempt}
-		w.handed.Add(1)
-		w.mu.Unlock()
-		go func() {
-			defer w.handed.Done()
-			select {
-			case w.slots[step] <- struct{}{}:
-				defer func() { <-w.slots[step] }()
-			case <-ctx.Done():
-			}
-			if ctx.Err() == nil {
-				w.carryOut(ctx, e, step)
-			} else { // the host is closing; the step is delivered again when it is opened
-				w.finish(one, false)
-			}
-			w.mu.Lock()
-			w.taken[step]--
-			w.mu.Unlock()
-		}()
+		d := &delivery{Event: e, work: one, stream: w.stream, latest: e.Attempt}
+		w.pending[one] = d
+		if s.attempts < shared.MaxDeliveries {
+			w.start(s, d)
+		} else {
+			s.waiting = append(s.waiting, d)
+		}
 	}
 	return nil
 }
 
-// result is what an attempt of a step came to.
-type result struct {
-	outcome shared.Outcome
-	cause   error // of OutcomeFailed
+// start begins an attempt, with mu held. release follows.
+func (w *worker) start(s *stepRuns, d *delivery) {
+	s.attempts++
+	w.handed.Add(1)
+	go w.attempt(s, d)
 }
 
-// carryOut runs one step and reports its outcome. It returns in time, even if the step does not.
-func (w *worker) carryOut(ctx context.Context, e shared.Event, step string) {
+// release ends what start began, and starts what waited for that.
+func (w *worker) release(s *stepRuns) {
 	w.mu.Lock()
-	abandoned := w.abandoned[step]
-	w.mu.Unlock()
-	if abandoned >= maxAbandoned {
-		w.record(ctx, e, step, result{shared.OutcomeFailed,
-			fmt.Errorf("%d attempts that ignore the end of their context still run", abandoned)})
-		return
-	}
-	ended := make(chan result, 1)
-	go w.attempt(ctx, e, step, ended)
-	expired := time.NewTimer(w.timeout + timeoutGrace)
-	defer expired.Stop()
-	var closed <-chan time.Time
-	for closing := ctx.Done(); ; {
-		select {
-		case r := <-ended:
-			w.record(ctx, e, step, r)
-			return
-		case <-closing:
-			closing = nil
-			patience := time.NewTimer(closePatience)
-			defer patience.Stop()
-			closed = patience.C
-		case <-closed:
-			w.abandon(ctx, e, step, ended)
-			return
-		case <-expired.C:
-			if closed == nil {
-				w.abandon(ctx, e, step, ended)
-				cause := fmt.Errorf("no outcome within %s, and it ignores the end of its context", w.timeout)
-				w.record(ctx, e, step, result{shared.OutcomeFailed, cause})
-				return
-			}
+	defer w.mu.Unlock()
+	s.attempts--
+	switch {
+	case len(s.waiting) == 0:
+	case w.closing.Err() != nil: // they are delivered again when the host is opened
+		for _, d := range s.waiting {
+			delete(w.pending, d.work)
 		}
+		s.waiting = nil
+	default:
+		w.start(s, s.waiting[0])
+		s.waiting = s.waiting[1:]
 	}
-}
-
-// abandon gives up an attempt: it no longer counts as under way. If it succeeds later, that is reported.
-func (w *worker) abandon(ctx context.Context, e shared.Event, step string, ended <-chan result) {
-	w.logger.Error("an attempt of a step ignores the end of its context and is given up", "step", step, "tenant", e.Tenant,
-		"recall_id", e.RecallID, "message_id", e.Message.ID, "attempt", e.Attempt)
-	w.mu.Lock()
-	w.abandoned[step]++
-	w.mu.Unlock()
-	go func() {
-		r := <-ended
-		w.mu.Lock()
-		w.abandoned[step]--
-		w.mu.Unlock()
-		if !r.outcome.Settles() || ctx.Err() != nil {
-			return // it was recorded as failed, or is tried again by the next host
-		}
-		w.logger.Info("an attempt that was given up succeeded", "step", step, "recall_id", e.RecallID, "attempt", e.Attempt)
-		w.settle(ctx, e, step, r)
-	}()
+	w.handed.Done()
 }
 
 // stuck says which steps have attempts that were given up and still run; nil where there is none.
@@ -255,8 +222,8 @@ func (w *worker) stuck() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var errs []error
-	for _, step := range slices.Sorted(maps.Keys(w.abandoned)) {
-		if n := w.abandoned[step]; n > 0 {
+	for _, step := range slices.Sorted(maps.Keys(w.steps)) {
+		if n := w.steps[step].abandoned; n > 0 {
 			errs = append(errs, fmt.Errorf("step %s ignores the end of its context: %d attempts still run and were given up",
 				step, n))
 		}
@@ -265,78 +232,57 @@ func (w *worker) stuck() error {
 }
 
 // record reports the outcome of a step to the plugin.
-func (w *worker) record(ctx context.Context, e shared.Event, step string, r result) {
-	one := work{e.Sequence, step}
-	if !r.outcome.Settles() {
-		// It may be delivered again from the moment at which the plugin hears of it.
-		e.Attempt = w.finish(one, false)
-		if ctx.Err() != nil {
-			return // it failed because the host is closing, and is delivered again when it is opened
-		}
-		w.logger.Warn("step failed, will be tried again", "step", step, "tenant", e.Tenant, "recall_id", e.RecallID,
-			"message_id", e.Message.ID, "attempt", e.Attempt, "error", r.cause)
-		w.settle(ctx, e, step, r)
+func (w *worker) record(d *delivery, r result) {
+	if r.outcome.Settles() {
+		w.settle(d, d.Attempt, r)
+		w.finish(d, true)
 		return
 	}
-	w.settle(ctx, e, step, r)
-	w.finish(one, true)
+	// It may be delivered again from the moment at which the plugin hears of it.
+	attempt := w.finish(d, false)
+	if w.closing.Err() != nil {
+		return // it failed because the host is closing, and is delivered again when it is opened
+	}
+	w.logger.Warn("step failed, will be tried again", "step", d.step, "tenant", d.Tenant, "recall_id", d.RecallID,
+		"message_id", d.Message.ID, "attempt", attempt, "error", r.cause)
+	w.settle(d, attempt, r)
 }
 
-// finish removes a step from those under way. It returns the last attempt of it that was delivered.
-func (w *worker) finish(one work, settled bool) (attempt int) {
+// finish removes a step from those that are pending. It returns the last attempt of it that was delivered.
+func (w *worker) finish(d *delivery, settled bool) (attempt int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := w.running[one]
-	if settled && now.stream != w.stream {
-		w.settled[one] = true
+	if settled && d.stream != w.stream {
+		w.settled[d.work] = true
 	}
-	delete(w.running, one)
-	return now.attempt
+	delete(w.pending, d.work)
+	return d.latest
 }
 
 // settle reports an outcome to the plugin, retrying until it is stored. Once the host is closed it gives up after
 // closeTime.
-func (w *worker) settle(closing context.Context, e shared.Event, step string, r result) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(closing))
-	defer cancel()
-	defer context.AfterFunc(closing, func() { time.AfterFunc(closeTime, cancel) })()
+func (w *worker) settle(d *delivery, attempt int, r result) {
+	ctx := w.closed
+	if w.closing.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(w.closing), closeTime)
+		defer cancel()
+	}
+	outcome := shared.NewSettlement(d.Event, d.step, r.outcome, r.cause)
+	outcome.Attempt = attempt
 	for {
-		err := w.reports.settle(ctx, shared.NewSettlement(e, step, r.outcome, r.cause))
+		err := w.reports.settle(ctx, outcome)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
 		if errors.Is(err, shared.ErrInvalid) { // asking again would be answered alike
-			w.logger.Error("outcome of a step refused", "step", step, "recall_id", e.RecallID, "error", err)
+			w.logger.Error("outcome of a step refused", "step", d.step, "recall_id", d.RecallID, "error", err)
 			return
 		}
-		w.logger.Warn("outcome of a step not recorded yet", "step", step, "recall_id", e.RecallID, "error", err)
+		w.logger.Warn("outcome of a step not recorded yet", "step", d.step, "recall_id", d.RecallID, "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(settleRetry):
 		}
-	}
-}
-
-// attempt calls the step once. It reports also for one that ends its goroutine, as t.Fatal does.
-func (w *worker) attempt(ctx context.Context, e shared.Event, step string, ended chan<- result) {
-	ctx, cancel := context.WithTimeout(ctx, w.timeout)
-	defer cancel()
-	r := result{shared.OutcomeFailed, errors.New("it ended its goroutine (runtime.Goexit)")}
-	defer func() {
-		if p := recover(); p != nil {
-			w.logger.Error("step panicked", "step", step, "recall_id", e.RecallID, "panic", p, "stack", string(debug.Stack()))
-			r.cause = fmt.Errorf("panic: %v", p)
-		}
-		ended <- r
-	}()
-	switch outcome, err := w.steps[step](ctx, e); {
-	case err != nil:
-		r.cause = err
-	case outcome == shared.OutcomeFailed:
-		r.cause = fmt.Errorf("step %s answered %s", step, outcome)
-	case !outcome.Settles():
-		r.cause = fmt.Errorf("step %s answered %q, which is no outcome", step, outcome)
-	default:
-		r = result{outcome: outcome}
 	}
 }

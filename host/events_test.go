@@ -15,18 +15,18 @@ import (
 func TestWorker_DeliveredAgainWhileUnderWay(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := make(chan int, 10)
-	w := newWorker(map[string]Step{"wipe": func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+	w := newWorker(ctx, map[string]Step{"wipe": func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
 		calls <- e.Attempt
 		<-ctx.Done()
 		return "", ctx.Err()
 	}}, newGate(nil), hclog.NewNullLogger())
 	for attempt := 1; attempt <= 2; attempt++ {
-		w.take(ctx, shared.Event{Sequence: 7, Steps: []string{"wipe"}, Attempt: attempt})
+		w.take(shared.Event{Sequence: 7, Steps: []string{"wipe"}, Attempt: attempt})
 	}
 	if first := <-calls; first != 1 {
 		t.Errorf("attempt %d ran first", first)
 	}
-	if got := w.finish(work{7, "wipe"}, false); got != 2 {
+	if got := w.finish(w.pending[work{7, "wipe"}], false); got != 2 {
 		t.Errorf("its outcome is that of attempt %d, want 2", got)
 	}
 	cancel()
@@ -44,10 +44,10 @@ func TestWorker_TooManyAbandonedAttempts(t *testing.T) {
 			calls <- e.Steps[0]
 			return shared.OutcomeDone, nil
 		}
-		w := newWorker(map[string]Step{"wipe": step, "previews": step}, newGate(nil), hclog.NewNullLogger())
-		w.abandoned["wipe"] = maxAbandoned
+		w := newWorker(ctx, map[string]Step{"wipe": step, "previews": step}, newGate(nil), hclog.NewNullLogger())
+		w.steps["wipe"].abandoned = maxAbandoned
 		for _, name := range []string{"wipe", "previews"} {
-			if err := w.take(ctx, shared.Event{Sequence: 1, Steps: []string{name}, Attempt: 1}); err != nil {
+			if err := w.take(shared.Event{Sequence: 1, Steps: []string{name}, Attempt: 1}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -64,17 +64,17 @@ func TestWorker_ClosingStartsNoAttempt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var calls atomic.Int64
-	w := newWorker(map[string]Step{"wipe": func(context.Context, shared.Event) (shared.Outcome, error) {
+	w := newWorker(ctx, map[string]Step{"wipe": func(context.Context, shared.Event) (shared.Outcome, error) {
 		calls.Add(1)
 		return shared.OutcomeDone, nil
 	}}, newGate(nil), hclog.NewNullLogger())
 	for sequence := range uint64(100) {
-		if err := w.take(ctx, shared.Event{Sequence: sequence, Steps: []string{"wipe"}, Attempt: 1}); err != nil {
+		if err := w.take(shared.Event{Sequence: sequence, Steps: []string{"wipe"}, Attempt: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.handed.Wait()
-	if n := calls.Load(); n > 0 || len(w.running) > 0 {
-		t.Errorf("%d attempts began while the host was closing, %d are said to run", n, len(w.running))
+	if n := calls.Load(); n > 0 || len(w.pending) > 0 {
+		t.Errorf("%d attempts began while the host was closing, %d are said to run", n, len(w.pending))
 	}
 }

@@ -161,13 +161,14 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 	}
 	s.publish(p, 0)
 
-	h := &Host{supervisor: s, gate: g, worker: newWorker(c.Steps, g, logger)}
+	h := &Host{supervisor: s, gate: g}
 	h.running, h.close = context.WithCancel(context.Background())
+	h.worker = newWorker(h.running, c.Steps, g, logger)
 	// The steps end first, so that what they are about to report is still recorded.
 	stepsDone := make(chan struct{})
 	h.done.Go(func() {
 		defer close(stepsDone)
-		h.worker.run(h.running)
+		h.worker.run()
 	})
 	h.done.Go(func() {
 		supervise, stop := context.WithCancel(context.Background())

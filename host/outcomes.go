@@ -18,8 +18,8 @@ const (
 	outcomeBytes = 32 // of an outcome besides its texts
 )
 
-// reporter reports outcomes of steps to the plugin in force, one report at a time. An outcome goes at once where none is
-// under way; those that come meanwhile go together in the next one.
+// reporter reports outcomes of steps to the plugin in force, one report at a time. An outcome goes at once where none
+// is under way; those that come meanwhile go together in the next one.
 type reporter struct {
 	gate *gate
 	wake chan struct{} // something waits
@@ -80,7 +80,8 @@ func (r *reporter) settle(ctx context.Context, s shared.Settlement) error {
 	}
 }
 
-// giveUp ends the wait for an outcome. A report that nobody waits for any more is cut short: it must not hold up others.
+// giveUp ends the wait for an outcome. A report that nobody waits for any more is cut short: it must not hold up
+// others.
 func (r *reporter) giveUp(o *outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
