@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -27,6 +30,7 @@ func (p *pressure) hostileHost(ctx context.Context) error {
 		return err
 	}
 	defer a.pipe.Close()
+	defer a.lane.Close()
 	defer a.client.Kill()
 	for _, attack := range []struct {
 		name    string
@@ -35,11 +39,11 @@ func (p *pressure) hostileHost(ctx context.Context) error {
 	}{
 		{"requests of 16 MiB", 200, a.hugeRequests},
 		{"requests of 16 MiB of empty elements", 200, a.emptyElements},
-		{"a frame of millions of empty calls", 50, a.emptyFrames},
-		{"millions of tiny calls, unread", 50, a.unreadCalls},
 		{"events and ledgers, unread", 2000, a.unreadStreams},
 		{"Since, unread", 5000, a.unreadSince},
 		{"lifecycle requests of 16 MiB", 200, a.hugeLifecycle},
+		{"calls of empty elements on the lane", 1, a.emptyOnLane},
+		{"millions of tiny calls on the lane, unread", 1, a.unreadOnLane},
 	} {
 		before := p.hostile
 		stop := peak(func() int { return a.pid })
@@ -77,8 +81,10 @@ type attack struct {
 	conn   *grpc.ClientConn
 	pid    int
 	pipe   *os.File // the plugin ends with it
-	recall recallv1.RecallServiceClient
+	lane   *os.File
 	life   recallv1.LifecycleServiceClient
+	recall recallv1.RecallServiceClient
+	rest   []byte // of what is being sent on the lane
 }
 
 func startAttack(ctx context.Context, p *pressure) (*attack, error) {
@@ -87,14 +93,20 @@ func startAttack(ctx context.Context, p *pressure) (*attack, error) {
 		return nil, err
 	}
 	defer ours.Close()
-	a := &attack{pipe: theirs}
+	lane, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	plugins := os.NewFile(uintptr(lane[1]), "lane of the plugin")
+	defer plugins.Close()
+	a := &attack{pipe: theirs, lane: os.NewFile(uintptr(lane[0]), "lane")}
 	level := hclog.Off
 	if p.verbose {
 		level = hclog.Debug
 	}
 	cmd := exec.Command(filepath.Join(p.dir, "recall-plugin"))
-	cmd.ExtraFiles = []*os.File{ours} // never ends, as long as this process lives
-	cmd.Env = append(os.Environ(), shared.HostPipeEnv+"=3")
+	cmd.ExtraFiles = []*os.File{ours, plugins} // ours never ends, as long as this process lives
+	cmd.Env = append(os.Environ(), shared.HostPipeEnv+"=3", shared.LaneFDEnv+"=4")
 	a.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  shared.Handshake,
 		VersionedPlugins: map[int]plugin.PluginSet{shared.ProtocolVersion: {shared.PluginName: &rawPlugin{}}},
@@ -176,33 +188,42 @@ func (a *attack) hugeLifecycle(ctx context.Context) error {
 	return a.conn.Invoke(ctx, recallv1.LifecycleService_Activate_FullMethodName, elementsOf(), &recallv1.ActivateResponse{})
 }
 
-func (a *attack) emptyFrames(ctx context.Context) error {
-	stream, err := a.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
-		recallv1.RecallService_Calls_FullMethodName)
-	if err != nil {
-		return err
-	}
-	for {
-		if err := stream.SendMsg(elementsOf()); err != nil {
-			return err
-		}
-	}
+// laneFrame is a call on the lane, in the format of shared/lane.go.
+func laneFrame(method byte, payload []byte) []byte {
+	frame := make([]byte, 24, 24+len(payload))
+	binary.BigEndian.PutUint32(frame, uint32(20+len(payload)))
+	frame[4], frame[5] = 1, method
+	return append(frame, payload...)
 }
 
-func (a *attack) unreadCalls(ctx context.Context) error {
-	stream, err := a.recall.Calls(ctx)
-	if err != nil {
+// emptyOnLane sends calls of Index whose messages are empty, as large as a frame may be.
+func (a *attack) emptyOnLane(ctx context.Context) error {
+	payload := elementsOf().ProtoReflect().GetUnknown()[:1<<20]
+	return a.flood(ctx, laneFrame(1, payload))
+}
+
+// unreadOnLane sends calls of Status, reads no answer and ends the lane: its answers took memory that other calls need.
+func (a *attack) unreadOnLane(ctx context.Context) error {
+	defer a.lane.Close()
+	return a.flood(ctx, bytes.Repeat(laneFrame(4, nil), 10_000))
+}
+
+// flood sends the same on the lane until ctx ends.
+func (a *attack) flood(ctx context.Context, data []byte) error {
+	deadline, _ := ctx.Deadline()
+	if err := a.lane.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
-	frame := &recallv1.CallFrame{}
-	for i := range 10_000 {
-		frame.Calls = append(frame.Calls, &recallv1.Call{Id: uint64(i), Name: "Status"})
-	}
-	for {
-		if err := stream.Send(frame); err != nil {
+	for ctx.Err() == nil {
+		if len(a.rest) == 0 { // else the next frame would begin within what was begun
+			a.rest = data
+		}
+		n, err := a.lane.Write(a.rest)
+		if a.rest = a.rest[n:]; err != nil {
 			return err
 		}
 	}
+	return ctx.Err()
 }
 
 func (a *attack) unreadStreams(ctx context.Context) error {

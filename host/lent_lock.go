@@ -1,7 +1,6 @@
 package host
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -21,19 +20,11 @@ type lentLock struct {
 
 // newLentLock makes both ends. Closing ours tells the plugin that the host is gone.
 func newLentLock() (l *lentLock, theirs *os.File, err error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	conn, theirs, err := socketPair("host pipe")
 	if err != nil {
 		return nil, nil, err
 	}
-	theirs = os.NewFile(uintptr(fds[1]), "host pipe of the plugin")
-	ours := os.NewFile(uintptr(fds[0]), "host pipe")
-	defer ours.Close()
-	conn, err := net.FileConn(ours) // has a copy
-	if err != nil {
-		theirs.Close()
-		return nil, nil, fmt.Errorf("host pipe: %w", err)
-	}
-	l = &lentLock{conn: conn.(*net.UnixConn), done: make(chan struct{})}
+	l = &lentLock{conn: conn, done: make(chan struct{})}
 	go l.receive()
 	return l, theirs, nil
 }

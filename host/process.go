@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -43,6 +45,7 @@ const deathPatience = 500 * time.Millisecond
 const (
 	hostPipeFD = 3
 	verifiedFD = 4 // its own program
+	laneFD     = 5 // unless there is no lane
 
 	ownDescriptors = "/proc/self/fd"
 )
@@ -58,7 +61,8 @@ type process struct {
 
 	client    *plugin.Client
 	socketDir string
-	lock      *lentLock // the plugin exits when it is closed, also by our own death
+	lock      *lentLock     // the plugin exits when it is closed, also by our own death
+	lane      *net.UnixConn // nil: calls go by gRPC
 	stderr    stderrTail
 
 	answered atomic.Uint64 // calls
@@ -95,7 +99,13 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		return nil, fmt.Errorf("start plugin: %w", err)
 	}
 	defer theirs.Close()
-	p := &process{binary: staged, lock: lock}
+	lane, laneTheirs, err := newLane()
+	if err != nil {
+		lock.close()
+		return nil, fmt.Errorf("start plugin: %w", err)
+	}
+	defer laneTheirs.Close()
+	p := &process{binary: staged, lock: lock, lane: lane}
 	p.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  shared.Handshake,
 		VersionedPlugins: shared.VersionedPlugins(nil),
@@ -118,6 +128,10 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 			cmd.Args = []string{staged.path}
 			cmd.ExtraFiles = []*os.File{hostPipeFD - 3: theirs, verifiedFD - 3: verified.File}
 			cmd.Env = append(spec.Env, shared.HostPipeEnv+"="+strconv.Itoa(hostPipeFD))
+			if lane != nil {
+				cmd.ExtraFiles = append(cmd.ExtraFiles, laneTheirs)
+				cmd.Env = append(cmd.Env, shared.LaneFDEnv+"="+strconv.Itoa(laneFD))
+			}
 			for _, name := range passedEnv {
 				if v, ok := os.LookupEnv(name); ok {
 					cmd.Env = append(cmd.Env, name+"="+v)
@@ -173,7 +187,25 @@ func (p *process) start(ctx context.Context, timeout time.Duration) error {
 		}
 		return fmt.Errorf("describe: %w", p.cause(err))
 	}
-	return nil
+	return p.useLane()
+}
+
+// useLane makes calls go by the lane if the plugin serves it. An older one does not.
+func (p *process) useLane() error {
+	if p.lane == nil {
+		return nil
+	}
+	if !slices.Contains(p.desc.Capabilities, shared.CapabilityLane) {
+		p.closeLane()
+		return nil
+	}
+	return p.api.UseLane(p.lane)
+}
+
+func (p *process) closeLane() {
+	if p.lane != nil {
+		p.lane.Close()
+	}
 }
 
 // startError says why the handshake failed.
@@ -326,6 +358,7 @@ func (p *process) kill() {
 	}
 	p.client.Kill() // nothing to kill any more: it closes the connection
 	p.lock.close()
+	p.closeLane()
 	if p.socketDir != "" {
 		_ = os.RemoveAll(p.socketDir) // go-plugin does so only for a process that came to life
 	}

@@ -43,15 +43,24 @@ func serve() int {
 		logger.Error("the host started this plugin wrongly", "error", err)
 		return exitBad
 	}
+	lane, err := shared.OpenLane()
+	if err != nil {
+		logger.Error("the host started this plugin wrongly", "error", err)
+		return exitBad
+	}
 	svc := served{service.New(service.Options{Version: version(), Logger: logger, Lend: host.lend}), gcPercent}
 	stopped := make(chan struct{}) // go-plugin's own Shutdown call
 	go func() {
 		defer close(stopped)
 		plugin.Serve(&plugin.ServeConfig{
-			HandshakeConfig:  shared.Handshake,
-			VersionedPlugins: shared.VersionedPlugins(svc),
-			GRPCServer:       newServer,
-			Logger:           logger,
+			HandshakeConfig: shared.Handshake,
+			VersionedPlugins: shared.PluginsWithLane(svc, lane, func(err error) {
+				if err != nil {
+					logger.Warn("the host broke the lane, calls go by gRPC", "error", err)
+				}
+			}),
+			GRPCServer: newServer,
+			Logger:     logger,
 		})
 	}()
 	var why string

@@ -3,7 +3,6 @@ package shared
 import (
 	"context"
 	"strings"
-	"sync"
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -32,17 +31,6 @@ const (
 
 	// maxElements bounds the fields of a request, before they are decoded. It is above the limits of every list.
 	maxElements = 2 * MaxIndexBatch
-
-	// maxStreamBytes bounds the calls of the streams Calls until their answers are sent: their requests, and callBytes for
-	// each.
-	maxStreamBytes = 64 << 20
-	callBytes      = 4 << 10 // a goroutine, and a short answer
-
-	// maxCallStreams bounds the streams Calls that are read. A host needs one; a second may follow upon one that broke.
-	maxCallStreams = 2
-
-	// maxCallFrameBytes bounds one message of such a stream. A client ends it at maxFrameBytes and one request more.
-	maxCallFrameBytes = 1 << 20
 
 	// maxSmallBytes bounds a request of any other service, and one of LifecycleService.
 	maxSmallBytes = 64 << 10
@@ -85,45 +73,30 @@ type admission struct {
 	maxRequest int // bytes
 	reading    *semaphore.Weighted
 	working    *semaphore.Weighted
-	streams    *semaphore.Weighted // of Calls
-
-	mu    sync.Mutex
-	bytes int // of calls of streams
 }
 
 func newAdmission(maxRequest int, reading int64) *admission {
 	return &admission{
 		maxRequest: maxRequest, reading: semaphore.NewWeighted(reading), working: semaphore.NewWeighted(maxWorkingBytes),
-		streams: semaphore.NewWeighted(maxCallStreams),
 	}
 }
 
-// take counts a call of a stream, with a request of so many bytes; done must follow.
-func (a *admission) take(bytes int) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.bytes > 0 && a.bytes+bytes+callBytes > maxStreamBytes {
-		return status.Errorf(codes.ResourceExhausted, "calls of %d bytes are under way in the plugin; at most %d", a.bytes,
-			maxStreamBytes)
+// weigh tells how much of maxWorkingBytes a call takes.
+func (a *admission) weigh(method string, request []byte) (int64, error) {
+	n := elements(request)
+	if n > maxElements {
+		return 0, toStatus(Invalidf("request", "has %d elements; at most %d", n, maxElements))
 	}
-	a.bytes += bytes + callBytes
-	return nil
-}
-
-func (a *admission) done(bytes int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.bytes -= bytes + callBytes
+	extra := working[method]
+	return min(int64(len(request))*decodedFactor+extra.call+int64(n)*extra.element, maxWorkingBytes), nil
 }
 
 // enter waits until there is memory for a call, and keeps it until leave.
 func (a *admission) enter(ctx context.Context, method string, request []byte) (leave func(), err error) {
-	n := elements(request)
-	if n > maxElements {
-		return nil, toStatus(Invalidf("request", "has %d elements; at most %d", n, maxElements))
+	weight, err := a.weigh(method, request)
+	if err != nil {
+		return nil, err
 	}
-	extra := working[method]
-	weight := min(int64(len(request))*decodedFactor+extra.call+int64(n)*extra.element, maxWorkingBytes)
 	if weight == 0 { // as of Health, which waits for nobody
 		return func() {}, nil
 	}
@@ -131,6 +104,14 @@ func (a *admission) enter(ctx context.Context, method string, request []byte) (l
 		return nil, status.FromContextError(err).Err()
 	}
 	return func() { a.working.Release(weight) }, nil
+}
+
+// decodeRequest decodes the request of a call that was let in.
+func decodeRequest(method string, request []byte, into any) error {
+	if err := proto.Unmarshal(request, into.(proto.Message)); err != nil {
+		return status.Errorf(codes.Internal, "read the request of %s: %v", method, err)
+	}
+	return nil
 }
 
 // elements counts the fields of an encoded message, up to one more than maxElements.
@@ -166,9 +147,6 @@ func (a *admission) admitted(desc grpc.ServiceDesc) *grpc.ServiceDesc {
 }
 
 func (a *admission) stream(d grpc.StreamDesc) grpc.StreamDesc {
-	if d.ClientStreams { // Calls, which sees to it itself
-		return d
-	}
 	handle := d.Handler
 	d.Handler = func(srv any, stream grpc.ServerStream) error {
 		in := &admittedStream{ServerStream: stream, admission: a, method: d.StreamName, leave: func() {}}
@@ -205,10 +183,7 @@ func (s *admittedStream) RecvMsg(into any) error {
 		return err
 	}
 	s.leave = leave
-	if err := proto.Unmarshal(data, into.(proto.Message)); err != nil {
-		return status.Errorf(codes.Internal, "read the request of %s: %v", s.method, err)
-	}
-	return nil
+	return decodeRequest(s.method, data, into)
 }
 
 // ServerOptions are those of a server on which Register serves a plugin.
@@ -243,8 +218,7 @@ func isOf(service grpc.ServiceDesc, method string) bool {
 // isUnary tells whether a method is of RecallService and no stream that stays.
 func isUnary(method string) bool {
 	switch method {
-	case recallv1.RecallService_Calls_FullMethodName, recallv1.RecallService_Events_FullMethodName,
-		recallv1.RecallService_Deliver_FullMethodName:
+	case recallv1.RecallService_Events_FullMethodName, recallv1.RecallService_Deliver_FullMethodName:
 		return false
 	}
 	return isOf(recallv1.RecallService_ServiceDesc, method)

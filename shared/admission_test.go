@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -133,119 +131,6 @@ func TestAdmission_SmallServicesReadNoLargeRequest(t *testing.T) {
 	}
 }
 
-func TestAdmission_BoundsTheCallsOfAStream(t *testing.T) {
-	a := newAdmission(MaxWireBytes, 1)
-	const bytes = 1<<20 - callBytes
-	for range maxStreamBytes / (1 << 20) {
-		if err := a.take(bytes); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := fromStatus(t.Context(), a.take(1)); !errors.Is(err, ErrOverloaded) ||
-		!strings.Contains(err.Error(), fmt.Sprint(maxStreamBytes)) {
-		t.Errorf("over the bytes: %v", err)
-	}
-	for range maxStreamBytes / (1 << 20) {
-		a.done(bytes)
-	}
-	for range maxStreamBytes / callBytes {
-		if err := a.take(0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := fromStatus(t.Context(), a.take(0)); !errors.Is(err, ErrOverloaded) {
-		t.Errorf("over the calls: %v", err)
-	}
-}
-
-// many answers Status at length, and side by side.
-type many struct{ echo }
-
-func (many) Status(_ context.Context, _ string, ids []string) ([]MessageStatus, error) {
-	return slices.Repeat([]MessageStatus{{State: MessageRecalled, RecallID: strings.Repeat("r", MaxIDBytes)}}, len(ids)), nil
-}
-
-// unread is a stream Calls whose other end sends the same frame for ever and reads no answer until it ends.
-type unread struct {
-	recallv1.RecallService_CallsServer
-	ctx    context.Context
-	frame  []byte
-	frames int
-}
-
-func (u *unread) Context() context.Context { return u.ctx }
-
-func (u *unread) RecvMsg(into any) error {
-	if err := u.ctx.Err(); err != nil {
-		return err
-	}
-	u.frames++
-	into.(*undecoded).data = u.frame
-	return nil
-}
-
-func (u *unread) Send(*recallv1.AnswerFrame) error {
-	<-u.ctx.Done()
-	return u.ctx.Err()
-}
-
-func TestAdmission_AHostThatDoesNotReadAnswers(t *testing.T) {
-	for name, call := range map[string]*recallv1.Call{
-		"empty calls": {},
-		"calls of many answers": {Name: "Status", Request: mustMarshal(t, &recallv1.StatusRequest{Tenant: "t",
-			MessageIds: make([]string, 1000)})},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				frame := &recallv1.CallFrame{}
-				for range 100 {
-					frame.Calls = append(frame.Calls, call)
-				}
-				ctx, cancel := context.WithCancel(t.Context())
-				u := &unread{ctx: ctx, frame: mustMarshal(t, frame)}
-				s := newRecallServer(&many{})
-				var wg sync.WaitGroup
-				wg.Go(func() { _ = s.Calls(u) })
-				synctest.Wait()
-				if most := maxStreamBytes/callBytes + maxRefusals + 200; u.frames*100 > most {
-					t.Errorf("%d calls were taken in; at most %d", u.frames*100, most)
-				}
-				cancel()
-				wg.Wait()
-				if s.admission.bytes != 0 || !s.admission.working.TryAcquire(maxWorkingBytes) {
-					t.Error("what the calls took was not given back")
-				}
-			})
-		})
-	}
-}
-
-func mustMarshal(t *testing.T, m proto.Message) []byte {
-	t.Helper()
-	data, err := proto.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-// One frame of empty calls takes fifty times its size when it is decoded as a whole.
-func TestAdmission_AFrameOfManyEmptyCalls(t *testing.T) {
-	frame := &recallv1.CallFrame{Calls: slices.Repeat([]*recallv1.Call{{}}, maxCallFrameBytes)}
-	stream, err := recallv1.NewRecallServiceClient(dial(t, &gated{})).Calls(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Send(frame); err != nil {
-		t.Fatal(err)
-	}
-	_, err = stream.Recv()
-	if err := fromStatus(t.Context(), err); !errors.Is(err, ErrInvalid) ||
-		!strings.Contains(err.Error(), fmt.Sprint(maxCallFrameBytes)) {
-		t.Errorf("%d empty calls: %v", len(frame.Calls), err)
-	}
-}
-
 func TestAdmission_ManySmallElements(t *testing.T) {
 	p := &gated{held: make(chan struct{}, 1), release: make(chan struct{})}
 	wire := recallv1.NewRecallServiceClient(dial(t, p))
@@ -288,6 +173,15 @@ func TestAdmission_WaitsWithinItsContext(t *testing.T) {
 func protoBytes(t *testing.T, size int) []byte {
 	t.Helper()
 	data, err := proto.Marshal(&recallv1.StatusRequest{Tenant: strings.Repeat("x", size)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func mustMarshal(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	data, err := proto.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}

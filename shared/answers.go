@@ -14,6 +14,7 @@ const (
 	maxMetrics          = 10_000
 	maxAnswerTextBytes  = 64 << 10 // names of rules and files, texts of diagnostics
 	maxProtocolVersions = 64
+	maxCapabilities     = 64
 )
 
 // badAnswer is an error of what the plugin answered. It is no error of the request, whatever err is.

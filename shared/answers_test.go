@@ -215,6 +215,12 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 			"event.tombstone"},
 		"describe: a long version": {func() { impl.describe = &recallv1.DescribeResponse{Version: long} }, describe,
 			"version: is 65537 bytes"},
+		"describe: many capabilities": {func() {
+			impl.describe = &recallv1.DescribeResponse{Capabilities: make([]string, maxCapabilities+1)}
+		}, describe, "capabilities: 65 entries"},
+		"describe: a long capability": {func() {
+			impl.describe = &recallv1.DescribeResponse{Capabilities: []string{long}}
+		}, describe, "capabilities: is 65537 bytes"},
 		"health: a long digest": {func() {
 			impl.health = &recallv1.HealthResponse{State: 1, Rules: &recallv1.RulesState{Digest: long}}
 		}, health, "rules.digest: is 65537 bytes"},
@@ -259,32 +265,6 @@ func TestClient_ClipsLongTextsForPeople(t *testing.T) {
 	}
 	if ds, err := c.Prepare(t.Context(), "/f"); err != nil || len(ds[0].Detail) != maxAnswerTextBytes {
 		t.Errorf("%d diagnostics, %v", len(ds), err)
-	}
-}
-
-// chatty is a plugin that answers each frame of calls twice.
-type chatty struct {
-	recallv1.UnimplementedRecallServiceServer
-}
-
-func (chatty) Calls(stream recallv1.RecallService_CallsServer) error {
-	for {
-		frame, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		answer := &recallv1.AnswerFrame{Answers: []*recallv1.Answer{{Id: frame.Calls[0].Id + 1}, {Id: frame.Calls[0].Id}}}
-		if err := stream.Send(answer); err != nil {
-			return err
-		}
-	}
-}
-
-func TestCalls_MoreAnswersThanCalls(t *testing.T) {
-	c := NewClient(t.Context(), dialServer(t, func(s *grpc.Server) { recallv1.RegisterRecallServiceServer(s, chatty{}) }))
-	if _, err := c.Status(t.Context(), "acme", []string{"m"}); err == nil ||
-		!strings.Contains(err.Error(), "more calls than it was asked") {
-		t.Errorf("got %v", err)
 	}
 }
 

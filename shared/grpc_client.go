@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
@@ -16,7 +17,8 @@ import (
 
 // Client is Plugin over one gRPC connection to a plugin process.
 type Client struct {
-	done      <-chan struct{}
+	ctx       context.Context // ends when the plugin goes away
+	calls     *callConn
 	recall    recallv1.RecallServiceClient
 	lifecycle recallv1.LifecycleServiceClient
 
@@ -32,16 +34,27 @@ var (
 
 // NewClient speaks to a plugin over conn; ctx ends when the plugin goes away.
 func NewClient(ctx context.Context, conn grpc.ClientConnInterface) *Client {
+	calls := &callConn{ClientConnInterface: conn, unary: semaphore.NewWeighted(maxUnaryClient)}
 	return &Client{
-		done: ctx.Done(), recall: recallv1.NewRecallServiceClient(&callConn{
-			ClientConnInterface: conn, ctx: ctx, unary: semaphore.NewWeighted(maxUnaryClient),
-		}),
+		ctx: ctx, calls: calls, recall: recallv1.NewRecallServiceClient(calls),
 		lifecycle: recallv1.NewLifecycleServiceClient(conn),
 	}
 }
 
+// UseLane makes calls go by the lane whose other end the plugin serves: see CapabilityLane. It is called once. The
+// Client closes conn when the plugin goes away.
+func (c *Client) UseLane(conn *net.UnixConn) error {
+	lane, err := newLaneClient(conn)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(c.ctx, func() { conn.Close() })
+	c.calls.lane.Store(lane)
+	return nil
+}
+
 // Done is closed when the plugin has gone away.
-func (c *Client) Done() <-chan struct{} { return c.done }
+func (c *Client) Done() <-chan struct{} { return c.ctx.Done() }
 
 // call makes one unary call and reads its answer.
 func call[Req, Resp any](ctx context.Context, f func(context.Context, Req, ...grpc.CallOption) (Resp, error), req Req) (Resp, error) {
@@ -217,10 +230,12 @@ func (c *Client) Describe(ctx context.Context) (Description, error) {
 	}
 	d := decoder{}
 	d.atMost("protocol_versions", len(resp.GetProtocolVersions()), maxProtocolVersions)
+	d.atMost("capabilities", len(resp.GetCapabilities()), maxCapabilities)
 	description := Description{
 		Name: d.text("name", resp.GetName(), MaxIDBytes), Version: d.text("version", resp.GetVersion(), MaxIDBytes),
 		IndexFormat:      int(resp.GetIndexFormat()),
 		ProtocolVersions: mapSlice(resp.GetProtocolVersions(), func(v int32) int { return int(v) }),
+		Capabilities:     mapSlice(resp.GetCapabilities(), func(c string) string { return d.text("capabilities", c, MaxIDBytes) }),
 	}
 	if d.err != nil {
 		return Description{}, badAnswer(d.err)

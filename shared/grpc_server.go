@@ -3,6 +3,7 @@ package shared
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -11,22 +12,27 @@ import (
 )
 
 // Register serves impl on a gRPC server.
-func Register(s grpc.ServiceRegistrar, impl Plugin) {
-	recall := newRecallServer(impl)
-	s.RegisterService(recall.admission.admitted(recallv1.RecallService_ServiceDesc), recall)
-	// Beside the calls: health is answered also where they wait for memory.
-	lifecycle := newAdmission(maxSmallBytes, 1)
-	s.RegisterService(lifecycle.admitted(recallv1.LifecycleService_ServiceDesc), &lifecycleServer{impl: impl})
-}
+func Register(s grpc.ServiceRegistrar, impl Plugin) { newRecallServer(impl).register(s) }
 
 type recallServer struct {
 	recallv1.UnimplementedRecallServiceServer
 	impl      Plugin
+	async     AsyncPlugin // nil: impl is none
 	admission *admission
 }
 
 func newRecallServer(impl Plugin) *recallServer {
-	return &recallServer{impl: impl, admission: newAdmission(MaxWireBytes, maxReading)}
+	async, _ := impl.(AsyncPlugin)
+	return &recallServer{impl: impl, async: async, admission: newAdmission(MaxWireBytes, maxReading)}
+}
+
+// register serves both services on a gRPC server. The plugin says in Describe that it has these capabilities.
+func (s *recallServer) register(r grpc.ServiceRegistrar, capabilities ...string) {
+	r.RegisterService(s.admission.admitted(recallv1.RecallService_ServiceDesc), s)
+	// Beside the calls: health is answered also where they wait for memory.
+	lifecycle := newAdmission(maxSmallBytes, 1)
+	r.RegisterService(lifecycle.admitted(recallv1.LifecycleService_ServiceDesc),
+		&lifecycleServer{impl: s.impl, capabilities: capabilities})
 }
 
 func (s *recallServer) Index(ctx context.Context, req *recallv1.IndexRequest) (*recallv1.IndexResponse, error) {
@@ -35,7 +41,10 @@ func (s *recallServer) Index(ctx context.Context, req *recallv1.IndexRequest) (*
 	if d.err != nil {
 		return nil, toStatus(d.err)
 	}
-	results, err := s.impl.Index(ctx, msgs)
+	return indexResponse(s.impl.Index(ctx, msgs))
+}
+
+func indexResponse(results []IndexResult, err error) (*recallv1.IndexResponse, error) {
 	if err != nil {
 		return nil, toStatus(err)
 	}
@@ -57,7 +66,10 @@ func (s *recallServer) judge(ctx context.Context, req *recallv1.RecallRequest,
 	if d.err != nil {
 		return nil, toStatus(d.err)
 	}
-	results, err := call(ctx, r)
+	return recallResponse(call(ctx, r))
+}
+
+func recallResponse(results []RecallResult, err error) (*recallv1.RecallResponse, error) {
 	if err != nil {
 		return nil, toStatus(err)
 	}
@@ -136,8 +148,11 @@ func (s *recallServer) Settle(ctx context.Context, req *recallv1.SettleRequest) 
 	if d.err != nil {
 		return nil, toStatus(d.err)
 	}
-	settle := &settler{s.impl, x.Sequence, x.Attempt}
-	if err := settle.settle(ctx, x.Step, x.Outcome, x.Error); err != nil {
+	return settleResponse((&settler{s.impl, x.Sequence, x.Attempt}).settle(ctx, x.Step, x.Outcome, x.Error))
+}
+
+func settleResponse(err error) (*recallv1.SettleResponse, error) {
+	if err != nil {
 		return nil, toStatus(err)
 	}
 	return &recallv1.SettleResponse{}, nil
@@ -183,7 +198,8 @@ func settleAll(ctx context.Context, p Plugin, all []Settlement) ([]error, error)
 
 type lifecycleServer struct {
 	recallv1.UnimplementedLifecycleServiceServer
-	impl Lifecycle
+	impl         Lifecycle
+	capabilities []string // besides those of impl
 }
 
 func (s *lifecycleServer) Describe(ctx context.Context, _ *recallv1.DescribeRequest) (*recallv1.DescribeResponse, error) {
@@ -194,6 +210,7 @@ func (s *lifecycleServer) Describe(ctx context.Context, _ *recallv1.DescribeRequ
 	return &recallv1.DescribeResponse{
 		Name: d.Name, Version: d.Version, IndexFormat: int32(d.IndexFormat),
 		ProtocolVersions: mapSlice(d.ProtocolVersions, func(v int) int32 { return int32(v) }),
+		Capabilities:     slices.Concat(d.Capabilities, s.capabilities),
 	}, nil
 }
 

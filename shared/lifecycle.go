@@ -55,6 +55,10 @@ type Description struct {
 	Version          string `json:"version"`
 	ProtocolVersions []int  `json:"protocol_versions"` // wire majors it serves, ascending
 	IndexFormat      int    `json:"index_format"`      // the format version of the index it reads and writes
+
+	// Capabilities are what this process offers beyond its protocol version, such as CapabilityLane, which the wire adds
+	// by itself. A host ignores those that it does not know.
+	Capabilities []string `json:"capabilities,omitempty"`
 }
 
 // State is where a plugin process stands.

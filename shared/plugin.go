@@ -2,6 +2,7 @@ package shared
 
 import (
 	"context"
+	"net"
 
 	plugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -39,19 +40,32 @@ type Plugin interface {
 }
 
 // VersionedPlugins is the plugin set of each wire major. impl is nil in a host.
-func VersionedPlugins(impl Plugin) map[int]plugin.PluginSet {
-	return map[int]plugin.PluginSet{ProtocolVersion: {PluginName: &GRPCPlugin{impl: impl}}}
+func VersionedPlugins(impl Plugin) map[int]plugin.PluginSet { return PluginsWithLane(impl, nil, nil) }
+
+// PluginsWithLane is VersionedPlugins of a plugin process that also serves a lane: see OpenLane. ended is called when the
+// lane has ended, with an error if that is because the host sent what is no frame. Then calls go by gRPC. lane may be
+// nil.
+func PluginsWithLane(impl Plugin, lane *net.UnixConn, ended func(error)) map[int]plugin.PluginSet {
+	return map[int]plugin.PluginSet{ProtocolVersion: {PluginName: &GRPCPlugin{impl: impl, lane: lane, ended: ended}}}
 }
 
 // GRPCPlugin joins the two halves of the wire for go-plugin.
 type GRPCPlugin struct {
 	plugin.NetRPCUnsupportedPlugin
-	impl Plugin
+	impl  Plugin
+	lane  *net.UnixConn // may be nil
+	ended func(error)
 }
 
-// GRPCServer serves the implementation.
+// GRPCServer serves the implementation. go-plugin calls it once.
 func (p *GRPCPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
-	Register(s, p.impl)
+	recall := newRecallServer(p.impl)
+	if p.lane == nil {
+		recall.register(s)
+		return nil
+	}
+	recall.register(s, CapabilityLane)
+	go func() { p.ended(recall.serveLane(p.lane)) }() // ends with the lane
 	return nil
 }
 

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"testing"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/chat-recall/recall/shared/recallv1"
 )
@@ -32,28 +30,6 @@ func (s *errServer) Since(context.Context, *recallv1.SinceRequest) (*recallv1.Si
 
 func (s *errServer) Ledger(*recallv1.LedgerRequest, recallv1.RecallService_LedgerServer) error {
 	return s.err
-}
-
-// Calls answers each call of a stream as if it had come alone.
-func (s *errServer) Calls(stream recallv1.RecallService_CallsServer) error {
-	for {
-		frame, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, c := range frame.GetCalls() {
-			data, err := proto.Marshal(status.Convert(s.err).Proto())
-			if err == nil {
-				err = stream.Send(&recallv1.AnswerFrame{Answers: []*recallv1.Answer{{Id: c.GetId(), Status: data}}})
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
 }
 
 func TestFromStatus_EveryCode(t *testing.T) {
@@ -100,10 +76,26 @@ func TestFromStatus_EveryCode(t *testing.T) {
 		client := NewClient(t.Context(), dialServer(t, func(s *grpc.Server) {
 			recallv1.RegisterRecallServiceServer(s, &errServer{err: tc.status})
 		}))
+		host, plugin := laneEnds(t)
+		if err := client.UseLane(host); err != nil {
+			t.Fatal(err)
+		}
+		go func() { // ends with the lane
+			in := &laneReader{conn: plugin, limit: maxLaneCall}
+			for in.fill() == nil {
+				f, size, err := in.frame()
+				if err != nil || size == 0 {
+					t.Errorf("read a call: %d, %v", size, err)
+					return
+				}
+				in.skip(size)
+				_, _ = plugin.Write(encodeError(f.id, tc.status))
+			}
+		}()
 		calls := map[string]func() error{
 			"unary call": func() error { _, err := client.Since(t.Context(), fullSince); return err },
 			"stream":     func() error { _, err := client.Ledger(t.Context(), "acme", "r1"); return err },
-			"shared stream": func() error {
+			"lane": func() error {
 				_, err := client.Status(t.Context(), "acme", []string{"m/1"})
 				return err
 			},
@@ -140,7 +132,7 @@ func TestToStatus_EveryError(t *testing.T) {
 	impl := &echo{}
 	conn := dial(t, impl)
 	wire := recallv1.NewRecallServiceClient(conn)
-	shared := recallv1.NewRecallServiceClient(&callConn{ClientConnInterface: conn, ctx: t.Context()})
+	onLane, _ := onLane(t, impl)
 	for _, tc := range []struct {
 		err  error
 		code codes.Code
@@ -173,8 +165,8 @@ func TestToStatus_EveryError(t *testing.T) {
 				}
 				return err
 			},
-			"shared stream": func() error {
-				_, err := shared.Status(t.Context(), &recallv1.StatusRequest{Tenant: "acme", MessageIds: []string{"m/1"}})
+			"lane": func() error {
+				_, err := onLane.recall.Status(t.Context(), &recallv1.StatusRequest{Tenant: "acme", MessageIds: []string{"m/1"}})
 				return err
 			},
 		}
@@ -183,10 +175,13 @@ func TestToStatus_EveryError(t *testing.T) {
 				t.Errorf("%v by %s: code %s, want %s", tc.err, way, status.Code(err), tc.code)
 			}
 		}
-		var field *FieldError
-		_, err := NewClient(t.Context(), conn).Since(t.Context(), fullSince)
-		if wanted := (&FieldError{}); errors.As(tc.err, &wanted) && (!errors.As(err, &field) || *field != *wanted) {
-			t.Errorf("%v came back as %v", tc.err, err)
+		_, unary := NewClient(t.Context(), conn).Since(t.Context(), fullSince)
+		_, lane := onLane.Status(t.Context(), "acme", []string{"m/1"})
+		for way, err := range map[string]error{"unary call": unary, "lane": lane} {
+			var field *FieldError
+			if wanted := (&FieldError{}); errors.As(tc.err, &wanted) && (!errors.As(err, &field) || *field != *wanted) {
+				t.Errorf("%v came back by %s as %v", tc.err, way, err)
+			}
 		}
 	}
 }

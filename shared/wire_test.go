@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -58,6 +59,10 @@ var (
 		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics,
 		Refused: fullDiagnostics, Fallback: true,
 	}, Index: fullIndex, Waiting: 3, Done: 4}
+	fullDescription = Description{
+		Name: "recall-plugin", Version: "1.2.3", ProtocolVersions: []int{1, 2}, IndexFormat: 4,
+		Capabilities: []string{"tomorrow"},
+	}
 	fullIndex = IndexIdentity{ID: "ab12", Epoch: "cd34", Version: 9}
 )
 
@@ -100,7 +105,7 @@ func (p *echo) Settle(_ context.Context, sequence uint64, step string, o Outcome
 	return p.err
 }
 func (p *echo) Describe(context.Context) (Description, error) {
-	return Description{Name: "recall-plugin", Version: "1.2.3", ProtocolVersions: []int{1, 2}, IndexFormat: 4}, p.err
+	return fullDescription, p.err
 }
 func (p *echo) Prepare(_ context.Context, file string) (Diagnostics, error) {
 	p.asked = []any{file}
@@ -187,8 +192,12 @@ func full(t *testing.T, path string, v reflect.Value) {
 }
 
 func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
+	bothWays(t, everyCallCarriesEveryField)
+}
+
+func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 	impl := &echo{}
-	c := NewClient(t.Context(), dial(t, impl))
+	c := connect(impl)
 	ctx := t.Context()
 	calls := map[string]struct {
 		call  func() (any, error)
@@ -206,7 +215,11 @@ func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
 		"Settle": {func() (any, error) {
 			return "settled", NewSettler(c, 7).Settle(ctx, StepHistory, OutcomeFailed, errors.New("disk"))
 		}, []any{uint64(7), StepHistory, OutcomeFailed, "disk"}, "settled"},
-		"Describe": {func() (any, error) { return c.Describe(ctx) }, nil, Description{"recall-plugin", "1.2.3", []int{1, 2}, 4}},
+		"Describe": {func() (any, error) {
+			d, err := c.Describe(ctx)
+			d.Capabilities = slices.DeleteFunc(d.Capabilities, func(c string) bool { return c == CapabilityLane })
+			return d, err
+		}, nil, fullDescription},
 		"Prepare":  {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
 		"Activate": {func() (any, error) { return "active", c.Activate(ctx, []string{StepNotify}) }, []any{[]string{StepNotify}}, "active"},
 		"Expect":   {func() (any, error) { return "expected", c.Expect(ctx, fullIndex) }, []any{fullIndex}, "expected"},

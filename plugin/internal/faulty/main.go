@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -39,7 +40,14 @@ func main() {
 		os.Exit(0)
 	}()
 	svc := &faulty{Service: service.New(service.Options{Version: fault, Logger: logger}), fault: fault}
-	sets := shared.VersionedPlugins(svc)
+	var lane *net.UnixConn
+	if !slices.Contains(skewed, fault) {
+		if lane, err = shared.OpenLane(); err != nil {
+			logger.Error("the host started this plugin wrongly", "error", err)
+			os.Exit(2)
+		}
+	}
+	sets := shared.PluginsWithLane(svc, lane, func(error) {})
 	if fault == "next-major" {
 		sets = map[int]plugin.PluginSet{shared.ProtocolVersion + 1: sets[shared.ProtocolVersion]}
 	}
@@ -74,8 +82,12 @@ func ownFault() (string, error) {
 
 type faulty struct {
 	*service.Service
+	noAsync
 	fault string
 }
+
+// noAsync hides the methods of shared.AsyncPlugin, for its names are ambiguous with them: they would go past the faults.
+type noAsync struct{ IndexThen, RecallThen, SettleThen struct{} }
 
 func (f *faulty) Describe(ctx context.Context) (shared.Description, error) {
 	d, err := f.Service.Describe(ctx)
@@ -175,6 +187,10 @@ func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]sha
 	return f.Service.Status(ctx, tenant, ids)
 }
 
+// skewed are the faults of skew that the lane would go past: a plugin with one of them offers none, as an older one does
+// not.
+var skewed = []string{"older-minor", "newer-minor", "few-statuses", "many-statuses"}
+
 // skew makes the wire another minor version: a newer one, whose answers have fields that nobody here knows, or an
 // older one, which lacks some calls. Every call is a stream: see shared.Register.
 func (f *faulty) skew(impl any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
@@ -182,11 +198,15 @@ func (f *faulty) skew(impl any, stream grpc.ServerStream, info *grpc.StreamServe
 	switch f.fault {
 	case "older-minor":
 		for _, call := range []string{
-			"/Metrics", "/Reload", "/Since", "/Flush", "/Calls", "/SettleAll", "/Deliver", // it has each call by itself
+			"/Metrics", "/Reload", "/Since", "/Flush", "/SettleAll", "/Deliver",
 		} {
 			if strings.HasSuffix(info.FullMethod, call) {
 				return status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
 			}
+		}
+	case "lane-only":
+		if strings.HasSuffix(info.FullMethod, "/Index") || strings.HasSuffix(info.FullMethod, "/Status") {
+			return status.Errorf(codes.Unimplemented, "%s is on the lane only", info.FullMethod)
 		}
 	case "newer-minor":
 		stream = newerStream{stream}

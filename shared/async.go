@@ -1,0 +1,65 @@
+package shared
+
+import (
+	"context"
+
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// AsyncPlugin is a Plugin whose writes need not be waited for: each of these is the call of the same name, and calls
+// then once with its answer, on any goroutine, perhaps before it returns. then does not block. alone says that no other
+// call is under way, so that the plugin may commit on the goroutine that calls it; else these do not wait for a commit.
+// The Check and Status of such a plugin wait for no other call.
+type AsyncPlugin interface {
+	IndexThen(ctx context.Context, msgs []Message, alone bool, then func([]IndexResult, error))
+	RecallThen(ctx context.Context, req RecallRequest, alone bool, then func([]RecallResult, error))
+	SettleThen(ctx context.Context, s Settlement, alone bool, then func(error))
+}
+
+// asyncHandler is a grpc.MethodHandler for an AsyncPlugin: then gets the response, a proto.Message, or a status.
+type asyncHandler func(ctx context.Context, p AsyncPlugin, decode func(any) error, alone bool, then func(any, error))
+
+func indexThen(ctx context.Context, p AsyncPlugin, decode func(any) error, alone bool, then func(any, error)) {
+	req := &recallv1.IndexRequest{}
+	if err := decode(req); err != nil {
+		then(nil, err)
+		return
+	}
+	d := decoder{}
+	msgs := d.messages(req.GetMessages())
+	if d.err != nil {
+		then(nil, toStatus(d.err))
+		return
+	}
+	p.IndexThen(ctx, msgs, alone, func(results []IndexResult, err error) { then(indexResponse(results, err)) })
+}
+
+func recallThen(ctx context.Context, p AsyncPlugin, decode func(any) error, alone bool, then func(any, error)) {
+	req := &recallv1.RecallRequest{}
+	if err := decode(req); err != nil {
+		then(nil, err)
+		return
+	}
+	d := decoder{}
+	r := d.recallRequest(req)
+	if d.err != nil {
+		then(nil, toStatus(d.err))
+		return
+	}
+	p.RecallThen(ctx, r, alone, func(results []RecallResult, err error) { then(recallResponse(results, err)) })
+}
+
+func settleThen(ctx context.Context, p AsyncPlugin, decode func(any) error, alone bool, then func(any, error)) {
+	req := &recallv1.SettleRequest{}
+	if err := decode(req); err != nil {
+		then(nil, err)
+		return
+	}
+	d := decoder{}
+	s := d.settlement(req)
+	if d.err != nil {
+		then(nil, toStatus(d.err))
+		return
+	}
+	p.SettleThen(ctx, s, alone, func(err error) { then(settleResponse(err)) })
+}
