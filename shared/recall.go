@@ -91,7 +91,7 @@ type AttemptSettler interface {
 type BatchSettler interface {
 	// SettleAll is SettleAttempt for at most MaxSettlements attempts; more are a *FieldError. It returns, in order, nil
 	// for each that is on disk, and otherwise why it is not: one that is refused does not refuse the others. After an
-	// error of the call any of them may be recorded: repeat it.
+	// error of the call any of them may be recorded: repeat it. The caller must not change all, even after it returns.
 	SettleAll(ctx context.Context, all []Settlement) ([]error, error)
 }
 

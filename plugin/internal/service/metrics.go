@@ -35,6 +35,16 @@ func (c *counters) indexed(results []shared.IndexResult) {
 	}
 }
 
+func (c *counters) settled(all []shared.Settlement) {
+	n := map[shared.Outcome]float64{}
+	for _, x := range all {
+		n[x.Outcome]++
+	}
+	for outcome, n := range n {
+		c.add("steps_"+string(outcome)+"_total", n)
+	}
+}
+
 func (c *counters) recalled(results []shared.RecallResult) {
 	for _, r := range results {
 		c.add("recalls_"+string(r.Status)+"_total", 1)

@@ -17,7 +17,9 @@ func (s *Service) SettleAll(ctx context.Context, all []shared.Settlement) ([]err
 	if err := shared.ValidateSettlements(len(all)); err != nil {
 		return nil, err
 	}
-	err := s.settleTogether(ctx, all)
+	_, err := await(ctx, func(then func(struct{}, error)) {
+		s.settleTogether(ctx, all, func(err error) { then(struct{}{}, err) })
+	})
 	switch {
 	case err == nil:
 		return make([]error, len(all)), nil
@@ -27,33 +29,36 @@ func (s *Service) SettleAll(ctx context.Context, all []shared.Settlement) ([]err
 	return shared.SettleEach(ctx, s, all)
 }
 
-// settleTogether records all settlements or none, unless one of them cannot be applied.
-func (s *Service) settleTogether(ctx context.Context, all []shared.Settlement) error {
+// settleTogether records all settlements, and calls then as SettleThen does. An error may be that of one of them.
+func (s *Service) settleTogether(ctx context.Context, all []shared.Settlement, then func(error)) {
 	a, leave, err := s.enter()
 	if err != nil {
-		return err
+		then(err)
+		return
 	}
-	defer leave()
 	if len(all) == 0 {
-		return nil
+		leave()
+		then(nil)
+		return
 	}
 	ops := make([]index.Op, len(all))
 	for i, x := range all {
 		if ops[i], err = s.settle(ctx, a, x); err != nil {
-			return err
+			leave()
+			then(err)
+			return
 		}
 	}
-	applied, err := a.log.Append(ctx, ops)
-	if err != nil {
-		return fmt.Errorf("settle %d steps: %w", len(all), err)
-	}
-	n := map[shared.Outcome]float64{}
-	for i, x := range all {
-		a.dispatcher.settle(x.Sequence, x.Step, applied[i].Step)
-		n[x.Outcome]++
-	}
-	for outcome, n := range n {
-		s.counts.add("steps_"+string(outcome)+"_total", n)
-	}
-	return nil
+	a.log.AppendThen(ops, false, func(applied []index.Result, err error) {
+		defer leave()
+		if err != nil { // the consumer still has the steps, and asks again
+			then(fmt.Errorf("settle %d steps: %w", len(all), err))
+			return
+		}
+		for i, x := range all {
+			a.dispatcher.settle(x.Sequence, x.Step, applied[i].Step)
+		}
+		s.counts.settled(all)
+		then(nil)
+	})
 }

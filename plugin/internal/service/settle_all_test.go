@@ -20,13 +20,14 @@ type countingLog struct {
 	fail         error // instead
 }
 
-func (l *countingLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
+func (l *countingLog) AppendThen(ops []index.Op, alone bool, then func([]index.Result, error)) {
 	l.appends.Add(1)
 	l.ops.Add(int64(len(ops)))
 	if l.fail != nil {
-		return nil, l.fail
+		then(nil, l.fail)
+		return
 	}
-	return l.Log.Append(ctx, ops)
+	l.Log.AppendThen(ops, alone, then)
 }
 
 // recalledMany is an active service with so many recalled messages, of which nothing but notify is open.
@@ -124,6 +125,35 @@ func TestSettleAll(t *testing.T) {
 			t.Errorf("got %v, %v", errs, err)
 		}
 	})
+	t.Run("the dispatcher hears of what is stored after its caller gave up", func(t *testing.T) {
+		r, log := recalledMany(t, 2)
+		held := &heldLog{Log: log, release: make(chan struct{}), told: make(chan struct{})}
+		r.active.log = held
+		events, stop := make(chan shared.Event, 10), make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			defer close(stop)
+			_ = r.Events(ctx, func(e shared.Event, _ shared.Settler) { events <- e })
+		}()
+		<-events
+		<-events
+		gone, giveUp := context.WithCancel(t.Context())
+		held.waiting = giveUp
+		if _, err := r.SettleAll(gone, []shared.Settlement{done(1, "notify"), done(2, "notify")}); !errors.Is(err,
+			context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if n := r.metric("step_notify_in_flight"); n != 2 {
+			t.Errorf("before they are stored %v are in flight", n)
+		}
+		close(held.release)
+		<-held.told
+		if n := r.metric("step_notify_in_flight"); n != 0 {
+			t.Errorf("then %v are in flight", n)
+		}
+		cancel()
+		<-stop
+	})
 	t.Run("of nothing", func(t *testing.T) {
 		r, log := recalledMany(t, 1)
 		if errs, err := r.SettleAll(t.Context(), nil); err != nil || len(errs) > 0 || log.appends.Load() > 0 {
@@ -138,6 +168,25 @@ func TestSettleAll(t *testing.T) {
 	})
 }
 
+// heldLog holds back its answers until it is released.
+type heldLog struct {
+	index.Log
+	waiting func() // called when it holds one
+	release chan struct{}
+	told    chan struct{} // closed once it has answered
+}
+
+func (l *heldLog) AppendThen(ops []index.Op, alone bool, then func([]index.Result, error)) {
+	l.Log.AppendThen(ops, alone, func(results []index.Result, err error) {
+		go func() {
+			defer close(l.told)
+			<-l.release
+			then(results, err)
+		}()
+	})
+	l.waiting()
+}
+
 // tornLog cannot apply what is about one event.
 type tornLog struct {
 	index.Log
@@ -147,13 +196,6 @@ type tornLog struct {
 
 func (l *tornLog) isTorn(ops []index.Op) bool {
 	return slices.ContainsFunc(ops, func(op index.Op) bool { return op.Settle.Sequence == l.sequence })
-}
-
-func (l *tornLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
-	if l.isTorn(ops) {
-		return nil, l.err
-	}
-	return l.Log.Append(ctx, ops)
 }
 
 func (l *tornLog) AppendThen(ops []index.Op, alone bool, then func([]index.Result, error)) {
