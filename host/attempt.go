@@ -16,6 +16,8 @@ type result struct {
 	cause   error // of OutcomeFailed
 }
 
+var errGoexit = errors.New("it ended its goroutine (runtime.Goexit)")
+
 // attempt carries out one step once and reports its outcome. It reports also for a step that ends its goroutine, as
 // t.Fatal does.
 func (w *worker) attempt(s *stepRuns, d *delivery) {
@@ -36,7 +38,7 @@ func (w *worker) attempt(s *stepRuns, d *delivery) {
 	}
 	expired := time.AfterFunc(w.timeout+timeoutGrace, func() { w.expire(s, d) })
 	ctx, cancel := context.WithTimeout(w.closing, w.timeout)
-	r := result{shared.OutcomeFailed, errors.New("it ended its goroutine (runtime.Goexit)")}
+	r := result{shared.OutcomeFailed, errGoexit}
 	defer func() {
 		if p := recover(); p != nil {
 			w.logger.Error("step panicked", "step", d.step, "recall_id", d.RecallID, "panic", p, "stack", string(debug.Stack()))

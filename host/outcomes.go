@@ -31,8 +31,9 @@ type reporter struct {
 // outcome is one that somebody waits to see stored.
 type outcome struct {
 	shared.Settlement
-	answer chan error // of one
-	report *report    // that it goes in; nil while it waits
+	report *report       // that it goes in; nil while it waits
+	done   chan struct{} // closed when err is set
+	err    error         // why it is not stored
 }
 
 func (o *outcome) bytes() int { return outcomeBytes + len(o.Step) + len(o.Error) }
@@ -63,7 +64,7 @@ func (r *reporter) run(ctx context.Context) {
 
 // settle returns once the outcome is stored, or with the reason why it is not. What ctx ended for may still be stored.
 func (r *reporter) settle(ctx context.Context, s shared.Settlement) error {
-	o := &outcome{Settlement: s, answer: make(chan error, 1)}
+	o := &outcome{Settlement: s, done: make(chan struct{})}
 	r.mu.Lock()
 	r.waiting = append(r.waiting, o)
 	r.mu.Unlock()
@@ -72,8 +73,8 @@ func (r *reporter) settle(ctx context.Context, s shared.Settlement) error {
 	default:
 	}
 	select {
-	case err := <-o.answer:
-		return err
+	case <-o.done:
+		return o.err
 	case <-ctx.Done():
 		r.giveUp(o)
 		return ctx.Err()
@@ -133,10 +134,9 @@ func (r *reporter) send(report *report) {
 		err = fmt.Errorf("report %d outcomes: %v", len(all), err)
 	}
 	for i, o := range report.outcomes {
-		if err != nil {
-			o.answer <- err
-		} else {
-			o.answer <- errs[i]
+		if o.err = err; err == nil {
+			o.err = errs[i]
 		}
+		close(o.done)
 	}
 }

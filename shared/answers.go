@@ -2,6 +2,7 @@ package shared
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -131,15 +132,15 @@ func checkSteps(field string, steps []string) error {
 	if len(steps) > maxEventSteps {
 		return Invalidf(field, "%d entries; at most %d", len(steps), maxEventSteps)
 	}
-	seen := make(map[string]bool, len(steps))
 	for i, step := range steps {
-		if err := ValidateStep(fmt.Sprintf("%s[%d]", field, i), step); err != nil {
+		if isStep(step) && !slices.Contains(steps[:i], step) {
+			continue
+		}
+		name := fmt.Sprintf("%s[%d]", field, i)
+		if err := ValidateStep(name, step); err != nil {
 			return err
 		}
-		if seen[step] {
-			return Invalidf(fmt.Sprintf("%s[%d]", field, i), "%q is there twice", step)
-		}
-		seen[step] = true
+		return Invalidf(name, "%q is there twice", step)
 	}
 	return nil
 }

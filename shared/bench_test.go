@@ -60,3 +60,17 @@ func BenchmarkDecodeIndex(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkReadDelivery is of one event as a host receives it.
+func BenchmarkReadDelivery(b *testing.B) {
+	data, err := proto.Marshal(encodeEvent(fullEvent))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, readErr, err := readDelivery(data); readErr != nil || err != nil {
+			b.Fatal(readErr, err)
+		}
+	}
+}

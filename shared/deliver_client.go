@@ -116,7 +116,6 @@ func readDelivery(encoded []byte) (e Event, readErr, err error) {
 // eachDelivery goes through the deliveries of a message one by one: a message of empty ones takes a hundred times as
 // much when it is decoded.
 func eachDelivery(message []byte, do func(encoded []byte) error) error {
-	const deliveries = 1 // the field of DeliverResponse
 	for rest, n := message, 0; len(rest) > 0; {
 		number, kind, size := protowire.ConsumeField(rest)
 		if size < 0 {
@@ -124,7 +123,7 @@ func eachDelivery(message []byte, do func(encoded []byte) error) error {
 		}
 		field := rest[:size]
 		rest = rest[size:]
-		if number != deliveries || kind != protowire.BytesType {
+		if number != deliveriesField || kind != protowire.BytesType {
 			continue // of a later version
 		}
 		if n++; n > 1 && len(message) > MaxDeliverBytes {

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chat-recall/recall/shared/recallv1"
@@ -29,9 +30,12 @@ func (s *recallServer) Deliver(_ *recallv1.DeliverRequest, stream recallv1.Recal
 	})
 }
 
-// deliveryBytes is what a delivery takes of a message: its bytes, their number, and the tag of the field.
+// deliveriesField is the number of DeliverResponse.deliveries.
+const deliveriesField = 1
+
+// deliveryBytes is what a delivery takes of a message.
 func deliveryBytes(e *recallv1.Event) int {
-	return proto.Size(&recallv1.DeliverResponse{Deliveries: []*recallv1.Event{e}})
+	return protowire.SizeTag(deliveriesField) + protowire.SizeBytes(proto.Size(e))
 }
 
 // Events is for hosts from before there was Deliver.

@@ -251,10 +251,14 @@ func ValidateSettlements(n int) error {
 
 // ValidateStep checks the name of a step: MaxStepBytes of lower case letters, digits, _ and -.
 func ValidateStep(field, step string) error {
-	if step == "" || len(step) > MaxStepBytes || strings.Trim(step, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
+	if !isStep(step) {
 		return Invalidf(field, "%.80q is no step name: 1 to %d of a-z, 0-9, _ and -", step, MaxStepBytes)
 	}
 	return nil
+}
+
+func isStep(name string) bool {
+	return name != "" && len(name) <= MaxStepBytes && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""
 }
 
 // validIDs checks a list of 1 to limit ids, each once, and returns where each stands.
