@@ -50,7 +50,7 @@ type chat struct {
 	size         int64  // messages that the index is filled with
 
 	times   int // that it was started
-	stock   stock
+	dataset dataset
 	written atomic.Int64 // messages
 	host    *host.Host
 
@@ -77,7 +77,7 @@ func (c *chat) begin(ctx context.Context) error {
 	if err := os.WriteFile(c.config(), []byte(text), 0o600); err != nil {
 		return err
 	}
-	c.stock = reserve(c.size)
+	c.dataset = reserve(c.size)
 	c.written.Store(0)
 	return c.open(ctx)
 }
@@ -124,7 +124,7 @@ func openSpeedHost(ctx context.Context, config string, notify func(shared.Event)
 	}})
 }
 
-// fill indexes messages of the stock, in large batches.
+// fill indexes messages of the dataset, in large batches.
 func (c *chat) fill(ctx context.Context, from, to int64) error {
 	const report = 1_000_000
 	all, working := errgroup.WithContext(ctx)
@@ -136,7 +136,7 @@ func (c *chat) fill(ctx context.Context, from, to int64) error {
 				float64(at-from)/time.Since(start).Seconds())
 		}
 		all.Go(func() error {
-			return c.indexAll(working, messagesFrom(c.stock.first+at, int(min(batch, to-at))))
+			return c.indexAll(working, messagesFrom(c.dataset.first+at, int(min(batch, to-at))))
 		})
 	}
 	return all.Wait()
@@ -166,7 +166,7 @@ func (c *chat) indexAll(ctx context.Context, msgs []shared.Message) error {
 func (c *chat) check(callers int) *load {
 	return &load{callers: callers, per: 1, cpu: c.cpu,
 		do: func(ctx context.Context, _, n int) (time.Duration, error) {
-			req := recallRequest(c.stock.some(n).ID, ids.Load(), shared.System)
+			req := recallRequest(c.dataset.some(n).ID, ids.Load(), shared.System)
 			return timed(func() error {
 				results, err := c.host.Check(ctx, req)
 				if err != nil {
@@ -180,7 +180,7 @@ func (c *chat) check(callers int) *load {
 func (c *chat) status(callers int) *load {
 	return &load{callers: callers, per: 1, cpu: c.cpu,
 		do: func(ctx context.Context, _, n int) (time.Duration, error) {
-			list := []string{c.stock.some(n).ID}
+			list := []string{c.dataset.some(n).ID}
 			return timed(func() error {
 				statuses, err := c.host.Status(ctx, tenant, list)
 				if err != nil {

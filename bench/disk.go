@@ -26,7 +26,7 @@ type disk struct {
 	size   int64  // messages that it is filled with
 
 	written atomic.Int64 // messages
-	peer    *peer
+	child   *socketChild
 	reader  sync.WaitGroup
 
 	mu      sync.Mutex
@@ -40,7 +40,7 @@ type disk struct {
 func (d *disk) start(context.Context) (err error) {
 	d.waiting, d.err = map[uint32]chan error{}, nil
 	d.written.Store(0)
-	if d.peer, err = startPeer("disk-child", "--folder", d.folder); err != nil {
+	if d.child, err = startSocketChild("disk-child", "--folder", d.folder); err != nil {
 		return err
 	}
 	d.reader.Go(d.read)
@@ -54,7 +54,7 @@ func (d *disk) start(context.Context) (err error) {
 }
 
 func (d *disk) close() error {
-	err := d.peer.close()
+	err := d.child.close()
 	d.reader.Wait()
 	return errors.Join(err, os.RemoveAll(d.folder))
 }
@@ -68,7 +68,7 @@ func (d *disk) renew(ctx context.Context) error {
 
 // index is the load of callers that index messages.
 func (d *disk) index(callers, per int) *load {
-	return &load{callers: callers, per: per, cpu: func() time.Duration { return d.peer.cpu() },
+	return &load{callers: callers, per: per, cpu: func() time.Duration { return d.child.cpu() },
 		do: func(context.Context, int, int) (time.Duration, error) {
 			return timed(func() error { return d.indexNew(per) })
 		}}
@@ -114,7 +114,7 @@ func (d *disk) send() {
 		d.mu.Lock()
 		buf, d.out = d.out, buf[:0]
 		d.mu.Unlock()
-		_, err := d.peer.socket.Write(buf)
+		_, err := d.child.socket.Write(buf)
 		d.mu.Lock()
 		if err != nil {
 			d.fail(err)
@@ -126,7 +126,7 @@ func (d *disk) read() {
 	answers := make([]byte, 64<<10)
 	have := 0
 	for {
-		n, err := d.peer.socket.Read(answers[have:])
+		n, err := d.child.socket.Read(answers[have:])
 		have += n
 		d.mu.Lock()
 		for at := 0; at+4 <= have; at += 4 {

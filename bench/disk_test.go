@@ -64,12 +64,12 @@ func TestDisk_AcknowledgedIsThere(t *testing.T) {
 		})
 	}
 	<-enough
-	if err := d.peer.cmd.Process.Kill(); err != nil {
+	if err := d.child.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	callers.Wait()
 	d.reader.Wait()
-	_ = d.peer.cmd.Wait()
+	_ = d.child.cmd.Wait()
 
 	db, err := badger.OpenManaged(indexOptions(d.folder))
 	if err != nil {
@@ -95,7 +95,7 @@ func TestDisk_StartsEmptyAgain(t *testing.T) {
 	if err := d.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	first := d.peer.cmd.Process.Pid
+	first := d.child.cmd.Process.Pid
 	if _, err := d.index(4, 500).run(t.Context(), 10*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestDisk_StartsEmptyAgain(t *testing.T) {
 	if err := d.renew(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if d.written.Load() != d.size || d.peer.cmd.Process.Pid == first {
+	if d.written.Load() != d.size || d.child.cmd.Process.Pid == first {
 		t.Errorf("%d messages in the same process", d.written.Load())
 	}
 	if err := d.close(); err != nil {

@@ -35,11 +35,11 @@ func diskChild(_ context.Context, args []string) error {
 	if err := parse(set, args); err != nil {
 		return err
 	}
-	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))                // as the plugin: the callers need the other half
-	if err := syscall.SetNonblock(peerSocket, true); err != nil { // so that to wait for it takes no thread
+	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/2))                 // as the plugin: the callers need the other half
+	if err := syscall.SetNonblock(childSocket, true); err != nil { // waiting for it blocks no thread
 		return err
 	}
-	socket := os.NewFile(peerSocket, "socket")
+	socket := os.NewFile(childSocket, "socket")
 	c, err := newDiskCommitter(*folder)
 	if err != nil {
 		return err

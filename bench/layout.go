@@ -8,8 +8,8 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 )
 
-// What the plugin writes: the options and the records of its index, without the index. Keep them as those of
-// plugin/internal/index, which this package may not import.
+// What the plugin writes: the options and the records of its index, without the index. They are those of
+// plugin/internal/index, which this package may not import; a test compares them with what a plugin writes.
 
 // indexOptions are those of the plugin's index. A commit is on disk once the newest log is synced, see syncedLog.
 func indexOptions(folder string) badger.Options {
@@ -33,12 +33,12 @@ func messageRecord(n int64, tombstone int) record {
 	return record{[]byte("m/" + tenant + "\x00" + m.ID + "\x00"), value}
 }
 
-// groupMessageBytes is what a commit group keeps of each of its messages, in short, under its one key.
-const groupMessageBytes = 12
-
-// groupRecord is what a commit group adds to its messages.
+// groupRecord is what a commit adds to its messages: the end of each id, which mostly begins as the one before, its
+// sender and its time in short.
 func groupRecord(version uint64, messages int) record {
-	return record{binary.BigEndian.AppendUint64([]byte("t/"), version), make([]byte, groupMessageBytes*messages)}
+	const head, first, other = 10 + len(tenant), 28 + 4 + 6, 17 + 4 + 1
+	value := make([]byte, head+first+other*(messages-1))
+	return record{binary.BigEndian.AppendUint64([]byte("t/"), version), value}
 }
 
 // recallRecords are what a recall without an open step writes: the message with its tombstone, the recall of the
@@ -63,7 +63,8 @@ func recallRecords(n int64) []record {
 func outcomeRecords(n int64, step string) []record {
 	number := binary.BigEndian.AppendUint64(nil, uint64(n))
 	queue := append([]byte("e/"+step+"\x00"), number...)
-	return []record{{queue, nil}, {queue, nil}, {append([]byte("d/"+step+"\x00"), number...), make([]byte, 12)}}
+	outcome := append(append([]byte("s/"), number...), step+"\x00"...)
+	return []record{{queue, nil}, {queue, nil}, {outcome, make([]byte, 13)}}
 }
 
 // logBytes is the size of records in Badger's log, as one transaction: a head, the key with its version, the value and

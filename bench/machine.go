@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// company is what else ran on the machine.
-type company struct {
-	Load   float64 `json:"load"`           // average of the last minute
-	Before float64 `json:"before_percent"` // of the processors' time, used by other processes in a look before the run
-	During float64 `json:"during_percent"` // likewise, during the run, with the kernel threads that work for it; 0: not known yet
+// machineLoad is what else ran on the machine.
+type machineLoad struct {
+	Average float64 `json:"average"`        // load average of the last minute
+	Before  float64 `json:"before_percent"` // of the processors, used by other processes for two seconds before the run
+	During  float64 `json:"during_percent"` // likewise, during the run, with the kernel's threads; 0: not known yet
 }
 
 // busyPercent is from where on other processes spoil what is measured.
 const busyPercent = 10
 
 // String is a line for a person.
-func (c company) String() string {
-	line := fmt.Sprintf("Other processes used %.0f %% of the processors before the run", c.Before)
-	if c.During > 0 {
-		line += fmt.Sprintf(" and %.0f %% during it", c.During)
+func (m machineLoad) String() string {
+	line := fmt.Sprintf("Other processes used %.0f %% of the processors before the run", m.Before)
+	if m.During > 0 {
+		line += fmt.Sprintf(" and %.0f %% during it", m.During)
 	}
-	line += fmt.Sprintf("; the load average was %.2f.", c.Load)
-	if max(c.Before, c.During) > busyPercent {
+	line += fmt.Sprintf("; the load average was %.2f.", m.Average)
+	if max(m.Before, m.During) > busyPercent {
 		line += fmt.Sprintf(" Warning: above %d %% the figures are not worth much. Run it again on a quiet machine.",
 			busyPercent)
 	}
@@ -44,15 +44,15 @@ func watch() (percent func() float64) {
 }
 
 // lookAround watches the machine for a while before anything is started.
-func lookAround(d time.Duration) company {
-	var c company
+func lookAround(d time.Duration) machineLoad {
+	var m machineLoad
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
-		_, _ = fmt.Sscan(string(text), &c.Load)
+		_, _ = fmt.Sscan(string(text), &m.Average)
 	}
 	percent := watch()
 	time.Sleep(d)
-	c.Before = rounded(percent())
-	return c
+	m.Before = rounded(percent())
+	return m
 }
 
 func busyTime() time.Duration {

@@ -28,25 +28,25 @@ func TestParseProcess(t *testing.T) {
 	}
 }
 
-func TestCompany_WarnsOfABusyMachine(t *testing.T) {
-	if line := (company{Before: busyPercent, During: busyPercent}).String(); strings.Contains(line, "Warning") {
+func TestMachineLoad_WarnsOfABusyMachine(t *testing.T) {
+	if line := (machineLoad{Before: busyPercent, During: busyPercent}).String(); strings.Contains(line, "Warning") {
 		t.Errorf("at the threshold: %s", line)
 	}
-	for _, c := range []company{{Before: busyPercent + 1}, {During: busyPercent + 1}} {
+	for _, c := range []machineLoad{{Before: busyPercent + 1}, {During: busyPercent + 1}} {
 		if line := c.String(); !strings.Contains(line, "Warning") {
 			t.Errorf("above the threshold: %s", line)
 		}
 	}
 }
 
-// busyPeer is a second process that works for about d.
-func busyPeer(t *testing.T, d time.Duration) *wire {
+// busyChild is a second process that works for about d.
+func busyChild(t *testing.T, d time.Duration) *wire {
 	t.Helper()
 	w := &wire{}
 	if err := w.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for start := w.peer.cpu(); w.peer.cpu()-start < d; {
+	for start := w.child.cpu(); w.child.cpu()-start < d; {
 		if _, err := w.ping(); err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func busyPeer(t *testing.T, d time.Duration) *wire {
 func TestCPUOf_CountsChildrenThatRunAndThatEnded(t *testing.T) {
 	const work = 50 * time.Millisecond
 	before := cpuOf(os.Getpid()) - ownCPU()
-	w := busyPeer(t, work)
+	w := busyChild(t, work)
 	if got := cpuOf(os.Getpid()) - ownCPU() - before; got < work {
 		t.Errorf("%s while the child runs, want %s at least", got, work)
 	}

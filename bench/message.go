@@ -44,13 +44,13 @@ func messagesFrom(first int64, n int) []shared.Message {
 
 func recallID(n int64) string { return fmt.Sprintf("01930000-0000-7000-8000-%012x", n) }
 
-// A stock is the messages with which an index or a database is filled before it is measured.
-type stock struct{ first, size int64 }
+// A dataset is the messages with which an index or a database is filled before it is measured.
+type dataset struct{ first, size int64 }
 
 // reserve sets numbers aside for n messages.
-func reserve(n int64) stock { return stock{first: ids.Add(n) - n + 1, size: n} }
+func reserve(n int64) dataset { return dataset{first: ids.Add(n) - n + 1, size: n} }
 
-// some is one message of the stock, another for each n.
-func (s stock) some(n int) shared.Message {
+// some is one message of the dataset, another for each n.
+func (s dataset) some(n int) shared.Message {
 	return speedMessage(s.first + int64(uint64(n)*0x9e3779b97f4a7c15>>1)%s.size)
 }

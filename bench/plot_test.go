@@ -74,7 +74,9 @@ func TestPlots_LeaveOutASideThatIsMissing(t *testing.T) {
 }
 
 func TestPlot_EscapesItsTexts(t *testing.T) {
-	p := &plot{title: "a < b & c", xTitle: "<x>", yTitle: "y", ticks: []string{"1"}, lines: []line{{"<line>", []float64{1}}}}
+	p := &plot{
+		title: "a < b & c", xTitle: "<x>", yTitle: "y", ticks: []string{"1"}, lines: []line{{"<line>", []float64{1}}},
+	}
 	got, _ := texts(t, p.svg())
 	for _, want := range []string{"a < b & c", "<x>", "<line>"} {
 		if !slices.Contains(got, want) {

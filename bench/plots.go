@@ -15,7 +15,7 @@ func plots(figures []sideFigures, sizes []sizeFigures) map[string]*plot {
 		for _, l := range []struct {
 			label string
 			side  side
-		}{{"Recall", ours}, {"PostgreSQL", peerSide}, {"limit", limit}} {
+		}{{"Recall", recallSide}, {"PostgreSQL", postgresSide}, {"limit", limitSide}} {
 			var values []float64
 			there := false
 			for _, n := range curve {

@@ -170,7 +170,7 @@ func (p *postgres) recall(callers, calls int, step bool) *load {
 			}
 		}
 		if step {
-			return p.recalled.start(ctx, p)
+			return p.worker.start(ctx, p)
 		}
 		return nil
 	}
@@ -179,13 +179,13 @@ func (p *postgres) recall(callers, calls int, step bool) *load {
 		return timed(func() error {
 			status, err := recallOne(ctx, p.conns[caller], req, steps)
 			if err == nil && step {
-				p.recalled.owed.Add(1)
+				p.worker.owed.Add(1)
 			}
 			return expect(err, status, string(shared.Recalled))
 		})
 	}
 	if step {
-		l.settle = p.recalled.finish
+		l.settle = p.worker.finish
 	}
 	return l
 }
@@ -216,7 +216,7 @@ func (p *postgres) read(callers int, one func(context.Context, *pgx.Conn, *share
 	return &load{callers: callers, per: 1, cpu: p.cpu,
 		prepare: func(ctx context.Context) error { return p.connect(ctx, callers) },
 		do: func(ctx context.Context, caller, n int) (time.Duration, error) {
-			m := p.stock.some(n)
+			m := p.dataset.some(n)
 			return timed(func() error { return one(ctx, p.conns[caller], &m) })
 		}}
 }

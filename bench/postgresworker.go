@@ -26,32 +26,28 @@ const (
 // until its transaction is on disk, so that no two recalls share a sync, and a recall with 64 callers is slower for it.
 const workerPause = 5 * time.Millisecond
 
-// A stepWorker carries out the steps of recalls, which do nothing, and settles them: many in one transaction.
+// A stepWorker carries out the steps of recalls, which do nothing, and settles them: many in one transaction. It has a
+// connection of its own, which stays open: a process that ends during a run blurs the processor time.
 type stepWorker struct {
+	conn          *pgx.Conn
 	owed, settled atomic.Int64
-	stop          context.CancelFunc
+	stop          chan struct{}
 	done          chan error
 }
 
-// start starts it on a connection of its own.
-func (w *stepWorker) start(ctx context.Context, p *postgres) error {
-	c, err := p.open(ctx)
-	if err != nil {
-		return err
+func (w *stepWorker) start(ctx context.Context, p *postgres) (err error) {
+	if w.conn == nil {
+		if w.conn, err = p.open(ctx); err != nil {
+			return err
+		}
 	}
-	var working context.Context
-	working, w.stop = context.WithCancel(ctx)
-	w.done = make(chan error, 1)
-	go func() {
-		defer c.Close(context.Background())
-		w.done <- w.run(working, c)
-	}()
+	w.stop, w.done = make(chan struct{}), make(chan error, 1)
+	go func() { w.done <- w.run(ctx) }()
 	return nil
 }
 
 // finish waits until what is owed is settled, and ends the worker.
 func (w *stepWorker) finish(ctx context.Context) error {
-	defer w.stop()
 	for w.settled.Load() < w.owed.Load() {
 		select {
 		case err := <-w.done:
@@ -61,25 +57,27 @@ func (w *stepWorker) finish(ctx context.Context) error {
 		case <-time.After(time.Millisecond):
 		}
 	}
-	w.stop()
+	close(w.stop)
 	return <-w.done
 }
 
-func (w *stepWorker) run(ctx context.Context, c *pgx.Conn) error {
-	for ctx.Err() == nil {
-		n, err := settleOpenSteps(ctx, c)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
+func (w *stepWorker) run(ctx context.Context) error {
+	for {
+		n, err := settleOpenSteps(ctx, w.conn)
+		if err != nil {
 			return err
 		}
 		w.settled.Add(int64(n))
+		pause := time.Duration(0)
 		if n == 0 {
-			time.Sleep(workerPause)
+			pause = workerPause
+		}
+		select {
+		case <-w.stop:
+			return nil
+		case <-time.After(pause):
 		}
 	}
-	return nil
 }
 
 // settleOpenSteps takes what is open, carries it out and settles it, in two round trips.

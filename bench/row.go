@@ -46,7 +46,7 @@ func (t target) String() string {
 	return ""
 }
 
-// A rowSpec says how a row is made of the rounds of a contest.
+// A rowSpec says how a row is made of the rounds of a comparison.
 type rowSpec struct {
 	name, unit, what string
 	target           target

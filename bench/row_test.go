@@ -67,12 +67,12 @@ func TestTarget(t *testing.T) {
 }
 
 func TestRow_RatioIsTheMedianOfTheRounds(t *testing.T) {
-	spec := rowSpec{name: "x", target: atLeast(1), value: rate.side(ours), beside: rate.side(peerSide)}
+	spec := rowSpec{name: "x", target: atLeast(1), value: rate.side(recallSide), beside: rate.side(postgresSide)}
 	// The machine is slower in each round, for both sides; the medians of the sides alone would say 20 / 30.
 	rounds := []round{
-		{ours: {Rate: 100}, peerSide: {Rate: 50}},
-		{ours: {Rate: 20}, peerSide: {Rate: 10}},
-		{ours: {Rate: 15}, peerSide: {Rate: 30}},
+		{recallSide: {Rate: 100}, postgresSide: {Rate: 50}},
+		{recallSide: {Rate: 20}, postgresSide: {Rate: 10}},
+		{recallSide: {Rate: 15}, postgresSide: {Rate: 30}},
 	}
 	got := spec.row(rounds)
 	if got.Ratio != 2 || got.Value != 20 || got.Beside != 30 || !got.OK || !got.Varies {

@@ -24,7 +24,7 @@ type speed struct {
 	match          *regexp.Regexp
 	profiles       string // a folder; empty: no profiles
 
-	started []rig
+	started []backend
 }
 
 // speedBench measures every call beside the limits of the machine and beside PostgreSQL.
@@ -54,6 +54,11 @@ func speedBench(ctx context.Context, args []string) error {
 	if *messages > 0 {
 		s.messages = int64(*messages)
 	}
+	if s.profiles != "" {
+		if err := os.MkdirAll(s.profiles, 0o755); err != nil {
+			return err
+		}
+	}
 	s.base = min(100_000, max(s.messages/2, 1000))
 	result, sizes, err := s.measure(ctx)
 	if err != nil {
@@ -78,8 +83,8 @@ func speedBench(ctx context.Context, args []string) error {
 const lookTime = 2 * time.Second
 
 func (s *speed) measure(ctx context.Context) (*speedResult, []sizeFigures, error) {
-	result := &speedResult{Company: lookAround(lookTime), Messages: s.messages, Rounds: s.rounds}
-	progress("%s", result.Company)
+	result := &speedResult{Load: lookAround(lookTime), Messages: s.messages, Rounds: s.rounds}
+	progress("%s", result.Load)
 	start, during := time.Now(), watch()
 	dir, config, remove, err := workplace()
 	if err != nil {
@@ -87,74 +92,70 @@ func (s *speed) measure(ctx context.Context) (*speedResult, []sizeFigures, error
 	}
 	defer remove()
 	result.Machine = machine(dir)
-	stage := newStage(dir, filepath.Join(filepath.Dir(config), "recall-plugin"), s.base, s.messages, s.run)
-	if stage.postgres == nil {
+	setup := newSetup(dir, filepath.Join(filepath.Dir(config), "recall-plugin"), s.base, s.messages, s.run)
+	if setup.postgres == nil {
 		result.Postgres = "PostgreSQL is not installed: the rows beside it are left out."
 	}
 	decide, err := decideAlone()
 	if err != nil {
 		return nil, nil, err
 	}
-	contests := only(stage.contests(microseconds(decide)), s.match)
+	comparisons := only(setup.comparisons(microseconds(decide)), s.match)
 	singles := slices.ContainsFunc(largeRows, s.match.MatchString)
-	if len(contests) == 0 && !singles {
-		return nil, nil, fmt.Errorf("--rows: no row matches %q", s.match)
+	if len(comparisons) == 0 && !singles {
+		return nil, nil, fmt.Errorf("--rows: no row matches %q. %s", s.match, result.Postgres)
 	}
 	if singles {
-		err = s.startOnce(ctx, stage.large)
+		err = s.startOnce(ctx, setup.large)
 	}
 	if err == nil {
-		err = s.play(ctx, contests)
+		err = s.compare(ctx, comparisons)
 	}
 	if err := errors.Join(err, s.end()); err != nil {
 		return nil, nil, err
 	}
-	for _, c := range contests {
-		for i := range c.rows {
-			result.Rows = append(result.Rows, c.rows[i].row(c.rounds))
+	result.Seconds, result.Load.During = rounded(time.Since(start).Seconds()), rounded(during())
+	result.Restarts = setup.large.restarts
+	result.addAll(comparisons)
+	for _, r := range setup.large.rows() {
+		if s.match.MatchString(r.Name) {
+			result.Rows = append(result.Rows, r)
 		}
-		result.Figures = append(result.Figures, c.figures()...)
 	}
-	if singles {
-		result.Rows = append(result.Rows, slices.DeleteFunc(stage.large.rows(), func(r row) bool {
-			return !s.match.MatchString(r.Name)
-		})...)
-	}
-	result.Restarts = stage.large.restarts
-	result.Seconds, result.Company.During = rounded(time.Since(start).Seconds()), rounded(during())
-	return result, stage.large.sizes, nil
+	return result, setup.large.sizes, nil
 }
 
-// play starts what the contests run on and measures them, after a short run of each that does not count.
-func (s *speed) play(ctx context.Context, contests []*contest) error {
-	for _, c := range contests {
+// compare starts what the comparisons run on and measures them, after a short run of each that does not count.
+func (s *speed) compare(ctx context.Context, comparisons []*comparison) error {
+	for _, c := range comparisons {
 		for _, x := range c.sides {
-			if err := s.startOnce(ctx, x.rig); err != nil {
+			if err := s.startOnce(ctx, x.backend); err != nil {
 				return fmt.Errorf("%s, %s: %w", c.what, x.label, err)
 			}
 		}
 	}
-	warm := func(ctx context.Context, c *contest, x contestant) (sample, error) {
+	warm := func(ctx context.Context, c *comparison, x participant) (sample, error) {
 		return s.sample(ctx, c, x, s.run/10)
 	}
-	if err := playRound(ctx, contests, false, warm); err != nil {
+	if err := runRound(ctx, comparisons, false, warm); err != nil {
 		return err
 	}
-	for _, c := range contests {
+	for _, c := range comparisons {
 		c.rounds = nil
 	}
-	return measure(ctx, contests, s.rounds, s.repeats, func(ctx context.Context, c *contest, x contestant) (sample, error) {
+	profiled := func(ctx context.Context, c *comparison, x participant) (sample, error) {
 		stop, err := s.profile(c, x)
 		if err != nil {
 			return sample{}, err
 		}
 		defer stop()
 		return s.sample(ctx, c, x, s.run)
-	})
+	}
+	return measure(ctx, comparisons, s.rounds, s.repeats, profiled)
 }
 
-func (s *speed) sample(ctx context.Context, c *contest, x contestant, d time.Duration) (sample, error) {
-	err := x.rig.renew(ctx)
+func (s *speed) sample(ctx context.Context, c *comparison, x participant, d time.Duration) (sample, error) {
+	err := x.backend.renew(ctx)
 	var one sample
 	if err == nil {
 		one, err = x.load.run(ctx, d)
@@ -165,29 +166,29 @@ func (s *speed) sample(ctx context.Context, c *contest, x contestant, d time.Dur
 	return one, nil
 }
 
-func (s *speed) startOnce(ctx context.Context, r rig) error {
-	if slices.Contains(s.started, r) {
+func (s *speed) startOnce(ctx context.Context, b backend) error {
+	if slices.Contains(s.started, b) {
 		return nil
 	}
-	if err := r.start(ctx); err != nil {
+	if err := b.start(ctx); err != nil {
 		return err
 	}
-	s.started = append(s.started, r)
+	s.started = append(s.started, b)
 	return nil
 }
 
 // end ends what was started.
 func (s *speed) end() error {
 	var errs []error
-	for _, r := range slices.Backward(s.started) {
-		errs = append(errs, r.close())
+	for _, b := range slices.Backward(s.started) {
+		errs = append(errs, b.close())
 	}
 	return errors.Join(errs...)
 }
 
 // profile writes a CPU profile of this process, in which host and callers are, until stop is called.
-func (s *speed) profile(c *contest, x contestant) (stop func(), err error) {
-	if s.profiles == "" || x.side != ours && x.side != large {
+func (s *speed) profile(c *comparison, x participant) (stop func(), err error) {
+	if s.profiles == "" || x.side != recallSide && x.side != largeSide {
 		return func() {}, nil
 	}
 	f, err := os.Create(filepath.Join(s.profiles, fmt.Sprintf("%s-%s-%d.pprof", c.name, x.side, len(c.rounds)+1)))

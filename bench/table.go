@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A figure of one side of a contest: the medians of its rounds.
+// sideFigures are those of one side of a comparison: the medians of its rounds.
 type sideFigures struct {
 	Name   string `json:"name"`
 	What   string `json:"what"`
@@ -21,8 +21,8 @@ type sideFigures struct {
 	Rounds int    `json:"rounds"`
 }
 
-// figures are those of all sides.
-func (c *contest) figures() (all []sideFigures) {
+// figures returns those of all sides.
+func (c *comparison) figures() (all []sideFigures) {
 	for _, x := range c.sides {
 		middle := func(m metric) float64 {
 			var values []float64
@@ -42,7 +42,7 @@ func (c *contest) figures() (all []sideFigures) {
 // speedResult is what --json prints.
 type speedResult struct {
 	Machine  string        `json:"machine"`
-	Company  company       `json:"company"`
+	Load     machineLoad   `json:"load"`
 	Messages int64         `json:"messages"` // in the large index
 	Rounds   int           `json:"rounds"`
 	Seconds  float64       `json:"seconds"`
@@ -50,6 +50,16 @@ type speedResult struct {
 	Restarts int           `json:"restarts"` // of the plugin while the large index grew
 	Rows     []row         `json:"rows"`
 	Figures  []sideFigures `json:"figures"`
+}
+
+// addAll adds the rows and figures of comparisons.
+func (r *speedResult) addAll(comparisons []*comparison) {
+	for _, c := range comparisons {
+		for i := range c.rows {
+			r.Rows = append(r.Rows, c.rows[i].row(c.rounds))
+		}
+		r.Figures = append(r.Figures, c.figures()...)
+	}
 }
 
 func (r *speedResult) json() (string, error) {
@@ -60,7 +70,7 @@ func (r *speedResult) json() (string, error) {
 // text is the result for a person, in Markdown.
 func (r *speedResult) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", r.Company)
+	fmt.Fprintf(&b, "%s\n\n", r.Load)
 	fmt.Fprintf(&b, "%s; %s messages in the large index; medians of %d rounds, more where a row varied.\n",
 		r.Machine, number(float64(r.Messages)), r.Rounds)
 	if r.Postgres != "" {
@@ -144,7 +154,7 @@ func (r *speedResult) write(readme string, plots map[string]*plot) error {
 	return os.WriteFile(readme, []byte(before+tableStart+r.text()+tableEnd+after), 0o644)
 }
 
-// find returns the figures of a side of a contest.
+// find returns the figures of a side of a comparison.
 func find(all []sideFigures, name string, of side) (sideFigures, bool) {
 	i := slices.IndexFunc(all, func(f sideFigures) bool { return f.Name == name && f.Side == of })
 	if i < 0 {

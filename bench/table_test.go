@@ -10,16 +10,21 @@ import (
 
 func exampleResult() *speedResult {
 	return &speedResult{
-		Machine: "a machine", Company: company{Load: 0.5, Before: 50, During: 20}, Messages: 10_000_000, Rounds: 5,
+		Machine: "a machine", Load: machineLoad{Average: 0.5, Before: 50, During: 20}, Messages: 10_000_000, Rounds: 5,
 		Rows: []row{
-			{Name: "index_1_rate", Value: 1234, Beside: 1000, Ratio: 1.23, Spread: 0.05, Target: "≥ 1", OK: true, Unit: "msg/s"},
-			{Name: "index_2_rate", Value: 800, Beside: 1000, Ratio: 0.8, Spread: 0.5, Varies: true, Target: "≥ 1", Unit: "msg/s"},
+			{Name: "index_1_rate", Value: 1234, Beside: 1000, Ratio: 1.23, Spread: 0.05, Target: "≥ 1", OK: true,
+				Unit: "msg/s"},
+			{Name: "index_2_rate", Value: 800, Beside: 1000, Ratio: 0.8, Spread: 0.5, Varies: true, Target: "≥ 1",
+				Unit: "msg/s"},
 			{Name: "check_1_rate", Value: 800, Beside: 1000, Ratio: 0.8, OK: true, Unit: "calls/s"},
 		},
 		Figures: []sideFigures{
-			{Name: "index_1", What: "index, 1 caller", Side: ours, Label: "Recall", Unit: "msg/s", sample: sample{Rate: 1234, P50: 440, P99: 812, CPU: 450}},
-			{Name: "index_1", What: "index, 1 caller", Side: peerSide, Label: "PostgreSQL", Unit: "msg/s", sample: sample{Rate: 1000, P50: 500}},
-			{Name: "index_256", What: "index, 256 callers", Side: ours, Label: "Recall", Unit: "msg/s", sample: sample{Rate: 50_000, P50: 4000, P99: 9000}},
+			{Name: "index_1", What: "index, 1 caller", Side: recallSide, Label: "Recall", Unit: "msg/s",
+				sample: sample{Rate: 1234, P50: 440, P99: 812, CPU: 450}},
+			{Name: "index_1", What: "index, 1 caller", Side: postgresSide, Label: "PostgreSQL", Unit: "msg/s",
+				sample: sample{Rate: 1000, P50: 500, P99: 900}},
+			{Name: "index_256", What: "index, 256 callers", Side: recallSide, Label: "Recall", Unit: "msg/s",
+				sample: sample{Rate: 50_000, P50: 4000, P99: 9000}},
 		},
 	}
 }
@@ -47,9 +52,9 @@ func TestResult_JSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	var back struct {
-		Company struct {
+		Load struct {
 			Before float64 `json:"before_percent"`
-		} `json:"company"`
+		} `json:"load"`
 		Rows []struct {
 			Name   string `json:"name"`
 			Varies bool   `json:"varies"`
@@ -63,7 +68,7 @@ func TestResult_JSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &back); err != nil {
 		t.Fatal(err)
 	}
-	if back.Company.Before != 50 || !back.Rows[1].Varies || back.Figures[0].P99 != 812 || back.Figures[0].CPU != 450 {
+	if back.Load.Before != 50 || !back.Rows[1].Varies || back.Figures[0].P99 != 812 || back.Figures[0].CPU != 450 {
 		t.Errorf("%+v", back)
 	}
 }

@@ -22,7 +22,7 @@ const wireBytes = 150
 type wire struct {
 	file  string // that the far side writes to; empty: to none
 	bytes int    // so many
-	peer  *peer
+	child *socketChild
 	fd    int
 }
 
@@ -31,10 +31,10 @@ func (w *wire) start(context.Context) (err error) {
 	if w.file != "" {
 		args = append(args, "--file", w.file, "--bytes", fmt.Sprint(w.bytes))
 	}
-	if w.peer, err = startPeer(args...); err != nil {
+	if w.child, err = startSocketChild(args...); err != nil {
 		return err
 	}
-	w.fd = int(w.peer.socket.Fd())
+	w.fd = int(w.child.socket.Fd())
 	err = syscall.SetNonblock(w.fd, false) // nothing stands between the caller and the kernel
 	if err == nil {
 		_, err = w.ping() // it is ready
@@ -45,12 +45,12 @@ func (w *wire) start(context.Context) (err error) {
 	return nil
 }
 
-func (w *wire) close() error { return w.peer.close() }
+func (w *wire) close() error { return w.child.close() }
 
 func (w *wire) renew(context.Context) error { return nil }
 
 func (w *wire) load() *load {
-	return &load{callers: 1, per: 1, cpu: func() time.Duration { return w.peer.cpu() },
+	return &load{callers: 1, per: 1, cpu: func() time.Duration { return w.child.cpu() },
 		do: func(context.Context, int, int) (time.Duration, error) { return w.ping() }}
 }
 
@@ -101,7 +101,7 @@ func wireChild(_ context.Context, args []string) error {
 	}
 	var buf [wireBytes]byte
 	for {
-		switch err := readFull(peerSocket, buf[:]); {
+		switch err := readFull(childSocket, buf[:]); {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
@@ -110,7 +110,7 @@ func wireChild(_ context.Context, args []string) error {
 		if err := write(); err != nil {
 			return err
 		}
-		if _, err := syscall.Write(peerSocket, buf[:]); err != nil {
+		if _, err := syscall.Write(childSocket, buf[:]); err != nil {
 			return os.NewSyscallError("write", err)
 		}
 	}

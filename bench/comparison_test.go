@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// fakeContest compares the rates of two sides.
-func fakeContest(name string) *contest {
-	c := newContest(name, name, "calls/s").add(ours, "Recall", nil, nil).add(peerSide, "PostgreSQL", nil, nil)
-	c.ratio("_rate", rate, peerSide, atLeast(1))
+// fakeComparison compares the rates of two sides.
+func fakeComparison(name string) *comparison {
+	c := newComparison(name, name, "calls/s").add(recallSide, "Recall", nil, nil).add(postgresSide, "PostgreSQL", nil, nil)
+	c.ratio("_rate", rate, postgresSide, atLeast(1))
 	return c
 }
 
 func TestMeasure_SidesTakeTurnsAndEveryOtherRoundGoesBackwards(t *testing.T) {
 	var order []string
-	run := func(_ context.Context, c *contest, x contestant) (sample, error) {
+	run := func(_ context.Context, c *comparison, x participant) (sample, error) {
 		order = append(order, c.name+" "+string(x.side))
 		return sample{Rate: 1}, nil
 	}
-	if err := measure(t.Context(), []*contest{fakeContest("a"), fakeContest("b")}, 2, 3, run); err != nil {
+	if err := measure(t.Context(), []*comparison{fakeComparison("a"), fakeComparison("b")}, 2, 3, run); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
@@ -47,14 +47,14 @@ func TestMeasure_RepeatsWhatVaries(t *testing.T) {
 		{"three times at most", []float64{1, 2, 4, 8, 16, 32, 64}, 6, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			varying, steady := fakeContest("varying"), fakeContest("steady")
-			run := func(_ context.Context, of *contest, x contestant) (sample, error) {
-				if of == varying && x.side == ours {
+			varying, steady := fakeComparison("varying"), fakeComparison("steady")
+			run := func(_ context.Context, of *comparison, x participant) (sample, error) {
+				if of == varying && x.side == recallSide {
 					return sample{Rate: c.rates[min(len(of.rounds), len(c.rates)-1)]}, nil
 				}
 				return sample{Rate: 1}, nil
 			}
-			if err := measure(t.Context(), []*contest{varying, steady}, 3, 3, run); err != nil {
+			if err := measure(t.Context(), []*comparison{varying, steady}, 3, 3, run); err != nil {
 				t.Fatal(err)
 			}
 			if n := len(varying.rounds); n != c.rounds || varying.varies() != c.varies {
@@ -69,16 +69,16 @@ func TestMeasure_RepeatsWhatVaries(t *testing.T) {
 
 func TestMeasure_EndsWithAnError(t *testing.T) {
 	broken := errors.New("broken")
-	run := func(context.Context, *contest, contestant) (sample, error) { return sample{}, broken }
-	if err := measure(t.Context(), []*contest{fakeContest("a")}, 3, 3, run); !errors.Is(err, broken) {
+	run := func(context.Context, *comparison, participant) (sample, error) { return sample{}, broken }
+	if err := measure(t.Context(), []*comparison{fakeComparison("a")}, 3, 3, run); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// testStage is a stage of which nothing is started, with PostgreSQL.
-func testStage(t *testing.T) *stage {
+// testSetup is a setup of which nothing is started, with PostgreSQL.
+func testSetup(t *testing.T) *setup {
 	t.Helper()
-	s := newStage(t.TempDir(), "recall-plugin", 100_000, 10_000_000, time.Second)
+	s := newSetup(t.TempDir(), "recall-plugin", 100_000, 10_000_000, time.Second)
 	s.postgres = &postgres{}
 	return s
 }
@@ -98,7 +98,7 @@ func TestOnly_KeepsWhatTheRowsNeed(t *testing.T) {
 		{"memory", nil, nil},
 	} {
 		var rows, sides []string
-		for _, k := range only(testStage(t).contests(0.2), regexp.MustCompile(c.pattern)) {
+		for _, k := range only(testSetup(t).comparisons(0.2), regexp.MustCompile(c.pattern)) {
 			for _, r := range k.rows {
 				rows = append(rows, r.name)
 			}
@@ -112,8 +112,8 @@ func TestOnly_KeepsWhatTheRowsNeed(t *testing.T) {
 	}
 }
 
-// TestContests_HaveEveryTarget compares the rows with the targets of the project.
-func TestContests_HaveEveryTarget(t *testing.T) {
+// TestComparisons_HaveEveryTarget compares the rows with the targets of the project.
+func TestComparisons_HaveEveryTarget(t *testing.T) {
 	want := map[string]string{
 		"index_1_wire": "≤ 1.7", "index_1_cpu": "≤ 1", "index_64_disk": "≥ 0.7", "index_256_disk": "≥ 0.7",
 		"batch_8x500_disk": "≥ 0.8", "batch_8x500_rate": "≥ 1.4", "batch_8x500_cpu": "≤ 1",
@@ -125,7 +125,7 @@ func TestContests_HaveEveryTarget(t *testing.T) {
 		want["index_"+n+"_rate"], want["index_"+n+"_p50"] = "≥ 1", "≤ 1"
 	}
 	got := map[string]string{}
-	for _, c := range testStage(t).contests(0.2) {
+	for _, c := range testSetup(t).comparisons(0.2) {
 		for _, r := range c.rows {
 			if _, twice := got[r.name]; twice {
 				t.Errorf("two rows are named %s", r.name)
@@ -137,7 +137,7 @@ func TestContests_HaveEveryTarget(t *testing.T) {
 		}) {
 			t.Errorf("%s is not compared with the large index", c.name)
 		}
-		if c.has(peerSide) && c.name[0] != 'c' && c.name[0] != 's' {
+		if c.has(postgresSide) && c.name[0] != 'c' && c.name[0] != 's' {
 			want[c.name+"_p99"] = "≤ 1.2"
 		}
 	}
@@ -148,11 +148,12 @@ func TestContests_HaveEveryTarget(t *testing.T) {
 	}
 }
 
-func TestContests_WithoutPostgres(t *testing.T) {
-	s := testStage(t)
+func TestComparisons_WithoutPostgres(t *testing.T) {
+	s := testSetup(t)
 	s.postgres = nil
-	for _, c := range s.contests(0.2) {
-		if c.has(peerSide) || slices.ContainsFunc(c.rows, func(r rowSpec) bool { return slices.Contains(r.of, peerSide) }) {
+	for _, c := range s.comparisons(0.2) {
+		needs := func(r rowSpec) bool { return slices.Contains(r.of, postgresSide) }
+		if c.has(postgresSide) || slices.ContainsFunc(c.rows, needs) {
 			t.Errorf("%s needs PostgreSQL", c.name)
 		}
 	}
