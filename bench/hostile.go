@@ -227,7 +227,7 @@ func (a *attack) flood(ctx context.Context, data []byte) error {
 }
 
 func (a *attack) unreadStreams(ctx context.Context) error {
-	if _, err := a.recall.Events(ctx, &recallv1.EventsRequest{}); err != nil {
+	if _, err := a.recall.Deliver(ctx, &recallv1.DeliverRequest{}); err != nil {
 		return err
 	}
 	if _, err := a.recall.Ledger(ctx, &recallv1.LedgerRequest{Tenant: tenant, RecallId: "recall-seed"}); err != nil {
