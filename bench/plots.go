@@ -30,8 +30,8 @@ func plots(figures []sideFigures, sizes []sizeFigures) map[string]*plot {
 	}
 	all := map[string]*plot{
 		"rate.svg": of("Messages indexed a second, one a call", "messages/s", false, rate),
-		"p50.svg":  of("Half of the calls are answered within", "p50, µs", true, p50),
-		"p99.svg":  of("99 of 100 calls are answered within", "p99, µs", true, p99),
+		"p50.svg":  of("Half of the calls are answered within", "p50, µs (log)", true, p50),
+		"p99.svg":  of("99 of 100 calls are answered within", "p99, µs (log)", true, p99),
 	}
 	if len(sizes) > 0 {
 		all["size.svg"] = sizePlot(sizes)
