@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -25,6 +26,17 @@ const leaveTimeout = 800 * time.Millisecond
 // several times as much. With it, it was at most 178 MiB with ten million messages (bench speed).
 const memoryLimit = 200 << 20
 
+// processors is on how many of the processors the plugin runs: on half of them, unless GOMAXPROCS is set. The others are
+// the host's; on few, a call that hands over from goroutine to goroutine wakes no other thread for it. The p50 of up to 64
+// callers is 0.87 to 0.94 of that on all processors, with 10 to 35 % less CPU; the throughput of 256 callers and of
+// batches is the same (bench speed, two cores).
+func processors(set string, all int) int {
+	if set != "" {
+		return all // which Go has made of it
+	}
+	return max(1, all/2)
+}
+
 // serve is the process that a host started. It returns the exit code when the host does not need it any more.
 func serve() int {
 	// go-plugin takes stdout and stderr away: the logger is made first, and nothing is ever printed.
@@ -35,6 +47,8 @@ func serve() int {
 	} else { // which may be none
 		debug.SetGCPercent(gcPercent)
 	}
+	runtime.GOMAXPROCS(processors(os.Getenv("GOMAXPROCS"), runtime.GOMAXPROCS(0)))
+	logger.Debug("plugin process", "version", version(), "gomaxprocs", runtime.GOMAXPROCS(0))
 	signal.Ignore(syscall.SIGPIPE) // a host that is gone reads no log: that must not end us before the index is released
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM)
@@ -85,6 +99,8 @@ type served struct {
 	*service.Service
 	gcPercent int
 }
+
+var _ shared.AsyncPlugin = served{} // which its lane makes use of
 
 // Activate is shared.Lifecycle. The garbage collector is off until the index is open, for calls wait for that (bench
 // swap: they are held for half as long); memoryLimit bounds it all the same.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -224,6 +225,35 @@ func TestTheGarbageCollectorRunsFromActivateOn(t *testing.T) {
 	}
 	if got := debug.SetGCPercent(-1); got != 77 {
 		t.Errorf("GC percent %d", got)
+	}
+}
+
+func TestServe_Processors(t *testing.T) {
+	for all, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 2, 64: 32} {
+		if got := processors("", all); got != want {
+			t.Errorf("%d of %d; want %d", got, all, want)
+		}
+	}
+	before := runtime.GOMAXPROCS(0)
+	runtime.SetDefaultGOMAXPROCS() // whatever the environment of this test sets
+	all := runtime.GOMAXPROCS(before)
+	for setting, want := range map[string]int{"": max(1, all/2), "GOMAXPROCS=3": 3} {
+		t.Run("process with "+setting, func(t *testing.T) {
+			var log bytes.Buffer
+			cmd := exec.CommandContext(t.Context(), binary)
+			cmd.Env = []string{
+				shared.Handshake.MagicCookieKey + "=" + shared.Handshake.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=1",
+				shared.HostPipeEnv + "=0", setting, // with which it ends
+			}
+			cmd.Stderr = &log
+			if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitBad {
+				t.Fatalf("%v: %s", err, &log)
+			}
+			line, _, _ := strings.Cut(log.String(), "\n")
+			if !strings.Contains(line, fmt.Sprintf(`"gomaxprocs":%d,`, want)) {
+				t.Errorf("it runs on another number of processors than %d: %s", want, line)
+			}
+		})
 	}
 }
 
