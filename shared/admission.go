@@ -46,8 +46,11 @@ const (
 	// maxHeaderBytes bounds the metadata of a call.
 	maxHeaderBytes = 64 << 10
 
-	// maxUnaryClient bounds the calls that a client makes by themselves at once.
-	maxUnaryClient = 8
+	// maxUnaryClient bounds the calls that a client makes by gRPC at once, below maxStreams. One that is large, or whose
+	// answer may be, counts as largeUnary, so that there are at most 8 of them.
+	maxUnaryClient = 24
+	largeUnary     = 3
+	smallUnary     = 64 << 10 // bytes of a request that is not large
 )
 
 // maxRecordBytes is what a message takes at most when it is read from the index.

@@ -88,9 +88,33 @@ func TestAdmission_BoundsTheBytesOfLargeCalls(t *testing.T) {
 		p.release <- struct{}{}
 	}
 	wg.Wait()
-	if limit := maxUnaryClient * (size + 100*1000); p.most > limit || p.most == 0 {
+	if limit := maxUnaryClient / largeUnary * (size + 100*1000); p.most > limit || p.most == 0 {
 		t.Errorf("%d bytes of requests were decoded at once; at most %d", p.most, limit)
 	}
+}
+
+func TestClient_SmallCallsByGRPC(t *testing.T) {
+	p := &slow{entered: make(chan struct{}, 2*maxUnaryClient), release: make(chan struct{})}
+	c := NewClient(t.Context(), dial(t, p))
+	var wg sync.WaitGroup
+	for range 2 * maxUnaryClient {
+		wg.Go(func() {
+			if _, err := c.Index(t.Context(), []Message{fullMessage}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range maxUnaryClient { // they are under way at the same time
+		<-p.entered
+	}
+	if _, err := c.Health(t.Context()); err != nil { // for which there is a stream left
+		t.Error(err)
+	}
+	if n := len(p.entered); n > 0 {
+		t.Errorf("%d calls more are under way than may be", n)
+	}
+	close(p.release)
+	wg.Wait()
 }
 
 func TestAdmission_AHostThatKeepsToNoLimit(t *testing.T) {

@@ -55,28 +55,24 @@ type callConn struct {
 // Invoke is grpc.ClientConnInterface.
 func (c *callConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	number, ok := laneNumbers[method]
-	lane := c.lane.Load()
-	if !ok || lane == nil || proto.Size(args.(proto.Message)) > maxLaneRequest {
-		return c.invokeUnary(ctx, method, args, reply, opts...)
+	size := proto.Size(args.(proto.Message))
+	if lane := c.lane.Load(); ok && lane != nil && size <= maxLaneRequest {
+		md, _ := metadata.FromOutgoingContext(ctx)
+		if encoded, fits := encodeMetadata(md); fits {
+			err := lane.invoke(ctx, number, encoded, args.(proto.Message), reply.(proto.Message))
+			if !errors.Is(err, errLaneEnded) {
+				return err
+			}
+		}
 	}
-	md, _ := metadata.FromOutgoingContext(ctx)
-	encoded, fits := encodeMetadata(md)
-	if !fits {
-		return c.invokeUnary(ctx, method, args, reply, opts...)
+	weight := int64(largeUnary)
+	if ok && size <= smallUnary {
+		weight = 1
 	}
-	err := lane.invoke(ctx, number, encoded, args.(proto.Message), reply.(proto.Message))
-	if errors.Is(err, errLaneEnded) {
-		return c.invokeUnary(ctx, method, args, reply, opts...)
-	}
-	return err
-}
-
-// invokeUnary makes a call by gRPC once there is room for it: it may be large, and the plugin bounds their number.
-func (c *callConn) invokeUnary(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	if err := c.unary.Acquire(ctx, 1); err != nil {
+	if err := c.unary.Acquire(ctx, weight); err != nil {
 		return status.FromContextError(err).Err()
 	}
-	defer c.unary.Release(1)
+	defer c.unary.Release(weight)
 	return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
 }
 
@@ -84,10 +80,10 @@ func (c *callConn) invokeUnary(ctx context.Context, method string, args, reply a
 func (c *callConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string,
 	opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if isUnary(method) {
-		if err := c.unary.Acquire(ctx, 1); err != nil {
+		if err := c.unary.Acquire(ctx, largeUnary); err != nil {
 			return nil, status.FromContextError(err).Err()
 		}
-		context.AfterFunc(ctx, func() { c.unary.Release(1) })
+		context.AfterFunc(ctx, func() { c.unary.Release(largeUnary) })
 	}
 	return c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
 }
