@@ -57,9 +57,7 @@ func (g *groupWriter) add(m *member) {
 	for shared < min(len(p.id), len(m.id)) && p.id[shared] == m.id[shared] {
 		shared++
 	}
-	ids := binary.AppendUvarint(p.pb.Ids, uint64(shared))
-	ids = binary.AppendUvarint(ids, uint64(len(m.id)-shared))
-	p.pb.Ids = append(ids, m.id[shared:]...)
+	p.pb.Ids = appendText(binary.AppendUvarint(p.pb.Ids, uint64(shared)), m.id[shared:])
 	p.pb.Senders = append(p.pb.Senders, m.sender)
 	p.pb.SentAt = append(p.pb.SentAt, m.sentAt-p.sentAt)
 	p.id, p.sentAt = m.id, m.sentAt
@@ -83,13 +81,14 @@ func members(pb *indexpb.Group) ([]member, error) {
 		}
 		for i := range part.Senders {
 			shared, n := binary.Uvarint(ids)
-			more, k := binary.Uvarint(ids[max(n, 0):])
-			if n <= 0 || k <= 0 || shared > uint64(len(id)) || more > uint64(len(ids)-n-k) {
+			if n <= 0 || shared > uint64(len(id)) {
 				return nil, fmt.Errorf("%w: a group whose ids end within one", ErrCorrupt)
 			}
-			ids = ids[n+k:]
-			id = id[:shared] + string(ids[:more])
-			ids = ids[more:]
+			rest, k, err := readText(ids[n:])
+			if err != nil {
+				return nil, err
+			}
+			id, ids = id[:shared]+rest, ids[n+k:]
 			if strings.IndexByte(id, 0) >= 0 {
 				return nil, fmt.Errorf("%w: a group with the id %q", ErrCorrupt, id)
 			}
@@ -101,4 +100,85 @@ func members(pb *indexpb.Group) ([]member, error) {
 		}
 	}
 	return out, nil
+}
+
+type alphabet struct {
+	bits   uint // a character
+	digits string
+	number [256]int8 // of a character; -1: it is not in the alphabet
+}
+
+func (a *alphabet) has(text string) bool {
+	for i := range len(text) {
+		if a.number[text[i]] < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// alphabets of ids: any text, lower-case hex, the base 32 of ULIDs, and the base 64 of URLs. A random id is the largest
+// part of a group.
+var alphabets = [...]alphabet{
+	{bits: 8},
+	{bits: 4, digits: "0123456789abcdef"},
+	{bits: 5, digits: "0123456789ABCDEFGHJKMNPQRSTVWXYZ"},
+	{bits: 6, digits: "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"},
+}
+
+func init() {
+	for i := range alphabets {
+		a := &alphabets[i]
+		for c := range a.number {
+			a.number[c] = int8(strings.IndexByte(a.digits, byte(c)))
+		}
+	}
+}
+
+// appendText appends a text in the narrowest alphabet that has all of it: its length and the number of the alphabet
+// (uvarint, length*4 + number), then its characters.
+func appendText(b []byte, text string) []byte {
+	for n := 1; n < len(alphabets); n++ {
+		a := &alphabets[n]
+		if !a.has(text) {
+			continue
+		}
+		b = binary.AppendUvarint(b, uint64(len(text))<<2|uint64(n))
+		acc, bits := uint(0), uint(0)
+		for i := range len(text) {
+			acc, bits = acc<<a.bits|uint(a.number[text[i]]), bits+a.bits
+			if bits >= 8 {
+				bits -= 8
+				b = append(b, byte(acc>>bits))
+			}
+		}
+		if bits > 0 {
+			b = append(b, byte(acc<<(8-bits)))
+		}
+		return b
+	}
+	return append(binary.AppendUvarint(b, uint64(len(text))<<2), text...)
+}
+
+// readText reads what appendText wrote, and tells how many bytes it took.
+func readText(b []byte) (text string, size int, err error) {
+	head, n := binary.Uvarint(b)
+	a, length := &alphabets[head&3], head>>2
+	if n <= 0 || length > uint64(len(b))*2 || (length*uint64(a.bits)+7)/8 > uint64(len(b)-n) {
+		return "", 0, fmt.Errorf("%w: a group whose ids end within one", ErrCorrupt)
+	}
+	size = n + int(length*uint64(a.bits)+7)/8
+	if a.bits == 8 {
+		return string(b[n:size]), size, nil
+	}
+	out := make([]byte, 0, length)
+	acc, bits := uint(0), uint(0)
+	for _, c := range b[n:size] {
+		acc, bits = acc<<8|uint(c), bits+8
+		for bits >= a.bits && len(out) < int(length) {
+			bits -= a.bits
+			out = append(out, a.digits[acc>>bits&(1<<a.bits-1)])
+		}
+	}
+	return string(out), size, nil
 }

@@ -77,11 +77,13 @@ func TestMembers_Damaged(t *testing.T) {
 	for name, damage := range map[string]func(*indexpb.GroupPart){
 		"cut ids":          func(p *indexpb.GroupPart) { p.Ids = p.Ids[:len(p.Ids)-1] },
 		"no ids":           func(p *indexpb.GroupPart) { p.Ids = nil },
-		"more ids":         func(p *indexpb.GroupPart) { p.Ids = append(p.Ids, 0, 1, 'x') },
+		"more ids":         func(p *indexpb.GroupPart) { p.Ids = append(p.Ids, 0, 4, 'x') },
 		"long shared part": func(p *indexpb.GroupPart) { p.Ids[0] = 9 },
 		"endless number":   func(p *indexpb.GroupPart) { p.Ids = slices.Repeat([]byte{0xff}, 20) },
-		"a NUL":            func(p *indexpb.GroupPart) { p.Ids[3] = 0 },
-		"a sender less":    func(p *indexpb.GroupPart) { p.Senders = p.Senders[:2] },
+		"a NUL": func(p *indexpb.GroupPart) {
+			p.Ids, p.Senders, p.SentAt = appendText([]byte{0}, "i\x00d"), p.Senders[:1], p.SentAt[:1]
+		},
+		"a sender less": func(p *indexpb.GroupPart) { p.Senders = p.Senders[:2] },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := good()
@@ -91,4 +93,21 @@ func TestMembers_Damaged(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzText(f *testing.F) {
+	for _, text := range []string{"", "deadbeef", "01JD8Z", "user_Id-9", "user.9", "\xff\x00", strings.Repeat("a", 300)} {
+		f.Add(text, []byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text string, junk []byte) {
+		b := appendText([]byte("before"), text)
+		b = append(b, junk...)
+		got, size, err := readText(b[6:])
+		if err != nil || got != text || size != len(b)-6-len(junk) {
+			t.Fatalf("%q became %q (%d of %d bytes): %v", text, got, size, len(b)-6-len(junk), err)
+		}
+		if text, size, err := readText(junk); err == nil && (size > len(junk) || len(text) > 2*len(junk)) {
+			t.Fatalf("%d characters from %d of %d bytes", len(text), size, len(junk))
+		}
+	})
 }

@@ -51,8 +51,9 @@ type queue struct {
 	closed    bool
 	overloads uint64
 
-	patient int       // of calls, those that only settle
-	due     time.Time // when those are committed alone
+	patient  int       // of calls, those that only settle
+	settling int       // operations of those
+	due      time.Time // when those are committed alone
 }
 
 func newQueue() queue { return queue{wake: make(chan struct{}, 1), maxDelay: settleDelay} }
@@ -78,6 +79,7 @@ func (q *queue) push(c *call) error {
 	q.calls = append(q.calls, c)
 	q.bytes += c.bytes
 	if c.patient {
+		q.settling += len(c.ops)
 		if q.patient++; q.patient == 1 {
 			q.due = time.Now().Add(q.maxDelay)
 		}
@@ -98,7 +100,7 @@ func (q *queue) wait() bool {
 	for {
 		q.mu.Lock()
 		waiting, closed, delay := len(q.calls), q.closed, time.Duration(0)
-		if waiting == q.patient && q.patient < settleBatch && !closed {
+		if waiting == q.patient && q.settling < settleBatch && !closed {
 			delay = time.Until(q.due)
 		}
 		q.mu.Unlock()
@@ -132,6 +134,7 @@ func (q *queue) take() []*call {
 		n, ops, bytes = n+1, ops+len(c.ops), bytes+c.bytes
 		if c.patient {
 			q.patient--
+			q.settling -= len(c.ops)
 		}
 	}
 	group := make([]*call, n)

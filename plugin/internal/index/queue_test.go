@@ -2,6 +2,7 @@ package index
 
 import (
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 )
@@ -62,6 +63,16 @@ func TestQueue_ManySettlementsDoNotWait(t *testing.T) {
 	}
 	if group := next(q); len(group) != settleBatch {
 		t.Errorf("%d calls in a group; want %d", len(group), settleBatch)
+	}
+}
+
+func TestQueue_ManySettlementsOfOneCallDoNotWait(t *testing.T) {
+	q := patientQueue()
+	if err := q.push(&call{ops: slices.Repeat([]Op{settle(1, "notify", "done")}, settleBatch)}); err != nil {
+		t.Fatal(err)
+	}
+	if group := next(q); len(group) != 1 || q.settling != 0 {
+		t.Errorf("%d calls in a group, %d operations left", len(group), q.settling)
 	}
 }
 

@@ -1103,7 +1103,7 @@ func (x *Group) GetParts() []*GroupPart {
 type GroupPart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Ids           []byte                 `protobuf:"bytes,2,opt,name=ids,proto3" json:"ids,omitempty"`                               // each as: bytes shared with the one before (uvarint), bytes that follow (uvarint), those
+	Ids           []byte                 `protobuf:"bytes,2,opt,name=ids,proto3" json:"ids,omitempty"`                               // each as: bytes shared with the one before (uvarint), and the rest, see appendText
 	Senders       []uint32               `protobuf:"fixed32,3,rep,packed,name=senders,proto3" json:"senders,omitempty"`              // CRC-32C of each sender
 	SentAt        []int64                `protobuf:"zigzag64,4,rep,packed,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"` // milliseconds, each less the one before
 	unknownFields protoimpl.UnknownFields
