@@ -257,6 +257,26 @@ func TestServe_Processors(t *testing.T) {
 	}
 }
 
+func TestServe_LaneThatIsNone(t *testing.T) {
+	pipe, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	for _, value := range []string{"lane", "2", "3", "77"} { // 3 is no socket, 77 is not open
+		var log bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), binary)
+		cmd.Env = []string{
+			shared.Handshake.MagicCookieKey + "=" + shared.Handshake.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=1",
+			shared.LaneFDEnv + "=" + value,
+		}
+		cmd.ExtraFiles, cmd.Stderr = []*os.File{pipe}, &log
+		if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitBad || !strings.Contains(log.String(), shared.LaneFDEnv+"=") {
+			t.Errorf("%s=%s: %v: %s", shared.LaneFDEnv, value, err, &log)
+		}
+	}
+}
+
 // gone waits until the process has ended and returns its exit code, -1 after a signal.
 func (p *process) gone() int {
 	p.t.Helper()

@@ -75,7 +75,7 @@ type laneMethod struct {
 }
 
 // inline tells when the goroutine that reads the lane of an AsyncPlugin carries out a call itself: that spares waking
-// another one, and holds up the calls behind it. (Measured with bench speed: one caller's status takes 0.7 × the time.)
+// another one (the p50 of one caller's status is 0.87 × as long), and holds up the calls behind it.
 type inline int
 
 const (

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -781,6 +782,35 @@ func TestLane_MethodsAreThoseOfTheService(t *testing.T) {
 			t.Errorf("method %d: RecallService has no unary call %q", n, m.name)
 		}
 	}
+}
+
+func FuzzLane(f *testing.F) {
+	md, _ := encodeMetadata(metadata.Pairs("traceparent", "00-abc-def-01", "traceparent", "", "other", "x"))
+	f.Add(frameOf(f, laneFrame{kind: laneCall, method: 1, id: 7, timeout: time.Second, metadata: md},
+		&recallv1.IndexRequest{Messages: []*recallv1.Message{encodeMessage(fullMessage)}}))
+	f.Add(frameOf(f, laneFrame{kind: laneCancel, id: 1}, nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		frame, size, err := decodeFrame(data, maxLaneCall)
+		if err != nil || size == 0 {
+			return
+		}
+		if size > len(data) || laneHead+len(frame.metadata)+len(frame.payload) != size {
+			t.Fatalf("a frame of %d bytes in %d bytes has %d of metadata and %d of payload", size, len(data),
+				len(frame.metadata), len(frame.payload))
+		}
+		again, _, err := decodeFrame(frameOf(t, frame, rawMessage(frame.payload...)), maxLaneCall)
+		if err != nil || !reflect.DeepEqual(again, frame) {
+			t.Errorf("%+v comes back as %+v, %v", frame, again, err)
+		}
+		decoded, err := decodeMetadata(frame.metadata)
+		if err != nil {
+			return
+		}
+		encoded, fits := encodeMetadata(decoded)
+		if other, err := decodeMetadata(encoded); !fits || err != nil || !reflect.DeepEqual(other, decoded) {
+			t.Errorf("%v comes back as %v, %v, %v", decoded, other, fits, err)
+		}
+	})
 }
 
 func BenchmarkCalls(b *testing.B) {
