@@ -53,7 +53,13 @@ func edit(t *testing.T, file string, change func([]byte) []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, change(data), 0o600); err != nil {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0) // not emptied in between: Badger may have it mapped into memory
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = change(data)
+	_, err = f.WriteAt(data, 0)
+	if err := errors.Join(err, f.Truncate(int64(len(data))), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -203,14 +209,66 @@ func TestTableChangedUnderARunningIndex(t *testing.T) {
 	}
 }
 
+// ownProcess runs a test in a process of its own, and tells whether this is that process.
+func ownProcess(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(leakyEnv) != "" {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), leakyEnv+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// TestTableCutUnderARunningIndex runs in a process of its own, because Badger cannot be closed afterwards.
+func TestTableCutUnderARunningIndex(t *testing.T) {
+	if !ownProcess(t) {
+		return
+	}
+	path := closedIndex(t, 4000)
+	x, err := Open(t.Context(), Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	learned(x)
+	file := tables(t, path)[0]
+	if err := os.Truncate(file, 4096); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4000 { // until one is read from beyond
+		if _, err = x.Messages("acme", []string{fmt.Sprintf("m%06d", i)}); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), filepath.Base(file)) {
+		t.Errorf("%v", err)
+	}
+	if err := x.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMarker_CutUnderARunningIndex(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	x := openAt(t, path)
+	apply(t, x, put(message("m")))
+	for _, file := range []string{besidePath(path), filepath.Join(path, markerFile)} {
+		if err := os.Truncate(file, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(t, x, put(message("n")))
+	if err := x.Failure(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestBlockDamagedBeforeACompaction runs in a process of its own, for the compaction never ends.
 func TestBlockDamagedBeforeACompaction(t *testing.T) {
-	if os.Getenv(leakyEnv) == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		cmd.Env = append(os.Environ(), leakyEnv+"=1")
-		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-			t.Errorf("%v\n%s", err, out)
-		}
+	if !ownProcess(t) {
 		return
 	}
 	path := closedIndex(t, 4000)

@@ -128,7 +128,7 @@ func (x *Index) Close() error {
 		openIndexes.remove(x)
 		var errs []error
 		if stopped.Load() {
-			x.log.Warn("the index is left as a crash would leave it, for a compaction met a damaged block", "path", x.path)
+			x.log.Warn("the index is left as a crash would leave it, because Badger met damage and cannot be closed", "path", x.path)
 		} else {
 			errs = append(errs, x.db.Close())
 		}

@@ -19,7 +19,8 @@ import (
 // mismatches counts the blocks with a wrong checksum that Badger met in this process.
 var mismatches atomic.Uint64
 
-// stopped tells that a compaction met one, and was stopped: Badger cannot be closed any more.
+// stopped tells that a compaction met one and was stopped, or that Badger met a table that was cut: it cannot be closed
+// any more.
 var stopped atomic.Bool
 
 // mismatch takes the place of y.ErrChecksumMismatch.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -44,14 +45,24 @@ func (x *Index) watchTables(ctx context.Context) {
 	}
 }
 
-// tableNames are the tables of the index at this moment.
-func (x *Index) tableNames() []string {
+// tableNames are the tables of the index at this moment. Badger looks at each where it is mapped into memory: where one
+// was cut, so that this is a fault, they are those in the folder.
+func (x *Index) tableNames() (names []string) {
 	_, leave, err := x.use()
 	if err != nil {
 		return nil
 	}
 	defer leave()
-	var names []string
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() != nil {
+			stopped.Store(true) // Badger holds a lock for good
+			names, _ = filepath.Glob(filepath.Join(x.path, "*.sst"))
+			for i := range names {
+				names[i] = filepath.Base(names[i])
+			}
+		}
+	}()
 	for _, t := range x.db.Tables() {
 		names = append(names, fmt.Sprintf("%06d.sst", t.ID))
 	}

@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"runtime/debug"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -46,8 +47,10 @@ func (x *Index) use() (version uint64, leave func(), err error) {
 }
 
 // undamaged runs what reads from Badger. Where Badger met a damaged block meanwhile, which it reads as if it were
-// empty, or panics, nothing that was read counts: the index fails, and its failure names the place.
+// empty, or panics, or a table was cut, whose mapped pages are then a fault, nothing that was read counts: the index
+// fails, and its failure names the place.
 func (x *Index) undamaged(read func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	before := mismatches.Load()
 	defer func() {
 		panicked := recover()
