@@ -87,3 +87,16 @@ func BenchmarkMessages(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkAppendAlone(b *testing.B) {
+	x := openNew(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		x.AppendThen([]Op{benchMessage()}, true, func(_ []Result, err error) {
+			if err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	reportRate(b, 1)
+}

@@ -93,9 +93,6 @@ func TestLiveLog_OneSyncACommit(t *testing.T) {
 func TestLiveLog_ZeroesAhead(t *testing.T) {
 	path := t.TempDir()
 	x := openAt(t, path)
-	if x.live.direct == nil {
-		t.Skip("the file system of the temporary folder has no O_DIRECT: there, logs are not zeroed ahead")
-	}
 	known := map[string]bool{}
 	logs := map[string]bool{}
 	smalls := 0
@@ -142,18 +139,6 @@ func TestLiveLog_ZeroesAhead(t *testing.T) {
 		if r, err := y.Messages("acme", []string{id}); err != nil || r[0] == nil {
 			t.Fatalf("%s after a crash: %v %v", id, r, err)
 		}
-	}
-}
-
-func TestLiveLog_WithoutDirectWrites(t *testing.T) {
-	x := openNew(t)
-	if x.live.direct != nil {
-		_ = x.live.direct.Close() // so that writing to it fails
-	}
-	apply(t, x, put(message("m")))
-	apply(t, x, put(message("n")))
-	if x.live.direct != nil || x.live.zeroed != 0 {
-		t.Errorf("zeroed up to %d", x.live.zeroed)
 	}
 }
 
