@@ -42,7 +42,9 @@ func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 		for _, a := range m.Attachments {
 			w.use(m.Tenant, a, m.ID, true)
 		}
-		return Result{Put: shared.Indexed}, w.set(k, encodeRecord(&Record{Message: m}))
+		value, err := encodeNew(&m)
+		w.entries = append(w.entries, entry{key: k, value: value})
+		return Result{Put: shared.Indexed}, err
 	case known.Tombstone != nil: // whatever the facts: the answer keeps a copy of it from being delivered
 		return Result{Put: shared.IndexRecalled}, nil
 	case !SameFacts(known.Message, m):

@@ -1,8 +1,12 @@
 package index
 
 import (
+	"encoding/binary"
 	"slices"
 	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
@@ -114,6 +118,45 @@ func encodeRecord(r *Record) *indexpb.Record {
 		}
 	}
 	return pb
+}
+
+// encodeNew is encode(encodeRecord(&Record{Message: *m})), in a third of the time: it is done for every message.
+func encodeNew(m *shared.Message) ([]byte, error) {
+	size := 2*binary.MaxVarintLen64 + len(m.Conversation.ID) + len(m.Sender) + 5*(2+binary.MaxVarintLen32)
+	for _, list := range [][]string{m.Attachments, m.Labels} {
+		for _, text := range list {
+			size += 1 + binary.MaxVarintLen32 + len(text)
+		}
+	}
+	b, valid := make([]byte, 0, size), true
+	number := func(field protowire.Number, n uint64) {
+		if n != 0 {
+			b = protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), n)
+		}
+	}
+	text := func(field protowire.Number, s string) {
+		valid = valid && utf8.ValidString(s)
+		b = protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
+	}
+	number(1, uint64(conversationTypes.number[m.Conversation.Type]))
+	if m.Conversation.ID != "" {
+		text(2, m.Conversation.ID)
+	}
+	if m.Sender != "" {
+		text(3, m.Sender)
+	}
+	number(4, uint64(messageTypes.number[m.Type]))
+	number(5, uint64(encodeTime(m.SentAt)))
+	for _, a := range m.Attachments {
+		text(6, a)
+	}
+	for _, l := range m.Labels {
+		text(7, l)
+	}
+	if !valid {
+		return encode(encodeRecord(&Record{Message: *m})) // which says what is wrong
+	}
+	return b, nil
 }
 
 func decodeRecord(tenant, id string, pb *indexpb.Record) *Record {
