@@ -72,6 +72,8 @@ type laneMethod struct {
 	name   string
 	async  asyncHandler // nil: an AsyncPlugin has it only as every Plugin has
 	inline inline
+
+	commits bool // a caller waits for a commit
 }
 
 // inline tells when the goroutine that reads the lane of an AsyncPlugin carries out a call itself: that spares waking
@@ -87,12 +89,12 @@ const (
 // laneMethods are the calls that go by the lane, by their number in a frame. The others have answers without a small
 // bound, or are rare.
 var laneMethods = [...]laneMethod{
-	1: {"Index", indexThen, alwaysInline},
-	2: {"Recall", recallThen, inlineAlone},
-	3: {"Check", nil, inlineAlone},
-	4: {"Status", nil, inlineAlone},
-	5: {"Settle", settleThen, alwaysInline},
-	6: {"SettleAll", nil, neverInline},
+	1: {"Index", indexThen, alwaysInline, true},
+	2: {"Recall", recallThen, inlineAlone, true},
+	3: {"Check", nil, inlineAlone, false},
+	4: {"Status", nil, inlineAlone, false},
+	5: {"Settle", settleThen, alwaysInline, false},
+	6: {"SettleAll", nil, neverInline, false},
 }
 
 // OpenLane opens the plugin's end of the lane that its host made; nil where the host made none. It is called once.
@@ -127,6 +129,11 @@ type laneFrame struct {
 	timeout      time.Duration // 0: none
 	metadata     []byte
 	payload      []byte
+}
+
+// isWrite tells whether a frame is a call that a commit answers.
+func (f *laneFrame) isWrite() bool {
+	return f.kind == laneCall && int(f.method) < len(laneMethods) && laneMethods[f.method].commits
 }
 
 // laneFrameError says that the other side does not keep to the format.

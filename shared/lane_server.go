@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
@@ -45,7 +46,10 @@ type laneServer struct {
 	conn   *net.UnixConn
 	in     laneReader
 	out    *laneWriter
+	raw    syscall.RawConn     // of conn
 	room   *semaphore.Weighted // of maxLaneBytes
+
+	gathering gathering
 
 	ctx      context.Context // ends with the lane
 	cancel   context.CancelFunc
@@ -64,6 +68,9 @@ func (s *recallServer) serveLane(conn *net.UnixConn) error {
 		cancels: map[uint64]context.CancelFunc{},
 	}
 	var err error
+	if l.raw, err = conn.SyscallConn(); err != nil {
+		return err
+	}
 	if l.out, err = newLaneWriter(conn, l.written, l.end); err != nil {
 		return err
 	}
@@ -86,7 +93,7 @@ func (l *laneServer) written(w laneWeight) {
 
 // read begins one call after the other.
 func (l *laneServer) read() error {
-	for {
+	for gathered := false; ; {
 		f, size, err := l.in.frame()
 		if err == nil && size == 0 {
 			err = l.in.fill()
@@ -97,6 +104,15 @@ func (l *laneServer) read() error {
 		if size == 0 {
 			continue
 		}
+		write := f.isWrite()
+		if write && !gathered && l.gathering.expected > 1 && l.underWay.Load() == 0 {
+			gathered = true
+			if err := l.gather(); err != nil {
+				return err
+			}
+			continue // the frame may lie elsewhere by now
+		}
+		gathered = false
 		l.in.skip(size)
 		if f.kind == laneCancel {
 			l.cancelCall(f.id)
@@ -104,6 +120,9 @@ func (l *laneServer) read() error {
 		}
 		if err := l.begin(f, size); err != nil {
 			return err
+		}
+		if write && l.underWay.Load() == 0 && (l.in.buffered() > 0 || l.readable(0)) {
+			l.gathering.expect(2) // it was committed here, and another call waited for that
 		}
 	}
 }
@@ -124,7 +143,9 @@ func (l *laneServer) cancelCall(id uint64) {
 
 // begin carries out a call, or leaves it to a goroutine. The frame must not be used after it returns.
 func (l *laneServer) begin(f laneFrame, size int) error {
-	alone := l.underWay.Add(1) == 1 && l.in.buffered() == 0
+	underWay := l.underWay.Add(1)
+	l.gathering.begun(int(underWay))
+	alone := underWay == 1 && l.in.buffered() == 0
 	c := &servedCall{lane: l, id: f.id, weight: laneWeight{lane: int64(size) + laneCallBytes}}
 	if len(f.metadata) > 0 {
 		c.weight.lane += maxLanePairs * lanePairBytes

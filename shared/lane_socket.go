@@ -32,6 +32,17 @@ func (r *laneReader) frame() (laneFrame, int, error) {
 	return decodeFrame(r.buf[r.first:r.next], r.limit)
 }
 
+// complete counts the whole frames that are read and not consumed.
+func (r *laneReader) complete() (n int) {
+	for at := r.first; ; n++ {
+		_, size, err := decodeFrame(r.buf[at:r.next], r.limit)
+		if size == 0 || err != nil {
+			return n
+		}
+		at += size
+	}
+}
+
 // skip consumes the frame of this size.
 func (r *laneReader) skip(size int) { r.first += size }
 
