@@ -71,8 +71,9 @@ func (p *meetingPlugin) IndexThen(_ context.Context, msgs []Message, _ bool, the
 	then([]IndexResult{{MessageID: msgs[0].ID, Status: Indexed}}, nil)
 }
 
-func (p *meetingPlugin) RecallThen(context.Context, RecallRequest, bool, func([]RecallResult, error)) {}
-func (p *meetingPlugin) SettleThen(context.Context, Settlement, bool, func(error))                    {}
+func (p *meetingPlugin) RecallThen(context.Context, RecallRequest, bool, func([]RecallResult, error)) {
+}
+func (p *meetingPlugin) SettleThen(context.Context, Settlement, bool, func(error)) {}
 
 func TestLane_CallThatWaitedForACommit(t *testing.T) {
 	host, plugin := laneEnds(t)
