@@ -109,9 +109,16 @@ func (a *admission) enter(ctx context.Context, method string, request []byte) (l
 	return func() { a.working.Release(weight) }, nil
 }
 
-// decodeRequest decodes the request of a call that was let in.
+// decodeRequest decodes the request of a call that was let in, into an indexRequest or a proto.Message.
 func decodeRequest(method string, request []byte, into any) error {
-	if err := proto.Unmarshal(request, into.(proto.Message)); err != nil {
+	var err error
+	switch into := into.(type) {
+	case *indexRequest:
+		err = into.decode(request)
+	case proto.Message:
+		err = proto.Unmarshal(request, into)
+	}
+	if err != nil {
 		return status.Errorf(codes.Internal, "read the request of %s: %v", method, err)
 	}
 	return nil

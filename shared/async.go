@@ -20,18 +20,12 @@ type AsyncPlugin interface {
 type asyncHandler func(ctx context.Context, p AsyncPlugin, decode func(any) error, alone bool, then func(any, error))
 
 func indexThen(ctx context.Context, p AsyncPlugin, decode func(any) error, alone bool, then func(any, error)) {
-	req := &recallv1.IndexRequest{}
-	if err := decode(req); err != nil {
+	req, err := readIndexRequest(decode)
+	if err != nil {
 		then(nil, err)
 		return
 	}
-	d := decoder{}
-	msgs := d.messages(req.GetMessages())
-	if d.err != nil {
-		then(nil, toStatus(d.err))
-		return
-	}
-	p.IndexThen(ctx, msgs, alone, func(results []IndexResult, err error) { then(indexResponse(results, err)) })
+	p.IndexThen(ctx, req.messages, alone, func(results []IndexResult, err error) { then(req.response(results, err)) })
 }
 
 func recallThen(ctx context.Context, p AsyncPlugin, decode func(any) error, alone bool, then func(any, error)) {

@@ -37,7 +37,8 @@ func BenchmarkEncodeIndex(b *testing.B) {
 	msgs := benchBatch(500)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := proto.Marshal(&recallv1.IndexRequest{Messages: mapSlice(msgs, encodeMessage)}); err != nil {
+		req := indexRequest{messages: msgs}
+		if _, err := encodeFrame(laneFrame{kind: laneCall, method: 1}, req.payload()); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -50,13 +51,8 @@ func BenchmarkDecodeIndex(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		var req recallv1.IndexRequest
-		if err := proto.Unmarshal(data, &req); err != nil {
+		if _, err := readIndexRequest(func(into any) error { return decodeRequest("Index", data, into) }); err != nil {
 			b.Fatal(err)
-		}
-		d := decoder{}
-		if d.messages(req.GetMessages()); d.err != nil {
-			b.Fatal(d.err)
 		}
 	}
 }

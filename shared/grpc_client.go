@@ -66,13 +66,13 @@ func (c *Client) Index(ctx context.Context, msgs []Message) ([]IndexResult, erro
 	if err := ValidateIndex(msgs); err != nil { // so that an oversized batch is refused before it crosses the wire
 		return nil, err
 	}
-	resp, err := call(ctx, c.recall.Index, &recallv1.IndexRequest{Messages: mapSlice(msgs, encodeMessage)})
+	req, resp := indexRequest{messages: msgs}, &recallv1.IndexResponse{}
+	err := c.calls.invoke(ctx, recallv1.RecallService_Index_FullMethodName, req.payload(), req.message, resp,
+		grpc.StaticMethod())
 	if err != nil {
-		return nil, err
+		return nil, fromStatus(ctx, err)
 	}
-	d := decoder{}
-	return answers(&d, func(i int) string { return msgs[i].ID }, len(msgs), resp.GetResults(), d.indexResult,
-		func(r *IndexResult) string { return r.MessageID })
+	return req.results(resp)
 }
 
 func (c *Client) Recall(ctx context.Context, req RecallRequest) ([]RecallResult, error) {

@@ -28,27 +28,32 @@ func newRecallServer(impl Plugin) *recallServer {
 
 // register serves both services on a gRPC server. The plugin says in Describe that it has these capabilities.
 func (s *recallServer) register(r grpc.ServiceRegistrar, capabilities ...string) {
-	r.RegisterService(s.admission.admitted(recallv1.RecallService_ServiceDesc), s)
+	r.RegisterService(s.admission.admitted(serviceDesc), s)
 	// Beside the calls: health is answered also where they wait for memory.
 	lifecycle := newAdmission(maxSmallBytes, 1)
 	r.RegisterService(lifecycle.admitted(recallv1.LifecycleService_ServiceDesc),
 		&lifecycleServer{impl: s.impl, capabilities: capabilities})
 }
 
-func (s *recallServer) Index(ctx context.Context, req *recallv1.IndexRequest) (*recallv1.IndexResponse, error) {
-	d := decoder{}
-	msgs := d.messages(req.GetMessages())
-	if d.err != nil {
-		return nil, toStatus(d.err)
+// serviceDesc is RecallService, with a handler of Index that reads an indexRequest.
+var serviceDesc = func() grpc.ServiceDesc {
+	desc := recallv1.RecallService_ServiceDesc
+	desc.Methods = slices.Clone(desc.Methods)
+	for i := range desc.Methods {
+		if desc.Methods[i].MethodName == "Index" {
+			desc.Methods[i].Handler = handleIndex
+		}
 	}
-	return indexResponse(s.impl.Index(ctx, msgs))
-}
+	return desc
+}()
 
-func indexResponse(results []IndexResult, err error) (*recallv1.IndexResponse, error) {
+// handleIndex is a grpc.MethodHandler.
+func handleIndex(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	req, err := readIndexRequest(decode)
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, err
 	}
-	return &recallv1.IndexResponse{Results: mapSlice(results, encodeIndexResult)}, nil
+	return req.response(srv.(*recallServer).impl.Index(ctx, req.messages))
 }
 
 func (s *recallServer) Recall(ctx context.Context, req *recallv1.RecallRequest) (*recallv1.RecallResponse, error) {

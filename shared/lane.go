@@ -141,21 +141,29 @@ type laneFrameError struct{ problem string }
 
 func (e *laneFrameError) Error() string { return "frame on the lane: " + e.problem }
 
-// encodeFrame makes a frame with m as its payload, or none if m is nil.
-func encodeFrame(f laneFrame, m proto.Message) ([]byte, error) {
-	size := 0
-	if m != nil {
-		size = proto.Size(m)
-	}
-	b := make([]byte, laneHead, laneHead+len(f.metadata)+size)
+// lanePayload is the payload of a frame that is to be made: appendTo appends size bytes. The zero value is none.
+type lanePayload struct {
+	size     int
+	appendTo func([]byte) ([]byte, error)
+}
+
+func protoPayload(m proto.Message) lanePayload {
+	return lanePayload{proto.Size(m), func(b []byte) ([]byte, error) {
+		return proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, m)
+	}}
+}
+
+// encodeFrame makes a frame, f.payload aside, with the payload p.
+func encodeFrame(f laneFrame, p lanePayload) ([]byte, error) {
+	b := make([]byte, laneHead, laneHead+len(f.metadata)+p.size)
 	b[4], b[5] = f.kind, f.method
 	binary.BigEndian.PutUint16(b[6:], uint16(len(f.metadata)))
 	binary.BigEndian.PutUint64(b[8:], f.id)
 	binary.BigEndian.PutUint64(b[16:], uint64(f.timeout.Microseconds()))
 	b = append(b, f.metadata...)
-	if m != nil {
+	if p.appendTo != nil {
 		var err error
-		if b, err = (proto.MarshalOptions{UseCachedSize: true}).MarshalAppend(b, m); err != nil {
+		if b, err = p.appendTo(b); err != nil {
 			return nil, err
 		}
 	}

@@ -54,26 +54,32 @@ type callConn struct {
 
 // Invoke is grpc.ClientConnInterface.
 func (c *callConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	m := args.(proto.Message)
+	return c.invoke(ctx, method, protoPayload(m), func() proto.Message { return m }, reply.(proto.Message), opts...)
+}
+
+// invoke makes a call whose request is payload on the lane, and request() by gRPC.
+func (c *callConn) invoke(ctx context.Context, method string, payload lanePayload, request func() proto.Message,
+	reply proto.Message, opts ...grpc.CallOption) error {
 	number, ok := laneNumbers[method]
-	size := proto.Size(args.(proto.Message))
-	if lane := c.lane.Load(); ok && lane != nil && size <= maxLaneRequest {
+	if lane := c.lane.Load(); ok && lane != nil && payload.size <= maxLaneRequest {
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if encoded, fits := encodeMetadata(md); fits {
-			err := lane.invoke(ctx, number, encoded, args.(proto.Message), reply.(proto.Message))
+			err := lane.invoke(ctx, number, encoded, payload, reply)
 			if !errors.Is(err, errLaneEnded) {
 				return err
 			}
 		}
 	}
 	weight := int64(largeUnary)
-	if ok && size <= smallUnary {
+	if ok && payload.size <= smallUnary {
 		weight = 1
 	}
 	if err := c.unary.Acquire(ctx, weight); err != nil {
 		return status.FromContextError(err).Err()
 	}
 	defer c.unary.Release(weight)
-	return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
+	return c.ClientConnInterface.Invoke(ctx, method, request(), reply, opts...)
 }
 
 // NewStream is grpc.ClientConnInterface. The end of ctx ends the stream.
@@ -129,7 +135,8 @@ func newLaneClient(conn *net.UnixConn) (*laneClient, error) {
 }
 
 // invoke makes one call. It returns when ctx ends, and the call may still be carried out.
-func (l *laneClient) invoke(ctx context.Context, method byte, md []byte, request, response proto.Message) error {
+func (l *laneClient) invoke(ctx context.Context, method byte, md []byte, request lanePayload,
+	response proto.Message) error {
 	f := laneFrame{kind: laneCall, method: method, id: l.lastID.Add(1), metadata: md}
 	if deadline, ok := ctx.Deadline(); ok {
 		f.timeout = max(time.Until(deadline), time.Microsecond)
@@ -199,7 +206,7 @@ func (l *laneClient) await(ctx context.Context, c *pendingCall) ([]byte, error) 
 	}
 	l.mu.Unlock()
 	if givenUp {
-		frame, _ := encodeFrame(laneFrame{kind: laneCancel, id: c.id}, nil) // without a message that could fail
+		frame, _ := encodeFrame(laneFrame{kind: laneCancel, id: c.id}, lanePayload{}) // without a payload that could fail
 		l.out.add(frame, laneWeight{}, false)
 	}
 	return c.payload, c.err

@@ -4,8 +4,6 @@ import (
 	"context"
 	"testing"
 	"time"
-
-	"github.com/chat-recall/recall/shared/recallv1"
 )
 
 func TestGathering(t *testing.T) {
@@ -77,13 +75,7 @@ func (p *meetingPlugin) SettleThen(context.Context, Settlement, bool, func(error
 
 func TestLane_CallThatWaitedForACommit(t *testing.T) {
 	host, plugin := laneEnds(t)
-	frame := func(id uint64) []byte {
-		b, err := encodeFrame(laneFrame{kind: laneCall, method: 1, id: id}, &recallv1.IndexRequest{Messages: []*recallv1.Message{encodeMessage(fullMessage)}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
+	frame := func(id uint64) []byte { return indexFrame(t, id) }
 	impl := &meetingPlugin{during: func() { _, _ = host.Write(frame(2)) }}
 	ended := make(chan error, 1)
 	go func() { ended <- newRecallServer(impl).serveLane(plugin) }()

@@ -16,8 +16,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/chat-recall/recall/shared/recallv1"
 )
 
 const (
@@ -34,7 +32,7 @@ const (
 // callHandlers are the handlers of the calls of RecallService, as gRPC has them.
 var callHandlers = func() map[string]grpc.MethodHandler {
 	all := map[string]grpc.MethodHandler{}
-	for _, m := range recallv1.RecallService_ServiceDesc.Methods {
+	for _, m := range serviceDesc.Methods {
 		all[m.MethodName] = m.Handler
 	}
 	return all
@@ -231,7 +229,7 @@ func (c *servedCall) answer(response any, err error) {
 	l := c.lane
 	var frame []byte
 	if err == nil {
-		frame, err = encodeFrame(laneFrame{kind: laneAnswer, id: c.id}, response.(proto.Message))
+		frame, err = encodeFrame(laneFrame{kind: laneAnswer, id: c.id}, protoPayload(response.(proto.Message)))
 	}
 	if err == nil && len(frame) > maxLaneAnswer {
 		err = status.Errorf(codes.ResourceExhausted, "an answer of %d bytes is larger than max. %d", len(frame),
@@ -252,9 +250,10 @@ func (c *servedCall) answer(response any, err error) {
 // encodeError makes the frame of an error.
 func encodeError(id uint64, cause error) []byte {
 	f, st := laneFrame{kind: laneError, id: id}, status.Convert(cause)
-	frame, err := encodeFrame(f, st.Proto())
+	frame, err := encodeFrame(f, protoPayload(st.Proto()))
 	if err != nil { // its text is no UTF-8
-		frame, _ = encodeFrame(f, status.New(st.Code(), strings.ToValidUTF8(st.Message(), "\uFFFD")).Proto())
+		st = status.New(st.Code(), strings.ToValidUTF8(st.Message(), "\uFFFD"))
+		frame, _ = encodeFrame(f, protoPayload(st.Proto()))
 	}
 	return frame
 }

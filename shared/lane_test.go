@@ -392,7 +392,7 @@ func nextFrame(t testing.TB, in *laneReader) laneFrame {
 // frameOf encodes a frame.
 func frameOf(t testing.TB, f laneFrame, m proto.Message) []byte {
 	t.Helper()
-	frame, err := encodeFrame(f, m)
+	frame, err := encodeFrame(f, protoPayload(m))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,189 @@
+package shared
+
+import (
+	"bytes"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// indexBatches are valid requests of different shapes.
+func indexBatches() map[string][]Message {
+	long := fullMessage
+	long.ID = strings.Repeat("i", MaxIDBytes)
+	long.Attachments = slices.Repeat([]string{strings.Repeat("a", MaxAttachmentBytes)}, MaxAttachments)
+	long.Labels = slices.Repeat([]string{"日本"}, MaxLabels)
+	var types []Message // of every kind, and times of every size
+	for kind := range messageTypes.number {
+		for of := range conversationTypes.number {
+			m := benchBatch(1)[0]
+			m.Type, m.Conversation.Type, m.SentAt = kind, of, time.UnixMicro(1<<(4*len(types))%maxTime.UnixMicro()+1).UTC()
+			types = append(types, m)
+		}
+	}
+	return map[string][]Message{
+		"none": nil, "one": {fullMessage}, "many": benchBatch(500), "long": {long, fullMessage, long},
+		"types": types,
+	}
+}
+
+func TestIndexRequest_EncodedAsProtobuf(t *testing.T) {
+	for name, msgs := range indexBatches() {
+		req := indexRequest{messages: msgs}
+		want, err := proto.MarshalOptions{Deterministic: true}.Marshal(req.message())
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload := req.payload()
+		got, err := payload.appendTo([]byte("head"))
+		if err != nil || !bytes.Equal(got, append([]byte("head"), want...)) {
+			t.Errorf("%s: %v\n got %x\nwant %x", name, err, got, want)
+		}
+		if payload.size != len(want) {
+			t.Errorf("%s: its size is %d; want %d", name, payload.size, len(want))
+		}
+	}
+}
+
+// decodedAsProtobuf fails unless data is decoded as protobuf decodes it.
+func decodedAsProtobuf(t *testing.T, data []byte) {
+	t.Helper()
+	var wire recallv1.IndexRequest
+	wantErr := proto.Unmarshal(data, &wire)
+	var got indexRequest
+	err := got.decode(data)
+	if (err != nil) != (wantErr != nil) {
+		t.Fatalf("error %v; protobuf has %v", err, wantErr)
+	}
+	if err != nil {
+		return
+	}
+	d := decoder{}
+	want := d.messages(wire.GetMessages())
+	if !reflect.DeepEqual(got.invalid, d.err) {
+		t.Errorf("%v is wrong with the request; by protobuf %v", got.invalid, d.err)
+	}
+	if len(got.messages) != len(want) || len(want) > 0 && !reflect.DeepEqual(got.messages, want) {
+		t.Errorf("messages\n got %+v\nwant %+v", got.messages, want)
+	}
+}
+
+// nested is a field with a message.
+func nested(field byte, fields ...[]byte) []byte {
+	return appendText(nil, field, string(slices.Concat(fields...)))
+}
+
+// wireRequests are encoded requests that this version of either side does not write, by what is special about them.
+func wireRequests() map[string][]byte {
+	text := func(field byte, s string) []byte { return appendText(nil, field, s) }
+	number := func(field byte, v uint64) []byte { return protowire.AppendVarint([]byte{field}, v) }
+	group := slices.Concat(protowire.AppendTag(nil, 9, protowire.StartGroupType), text(messageID, "in the group"),
+		protowire.AppendTag(nil, 9, protowire.EndGroupType))
+	unknown := slices.Concat(text(14<<3|bytesField, "x"), number(15<<3|varintField, math.MaxUint64),
+		protowire.AppendFixed32(protowire.AppendTag(nil, 100, protowire.Fixed32Type), 1),
+		protowire.AppendFixed64(protowire.AppendTag(nil, 1<<20, protowire.Fixed64Type), 1), group)
+	return map[string][]byte{
+		"unknown fields": slices.Concat(unknown, nested(requestMessages, unknown, text(messageID, "m"),
+			nested(messageConversation, unknown, text(conversationID, "c"), unknown), unknown), unknown),
+		"last value": slices.Concat(nested(requestMessages, text(messageID, "first"),
+			number(messageType, 1), number(messageSentAt, 5), text(messageID, "last"), number(messageType, 2),
+			number(messageSentAt, 0))),
+		"lists go on": nested(requestMessages, text(messageLabels, "a"), text(messageAttachments, "x"),
+			text(messageLabels, "b")),
+		"nested messages merge": nested(requestMessages, nested(messageConversation, text(conversationID, "c")),
+			nested(messageConversation, number(conversationType, 2)), nested(messageConversation)),
+		"other wire types": slices.Concat(number(1<<3|varintField, 1), text(2<<3|bytesField, "\x01"), nested(requestMessages,
+			number(2<<3|varintField, 1), text(5<<3|bytesField, "\x01"), number(3<<3|varintField, 1),
+			number(8<<3|varintField, 1))),
+		"wide numbers": nested(requestMessages, number(messageType, 1<<32|3), number(messageSentAt, math.MaxUint64),
+			nested(messageConversation, number(conversationType, math.MaxUint64))),
+		"wide tags": {0x8a, 0x00, 0x04, 0x92, 0x80, 0x00, 0x01, 'm', 0x90, 0x00, 0x07},
+		"zero values": slices.Concat(nested(requestMessages), nested(requestMessages, nested(messageConversation),
+			text(messageAttachments, ""), text(messageAttachments, "a"), text(messageLabels, ""))),
+		"unknown enums": slices.Concat(nested(requestMessages, number(messageType, 99), nested(messageConversation,
+			number(conversationType, 98))), nested(requestMessages)),
+		"invalid UTF-8":           nested(requestMessages, text(messageTenant, "\xff")),
+		"invalid UTF-8 in a list": nested(requestMessages, text(messageLabels, "a\xc0")),
+		"invalid UTF-8 in a conversation": nested(requestMessages, nested(messageConversation,
+			text(conversationID, "\xed\xa0\x80"))),
+		"invalid UTF-8 that is replaced": nested(requestMessages, text(messageID, "\xff"), text(messageID, "m")),
+		"invalid enum, then no wire":     slices.Concat(nested(requestMessages), []byte{0x0a, 5}),
+		"cut short":                      nested(requestMessages, text(messageID, "m"))[:4],
+		"cut short within":               nested(requestMessages, []byte{messageID, 9, 'm'}),
+		"field number 0":                 {0x00, 0x01},
+		"field number above the largest": append(protowire.AppendTag(nil, protowire.MaxValidNumber+1,
+			protowire.VarintType), 1),
+		"largest field number":      append(protowire.AppendTag(nil, protowire.MaxValidNumber, protowire.VarintType), 1),
+		"group that does not end":   protowire.AppendTag(nil, 1, protowire.StartGroupType),
+		"group that does not begin": protowire.AppendTag(nil, 1, protowire.EndGroupType),
+		"wire type 6":               {1<<3 | 6, 0},
+		"varint of eleven bytes":    append(bytes.Repeat([]byte{0xff}, 11), 1),
+		"groups in groups":          bytes.Repeat([]byte{1<<3 | byte(protowire.StartGroupType)}, 20_000),
+	}
+}
+
+func TestIndexRequest_DecodedAsProtobuf(t *testing.T) {
+	for name, msgs := range indexBatches() {
+		t.Run(name, func(t *testing.T) {
+			req := indexRequest{messages: msgs}
+			decodedAsProtobuf(t, mustMarshal(t, req.message()))
+		})
+	}
+	for name, data := range wireRequests() {
+		t.Run(name, func(t *testing.T) { decodedAsProtobuf(t, data) })
+	}
+}
+
+func FuzzIndexRequest(f *testing.F) {
+	for _, msgs := range indexBatches() {
+		if len(msgs) < 10 {
+			req := indexRequest{messages: msgs}
+			data, err := proto.Marshal(req.message())
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
+	for _, data := range wireRequests() {
+		if len(data) < 4<<10 {
+			f.Add(data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		decodedAsProtobuf(t, data)
+		var req indexRequest
+		if req.decode(data) != nil || req.invalid != nil || ValidateIndex(req.messages) != nil {
+			return
+		}
+		want, err := proto.MarshalOptions{Deterministic: true}.Marshal(req.message())
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload := req.payload()
+		if got, err := payload.appendTo(nil); err != nil || !bytes.Equal(got, want) || payload.size != len(want) {
+			t.Errorf("encoded in %d bytes, %v\n got %x\nwant %x", payload.size, err, got, want)
+		}
+	})
+}
+
+func TestIndex_InvalidUTF8(t *testing.T) {
+	bothWays(t, func(t *testing.T, connect func(Plugin) *Client) {
+		c := connect(&echo{})
+		request := rawMessage(nested(requestMessages, appendText(nil, messageID, "\xff"))...)
+		err := c.calls.Invoke(t.Context(), recallv1.RecallService_Index_FullMethodName, request, &recallv1.IndexResponse{})
+		if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "read the request of Index: a text is not") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
