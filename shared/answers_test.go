@@ -86,6 +86,7 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 			return &recallv1.IndexResult{MessageId: id, Status: recallv1.IndexStatus_INDEX_STATUS_INDEXED}
 		})}
 	}
+	compact := func(statuses ...byte) *recallv1.IndexResponse { return &recallv1.IndexResponse{Statuses: statuses} }
 	recalled := func(change func(*recallv1.RecallResult), ids ...string) *recallv1.RecallResponse {
 		return &recallv1.RecallResponse{Results: mapSlice(ids, func(id string) *recallv1.RecallResult {
 			r := &recallv1.RecallResult{MessageId: id, Status: recallv1.RecallStatus_RECALL_STATUS_RECALLED}
@@ -134,7 +135,11 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		"index: too few": {func() { impl.index = indexed("m/1") }, index, "1 results for 2 messages"},
 		"index: too many": {func() { impl.index = indexed("m/1", "m/2", "m/3") }, index,
 			"3 results for 2 messages"},
-		"recall: another order": {func() { impl.recall = recalled(as, "m/2", "m/1") }, recall, "results[0]"},
+		"index: too few statuses":  {func() { impl.index = compact(1) }, index, "1 statuses for 2 messages"},
+		"index: too many statuses": {func() { impl.index = compact(1, 1, 1) }, index, "3 statuses for 2 messages"},
+		"index: status 0":          {func() { impl.index = compact(1, 0) }, index, "statuses: is not set"},
+		"index: an unknown status": {func() { impl.index = compact(200, 1) }, index, "statuses: value 200"},
+		"recall: another order":    {func() { impl.recall = recalled(as, "m/2", "m/1") }, recall, "results[0]"},
 		"recall: too many": {func() { impl.recall = recalled(as, "m/1", "m/2", "m/2") }, recall,
 			"3 results for 2 messages"},
 		"check: another order":  {func() { impl.recall = recalled(as, "m/2", "m/1") }, check, "results[0]"},

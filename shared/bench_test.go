@@ -37,7 +37,7 @@ func BenchmarkEncodeIndex(b *testing.B) {
 	msgs := benchBatch(500)
 	b.ReportAllocs()
 	for b.Loop() {
-		req := indexRequest{messages: msgs}
+		req := indexRequest{messages: msgs, compact: true}
 		if _, err := encodeFrame(laneFrame{kind: laneCall, method: 1}, req.payload()); err != nil {
 			b.Fatal(err)
 		}
@@ -54,6 +54,35 @@ func BenchmarkDecodeIndex(b *testing.B) {
 		if _, err := readIndexRequest(func(into any) error { return decodeRequest("Index", data, into) }); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkAnswerIndex is of the answer on both sides.
+func BenchmarkAnswerIndex(b *testing.B) {
+	msgs := benchBatch(500)
+	results := mapSlice(msgs, func(m Message) IndexResult { return IndexResult{m.ID, Indexed} })
+	for name, compact := range map[string]bool{"compact": true, "results": false} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				req := indexRequest{messages: msgs, compact: compact}
+				answer, err := req.response(results, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				data, err := proto.Marshal(answer)
+				if err != nil {
+					b.Fatal(err)
+				}
+				var read recallv1.IndexResponse
+				if err := proto.Unmarshal(data, &read); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := req.results(&read); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

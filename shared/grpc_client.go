@@ -66,7 +66,7 @@ func (c *Client) Index(ctx context.Context, msgs []Message) ([]IndexResult, erro
 	if err := ValidateIndex(msgs); err != nil { // so that an oversized batch is refused before it crosses the wire
 		return nil, err
 	}
-	req, resp := indexRequest{messages: msgs}, &recallv1.IndexResponse{}
+	req, resp := indexRequest{messages: msgs, compact: true}, &recallv1.IndexResponse{}
 	err := c.calls.invoke(ctx, recallv1.RecallService_Index_FullMethodName, req.payload(), req.message, resp,
 		grpc.StaticMethod())
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -16,6 +17,7 @@ import (
 // same bytes and the same values: no other call carries as many messages.
 type indexRequest struct {
 	messages []Message
+	compact  bool
 
 	invalid error // a field of a well-formed request that decode does not understand
 }
@@ -26,6 +28,7 @@ const (
 	bytesField  = byte(protowire.BytesType)
 
 	requestMessages = 1<<3 | bytesField
+	requestCompact  = 2<<3 | varintField
 
 	messageTenant       = 1<<3 | bytesField
 	messageID           = 2<<3 | bytesField
@@ -42,7 +45,7 @@ const (
 
 // message is the request as protobuf has it.
 func (r *indexRequest) message() proto.Message {
-	return &recallv1.IndexRequest{Messages: mapSlice(r.messages, encodeMessage)}
+	return &recallv1.IndexRequest{Messages: mapSlice(r.messages, encodeMessage), Compact: r.compact}
 }
 
 // payload is the request on the wire. Its messages must have passed ValidateIndex, so that only lists may be empty.
@@ -51,11 +54,17 @@ func (r *indexRequest) payload() lanePayload {
 	for i := range r.messages {
 		size += sizeBytes(sizeMessage(&r.messages[i]))
 	}
+	if r.compact {
+		size += 2
+	}
 	return lanePayload{size, func(b []byte) ([]byte, error) {
 		for i := range r.messages {
 			m := &r.messages[i]
 			b = appendVarint(b, requestMessages, uint64(sizeMessage(m)))
 			b = appendMessage(b, m)
+		}
+		if r.compact {
+			b = append(b, requestCompact, 1)
 		}
 		return b, nil
 	}}
@@ -143,6 +152,8 @@ func (r *indexRequest) decode(data []byte) error {
 			if good && d.err != nil {
 				d.err = under(fmt.Sprintf("messages[%d].", len(r.messages)-1), d.err)
 			}
+		case uint64(requestCompact):
+			r.compact = protowire.DecodeBool(f.varint)
 		}
 	}
 	r.invalid = d.err
@@ -264,15 +275,38 @@ func (f *wireField) appendText(list []string, all string) ([]string, error) {
 	return append(list, s), err
 }
 
+// response is the answer of the plugin. It is compact if the host asked for that and the results are those of the
+// messages, in their order. Others go in full, so that the host can name what is wrong.
 func (r *indexRequest) response(results []IndexResult, err error) (*recallv1.IndexResponse, error) {
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return &recallv1.IndexResponse{Results: mapSlice(results, encodeIndexResult)}, nil
+	inOrder := slices.EqualFunc(results, r.messages, func(r IndexResult, m Message) bool { return r.MessageID == m.ID })
+	if !r.compact || !inOrder {
+		return &recallv1.IndexResponse{Results: mapSlice(results, encodeIndexResult)}, nil
+	}
+	return &recallv1.IndexResponse{Statuses: mapSlice(results, func(r IndexResult) byte {
+		return byte(indexStatuses.number[r.Status])
+	})}, nil
 }
 
+// results reads the answer of the plugin. One that does not know compact answers with results.
 func (r *indexRequest) results(resp *recallv1.IndexResponse) ([]IndexResult, error) {
 	d := decoder{}
-	return answers(&d, func(i int) string { return r.messages[i].ID }, len(r.messages), resp.GetResults(), d.indexResult,
-		func(r *IndexResult) string { return r.MessageID })
+	idOf := func(i int) string { return r.messages[i].ID }
+	if len(resp.GetStatuses()) == 0 {
+		return answers(&d, idOf, len(r.messages), resp.GetResults(), d.indexResult,
+			func(r *IndexResult) string { return r.MessageID })
+	}
+	if got := len(resp.GetStatuses()); got != len(r.messages) {
+		return nil, badAnswer(fmt.Errorf("%d statuses for %d messages", got, len(r.messages)))
+	}
+	results := make([]IndexResult, len(r.messages))
+	for i, number := range resp.GetStatuses() {
+		results[i] = IndexResult{idOf(i), decodeEnum(&d, indexStatuses, "statuses", recallv1.IndexStatus(number))}
+	}
+	if d.err != nil {
+		return nil, badAnswer(d.err)
+	}
+	return results, nil
 }

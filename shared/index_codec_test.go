@@ -2,6 +2,7 @@ package shared
 
 import (
 	"bytes"
+	"context"
 	"math"
 	"reflect"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -39,18 +41,20 @@ func indexBatches() map[string][]Message {
 
 func TestIndexRequest_EncodedAsProtobuf(t *testing.T) {
 	for name, msgs := range indexBatches() {
-		req := indexRequest{messages: msgs}
-		want, err := proto.MarshalOptions{Deterministic: true}.Marshal(req.message())
-		if err != nil {
-			t.Fatal(err)
-		}
-		payload := req.payload()
-		got, err := payload.appendTo([]byte("head"))
-		if err != nil || !bytes.Equal(got, append([]byte("head"), want...)) {
-			t.Errorf("%s: %v\n got %x\nwant %x", name, err, got, want)
-		}
-		if payload.size != len(want) {
-			t.Errorf("%s: its size is %d; want %d", name, payload.size, len(want))
+		for _, compact := range []bool{false, true} {
+			req := indexRequest{messages: msgs, compact: compact}
+			want, err := proto.MarshalOptions{Deterministic: true}.Marshal(req.message())
+			if err != nil {
+				t.Fatal(err)
+			}
+			payload := req.payload()
+			got, err := payload.appendTo([]byte("head"))
+			if err != nil || !bytes.Equal(got, append([]byte("head"), want...)) {
+				t.Errorf("%s, compact %v: %v\n got %x\nwant %x", name, compact, err, got, want)
+			}
+			if payload.size != len(want) {
+				t.Errorf("%s, compact %v: its size is %d; want %d", name, compact, payload.size, len(want))
+			}
 		}
 	}
 }
@@ -72,6 +76,9 @@ func decodedAsProtobuf(t *testing.T, data []byte) {
 	want := d.messages(wire.GetMessages())
 	if !reflect.DeepEqual(got.invalid, d.err) {
 		t.Errorf("%v is wrong with the request; by protobuf %v", got.invalid, d.err)
+	}
+	if got.compact != wire.GetCompact() {
+		t.Errorf("compact %v; by protobuf %v", got.compact, wire.GetCompact())
 	}
 	if len(got.messages) != len(want) || len(want) > 0 && !reflect.DeepEqual(got.messages, want) {
 		t.Errorf("messages\n got %+v\nwant %+v", got.messages, want)
@@ -95,9 +102,9 @@ func wireRequests() map[string][]byte {
 	return map[string][]byte{
 		"unknown fields": slices.Concat(unknown, nested(requestMessages, unknown, text(messageID, "m"),
 			nested(messageConversation, unknown, text(conversationID, "c"), unknown), unknown), unknown),
-		"last value": slices.Concat(nested(requestMessages, text(messageID, "first"),
+		"last value": slices.Concat(number(requestCompact, 1), nested(requestMessages, text(messageID, "first"),
 			number(messageType, 1), number(messageSentAt, 5), text(messageID, "last"), number(messageType, 2),
-			number(messageSentAt, 0))),
+			number(messageSentAt, 0)), number(requestCompact, 0)),
 		"lists go on": nested(requestMessages, text(messageLabels, "a"), text(messageAttachments, "x"),
 			text(messageLabels, "b")),
 		"nested messages merge": nested(requestMessages, nested(messageConversation, text(conversationID, "c")),
@@ -135,7 +142,7 @@ func wireRequests() map[string][]byte {
 func TestIndexRequest_DecodedAsProtobuf(t *testing.T) {
 	for name, msgs := range indexBatches() {
 		t.Run(name, func(t *testing.T) {
-			req := indexRequest{messages: msgs}
+			req := indexRequest{messages: msgs, compact: true}
 			decodedAsProtobuf(t, mustMarshal(t, req.message()))
 		})
 	}
@@ -147,7 +154,7 @@ func TestIndexRequest_DecodedAsProtobuf(t *testing.T) {
 func FuzzIndexRequest(f *testing.F) {
 	for _, msgs := range indexBatches() {
 		if len(msgs) < 10 {
-			req := indexRequest{messages: msgs}
+			req := indexRequest{messages: msgs, compact: true}
 			data, err := proto.Marshal(req.message())
 			if err != nil {
 				f.Fatal(err)
@@ -177,9 +184,81 @@ func FuzzIndexRequest(f *testing.F) {
 	})
 }
 
+// statuses answers every message with another status.
+type statuses struct{ echo }
+
+var everyStatus = []IndexStatus{Indexed, IndexUnchanged, IndexConflict, IndexRecalled}
+
+func (*statuses) Index(_ context.Context, msgs []Message) ([]IndexResult, error) {
+	results := make([]IndexResult, len(msgs))
+	for i := range msgs {
+		results[i] = IndexResult{msgs[i].ID, everyStatus[i%len(everyStatus)]}
+	}
+	return results, nil
+}
+
+func TestIndex_CompactAnswer(t *testing.T) {
+	msgs := benchBatch(9)
+	want, _ := (&statuses{}).Index(t.Context(), msgs)
+	if len(indexStatuses.number) != len(everyStatus) {
+		t.Fatalf("the test knows %d of %d statuses", len(everyStatus), len(indexStatuses.number))
+	}
+	bothWays(t, func(t *testing.T, connect func(Plugin) *Client) {
+		c := connect(&statuses{})
+		if got, err := c.Index(t.Context(), msgs); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, %v\nwant %v", got, err, want)
+		}
+		if got, err := c.Index(t.Context(), []Message{}); err != nil || len(got) > 0 {
+			t.Errorf("of no message: %v, %v", got, err)
+		}
+		for _, compact := range []bool{false, true} { // false: an older host
+			req, resp := indexRequest{messages: msgs, compact: compact}, &recallv1.IndexResponse{}
+			err := c.calls.Invoke(t.Context(), recallv1.RecallService_Index_FullMethodName, req.message(), resp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(resp.GetResults()) > 0 == compact || len(resp.GetStatuses()) > 0 != compact {
+				t.Errorf("compact %v is answered by %v", compact, resp)
+			}
+			if got, err := req.results(resp); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("compact %v: got %v, %v\nwant %v", compact, got, err, want)
+			}
+		}
+	})
+}
+
+// disordered answers in the opposite order.
+type disordered struct{ statuses }
+
+func (p *disordered) Index(ctx context.Context, msgs []Message) ([]IndexResult, error) {
+	results, err := p.statuses.Index(ctx, msgs)
+	slices.Reverse(results)
+	return results, err
+}
+
+func TestIndex_AnswerInAnotherOrder(t *testing.T) {
+	bothWays(t, func(t *testing.T, connect func(Plugin) *Client) {
+		_, err := connect(&disordered{}).Index(t.Context(), benchBatch(4))
+		if err == nil || !strings.Contains(err.Error(), "results[0]: is about message") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestClient_IndexOfAnOlderPlugin(t *testing.T) {
+	impl := &broken{index: &recallv1.IndexResponse{Results: []*recallv1.IndexResult{
+		{MessageId: "m/1", Status: recallv1.IndexStatus_INDEX_STATUS_CONFLICT},
+	}}}
+	c := NewClient(t.Context(), dialServer(t, func(s *grpc.Server) { recallv1.RegisterRecallServiceServer(s, impl) }))
+	got, err := c.Index(t.Context(), []Message{fullMessage})
+	if want := []IndexResult{{"m/1", IndexConflict}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
 func TestIndex_InvalidUTF8(t *testing.T) {
 	bothWays(t, func(t *testing.T, connect func(Plugin) *Client) {
-		c := connect(&echo{})
+		c := connect(&statuses{})
 		request := rawMessage(nested(requestMessages, appendText(nil, messageID, "\xff"))...)
 		err := c.calls.Invoke(t.Context(), recallv1.RecallService_Index_FullMethodName, request, &recallv1.IndexResponse{})
 		if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "read the request of Index: a text is not") {

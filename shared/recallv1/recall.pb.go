@@ -846,6 +846,7 @@ func (x *Rule) GetLine() int32 {
 type IndexRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Messages      []*Message             `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	Compact       bool                   `protobuf:"varint,2,opt,name=compact,proto3" json:"compact,omitempty"` // answer with IndexResponse.statuses
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -885,6 +886,13 @@ func (x *IndexRequest) GetMessages() []*Message {
 		return x.Messages
 	}
 	return nil
+}
+
+func (x *IndexRequest) GetCompact() bool {
+	if x != nil {
+		return x.Compact
+	}
+	return false
 }
 
 type IndexResult struct {
@@ -940,8 +948,11 @@ func (x *IndexResult) GetStatus() IndexStatus {
 }
 
 type IndexResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Results       []*IndexResult         `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Results []*IndexResult         `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // one for each message, in their order
+	// Takes the place of results where the request is compact: for each message, in their order, one byte with the number
+	// of its IndexStatus. An older plugin ignores compact and answers with results.
+	Statuses      []byte `protobuf:"bytes,2,opt,name=statuses,proto3" json:"statuses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -979,6 +990,13 @@ func (*IndexResponse) Descriptor() ([]byte, []int) {
 func (x *IndexResponse) GetResults() []*IndexResult {
 	if x != nil {
 		return x.Results
+	}
+	return nil
+}
+
+func (x *IndexResponse) GetStatuses() []byte {
+	if x != nil {
+		return x.Statuses
 	}
 	return nil
 }
@@ -3428,15 +3446,17 @@ const file_recall_proto_rawDesc = "" +
 	"\x04Rule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
-	"\x04line\x18\x03 \x01(\x05R\x04line\">\n" +
+	"\x04line\x18\x03 \x01(\x05R\x04line\"X\n" +
 	"\fIndexRequest\x12.\n" +
-	"\bmessages\x18\x01 \x03(\v2\x12.recall.v1.MessageR\bmessages\"\\\n" +
+	"\bmessages\x18\x01 \x03(\v2\x12.recall.v1.MessageR\bmessages\x12\x18\n" +
+	"\acompact\x18\x02 \x01(\bR\acompact\"\\\n" +
 	"\vIndexResult\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12.\n" +
-	"\x06status\x18\x02 \x01(\x0e2\x16.recall.v1.IndexStatusR\x06status\"A\n" +
+	"\x06status\x18\x02 \x01(\x0e2\x16.recall.v1.IndexStatusR\x06status\"]\n" +
 	"\rIndexResponse\x120\n" +
-	"\aresults\x18\x01 \x03(\v2\x16.recall.v1.IndexResultR\aresults\"\xcf\x02\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.recall.v1.IndexResultR\aresults\x12\x1a\n" +
+	"\bstatuses\x18\x02 \x01(\fR\bstatuses\"\xcf\x02\n" +
 	"\rRecallRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1f\n" +
 	"\vmessage_ids\x18\x02 \x03(\tR\n" +
