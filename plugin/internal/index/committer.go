@@ -93,7 +93,7 @@ func (x *Index) commitNext() {
 	x.answerGroup(group)
 	x.taken.Store(0)
 	x.groups.Add(1)
-	if x.live != nil {
+	if x.live != nil && x.failure() == nil {
 		x.live.zero()
 	}
 }

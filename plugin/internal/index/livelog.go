@@ -54,7 +54,7 @@ func openLiveLog(folder string, size int64, log hclog.Logger) (_ *liveLog, err e
 		return nil, fmt.Errorf("no log in %s", folder)
 	}
 	l := &liveLog{log: log, size: size}
-	file, err := os.OpenFile(slices.MaxFunc(logs, byLogNumber), os.O_RDWR|unix.O_NOATIME, 0)
+	file, err := openLog(slices.MaxFunc(logs, byLogNumber), os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +77,15 @@ func logNumber(name string) (n uint64) {
 
 func byLogNumber(a, b string) int { return cmp.Compare(logNumber(a), logNumber(b)) }
 
+// openLog opens a log whose atime stays, which only its owner may ask for.
+func openLog(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|unix.O_NOATIME, 0o600)
+	if errors.Is(err, os.ErrPermission) {
+		return os.OpenFile(path, flags, 0o600)
+	}
+	return f, err
+}
+
 // use makes a new log the one in use.
 func (l *liveLog) use(file *os.File) {
 	l.file, l.end, l.zeroed = file, logHeaderBytes, 0
@@ -93,7 +102,7 @@ func (l *liveLog) ready() error {
 		return nil
 	}
 	path := filepath.Join(filepath.Dir(l.file.Name()), fmt.Sprintf("%05d.mem", logNumber(l.file.Name())+1))
-	next, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOATIME, 0o600)
+	next, err := openLog(path, os.O_CREATE|os.O_RDWR)
 	if err != nil {
 		return fmt.Errorf("make the log %s: %w", path, err)
 	}
@@ -206,6 +215,9 @@ func (l *liveLog) zero() {
 	}
 	from := max(l.zeroed, (l.end+pageBytes-1)/pageBytes*pageBytes)
 	to := min(from+zeroChunk, l.size/pageBytes*pageBytes)
+	if from >= to {
+		return
+	}
 	var err error
 	for at := from; at < to && err == nil; at += pageBytes { // one by one: no large folios
 		_, err = l.file.WriteAt(zeroPage[:], at)
