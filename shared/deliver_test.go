@@ -246,7 +246,7 @@ func TestDeliver_MessagesThatCannotBe(t *testing.T) {
 		})
 	}
 	t.Run("empty deliveries and fields of a later version are passed over", func(t *testing.T) {
-		message := slices.Concat(bytes.Repeat([]byte{1<<3 | 2, 0}, 1000), []byte{9<<3 | 0, 1}, good)
+		message := slices.Concat(bytes.Repeat([]byte{1<<3 | 2, 0}, 1000), []byte{9 << 3, 1}, good)
 		c := NewClient(t.Context(), dialServer(t, func(s *grpc.Server) {
 			recallv1.RegisterRecallServiceServer(s, &raw{message: message})
 		}))
