@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"reflect"
@@ -761,10 +762,11 @@ func TestLane_HostThatDoesNotReadAnswers(t *testing.T) {
 			for range 200 {
 				nextFrame(t, in)
 			}
+			go func() { _, _ = io.Copy(io.Discard, host) }() // ends with the lane
 			if err := host.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
 				t.Fatal(err)
 			}
-			write(t, host, frames[sent%len(frames):]) // which is read again
+			write(t, host, frames[sent%len(frames):]) // which is read again, now that answers are
 		})
 	}
 }
