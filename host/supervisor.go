@@ -124,17 +124,17 @@ func (s *supervisor) retire(p *process) {
 // publish puts p in force, and counts restarts.
 func (s *supervisor) publish(p *process, restarts int) {
 	s.current, s.binary, s.format, s.started = p, p.binary, p.desc.IndexFormat, time.Now()
-	s.gate.open(p)
-	s.lastUsed.keepIndex(p.index)
-	s.lastUsed.keepBinary(PreviousBinary{p.binary.source, p.binary.sha256, p.desc.Version})
-	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 	s.update(func(st *State) {
+		s.gate.open(p) // with the state, so that whoever is answered by p sees that it is in force
 		s.inForce = p.config
 		st.Phase, st.Step, st.PID, st.Version = PhaseRunning, "", p.pid(), p.desc.Version
 		st.Restarts += restarts
 		st.Binary, st.SHA256, st.Rules = p.binary.source, p.binary.sha256, p.rules
 		st.Index, st.Damaged = p.index, false
 	})
+	s.lastUsed.keepIndex(p.index)
+	s.lastUsed.keepBinary(PreviousBinary{p.binary.source, p.binary.sha256, p.desc.Version})
+	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 }
 
 // update changes the state that others see.
