@@ -17,12 +17,12 @@ import (
 const broken = "permit \"all\" {\n  windw = \"1h\"\n}\n"
 
 // restart ends the service and prepares another one over the same folder. It returns what Prepare says, and the log.
-func (r *rig) restart() (shared.Diagnostics, *bytes.Buffer) {
+func (r *rig) restart() (shared.Diagnostics, *logBuffer) {
 	r.t.Helper()
 	if err := r.Quiesce(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
-	log := &bytes.Buffer{}
+	log := &logBuffer{}
 	r.Service = New(Options{Version: "v0", Clock: r.clock, Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
 	s := r.Service
 	r.t.Cleanup(func() { _ = s.Quiesce(context.Background()) })

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"reflect"
@@ -167,7 +166,7 @@ forbid "no_files" {
 
 func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
 	r := newStandby(t, trial)
-	var log bytes.Buffer
+	var log logBuffer
 	r.logger = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
 	r.activate()
 	file := r.message("file")
