@@ -52,7 +52,7 @@ func TestHost_PoisonousCallHarmsNoOther(t *testing.T) {
 
 func TestHost_FloodOfDeliveries(t *testing.T) {
 	var running, most atomic.Int64
-	log := &logBuffer{}
+	log := &hosttest.LogBuffer{}
 	file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "event-flood"), t.TempDir())
 	h := hosttest.Open(t, host.Config{
 		File: file, Logger: hclog.New(&hclog.LoggerOptions{Output: log}),

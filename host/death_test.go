@@ -1,10 +1,8 @@
 package host_test
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -12,24 +10,6 @@ import (
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
 )
-
-// logBuffer is a log that a test reads while it is written.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // scriptPlugin writes an executable shell script.
 func scriptPlugin(t *testing.T, text string) string {
@@ -98,7 +78,7 @@ func TestUpgrade_NewPluginDies(t *testing.T) {
 
 func TestSupervisor_ReportsWhyThePluginDied(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
-		log := &logBuffer{}
+		log := &hosttest.LogBuffer{}
 		h := hosttest.Open(t, host.Config{Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
 		for restarts := 1; restarts <= 3; restarts++ {
 			hosttest.Kill(t, h)
@@ -122,7 +102,7 @@ func TestSupervisor_ReportsWhyThePluginDied(t *testing.T) {
 	})
 	t.Run("exits", func(t *testing.T) {
 		file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "exit-after-activate"), t.TempDir())
-		log := &logBuffer{}
+		log := &hosttest.LogBuffer{}
 		h := hosttest.Open(t, host.Config{File: file, Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
 		eventually(t, "it has ended", func() bool { return h.State().Error != "" })
 		if got := h.State().Error; !strings.Contains(got, "exit status 1") {

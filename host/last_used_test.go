@@ -17,12 +17,12 @@ func TestOpen_AnotherBinaryThanTheLastInForce(t *testing.T) {
 	runDir := hosttest.RunDir(t)
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
 	const warning = "plugin.hcl names another binary than the one that was in force last"
-	open := func() (*host.Host, *logBuffer) {
-		log := &logBuffer{}
+	open := func() (*host.Host, *hosttest.LogBuffer) {
+		log := &hosttest.LogBuffer{}
 		h := hosttest.Open(t, host.Config{File: file, RunDir: runDir, Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
 		return h, log
 	}
-	quiet := func(when string, h *host.Host, log *logBuffer) {
+	quiet := func(when string, h *host.Host, log *hosttest.LogBuffer) {
 		t.Helper()
 		if st := h.State(); st.Previous != nil || strings.Contains(log.String(), warning) {
 			t.Errorf("%s: state says %+v, the log\n%s", when, st.Previous, log)
@@ -59,7 +59,7 @@ func TestOpen_AnotherBinaryThanTheLastInForce(t *testing.T) {
 	if _, err := h.Upgrade(within(t), host.Binary{Path: other}); err != nil {
 		t.Fatal(err)
 	}
-	quiet("after the next upgrade", h, &logBuffer{})
+	quiet("after the next upgrade", h, &hosttest.LogBuffer{})
 	h.Close()
 
 	t.Run("a file that cannot be read is no obstacle", func(t *testing.T) {

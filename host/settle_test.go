@@ -67,7 +67,7 @@ func TestSettle_KilledAmongManyOutcomes(t *testing.T) {
 
 func TestSettle_OneRefusedAmongMany(t *testing.T) {
 	const all = 1000
-	log := &logBuffer{}
+	log := &hosttest.LogBuffer{}
 	var ghosts atomic.Int64
 	file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "ghost-events"), t.TempDir())
 	h := hosttest.Open(t, host.Config{
@@ -107,7 +107,7 @@ func TestSettle_AnswersThatDoNotFit(t *testing.T) {
 		"few-statuses": "0 statuses for 1 settlements", "many-statuses": "2 statuses for 1 settlements",
 	} {
 		t.Run(fault, func(t *testing.T) {
-			log := &logBuffer{}
+			log := &hosttest.LogBuffer{}
 			var done atomic.Int64
 			file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, fault), t.TempDir())
 			h := hosttest.Open(t, host.Config{

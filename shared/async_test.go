@@ -152,7 +152,7 @@ func TestAsync_Alone(t *testing.T) {
 			}
 			second := <-p.begun
 			if second.alone {
-				t.Error("a second call is said to be alone")
+				t.Error("alone is true for a second call")
 			}
 			first.commit(nil)
 			second.commit(nil)
@@ -165,7 +165,7 @@ func TestAsync_Alone(t *testing.T) {
 			}
 			for _, c := range []begun{<-p.begun, <-p.begun} {
 				if c.alone {
-					t.Error("of two calls that came together one is said to be alone")
+					t.Error("alone is true for one of two calls that arrived together")
 				}
 				c.commit(nil)
 				next()

@@ -25,7 +25,7 @@ type gathering struct {
 	missed   int // how often in a row
 }
 
-// begun takes note of a call that was begun while so many were under way, itself included.
+// begun records that a call started. underWay counts the calls under way, including this one.
 func (g *gathering) begun(underWay int) {
 	if underWay > 1 {
 		g.together = max(g.together, underWay)
@@ -35,7 +35,7 @@ func (g *gathering) begun(underWay int) {
 	g.together = 1
 }
 
-// expect has the reader wait for so many calls the next time.
+// expect sets how many calls the reader waits for next time.
 func (g *gathering) expect(calls int) {
 	switch {
 	case calls < 2:
@@ -47,7 +47,7 @@ func (g *gathering) expect(calls int) {
 	}
 }
 
-// got takes note of how many calls came.
+// got records how many calls arrived while the reader waited.
 func (g *gathering) got(calls int) {
 	if calls >= g.expected {
 		g.missed = 0

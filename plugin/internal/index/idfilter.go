@@ -51,7 +51,7 @@ func newIDFilter() *idFilter { return &idFilter{seed: maphash.MakeSeed()} }
 
 func (f *idFilter) hash(message key) uint64 { return maphash.Bytes(f.seed, message) }
 
-// isNew tells that the index does not hold a message. It is asked by whoever commits.
+// isNew reports that the index does not hold a message. Only the goroutine that commits calls it.
 func (f *idFilter) isNew(hash uint64) bool {
 	if !f.complete.Load() {
 		return false

@@ -21,7 +21,7 @@ func TestIDFilter_NeverMissesAndRarelyErrs(t *testing.T) {
 	}
 	for n := range known {
 		if f.isNew(hash(n)) {
-			t.Fatalf("message %d is told to be new", n)
+			t.Fatalf("the filter reports the known message %d as new", n)
 		}
 	}
 	looked := 0
@@ -92,7 +92,7 @@ func TestIDFilter_Reopened(t *testing.T) {
 	}
 	for i := range 5000 {
 		if x.ids.isNew(x.ids.hash(messageKey("acme", fmt.Sprint("new", i)))) {
-			t.Fatalf("message %d that was indexed meanwhile is told to be new", i)
+			t.Fatalf("the filter reports message %d as new, which was indexed while it learned", i)
 		}
 	}
 }

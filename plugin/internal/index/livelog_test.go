@@ -16,6 +16,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -45,10 +46,7 @@ func runSyncs(commits string) {
 func TestLiveLog_OneSyncACommit(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		if os.Getenv("RECALL_REQUIRE_ALL") == "1" {
-			t.Fatal("strace is not installed")
-		}
-		t.Skip("strace is not installed")
+		hosttest.Missing(t, "strace")
 	}
 	syncs := func(commits int) map[string]int {
 		trace := filepath.Join(t.TempDir(), "trace")
@@ -57,7 +55,7 @@ func TestLiveLog_OneSyncACommit(t *testing.T) {
 		cmd.Env = append(os.Environ(), syncsEnv+"="+strconv.Itoa(commits))
 		out, err := cmd.CombinedOutput()
 		if bytes.Contains(out, []byte("Operation not permitted")) {
-			t.Skip("this machine does not let a process be traced")
+			hosttest.Missing(t, "permission to trace a process (ptrace)")
 		}
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
 )
@@ -17,12 +18,12 @@ import (
 const broken = "permit \"all\" {\n  windw = \"1h\"\n}\n"
 
 // restart ends the service and prepares another one over the same folder. It returns what Prepare says, and the log.
-func (r *rig) restart() (shared.Diagnostics, *logBuffer) {
+func (r *rig) restart() (shared.Diagnostics, *hosttest.LogBuffer) {
 	r.t.Helper()
 	if err := r.Quiesce(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
-	log := &logBuffer{}
+	log := &hosttest.LogBuffer{}
 	r.Service = New(Options{Version: "v0", Clock: r.clock, Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
 	s := r.Service
 	r.t.Cleanup(func() { _ = s.Quiesce(context.Background()) })

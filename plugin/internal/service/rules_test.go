@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -166,7 +167,7 @@ forbid "no_files" {
 
 func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
 	r := newStandby(t, trial)
-	var log logBuffer
+	var log hosttest.LogBuffer
 	r.logger = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
 	r.activate()
 	file := r.message("file")
