@@ -127,8 +127,8 @@ func (c *bareChild) end() {
 	_ = c.cmd.Wait()
 }
 
-// handoverChild waits for the folder's lock, opens the data, commits once and says "open". Then it writes what the callers
-// wrote, at their rate, until it reads how to hand over.
+// handoverChild waits for the folder's lock, opens the data, commits once and says "open". Then it writes what the
+// callers wrote, at their rate, until it reads how to hand over.
 func handoverChild(_ context.Context, args []string) error {
 	set := flag.NewFlagSet("handover-child", flag.ContinueOnError)
 	folder := set.String("folder", "", "of the data")
@@ -205,8 +205,8 @@ func handoverChild(_ context.Context, args []string) error {
 	}
 }
 
-// handoverRecords is what callers of the swap write for a message: the message, of one in recallEvery the recall, and what
-// became of its two steps.
+// handoverRecords is what callers of the swap write for a message: the message, of one in recallEvery the recall, and
+// what became of its two steps.
 func handoverRecords(n int64) []record {
 	records := messageRecords(n)
 	if n%recallEvery != 0 {

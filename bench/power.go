@@ -14,8 +14,8 @@ import (
 )
 
 // powerBench takes the power from the disk of an index again and again while callers work: an ext4 file system of its
-// own is shut down without writing anything that was not synced, and mounted again. What was acknowledged before is held
-// against what the last host finds. It needs root and a loop device.
+// own is shut down without writing anything that was not synced, and mounted again. What was acknowledged before is
+// held against what the last host finds. It needs root and a loop device.
 func powerBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("power", flag.ContinueOnError)
 	rounds := whole(set, "rounds", 50, 1, "how often the power goes")

@@ -154,7 +154,8 @@ func (w *worker) receive() {
 }
 
 // maxTaken bounds the deliveries of one step that run, wait to run or are being reported: as many as a plugin sends
-// before their outcomes, and as many whose outcomes it has, but has not answered yet, or that the plugin before it sent.
+// before their outcomes, and as many whose outcomes it has, but has not answered yet, or that the plugin before it
+// sent.
 const maxTaken = 2 * shared.MaxDeliveries
 
 // take starts the steps of one delivery and does not wait for them. It fails if the plugin has delivered too many.

@@ -26,10 +26,10 @@ const leaveTimeout = 800 * time.Millisecond
 // several times as much. The filter of ids takes up to 32 MiB of it.
 const memoryLimit = 224 << 20
 
-// processors is on how many of the processors the plugin runs: on half of them, unless GOMAXPROCS is set. The others are
-// the host's; on few, a call that hands over from goroutine to goroutine wakes no other thread for it. The p50 of up to 64
-// callers is 0.87 to 0.94 of that on all processors, with 10 to 35 % less CPU; the throughput of 256 callers and of
-// batches is the same (bench speed, two cores).
+// processors is on how many of the processors the plugin runs: on half of them, unless GOMAXPROCS is set. The others
+// are the host's; on few, a call that hands over from goroutine to goroutine wakes no other thread for it. The p50 of
+// up to 64 callers is 0.87 to 0.94 of that on all processors, with 10 to 35 % less CPU; the throughput of 256 callers
+// and of batches is the same (bench speed, two cores).
 func processors(set string, all int) int {
 	if set != "" {
 		return all // which Go has made of it

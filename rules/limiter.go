@@ -49,8 +49,9 @@ type Spend struct {
 	at  time.Time
 }
 
-// Take judges in as p.Decide does, holds a permit whose limit has no room for not holding, and counts the recall if it is
-// permitted. A caller that then does not commit the recall gives it back with Refund: only what is committed counts.
+// Take judges in as p.Decide does, holds a permit whose limit has no room for not holding, and counts the recall if
+// it is permitted. A caller that then does not commit the recall gives it back with Refund: only what is committed
+// counts.
 func (l *Limiter) Take(p *Policy, in *Input) (Decision, Spend) {
 	for {
 		d := p.decide(in, l)

@@ -18,7 +18,8 @@ const (
 	DispositionArchive = "archive" // the host keeps it where only compliance reads it, for the retention
 )
 
-// OnRecall is what a permit asks of the host beside taking the message back. It belongs to the policy: do not change it.
+// OnRecall is what a permit asks of the host beside taking the message back. It belongs to the policy: do not change
+// it.
 type OnRecall struct {
 	Steps       []string      // the steps to run, in no order; nil: every step that the host has
 	Silent      bool          // clients remove the message and show nothing in its place

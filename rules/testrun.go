@@ -115,8 +115,8 @@ func (r *reporter) testGroups(paths []string) []testGroup {
 // maxTestDepth bounds how far down directories are searched for tests.
 const maxTestDepth = 8
 
-// testDirectory finds the tests in a directory and those below it, each once: a symbolic link can lead back. It goes down
-// level by level, so that none is first come upon by a link that is too deep to go on from.
+// testDirectory finds the tests in a directory and those below it, each once: a symbolic link can lead back. It goes
+// down level by level, so that none is first come upon by a link that is too deep to go on from.
 func (r *reporter) testDirectory(path string) []testGroup {
 	var groups []testGroup
 	seen := map[string]bool{}

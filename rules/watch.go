@@ -50,8 +50,8 @@ type WatchState struct {
 	Refused  Diagnostics // of the files as they are now, if they were refused; empty: what is on disk is in force
 }
 
-// Watch loads the policy in paths as Load does and keeps it following the files. If the files are bad at the start there
-// is no Watcher, only diagnostics. Without paths the built-in policy is in force for good.
+// Watch loads the policy in paths as Load does and keeps it following the files. If the files are bad at the start
+// there is no Watcher, only diagnostics. Without paths the built-in policy is in force for good.
 //
 // After each change, report gets the policy that came into force with its warnings, or nil and the errors that refused
 // it. It is called by one goroutine at a time, holds up the next change and must not call Reload; it may be nil.

@@ -13,8 +13,8 @@ import (
 	"github.com/chat-recall/recall/shared/recallv1"
 )
 
-// indexRequest is a recallv1.IndexRequest that is encoded and decoded without the structs that protobuf generates, to the
-// same bytes and the same values: no other call carries as many messages.
+// indexRequest is a recallv1.IndexRequest that is encoded and decoded without the structs that protobuf generates, to
+// the same bytes and the same values: no other call carries as many messages.
 type indexRequest struct {
 	messages []Message
 	compact  bool

@@ -16,7 +16,8 @@ import (
 
 // The lane carries calls between a host and its plugin beside gRPC: the same protobuf messages, in frames on a
 // socketpair of which each of the two processes holds one end, so that it needs no address and no encryption. A unary
-// call over gRPC takes two to four times as long and twice the CPU (bench speed). Everything works without the lane too.
+// call over gRPC takes two to four times as long and twice the CPU (bench speed). Everything works without the lane
+// too.
 //
 // The host passes one end as a descriptor that LaneFDEnv names. A plugin that serves it says so by CapabilityLane in
 // Describe; else the host closes its end. Calls with a request over maxLaneRequest or metadata over maxLaneMetadata,

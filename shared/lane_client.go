@@ -94,9 +94,9 @@ func (c *callConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method 
 	return c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
 }
 
-// laneClient is the host's end of a lane. Of the callers who wait for answers one leads: it reads for all, and hands over
-// to another one when it has its own answer. So a caller who is alone is woken by the kernel and by nobody else, and no
-// goroutine reads while nobody waits.
+// laneClient is the host's end of a lane. Of the callers who wait for answers one leads: it reads for all, and hands
+// over to another one when it has its own answer. So a caller who is alone is woken by the kernel and by nobody else,
+// and no goroutine reads while nobody waits.
 type laneClient struct {
 	conn   *net.UnixConn
 	in     laneReader // the leader's
@@ -247,7 +247,8 @@ func (l *laneClient) drain() {
 // longAgo is a deadline that interrupts a read.
 var longAgo = time.Unix(1, 0)
 
-// lead reads until enough is answered, ctx ends or the lane does. A frame that is read in part stays for the next leader.
+// lead reads until enough is answered, ctx ends or the lane does. A frame that is read in part stays for the next
+// leader.
 func (l *laneClient) lead(ctx context.Context, enough func() bool) {
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, func() { _ = l.conn.SetReadDeadline(longAgo) })()

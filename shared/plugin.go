@@ -42,9 +42,9 @@ type Plugin interface {
 // VersionedPlugins is the plugin set of each wire major. impl is nil in a host.
 func VersionedPlugins(impl Plugin) map[int]plugin.PluginSet { return PluginsWithLane(impl, nil, nil) }
 
-// PluginsWithLane is VersionedPlugins of a plugin process that also serves a lane: see OpenLane. ended is called when the
-// lane has ended, with an error if that is because the host sent what is no frame. Then calls go by gRPC. lane may be
-// nil.
+// PluginsWithLane is VersionedPlugins of a plugin process that also serves a lane: see OpenLane. ended is called when
+// the lane has ended, with an error if that is because the host sent what is no frame. Then calls go by gRPC. lane
+// may be nil.
 func PluginsWithLane(impl Plugin, lane *net.UnixConn, ended func(error)) map[int]plugin.PluginSet {
 	return map[int]plugin.PluginSet{ProtocolVersion: {PluginName: &GRPCPlugin{impl: impl, lane: lane, ended: ended}}}
 }

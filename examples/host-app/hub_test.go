@@ -102,7 +102,8 @@ func TestARecallDuringALateDeliveryIsNotDelivered(t *testing.T) {
 	}
 }
 
-// The repair loop may come to a message between the commit of its recall and the notices. What they tell from must be there.
+// The repair loop may come to a message between the commit of its recall and the notices. What they tell from must be
+// there.
 func TestWhoHasAMessageIsToldWhatItWasThoughItIsRepairedFirst(t *testing.T) {
 	var recalled atomic.Bool
 	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
@@ -398,7 +399,8 @@ func TestWhoComesWhileAMessageIsIndexedGetsIt(t *testing.T) {
 	}
 }
 
-// The plugin is asked about a waiting message just before it is indexed; the wake-up comes while its answer is acted upon.
+// The plugin is asked about a waiting message just before it is indexed; the wake-up comes while its answer is acted
+// upon.
 func TestAWakeUpDuringALookIsNotLost(t *testing.T) {
 	var s *Server
 	var asked atomic.Bool
@@ -494,7 +496,8 @@ func TestWhoLeftAChatroomWithoutAMessageIsNotToldWhatItWas(t *testing.T) {
 	}
 }
 
-// The server dies between storing a message and indexing it. Who was connected finds it in the history when they are back.
+// The server dies between storing a message and indexing it. Who was connected finds it in the history when they are
+// back.
 func TestACrashBetweenStoreAndIndexIsRepairedAtStart(t *testing.T) {
 	dir := t.TempDir()
 	s, err := newServer(dir, hclog.NewNullLogger())

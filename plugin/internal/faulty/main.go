@@ -86,7 +86,8 @@ type faulty struct {
 	fault string
 }
 
-// noAsync hides the methods of shared.AsyncPlugin, for its names are ambiguous with them: they would go past the faults.
+// noAsync hides the methods of shared.AsyncPlugin, for its names are ambiguous with them: they would go past the
+// faults.
 type noAsync struct{ IndexThen, RecallThen, SettleThen struct{} }
 
 func (f *faulty) Describe(ctx context.Context) (shared.Description, error) {
@@ -187,8 +188,8 @@ func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]sha
 	return f.Service.Status(ctx, tenant, ids)
 }
 
-// skewed are the faults of skew that the lane would go past: a plugin with one of them offers none, as an older one does
-// not.
+// skewed are the faults of skew that the lane would go past: a plugin with one of them offers none, as an older one
+// does not.
 var skewed = []string{"older-minor", "newer-minor", "few-statuses", "many-statuses"}
 
 // skew makes the wire another minor version: a newer one, whose answers have fields that nobody here knows, or an

@@ -12,10 +12,10 @@ import (
 	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 )
 
-// idFilter tells of most new messages that the index does not know them, without a lookup (batches of 500: 1.4 × as many
-// messages a second in the index, 2,400 allocations less a batch). It is a split block Bloom filter over the keys of all
-// messages, as Apache Parquet specifies it, in layers: a full one is followed by one of twice its size. It never misses
-// a message that it holds.
+// idFilter tells of most new messages that the index does not know them, without a lookup (batches of 500: 1.4 × as
+// many messages a second in the index, 2,400 allocations less a batch). It is a split block Bloom filter over the
+// keys of all messages, as Apache Parquet specifies it, in layers: a full one is followed by one of twice its size.
+// It never misses a message that it holds.
 //
 // It holds those that were indexed since the index was opened, and learns the others from the groups while the index
 // serves. Until it is complete, it tells nothing.

@@ -117,8 +117,8 @@ func readMarker(path string) (id Identity, ok bool, err error) {
 var errMarkerDamaged = errors.New("a marker is damaged")
 
 // marker is a marker that is open for writing. It is mapped into memory: each commit writes it, and the folder beside
-// that of the index is often one of configuration, which others watch for changes. Such a change woke the watchers of the
-// host and of the plugin at every commit (one caller: p50 0.7 ×).
+// that of the index is often one of configuration, which others watch for changes. Such a change woke the watchers of
+// the host and of the plugin at every commit (one caller: p50 0.7 ×).
 type marker struct {
 	file *os.File
 	data []byte // of the file

@@ -152,8 +152,8 @@ func (m *mending) queue(entry *indexpb.Entry) error {
 	return err
 }
 
-// queueKeys are the keys by which the open steps of an entry wait. Where notify is open and no other was tried or queued,
-// the others wait for it: better once more than never.
+// queueKeys are the keys by which the open steps of an entry wait. Where notify is open and no other was tried or
+// queued, the others wait for it: better once more than never.
 func (m *mending) queueKeys(entry *indexpb.Entry) (keys []key, err error) {
 	var others []key
 	notify, opened := false, false

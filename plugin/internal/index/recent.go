@@ -10,9 +10,9 @@ import (
 // maxRecentBytes bounds the events that are kept in memory, by about what they take.
 const maxRecentBytes = 4 << 20
 
-// recentEvents keeps the last recalls as they were committed. Each is read again soon, once to deliver each of its steps
-// and once to settle notify; from here that costs none of the three lookups. What changes of an event, the state of its
-// steps, is not in it.
+// recentEvents keeps the last recalls as they were committed. Each is read again soon, once to deliver each of its
+// steps and once to settle notify; from here that costs none of the three lookups. What changes of an event, the
+// state of its steps, is not in it.
 type recentEvents struct {
 	mu         sync.Mutex
 	bySequence map[uint64]*recentEvent

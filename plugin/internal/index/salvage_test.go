@@ -214,8 +214,8 @@ func TestSalvage_DeletedInADamagedBlock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Of the first 300 all of the ledger is left: of 150 notify was settled, so that the other steps are queued, and of 150
-	// it failed. Of the others, and where what came of it is lost, notify is queued.
+	// Of the first 300 all of the ledger is left: of 150 notify was settled, so that the other steps are queued, and
+	// of 150 it failed. Of the others, and where what came of it is lost, notify is queued.
 	others := len(shared.StandardSteps()) - 1
 	last := messages/2 - s.LedgersLost
 	if n := len(grouped(t, y)); n != messages || done == 0 || failed == 0 {

@@ -10,10 +10,10 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// A step waits in one of three places until it is settled: in the step queue while no attempt of it failed, backing off
-// after that, and behind the gate of its event while notify is open. What came of its attempts is a record of its own,
-// so that settling it writes 30 bytes and leaves the ledger entry as it is (64 callers recall 1.3 times as many messages
-// a second).
+// A step waits in one of three places until it is settled: in the step queue while no attempt of it failed, backing
+// off after that, and behind the gate of its event while notify is open. What came of its attempts is a record of its
+// own, so that settling it writes 30 bytes and leaves the ledger entry as it is (64 callers recall 1.3 times as many
+// messages a second).
 
 // refusedSettle says why a settlement is not applied.
 func (b *batch) refusedSettle(s *Settle) error {

@@ -33,8 +33,8 @@ func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.In
 	return await(ctx, func(then func([]shared.IndexResult, error)) { s.IndexThen(ctx, slices.Clone(msgs), false, then) })
 }
 
-// IndexThen is Index that does not wait: it calls then once, from any goroutine and perhaps before it returns. then must
-// not block, and msgs are no longer the caller's. alone says that no other call waits.
+// IndexThen is Index that does not wait: it calls then once, from any goroutine and perhaps before it returns. then
+// must not block, and msgs are no longer the caller's. alone says that no other call waits.
 func (s *Service) IndexThen(ctx context.Context, msgs []shared.Message, alone bool,
 	then func([]shared.IndexResult, error)) {
 	a, leave, err := s.enter()
@@ -256,8 +256,8 @@ func (s *Service) SettleAttempt(ctx context.Context, x shared.Settlement) error 
 	return err
 }
 
-// SettleThen is to SettleAttempt what IndexThen is to Index. Whoever settles waits for nothing, so it is never committed
-// alone: it goes along with the next commit.
+// SettleThen is to SettleAttempt what IndexThen is to Index. Whoever settles waits for nothing, so it is never
+// committed alone: it goes along with the next commit.
 func (s *Service) SettleThen(ctx context.Context, x shared.Settlement, _ bool, then func(error)) {
 	a, leave, err := s.enter()
 	if err != nil {

@@ -291,8 +291,8 @@ func (o *openSteps) BackingOff(level int, after, upTo uint64, limit int) ([]inde
 	return o.stepIndex.BackingOff(o.ctx, o.step, level, after, upTo, limit)
 }
 
-// deliverDue delivers, step by step and all at once, what can be delivered now, and tells when the next retry is due, if
-// any.
+// deliverDue delivers, step by step and all at once, what can be delivered now, and tells when the next retry is due,
+// if any.
 func (s *session) deliverDue(ctx context.Context) (next time.Duration, any bool, err error) {
 	defer s.handOver()
 	now := s.elapsed()
