@@ -130,7 +130,10 @@ func startAttack(ctx context.Context, p *pressure) (*attack, error) {
 	if _, err := a.life.Prepare(ctx, &recallv1.PrepareRequest{ConfigFile: p.config}); err != nil {
 		return nil, err
 	}
-	if _, err := a.life.Activate(ctx, &recallv1.ActivateRequest{Steps: []string{shared.StepNotify, shared.StepHistory}}); err != nil {
+	if _, err := a.life.Activate(
+		ctx,
+		&recallv1.ActivateRequest{Steps: []string{shared.StepNotify, shared.StepHistory}},
+	); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -172,7 +175,8 @@ var elementsOf = sync.OnceValue(func() *emptypb.Empty {
 // oneLarge is an encoded message of one large field.
 var oneLarge = sync.OnceValue(func() *emptypb.Empty {
 	m := &emptypb.Empty{}
-	m.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), make([]byte, wireLimit-8)))
+	m.ProtoReflect().
+		SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), make([]byte, wireLimit-8)))
 	return m
 })
 
@@ -185,7 +189,12 @@ func (a *attack) emptyElements(ctx context.Context) error {
 }
 
 func (a *attack) hugeLifecycle(ctx context.Context) error {
-	return a.conn.Invoke(ctx, recallv1.LifecycleService_Activate_FullMethodName, elementsOf(), &recallv1.ActivateResponse{})
+	return a.conn.Invoke(
+		ctx,
+		recallv1.LifecycleService_Activate_FullMethodName,
+		elementsOf(),
+		&recallv1.ActivateResponse{},
+	)
 }
 
 // laneFrame is a call on the lane, in the format of shared/lane.go.
@@ -241,7 +250,11 @@ func (a *attack) unreadSince(ctx context.Context) error {
 	request := &recallv1.SinceRequest{Tenant: tenant, Conversations: []*recallv1.Conversation{
 		{Type: recallv1.ConversationType_CONVERSATION_TYPE_GROUP, Id: seedRoom.ID},
 	}}
-	stream, err := a.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, recallv1.RecallService_Since_FullMethodName)
+	stream, err := a.conn.NewStream(
+		ctx,
+		&grpc.StreamDesc{ServerStreams: true},
+		recallv1.RecallService_Since_FullMethodName,
+	)
 	if err != nil {
 		return err
 	}

@@ -74,12 +74,28 @@ func hostsBench(ctx context.Context, args []string) error {
 // hostOnce starts a host, lets its callers work, kills it and takes what it had said into the journal. before, if not
 // nil, is called before it is killed, and from then on calls may fail. It returns how long the host took to open, the
 // wait for what the one before it left included.
-func hostOnce(ctx context.Context, j *journal, config, prefix string, callers int, before func() error) (time.Duration, error) {
+func hostOnce(
+	ctx context.Context,
+	j *journal,
+	config, prefix string,
+	callers int,
+	before func() error,
+) (time.Duration, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
-	child := exec.CommandContext(ctx, self, "hosts-child", "--config", config, "--prefix", prefix, "--callers", fmt.Sprint(callers))
+	child := exec.CommandContext(
+		ctx,
+		self,
+		"hosts-child",
+		"--config",
+		config,
+		"--prefix",
+		prefix,
+		"--callers",
+		fmt.Sprint(callers),
+	)
 	child.Stderr = os.Stderr
 	out, err := child.StdoutPipe()
 	if err != nil {

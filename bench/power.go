@@ -77,7 +77,12 @@ func newLoopDisk(dir string) (*loopDisk, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(f.Truncate(loopDiskBytes), f.Close(), os.Mkdir(d.folder, 0o700), run("mkfs.ext4", "-q", d.image)); err != nil {
+	if err := errors.Join(
+		f.Truncate(loopDiskBytes),
+		f.Close(),
+		os.Mkdir(d.folder, 0o700),
+		run("mkfs.ext4", "-q", d.image),
+	); err != nil {
 		return nil, err
 	}
 	return d, d.mount()

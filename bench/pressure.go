@@ -383,8 +383,11 @@ func (c *presser) pick(ctx context.Context, h *host.Host, caller, n int) (name s
 			}
 		case 3:
 			request := shared.RecallRequest{
-				Tenant: tenant, MessageIDs: seedIDs(min(seeded, shared.MaxRecallIDs)), Actor: shared.Actor{ID: "sender-1"}, RecallID: "recall-" + id,
-				Ext: strings.Repeat("e", shared.MaxExtBytes),
+				Tenant:     tenant,
+				MessageIDs: seedIDs(min(seeded, shared.MaxRecallIDs)),
+				Actor:      shared.Actor{ID: "sender-1"},
+				RecallID:   "recall-" + id,
+				Ext:        strings.Repeat("e", shared.MaxExtBytes),
 			}
 			return "check", func() error { _, err := h.Check(ctx, request); return err }
 		}

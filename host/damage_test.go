@@ -254,7 +254,8 @@ func (p *place) openPipe(path string, refused bool) {
 	if err == nil {
 		h.Close()
 	}
-	if refused && (err == nil || !strings.Contains(err.Error(), filepath.Base(path)) || errors.Is(err, context.DeadlineExceeded)) {
+	if refused &&
+		(err == nil || !strings.Contains(err.Error(), filepath.Base(path)) || errors.Is(err, context.DeadlineExceeded)) {
 		p.t.Errorf("%s: %v", path, err)
 	}
 	if !refused && err != nil {

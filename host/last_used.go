@@ -53,7 +53,11 @@ func readLastUsed(runDir string, logger hclog.Logger) (*lastUsed, error) {
 		return u, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read which index and binary were used last, %s: %w; remove the file to open without it", u.path, err)
+		return nil, fmt.Errorf(
+			"read which index and binary were used last, %s: %w; remove the file to open without it",
+			u.path,
+			err,
+		)
 	}
 	if err := json.Unmarshal(text, &u.last); err != nil {
 		u.last = lastUsedContent{} // a part of it would be another index

@@ -57,7 +57,11 @@ func (c *Client) UseLane(conn *net.UnixConn) error {
 func (c *Client) Done() <-chan struct{} { return c.ctx.Done() }
 
 // call makes one unary call and reads its answer.
-func call[Req, Resp any](ctx context.Context, f func(context.Context, Req, ...grpc.CallOption) (Resp, error), req Req) (Resp, error) {
+func call[Req, Resp any](
+	ctx context.Context,
+	f func(context.Context, Req, ...grpc.CallOption) (Resp, error),
+	req Req,
+) (Resp, error) {
 	resp, err := f(ctx, req)
 	return resp, fromStatus(ctx, err)
 }
@@ -83,8 +87,11 @@ func (c *Client) Check(ctx context.Context, req RecallRequest) ([]RecallResult, 
 	return c.judge(ctx, req, c.recall.Check)
 }
 
-func (c *Client) judge(ctx context.Context, req RecallRequest,
-	f func(context.Context, *recallv1.RecallRequest, ...grpc.CallOption) (*recallv1.RecallResponse, error)) ([]RecallResult, error) {
+func (c *Client) judge(
+	ctx context.Context,
+	req RecallRequest,
+	f func(context.Context, *recallv1.RecallRequest, ...grpc.CallOption) (*recallv1.RecallResponse, error),
+) ([]RecallResult, error) {
 	if err := req.Validate(); err != nil {
 		return nil, err
 	}
@@ -232,10 +239,14 @@ func (c *Client) Describe(ctx context.Context) (Description, error) {
 	d.atMost("protocol_versions", len(resp.GetProtocolVersions()), maxProtocolVersions)
 	d.atMost("capabilities", len(resp.GetCapabilities()), maxCapabilities)
 	description := Description{
-		Name: d.text("name", resp.GetName(), MaxIDBytes), Version: d.text("version", resp.GetVersion(), MaxIDBytes),
+		Name:             d.text("name", resp.GetName(), MaxIDBytes),
+		Version:          d.text("version", resp.GetVersion(), MaxIDBytes),
 		IndexFormat:      int(resp.GetIndexFormat()),
 		ProtocolVersions: mapSlice(resp.GetProtocolVersions(), func(v int32) int { return int(v) }),
-		Capabilities:     mapSlice(resp.GetCapabilities(), func(c string) string { return d.text("capabilities", c, MaxIDBytes) }),
+		Capabilities: mapSlice(
+			resp.GetCapabilities(),
+			func(c string) string { return d.text("capabilities", c, MaxIDBytes) },
+		),
 	}
 	if d.err != nil {
 		return Description{}, badAnswer(d.err)

@@ -197,7 +197,8 @@ func (c *servedCall) begin(f *laneFrame, alone bool) error {
 		return err
 	}
 	inline := method.inline == alwaysInline || method.inline == inlineAlone && alone
-	if l.plugin.async != nil && inline && len(f.payload) <= maxInlineBytes && l.plugin.admission.working.TryAcquire(working) {
+	if l.plugin.async != nil && inline && len(f.payload) <= maxInlineBytes &&
+		l.plugin.admission.working.TryAcquire(working) {
 		c.weight.working = working
 		c.carryOut(method, f.payload, alone)
 		return nil

@@ -106,7 +106,12 @@ func (c *counting) Invoke(ctx context.Context, method string, args, reply any, o
 	return c.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
 }
 
-func (c *counting) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *counting) NewStream(
+	ctx context.Context,
+	desc *grpc.StreamDesc,
+	method string,
+	opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	c.streams.Add(1)
 	return c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
 }
@@ -722,7 +727,10 @@ func TestLane_HostileHost(t *testing.T) {
 type many struct{ echo }
 
 func (*many) Status(_ context.Context, _ string, ids []string) ([]MessageStatus, error) {
-	return slices.Repeat([]MessageStatus{{State: MessageRecalled, RecallID: strings.Repeat("r", MaxIDBytes)}}, len(ids)), nil
+	return slices.Repeat(
+		[]MessageStatus{{State: MessageRecalled, RecallID: strings.Repeat("r", MaxIDBytes)}},
+		len(ids),
+	), nil
 }
 
 func TestLane_HostThatDoesNotReadAnswers(t *testing.T) {
@@ -755,7 +763,10 @@ func TestLane_HostThatDoesNotReadAnswers(t *testing.T) {
 					t.Fatalf("%d bytes were read; at most %d", sent, most)
 				}
 			}
-			if health, err := NewClient(t.Context(), dialServer(t, func(g *grpc.Server) { s.register(g) })).Health(t.Context()); err != nil {
+			if health, err := NewClient(
+				t.Context(),
+				dialServer(t, func(g *grpc.Server) { s.register(g) }),
+			).Health(t.Context()); err != nil {
 				t.Errorf("health beside it: %v, %v", health, err)
 			}
 			in := &laneReader{conn: host, limit: maxLaneAnswer}

@@ -43,7 +43,8 @@ func TestStream_NoRoom(t *testing.T) {
 	}
 	r := openStream(ctx, t, w.url, "ann")
 	body, err := io.ReadAll(r.Body)
-	if err != nil || r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") != streamRetry || !r.Close ||
+	if err != nil || r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") != streamRetry ||
+		!r.Close ||
 		!strings.Contains(string(body), "2 streams are open") {
 		t.Errorf("one more: %s %v %s, %v", r.Status, r.Header, body, err)
 	}
@@ -73,8 +74,19 @@ func TestStream_ManyAtFewDescriptors(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	config := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
-	server := exec.CommandContext(ctx, "sh", "-c", `ulimit -n 256; exec "$0" "$@"`, binary, "--addr", "127.0.0.1:0", "--config", config,
-		"--data", filepath.Join(dir, "data"))
+	server := exec.CommandContext(
+		ctx,
+		"sh",
+		"-c",
+		`ulimit -n 256; exec "$0" "$@"`,
+		binary,
+		"--addr",
+		"127.0.0.1:0",
+		"--config",
+		config,
+		"--data",
+		filepath.Join(dir, "data"),
+	)
 	server.Env = append(server.Environ(), "XDG_CACHE_HOME="+dir)
 	out, err := server.StdoutPipe()
 	if err != nil {
@@ -100,7 +112,13 @@ func TestStream_ManyAtFewDescriptors(t *testing.T) {
 	defer cancel()
 	for i := range 400 {
 		user := []string{"ann", "ben"}[i%2]
-		if r := openStream(streams, t, url, user); r.StatusCode != http.StatusOK && r.StatusCode != http.StatusServiceUnavailable {
+		if r := openStream(
+			streams,
+			t,
+			url,
+			user,
+		); r.StatusCode != http.StatusOK &&
+			r.StatusCode != http.StatusServiceUnavailable {
 			t.Fatalf("stream %d: %s", i, r.Status)
 		}
 	}
@@ -116,6 +134,11 @@ func TestStream_ManyAtFewDescriptors(t *testing.T) {
 	}
 	defer answer.Body.Close()
 	if text, err := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK || err != nil {
-		t.Errorf("a message beside 400 streams: %s %s %v", answer.Status, text, errors.Join(err, fmt.Errorf("%s", log.String())))
+		t.Errorf(
+			"a message beside 400 streams: %s %s %v",
+			answer.Status,
+			text,
+			errors.Join(err, fmt.Errorf("%s", log.String())),
+		)
 	}
 }

@@ -311,7 +311,13 @@ type writes struct {
 }
 
 func (w *writes) reset() {
-	*w = writes{entries: w.entries[:0], users: w.users[:0], opened: w.opened[:0], indexed: w.indexed[:0], hashes: w.hashes[:0]}
+	*w = writes{
+		entries: w.entries[:0],
+		users:   w.users[:0],
+		opened:  w.opened[:0],
+		indexed: w.indexed[:0],
+		hashes:  w.hashes[:0],
+	}
 }
 
 type entry struct {

@@ -149,7 +149,8 @@ func TestOpenOfANewerFormatChangesNothing(t *testing.T) {
 	})
 	before := dump()
 	err := tryOpen(t, path)
-	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), fmt.Sprintf("format is %d and this version knows %d", Format+6, Format)) {
+	if !errors.Is(err, ErrFormat) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("format is %d and this version knows %d", Format+6, Format)) {
 		t.Errorf("%v", err)
 	}
 	if after := dump(); after != before {
@@ -362,7 +363,11 @@ func TestOpen_LastTransactionTorn(t *testing.T) {
 	})
 	t.Run("acknowledged: refused", func(t *testing.T) {
 		path, _ := tear(t)
-		if err := tryOpen(t, path); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "commits 7 to 7 are missing") {
+		if err := tryOpen(
+			t,
+			path,
+		); !errors.Is(err, ErrCorrupt) ||
+			!strings.Contains(err.Error(), "commits 7 to 7 are missing") {
 			t.Errorf("%v", err)
 		}
 	})

@@ -103,7 +103,11 @@ func TestIDFilter_DamagedGroup(t *testing.T) {
 	apply(t, x, put(message("m")))
 	x.committing.Lock()
 	txn := x.db.NewTransactionAt(x.committed.Load(), true)
-	if err := set(txn, groupKey(1), &indexpb.Group{Parts: []*indexpb.GroupPart{{Tenant: "acme", Senders: []uint32{1}}}}); err != nil {
+	if err := set(
+		txn,
+		groupKey(1),
+		&indexpb.Group{Parts: []*indexpb.GroupPart{{Tenant: "acme", Senders: []uint32{1}}}},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(x.live.ready(), x.commitAt(txn, x.committed.Load()+1)); err != nil {

@@ -128,7 +128,11 @@ func (x *Index) Close() error {
 		openIndexes.remove(x)
 		var errs []error
 		if stopped.Load() {
-			x.log.Warn("the index is left as a crash would leave it, because Badger met damage and cannot be closed", "path", x.path)
+			x.log.Warn(
+				"the index is left as a crash would leave it, because Badger met damage and cannot be closed",
+				"path",
+				x.path,
+			)
 		} else {
 			errs = append(errs, x.db.Close())
 		}
@@ -153,7 +157,11 @@ func (x *Index) Failure() error { return x.failure() }
 // flushes and compactions. An index is stuck where something waits and nothing is done for long.
 func (x *Index) Progress() (waiting int, done uint64) {
 	calls, _, _ := x.queue.stats()
-	return calls + int(x.reading.Load()) + int(x.taken.Load()), x.groups.Load() + x.commits.Load() + x.reads.Load() + x.tables.Load()
+	return calls + int(
+		x.reading.Load(),
+	) + int(
+		x.taken.Load(),
+	), x.groups.Load() + x.commits.Load() + x.reads.Load() + x.tables.Load()
 }
 
 // OnOpen has f called, once a step, after each commit that opened this step for any event; first is the lowest

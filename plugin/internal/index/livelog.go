@@ -63,8 +63,12 @@ func openLiveLog(folder string, size int64, log hclog.Logger) (_ *liveLog, err e
 		return nil, errors.Join(err, l.close())
 	}
 	if l.sparse {
-		l.log.Warn("the file system of the index cannot set room aside: where another program fills the disk within a second, the "+
-			"plugin dies and is started again", "path", folder)
+		l.log.Warn(
+			"the file system of the index cannot set room aside: where another program fills the disk within a second, the "+
+				"plugin dies and is started again",
+			"path",
+			folder,
+		)
 	}
 	return l, nil
 }

@@ -50,8 +50,18 @@ func TestLiveLog_OneSyncACommit(t *testing.T) {
 	}
 	syncs := func(commits int) map[string]int {
 		trace := filepath.Join(t.TempDir(), "trace")
-		cmd := exec.Command(strace, "-f", "-y", "-qq", "-e", "trace=fsync,fdatasync,msync,sync_file_range,sync,syncfs", "-o", trace,
-			os.Args[0], filepath.Join(t.TempDir(), "index"))
+		cmd := exec.Command(
+			strace,
+			"-f",
+			"-y",
+			"-qq",
+			"-e",
+			"trace=fsync,fdatasync,msync,sync_file_range,sync,syncfs",
+			"-o",
+			trace,
+			os.Args[0],
+			filepath.Join(t.TempDir(), "index"),
+		)
 		cmd.Env = append(os.Environ(), syncsEnv+"="+strconv.Itoa(commits))
 		out, err := cmd.CombinedOutput()
 		if bytes.Contains(out, []byte("Operation not permitted")) {

@@ -178,7 +178,10 @@ func TestSalvage_DeletedInADamagedBlock(t *testing.T) {
 		if i%2 == 0 {
 			ops = append(ops, settle(i+1, shared.StepNotify, shared.OutcomeDone))
 		} else {
-			ops = append(ops, Op{Settle: &Settle{Sequence: i + 1, Step: shared.StepNotify, Outcome: shared.OutcomeFailed, Attempt: 1, At: start}})
+			ops = append(
+				ops,
+				Op{Settle: &Settle{Sequence: i + 1, Step: shared.StepNotify, Outcome: shared.OutcomeFailed, Attempt: 1, At: start}},
+			)
 		}
 	}
 	for i := messages / 2; i < messages; i++ {
@@ -221,7 +224,8 @@ func TestSalvage_DeletedInADamagedBlock(t *testing.T) {
 	if n := len(grouped(t, y)); n != messages || done == 0 || failed == 0 {
 		t.Errorf("%d messages in groups, %d attempts done and %d failed", n, done, failed)
 	}
-	if keys['a'] != 0 || keys['w'] != 150+last || keys['b'] != failed || keys['e'] != last+300-done-failed+150*others || keys['q'] != messages-s.LedgersLost {
+	if keys['a'] != 0 || keys['w'] != 150+last || keys['b'] != failed || keys['e'] != last+300-done-failed+150*others ||
+		keys['q'] != messages-s.LedgersLost {
 		t.Errorf("uses of attachments %d, gates %d, backing off %d, queued %d, events %d: %+v",
 			keys['a'], keys['w'], keys['b'], keys['e'], keys['q'], s)
 	}

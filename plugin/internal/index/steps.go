@@ -78,7 +78,13 @@ func (b *batch) attempts(s *Settle) (*indexpb.Attempts, error) {
 		return nil, shared.Invalidf("step", "%s of event %d waits for %s, which is not settled", s.Step, s.Sequence,
 			shared.StepNotify)
 	}
-	return nil, shared.Invalidf("step", "event %d has no step %s; it has %s", s.Sequence, s.Step, strings.Join(names, ", "))
+	return nil, shared.Invalidf(
+		"step",
+		"event %d has no step %s; it has %s",
+		s.Sequence,
+		s.Step,
+		strings.Join(names, ", "),
+	)
 }
 
 // entry reads the ledger entry of an event; nil where there is no such event.
@@ -124,7 +130,11 @@ func stateOf(a *indexpb.Attempts) StepState {
 
 func stepRecord(step string, a *indexpb.Attempts) shared.StepRecord {
 	return shared.StepRecord{
-		Step: step, Outcome: outcomes.word[a.Outcome], Attempts: int(a.Count), Error: a.Error, ChangedAt: decodeTime(a.ChangedAt),
+		Step:      step,
+		Outcome:   outcomes.word[a.Outcome],
+		Attempts:  int(a.Count),
+		Error:     a.Error,
+		ChangedAt: decodeTime(a.ChangedAt),
 	}
 }
 

@@ -74,7 +74,11 @@ func (x *endlessIndex) Entry(uint64, string) (*shared.LedgerEntry, error) { retu
 func BenchmarkDispatcher(b *testing.B) {
 	clock := newFakeClock()
 	d := &dispatcher{
-		index: &endlessIndex{}, steps: []string{"history"}, clock: clock, elapsed: clock.Elapsed, logger: hclog.NewNullLogger(),
+		index:   &endlessIndex{},
+		steps:   []string{"history"},
+		clock:   clock,
+		elapsed: clock.Elapsed,
+		logger:  hclog.NewNullLogger(),
 	}
 	ctx, cancel := context.WithCancel(b.Context())
 	events, messages := make(chan uint64, 2*maxInFlight), 0
