@@ -273,14 +273,14 @@ func TestAStepIsToldWhatTheRuleAsksAndRunsOnlyIfAsked(t *testing.T) {
 		return shared.OutcomeDone, nil
 	}
 	p := openWithRules(t, `
-tombstone "plain" {
+placeholder "plain" {
   text = { en = "{actor} took back a message" }
 }
 permit "own" {
   sender = true
   on_recall {
     steps       = ["history", "search"]
-    tombstone   = "plain"
+    placeholder   = "plain"
     disposition = "archive"
     retention   = "30d"
   }

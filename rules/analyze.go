@@ -18,9 +18,9 @@ type Analysis struct {
 // no permit goes by. It goes through every distinguishable input, up to 1,000,000, which takes a few seconds at most;
 // it does not guess.
 func (p *Policy) Analyze() Analysis {
-	i := newInterest()
+	i := newPredicates()
 	i.addPolicy(p)
-	s := newSpace(i)
+	s := newDomain(i)
 	a := Analysis{Findings: Diagnostics{}, Inputs: s.countable(), Proven: s.tractable()}
 	if !a.Proven {
 		return a
@@ -36,8 +36,8 @@ func (p *Policy) Analyze() Analysis {
 	return a
 }
 
-// countable is the size of the space, 0 if it was too large to count.
-func (s *space) countable() int {
+// countable is the size of the domain, 0 if it was too large to count.
+func (s *domain) countable() int {
 	if s.size == math.MaxInt {
 		return 0
 	}

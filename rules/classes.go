@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// class is a set of inputs that share a label: for some of the dimensions, the values it has; the others are free.
+// class is a set of inputs that share a label: for some of the axes, the values it has; the others are free.
 type class struct {
 	label  string
-	values [][]int // by dimension; nil: all
+	values [][]int // by axis; nil: all
 }
 
 // has tells whether an input is in the class, by the values it has.
@@ -22,21 +22,21 @@ func (c *class) has(at []int) bool {
 	return true
 }
 
-// classes goes through a space and gathers the inputs that have the same label into few classes. An empty label is
-// left out. If there are too many classes it is not complete. It works as a decision diagram does: values of a dimension below which everything is the same are one
-// branch, and a dimension in which nothing differs is none.
+// classes goes through a domain and gathers the inputs that have the same label into few classes. An empty label is
+// left out. If there are too many classes it is not complete. It works as a decision diagram does: values of a axis below which everything is the same are one
+// branch, and a axis in which nothing differs is none.
 type classes struct {
-	space *space
-	label func(in *Input) string
-	ids   map[string]int
-	nodes []node
+	domain *domain
+	label  func(in *Input) string
+	ids    map[string]int
+	nodes  []node
 }
 
-// node is a leaf with a label, or a dimension with branches.
+// node is a leaf with a label, or a axis with branches.
 type node struct {
-	label     string
-	dimension int // -1: a leaf
-	branches  []branch
+	label    string
+	axis     int // -1: a leaf
+	branches []branch
 }
 
 type branch struct {
@@ -47,23 +47,23 @@ type branch struct {
 // maxClasses bounds the classes before they are joined; what is not even a rough description helps nobody.
 const maxClasses = 2000
 
-func gather(s *space, label func(in *Input) string) (out []class, complete bool) {
-	c := &classes{space: s, label: label, ids: map[string]int{}}
+func gather(s *domain, label func(in *Input) string) (out []class, complete bool) {
+	c := &classes{domain: s, label: label, ids: map[string]int{}}
 	root := c.build(0)
-	c.paths(root, make([][]int, len(s.dimensions)), &out)
+	c.paths(root, make([][]int, len(s.axes)), &out)
 	return c.join(out), len(out) < maxClasses
 }
 
-func (c *classes) build(dimension int) int {
-	if dimension == len(c.space.dimensions) {
-		label := c.label(&c.space.in)
-		return c.intern("= "+label, node{label: label, dimension: -1})
+func (c *classes) build(axis int) int {
+	if axis == len(c.domain.axes) {
+		label := c.label(&c.domain.in)
+		return c.intern("= "+label, node{label: label, axis: -1})
 	}
 	var n node
-	n.dimension = dimension
-	for i, v := range c.space.dimensions[dimension].values {
-		v.put(c.space)
-		to := c.build(dimension + 1)
+	n.axis = axis
+	for i, v := range c.domain.axes[axis].values {
+		v.put(c.domain)
+		to := c.build(axis + 1)
 		at := slices.IndexFunc(n.branches, func(b branch) bool { return b.to == to })
 		if at < 0 {
 			n.branches = append(n.branches, branch{to: to})
@@ -74,7 +74,7 @@ func (c *classes) build(dimension int) int {
 	if len(n.branches) == 1 {
 		return n.branches[0].to
 	}
-	return c.intern(fmt.Sprint(dimension, n.branches), n)
+	return c.intern(fmt.Sprint(axis, n.branches), n)
 }
 
 func (c *classes) intern(key string, n node) int {
@@ -88,24 +88,24 @@ func (c *classes) intern(key string, n node) int {
 
 func (c *classes) paths(id int, values [][]int, out *[]class) {
 	n := c.nodes[id]
-	if n.dimension < 0 {
+	if n.axis < 0 {
 		if n.label != "" && len(*out) < maxClasses {
 			*out = append(*out, class{n.label, slices.Clone(values)})
 		}
 		return
 	}
 	for _, b := range n.branches {
-		values[n.dimension] = b.values
+		values[n.axis] = b.values
 		c.paths(b.to, values, out)
 	}
-	values[n.dimension] = nil
+	values[n.axis] = nil
 }
 
-// join makes one of two classes that differ in one dimension, as long as there are two.
+// join makes one of two classes that differ in one axis, as long as there are two.
 func (c *classes) join(in []class) []class {
 	for again := true; again; {
 		again = false
-		for d := range c.space.dimensions {
+		for d := range c.domain.axes {
 			groups, order := map[string]int{}, []class{}
 			for _, one := range in {
 				rest := slices.Clone(one.values)
@@ -121,7 +121,7 @@ func (c *classes) join(in []class) []class {
 				order[at].values = slices.Clone(order[at].values)
 				merged := append(slices.Clone(order[at].values[d]), one.values[d]...)
 				slices.Sort(merged)
-				if merged = slices.Compact(merged); len(merged) == len(c.space.dimensions[d].values) {
+				if merged = slices.Compact(merged); len(merged) == len(c.domain.axes[d].values) {
 					merged = nil
 				}
 				order[at].values[d] = merged
@@ -133,11 +133,11 @@ func (c *classes) join(in []class) []class {
 }
 
 // describe says what the inputs of a class have in common.
-func (s *space) describe(c class) string {
+func (s *domain) describe(c class) string {
 	var parts []string
 	for d, values := range c.values {
 		if values != nil {
-			parts = append(parts, s.dimensions[d].describe(values))
+			parts = append(parts, s.axes[d].describe(values))
 		}
 	}
 	if parts == nil {
@@ -147,11 +147,11 @@ func (s *space) describe(c class) string {
 }
 
 // count is how many of the distinguishable inputs a class has.
-func (s *space) count(c class) int {
+func (s *domain) count(c class) int {
 	n := 1
 	for d, values := range c.values {
 		if values == nil {
-			n *= len(s.dimensions[d].values)
+			n *= len(s.axes[d].values)
 		} else {
 			n *= len(values)
 		}
@@ -160,13 +160,13 @@ func (s *space) count(c class) int {
 }
 
 // example returns an input of a class, the first there is.
-func (s *space) example(c class) *Input {
+func (s *domain) example(c class) *Input {
 	for d, values := range c.values {
 		i := 0
 		if values != nil {
 			i = values[0]
 		}
-		s.dimensions[d].values[i].put(s)
+		s.axes[d].values[i].put(s)
 	}
 	in := s.in
 	in.MessageLabels, in.ConversationLabels = slices.Clone(in.MessageLabels), slices.Clone(in.ConversationLabels)

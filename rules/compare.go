@@ -30,10 +30,10 @@ type Difference struct {
 // is no difference; which limit is, for rules share the room of one, and it is counted by its name. Moments in the future
 // are no inputs: clock_skew is compared by itself.
 func Compare(was, now *Policy) Comparison {
-	i := newInterest()
+	i := newPredicates()
 	i.addPolicy(was)
 	i.addPolicy(now)
-	s := newSpace(i)
+	s := newDomain(i)
 	c := Comparison{Differences: []Difference{}, Inputs: s.countable(), Proven: s.tractable()}
 	if !c.Proven {
 		return c
@@ -58,7 +58,7 @@ func Compare(was, now *Policy) Comparison {
 const fewClasses = 2
 
 // exactDifferences are classes in which every input differs in the same way.
-func exactDifferences(s *space, was, now *Policy) (out []Difference, complete bool) {
+func exactDifferences(s *domain, was, now *Policy) (out []Difference, complete bool) {
 	labels := map[[2]string]string{}
 	gathered, complete := gather(s, func(in *Input) string {
 		a, b := was.outcome(in), now.outcome(in)
@@ -81,7 +81,7 @@ func exactDifferences(s *space, was, now *Policy) (out []Difference, complete bo
 
 // roughDifferences are classes that the new policy decides alike and in which some inputs differ. A new forbid is one of
 // them, whatever the old policy said to each of the inputs that it is about.
-func roughDifferences(s *space, was, now *Policy) []Difference {
+func roughDifferences(s *domain, was, now *Policy) []Difference {
 	gathered, complete := gather(s, now.outcome)
 	if !complete || len(gathered)*s.size > maxLookups {
 		return nil
@@ -191,8 +191,8 @@ func (r *rule) describeOutcome() string {
 	if o.Silent {
 		parts = append(parts, "silent")
 	}
-	if o.Tombstone != nil {
-		parts = append(parts, "tombstone "+o.Tombstone.describe())
+	if o.Placeholder != nil {
+		parts = append(parts, "placeholder "+o.Placeholder.describe())
 	}
 	if o.Disposition == DispositionArchive {
 		parts = append(parts, "archived for "+FormatDuration(o.Retention))
@@ -200,7 +200,7 @@ func (r *rule) describeOutcome() string {
 	return strings.Join(parts, ", ")
 }
 
-func (t *Tombstone) describe() string {
+func (t *Placeholder) describe() string {
 	var texts []string
 	for _, language := range sortedKeys(t.Texts) {
 		texts = append(texts, fmt.Sprintf("%s %q", language, t.Texts[language]))

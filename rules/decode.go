@@ -10,22 +10,22 @@ import (
 // decoder makes a policy of syntax trees that parsed.
 type decoder struct {
 	*reporter
-	named      map[string]hcl.Range // "rule x" or "policy", to where it is written
-	locals     map[string]*local
-	localOrder []*local
-	limits     map[string]*limit
-	tombstones map[string]*Tombstone
-	used       map[string]bool // "limit x" or "tombstone x"
+	named        map[string]hcl.Range // "rule x" or "policy", to where it is written
+	locals       map[string]*local
+	localOrder   []*local
+	limits       map[string]*limit
+	placeholders map[string]*Placeholder
+	used         map[string]bool // "limit x" or "placeholder x"
 }
 
 func newDecoder(r *reporter) *decoder {
 	return &decoder{
-		reporter:   r,
-		named:      map[string]hcl.Range{},
-		locals:     map[string]*local{},
-		limits:     map[string]*limit{},
-		tombstones: map[string]*Tombstone{},
-		used:       map[string]bool{},
+		reporter:     r,
+		named:        map[string]hcl.Range{},
+		locals:       map[string]*local{},
+		limits:       map[string]*limit{},
+		placeholders: map[string]*Placeholder{},
+		used:         map[string]bool{},
 	}
 }
 
@@ -49,7 +49,7 @@ func (d *decoder) policy(bodies []*hclsyntax.Body) *Policy {
 	each(policyBlock, func(b *hclsyntax.Block) { d.policyBlock(p, b) })
 	each(windowBlock, func(b *hclsyntax.Block) { p.windows = append(p.windows, d.windowBlock(b)) })
 	each(limitBlock, func(b *hclsyntax.Block) { d.limitBlock(b) })
-	each(tombstoneBlock, func(b *hclsyntax.Block) { d.tombstoneBlock(b) })
+	each(placeholderBlock, func(b *hclsyntax.Block) { d.placeholderBlock(b) })
 	each(onRecallBlock, func(b *hclsyntax.Block) {
 		if d.unique("on_recall", "the on_recall block of the policy", b.TypeRange) {
 			p.onRecall = d.onRecall(b.Body)

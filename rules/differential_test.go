@@ -186,7 +186,7 @@ func FuzzLoadingNeverPanics(f *testing.F) {
 	f.Add(string(defaultPolicy))
 	f.Add(limited)
 	f.Add("permit \"a\" {\n when = contains(local.x, message.type) || !(message.age < \"2m\")\n}\nlocals { x = [\"text\"] }")
-	f.Add("tombstone \"a\" { text = { en = \"{actor}\" } }\non_recall {\n steps = [\"x\"]\n}")
+	f.Add("placeholder \"a\" { text = { en = \"{actor}\" } }\non_recall {\n steps = [\"x\"]\n}")
 	f.Fuzz(func(t *testing.T, text string) {
 		p, diags := Parse("rules.hcl", []byte(text))
 		_ = diags.String()

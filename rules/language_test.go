@@ -194,8 +194,8 @@ func TestShadowRuleIsReportedAndNeverDecides(t *testing.T) {
 
 func TestPermitTellsTheHostWhatToDo(t *testing.T) {
 	p := mustParse(t, `
-		tombstone "plain" { text = { en = "{actor} took back a message", "zh-Hans" = "{actor}撤回了一条消息" } }
-		on_recall { tombstone = "plain" }
+		placeholder "plain" { text = { en = "{actor} took back a message", "zh-Hans" = "{actor}撤回了一条消息" } }
+		on_recall { placeholder = "plain" }
 		permit "own" { sender = true }
 		permit "system" {
 			role   = ["system"]
@@ -208,18 +208,18 @@ func TestPermitTellsTheHostWhatToDo(t *testing.T) {
 			}
 		}`)
 	own := p.Decide(input(0, nil)).OnRecall
-	if own.Tombstone == nil || own.Steps != nil || own.Silent || own.Disposition != "erase" {
+	if own.Placeholder == nil || own.Steps != nil || own.Silent || own.Disposition != "erase" {
 		t.Errorf("own: %+v", own)
 	}
 	for language, want := range map[string]string{
 		"en": "{actor} took back a message", "en-GB": "{actor} took back a message", "zh-Hans": "{actor}撤回了一条消息", "fr": "{actor} took back a message",
 	} {
-		if got := own.Tombstone.Text(language); got != want {
+		if got := own.Placeholder.Text(language); got != want {
 			t.Errorf("%s is shown %q", language, got)
 		}
 	}
 	system := p.Decide(input(0, func(in *Input) { in.ActorID, in.ActorRole = "", "system" })).OnRecall
-	if !system.Silent || system.Disposition != "archive" || system.Retention != 3650*day || strings.Join(system.Steps, " ") != "history search ledger_of_ours" || system.Tombstone != nil {
+	if !system.Silent || system.Disposition != "archive" || system.Retention != 3650*day || strings.Join(system.Steps, " ") != "history search ledger_of_ours" || system.Placeholder != nil {
 		t.Errorf("system: %+v", system)
 	}
 	if d := p.Decide(input(time.Hour, nil)); d.OnRecall != nil {
@@ -244,7 +244,7 @@ func TestWhatARecallCarriesIsBounded(t *testing.T) {
 		for i := range n {
 			list = append(list, fmt.Sprintf("\"en-%02d\" = \"gone\"", i))
 		}
-		return "tombstone \"t\" { text = { " + strings.Join(list, ", ") + " } }\non_recall { tombstone = \"t\" }\npermit \"own\" { sender = true }"
+		return "placeholder \"t\" { text = { " + strings.Join(list, ", ") + " } }\non_recall { placeholder = \"t\" }\npermit \"own\" { sender = true }"
 	}
 	for name, c := range map[string]struct{ most, more string }{
 		"steps":     {steps(maxSteps), steps(maxSteps + 1)},
@@ -281,7 +281,7 @@ func TestWarningsComeWithThePolicy(t *testing.T) {
 			key  = actor.id
 			rate = "1/1s"
 		}
-		tombstone "unused" { text = { en = "gone" } }
+		placeholder "unused" { text = { en = "gone" } }
 		on_recall { steps = ["notfy"] }
 		permit "own" { sender = true }`))
 	if p == nil || len(diags) != 4 || diags.HasErrors() {

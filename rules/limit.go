@@ -103,7 +103,7 @@ func (d *decoder) use(kind, name string) {
 	d.used[kind+" "+name] = true
 }
 
-// checkUses warns of limits and tombstones that nothing uses.
+// checkUses warns of limits and placeholders that nothing uses.
 func (d *decoder) checkUses() {
 	warn := func(kind string, names []string) {
 		for _, name := range names {
@@ -113,7 +113,7 @@ func (d *decoder) checkUses() {
 		}
 	}
 	warn("limit", sortedKeys(d.limits))
-	warn("tombstone", sortedKeys(d.tombstones))
+	warn("placeholder", sortedKeys(d.placeholders))
 }
 
 func sortedKeys[V any](m map[string]V) []string {

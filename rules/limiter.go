@@ -11,74 +11,74 @@ import (
 // maxRemembered bounds the recalls that a Limiter remembers: about 32 MiB at worst.
 const maxRemembered = 1 << 18
 
-// Limiter counts the recalls that limits are about. It outlives any policy: counts go by the name of the limit, so a
-// change of the rules forgets nothing. It counts exactly: "20/1m" is at most 20 in any minute, not on average.
+// Limiter counts the recalls that limits apply to. It outlives any policy: counts belong to the name of a limit, so a
+// change of the rules resets nothing. It counts exactly: "20/1m" is at most 20 in any minute, not on average.
 //
-// Moments are those of the requests (Input.CountedAt), so that what waited is judged by when it was made. That is exact
-// for one that comes within the clock skew of newer ones; of what is older, some may be forgotten. Memory is bounded;
-// over the bound what has been quiet longest is forgotten first. Any number of goroutines may use it.
+// The time of a recall is that of its request ([Input.CountedAt]), so a request that waited is counted when it was made.
+// Counting is exact for a request that comes within the clock skew of newer ones; older recalls may be forgotten.
+// Memory is bounded; over the bound the keys that have been quiet longest are forgotten first. A Limiter is safe for
+// concurrent use.
 type Limiter struct {
 	mu    sync.Mutex
-	spent map[limitKey]*spending
-	total int
-	real  *Limiter // of a trial
+	used  map[limitKey]*usage
+	total int      // recalls in used
+	base  *Limiter // of a trial
 }
 
-// limitKey is a hash of a limit's name and the values of its key, so that long values take no more room than short.
+// limitKey is a hash of a limit's name and the values of its key, so that long values take no more space than short ones.
 type limitKey [sha256.Size]byte
 
-// spending is the moments of the recalls that may still count, oldest first.
-type spending struct {
+// usage is the times of the recalls that may still count, oldest first.
+type usage struct {
 	at   []time.Time
 	kept time.Duration // how long each is remembered
 }
 
 // NewLimiter returns a Limiter that has counted nothing.
 func NewLimiter() *Limiter {
-	return &Limiter{spent: map[limitKey]*spending{}}
+	return &Limiter{used: map[limitKey]*usage{}}
 }
 
-// Trial returns a Limiter that starts from what l has counted, and changes nothing of it.
+// Trial returns a Limiter that starts from the counts of l and changes nothing in l.
 func (l *Limiter) Trial() *Limiter {
-	return &Limiter{spent: map[limitKey]*spending{}, real: l}
+	return &Limiter{used: map[limitKey]*usage{}, base: l}
 }
 
-// Spend is a recall that a Limiter counts. The zero Spend counts nothing.
-type Spend struct {
+// Reservation is one unit of a limit that [Limiter.Reserve] counted. The zero Reservation holds nothing.
+type Reservation struct {
 	key limitKey
 	at  time.Time
 }
 
-// Take judges in as p.Decide does, holds a permit whose limit has no room for not holding, and counts the recall if
-// it is permitted. A caller that then does not commit the recall gives it back with Refund: only what is committed
-// counts.
-func (l *Limiter) Take(p *Policy, in *Input) (Decision, Spend) {
+// Reserve decides like [Policy.Decide] but skips permits whose limit is exhausted. If the decision permits, it reserves
+// one unit of the limit. Only committed recalls count: a caller that does not commit the recall calls Cancel.
+func (l *Limiter) Reserve(p *Policy, in *Input) (Decision, Reservation) {
 	for {
 		d := p.decide(in, l)
 		if d.limit == nil {
-			return d, Spend{}
+			return d, Reservation{}
 		}
-		if spend, ok := l.take(d.limit, in, p.clockSkew); ok {
-			return d, spend
+		if reservation, ok := l.reserve(d.limit, in, p.clockSkew); ok {
+			return d, reservation
 		}
-		// Somebody else took the last room between the two: decide again.
+		// Another goroutine reserved the last unit in between: decide again.
 	}
 }
 
-// Refund gives back what Take counted.
-func (l *Limiter) Refund(s Spend) {
+// Cancel returns a reserved unit to its limit. Canceling twice is the same as canceling once.
+func (l *Limiter) Cancel(r Reservation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	spent := l.spent[s.key]
-	if spent == nil {
+	used := l.used[r.key]
+	if used == nil {
 		return
 	}
-	if i := slices.IndexFunc(spent.at, s.at.Equal); i >= 0 {
-		spent.at = slices.Delete(spent.at, i, i+1)
+	if i := slices.IndexFunc(used.at, r.at.Equal); i >= 0 {
+		used.at = slices.Delete(used.at, i, i+1)
 		l.total--
 	}
-	if len(spent.at) == 0 {
-		delete(l.spent, s.key)
+	if len(used.at) == 0 {
+		delete(l.used, r.key)
 	}
 }
 
@@ -90,27 +90,27 @@ func (l *Limiter) room(limit *limit, in *Input) (at time.Time, ok bool) {
 	return l.roomAt(key, limit, in.countedAt())
 }
 
-// spending is what a key has spent, nil if nothing. A trial has a copy.
-func (l *Limiter) spending(key limitKey) *spending {
-	if l.real != nil && l.spent[key] == nil {
-		l.real.mu.Lock()
-		defer l.real.mu.Unlock()
-		if spent := l.real.spent[key]; spent != nil {
-			l.spent[key] = &spending{slices.Clone(spent.at), spent.kept}
+// usageOf returns the recalls counted for a key, nil if there are none. A trial has a copy of them.
+func (l *Limiter) usageOf(key limitKey) *usage {
+	if l.base != nil && l.used[key] == nil {
+		l.base.mu.Lock()
+		defer l.base.mu.Unlock()
+		if used := l.base.used[key]; used != nil {
+			l.used[key] = &usage{slices.Clone(used.at), used.kept}
 		}
 	}
-	return l.spent[key]
+	return l.used[key]
 }
 
 func (l *Limiter) roomAt(key limitKey, limit *limit, now time.Time) (at time.Time, ok bool) {
-	spent := l.spending(key)
-	if spent == nil {
+	used := l.usageOf(key)
+	if used == nil {
 		return now, true
 	}
-	// A request that waited, or whose clock is behind, has some after it too. Wherever count of them and this one would be
-	// within a period, it has to wait until the first of those is a period ago.
+	// A request that waited, or whose clock is behind, can have newer recalls after it. Where count of them and this one
+	// would lie within one period, it has to wait until the first of them is a period old.
 	at = now
-	counting := spent.at[since(spent.at, now.Add(-limit.per)):]
+	counting := used.at[since(used.at, now.Add(-limit.per)):]
 	for i := limit.count - 1; i < len(counting); i++ {
 		first, last := counting[i-limit.count+1], counting[i]
 		if last.Sub(first) < limit.per && at.Sub(first) < limit.per && last.Sub(at) < limit.per {
@@ -120,39 +120,39 @@ func (l *Limiter) roomAt(key limitKey, limit *limit, now time.Time) (at time.Tim
 	return at, at.Equal(now)
 }
 
-func (l *Limiter) take(limit *limit, in *Input, skew time.Duration) (Spend, bool) {
+func (l *Limiter) reserve(limit *limit, in *Input, skew time.Duration) (Reservation, bool) {
 	key, now := limit.keyOf(in), in.countedAt()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.roomAt(key, limit, now); !ok {
-		return Spend{}, false
+		return Reservation{}, false
 	}
-	spent := l.spent[key]
-	if spent == nil {
-		spent = &spending{}
-		l.spent[key] = spent
+	used := l.used[key]
+	if used == nil {
+		used = &usage{}
+		l.used[key] = used
 	}
-	spent.kept = limit.per + skew // the next may be by a clock that is behind
-	old := since(spent.at, now.Add(-spent.kept))
-	spent.at = slices.Delete(spent.at, 0, old)
-	// A request that waited can be older than one that was counted before it.
-	spent.at = slices.Insert(spent.at, since(spent.at, now), now)
+	used.kept = limit.per + skew // the clock of the next request may be behind
+	old := since(used.at, now.Add(-used.kept))
+	used.at = slices.Delete(used.at, 0, old)
+	// A request that waited can be older than a recall that was counted before it.
+	used.at = slices.Insert(used.at, since(used.at, now), now)
 	if l.total += 1 - old; l.total > maxRemembered {
 		l.forget(now)
 	}
-	return Spend{key, now}, true
+	return Reservation{key, now}, true
 }
 
-// forget drops what no longer counts, and if that is not a quarter, what has been quiet longest.
+// forget drops the keys that no longer count, then those that have been quiet longest, until a quarter of the space is free.
 func (l *Limiter) forget(now time.Time) {
 	type quiet struct {
 		key  limitKey
 		last time.Time
 	}
 	var left []quiet
-	for key, spent := range l.spent {
-		last := spent.at[len(spent.at)-1]
-		if !last.After(now.Add(-spent.kept)) {
+	for key, used := range l.used {
+		last := used.at[len(used.at)-1]
+		if !last.After(now.Add(-used.kept)) {
 			l.drop(key)
 			continue
 		}
@@ -168,11 +168,11 @@ func (l *Limiter) forget(now time.Time) {
 }
 
 func (l *Limiter) drop(key limitKey) {
-	l.total -= len(l.spent[key].at)
-	delete(l.spent, key)
+	l.total -= len(l.used[key].at)
+	delete(l.used, key)
 }
 
-// since is how many of the moments are not after t.
+// since returns how many of the times are not after t.
 func since(at []time.Time, t time.Time) int {
 	i, _ := slices.BinarySearchFunc(at, t, func(a, b time.Time) int {
 		if a.After(b) {
@@ -183,7 +183,7 @@ func since(at []time.Time, t time.Time) int {
 	return i
 }
 
-// keyOf is the key of an input. The tenant is always a part: what one does never uses up another's room.
+// keyOf returns the key of an input. It always includes the tenant, so one tenant never uses up the limit of another.
 func (l *limit) keyOf(in *Input) limitKey {
 	h := sha256.New()
 	var size [8]byte

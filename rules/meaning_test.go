@@ -108,7 +108,7 @@ func TestDecisionIsWhatThePlainMeaningSays(t *testing.T) {
 		if p == nil {
 			t.Fatal(diags)
 		}
-		i := newInterest()
+		i := newPredicates()
 		i.addPolicy(p)
 		slices.Sort(i.ages)
 		for range 30 {

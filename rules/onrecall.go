@@ -23,7 +23,7 @@ const (
 type OnRecall struct {
 	Steps       []string      // the steps to run, in no order; nil: every step that the host has
 	Silent      bool          // clients remove the message and show nothing in its place
-	Tombstone   *Tombstone    // what clients show in its place; nil: the host's own words
+	Placeholder *Placeholder  // what clients show in its place; nil: the host's own words
 	Disposition string        // DispositionErase or DispositionArchive
 	Retention   time.Duration // how long an archive keeps it; 0 unless archived
 }
@@ -31,15 +31,15 @@ type OnRecall struct {
 // eraseEverywhere is what happens where no on_recall says otherwise.
 var eraseEverywhere = &OnRecall{Disposition: DispositionErase}
 
-// Tombstone is the text that stands where a recalled message was, by language.
-type Tombstone struct {
+// Placeholder is the text that stands where a recalled message was, by language.
+type Placeholder struct {
 	Name  string
-	Texts map[string]string // language tag, as in "en" or "zh-Hans", to a text with {fields} of TombstoneFields
+	Texts map[string]string // language tag, as in "en" or "zh-Hans", to a text with {fields} of PlaceholderFields
 }
 
-// TombstoneFields are the names that may stand in curly brackets in the text of a tombstone; the host puts in what
+// PlaceholderFields are the names that may stand in curly brackets in the text of a placeholder; the host puts in what
 // its users are shown. The reference for operators is made from it.
-var TombstoneFields = []struct{ Name, About string }{
+var PlaceholderFields = []struct{ Name, About string }{
 	{"actor", "who took the message back, as the host shows the name"},
 	{"sender", "who sent it, as the host shows the name"},
 	{"role", "the role of who took it back, as the host gave it"},
@@ -49,7 +49,7 @@ var TombstoneFields = []struct{ Name, About string }{
 
 // Text returns the text for a language: of the tag itself, of its first part, of English, or the first there is by
 // name of the language.
-func (t *Tombstone) Text(language string) string {
+func (t *Placeholder) Text(language string) string {
 	base, _, _ := strings.Cut(language, "-")
 	for _, tag := range []string{language, base, "en"} {
 		if text, ok := t.Texts[tag]; ok {
@@ -74,9 +74,9 @@ var (
 
 // What a recall carries is kept with it, so it is bounded.
 const (
-	maxSteps          = 32 // as many as a host carries out
-	maxLanguages      = 64
-	maxTombstoneBytes = 512
+	maxSteps            = 32 // as many as a host carries out
+	maxLanguages        = 64
+	maxPlaceholderBytes = 512
 )
 
 func (d *decoder) onRecall(body *hclsyntax.Body) *OnRecall {
@@ -89,15 +89,15 @@ func (d *decoder) onRecall(body *hclsyntax.Body) *OnRecall {
 	if silent != nil {
 		o.Silent, _ = d.flag(silent)
 	}
-	if a := body.Attributes["tombstone"]; a != nil {
+	if a := body.Attributes["placeholder"]; a != nil {
 		if name, ok := d.text(a); ok {
-			if o.Tombstone = d.tombstones[name]; o.Tombstone == nil {
-				d.Errorf(a.Expr.Range(), nameNear(d.reporter, name, d.tombstones), "there is no tombstone %q", name)
+			if o.Placeholder = d.placeholders[name]; o.Placeholder == nil {
+				d.Errorf(a.Expr.Range(), nameNear(d.reporter, name, d.placeholders), "there is no placeholder %q", name)
 			}
-			d.use("tombstone", name)
+			d.use("placeholder", name)
 		}
 		if o.Silent {
-			d.Errorf(silent.SrcRange, "Remove one of them.", "a silent recall shows no tombstone")
+			d.Errorf(silent.SrcRange, "Remove one of them.", "a silent recall shows no placeholder")
 		}
 	}
 	d.disposition(o, body)
@@ -146,10 +146,10 @@ func (d *decoder) disposition(o *OnRecall, body *hclsyntax.Body) {
 	}
 }
 
-func (d *decoder) tombstoneBlock(b *hclsyntax.Block) {
-	d.checkBody(b.Body, tombstoneBlock)
-	t := &Tombstone{Name: d.name(b, tombstoneBlock.name), Texts: map[string]string{}}
-	d.tombstones[t.Name] = t
+func (d *decoder) placeholderBlock(b *hclsyntax.Block) {
+	d.checkBody(b.Body, placeholderBlock)
+	t := &Placeholder{Name: d.name(b, placeholderBlock.name), Texts: map[string]string{}}
+	d.placeholders[t.Name] = t
 	a := b.Body.Attributes["text"]
 	if a == nil {
 		return
@@ -180,28 +180,28 @@ func (d *decoder) tombstoneBlock(b *hclsyntax.Block) {
 		}
 		text, ok := d.textOf(item.ValueExpr, "the text of "+language)
 		if ok {
-			d.tombstoneText(text, item.ValueExpr.Range())
+			d.placeholderText(text, item.ValueExpr.Range())
 		}
 		t.Texts[language] = text
 	}
 }
 
-// tombstoneText refuses fields that a host would not fill in.
-func (d *decoder) tombstoneText(text string, at hcl.Range) {
+// placeholderText refuses fields that a host would not fill in.
+func (d *decoder) placeholderText(text string, at hcl.Range) {
 	var names []string
-	for _, f := range TombstoneFields {
+	for _, f := range PlaceholderFields {
 		names = append(names, f.Name)
 	}
 	for _, found := range fieldPattern.FindAllString(text, -1) {
 		if name := found[1 : len(found)-1]; !slices.Contains(names, name) {
-			d.Errorf(at, didYouMean(name, names)+"There are {"+strings.Join(names, "}, {")+"}.", "a tombstone has no field %s",
+			d.Errorf(at, didYouMean(name, names)+"There are {"+strings.Join(names, "}, {")+"}.", "a placeholder has no field %s",
 				found)
 		}
 	}
 	switch rest := fieldPattern.ReplaceAllString(text, ""); {
 	case strings.ContainsAny(rest, "{}"):
 		d.Errorf(at, "", "a curly bracket is not closed or not opened")
-	case text == "" || len(text) > maxTombstoneBytes:
-		d.Errorf(at, "", "the text of a tombstone has 1 to %d bytes, not %d", maxTombstoneBytes, len(text))
+	case text == "" || len(text) > maxPlaceholderBytes:
+		d.Errorf(at, "", "the text of a placeholder has 1 to %d bytes, not %d", maxPlaceholderBytes, len(text))
 	}
 }

@@ -35,7 +35,7 @@ func TestDecide_DenialOrder(t *testing.T) {
 	}
 	full := NewLimiter()
 	first := mustParse(t, limit+"permit \"first\" {\n  limit = \"full\"\n}")
-	if d, _ := full.Take(first, input(0, nil)); !d.Permit {
+	if d, _ := full.Reserve(first, input(0, nil)); !d.Permit {
 		t.Fatal("the limit was full before")
 	}
 	in := input(5*time.Minute, nil)
@@ -54,11 +54,11 @@ func TestDecide_DenialOrder(t *testing.T) {
 		}
 		what := strings.Join(names, " | ")
 		p := mustParse(t, text)
-		if d, _ := full.Trial().Take(p, in); d.Permit != (best == "") || d.Code != best || d.Rule.Name != rule {
+		if d, _ := full.Trial().Reserve(p, in); d.Permit != (best == "") || d.Code != best || d.Rule.Name != rule {
 			t.Errorf("permits that lack %s: got %q by %s, want %q by %s", what, d.Code, d.Rule, best, rule)
 		}
 		held := mustParse(t, text+"forbid \"held\" {\n  code = \"held\"\n}\n")
-		if d, _ := full.Trial().Take(held, in); d.Code != "held" {
+		if d, _ := full.Trial().Reserve(held, in); d.Code != "held" {
 			t.Errorf("permits that lack %s and a forbid: got %q", what, d.Code)
 		}
 	}

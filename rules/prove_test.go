@@ -167,7 +167,7 @@ func TestManyInputsAreProven(t *testing.T) {
 }
 
 // TestSpaceHasEveryInputThatDecidesDifferently throws random inputs at random policies: each must be decided as some
-// input of the space with the same answers is, or proofs would miss it.
+// input of the domain with the same answers is, or proofs would miss it.
 func TestSpaceHasEveryInputThatDecidesDifferently(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 60 {
@@ -178,9 +178,9 @@ func TestSpaceHasEveryInputThatDecidesDifferently(t *testing.T) {
 		g := &twin{bytes: seed}
 		rule, _ := g.condition()
 		p := mustParse(t, "permit \"a\" {\n when = "+rule+"\n window = \"75s\"\n}\nforbid \"b\" { role = [\"admin\"] }")
-		i := newInterest()
+		i := newPredicates()
 		i.addPolicy(p)
-		s := newSpace(i)
+		s := newDomain(i)
 		if !s.tractable() {
 			continue
 		}
@@ -195,7 +195,7 @@ func TestSpaceHasEveryInputThatDecidesDifferently(t *testing.T) {
 			}
 			in := (&twin{bytes: seed}).input()
 			if !outcomes[answersOf(p, in)] {
-				t.Fatalf("%s\n%+v answers as no input of the space", rule, in)
+				t.Fatalf("%s\n%+v answers as no input of the domain", rule, in)
 			}
 		}
 	}

@@ -91,7 +91,7 @@ func reference(t *testing.T) map[string]any {
 		"MaxDepth": hclfile.MaxDepth, "MaxOperators": hclfile.MaxOperators, "MaxCost": maxConditionCost,
 		"MaxInputs":    maxInputs,
 		"Vocabularies": vocabularies, "BlockNames": codeNames(ruleFile.blocks), "Blocks": blocks, "TestBlocks": testBlocks,
-		"Fields": fieldRows, "Functions": functionRows, "TombstoneFields": TombstoneFields, "Cookbook": cookbook(t),
+		"Fields": fieldRows, "Functions": functionRows, "PlaceholderFields": PlaceholderFields, "Cookbook": cookbook(t),
 	}
 }
 

@@ -55,7 +55,7 @@ func (s *blockSpec) title() string {
 }
 
 // ruleFile is the whole of a rule file.
-var ruleFile = &blockSpec{blocks: []*blockSpec{policyBlock, permitBlock, forbidBlock, windowBlock, localsBlock, limitBlock, tombstoneBlock, onRecallBlock}}
+var ruleFile = &blockSpec{blocks: []*blockSpec{policyBlock, permitBlock, forbidBlock, windowBlock, localsBlock, limitBlock, placeholderBlock, onRecallBlock}}
 
 var policyBlock = &blockSpec{
 	name:  "policy",
@@ -130,8 +130,8 @@ var limitBlock = &blockSpec{
 	required: []string{"key", "rate"},
 }
 
-var tombstoneBlock = &blockSpec{
-	name:  "tombstone",
+var placeholderBlock = &blockSpec{
+	name:  "placeholder",
 	label: "name",
 	about: "What clients show where a recalled message was.",
 	attributes: []attributeSpec{
@@ -147,7 +147,7 @@ var onRecallBlock = &blockSpec{
 		{"steps", "list of texts",
 			"The steps to run: `notify`, `history`, `offline`, `roaming`, `attachments`, `search`, `push` or the host's own, at most 32. The others are not part of such a recall; one that the host lacks when the recall is committed is recorded as unsupported. Without it every step that the host has."},
 		{"silent", "bool", "Clients remove the message and show nothing in its place."},
-		{"tombstone", "text", "The name of a `tombstone` block. Without it clients show the host's own words."},
+		{"placeholder", "text", "The name of a `placeholder` block. Without it clients show the host's own words."},
 		{"disposition", "`\"erase\"` or `\"archive\"`", "What the host does with the content: nothing of it is left, or it is kept where only compliance reads it. Users do not see it either way. Without it `erase`."},
 		{"retention", "duration", "How long an archive keeps it. Needed with `archive`, and only then."},
 	},

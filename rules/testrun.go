@@ -230,10 +230,10 @@ func (t *testRun) test(c testCase) {
 // invariant goes through every input that the policy and the condition can tell apart.
 func (t *testRun) invariant(v invariant) {
 	r := TestResult{Kind: invariantBlock.name, Title: v.title, File: filepath.ToSlash(v.at.Filename), Line: v.at.Start.Line}
-	i := newInterest()
+	i := newPredicates()
 	i.addPolicy(t.policy)
 	i.addCondition(v.when)
-	s := newSpace(i)
+	s := newDomain(i)
 	r.Inputs = s.countable()
 	if !s.tractable() {
 		r.Failure = "not proven: going through all that the rules can tell apart would take too long"

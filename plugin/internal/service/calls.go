@@ -97,12 +97,12 @@ func (s *Service) RecallThen(ctx context.Context, req shared.RecallRequest, alon
 		then(nil, err)
 		return
 	}
-	if err = ctx.Err(); err != nil { // before it spends of a limit
+	if err = ctx.Err(); err != nil { // before it reserves a unit of a limit
 		leave()
 		then(nil, err)
 		return
 	}
-	v, err := s.judge(a, &req, s.limiter.Take)
+	v, err := s.judge(a, &req, s.limiter.Reserve)
 	if err != nil {
 		leave()
 		then(nil, err)
@@ -111,8 +111,8 @@ func (s *Service) RecallThen(ctx context.Context, req shared.RecallRequest, alon
 	committed := func(applied []index.Result, err error) {
 		defer leave()
 		if err != nil {
-			for _, spend := range v.spends {
-				s.limiter.Refund(spend)
+			for _, reservation := range v.reservations {
+				s.limiter.Cancel(reservation)
 			}
 			then(nil, fmt.Errorf("recall messages: %w", err))
 			return
@@ -135,7 +135,7 @@ func (s *Service) recalled(req *shared.RecallRequest, v *verdicts, applied []ind
 		if applied[n].New {
 			continue
 		}
-		s.limiter.Refund(v.spends[n]) // another recall came between the judgement and the commit
+		s.limiter.Cancel(v.reservations[n]) // another recall came between the judgement and the commit
 		result.Rule = shared.Rule{}
 		if applied[n].OtherActor {
 			denyRecallID(result)
@@ -158,7 +158,7 @@ func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.R
 		return nil, err
 	}
 	defer leave()
-	v, err := s.judge(a, &req, s.limiter.Trial().Take)
+	v, err := s.judge(a, &req, s.limiter.Trial().Reserve)
 	if err != nil {
 		return nil, err
 	}

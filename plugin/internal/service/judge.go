@@ -12,11 +12,11 @@ import (
 
 // verdicts are the answers to one request, before anything is committed.
 type verdicts struct {
-	results []shared.RecallResult
-	ops     []index.Op    // the permitted ones
-	at      []int         // of each op, the result that waits for it
-	spends  []rules.Spend // of each op, what it takes from a limit of the rules
-	shadows []shadowed    // what shadow rules would have changed
+	results      []shared.RecallResult
+	ops          []index.Op          // the permitted ones
+	at           []int               // of each op, the result that waits for it
+	reservations []rules.Reservation // of each op, the unit of a limit that it holds
+	shadows      []shadowed          // what shadow rules would have changed
 }
 
 // shadowed is what a shadow rule would have changed about one result.
@@ -25,8 +25,8 @@ type shadowed struct {
 	rules.Shadow
 }
 
-// decider is a policy with its limits: Take of a rules.Limiter, or of a trial of it.
-type decider func(*rules.Policy, *rules.Input) (rules.Decision, rules.Spend)
+// decider is a policy with its limits: Reserve of a [rules.Limiter], or of a trial of it.
+type decider func(*rules.Policy, *rules.Input) (rules.Decision, rules.Reservation)
 
 // judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called.
 func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*verdicts, error) {
@@ -77,7 +77,7 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 			}
 			in := input(req, actor, asked, &r.Message)
 			in.CountedAt = counted
-			d, spend := decide(policy, in)
+			d, reservation := decide(policy, in)
 			result.Rule = shared.Rule{Name: d.Rule.Name, File: d.Rule.File, Line: d.Rule.Line}
 			if d.Shadow.Differs {
 				v.shadows = append(v.shadows, shadowed{i, d.Shadow})
@@ -89,14 +89,14 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 			result.Status = shared.Recalled
 			result.RecallID, result.RecalledBy, result.RecalledAt, result.Until = req.RecallID, actor, asked, d.Until
 			v.at = append(v.at, i)
-			v.spends = append(v.spends, spend)
+			v.reservations = append(v.reservations, reservation)
 			op := &index.Recall{Event: shared.Event{
 				Tenant: req.Tenant, RecallID: req.RecallID, Actor: actor, Ext: req.Ext, Reason: req.Reason,
 				RecalledAt: asked, Message: r.Message, Rule: result.Rule, PolicyDigest: policy.Digest(),
 				Silent: d.OnRecall.Silent, Disposition: shared.Disposition(d.OnRecall.Disposition), Retention: d.OnRecall.Retention,
 			}}
-			if d.OnRecall.Tombstone != nil {
-				op.Event.Tombstone = d.OnRecall.Tombstone.Texts
+			if d.OnRecall.Placeholder != nil {
+				op.Event.Tombstone = d.OnRecall.Placeholder.Texts
 			}
 			op.Steps, op.Unsupported = a.stepsOf(d.OnRecall)
 			v.ops = append(v.ops, index.Op{Recall: op})

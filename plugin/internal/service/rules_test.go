@@ -16,14 +16,14 @@ import (
 
 // asking is a policy under which members only hide, and the server archives.
 const asking = `
-tombstone "plain" {
+placeholder "plain" {
 	text = { en = "{actor} took back a message", zh = "{actor}撤回了一条消息" }
 }
 permit "own" {
 	sender = true
 	on_recall {
 		steps     = ["wipe", "ledger-of-ours", "history", "search"]
-		tombstone = "plain"
+		placeholder = "plain"
 	}
 }
 permit "system" {

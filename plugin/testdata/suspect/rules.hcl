@@ -1,4 +1,4 @@
-tombstone "bye" {
+placeholder "bye" {
   text = { en = "gone " }
 }
 
@@ -11,6 +11,6 @@ permit "own" {
   tenant = ["аcme", " acme"]
 
   on_recall {
-    tombstone = "bye"
+    placeholder = "bye"
   }
 }

@@ -9,12 +9,12 @@ policy {
   window = "10m"
 }
 
-tombstone "with_reason" {
+placeholder "with_reason" {
   text = { en = "{actor} took back a message: {reason}" }
 }
 
 on_recall {
-  tombstone = "with_reason"
+  placeholder = "with_reason"
 }
 
 permit "own" {
@@ -30,7 +30,7 @@ permit "managers" {
   window       = "any"
   reason       = "required"
   on_recall {
-    tombstone   = "with_reason"
+    placeholder   = "with_reason"
     disposition = "archive"
     retention   = "2555d"
   }

@@ -1,6 +1,6 @@
 # As in WeChat: whoever sent a message has two minutes, and nobody else ever takes it back. What replaces it names who did.
 
-tombstone "recalled" {
+placeholder "recalled" {
   text = {
     en        = "{actor} recalled a message"
     "zh-Hans" = "{actor}撤回了一条消息"
@@ -8,7 +8,7 @@ tombstone "recalled" {
 }
 
 on_recall {
-  tombstone = "recalled"
+  placeholder = "recalled"
 }
 
 permit "sender_within_two_minutes" {

@@ -21,18 +21,18 @@ window "w" {
   role   = ["owner"]
 }
 
-tombstone "t" {
+placeholder "t" {
   text = { en = "{actr} took it back", "no tag" = "x", fr = "{actor", de = "" }
 }
 
-tombstone "u" {
+placeholder "u" {
   text = "gone"
 }
 
 on_recall {
   steps       = ["Notify", "history"]
   silent      = true
-  tombstone   = "v"
+  placeholder   = "v"
   disposition = "archiv"
 }
 

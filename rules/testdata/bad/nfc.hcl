@@ -1,4 +1,4 @@
-tombstone "bye" {
+placeholder "bye" {
   text = { en = "café closed" }
 }
 
@@ -17,6 +17,6 @@ permit "oẃn" {
 
   on_recall {
     steps     = ["é"]
-    tombstone = "bye"
+    placeholder = "bye"
   }
 }

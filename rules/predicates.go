@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// interest is everything that some policies and conditions look at in an input. Two inputs that agree on it are
+// predicates is everything that some policies and conditions look at in an input. Two inputs that agree on it are
 // decided alike, which is what makes a proof over all inputs possible.
-type interest struct {
+type predicates struct {
 	words  map[*vocabulary][]set
-	texts  map[*field]*textInterest
+	texts  map[*field]*textPredicates
 	labels map[*field][]string
 	ages   []time.Duration // the answer can change at each
 	times  []time.Time
@@ -20,28 +20,28 @@ type interest struct {
 	questions int // in all, a rule being questionsPerRule
 }
 
-// textInterest is what is asked about one text.
-type textInterest struct {
+// textPredicates is what is asked about one text.
+type textPredicates struct {
 	equals, prefixes, suffixes []string
 }
 
-func newInterest() *interest {
-	return &interest{
+func newPredicates() *predicates {
+	return &predicates{
 		words:  map[*vocabulary][]set{typeWords: {typeWords.bit("command")}}, // the built-in forbid
-		texts:  map[*field]*textInterest{},
+		texts:  map[*field]*textPredicates{},
 		labels: map[*field][]string{},
 	}
 }
 
-func (i *interest) text(f *field) *textInterest {
+func (i *predicates) text(f *field) *textPredicates {
 	if i.texts[f] == nil {
-		i.texts[f] = &textInterest{}
+		i.texts[f] = &textPredicates{}
 	}
 	return i.texts[f]
 }
 
 // addPolicy takes in what p looks at, its shadow rules included.
-func (i *interest) addPolicy(p *Policy) {
+func (i *predicates) addPolicy(p *Policy) {
 	for _, w := range p.windows {
 		i.addScope(&w.scope)
 		i.ages = append(i.ages, w.within+1)
@@ -73,7 +73,7 @@ func (i *interest) addPolicy(p *Policy) {
 	i.questions += (i.questions - before) * len(limits) // they are asked again for when each has no room
 }
 
-func (i *interest) addScope(s *scope) {
+func (i *predicates) addScope(s *scope) {
 	for _, part := range []struct {
 		vocabulary *vocabulary
 		words      set
@@ -89,7 +89,7 @@ func (i *interest) addScope(s *scope) {
 	}
 }
 
-func (i *interest) addCondition(c *condition) {
+func (i *predicates) addCondition(c *condition) {
 	c.questions(func(q *question) {
 		i.questions++
 		switch q.field.kind {
@@ -121,8 +121,8 @@ func (i *interest) addCondition(c *condition) {
 	})
 }
 
-// classes splits the words of a vocabulary into those that no set of the interest tells apart.
-func (i *interest) classes(v *vocabulary) []set {
+// classes splits the words of a vocabulary into those that no set of the predicates tells apart.
+func (i *predicates) classes(v *vocabulary) []set {
 	var out []set
 	for n := range v.words {
 		word := set(1 << n)
@@ -143,8 +143,8 @@ func (i *interest) classes(v *vocabulary) []set {
 	return out
 }
 
-// answers is what the interest learns of a text: a letter for each question.
-func (t *textInterest) answers(text string) string {
+// answers is what the predicates learns of a text: a letter for each question.
+func (t *textPredicates) answers(text string) string {
 	var b strings.Builder
 	put := func(yes bool) {
 		if yes {
@@ -168,7 +168,7 @@ func (t *textInterest) answers(text string) string {
 // candidates are texts among which, for every possible set of answers, at least one gives it, and at least two where
 // two texts can. Between each prefix and each suffix, or none, stands a letter that is in no text of the rules, so
 // that no longer prefix or suffix and no equality holds.
-func (t *textInterest) candidates() []string {
+func (t *textPredicates) candidates() []string {
 	out := slices.Clone(t.equals)
 	for _, filler := range t.fillers() {
 		for _, p := range append([]string{""}, t.prefixes...) {
@@ -184,7 +184,7 @@ func (t *textInterest) candidates() []string {
 }
 
 // fillers are two letters that occur nowhere in what is asked.
-func (t *textInterest) fillers() []string {
+func (t *textPredicates) fillers() []string {
 	asked := strings.Join(t.equals, "") + strings.Join(t.prefixes, "") + strings.Join(t.suffixes, "")
 	var out []string
 	for r := 'a'; len(out) < 2; r++ {
@@ -196,15 +196,15 @@ func (t *textInterest) fillers() []string {
 }
 
 // compact leaves out what is asked again, as many rules do of the same tenants.
-func (t *textInterest) compact() {
+func (t *textPredicates) compact() {
 	for _, list := range []*[]string{&t.equals, &t.prefixes, &t.suffixes} {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
 	}
 }
 
-func (t *textInterest) joined(o *textInterest) *textInterest {
-	return &textInterest{
+func (t *textPredicates) joined(o *textPredicates) *textPredicates {
+	return &textPredicates{
 		equals:   slices.Concat(t.equals, o.equals),
 		prefixes: slices.Concat(t.prefixes, o.prefixes),
 		suffixes: slices.Concat(t.suffixes, o.suffixes),

@@ -21,26 +21,26 @@ const (
 	maxPeople = 300
 )
 
-// space is every input that an interest can tell apart, as the product of its dimensions.
-type space struct {
-	dimensions []dimension
-	size       int // math.MaxInt if there are more inputs than can be counted or tried
-	questions  int // to be asked of each; those of a rule without any are questionsPerRule
-	in         Input
-	age        time.Duration
-	labels     map[*field][]string // those that are set, backing what in has
+// domain is every input that an predicates can tell apart, as the product of its axes.
+type domain struct {
+	axes      []axis
+	size      int // math.MaxInt if there are more inputs than can be counted or tried
+	questions int // to be asked of each; those of a rule without any are questionsPerRule
+	in        Input
+	age       time.Duration
+	labels    map[*field][]string // those that are set, backing what in has
 }
 
-// dimension is one thing that inputs differ in, with a value for each way to differ.
-type dimension struct {
+// axis is one thing that inputs differ in, with a value for each way to differ.
+type axis struct {
 	name    string
 	ordered bool // values ascend: describe neighbours as a range
 	values  []value
 }
 
-// value is one of the ways: put sets it in the space's input.
+// value is one of the ways: put sets it in the domain's input.
 type value struct {
-	put  func(s *space)
+	put  func(s *domain)
 	text string // alone
 	from string // of an ordered value: the lower bound it starts at, "" for none
 	to   string // of an ordered value: the upper bound of the one before it
@@ -50,14 +50,14 @@ type value struct {
 // origin is when the messages of proofs are sent, where the rules do not ask.
 var origin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func newSpace(i *interest) *space {
+func newDomain(i *predicates) *domain {
 	for _, t := range i.texts {
 		t.compact()
 	}
 	if len(i.words[roleWords]) > 0 { // of which some are a member's in a single conversation
 		i.words[conversationWords] = append(i.words[conversationWords], conversationWords.bit("single"))
 	}
-	s := &space{size: 1, questions: i.questions, labels: map[*field][]string{}}
+	s := &domain{size: 1, questions: i.questions, labels: map[*field][]string{}}
 	s.in = Input{Tenant: "any", MessageID: "m1", MessageType: "text", ConversationID: "c1", ConversationType: "group",
 		ActorID: "ann", Sender: "ann", SentAt: origin, RequestedAt: origin}
 	s.addText(i, fieldNamed("tenant"), func(in *Input, v string) { in.Tenant = v })
@@ -83,7 +83,7 @@ func newSpace(i *interest) *space {
 	return s
 }
 
-func (s *space) add(d dimension) {
+func (s *domain) add(d axis) {
 	if len(d.values) < 2 {
 		for _, v := range d.values {
 			v.put(s)
@@ -95,36 +95,36 @@ func (s *space) add(d dimension) {
 	} else {
 		s.size *= len(d.values)
 	}
-	s.dimensions = append(s.dimensions, d)
+	s.axes = append(s.axes, d)
 }
 
-func (s *space) addWords(i *interest, v *vocabulary, name string, set func(*Input, string)) {
-	d := dimension{name: name}
+func (s *domain) addWords(i *predicates, v *vocabulary, name string, set func(*Input, string)) {
+	d := axis{name: name}
 	for _, class := range i.classes(v) {
 		words := v.describe(class)
-		d.values = append(d.values, value{text: strings.Join(words, " or "), put: func(s *space) { set(&s.in, words[0]) }})
+		d.values = append(d.values, value{text: strings.Join(words, " or "), put: func(s *domain) { set(&s.in, words[0]) }})
 	}
 	s.add(d)
 }
 
 // addText adds the texts of a field that are answered differently.
-func (s *space) addText(i *interest, f *field, set func(*Input, string)) {
+func (s *domain) addText(i *predicates, f *field, set func(*Input, string)) {
 	t := i.texts[f]
 	if t == nil {
 		return
 	}
-	d, seen := dimension{name: f.name}, map[string]bool{}
+	d, seen := axis{name: f.name}, map[string]bool{}
 	for _, text := range s.candidates(t) {
 		if answers := t.answers(text); !seen[answers] {
 			seen[answers] = true
-			d.values = append(d.values, value{text: t.describe(text), put: func(s *space) { set(&s.in, text) }})
+			d.values = append(d.values, value{text: t.describe(text), put: func(s *domain) { set(&s.in, text) }})
 		}
 	}
 	s.add(d)
 }
 
 // candidates are those of t, or none if there are too many to go through.
-func (s *space) candidates(t *textInterest) []string {
+func (s *domain) candidates(t *textPredicates) []string {
 	if (len(t.prefixes)+1)*(len(t.suffixes)+1)*2+len(t.equals) > maxCandidates {
 		s.size = math.MaxInt
 		return nil
@@ -133,7 +133,7 @@ func (s *space) candidates(t *textInterest) []string {
 }
 
 // describe says which texts answer as this one.
-func (t *textInterest) describe(text string) string {
+func (t *textPredicates) describe(text string) string {
 	if slices.Contains(t.equals, text) {
 		return fmt.Sprintf("%q", text)
 	}
@@ -161,28 +161,28 @@ func longest(parts []string, fits func(string) bool) string {
 }
 
 // addPeople adds who asks and who sent, together: whether they are the same is not free of who they are.
-func (s *space) addPeople(i *interest) {
+func (s *domain) addPeople(i *predicates) {
 	actor, sender := i.texts[actorField], i.texts[senderField]
 	if actor == nil && sender == nil {
 		if i.sender {
-			s.add(dimension{name: "actor", values: []value{
-				{text: "the sender", is: true, put: func(s *space) { s.in.ActorID = "ann" }},
-				{text: "somebody else", put: func(s *space) { s.in.ActorID = "bob" }},
+			s.add(axis{name: "actor", values: []value{
+				{text: "the sender", is: true, put: func(s *domain) { s.in.ActorID = "ann" }},
+				{text: "somebody else", put: func(s *domain) { s.in.ActorID = "bob" }},
 			}})
 		}
 		return
 	}
 	if actor == nil {
-		actor = &textInterest{}
+		actor = &textPredicates{}
 	}
 	if sender == nil {
-		sender = &textInterest{}
+		sender = &textPredicates{}
 	}
 	type answers struct {
 		actor, sender string
 		same          bool
 	}
-	d, seen := dimension{name: "actor"}, map[answers]bool{}
+	d, seen := axis{name: "actor"}, map[answers]bool{}
 	ids := s.candidates(actor.joined(sender))
 	if len(ids) > maxPeople {
 		s.size = math.MaxInt
@@ -203,24 +203,24 @@ func (s *space) addPeople(i *interest) {
 			if a != b {
 				text = actor.describe(a) + ", the sender " + sender.describe(b)
 			}
-			d.values = append(d.values, value{text: text, is: a == b, put: func(s *space) { s.in.ActorID, s.in.Sender = a, b }})
+			d.values = append(d.values, value{text: text, is: a == b, put: func(s *domain) { s.in.ActorID, s.in.Sender = a, b }})
 		}
 	}
 	s.add(d)
 }
 
-// addLabels adds a dimension for each label that is asked about: it is there or not.
-func (s *space) addLabels(f *field, labels []string) {
+// addLabels adds a axis for each label that is asked about: it is there or not.
+func (s *domain) addLabels(f *field, labels []string) {
 	slices.Sort(labels)
 	for _, label := range slices.Compact(labels) {
-		s.add(dimension{name: f.name, values: []value{
-			{text: fmt.Sprintf("without %q", label), put: func(s *space) { s.label(f, label, false) }},
-			{text: fmt.Sprintf("with %q", label), put: func(s *space) { s.label(f, label, true) }},
+		s.add(axis{name: f.name, values: []value{
+			{text: fmt.Sprintf("without %q", label), put: func(s *domain) { s.label(f, label, false) }},
+			{text: fmt.Sprintf("with %q", label), put: func(s *domain) { s.label(f, label, true) }},
 		}})
 	}
 }
 
-func (s *space) label(f *field, label string, present bool) {
+func (s *domain) label(f *field, label string, present bool) {
 	have := s.labels[f]
 	at := slices.Index(have, label)
 	switch {
@@ -237,16 +237,16 @@ func (s *space) label(f *field, label string, present bool) {
 	}
 }
 
-func (s *space) addTimes(times []time.Time) {
+func (s *domain) addTimes(times []time.Time) {
 	slices.SortFunc(times, time.Time.Compare)
 	times = slices.CompactFunc(times, time.Time.Equal)
 	if len(times) == 0 {
 		return
 	}
-	d := dimension{name: "message.sent_at", ordered: true}
-	d.values = append(d.values, value{put: func(s *space) { s.in.SentAt = times[0].Add(-time.Hour) }})
+	d := axis{name: "message.sent_at", ordered: true}
+	d.values = append(d.values, value{put: func(s *domain) { s.in.SentAt = times[0].Add(-time.Hour) }})
 	for _, t := range times {
-		v := value{put: func(s *space) { s.in.SentAt = t }}
+		v := value{put: func(s *domain) { s.in.SentAt = t }}
 		// Each time that is asked about stands with the moment after it.
 		if base := t.Add(-1); slices.ContainsFunc(times, base.Equal) {
 			v.from, v.to = "after "+base.Format(time.RFC3339Nano), "up to "+base.Format(time.RFC3339Nano)
@@ -258,13 +258,13 @@ func (s *space) addTimes(times []time.Time) {
 	s.add(d)
 }
 
-func (s *space) addAges(ages []time.Duration) {
+func (s *domain) addAges(ages []time.Duration) {
 	ages = append([]time.Duration{0}, ages...)
 	slices.Sort(ages)
 	ages = slices.Compact(ages)
-	d := dimension{name: "message.age", ordered: true}
+	d := axis{name: "message.age", ordered: true}
 	for _, age := range ages {
-		v := value{put: func(s *space) {
+		v := value{put: func(s *domain) {
 			s.age = age
 			s.in.RequestedAt = s.in.SentAt.Add(age)
 		}}
@@ -280,21 +280,21 @@ func (s *space) addAges(ages []time.Duration) {
 	s.add(d)
 }
 
-// tractable tells whether a proof over the space is worth the wait.
-func (s *space) tractable() bool {
+// tractable tells whether a proof over the domain is worth the wait.
+func (s *domain) tractable() bool {
 	return s.size <= maxInputs && s.size <= maxProofWork/(s.questions/questionsPerRule+1)
 }
 
-// walk visits every input of the space until visit returns false. The input is the same one each time, changed.
-func (s *space) walk(visit func(in *Input, at []int) bool) {
-	at := make([]int, len(s.dimensions))
-	for i := range s.dimensions {
-		s.dimensions[i].values[0].put(s)
+// walk visits every input of the domain until visit returns false. The input is the same one each time, changed.
+func (s *domain) walk(visit func(in *Input, at []int) bool) {
+	at := make([]int, len(s.axes))
+	for i := range s.axes {
+		s.axes[i].values[0].put(s)
 	}
 	for visit(&s.in, at) {
 		i := len(at) - 1
 		for ; i >= 0; i-- {
-			if at[i]++; at[i] < len(s.dimensions[i].values) {
+			if at[i]++; at[i] < len(s.axes[i].values) {
 				break
 			}
 			at[i] = 0
@@ -303,13 +303,13 @@ func (s *space) walk(visit func(in *Input, at []int) bool) {
 			return
 		}
 		for ; i < len(at); i++ {
-			s.dimensions[i].values[at[i]].put(s)
+			s.axes[i].values[at[i]].put(s)
 		}
 	}
 }
 
-// describe says what the values of one dimension have in common, in the words of the rule language.
-func (d *dimension) describe(values []int) string {
+// describe says what the values of one axis have in common, in the words of the rule language.
+func (d *axis) describe(values []int) string {
 	if d.ordered {
 		return d.describeRanges(values)
 	}
@@ -362,7 +362,7 @@ func joinSome(texts []string) string {
 	return strings.Join(texts, " or ")
 }
 
-func (d *dimension) describeRanges(values []int) string {
+func (d *axis) describeRanges(values []int) string {
 	var ranges []string
 	for i := 0; i < len(values); {
 		j := i
