@@ -30,7 +30,7 @@ permit "managers" {
   window       = "any"
   reason       = "required"
   on_recall {
-    placeholder   = "with_reason"
+    placeholder = "with_reason"
     disposition = "archive"
     retention   = "2555d"
   }
