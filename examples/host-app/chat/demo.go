@@ -1,0 +1,81 @@
+package chat
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// addDemo makes the demo users and conversations, once.
+func addDemo(ctx context.Context, s *Server) error {
+	for _, user := range []string{"ann", "ben", "cleo", "dan"} {
+		if err := s.store.AddUser(ctx, user, strings.ToUpper(user[:1])+user[1:], true); err != nil {
+			return err
+		}
+	}
+	for _, c := range []struct {
+		room    shared.Conversation
+		title   string
+		members map[string]shared.Role
+	}{
+		{shared.Conversation{Type: shared.Single, ID: "ann-ben"}, "Ann and Ben",
+			map[string]shared.Role{"ann": shared.Member, "ben": shared.Member}},
+		{shared.Conversation{Type: shared.Group, ID: "team"}, "Team",
+			map[string]shared.Role{"ann": shared.Owner, "ben": shared.Admin, "cleo": shared.Member, "dan": shared.Member}},
+		{shared.Conversation{Type: shared.Chatroom, ID: "lobby"}, "Lobby",
+			map[string]shared.Role{"cleo": shared.Owner, "ann": shared.Member, "ben": shared.Member, "dan": shared.Member}},
+	} {
+		if err := s.store.AddConversation(ctx, c.room, c.title); err != nil {
+			return err
+		}
+		for user, role := range c.members {
+			if err := s.store.SetRole(ctx, c.room, user, role); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// greet has Ben write to Ann, once, so that the page begins with something to do.
+func greet(ctx context.Context, s *Server) error {
+	room := shared.Conversation{Type: shared.Single, ID: "ann-ben"}
+	if s.store.LastSeq() > 0 {
+		return nil
+	}
+	for _, text := range []string{
+		"Hi Ann! Send me something you will regret.",
+		"Then open the menu of your message (⋯) and take it back: it goes from my screen too.",
+	} {
+		if _, err := s.Send(ctx, "ben", Outgoing{Conversation: room, Text: text}); err != nil {
+			return fmt.Errorf("send the greeting: %w", err)
+		}
+	}
+	return nil
+}
+
+// printGuide prints what to do next.
+func printGuide(w io.Writer, addr string) {
+	id := "m" + strconv.FormatInt(time.Now().Unix(), 36) // a new one: the server remembers what it had at an earlier start
+	fmt.Fprintf(w, `Open http://%[1]s in a browser: choose who you are, send a message, take it back.
+The operator's page is http://%[1]s/operator. There are no passwords: whoever reaches this address is whom they say
+they are, so the server listens on the loopback interface alone.
+
+Or by hand. Users: ann, ben, cleo, dan. Conversations: single ann-ben; group team (owner ann, admin ben); chatroom lobby (owner cleo).
+
+Listen as Ben, in a second terminal:
+  curl -N 'http://%[1]s/stream?user=ben'
+Send as Cleo, to the team:
+  curl -H 'X-User: cleo' --json '{"id":"%[2]s","conversation":{"type":"group","id":"team"},"text":"oops"}' 'http://%[1]s/messages'
+Take it back:
+  curl -H 'X-User: cleo' --json '{"message_ids":["%[2]s"],"ext":"a slip"}' 'http://%[1]s/recall'
+Look: it is gone from the history.
+  curl 'http://%[1]s/history?user=ben&type=group&id=team'
+Stop the server with Ctrl-C.
+`, addr, id)
+}

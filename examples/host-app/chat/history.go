@@ -1,0 +1,261 @@
+package chat
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+var (
+	// ErrConflict says that the id belongs to another message.
+	ErrConflict = errors.New("another message has this id")
+
+	// ErrRecalled says that the message was taken back.
+	ErrRecalled = errors.New("this message was recalled")
+)
+
+// NoSuchFile is what is wrong with an attachment that was never uploaded, or is deleted.
+const NoSuchFile = "there is no such file; upload it first"
+
+// Stored is a message as history holds it.
+type Stored struct {
+	Seq   int64 // grows with every message of the server
+	Text  string
+	Quote string // the id of the message that this one answers; empty: none
+	shared.Message
+	indexed bool
+}
+
+// Payload is a message as a client gets it.
+type Payload struct {
+	Seq          int64               `json:"seq"`
+	ID           string              `json:"id"`
+	Conversation shared.Conversation `json:"conversation"`
+	Sender       string              `json:"sender"`
+	Type         shared.MessageType  `json:"type"`
+	SentAt       time.Time           `json:"sent_at"`
+	Text         string              `json:"text,omitempty"`
+	Quote        string              `json:"quote,omitempty"` // the id of the message that it answers
+	Attachments  []string            `json:"attachments,omitempty"`
+}
+
+func (m *Stored) payload() Payload {
+	return Payload{Seq: m.Seq, ID: m.ID, Conversation: m.Conversation, Sender: m.Sender, Type: m.Type,
+		SentAt: m.SentAt, Text: m.Text, Quote: m.Quote, Attachments: m.Attachments}
+}
+
+const messageColumns = "seq, id, conversation, sender, type, sent_at, text, attachments, indexed, " +
+	"COALESCE((SELECT quoted FROM quotes WHERE quotes.id = messages.id), '')"
+
+// scanStored reads messageColumns.
+func scanStored(scan func(...any) error) (m Stored, err error) {
+	var room, attachments string
+	var sentAt int64
+	if err := scan(&m.Seq, &m.ID, &room, &m.Sender, &m.Type, &sentAt, &m.Text, &attachments, &m.indexed, &m.Quote); err != nil {
+		return m, err
+	}
+	m.Tenant, m.Conversation, m.SentAt = Tenant, parseRoom(room), time.UnixMicro(sentAt).UTC()
+	if err := json.Unmarshal([]byte(attachments), &m.Attachments); err != nil {
+		return m, fmt.Errorf("attachments of a message: %w", err)
+	}
+	return m, nil
+}
+
+// Insert records a message in history, and with it in the queues of the users who are away and in the roaming logs:
+// all of it or nothing. It fills in m.Seq. A retransmission finds the message that is there and changes nothing.
+func (s *Store) Insert(ctx context.Context, m *Stored, away, roaming []string) (known bool, err error) {
+	err = s.apply(ctx, func(tx *writeTx) error {
+		var room string
+		dead, err := tx.row("SELECT conversation FROM tombstones WHERE id = ?", []any{m.ID}, &room)
+		switch {
+		case err != nil:
+			return err
+		case dead && room == roomKey(m.Conversation):
+			return ErrRecalled
+		case dead: // to who is elsewhere it is another's id, as before its recall
+			return ErrConflict
+		}
+		old, found, err := tx.message(m.ID)
+		if err != nil {
+			return err
+		}
+		if found {
+			if old.Conversation != m.Conversation || old.Sender != m.Sender || old.Type != m.Type || old.Text != m.Text || old.Quote != m.Quote ||
+				!slices.Equal(old.Attachments, m.Attachments) {
+				return ErrConflict
+			}
+			*m, known = old, true
+			return nil
+		}
+		return tx.insert(m, away, roaming)
+	})
+	for last := s.lastSeq.Load(); err == nil && m.Seq > last && !s.lastSeq.CompareAndSwap(last, m.Seq); {
+		last = s.lastSeq.Load()
+	}
+	return known, err
+}
+
+// message reads a message by id.
+func (tx *writeTx) message(id string) (Stored, bool, error) {
+	st, err := tx.stmt("SELECT " + messageColumns + " FROM messages WHERE id = ?")
+	if err != nil {
+		return Stored{}, false, err
+	}
+	m, err := scanStored(st.QueryRow(id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Stored{}, false, nil
+	}
+	return m, err == nil, err
+}
+
+func (tx *writeTx) insert(m *Stored, away, roaming []string) error {
+	for i, key := range m.Attachments {
+		var gone bool
+		found, err := tx.row("SELECT gone FROM files WHERE key = ?", []any{key}, &gone)
+		if err != nil {
+			return err
+		}
+		if !found || gone {
+			return shared.Invalidf(fmt.Sprintf("attachments[%d]", i), NoSuchFile)
+		}
+		if err := tx.exec("INSERT INTO uses (key, id) VALUES (?, ?) ON CONFLICT DO NOTHING", key, m.ID); err != nil {
+			return err
+		}
+	}
+	if m.Quote != "" {
+		if err := tx.exec("INSERT INTO quotes (id, quoted) VALUES (?, ?)", m.ID, m.Quote); err != nil {
+			return err
+		}
+	}
+	attachments := "[]"
+	if len(m.Attachments) > 0 {
+		attachments = string(encode(m.Attachments))
+	}
+	if _, err := tx.row(`INSERT INTO messages (id, conversation, sender, type, sent_at, text, attachments)
+		VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING seq`,
+		[]any{m.ID, roomKey(m.Conversation), m.Sender, m.Type, m.SentAt.UnixMicro(), m.Text, attachments}, &m.Seq); err != nil {
+		return err
+	}
+	if len(away) == 0 && len(roaming) == 0 {
+		return nil
+	}
+	payload := string(encode(m.payload()))
+	for _, user := range away {
+		if err := tx.exec("INSERT INTO offline (user, id, payload) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", user, m.ID, payload); err != nil {
+			return err
+		}
+	}
+	for _, user := range roaming {
+		if err := tx.exec("INSERT INTO roaming (user, id, payload) VALUES (?, ?, ?)", user, m.ID, payload); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MarkIndexed notes that the plugin knows a message. It does not wait: a note that is lost in a crash only makes the
+// next start index the message once more, which changes nothing.
+func (s *Store) MarkIndexed(id string) {
+	j := job{answer: make(chan error, 1), do: func(tx *writeTx) error {
+		return tx.exec("UPDATE messages SET indexed = 1 WHERE id = ?", id)
+	}}
+	select {
+	case s.jobs <- j:
+	case <-s.quit:
+	}
+}
+
+// Unindexed lists up to limit messages that the plugin has not answered for, oldest first.
+func (s *Store) Unindexed(ctx context.Context, after int64, limit int) ([]Stored, error) {
+	return s.messages(ctx, "indexed = 0 AND seq > ? ORDER BY seq LIMIT ?", after, limit)
+}
+
+// Newest lists up to limit messages of all conversations, newest first.
+func (s *Store) Newest(ctx context.Context, limit int) ([]Stored, error) {
+	return s.messages(ctx, "type <> 'command' ORDER BY seq DESC LIMIT ?", limit)
+}
+
+// History lists up to limit messages of a conversation before a sequence number (0: the newest), newest first.
+func (s *Store) History(ctx context.Context, room shared.Conversation, before int64, limit int) ([]Stored, error) {
+	if before <= 0 {
+		before = 1<<63 - 1
+	}
+	return s.messages(ctx, "conversation = ? AND seq < ? AND type <> 'command' ORDER BY seq DESC LIMIT ?", roomKey(room), before, limit)
+}
+
+func (s *Store) messages(ctx context.Context, where string, args ...any) ([]Stored, error) {
+	rows, err := s.read.QueryContext(ctx, "SELECT "+messageColumns+" FROM messages WHERE "+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read history: %w", err)
+	}
+	return scanAll(rows, func(r *sql.Rows) (Stored, error) { return scanStored(r.Scan) })
+}
+
+// Message reads a message; found is false for one that is unknown or was removed.
+func (s *Store) Message(ctx context.Context, id string) (m Stored, found bool, err error) {
+	list, err := s.messages(ctx, "id = ?", id)
+	if err != nil || len(list) == 0 {
+		return m, false, err
+	}
+	return list[0], true, nil
+}
+
+// RoomOf tells the conversation of a message, also of one that was recalled.
+func (s *Store) RoomOf(ctx context.Context, id string) (room shared.Conversation, found bool, err error) {
+	var key string
+	err = s.read.QueryRowContext(ctx, `SELECT conversation FROM messages WHERE id = ?1
+		UNION ALL SELECT conversation FROM tombstones WHERE id = ?1 LIMIT 1`, id).Scan(&key)
+	if errors.Is(err, sql.ErrNoRows) {
+		return room, false, nil
+	}
+	if err != nil {
+		return room, false, fmt.Errorf("find a message: %w", err)
+	}
+	return parseRoom(key), true, nil
+}
+
+// Remove takes a message out of history for good and tells whether it was there. Which files it used stays known: by that
+// they are read by nobody any more, and it is told to those from whom they were taken.
+func (s *Store) Remove(ctx context.Context, id string, room shared.Conversation) (bool, error) {
+	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM quotes WHERE id = ?")
+}
+
+// Discard forgets a message that was not accepted. It leaves no tombstone: its id is another's.
+func (s *Store) Discard(ctx context.Context, id string) error {
+	return s.apply(ctx, func(tx *writeTx) error {
+		for _, table := range []string{"messages", "quotes", "offline", "roaming", "uses"} {
+			if err := tx.exec("DELETE FROM "+table+" WHERE id = ?", id); err != nil {
+				return err
+			}
+		}
+		tx.deleted = true
+		return nil
+	})
+}
+
+// bury sets the tombstone of a message and deletes of it what the statements name. The tombstone is in the same
+// transaction in every step, so whichever step is first, nothing can be put back after it.
+func (s *Store) bury(ctx context.Context, id string, room shared.Conversation, deletes ...string) (bool, error) {
+	var removed int64
+	err := s.apply(ctx, func(tx *writeTx) error {
+		if err := tx.exec("INSERT INTO tombstones (id, conversation) VALUES (?, ?) ON CONFLICT DO NOTHING", id, roomKey(room)); err != nil {
+			return err
+		}
+		for _, query := range deletes {
+			n, err := tx.change(query, id)
+			if err != nil {
+				return err
+			}
+			removed += n
+		}
+		tx.deleted = tx.deleted || removed > 0
+		return nil
+	})
+	return removed > 0, err
+}

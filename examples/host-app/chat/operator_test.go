@@ -1,0 +1,143 @@
+package chat
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/chat-recall/recall/host/hosttest"
+)
+
+func TestTheChatGoesOnWhileThePluginIsKilledAndUpgraded(t *testing.T) {
+	c := newChat(t)
+	copyFile(t, hosttest.BuildPlugin(t), filepath.Join(c.dir, "recall-plugin-2"))
+	ann, ben := c.user("ann", "single/ann-ben", desktop), c.user("ben", "single/ann-ben", desktop)
+	op := c.open("/operator", desktop)
+	op.shows("#phase", "running")
+	op.shows("#nothing-lost", "loses nothing")
+	ann.say("before")
+	before := ann.message("before")
+	ben.message("before")
+
+	pid := c.plugin.State().PID
+	op.click("#kill")
+	ann.say("while it was away")
+	ben.message("while it was away")
+	op.shows("#said", "Killed process "+strconv.Itoa(pid)+".")
+	op.shows("#said", "answers now.")
+	op.wait(`[...document.querySelectorAll('#state dt')].find((d) => d.textContent === 'Restarts').nextSibling.textContent === '1'`)
+	if now := c.plugin.State().PID; now == pid || now == 0 {
+		t.Errorf("process %d after process %d was killed", now, pid)
+	}
+
+	eval[any](op, `document.querySelector('#binary').value = 'recall-plugin-2'`)
+	op.click("#upgrade button")
+	ann.recall(before) // of the old process's time, by the new one
+	ben.shows(".stone", "Ann recalled a message")
+	op.shows("#said", "none was lost")
+	op.wait(`[...document.querySelectorAll('#state dt')].find((d) => d.textContent === 'Upgrades').nextSibling.textContent === '1'`)
+	op.shows("#state", "recall-plugin-2")
+	ben.message("while it was away")
+
+	// The recall is in the list with its ledger.
+	op.shows("#recalls li", "Ann (member) took back a message of Ann")
+	op.shows("#recalls .pill", "settled")
+	op.click("#recalls summary")
+	op.wait(`[...document.querySelectorAll('#recalls tbody tr')].length === 7`)
+	op.shows("#recalls tbody tr:first-child", "notify")
+	op.shows("#recalls tbody", "not in this server") // search and push
+	op.shows("#chart-recalls", "1 in the last 10 minutes")
+	c.held.add(7 * time.Second) // longer than what was really held
+	op.shows("#chart-held", "longest 7000 ms")
+	op.wait(`document.querySelectorAll('#chart-held rect:not([height="0"])').length > 0`)
+	op.holdsNot("while it was away") // an operator sees facts and no texts
+}
+
+func TestAnUpgradeRunsOnlyWhatLiesBesideThePlugin(t *testing.T) {
+	c := newChat(t)
+	elsewhere := filepath.Join(t.TempDir(), "evil")
+	ran := filepath.Join(t.TempDir(), "ran")
+	if err := os.WriteFile(elsewhere, []byte("#!/bin/sh\ntouch "+ran+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(c.dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	op := c.open("/operator", desktop)
+	op.shows("#phase", "running")
+	for _, path := range []string{elsewhere, "../" + filepath.Base(filepath.Dir(elsewhere)) + "/evil", "link", "nothing", "/bin/sh", "plugin.hcl"} {
+		eval[any](op, `document.querySelector('#said').textContent = ''; document.querySelector('#binary').value = `+quoted(path))
+		op.click("#upgrade button")
+		op.shows("#said", "Not upgraded")
+		op.wait(`!document.querySelector('#upgrade button').disabled`)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("a program from elsewhere was run")
+	}
+	if st := c.plugin.State(); st.Upgrades != 0 || st.PID == 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestBadRulesAreShownAndChangeNothing(t *testing.T) {
+	c, path := chatWithRules(t, ownWords)
+	op := c.open("/operator", desktop)
+	op.shows("#rules", "own")
+	op.shows("#rules", "rules.hcl:8")
+	op.shows("#last-reload", "in force, without a complaint")
+	writeRules(t, path, "permit \"own\" {\n  sendr = true\n}\n")
+	op.click("#reload")
+	op.shows("#last-reload", "Refused")
+	op.shows("#last-reload .diagnostics", "rules.hcl:2")
+	op.shows("#last-reload .diagnostics code", "sendr = true")
+	op.shows("#rules", "quietly") // the old ones stay in the list, and in force
+	ann := c.user("ann", "single/ann-ben", desktop)
+	ann.say("still under the old rules")
+	ann.recall(ann.message("still under the old rules"))
+	ann.focused("#reason-text")
+
+	writeRules(t, path, "permit \"anyone\" {\n  sender = true\n  window = \"1m\"\n}\n")
+	op.shows("#rules", "anyone") // by itself
+	op.shows("#last-reload", "in force, without a complaint")
+	op.wait(`document.querySelectorAll('#rules li').length === 1`)
+}
+
+func TestTheTryItBoxExplains(t *testing.T) {
+	c := newChat(t)
+	m := send(t, c.Server, "cleo", Outgoing{Conversation: groupRoom, Text: "a text that is nobody's business here"})
+	op := c.open("/operator", desktop)
+	op.shows("#phase", "running")
+	op.shows("#rules", "system") // nothing moves any more
+	op.wait(`document.querySelector('#try-message').value === %s`, quoted(m.ID))
+	explain := func(actor string) {
+		t.Helper()
+		op.run(chromedp.SetValue(chromedp.CSS("#try-actor"), actor))
+		op.click("#try button")
+	}
+	explain("cleo")
+	op.shows("#explained .decides", "sender_in_window")
+	op.shows("#explained", "permitted")
+	explain("dan")
+	op.shows("[data-verdict]", "forbidden")
+	op.shows("#explained", "is false")
+	explain("ben")
+	op.shows("#explained .decides", "managers_any_time")
+	op.shows("#explained .decides", "default.hcl:18")
+	op.holdsNot("nobody's business")
+
+	// Who is not in the conversation is refused by the server itself.
+	send(t, c.Server, "ann", Outgoing{ID: "private", Conversation: singleRoom, Text: "x"})
+	op.run(chromedp.Focus(chromedp.CSS("#try-message")))
+	op.wait(`[...document.querySelector('#try-message').options].some((o) => o.value === 'private')`)
+	op.run(chromedp.SetValue(chromedp.CSS("#try-message"), "private"))
+	explain("dan")
+	op.shows("#explained", "is not in the conversation")
+	if states, err := c.states(testContext(t), []string{m.ID}); err != nil || !strings.Contains(string(states[m.ID]), "live") {
+		t.Errorf("an explanation changed something: %v %v", states, err)
+	}
+}

@@ -1,0 +1,57 @@
+package chat
+
+import (
+	"embed"
+	"mime"
+	"net/http"
+	"path"
+)
+
+// static is the page: plain HTML, CSS and modules, as they are in the folder.
+//
+//go:embed static
+var static embed.FS
+
+// contentPolicy lets a page load what this server serves and nothing else, and run no script and no style that stands
+// in a document. Attachments are shown from blob: addresses that the page made. No foreign page may frame this one.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src blob:; " +
+	"connect-src 'self'; frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'; " +
+	"require-trusted-types-for 'script'; trusted-types 'none'"
+
+// documents are the pages by their address.
+var documents = map[string]string{
+	"/{$}":      "start.html",    // who are you?
+	"/chat":     "chat.html",     // ?user=
+	"/side":     "side.html",     // ?left=&right=, two users beside each other
+	"/operator": "operator.html", // the plugin
+}
+
+// pageRoutes serves the page and tells it who the demo users are.
+func pageRoutes(mux *http.ServeMux, store *Store) {
+	for address, file := range documents {
+		mux.HandleFunc("GET "+address, func(w http.ResponseWriter, _ *http.Request) { serveStatic(w, file) })
+	}
+	mux.HandleFunc("GET /static/{file}", func(w http.ResponseWriter, r *http.Request) { serveStatic(w, r.PathValue("file")) })
+	mux.HandleFunc("GET /users", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(encode(store.Users()))
+	})
+}
+
+// serveStatic serves one embedded file.
+func serveStatic(w http.ResponseWriter, file string) {
+	content, err := static.ReadFile(path.Join("static", path.Base(file)))
+	if err != nil {
+		writeError(w, refuse(http.StatusNotFound, "there is no such page"))
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", mime.TypeByExtension(path.Ext(file)))
+	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-cache") // a new build of the server is a new page
+	_, _ = w.Write(content)            // a client that went away has no use for it
+}

@@ -1,0 +1,120 @@
+package chat
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/shared"
+)
+
+// steps are what a recall means to this server.
+func (s *Server) steps() map[string]host.Step {
+	return map[string]host.Step{
+		shared.StepNotify:      s.notify,
+		shared.StepHistory:     s.remove(s.store.Remove),
+		shared.StepOffline:     s.remove(s.store.Dequeue),
+		shared.StepRoaming:     s.remove(s.store.Unroam),
+		shared.StepAttachments: s.deleteFiles,
+	}
+}
+
+// remove is a step that takes the message out of one place of the store.
+func (s *Server) remove(from func(ctx context.Context, id string, room shared.Conversation) (bool, error)) host.Step {
+	return func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+		found, err := from(ctx, e.Message.ID, e.Message.Conversation)
+		return outcome(found), err
+	}
+}
+
+func outcome(did bool) shared.Outcome {
+	if did {
+		return shared.OutcomeDone
+	}
+	return shared.OutcomeNothingToDo
+}
+
+// notify tells everyone concerned: in a single conversation and a group every member, now or when they are back; in a
+// chatroom those who are there. A member who never got the message is not told what it was. The notice carries the
+// facts of the message and never its text: whoever got it has the text, and nobody else may.
+func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+	id := e.Message.ID
+	s.hub.Gone(id) // also after a crash between the commit and the answer to Recall
+	received, missed := s.hub.Received(id)
+	queued, err := s.store.QueuedFor(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	m, _, err := s.store.Message(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	e = withReason(e)
+	room := e.Message.Conversation
+	notices := make(map[string]shared.Notice)
+	for _, member := range s.store.Members(room) {
+		user := member.User
+		if room.Type == shared.Chatroom && !s.hub.Present(user) {
+			continue
+		}
+		got := user == e.Message.Sender || received[user]
+		if !got && !missed[user] && !queued[user] && member.joined < m.Seq {
+			got = room.Type != shared.Chatroom || s.hub.WasPresent(user, m.Seq)
+		}
+		notices[user] = e.Notice(got)
+	}
+	away := s.hub.Notify(id, notices)
+	kept := make(map[string]shared.Notice, len(away))
+	for _, user := range away {
+		if room.Type != shared.Chatroom {
+			kept[user] = notices[user]
+		}
+	}
+	if err := s.store.Keep(ctx, id, kept); err != nil {
+		return "", err
+	}
+	s.hub.Poke(away) // who came meanwhile
+	s.hub.Settled(id)
+	return outcome(len(notices) > 0), nil
+}
+
+// withReason puts the reason into the texts that ask for it: it is not in a notice, and in no text it is nobody's to read.
+// The names in the texts are for each client to put in, which knows who reads; so there are no brackets in a reason.
+func withReason(e shared.Event) shared.Event {
+	reason := strings.NewReplacer("{", "(", "}", ")").Replace(e.Reason)
+	texts := make(map[string]string, len(e.Tombstone))
+	for language, text := range e.Tombstone {
+		texts[language] = strings.ReplaceAll(text, "{reason}", reason)
+	}
+	e.Tombstone = texts
+	return e
+}
+
+// deleteFiles deletes the attachments that the plugin says no live message uses. The server looks itself whether a
+// message that was sent since has come to use one: the plugin hears of that message a moment after the store.
+func (s *Server) deleteFiles(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+	did := false
+	for _, key := range e.Attachments {
+		gone := map[string]bool{e.Message.ID: true}
+		deleted, users, err := s.files.Delete(ctx, key, gone)
+		if err != nil {
+			return "", err
+		}
+		if len(users) > 0 {
+			states, err := s.states(ctx, users)
+			if err != nil {
+				return "", err
+			}
+			for id, state := range states {
+				gone[id] = state == shared.MessageRecalled
+			}
+			gone[e.Message.ID] = true
+			if deleted, _, err = s.files.Delete(ctx, key, gone); err != nil {
+				return "", fmt.Errorf("attachment of a recalled message: %w", err)
+			}
+		}
+		did = did || deleted
+	}
+	return outcome(did), nil
+}

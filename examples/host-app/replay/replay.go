@@ -1,0 +1,442 @@
+package replay
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/examples/host-app/chat"
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	// lanes is how many rooms are replayed side by side, so that they share the syncs of both stores.
+	lanes = 64
+
+	// maxBurst is how many messages of one room, and inFlight how many requests of all rooms, are under way at a time.
+	maxBurst = 16
+	inFlight = 256
+
+	// settleTimeout is how long a replay waits for the last step.
+	settleTimeout = time.Minute
+
+	// maxComplaints bounds what is printed of mismatches and leaks; all are counted.
+	maxComplaints = 20
+)
+
+// replay runs a trace through a server of its own.
+type replay struct {
+	lines    []*traceLine
+	dir      string
+	binary   string // of the plugin
+	out      io.Writer
+	log      hclog.Logger
+	opened   func(*chat.Server, *host.Host)                        // for tests: when both are there
+	finished func(context.Context, *chat.Server, *host.Host) error // for tests: when all is settled
+
+	server *chat.Server
+	crowd  *crowd
+	result report
+	mu     sync.Mutex // of result, recalled, recallIDs
+	done   atomic.Int64
+
+	recalled  map[string]bool // message ids
+	recallIDs map[string]bool
+	complaint int
+}
+
+// run replays and looks for leaks. An error is something that kept it from doing so.
+func (r *replay) run(ctx context.Context) (report, error) {
+	began := time.Now()
+	r.result.ByStatus = make(map[string]int)
+	r.recalled, r.recallIDs = make(map[string]bool), make(map[string]bool)
+	pluginDir := filepath.Join(r.dir, "plugin")
+	if err := os.MkdirAll(pluginDir, 0o700); err != nil {
+		return r.result, fmt.Errorf("make the plugin's folder: %w", err)
+	}
+	file := filepath.Join(pluginDir, "plugin.hcl")
+	text := fmt.Sprintf("plugin {\n  binary = %q\n}\n\nindex {\n  path = \"index\"\n}\n", r.binary)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return r.result, fmt.Errorf("write the plugin's configuration: %w", err)
+	}
+	runDir, err := os.MkdirTemp("", "recall") // short, for the paths of sockets
+	if err != nil {
+		return r.result, fmt.Errorf("make a folder for the plugin to run in: %w", err)
+	}
+	defer os.RemoveAll(runDir)
+	server, plugin, err := chat.Open(ctx, filepath.Join(r.dir, "host"), host.Config{File: file, RunDir: runDir}, r.log)
+	if err != nil {
+		return r.result, err
+	}
+	r.server, r.crowd = server, newCrowd(server, r.log)
+	if r.opened != nil {
+		r.opened(server, plugin)
+	}
+	err = r.play(ctx, plugin)
+	r.result.Restarts = plugin.State().Restarts
+	r.crowd.leave()
+	err = errors.Join(err, server.Close())
+	if err == nil {
+		var leaks []string
+		leaks, err = r.scanPlugin(filepath.Join(pluginDir, "index"))
+		r.leaked(leaks)
+	}
+	r.result.Seconds = time.Since(began).Seconds()
+	return r.result, err
+}
+
+// play sends and recalls everything, waits for the steps, and looks into the stores.
+func (r *replay) play(ctx context.Context, plugin *host.Host) error {
+	if err := r.sendAll(ctx); err != nil {
+		return err
+	}
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	if r.finished != nil {
+		if err := r.finished(ctx, r.server, plugin); err != nil {
+			return err
+		}
+	}
+	leaks, err := r.searchServer(ctx)
+	if err != nil {
+		return err
+	}
+	r.leaked(leaks)
+	late, err := r.crowd.comeBack(ctx, r.recalled)
+	r.leaked(late)
+	return err
+}
+
+func (r *replay) leaked(leaks []string) {
+	r.result.Leaks += len(leaks)
+	for _, l := range leaks {
+		r.complain("leak: %s", l)
+	}
+}
+
+// complain prints the first of what is wrong.
+func (r *replay) complain(format string, args ...any) {
+	if r.complaint++; r.complaint <= maxComplaints {
+		fmt.Fprintf(r.out, format+"\n", args...)
+	}
+}
+
+// byRoom splits the trace so that all that concerns one message stays in order: a message belongs to the room where it
+// was first sent, a recall to the room of its message, whatever room the request names.
+func byRoom(lines []*traceLine) (lists [][]*traceLine, rooms map[string]shared.Conversation) {
+	rooms = make(map[string]shared.Conversation)
+	for _, l := range lines {
+		if _, known := rooms[l.ID]; l.Op == "message" && !known {
+			rooms[l.ID] = l.room()
+		}
+	}
+	byName := make(map[string][]*traceLine)
+	for _, l := range lines {
+		id := l.ID
+		if l.Op == "recall" {
+			id = l.MessageID
+		}
+		name := "of nowhere " + id
+		if room, known := rooms[id]; known {
+			name = string(room.Type) + "/" + room.ID
+		}
+		byName[name] = append(byName[name], l)
+	}
+	for _, list := range byName {
+		lists = append(lists, list)
+	}
+	// The longest first: it decides how long the whole takes.
+	slices.SortFunc(lists, func(a, b []*traceLine) int {
+		if len(a) != len(b) {
+			return len(b) - len(a)
+		}
+		return a[0].line - b[0].line
+	})
+	return lists, rooms
+}
+
+func (r *replay) sendAll(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	lists, rooms := byRoom(r.lines)
+	for _, l := range r.lines {
+		if l.Op == "message" {
+			if err := r.server.Store().AddConversation(ctx, l.room(), l.ConversationID); err != nil {
+				return err
+			}
+		}
+	}
+	stop := r.progress()
+	defer stop()
+	work := make(chan []*traceLine)
+	slots := make(chan struct{}, inFlight)
+	var workers sync.WaitGroup
+	for range lanes {
+		workers.Go(func() {
+			for list := range work {
+				if err := r.lane(ctx, list, rooms, slots); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	for _, list := range lists {
+		select {
+		case work <- list:
+		case <-ctx.Done():
+		}
+	}
+	close(work)
+	workers.Wait()
+	return context.Cause(ctx)
+}
+
+// lane replays one room. Messages that follow one another are sent side by side, a burst at a time, as their senders did.
+func (r *replay) lane(ctx context.Context, list []*traceLine, rooms map[string]shared.Conversation, slots chan struct{}) error {
+	for len(list) > 0 && ctx.Err() == nil {
+		n := burst(list)
+		for _, l := range list[:n] { // everyone is there before the first of them is sent
+			if err := r.arrive(ctx, l, rooms); err != nil {
+				return fmt.Errorf("line %d: %w", l.line, err)
+			}
+		}
+		var sends sync.WaitGroup
+		errs := make([]error, n)
+		for i, l := range list[:n] {
+			slots <- struct{}{}
+			sends.Go(func() {
+				defer func() { <-slots }()
+				if l.Op == "message" {
+					errs[i] = r.send(ctx, l)
+				} else {
+					errs[i] = r.recall(ctx, l)
+				}
+				if errs[i] != nil {
+					errs[i] = fmt.Errorf("line %d: %w", l.line, errs[i])
+				}
+				r.done.Add(1)
+			})
+		}
+		sends.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
+	return nil
+}
+
+// burst is how many of the next lines may go side by side: one recall, or messages of which none is sent twice.
+func burst(list []*traceLine) int {
+	ids := make(map[string]bool, maxBurst)
+	for i, l := range list[:min(len(list), maxBurst)] {
+		if l.Op != "message" || ids[l.ID] {
+			return max(i, 1)
+		}
+		ids[l.ID] = true
+	}
+	return min(len(list), maxBurst)
+}
+
+// progress prints how far it is, until it is stopped.
+func (r *replay) progress() (stop func()) {
+	quit := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		tick := time.NewTicker(2 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				fmt.Fprintf(r.out, "%d of %d lines\n", r.done.Load(), len(r.lines))
+			case <-quit:
+				fmt.Fprintf(r.out, "%d of %d lines\n", r.done.Load(), len(r.lines))
+				return
+			}
+		}
+	})
+	return func() { close(quit); done.Wait() }
+}
+
+// arrive makes the user of a line what it must be: a sender is a member of the room from its first message on, and who
+// recalls has in the message's room the role that the trace tells.
+func (r *replay) arrive(ctx context.Context, l *traceLine, rooms map[string]shared.Conversation) error {
+	if l.Op == "message" {
+		if err := r.crowd.join(ctx, l.Sender); err != nil {
+			return err
+		}
+		if _, in := r.server.Store().Member(l.room(), l.Sender); in {
+			return nil
+		}
+		return r.server.Store().SetRole(ctx, l.room(), l.Sender, shared.Member)
+	}
+	if err := r.crowd.join(ctx, l.Actor); err != nil {
+		return err
+	}
+	room, known := rooms[l.MessageID]
+	if !known {
+		return nil
+	}
+	role := l.Role
+	if role == "" {
+		role = shared.Member
+	}
+	return r.server.Store().SetRole(ctx, room, l.Actor, role)
+}
+
+func (r *replay) send(ctx context.Context, l *traceLine) error {
+	out := chat.Outgoing{ID: l.ID, Conversation: l.room(), Type: l.Type, Text: l.Text, Attachments: l.Attachments, SentAt: l.SentAt}
+	_, err := r.server.Send(ctx, l.Sender, out)
+	// A trace has keys of files and no files. One that another message used may have been deleted with it.
+	for err != nil && r.lacksFile(err) {
+		for _, key := range l.Attachments {
+			info := chat.FileInfo{Name: "made for the replay", Owner: l.Sender, Conversation: l.room()}
+			if err := r.server.Files().Put(ctx, key, info, strings.NewReader(fileText(key))); err != nil {
+				return err
+			}
+		}
+		_, err = r.server.Send(ctx, l.Sender, out)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Messages++
+	switch {
+	case err == nil:
+		l.accepted = true
+	case errors.Is(err, chat.ErrRecalled), errors.Is(err, chat.ErrConflict):
+		r.result.Refused++
+	case errors.Is(err, shared.ErrInvalid):
+		r.result.Refused++
+		r.result.Mismatches++
+		r.complain("mismatch: line %d: the server refused the message: %v", l.line, err)
+	default:
+		return err
+	}
+	return nil
+}
+
+// lacksFile tells whether the server refused a message for an attachment that is not there.
+func (r *replay) lacksFile(err error) bool {
+	var field *shared.FieldError
+	return errors.As(err, &field) && strings.HasPrefix(field.Field, "attachments[") && field.Problem == chat.NoSuchFile
+}
+
+// fileText is the content of the small file made for an attachment.
+func fileText(key string) string {
+	return fmt.Sprintf("a small file in the place of another: %x\n", sha256.Sum256([]byte("content of "+key)))
+}
+
+func (r *replay) recall(ctx context.Context, l *traceLine) error {
+	results, err := r.server.Recall(ctx, l.Actor, chat.Ask{MessageIDs: []string{l.MessageID}, Ext: l.Ext, Reason: l.Reason,
+		RecallID: l.RecallID, RequestedAt: l.At})
+	got := "invalid"
+	var answer shared.RecallResult
+	switch {
+	case err == nil:
+		answer = results[0]
+		got = string(answer.Status)
+		if answer.Code != "" {
+			got += ":" + string(answer.Code)
+		}
+	case !errors.Is(err, shared.ErrInvalid):
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Recalls++
+	r.result.ByStatus[got]++
+	if answer.Status == shared.Recalled {
+		r.recalled[l.MessageID] = true
+		r.recallIDs[answer.RecallID] = true
+	}
+	if l.Expect == nil {
+		return nil
+	}
+	want := string(l.Expect.Status)
+	if l.Expect.Code != "" {
+		want += ":" + string(l.Expect.Code)
+	}
+	if got != want {
+		r.result.Mismatches++
+		r.complain("mismatch: line %d: %s, expected %s: %v", l.line, got, want, err)
+	}
+	return nil
+}
+
+// settle waits until the ledger of every recall has no open step.
+func (r *replay) settle(ctx context.Context) error {
+	deadline := time.Now().Add(settleTimeout)
+	open := make([]string, 0, len(r.recallIDs))
+	for id := range r.recallIDs {
+		open = append(open, id)
+	}
+	found := 0 // messages that a ledger tells of
+	for {
+		var still []string
+		r.result.Unsettled = 0
+		for _, id := range open {
+			ledger, err := r.server.Ledger(ctx, id)
+			if err != nil {
+				return fmt.Errorf("read the ledger: %w", err)
+			}
+			settled, unsettled, told := 0, 0, 0
+			for _, entry := range ledger.Entries {
+				for _, step := range entry.Steps {
+					switch {
+					case !step.Outcome.Settles():
+						unsettled++
+					case step.Outcome != shared.OutcomeUnsupported:
+						settled++
+						if step.Step == shared.StepNotify {
+							told++
+						}
+					}
+				}
+			}
+			if unsettled > 0 {
+				r.result.Unsettled += unsettled
+				still = append(still, id)
+				continue
+			}
+			r.result.StepsSettled += settled
+			r.result.Events += told
+			found += len(ledger.Entries)
+		}
+		open = still
+		if len(open) == 0 || time.Now().After(deadline) {
+			break
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if len(open) == 0 && found != len(r.recalled) {
+		r.result.Unsettled += max(1, len(r.recalled)-found)
+		r.complain("mismatch: %d messages recalled, the ledgers tell of %d", len(r.recalled), found)
+	}
+	return nil
+}
+
+// share tells by a hash whether a user belongs to one of a number of equal parts; salt makes another division.
+func share(user, salt string, parts uint32) bool {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, salt+user)
+	return h.Sum32()%parts == 0
+}
