@@ -15,7 +15,7 @@ type Analysis struct {
 }
 
 // Analyze looks for what is dead: rules that match nothing or in whose place another always decides, and windows that
-// no permit goes by. It goes through every distinguishable input, up to 1,000,000, which takes a few seconds at most;
+// no permit goes by. It goes through every distinguishable input, up to 2,000,000, which takes a few seconds at most;
 // it does not guess.
 func (p *Policy) Analyze() Analysis {
 	i := newPredicates()

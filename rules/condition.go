@@ -172,6 +172,13 @@ func (c *condition) questions(visit func(*question)) {
 	}
 }
 
+// names tells whether c compares a field with a text, whatever the comparison.
+func (c *condition) names(f *field, text string) bool {
+	found := false
+	c.questions(func(q *question) { found = found || q.field == f && slices.Contains(q.texts, text) })
+	return found
+}
+
 // ages are the ages at which the answer of c can change: each that it asks about, and the moment after it.
 func (c *condition) ages() []time.Duration {
 	var out []time.Duration

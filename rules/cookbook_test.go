@@ -149,7 +149,7 @@ func TestFailedTestSaysWhatWasDecidedAndForWhat(t *testing.T) {
 		`test "until" failed: expected it to hold until 2m, but it holds until 1m`,
 		`test "shadow" failed: expected permit with shadow rules, got refused: window_expired`,
 		`invariant "broken" failed: expected deny, got permitted by chatrooms`,
-		`where conversation.type is chatroom, message.type is not command, message.age is over 1m30s and up to 5m`,
+		`where conversation.type is chatroom, message.type is not command, actor.role is not none, message.age is over 1m30s and up to 5m`,
 		`for example conversation = "chatroom", type = "text", age = "1m30.000000001s"`,
 		`invariant "about nothing" failed: no input meets the condition`,
 		`1 of 7 passed`,

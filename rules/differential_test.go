@@ -77,7 +77,7 @@ func (g *twin) condition() (rule, plain string) {
 	}
 	switch g.pick(3) {
 	case 0:
-		return twice(fmt.Sprintf("actor.role == %q", roleWords.words[g.pick(4)]))
+		return twice(fmt.Sprintf("actor.role == %q", roleWords.words[g.pick(5)]))
 	case 1:
 		return twice(fmt.Sprintf("%q != message.type", typeWords.words[g.pick(9)]))
 	}
@@ -94,7 +94,7 @@ func (g *twin) input() *Input {
 		in.ActorID = twinTexts[g.pick(len(twinTexts))]
 		in.Reason = twinTexts[g.pick(len(twinTexts))]
 		in.MessageLabels, in.ConversationLabels = labels(), labels()
-		in.ActorRole = roleWords.words[g.pick(4)]
+		in.ActorRole = roleWords.words[g.pick(5)]
 		in.MessageType = typeWords.words[g.pick(9)]
 		in.ConversationType = conversationWords.words[g.pick(3)]
 	})
@@ -102,7 +102,7 @@ func (g *twin) input() *Input {
 
 // plainRole is the role that the actor has in the conversation.
 func plainRole(in *Input) string {
-	if in.ConversationType == "single" && in.ActorRole != "system" {
+	if in.ConversationType == "single" && (in.ActorRole == "owner" || in.ActorRole == "admin") {
 		return "member"
 	}
 	return in.ActorRole

@@ -10,7 +10,7 @@ import (
 
 const (
 	// maxInputs bounds the inputs that a proof goes through; over it, it says "not proven" instead of guessing.
-	maxInputs = 1_000_000
+	maxInputs = 2_000_000
 	// maxProofWork bounds inputs times the work for each, which is about the time that it takes: a few seconds at most.
 	maxProofWork = 100_000_000
 	// questionsPerRule are as much work as a rule without any.
@@ -54,7 +54,8 @@ func newDomain(i *predicates) *domain {
 	for _, t := range i.texts {
 		t.compact()
 	}
-	if len(i.words[roleWords]) > 0 { // of which some are a member's in a single conversation
+	if i.tellsApart(roleWords, "owner", "admin", "member") {
+		// An owner or admin has the role of a member in a single conversation.
 		i.words[conversationWords] = append(i.words[conversationWords], conversationWords.bit("single"))
 	}
 	s := &domain{size: 1, questions: i.questions, labels: map[*field][]string{}}

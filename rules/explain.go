@@ -94,7 +94,9 @@ func (p *Policy) explainScope(r *rule, t *subject) []Asked {
 	}
 	words("conversation", conversationWords, s.conversations, t.conversation)
 	words("type", typeWords, s.types, t.typ)
-	words("role", roleWords, s.roles, t.role)
+	if !s.defaultRoles || s.roles&t.role == 0 {
+		words("role", roleWords, s.roles, t.role)
+	}
 	if s.sender != anybody {
 		want := s.sender == senderOnly
 		out = append(out, Asked{Text: fmt.Sprintf("sender = %t", want), Held: want == t.isSender, Value: fmt.Sprintf("is %t", t.isSender)})

@@ -47,7 +47,7 @@ var fields = []*field{
 	{name: "conversation.type", kind: wordKind, words: conversationWords, about: "what the conversation is", text: func(in *Input) string { return in.ConversationType }},
 	{name: "conversation.labels", kind: textsKind, about: "what the host marks the conversation with at the moment of the request", texts: func(in *Input) []string { return in.ConversationLabels }},
 	{name: "actor.id", kind: textKind, about: "who asks", text: func(in *Input) string { return in.ActorID }},
-	{name: "actor.role", kind: wordKind, words: roleWords, about: "the role of who asks; `member` for an owner or admin in a single conversation", text: (*Input).role},
+	{name: "actor.role", kind: wordKind, words: roleWords, about: "the role of who asks; `member` for an owner or admin in a single conversation, `none` for somebody who is not in the conversation", text: (*Input).role},
 	{name: "actor.is_sender", kind: flagKind, about: "whether who asks sent the message", flag: (*Input).isSender},
 	{name: "request.reason", kind: textKind, about: "why, in the words of who asks; empty if not given", text: func(in *Input) string { return in.Reason }},
 	{name: "request.ext", kind: textKind, about: "the caller's free text", text: func(in *Input) string { return in.Ext }},
@@ -58,6 +58,7 @@ var (
 	ageField    = fieldNamed("message.age")
 	senderField = fieldNamed("message.sender")
 	actorField  = fieldNamed("actor.id")
+	roleField   = fieldNamed("actor.role")
 	reasonField = fieldNamed("request.reason")
 )
 

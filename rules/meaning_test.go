@@ -14,15 +14,15 @@ func (g *twin) randomPolicy() string {
 	var b strings.Builder
 	windows := []string{"", "window = \"30s\"", "window = \"90s\"", "window = \"2m30s\""}
 	senders := []string{"", "sender = true", "sender = false"}
-	roles := []string{"", "", "role = [\"member\"]", "role = [\"owner\", \"admin\"]", "role = [\"admin\", \"system\"]"}
+	roles := []string{"", "", "role = [\"member\"]", "role = [\"owner\", \"admin\"]", "role = [\"admin\", \"system\"]", "role = [\"none\", \"member\"]"}
 	for i := range 2 + g.pick(5) {
 		condition, _ := g.condition()
 		if g.pick(3) == 0 {
-			fmt.Fprintf(&b, "forbid \"r%d\" {\n %s\n %s\n when = (%s) && message.age > \"1m\"\n code = \"c%d\"\n}\n", i, senders[g.pick(3)], roles[g.pick(5)], condition, i)
+			fmt.Fprintf(&b, "forbid \"r%d\" {\n %s\n %s\n when = (%s) && message.age > \"1m\"\n code = \"c%d\"\n}\n", i, senders[g.pick(3)], roles[g.pick(6)], condition, i)
 			continue
 		}
 		reason := []string{"", "", "reason = \"required\""}[g.pick(3)]
-		fmt.Fprintf(&b, "permit \"r%d\" {\n %s\n %s\n %s\n %s\n when = %s\n}\n", i, senders[g.pick(3)], roles[g.pick(5)], windows[g.pick(4)], reason, condition)
+		fmt.Fprintf(&b, "permit \"r%d\" {\n %s\n %s\n %s\n %s\n when = %s\n}\n", i, senders[g.pick(3)], roles[g.pick(6)], windows[g.pick(4)], reason, condition)
 	}
 	return b.String()
 }
@@ -33,8 +33,11 @@ func decidePlainly(p *Policy, in *Input) (permit bool, name string) {
 		return false, ""
 	}
 	about := func(r *rule) bool {
+		if in.ActorRole == "none" && !r.forbid && r.scope.defaultRoles && !strings.Contains(string(r.when.written), `"none"`) {
+			return false
+		}
 		return (r.scope.sender == anybody || (r.scope.sender == senderOnly) == (in.ActorID == in.Sender)) &&
-			(r.scope.roles == 0 || slices.Contains(roleWords.describe(r.scope.roles), plainRole(in)))
+			(r.scope.roles == 0 || r.scope.defaultRoles || slices.Contains(roleWords.describe(r.scope.roles), plainRole(in)))
 	}
 	age := max(in.RequestedAt.Sub(in.SentAt), 0)
 	for _, r := range p.rules {

@@ -143,6 +143,15 @@ func (i *predicates) classes(v *vocabulary) []set {
 	return out
 }
 
+// tellsApart tells whether some set of the predicates has a part of these words only.
+func (i *predicates) tellsApart(v *vocabulary, words ...string) bool {
+	var all set
+	for _, w := range words {
+		all |= v.bit(w)
+	}
+	return slices.ContainsFunc(i.words[v], func(s set) bool { return s&all != 0 && s&all != all })
+}
+
 // answers is what the predicates learns of a text: a letter for each question.
 func (t *textPredicates) answers(text string) string {
 	var b strings.Builder

@@ -141,7 +141,7 @@ func TestRulesThatAskTheSameAreProvenHoweverManyTheyAre(t *testing.T) {
 	for i := range 700 {
 		fmt.Fprintf(&b, "permit \"p%d\" { tenant = [\"a\", \"b\", \"c\"] }\n", i)
 	}
-	const inputs = 4 * 2 * 2 // tenants, a command or not, in the window or not
+	const inputs = 4 * 2 * 2 * 2 // tenants, a command or not, role none or not, in the window or not
 	if a := mustParse(t, b.String()).Analyze(); !a.Proven || a.Inputs != inputs {
 		t.Errorf("proven %v, %d inputs, want %d", a.Proven, a.Inputs, inputs)
 	}
@@ -231,11 +231,11 @@ func TestDifferenceIsAlsoOneOfLimitsAndClocks(t *testing.T) {
 	const one, other = `permitted, at most 1 in 1m for each actor.id by limit "a"`, `permitted, at most 1 in 1m for each actor.id by limit "b"`
 	for name, c := range map[string]struct{ was, now, where, wasSaid, nowSaid string }{
 		"limits apart": {shared, strings.Replace(shared, "limit = \"a\"", "limit = \"b\"", 1),
-			"conversation.type is not group, message.type is not command, message.age is up to 2m", one, other},
+			"conversation.type is not group, message.type is not command, actor.role is not none, message.age is up to 2m", one, other},
 		"a second limit": {shared, shared + "\npermit \"more\" { limit = \"b\" }",
-			"message.type is not command, message.age is up to 2m", one, one + "; beyond that " + other},
+			"message.type is not command, actor.role is not none, message.age is up to 2m", one, one + "; beyond that " + other},
 		"no limit after one": {shared, shared + "\npermit \"all\" { window = \"2m\" }",
-			"message.type is not command, message.age is up to 2m", one, one + "; beyond that permitted"},
+			"message.type is not command, actor.role is not none, message.age is up to 2m", one, one + "; beyond that permitted"},
 		"clock_skew": {shared, "policy { clock_skew = \"1m\" }" + shared, "the clock of the request is ahead", "taken up to 5s", "taken up to 1m"},
 	} {
 		d := Compare(mustParse(t, c.was), mustParse(t, c.now)).Differences

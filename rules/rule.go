@@ -36,6 +36,9 @@ func (r *rule) matches(t *subject, age time.Duration) bool {
 // aging tells whether the condition asks about the age.
 func (r *rule) aging() bool { return r.when != nil && r.when.aging }
 
+// ordinaryRoles are the roles for which [MaxWindow] holds.
+var ordinaryRoles = roleWords.bit("member") | roleWords.bit(roleNone)
+
 // noEnd is the window of a permit that says "any". No age is above it.
 const noEnd = time.Duration(1<<63 - 1)
 
@@ -60,6 +63,9 @@ func (d *decoder) rule(b *hclsyntax.Block) *rule {
 	}
 	if a := b.Body.Attributes["mode"]; a != nil {
 		r.shadow = d.only(a, "shadow")
+	}
+	if !r.forbid && r.scope.roles == 0 && !r.when.names(roleField, roleNone) {
+		r.scope.roles, r.scope.defaultRoles = roleWords.without(roleNone), true
 	}
 	if r.forbid {
 		r.code = d.code(b.Body)
@@ -137,9 +143,9 @@ func (d *decoder) permitWindow(r *rule, body *hclsyntax.Body) time.Duration {
 	case r.scope.sender == senderOnly:
 		d.Errorf(a.Expr.Range(), "Write a window of at most "+FormatDuration(MaxWindow)+".",
 			"window = \"any\" is not for a sender's own messages")
-	case r.scope.sender == anybody && (r.scope.roles == 0 || r.scope.roles&roleWords.bit("member") != 0):
-		d.Errorf(a.Expr.Range(), "Add role = [\"owner\", \"admin\"] or whoever is meant, or sender = false.",
-			"window = \"any\" would let members take back their own messages for ever")
+	case r.scope.sender == anybody && (r.scope.roles == 0 || r.scope.roles&ordinaryRoles != 0):
+		d.Errorf(a.Expr.Range(), "Add role = [\"owner\", \"admin\"] or the roles that are meant, or sender = false.",
+			"window = \"any\" would let senders with the role member or none recall their own messages forever")
 	}
 	return noEnd
 }

@@ -75,7 +75,8 @@ var messageScope = []attributeSpec{
 
 var ruleScope = with(messageScope,
 	attributeSpec{"role", "list of words",
-		"The roles of the actor it is about: `owner`, `admin`, `member`, `system`. Default: all."},
+		"The roles of the actor it is about: `owner`, `admin`, `member`, `system`, `none`. Default: all in a `forbid`; in a " +
+			"`permit` all but `none`, unless its condition compares `actor.role` with `none`."},
 	attributeSpec{"sender", "bool", "`true`: only when the actor sent the message; `false`: only when somebody else did. Without it both."},
 	attributeSpec{"when", "condition", "What must hold too."},
 	attributeSpec{"mode", "`\"shadow\"`", "The rule is evaluated and what it would change is reported, but it never decides."},

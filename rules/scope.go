@@ -8,6 +8,7 @@ type scope struct {
 	conversations set
 	types         set
 	roles         set
+	defaultRoles  bool // the rule names no roles
 	sender        senderScope
 }
 

@@ -11,8 +11,11 @@ type vocabulary struct {
 var (
 	conversationWords = &vocabulary{"conversation type", []string{"single", "group", "chatroom"}}
 	typeWords         = &vocabulary{"message type", []string{"text", "image", "audio", "video", "file", "location", "custom", "combine", "command"}}
-	roleWords         = &vocabulary{"role", []string{"owner", "admin", "member", "system"}}
+	roleWords         = &vocabulary{"role", []string{"owner", "admin", "member", "system", roleNone}}
 )
+
+// roleNone is the role of an actor who is not in the conversation.
+const roleNone = "none"
 
 // set is a set of words of one vocabulary, a bit each in its order.
 type set uint16
@@ -25,6 +28,11 @@ func (v *vocabulary) bit(word string) set {
 		}
 	}
 	return 0
+}
+
+// without returns the set of all words but one.
+func (v *vocabulary) without(word string) set {
+	return (1<<len(v.words) - 1) &^ v.bit(word)
 }
 
 // describe returns the words of s in the vocabulary's order.

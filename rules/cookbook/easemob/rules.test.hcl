@@ -51,6 +51,11 @@ invariant "a member is late after two minutes" {
   expect = "deny"
 }
 
+invariant "somebody who is not in the conversation takes back nothing, not even an own message" {
+  when   = actor.role == "none"
+  expect = "deny"
+}
+
 invariant "no command is ever recalled" {
   when   = message.type == "command"
   expect = "type_not_recallable"
