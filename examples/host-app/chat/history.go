@@ -32,17 +32,18 @@ type Stored struct {
 	indexed bool
 }
 
-// Payload is a message as a client gets it.
+// Payload is a message as a client gets it, or its placeholder.
 type Payload struct {
 	Seq          int64               `json:"seq"`
 	ID           string              `json:"id"`
 	Conversation shared.Conversation `json:"conversation"`
-	Sender       string              `json:"sender"`
-	Type         shared.MessageType  `json:"type"`
-	SentAt       time.Time           `json:"sent_at"`
+	Sender       string              `json:"sender,omitempty"`
+	Type         shared.MessageType  `json:"type,omitempty"`
+	SentAt       time.Time           `json:"sent_at,omitzero"`
 	Text         string              `json:"text,omitempty"`
 	Quote        string              `json:"quote,omitempty"` // the id of the message that it answers
 	Attachments  []string            `json:"attachments,omitempty"`
+	Recalled     *shared.Notice      `json:"recalled,omitempty"` // it was: this is its placeholder
 }
 
 func (m *Stored) payload() Payload {

@@ -56,7 +56,7 @@ func TestScriptInNamesMessagesAndFilesStaysText(t *testing.T) {
 	ann.click("#send")
 	ann.shows(".file", "page.html")
 	takeBack(t, c.Server, `"><svg onload=window.pwned=1>`, Ask{MessageIDs: []string{`x0"]<img src=x onerror=window.pwned=1>`}})
-	ann.shows(".stone", script+" recalled a message")
+	ann.shows(".placeholder", script+" recalled a message")
 	ann.shows(".quote", "Message recalled")
 	op := c.open("/operator", desktop)
 	op.shows("#recalls", script)

@@ -219,32 +219,14 @@ func (a *api) history(r *http.Request, user string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	stored, err := a.server.store.History(r.Context(), room, before, limit)
+	list, oldest, err := a.server.timeline(r.Context(), room, user, before, limit)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, 0, len(stored))
-	for _, m := range stored {
-		ids = append(ids, m.ID)
-	}
-	live, err := a.server.live(r.Context(), ids)
-	if err != nil {
-		return nil, err
-	}
-	list := []Payload{}
-	for _, m := range stored {
-		if live[m.ID] {
-			list = append(list, m.payload())
-		}
-	}
-	page := struct {
-		Messages []Payload `json:"messages"` // newest first
+	return struct {
+		Messages []Payload `json:"messages"` // newest first, with the placeholders of recalled ones
 		Before   int64     `json:"before,omitempty"`
-	}{Messages: list}
-	if len(stored) == limit {
-		page.Before = stored[len(stored)-1].Seq
-	}
-	return page, nil
+	}{list, oldest}, nil
 }
 
 func limitOf(r *http.Request) (int, error) {

@@ -38,7 +38,7 @@ func TestTheChatGoesOnWhileThePluginIsKilledAndUpgraded(t *testing.T) {
 	eval[any](op, `document.querySelector('#binary').value = 'recall-plugin-2'`)
 	op.click("#upgrade button")
 	ann.recall(before) // of the old process's time, by the new one
-	ben.shows(".stone", "Ann recalled a message")
+	ben.shows(".placeholder", "Ann recalled a message")
 	op.shows("#said", "none was lost")
 	op.wait(`[...document.querySelectorAll('#state dt')].find((d) => d.textContent === 'Upgrades').nextSibling.textContent === '1'`)
 	op.shows("#state", "recall-plugin-2")

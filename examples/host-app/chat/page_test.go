@@ -48,7 +48,7 @@ func TestANewcomerFindsTheWayFromTheFirstPageToARecalledMessage(t *testing.T) {
 	tb.wait(`document.querySelectorAll('#list .message').length === 2`)
 	tb.say("my first words")
 	tb.recall(tb.message("my first words"))
-	tb.shows(".stone", "You recalled a message")
+	tb.shows(".placeholder", "You recalled a message")
 	tb.holdsNot("my first words")
 }
 
@@ -197,9 +197,9 @@ func TestAnAdminRemovesWhatAMemberSent(t *testing.T) {
 	dan.message("said too much")
 	cleo.message("said too much")
 	ben.recall(ben.message("said too much"))
-	ben.shows(".stone", "You removed a message of Cleo")
-	cleo.shows(".stone", "A message of yours was removed by an admin")
-	dan.shows(".stone", "A message of Cleo was removed by an admin")
+	ben.shows(".placeholder", "You removed a message of Cleo")
+	cleo.shows(".placeholder", "A message of yours was removed by an admin")
+	dan.shows(".placeholder", "A message of Cleo was removed by an admin")
 	for _, tb := range []*tab{ben, cleo, dan} {
 		tb.holdsNot("said too much")
 	}
@@ -226,16 +226,16 @@ func TestWhoWasAwayNeverSeesWhatWasRecalledMeanwhile(t *testing.T) {
 	ann.say("to be seen later")
 	ann.recall(ann.message("never to be seen"))
 	ann.recall(ann.message("seen before"))
-	ann.wait(`document.querySelectorAll('.stone').length === 2`)
+	ann.wait(`document.querySelectorAll('.placeholder').length === 2`)
 	takeBack(t, c.Server, "ann", Ask{MessageIDs: []string{"room1"}})
-	if got := eval[int](ben, `document.querySelectorAll('.stone').length`); got != 0 {
+	if got := eval[int](ben, `document.querySelectorAll('.placeholder').length`); got != 0 {
 		t.Errorf("a page that is offline learned of %d recalls", got)
 	}
 
 	ben.run(chromedp.Click(chromedp.CSS(".switch")))
 	ben.message("to be seen later")
-	ben.wait(`document.querySelectorAll('#list .stone').length === 1`)
-	ben.shows(".stone", "Ann recalled a message")
+	ben.wait(`document.querySelectorAll('#list .placeholder').length === 2`)
+	ben.shows(".placeholder", "Ann recalled a message")
 	ben.shows(`[data-room="chatroom/lobby"] .preview`, "Ann recalled a message")
 	for _, text := range []string{"seen before", "never to be seen", "seen in the lobby"} {
 		ben.holdsNot(text)
@@ -270,7 +270,7 @@ func writeRules(t *testing.T, path, rules string) {
 }
 
 const ownWords = `
-tombstone "why" {
+placeholder "why" {
   text = {
     en        = "{actor} took a {type} of {sender} ({role}) back: {reason} <img src=x onerror=window.pwned=1>"
     "zh-Hans" = "{actor}收回了{type}：{reason}"
@@ -280,7 +280,7 @@ permit "own" {
   sender = true
   reason = "required"
   on_recall {
-    tombstone = "why"
+    placeholder = "why"
   }
 }
 permit "quietly" {
@@ -313,10 +313,10 @@ func TestTheRulesAskForAReasonAndGiveTheWords(t *testing.T) {
 	ann.run(chromedp.SendKeys(chromedp.CSS("#reason-text"), "wrong {actor} <b>window</b>"))
 	ann.click("#reason-ok")
 	ann.shows(mine, "You took a text of You (member) back: wrong (actor) <b>window</b> <img src=x onerror=window.pwned=1>")
-	ben.shows(".stone", "Ann收回了文字：wrong (actor) <b>window</b>")
+	ben.shows(".placeholder", "Ann收回了文字：wrong (actor) <b>window</b>")
 	for _, tb := range []*tab{ann, ben} {
-		if eval[bool](tb, `Boolean(window.pwned || document.querySelector('.stone img, .stone b'))`) {
-			t.Error("a tombstone became markup")
+		if eval[bool](tb, `Boolean(window.pwned || document.querySelector('.placeholder img, .placeholder b'))`) {
+			t.Error("a placeholder became markup")
 		}
 	}
 
@@ -325,7 +325,7 @@ func TestTheRulesAskForAReasonAndGiveTheWords(t *testing.T) {
 	send(t, c.Server, "cleo", Outgoing{ID: "q1", Conversation: groupRoom, Text: "an advert"})
 	advert := ann.message("an advert")
 	ann.recall(advert)
-	ann.wait(`!document.querySelector(%s) && document.querySelectorAll('#list .stone').length === 0`, quoted(advert))
+	ann.wait(`!document.querySelector(%s) && document.querySelectorAll('#list .placeholder').length === 0`, quoted(advert))
 	ann.focused("#text") // the focus does not fall into nowhere
 	ann.holdsNot("an advert")
 }
@@ -359,7 +359,7 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 		t.Error("the focus cannot be seen")
 	}
 	ann.keys(kb.Enter)
-	ann.shows(".stone", "You recalled a message")
+	ann.shows(".placeholder", "You recalled a message")
 	ann.wait(`document.activeElement !== document.body`)
 	ann.wait(`document.querySelector('#live').textContent === 'You recalled a message'`)
 
@@ -399,13 +399,13 @@ func TestTheLanguageIsTheReadersChoice(t *testing.T) {
 	ann := c.user("ann", "single/ann-ben", look{width: 1280, height: 800, language: "zh-CN"})
 	ann.say("您好")
 	ann.recall(ann.message("您好"))
-	ann.shows(".stone", "你撤回了一条消息")
+	ann.shows(".placeholder", "你撤回了一条消息")
 	ann.wait(`document.documentElement.lang === 'zh-Hans'`)
 	ann.click("#language")
-	ann.shows(".stone", "You recalled a message")
+	ann.shows(".placeholder", "You recalled a message")
 	ann.wait(`document.documentElement.lang === 'en'`)
 	ann.run(chromedp.Reload())
-	ann.shows(".stone", "You recalled a message")
+	ann.shows(".placeholder", "You recalled a message")
 	// Every text of the one language is in the other.
 	missing := eval[[]string](ann, `import('/static/i18n.js').then((m) => m.missing())`)
 	if len(missing) > 0 {

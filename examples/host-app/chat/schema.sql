@@ -45,6 +45,18 @@ CREATE TABLE IF NOT EXISTS tombstones (
   conversation TEXT NOT NULL
 ) WITHOUT ROWID;
 
+-- What the history shows in the place of a recalled message: the notice of its recall, with the facts of the message and
+-- without its content. A silent recall leaves none. received is a JSON list of the users who had the message: the facts
+-- are for them alone.
+CREATE TABLE IF NOT EXISTS placeholders (
+  seq          INTEGER PRIMARY KEY, -- of the message
+  id           TEXT NOT NULL UNIQUE,
+  conversation TEXT NOT NULL,
+  notice       TEXT NOT NULL,
+  received     TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS placeholders_by_conversation ON placeholders (conversation, seq);
+
 -- What a user who is away has not got yet, with its payload, as a queue outside the database would hold it.
 CREATE TABLE IF NOT EXISTS offline (
   entry   INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -276,8 +276,14 @@ func (s *Server) removeLeftover(ctx context.Context, m Stored) error {
 		return err
 	}
 	for _, e := range ledger.Entries {
-		if e.Event.Message.ID == m.ID && slices.ContainsFunc(e.Steps, func(st shared.StepRecord) bool { return !st.Outcome.Settles() }) {
+		if e.Event.Message.ID != m.ID {
+			continue
+		}
+		if slices.ContainsFunc(e.Steps, func(st shared.StepRecord) bool { return !st.Outcome.Settles() }) {
 			return nil
+		}
+		if err := s.store.setPlaceholder(ctx, withReason(e.Event), []string{}); err != nil {
+			return err
 		}
 	}
 	for _, step := range []func(context.Context, string, shared.Conversation) (bool, error){s.store.Remove, s.store.Dequeue, s.store.Unroam} {

@@ -13,7 +13,7 @@ import (
 func (s *Server) steps() map[string]host.Step {
 	return map[string]host.Step{
 		shared.StepNotify:      s.notify,
-		shared.StepHistory:     s.remove(s.store.Remove),
+		shared.StepHistory:     s.removeFromHistory,
 		shared.StepOffline:     s.remove(s.store.Dequeue),
 		shared.StepRoaming:     s.remove(s.store.Unroam),
 		shared.StepAttachments: s.deleteFiles,
@@ -26,6 +26,14 @@ func (s *Server) remove(from func(ctx context.Context, id string, room shared.Co
 		found, err := from(ctx, e.Message.ID, e.Message.Conversation)
 		return outcome(found), err
 	}
+}
+
+// removeFromHistory leaves the placeholder of the message in its place.
+func (s *Server) removeFromHistory(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+	if err := s.store.setPlaceholder(ctx, withReason(e), []string{}); err != nil {
+		return "", err
+	}
+	return s.remove(s.store.Remove)(ctx, e)
 }
 
 func outcome(did bool) shared.Outcome {
@@ -53,6 +61,7 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 	e = withReason(e)
 	room := e.Message.Conversation
 	notices := make(map[string]shared.Notice)
+	had := []string{}
 	for _, member := range s.store.Members(room) {
 		user := member.User
 		if room.Type == shared.Chatroom && !s.hub.Present(user) {
@@ -63,6 +72,12 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 			got = room.Type != shared.Chatroom || s.hub.WasPresent(user, m.Seq)
 		}
 		notices[user] = e.Notice(got)
+		if got {
+			had = append(had, user)
+		}
+	}
+	if err := s.store.setPlaceholder(ctx, e, had); err != nil { // before the notices: whoever has one finds it
+		return "", err
 	}
 	away := s.hub.Notify(id, notices)
 	kept := make(map[string]shared.Notice, len(away))

@@ -83,6 +83,7 @@ func (e *evidence) searchRows(ctx context.Context, s *chat.Store) (leaks []strin
 		"offline queue": "SELECT id, payload FROM offline",
 		"roaming log":   "SELECT id, payload FROM roaming",
 		"notices":       "SELECT '', notice FROM notices", // the id is what a notice is about
+		"placeholders":  "SELECT '', notice FROM placeholders",
 	} {
 		rows, err := s.Query(ctx, query)
 		if err != nil {

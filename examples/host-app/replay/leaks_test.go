@@ -53,6 +53,7 @@ func TestALeakIsFoundInEachStore(t *testing.T) {
 		"roaming log, by id":     {row("INSERT INTO roaming (user, id, payload) VALUES ('ben', 'gone', '{}')"), "roaming log: message gone"},
 		"roaming log, by text":   {row(`INSERT INTO roaming (user, id, payload) VALUES ('ben', 'x', '{"text":"psst"}')`), "roaming log: the text of message short"},
 		"notice":                 {row(`INSERT INTO notices (user, id, notice) VALUES ('ben', 'gone', '{"message":{"text":"psst"}}')`), "notices: the text of message short"},
+		"placeholder":            {row(`INSERT INTO placeholders (seq, id, conversation, notice, received) VALUES (1, 'gone', '', '{"message":{"text":"psst"}}', '[]')`), "placeholders: the text of message short"},
 		"file of an attachment": {func(_ context.Context, s *chat.Server) error {
 			return os.WriteFile(s.Files().Path("gone.png"), []byte("x"), 0o600)
 		}, "attachment: the file gone.png"},

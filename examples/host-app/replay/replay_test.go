@@ -64,6 +64,7 @@ func endState(ctx context.Context, s *chat.Server, plugin *host.Host) ([]string,
 		"SELECT 'roaming', id, user, json_extract(payload, '$.text'), '', '', '' FROM roaming",
 		// Whether its message is in a notice is not compared: it tells whether a client had it when the plugin died.
 		"SELECT 'notice', id, user, json_extract(notice, '$.recall_id'), '', '', '' FROM notices",
+		"SELECT 'placeholder', id, conversation, json_extract(notice, '$.recall_id'), '', '', '' FROM placeholders",
 		"SELECT 'file', key, gone, '', '', '', '' FROM files",
 		"SELECT 'member', conversation, user, role, '', '', '' FROM members",
 	} {

@@ -7,10 +7,10 @@ import { avatar, byId, icon } from './dom.js';
 import { languageSwitch, t } from './i18n.js';
 import { closeMenu } from './menu.js';
 import { Messages } from './messages.js';
-import { Model } from './model.js';
+import { Model, roomKey } from './model.js';
 import { notify, notifyButton, withdraw } from './notifications.js';
 import { showRooms } from './rooms.js';
-import { summary } from './tombstone.js';
+import { summary } from './placeholder.js';
 
 class Page {
   constructor(me) {
@@ -75,9 +75,23 @@ class Page {
 
   async page(room, before) {
     const page = await history(room.conversation, before, this.me);
-    for (const m of page.messages) this.model.add(m);
+    for (const m of page.messages) {
+      if (m.recalled) this.recall(m.recalled, true);
+      this.model.add(m);
+    }
     if (before || !room.asked) room.before = page.before;
     room.asked = true;
+  }
+
+  // refresh reads the newest page again: the placeholder of a message that this page never had is in it. The server sets
+  // the placeholder before it sends the notice. Notices that come meanwhile share the next reading.
+  refresh(room) {
+    room.next ??= (room.reading ?? Promise.resolve()).then(async () => {
+      room.reading = room.next;
+      room.next = undefined;
+      await this.page(room, 0).catch(() => {}); // the next catch-up reads it
+      this.show();
+    });
   }
 
   async earlier() {
@@ -123,7 +137,11 @@ class Page {
     const m = this.model.recall(notice);
     const live = byId('live');
     if (live.dataset.of === notice.message_id) live.textContent = '';
-    if (!m) return;
+    if (!m) {
+      const room = this.model.rooms.get(roomKey(notice.conversation));
+      if (room && !quietly && !notice.silent && !this.model.messages.has(notice.message_id)) this.refresh(room);
+      return;
+    }
     this.messages.forget(attachments);
     if (this.composer.quote === m) this.composer.context();
     if (quietly) return;

@@ -4,7 +4,7 @@ import { kindOf, MAX_BYTES } from './attachments.js';
 import { tell } from './dialogs.js';
 import { byId, el, icon } from './dom.js';
 import { t } from './i18n.js';
-import { summary } from './tombstone.js';
+import { summary } from './placeholder.js';
 
 export class Composer {
   constructor(page) {

@@ -4,7 +4,8 @@ import { forget, view } from './attachments.js';
 import { avatar, byId, el, icon } from './dom.js';
 import { clockTime, day, lang, t } from './i18n.js';
 import { checkMenu, openMenu } from './menu.js';
-import { summary, tombstone } from './tombstone.js';
+import { timeOf } from './model.js';
+import { placeholder, summary } from './placeholder.js';
 
 const TOGETHER = 3 * 60e3; // messages of one sender within it stand together
 
@@ -38,20 +39,20 @@ export class Messages {
     byId('earlier').hidden = !room.before;
     const wanted = [];
     let before;
-    const seen = new Set();
+    let today; // the day under whose heading the list is
     for (const m of room.messages) {
       if (m.recalled?.silent) continue;
-      const date = new Date(m.sent_at);
-      if (!before || new Date(before.sent_at).toDateString() !== date.toDateString()) {
-        wanted.push(this.node(`day ${date.toDateString()}`, lang() + day(date), () => el('li', { class: 'day', role: 'presentation' }, el('span', { text: day(date) }))));
+      const date = timeOf(m);
+      if (!today || (m.sent_at && today !== date.toDateString())) { // a placeholder without the time stays where it is
+        today = date.toDateString();
+        wanted.push(this.node(`day ${today}`, lang() + day(date), () => el('li', { class: 'day', role: 'presentation' }, el('span', { text: day(date) }))));
         before = undefined;
       }
-      const together = Boolean(before && !before.recalled && !m.recalled && before.sender === m.sender && date - new Date(before.sent_at) < TOGETHER);
+      const together = Boolean(before && !before.recalled && !m.recalled && before.sender === m.sender && date - timeOf(before) < TOGETHER);
       const quoted = m.quote && page.model.messages.get(m.quote);
       const quote = !m.quote ? '' : page.model.recalled.has(m.quote) ? 'gone' : quoted ? 'live' : 'unknown';
       const signature = JSON.stringify([lang(), m.recalled, together, quote, m.pending, this.own.has(m.id)]);
-      wanted.push(this.node(m.id, signature, () => (m.recalled ? this.stone(m) : this.message(m, room, together, quote, quoted))));
-      seen.add(m.id);
+      wanted.push(this.node(m.id, signature, () => (m.recalled ? this.placeholder(m) : this.message(m, room, together, quote, quoted))));
       before = m;
     }
     const focused = document.activeElement?.closest?.('#list > li')?.dataset.id;
@@ -112,10 +113,10 @@ export class Messages {
       el('div', { class: 'body' }, head || el('span', { class: 'sr', text: `${name}: ` }), el('div', { class: 'line' }, bubble, !m.pending && button), el('div', { class: 'meta muted' }, time, retry)));
   }
 
-  stone(m) {
+  placeholder(m) {
     const text = this.own.get(m.id);
-    return el('li', { class: 'stone', 'data-id': m.id },
-      el('span', { text: tombstone(m, this.page.model) }),
+    return el('li', { class: 'placeholder', 'data-id': m.id },
+      el('span', { text: placeholder(m, this.page.model) }),
       text !== undefined && el('span', { 'aria-hidden': 'true', text: ' · ' }),
       text !== undefined && el('button', { type: 'button', class: 'link', text: t('reedit'), onclick: () => this.page.edit(text) }));
   }

@@ -3,19 +3,20 @@
 // Of a recalled message it keeps that there was one, and never its text. Messages and notices may come in any order
 // and more than once, from the stream, the history and the list of recalls; the outcome is the same.
 
+// timeOf is when a message was sent. Whoever never had it is only told when it was recalled.
+export const timeOf = (m) => new Date(m.sent_at ?? m.recalled.recalled_at);
+
 export const roomKey = (room) => `${room.type}/${room.id}`;
 
 export class Model {
   constructor(me) {
     this.me = me;
-    this.rooms = new Map(); // by key: {key, conversation, title, members, messages, before}
+    this.rooms = new Map(); // by key: {key, conversation, title, members, messages, before, reading}
     this.messages = new Map(); // by id
     this.recalled = new Set(); // ids, also of messages that never came
     this.names = new Map();
     this.storage = `page/${me}`;
-    const kept = JSON.parse(sessionStorage.getItem(this.storage) || '{}');
-    this.unread = new Set(kept.unread || []); // ids
-    this.tombstones = kept.tombstones || []; // for a reload of this tab; there is no text in them
+    this.unread = new Set(JSON.parse(sessionStorage.getItem(this.storage) || '[]')); // ids
   }
 
   setRooms(list) {
@@ -27,7 +28,6 @@ export class Model {
       Object.assign(room, { conversation, members, title: other ? other.name : title, other: other?.user });
       this.rooms.set(key, room);
     }
-    for (const stone of this.tombstones) if (!this.messages.has(stone.id)) this.place({ ...stone });
   }
 
   name(user) {
@@ -38,11 +38,10 @@ export class Model {
     return this.rooms.get(key)?.members.find((m) => m.user === user)?.role;
   }
 
-  // add takes a message and tells whether it is new here.
+  // add takes a message, or the placeholder of one, and tells whether it is new here.
   add(payload) {
-    const known = this.messages.get(payload.id);
-    if (known) return false;
-    if (this.recalled.has(payload.id)) return false;
+    if (this.messages.has(payload.id)) return false;
+    if (this.recalled.has(payload.id) && !payload.recalled) return false;
     return this.place({ ...payload, key: roomKey(payload.conversation) });
   }
 
@@ -57,24 +56,15 @@ export class Model {
     return true;
   }
 
-  // recall takes note of a notice and gives the message that it is about, if this page had it.
+  // recall records a recall. It returns the message if this page had it until now.
   recall(notice) {
     if (this.unread.delete(notice.message_id)) this.save();
-    const m = this.messages.get(notice.message_id);
-    if (this.recalled.has(notice.message_id)) {
-      // The list of recalls is without the facts; a notice that comes later has no less.
-      return undefined;
-    }
     this.recalled.add(notice.message_id);
-    if (!m) return undefined;
+    const m = this.messages.get(notice.message_id);
+    if (!m || m.recalled) return undefined;
     const { id, seq, sender, type, sent_at, key, conversation } = m;
-    const { actor, silent, tombstone, recalled_at, recall_id } = notice;
     for (const field of Object.keys(m)) delete m[field];
-    Object.assign(m, { id, seq, sender, type, sent_at, key, conversation });
-    m.recalled = { actor, silent, tombstone, recalled_at, recall_id };
-    this.tombstones = [...this.tombstones, { ...m }].slice(-200);
-    this.save();
-    return m;
+    return Object.assign(m, { id, seq, sender, type, sent_at, key, conversation, recalled: notice });
   }
 
   markUnread(id) {
@@ -99,6 +89,6 @@ export class Model {
   }
 
   save() {
-    sessionStorage.setItem(this.storage, JSON.stringify({ unread: [...this.unread], tombstones: this.tombstones }));
+    sessionStorage.setItem(this.storage, JSON.stringify([...this.unread]));
   }
 }

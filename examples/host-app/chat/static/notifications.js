@@ -2,7 +2,7 @@
 
 import { byId } from './dom.js';
 import { t } from './i18n.js';
-import { summary } from './tombstone.js';
+import { summary } from './placeholder.js';
 
 const shown = new Map(); // message id → Notification
 

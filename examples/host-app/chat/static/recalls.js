@@ -3,7 +3,7 @@
 import { get } from './api.js';
 import { el } from './dom.js';
 import { clockTime, lang, t } from './i18n.js';
-import { typeName } from './tombstone.js';
+import { typeName } from './placeholder.js';
 
 const KEPT = 50; // entries that are shown
 

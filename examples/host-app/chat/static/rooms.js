@@ -2,14 +2,15 @@
 
 import { avatar, byId, el } from './dom.js';
 import { clockTime, lang, t } from './i18n.js';
-import { summary } from './tombstone.js';
+import { timeOf } from './model.js';
+import { summary } from './placeholder.js';
 
 const nodes = new Map(); // by conversation: {signature, node}
 
 export function showRooms(page) {
   const { model } = page;
   const rooms = [...model.rooms.values()];
-  const newest = (room) => Date.parse(model.last(room.key)?.sent_at ?? 0);
+  const newest = (room) => { const m = model.last(room.key); return m ? timeOf(m).getTime() : 0; };
   rooms.sort((a, b) => newest(b) - newest(a) || (a.key < b.key ? -1 : 1));
   const list = byId('rooms');
   rooms.forEach((room, i) => {
@@ -23,7 +24,7 @@ export function showRooms(page) {
       const link = el('a', { href: `#${encodeURIComponent(room.key)}`, class: 'entry', 'data-room': room.key, 'aria-current': page.room?.key === room.key ? 'true' : null },
         avatar(room.other ?? room.key, room.title),
         el('span', { class: 'what' },
-          el('span', { class: 'top' }, el('span', { class: 'title', text: room.title }), last && el('time', { class: 'muted', text: clockTime(new Date(last.sent_at)) })),
+          el('span', { class: 'top' }, el('span', { class: 'title', text: room.title }), last && el('time', { class: 'muted', text: clockTime(timeOf(last)) })),
           el('span', { class: 'top' },
             el('span', { class: `preview muted${last?.recalled ? ' gone' : ''}`, dir: 'auto', text: (from ? `${from}: ` : '') + (preview || t(room.conversation.type)) }),
             unread > 0 && el('span', { class: 'badge' }, el('span', { 'aria-hidden': 'true', text: unread > 99 ? '99+' : String(unread) }), el('span', { class: 'sr', text: t('unread', { n: unread }) })))));

@@ -3,7 +3,7 @@
 import { get, post } from './api.js';
 import { byId, el } from './dom.js';
 import { clockTime, t } from './i18n.js';
-import { typeName } from './tombstone.js';
+import { typeName } from './placeholder.js';
 
 export function tryIt(names, rulesList) {
   const message = byId('try-message');

@@ -2,15 +2,16 @@
 
 import { lang, t, has } from './i18n.js';
 
-// tombstone is the text for one viewer: the rules' own where they have one, else the page's.
-export function tombstone(m, model) {
+// placeholder is the text for one viewer: the rules' own where they have one, else the page's.
+export function placeholder(m, model) {
   const { actor, tombstone: texts } = m.recalled;
   const named = (user) => (user === model.me ? t('you') : model.name(user));
   const text = pick(texts);
-  if (text) {
-    const values = { actor: named(actor.id), sender: named(m.sender), role: t(actor.role || 'member'), type: typeName(m.type) };
+  if (text) { // whoever never had the message does not learn who sent it, nor of what type it was
+    const values = { actor: named(actor.id), sender: m.sender ? named(m.sender) : t('somebody'), role: t(actor.role || 'member'), type: typeName(m.type || 'custom') };
     return text.replace(/\{(actor|sender|role|type)\}/g, (_, name) => values[name]);
   }
+  if (!m.sender) return actor.role === 'system' ? t('removedUnknown', { who: t('theServer') }) : t('recalledBy', { actor: model.name(actor.id) });
   if (actor.id === m.sender) return actor.id === model.me ? t('youRecalled') : t('recalledBy', { actor: model.name(actor.id) });
   if (actor.id === model.me) return t('youRemoved', { sender: model.name(m.sender) });
   const who = { owner: 'theOwner', admin: 'anAdmin', system: 'theServer' }[actor.role];
@@ -28,7 +29,7 @@ export const typeName = (type) => (has(`type_${type}`) ? t(`type_${type}`) : typ
 
 // summary is one line about a message: for the list, a quote, a notification.
 export function summary(m, model) {
-  if (m.recalled) return tombstone(m, model);
+  if (m.recalled) return placeholder(m, model);
   if (m.type === 'text') return m.text || '';
   const kind = { image: 'image', audio: 'audio' }[m.type] || 'file';
   return m.type === 'file' ? `${t(kind)} · ${m.text || ''}` : t(kind);
