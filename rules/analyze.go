@@ -1,10 +1,11 @@
 package rules
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 // Analysis is what going through every input that a policy can tell apart found.
@@ -14,10 +15,10 @@ type Analysis struct {
 	Findings Diagnostics `json:"findings"`
 }
 
-// Analyze looks for what is dead: rules that match nothing or in whose place another always decides, and windows that
+// analyze looks for what is dead: rules that match nothing or in whose place another always decides, and windows that
 // no permit goes by. It goes through every distinguishable input, up to 2,000,000, which takes a few seconds at most;
 // it does not guess.
-func (p *Policy) Analyze() Analysis {
+func analyze(p *Policy) Analysis {
 	i := newPredicates()
 	i.addPolicy(p)
 	s := newDomain(i)
@@ -30,7 +31,7 @@ func (p *Policy) Analyze() Analysis {
 		u.look(in)
 		return true
 	})
-	r := reporterOf(p.sources...)
+	r := &hclfile.Reporter{Files: p.sources}
 	u.report(r)
 	a.Findings = append(a.Findings, r.Diagnostics()...)
 	return a
@@ -123,7 +124,7 @@ func (u *uses) look(in *Input) {
 	}
 }
 
-func (u *uses) report(r *reporter) {
+func (u *uses) report(r *hclfile.Reporter) {
 	for i := range u.policy.windows {
 		if w := &u.policy.windows[i]; !u.windows[w] {
 			r.Warnf(w.at, "Another window block is about the same messages before it, or every permit about them names a window.",
@@ -150,16 +151,4 @@ func (u *uses) report(r *reporter) {
 				"%s never decides: wherever it matches, %s does", rule, strings.Join(names, " or "))
 		}
 	}
-}
-
-// String names a rule in messages.
-func (r *rule) String() string {
-	kind := "permit"
-	if r.forbid {
-		kind = "forbid"
-	}
-	if r == builtInForbid {
-		return "the engine itself"
-	}
-	return fmt.Sprintf("%s %q (line %d)", kind, r.ref.Name, r.ref.Line)
 }

@@ -2,8 +2,11 @@ package rules
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -67,7 +70,7 @@ func ParseCase(text []byte) (Case, error) {
 	for _, f := range CaseFields {
 		names = append(names, f.Name)
 	}
-	for _, name := range sortedKeys(raw) {
+	for _, name := range slices.Sorted(maps.Keys(raw)) {
 		if known := nearest(name, names); known != name {
 			advice := didYouMean(name, names)
 			return c, fmt.Errorf("a case has no field %q. %sThere are %s", name, advice, strings.Join(names, ", "))
@@ -84,19 +87,19 @@ func ParseCase(text []byte) (Case, error) {
 // Input is the case as a policy judges it. Errors name the field and what it can be.
 func (c Case) Input() (*Input, error) {
 	in := &Input{
-		Tenant: or(c.Tenant, "any"), MessageID: or(c.MessageID, "m1"), MessageType: or(c.Type, "text"), MessageLabels: c.Labels,
-		ConversationID: or(c.ConversationID, "c1"), ConversationType: or(c.Conversation, "group"), ConversationLabels: c.ConversationLabels,
-		ActorID: or(c.Actor, "ann"), ActorRole: or(c.Role, "member"), SentAt: origin, Reason: c.Reason, Ext: c.Ext,
+		Tenant: cmp.Or(c.Tenant, "any"), MessageID: cmp.Or(c.MessageID, "m1"), MessageType: cmp.Or(c.Type, "text"), MessageLabels: c.Labels,
+		ConversationID: cmp.Or(c.ConversationID, "c1"), ConversationType: cmp.Or(c.Conversation, "group"), ConversationLabels: c.ConversationLabels,
+		ActorID: cmp.Or(c.Actor, "ann"), ActorRole: cmp.Or(c.Role, "member"), SentAt: origin, Reason: c.Reason, Ext: c.Ext,
 	}
 	for _, word := range []struct {
 		field, text string
 		vocabulary  *vocabulary
 	}{{"conversation", in.ConversationType, conversationWords}, {"type", in.MessageType, typeWords}, {"role", in.ActorRole, roleWords}} {
 		if word.vocabulary.bit(word.text) == 0 {
-			return nil, fmt.Errorf("%s: unknown %s %q. %s", word.field, word.vocabulary.name, word.text, word.vocabulary.advice(word.text))
+			return nil, fmt.Errorf("%s: unknown %s %q. %s", word.field, word.vocabulary.name, word.text, wordAdvice(word.vocabulary, word.text))
 		}
 	}
-	in.Sender = or(c.SentBy, in.ActorID)
+	in.Sender = cmp.Or(c.SentBy, in.ActorID)
 	if c.Sender != nil {
 		switch {
 		case c.SentBy == "" && !*c.Sender:
@@ -111,19 +114,12 @@ func (c Case) Input() (*Input, error) {
 			return nil, fmt.Errorf("sent_at: %q is not a time: write it like \"2026-01-31T08:00:00Z\"", c.SentAt)
 		}
 	}
-	age, err := ParseDuration(or(c.Age, "0s"))
+	age, err := ParseDuration(cmp.Or(c.Age, "0s"))
 	if err != nil {
 		return nil, fmt.Errorf("age: %w", err)
 	}
 	in.RequestedAt = in.SentAt.Add(age)
 	return in, nil
-}
-
-func or(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
 }
 
 // caseOf is the case that in is, without what a Case says of itself.
@@ -161,13 +157,4 @@ func (c Case) String() string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-// quotedList is ["a", "b"].
-func quotedList(words []string) string {
-	quoted := make([]string, len(words))
-	for i, w := range words {
-		quoted[i] = fmt.Sprintf("%q", w)
-	}
-	return "[" + strings.Join(quoted, ", ") + "]"
 }

@@ -214,7 +214,7 @@ func (d *decoder) literal(q *question, text string, at hcl.Range) bool {
 	switch f.kind {
 	case wordKind:
 		if f.words.bit(text) == 0 {
-			d.Errorf(at, f.words.advice(text), "unknown %s %q", f.words.name, text)
+			d.Errorf(at, wordAdvice(f.words, text), "unknown %s %q", f.words.name, text)
 			return false
 		}
 	case durationKind:
@@ -254,4 +254,14 @@ func (d *decoder) mismatch(f *field, value operand) {
 		advice = "Write contains([…], " + f.name + ")."
 	}
 	d.Errorf(value.at, advice, "%s is %s and cannot be compared with %s", f.name, f.what(), describe(value.value))
+}
+
+// when reads the condition of a rule.
+func (d *decoder) when(at hcl.Range, c *condition) *condition {
+	if c != nil && c.cost > maxConditionCost {
+		d.Errorf(at, "Use contains with a list, or split the rule.",
+			"the condition has more than %d questions and !, its locals counted", maxConditionCost)
+		return nil
+	}
+	return c
 }

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -25,11 +26,11 @@ type Difference struct {
 	Inputs int      `json:"inputs"` // how many of the distinguishable inputs differ
 }
 
-// Compare goes through every input that the two policies can tell apart and gathers those that they decide
+// compare goes through every input that the two policies can tell apart and gathers those that they decide
 // differently: permitted or refused, the code, the limit that counts it, and what is asked of the host. Which rule decides
 // is no difference; which limit is, for rules share the room of one, and it is counted by its name. Moments in the future
 // are no inputs: clock_skew is compared by itself.
-func Compare(was, now *Policy) Comparison {
+func compare(was, now *Policy) Comparison {
 	i := newPredicates()
 	i.addPolicy(was)
 	i.addPolicy(now)
@@ -38,10 +39,11 @@ func Compare(was, now *Policy) Comparison {
 	if !c.Proven {
 		return c
 	}
-	exact, complete := exactDifferences(s, was, now)
+	before, after := outcomesOf(was), outcomesOf(now)
+	exact, complete := exactDifferences(s, before, after)
 	c.Complete = complete
 	if len(exact) > fewClasses {
-		exact = shorter(exact, roughDifferences(s, was, now))
+		exact = shorter(exact, roughDifferences(s, before, after))
 	}
 	c.Differences = append(c.Differences, exact...)
 	if was.clockSkew != now.clockSkew {
@@ -58,10 +60,10 @@ func Compare(was, now *Policy) Comparison {
 const fewClasses = 2
 
 // exactDifferences are classes in which every input differs in the same way.
-func exactDifferences(s *domain, was, now *Policy) (out []Difference, complete bool) {
+func exactDifferences(s *domain, was, now outcomes) (out []Difference, complete bool) {
 	labels := map[[2]string]string{}
 	gathered, complete := gather(s, func(in *Input) string {
-		a, b := was.outcome(in), now.outcome(in)
+		a, b := was.of(in), now.of(in)
 		if a == b {
 			return ""
 		}
@@ -81,14 +83,14 @@ func exactDifferences(s *domain, was, now *Policy) (out []Difference, complete b
 
 // roughDifferences are classes that the new policy decides alike and in which some inputs differ. A new forbid is one of
 // them, whatever the old policy said to each of the inputs that it is about.
-func roughDifferences(s *domain, was, now *Policy) []Difference {
-	gathered, complete := gather(s, now.outcome)
+func roughDifferences(s *domain, was, now outcomes) []Difference {
+	gathered, complete := gather(s, now.of)
 	if !complete || len(gathered)*s.size > maxLookups {
 		return nil
 	}
 	found := make([]Difference, len(gathered))
 	s.walk(func(in *Input, at []int) bool {
-		a, b := was.outcome(in), now.outcome(in)
+		a, b := was.of(in), now.of(in)
 		if a == b {
 			return true
 		}
@@ -141,41 +143,56 @@ func shorter(exact, rough []Difference) []Difference {
 	return out
 }
 
-// outcome is what becomes of an input, in words, without which rule says so: with a limit that decides also what becomes
-// of it when the limit has no room.
-func (p *Policy) outcome(in *Input) string {
+// outcomes says what a policy decides, in words, without which rule does.
+type outcomes struct {
+	policy  *Policy
+	permits map[*rule]string // made once
+}
+
+func outcomesOf(p *Policy) outcomes {
+	o := outcomes{policy: p, permits: map[*rule]string{}}
+	for _, r := range p.rules {
+		if !r.forbid {
+			o.permits[r] = describePermit(r)
+		}
+	}
+	return o
+}
+
+// of returns the outcome for an input. If a limit decides, it includes what follows when the limit is exhausted.
+func (o outcomes) of(in *Input) string {
 	t, ok := subjectOf(in)
 	if !ok {
 		return "refused: " + CodeForbidden
 	}
 	age := in.age()
-	v := p.live.judge(&t, age, nil)
-	out := v.outcome()
+	v := o.policy.live.judge(&t, age, nil)
+	out := o.describe(v)
 	for full := (exhausted{}); v.code == "" && v.rule.limit != nil; {
 		full = append(full, v.rule.limit)
-		if v = p.live.judge(&t, age, full); v.code != CodeRateLimited {
-			out += "; beyond that " + v.outcome()
+		if v = o.policy.live.judge(&t, age, full); v.code != CodeRateLimited {
+			out += "; beyond that " + o.describe(v)
 		}
 	}
 	return out
 }
 
-// exhausted are limits that have no room; the others have.
-type exhausted []*limit
-
-func (e exhausted) room(l *limit, _ *Input) (time.Time, bool) {
-	return time.Time{}, !slices.Contains(e, l)
-}
-
-func (v verdict) outcome() string {
+func (o outcomes) describe(v verdict) string {
 	if v.code != "" {
 		return "refused: " + v.code
 	}
-	return v.rule.outcome
+	return o.permits[v.rule]
 }
 
-// describeOutcome is outcome of a permit, made once.
-func (r *rule) describeOutcome() string {
+// exhausted are limits that have no room; the others have.
+type exhausted []*limit
+
+func (e exhausted) free(l *limit, _ *Input) (time.Time, bool) {
+	return time.Time{}, !slices.Contains(e, l)
+}
+
+// describePermit says what a permit means for a recall.
+func describePermit(r *rule) string {
 	parts := []string{"permitted"}
 	if l := r.limit; l != nil {
 		var key []string
@@ -192,7 +209,7 @@ func (r *rule) describeOutcome() string {
 		parts = append(parts, "silent")
 	}
 	if o.Placeholder != nil {
-		parts = append(parts, "placeholder "+o.Placeholder.describe())
+		parts = append(parts, "placeholder "+describePlaceholder(o.Placeholder))
 	}
 	if o.Disposition == DispositionArchive {
 		parts = append(parts, "archived for "+FormatDuration(o.Retention))
@@ -200,9 +217,9 @@ func (r *rule) describeOutcome() string {
 	return strings.Join(parts, ", ")
 }
 
-func (t *Placeholder) describe() string {
+func describePlaceholder(t *Placeholder) string {
 	var texts []string
-	for _, language := range sortedKeys(t.Texts) {
+	for _, language := range slices.Sorted(maps.Keys(t.Texts)) {
 		texts = append(texts, fmt.Sprintf("%s %q", language, t.Texts[language]))
 	}
 	return strings.Join(texts, " ")

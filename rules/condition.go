@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/hashicorp/hcl/v2"
 )
 
 // maxConditionCost bounds the questions that one condition may ask and the ! in it, what its locals have counted
@@ -189,14 +187,4 @@ func (c *condition) ages() []time.Duration {
 	})
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// when reads the condition of a rule.
-func (d *decoder) when(at hcl.Range, c *condition) *condition {
-	if c != nil && c.cost > maxConditionCost {
-		d.Errorf(at, "Use contains with a list, or split the rule.",
-			"the condition has more than %d questions and !, its locals counted", maxConditionCost)
-		return nil
-	}
-	return c
 }

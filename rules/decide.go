@@ -19,8 +19,6 @@ type Decision struct {
 	OnRecall *OnRecall
 	// Shadow is what the policy would say if its shadow rules decided too.
 	Shadow Shadow
-
-	limit *limit // that the permit spends from
 }
 
 // Shadow tells what shadow rules would change.
@@ -32,33 +30,37 @@ type Shadow struct {
 }
 
 // Decide judges in without regard to limits. It is a pure function of the policy and in, and allocates nothing.
-func (p *Policy) Decide(in *Input) Decision { return p.decide(in, nil) }
-
-// rooms tells whether one more recall fits a limit, and if not, when it will. A Limiter does.
-type rooms interface {
-	room(l *limit, in *Input) (at time.Time, ok bool)
+func (p *Policy) Decide(in *Input) Decision {
+	d, _ := p.decide(in, nil)
+	return d
 }
 
-// decide judges in; with rooms a permit whose limit has none does not hold.
-func (p *Policy) decide(in *Input, l rooms) Decision {
+// limits tells whether a limit has free space for one more recall, and if not, when it will.
+type limits interface {
+	free(l *limit, in *Input) (at time.Time, ok bool)
+}
+
+// decide decides about in and returns the limit of the permit that decides. Permits whose limit is exhausted are
+// skipped; without limits none is.
+func (p *Policy) decide(in *Input, l limits) (d Decision, limit *limit) {
 	t, ok := subjectOf(in)
 	if !ok {
-		return Decision{Code: CodeForbidden, Rule: RuleRef{Name: DefaultDeny}}
+		return Decision{Code: CodeForbidden, Rule: RuleRef{Name: DefaultDeny}}, nil
 	}
 	age := in.age()
 	v := p.live.judge(&t, age, l)
-	d := Decision{Permit: v.code == "", Code: v.code, Rule: v.ref(), RetryAt: v.retryAt}
+	d = Decision{Permit: v.code == "", Code: v.code, Rule: v.ref(), RetryAt: v.retryAt}
 	if d.Permit {
 		d.Until = p.live.until(&t, age, v.rule)
-		d.OnRecall, d.limit = v.rule.onRecall, v.rule.limit
+		d.OnRecall, limit = v.rule.onRecall, v.rule.limit
 	}
 	if p.trial != nil {
-		// What differs comes from a shadow rule, unless the room of a limit changed between the two.
+		// What differs comes from a shadow rule, unless a limit changed in between.
 		if w := p.trial.judge(&t, age, l); w.code != v.code && w.rule != nil && w.rule.shadow {
 			d.Shadow = Shadow{Differs: true, Permit: w.code == "", Code: w.code, Rule: w.ref()}
 		}
 	}
-	return d
+	return d, limit
 }
 
 // ruleSet is the rules that take part in a decision, arranged for it.
@@ -108,13 +110,13 @@ func (v verdict) ref() RuleRef {
 
 // judge finds the rule that decides t at an age. If nothing permits, the code is that of the permit which lacks what
 // is easiest to mend: a reason can be given now, room comes back, time does not.
-func (s *ruleSet) judge(t *subject, age time.Duration, l rooms) verdict {
+func (s *ruleSet) judge(t *subject, age time.Duration, l limits) verdict {
 	for _, r := range s.forbids {
 		if r.matches(t, age) {
 			return verdict{rule: r, code: r.code}
 		}
 	}
-	var noReason, noRoom, late *rule
+	var noReason, exhausted, late *rule
 	var retryAt time.Time
 	for _, r := range s.permits {
 		if !s.inTime(r, t, age) {
@@ -130,14 +132,14 @@ func (s *ruleSet) judge(t *subject, age time.Duration, l rooms) verdict {
 			continue
 		}
 		if l != nil && r.limit != nil {
-			if at, ok := l.room(r.limit, t.in); !ok {
+			if at, ok := l.free(r.limit, t.in); !ok {
 				at = t.in.RequestedAt.Add(at.Sub(t.in.countedAt()))
-				if noRoom == nil {
-					noRoom = r
+				if exhausted == nil {
+					exhausted = r
 				}
 				later := max(at.Sub(t.in.SentAt), 0)
 				if (retryAt.IsZero() || at.Before(retryAt)) && s.inTime(r, t, later) && !s.forbidsAt(t, later) {
-					noRoom, retryAt = r, at
+					exhausted, retryAt = r, at
 				}
 				continue
 			}
@@ -147,8 +149,8 @@ func (s *ruleSet) judge(t *subject, age time.Duration, l rooms) verdict {
 	switch {
 	case noReason != nil:
 		return verdict{rule: noReason, code: CodeReasonRequired}
-	case noRoom != nil:
-		return verdict{rule: noRoom, code: CodeRateLimited, retryAt: retryAt}
+	case exhausted != nil:
+		return verdict{rule: exhausted, code: CodeRateLimited, retryAt: retryAt}
 	case late != nil:
 		return verdict{rule: late, code: CodeWindowExpired}
 	}
@@ -227,4 +229,11 @@ func (s *ruleSet) forbidsAt(t *subject, age time.Duration) bool {
 		}
 	}
 	return false
+}
+
+func verdictText(permit bool, code string) string {
+	if permit {
+		return "permitted"
+	}
+	return "refused: " + code
 }

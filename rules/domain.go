@@ -47,9 +47,6 @@ type value struct {
 	is   bool   // of who asks: the sender
 }
 
-// origin is when the messages of proofs are sent, where the rules do not ask.
-var origin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
 func newDomain(i *predicates) *domain {
 	for _, t := range i.texts {
 		t.compact()

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -25,7 +26,7 @@ func ParseDuration(s string) (time.Duration, error) {
 		case n > uint64(maxDuration/day):
 			return 0, tooLong(s)
 		}
-		total, rest = time.Duration(n)*day, or(tail, "0s")
+		total, rest = time.Duration(n)*day, cmp.Or(tail, "0s")
 	}
 	if rest == "" || rest[0] == '-' || rest[0] == '+' {
 		return 0, durationError(s)

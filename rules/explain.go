@@ -2,8 +2,9 @@ package rules
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
-	"time"
 )
 
 // Explanation is a decision with everything that led to it. Limits are taken to have room.
@@ -35,7 +36,9 @@ type Asked struct {
 }
 
 // Explain judges in as Decide does and tells of each rule what of it held and what did not.
-func (p *Policy) Explain(in *Input) Explanation {
+func (p *Policy) Explain(in *Input) Explanation { return explain(p, in) }
+
+func explain(p *Policy, in *Input) Explanation {
 	d := p.Decide(in)
 	e := Explanation{Case: caseOf(in), Verdict: verdictText(d.Permit, d.Code), Rule: d.Rule}
 	if !d.Until.IsZero() {
@@ -50,7 +53,7 @@ func (p *Policy) Explain(in *Input) Explanation {
 	}
 	for _, r := range p.rules {
 		x := Explained{RuleRef: r.ref, Kind: r.kind(), Shadow: r.shadow, Holds: true, Decides: r.ref == d.Rule}
-		x.Parts = append(p.explainScope(r, &t), p.explainRest(r, &t)...)
+		x.Parts = append(explainScope(r, &t), explainRest(p, r, &t)...)
 		for _, part := range x.Parts {
 			x.Holds = x.Holds && (part.Held || part.Depth > 0)
 		}
@@ -59,33 +62,11 @@ func (p *Policy) Explain(in *Input) Explanation {
 	return e
 }
 
-func verdictText(permit bool, code string) string {
-	if permit {
-		return "permitted"
-	}
-	return "refused: " + code
-}
-
-func (r *rule) kind() string {
-	if r.forbid {
-		return forbidBlock.name
-	}
-	return permitBlock.name
-}
-
-// String is the rule's name and place.
-func (r RuleRef) String() string {
-	if r.File == "" {
-		return r.Name
-	}
-	return fmt.Sprintf("%s (%s:%d)", r.Name, r.File, r.Line)
-}
-
-func (p *Policy) explainScope(r *rule, t *subject) []Asked {
+func explainScope(r *rule, t *subject) []Asked {
 	var out []Asked
 	s := &r.scope
 	if s.tenants != nil {
-		out = append(out, Asked{Text: "tenant = " + quotedList(sortedKeys(s.tenants)), Held: s.tenants[t.in.Tenant], Value: fmt.Sprintf("is %q", t.in.Tenant)})
+		out = append(out, Asked{Text: "tenant = " + quotedList(slices.Sorted(maps.Keys(s.tenants))), Held: s.tenants[t.in.Tenant], Value: fmt.Sprintf("is %q", t.in.Tenant)})
 	}
 	words := func(name string, v *vocabulary, want, have set) {
 		if want != 0 {
@@ -104,8 +85,8 @@ func (p *Policy) explainScope(r *rule, t *subject) []Asked {
 	return out
 }
 
-func (p *Policy) explainRest(r *rule, t *subject) []Asked {
-	out := r.when.explain(t.in, 0)
+func explainRest(p *Policy, r *rule, t *subject) []Asked {
+	out := explainCondition(r.when, t.in, 0)
 	if r.forbid {
 		return out
 	}
@@ -124,8 +105,8 @@ func (p *Policy) explainRest(r *rule, t *subject) []Asked {
 	return out
 }
 
-// explain tells the whole condition and below it each question in it.
-func (c *condition) explain(in *Input, depth int) []Asked {
+// explainCondition tells the whole condition and below it each question in it.
+func explainCondition(c *condition, in *Input, depth int) []Asked {
 	if c == nil {
 		return nil
 	}
@@ -140,24 +121,9 @@ func (c *condition) explain(in *Input, depth int) []Asked {
 	}
 	out := []Asked{one}
 	for _, k := range c.kids {
-		out = append(out, k.explain(in, depth+1)...)
+		out = append(out, explainCondition(k, in, depth+1)...)
 	}
 	return out
-}
-
-// show is the value of a field, as it would be written.
-func (f *field) show(in *Input, age time.Duration) string {
-	switch f.kind {
-	case flagKind:
-		return fmt.Sprint(f.flag(in))
-	case durationKind:
-		return FormatDuration(age)
-	case timeKind:
-		return f.time(in).Format(time.RFC3339Nano)
-	case textsKind:
-		return quotedList(f.texts(in))
-	}
-	return fmt.Sprintf("%q", f.text(in))
 }
 
 // String renders the explanation for people.

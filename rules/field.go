@@ -1,7 +1,7 @@
 package rules
 
 import (
-	"strings"
+	"fmt"
 	"time"
 )
 
@@ -91,37 +91,17 @@ func (f *field) what() string {
 	return f.kind.String()
 }
 
-// fieldAdvice is the help for a name that is no field: the nearest one and what there is.
-func fieldAdvice(name string) string {
-	root, rest, _ := strings.Cut(name, ".")
-	var roots, here []string
-	for _, f := range fields {
-		fieldRoot, attribute, dotted := strings.Cut(f.name, ".")
-		if len(roots) == 0 || roots[len(roots)-1] != fieldRoot {
-			roots = append(roots, fieldRoot)
-		}
-		if dotted && fieldRoot == root {
-			here = append(here, attribute)
-		}
+// show is the value of a field, as it would be written.
+func (f *field) show(in *Input, age time.Duration) string {
+	switch f.kind {
+	case flagKind:
+		return fmt.Sprint(f.flag(in))
+	case durationKind:
+		return FormatDuration(age)
+	case timeKind:
+		return f.time(in).Format(time.RFC3339Nano)
+	case textsKind:
+		return quotedList(f.texts(in))
 	}
-	if here != nil {
-		advice := "There are " + root + "." + strings.Join(here, ", "+root+".") + "."
-		if near := nearest(rest, here); near != "" {
-			advice = "Did you mean " + root + "." + near + "? " + advice
-		}
-		return advice
-	}
-	near := nearest(root, roots)
-	switch {
-	case near != "" && rest != "" && fieldNamed(near+"."+rest) != nil:
-		return "Did you mean " + near + "." + rest + "?"
-	case near != "":
-		return "Did you mean " + near + "? Fields begin with " + strings.Join(roots, ", ") + "."
-	}
-	for _, f := range fields {
-		if _, attribute, _ := strings.Cut(f.name, "."); attribute == name {
-			return "Did you mean " + f.name + "?"
-		}
-	}
-	return "Fields begin with " + strings.Join(roots, ", ") + "; a text stands between quotes."
+	return fmt.Sprintf("%q", f.text(in))
 }

@@ -1,6 +1,9 @@
 package rules
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/chat-recall/recall/internal/hclfile"
@@ -52,5 +55,5 @@ func nameNear[V any](r *reporter, name string, m map[string]V) string {
 	if r.Full() {
 		return ""
 	}
-	return didYouMean(name, sortedKeys(m))
+	return didYouMean(name, slices.Sorted(maps.Keys(m)))
 }

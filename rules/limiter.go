@@ -54,11 +54,11 @@ type Reservation struct {
 // one unit of the limit. Only committed recalls count: a caller that does not commit the recall calls Cancel.
 func (l *Limiter) Reserve(p *Policy, in *Input) (Decision, Reservation) {
 	for {
-		d := p.decide(in, l)
-		if d.limit == nil {
+		d, limit := p.decide(in, l)
+		if limit == nil {
 			return d, Reservation{}
 		}
-		if reservation, ok := l.reserve(d.limit, in, p.clockSkew); ok {
+		if reservation, ok := l.reserve(limit, in, p.clockSkew); ok {
 			return d, reservation
 		}
 		// Another goroutine reserved the last unit in between: decide again.
@@ -82,12 +82,12 @@ func (l *Limiter) Cancel(r Reservation) {
 	}
 }
 
-// room implements rooms.
-func (l *Limiter) room(limit *limit, in *Input) (at time.Time, ok bool) {
-	key := limit.keyOf(in)
+// free implements limits.
+func (l *Limiter) free(limit *limit, in *Input) (at time.Time, ok bool) {
+	key := keyOf(limit, in)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.roomAt(key, limit, in.countedAt())
+	return l.freeAt(key, limit, in.countedAt())
 }
 
 // usageOf returns the recalls counted for a key, nil if there are none. A trial has a copy of them.
@@ -102,7 +102,7 @@ func (l *Limiter) usageOf(key limitKey) *usage {
 	return l.used[key]
 }
 
-func (l *Limiter) roomAt(key limitKey, limit *limit, now time.Time) (at time.Time, ok bool) {
+func (l *Limiter) freeAt(key limitKey, limit *limit, now time.Time) (at time.Time, ok bool) {
 	used := l.usageOf(key)
 	if used == nil {
 		return now, true
@@ -121,10 +121,10 @@ func (l *Limiter) roomAt(key limitKey, limit *limit, now time.Time) (at time.Tim
 }
 
 func (l *Limiter) reserve(limit *limit, in *Input, skew time.Duration) (Reservation, bool) {
-	key, now := limit.keyOf(in), in.countedAt()
+	key, now := keyOf(limit, in), in.countedAt()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.roomAt(key, limit, now); !ok {
+	if _, ok := l.freeAt(key, limit, now); !ok {
 		return Reservation{}, false
 	}
 	used := l.used[key]
@@ -184,7 +184,7 @@ func since(at []time.Time, t time.Time) int {
 }
 
 // keyOf returns the key of an input. It always includes the tenant, so one tenant never uses up the limit of another.
-func (l *limit) keyOf(in *Input) limitKey {
+func keyOf(l *limit, in *Input) limitKey {
 	h := sha256.New()
 	var size [8]byte
 	put := func(s string) {

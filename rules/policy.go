@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -21,6 +22,17 @@ const (
 	DefaultDeny = "default_deny"
 	// builtInCommandMessages is the name of the RuleRef where the engine itself kept a command message.
 	builtInCommandMessages = "built_in.command_messages"
+)
+
+const (
+	// MaxWindow is the longest that a sender may recall an own message, whatever a rule file says: the maximum of
+	// the servers this takes after.
+	MaxWindow = 7 * day
+	// DefaultWindow holds where neither the permit nor the policy names a window.
+	DefaultWindow = 2 * time.Minute
+	// defaultClockSkew and maxClockSkew bound how far in the future a request may lie.
+	defaultClockSkew = 5 * time.Second
+	maxClockSkew     = 5 * time.Minute
 )
 
 // Input is one case to be judged. Strings are the words of the contract ("single", "text", "owner", …); a type,
@@ -56,11 +68,22 @@ func (in *Input) countedAt() time.Time {
 	return in.CountedAt
 }
 
+// origin is when the messages of proofs and tests are sent, where nothing else is said.
+var origin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // RuleRef is a rule's place in the files.
 type RuleRef struct {
 	Name string `json:"name"`
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
+}
+
+// String is the rule's name and place.
+func (r RuleRef) String() string {
+	if r.File == "" {
+		return r.Name
+	}
+	return fmt.Sprintf("%s (%s:%d)", r.Name, r.File, r.Line)
 }
 
 // Policy is a set of rules, checked and compiled. It never changes, and any number of goroutines may use it.
@@ -101,7 +124,6 @@ func (p *Policy) arrange() {
 			if r.onRecall == nil {
 				r.onRecall = p.onRecall
 			}
-			r.outcome = r.describeOutcome()
 		}
 		if !r.shadow {
 			live = append(live, r)

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -85,7 +86,7 @@ func (i *predicates) addScope(s *scope) {
 	i.sender = i.sender || s.sender != anybody
 	if s.tenants != nil {
 		t := i.text(tenantField)
-		t.equals = append(t.equals, sortedKeys(s.tenants)...)
+		t.equals = append(t.equals, slices.Sorted(maps.Keys(s.tenants))...)
 	}
 }
 

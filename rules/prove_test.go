@@ -207,7 +207,7 @@ func answersOf(p *Policy, in *Input) string {
 	for _, r := range p.rules {
 		r.when.questions(func(q *question) { fmt.Fprint(&b, q.compile()(in, in.age()), " ") })
 	}
-	return b.String() + p.outcome(in)
+	return b.String() + outcomesOf(p).of(in)
 }
 
 func TestDifferenceIsAlsoOneOfLimitsAndClocks(t *testing.T) {

@@ -44,18 +44,8 @@ func (s *blockSpec) block(name string) *blockSpec {
 	return nil
 }
 
-func (s *blockSpec) title() string {
-	switch s {
-	case ruleFile:
-		return "a rule file"
-	case testFile:
-		return "a test file"
-	}
-	return s.name
-}
-
 // ruleFile is the whole of a rule file.
-var ruleFile = &blockSpec{blocks: []*blockSpec{policyBlock, permitBlock, forbidBlock, windowBlock, localsBlock, limitBlock, placeholderBlock, onRecallBlock}}
+var ruleFile = &blockSpec{name: "a rule file", blocks: []*blockSpec{policyBlock, permitBlock, forbidBlock, windowBlock, localsBlock, limitBlock, placeholderBlock, onRecallBlock}}
 
 var policyBlock = &blockSpec{
 	name:  "policy",
@@ -181,7 +171,7 @@ func (r *reporter) checkBody(body *hclsyntax.Body, spec *blockSpec) {
 		if body.Attributes[name] == nil {
 			at := body.SrcRange // starts at the opening brace
 			at.End = at.Start
-			r.Errorf(at, "", "%s needs the attribute %q", spec.title(), name)
+			r.Errorf(at, "", "%s needs the attribute %q", spec.name, name)
 		}
 	}
 }
@@ -196,7 +186,7 @@ func (r *reporter) unknown(at hcl.Range, spec *blockSpec, kind, name string, kno
 	case kind == "block":
 		advice += "To set an attribute write " + name + " = …"
 	}
-	r.Errorf(at, advice, "%s has no %s %q", spec.title(), kind, name)
+	r.Errorf(at, advice, "%s has no %s %q", spec.name, kind, name)
 }
 
 func (r *reporter) checkLabels(b *hclsyntax.Block, spec *blockSpec) {

@@ -1,7 +1,5 @@
 package rules
 
-import "github.com/hashicorp/hcl/v2/hclsyntax"
-
 // scope is what a rule is about. An empty part is about all.
 type scope struct {
 	tenants       map[string]bool
@@ -47,32 +45,4 @@ func subjectOf(in *Input) (subject, bool) {
 		isSender:     in.isSender(),
 	}
 	return t, t.conversation != 0 && t.typ != 0 && t.role != 0
-}
-
-func (d *decoder) scope(s *scope, body *hclsyntax.Body) {
-	if a := body.Attributes["tenant"]; a != nil {
-		items, _ := d.list(a)
-		s.tenants = make(map[string]bool, len(items))
-		for _, i := range items {
-			if i.text == "" {
-				d.Errorf(i.at, "", "a tenant is never empty")
-			}
-			s.tenants[i.text] = true
-		}
-	}
-	if a := body.Attributes["conversation"]; a != nil {
-		s.conversations = d.words(a, conversationWords)
-	}
-	if a := body.Attributes["type"]; a != nil {
-		s.types = d.words(a, typeWords)
-	}
-	if a := body.Attributes["role"]; a != nil {
-		s.roles = d.words(a, roleWords)
-	}
-	if a := body.Attributes["sender"]; a != nil {
-		s.sender = othersOnly
-		if yes, _ := d.flag(a); yes {
-			s.sender = senderOnly
-		}
-	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // testFile is the whole of a test file.
-var testFile = &blockSpec{blocks: []*blockSpec{givenBlock, testBlock, invariantBlock}}
+var testFile = &blockSpec{name: "a test file", blocks: []*blockSpec{givenBlock, testBlock, invariantBlock}}
 
 var givenBlock = &blockSpec{
 	name:          "given",
@@ -67,11 +67,6 @@ type expectation struct {
 	until  string // "": any
 	shadow string // "": anything
 }
-
-const (
-	expectPermit = "permit"
-	expectDeny   = "deny"
-)
 
 // testCase is one test block.
 type testCase struct {

@@ -55,7 +55,7 @@ func (t *TestReport) Failed() int {
 // them, or about the directory of the first if no rule file is. Diagnostics with errors mean that not all could be run.
 func RunTests(paths ...string) (*TestReport, Diagnostics) {
 	r := reporterOf()
-	groups := r.testGroups(paths)
+	groups := testGroups(r, paths)
 	if r.HasErrors() {
 		return nil, r.Diagnostics()
 	}
@@ -77,7 +77,7 @@ type testGroup struct {
 	rules, tests []string
 }
 
-func (r *reporter) testGroups(paths []string) []testGroup {
+func testGroups(r *reporter, paths []string) []testGroup {
 	var named testGroup
 	var groups []testGroup
 	for _, path := range paths {
@@ -86,7 +86,7 @@ func (r *reporter) testGroups(paths []string) []testGroup {
 		case err != nil:
 			r.FileError(path, "", err)
 		case info.IsDir():
-			groups = append(groups, r.testDirectory(path)...)
+			groups = append(groups, testDirectory(r, path)...)
 		case strings.HasSuffix(path, testSuffix):
 			named.tests = append(named.tests, path)
 		default:
@@ -117,7 +117,7 @@ const maxTestDepth = 8
 
 // testDirectory finds the tests in a directory and those below it, each once: a symbolic link can lead back. It goes
 // down level by level, so that none is first come upon by a link that is too deep to go on from.
-func (r *reporter) testDirectory(path string) []testGroup {
+func testDirectory(r *reporter, path string) []testGroup {
 	var groups []testGroup
 	seen := map[string]bool{}
 	for depth, level := 0, []string{path}; depth <= maxTestDepth; depth++ {
@@ -170,7 +170,7 @@ func isDirectory(name string) bool {
 }
 
 func (g testGroup) run() (*Suite, Diagnostics) {
-	p, diags := Load(g.rules...)
+	p, diags := loadPolicy(g.rules...)
 	if p == nil {
 		return nil, diags
 	}

@@ -128,7 +128,7 @@ func (d *decoder) words(a *hclsyntax.Attribute, v *vocabulary) set {
 	for _, i := range items {
 		bit := v.bit(i.text)
 		if bit == 0 {
-			d.Errorf(i.at, v.advice(i.text), "unknown %s %q", v.name, i.text)
+			d.Errorf(i.at, wordAdvice(v, i.text), "unknown %s %q", v.name, i.text)
 		}
 		s |= bit
 	}

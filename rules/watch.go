@@ -138,25 +138,24 @@ func (w *Watcher) Close() {
 // reading is the files as they were at one moment, read once.
 type reading struct {
 	builtIn bool
-	reporter
-	print string // of the files, or of the errors that kept them from being read
+	files   *reporter
+	print   string // of the files, or of the errors that kept them from being read
 }
 
 func (w *Watcher) read() *reading {
 	if len(w.paths) == 0 {
 		return &reading{builtIn: true}
 	}
-	r := &reading{}
-	r.Files = readSources(w.paths, &r.reporter)
-	r.print = digest(r.Files) + r.Diagnostics().String()
-	return r
+	files := reporterOf()
+	files.Files = readSources(w.paths, files)
+	return &reading{files: files, print: digest(files.Files) + files.Diagnostics().String()}
 }
 
 func (r *reading) compile() (*Policy, Diagnostics) {
 	if r.builtIn {
 		return Default(), nil
 	}
-	return r.reporter.compile()
+	return r.files.compile()
 }
 
 func (w *Watcher) install(p *Policy, warnings Diagnostics) {
