@@ -216,6 +216,7 @@ func openTab(t *testing.T, address string, l look) *tab {
 	}
 	command(tb, cdplog.Enable, cdp.Empty{})
 	command(tb, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
+	command(tb, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // as the tab in front
 	command(tb, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: "Mozilla/5.0 (X11; Linux x86_64) Chrome", AcceptLanguage: l.language})
 	viewport := []chromedp.EmulateViewportOption{}
 	if l.touch {

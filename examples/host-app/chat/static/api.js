@@ -48,24 +48,31 @@ export async function recallsAfter(cursor, user) {
   }
 }
 
-// listen follows the user's stream and calls on.hello, on.message, on.notice and on.lost. It comes back by itself until
-// it is closed.
+// listen follows the user's stream and calls on.hello, on.message, on.notice and on.lost. It reconnects until it is closed
+// or the server does not know the user; then it calls on.unknown.
 export function listen(user, on) {
   let source;
   let again;
+  let closed = false;
   const open = () => {
     source = new EventSource('/stream' + query({ user }));
     source.addEventListener('hello', () => on.hello());
     source.addEventListener('message', (e) => on.message(JSON.parse(e.data)));
     source.addEventListener('notice', (e) => on.notice(JSON.parse(e.data)));
     source.addEventListener('replaced', () => source.close()); // by a newer page of this user: no fight over the places
-    source.onerror = () => {
+    source.onerror = async () => {
       on.lost();
-      if (source.readyState === EventSource.CLOSED) again = setTimeout(open, 1000); // the browser has given up
+      if (source.readyState !== EventSource.CLOSED) return; // the browser reconnects
+      // The browser does not say why it was refused; another request does.
+      const refused = await get('/conversations', user).then(() => undefined, (error) => error);
+      if (closed) return;
+      if (refused?.status === 401) on.unknown();
+      else again = setTimeout(open, 1000);
     };
   };
   open();
   return () => {
+    closed = true;
     clearTimeout(again);
     source.close();
   };

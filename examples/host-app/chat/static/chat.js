@@ -41,8 +41,18 @@ class Page {
       message: (m) => this.arrived(m),
       notice: (n) => this.recall(n),
       lost: () => this.status(false),
+      unknown: () => this.unknown(),
     });
     this.status(false);
+  }
+
+  // unknown says that the address names a user whom the server does not have.
+  unknown() {
+    byId('unknown-title').textContent = t('unknownUser', { user: this.me });
+    byId('app').hidden = true;
+    byId('unknown').hidden = false;
+    byId('unknown-link').focus();
+    document.body.dataset.online = 'no';
   }
 
   disconnect() {
