@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/plugin/internal/badgerdir"
 	"github.com/chat-recall/recall/plugin/internal/index"
 )
 
@@ -84,7 +85,7 @@ func runIndexVerify(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := interruptible()
 	defer stop()
 	say := t.progress()
-	r, err := index.Verify(ctx, paths[0], func(done, total int64) { say("%d of %d MiB", done>>20, total>>20) })
+	r, err := badgerdir.Verify(ctx, paths[0], func(done, total int64) { say("%d of %d MiB", done>>20, total>>20) })
 	if err != nil {
 		return t.failed(err)
 	}

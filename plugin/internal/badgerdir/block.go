@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"encoding/binary"
@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/compress/snappy"
 )
 
-// storedKey is a key as tables and logs store it: with its version, its value and whether it is deleted.
+// storedKey is a key as tables and logs store it: with its version, its value and whether it was deleted.
 type storedKey struct {
 	key     []byte // with its version at its end
 	value   []byte
@@ -17,9 +17,9 @@ type storedKey struct {
 
 const metaDelete = 1 << 0 // of an entry: the key is deleted (badger v4.9.6: value.go, bitDelete)
 
-// blockKeys are the keys of a block that is whole. A block is entries, the offset of each, their number and the
-// checksum; an entry is how many bytes of the first key of the block its own begins with, how many follow, those, and
-// the value. (badger v4.9.6: table/builder.go, table/iterator.go, y/iterator.go)
+// blockKeys returns the keys of a whole block. A block is entries, the offset of each, their number and the checksum. An
+// entry is the length of the prefix that its key shares with the first key of the block, the length of the rest, the
+// rest, and the value. (badger v4.9.6: table/builder.go, table/iterator.go, y/iterator.go)
 func blockKeys(block []byte, compression options.CompressionType) ([]storedKey, bool) {
 	if compression == options.Snappy {
 		plain, err := snappy.Decode(nil, block)

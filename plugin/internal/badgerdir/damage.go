@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"fmt"
@@ -7,13 +7,13 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// ErrCorrupt says that files of the index are damaged, incomplete or of another index. It is [shared.ErrDamaged].
+// ErrCorrupt says that files are damaged, incomplete or of another index. It is [shared.ErrDamaged].
 var ErrCorrupt = shared.ErrDamaged
 
-// Damage is one place where a file of an index is not as it was written.
+// Damage is one place where a file is not as it was written.
 type Damage struct {
-	File    string `json:"file"`   // its name in the folder of the index
-	Offset  int64  `json:"offset"` // in bytes; -1 where the whole file is meant
+	File    string `json:"file"`   // its name in the folder
+	Offset  int64  `json:"offset"` // in bytes; -1: the whole file
 	Problem string `json:"problem"`
 }
 
@@ -24,10 +24,10 @@ func (d Damage) String() string {
 	return fmt.Sprintf("%s at byte %d: %s", d.File, d.Offset, d.Problem)
 }
 
-// A DamageError is an [ErrCorrupt] that names every damaged place that was found.
+// A DamageError is an [ErrCorrupt] that lists every damaged place that was found.
 type DamageError struct{ Found []Damage }
 
-// maxShownDamage bounds what an error text lists. The whole list is in Found.
+// maxShownDamage is how many places an error text lists. The whole list is in Found.
 const maxShownDamage = 5
 
 func (e *DamageError) Error() string {
@@ -43,16 +43,17 @@ func (e *DamageError) Error() string {
 		}
 		text.WriteString(d.String())
 	}
-	text.WriteString(advice)
+	text.WriteString(Advice)
 	return text.String()
 }
 
 func (e *DamageError) Unwrap() error { return ErrCorrupt }
 
-const advice = "; restore the index from a backup (recall-plugin index restore), or save what can be read of it " +
+// Advice ends the text of an [ErrCorrupt].
+const Advice = "; restore the index from a backup (recall-plugin index restore), or save what can be read of it " +
 	"(recall-plugin index salvage)"
 
-// damaged makes a DamageError of one place.
+// damaged returns a [DamageError] that names one place.
 func damaged(file string, offset int64, format string, args ...any) *DamageError {
 	return &DamageError{Found: []Damage{{File: file, Offset: offset, Problem: fmt.Sprintf(format, args...)}}}
 }

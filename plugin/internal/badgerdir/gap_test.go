@@ -1,8 +1,7 @@
-package index
+package badgerdir
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// newestLogs are the logs of an index with something in them, in their order.
+// newestLogs are the logs of a database with something in them, in their order.
 func newestLogs(t *testing.T, path string) []string {
 	t.Helper()
 	logs, err := filepath.Glob(filepath.Join(path, "*.mem"))
@@ -26,40 +25,40 @@ func newestLogs(t *testing.T, path string) []string {
 	})
 }
 
-// flushed is the folder of an open index right after a log became a table, which MANIFEST names in its last record: the
-// messages m0… are in an older table, then in that one, and a few in the log. before is the MANIFEST without that
-// record, and old that log as it was at its end.
-func flushed(t *testing.T) (path string, messages int, before []byte, log string, old []byte) {
+// flushed is the folder of an open database just after a log became a table, which MANIFEST names in its last record: the
+// first keys are in an older table, then in that one, and a few in the log. before is the MANIFEST without that record,
+// and old that log as it was at its end.
+func flushed(t *testing.T) (path string, keys int, before []byte, log string, old []byte) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "index")
-	add := func(x *Index, n int) {
+	add := func(d *Dir, n int) {
 		for range n {
-			apply(t, x, put(message(fmt.Sprint("m", messages), strings.Repeat("a", 1000))))
-			messages++
+			mustPut(t, d, keys, keys+1)
+			keys++
 		}
 	}
-	x := openAt(t, path)
-	add(x, 10)
-	if err := x.Close(); err != nil {
+	d := openAt(t, path)
+	add(d, 10)
+	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	x = openAt(t, path)
+	d = openAt(t, path)
 	before, err := os.ReadFile(filepath.Join(path, badger.ManifestFilename))
 	if err != nil {
 		t.Fatal(err)
 	}
-	add(x, 400)
+	add(d, 400)
 	log = newestLogs(t, path)[0]
 	for len(newestLogs(t, path)) == 1 { // the commit that begins the next log is not in this one
 		f, err := os.Open(log)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if old, err = readWritten(f, 2*x.memtable); err != nil {
+		if old, err = readWritten(f, 2*d.memtable); err != nil {
 			t.Fatal(err)
 		}
 		f.Close()
-		if _, err := x.await(t.Context(), &call{padding: maxPadding}); err != nil {
+		if err := pad(d)(t.Context(), maxPadding); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -67,38 +66,37 @@ func flushed(t *testing.T) (path string, messages int, before []byte, log string
 	if err := wait(t.Context(), gone); err != nil {
 		t.Fatal(err)
 	}
-	add(x, 10)
+	add(d, 10)
 	copied := filepath.Join(t.TempDir(), "index")
 	if err := os.CopyFS(copied, os.DirFS(path)); err != nil {
 		t.Fatal(err)
 	}
-	return copied, messages, before, filepath.Join(copied, filepath.Base(log)), old
+	return copied, keys, before, filepath.Join(copied, filepath.Base(log)), old
 }
 
 // midFlush is flushed as a kill leaves it while the table is written: both logs are there, and MANIFEST does not name
 // it.
-func midFlush(t *testing.T) (path, log string, messages int) {
+func midFlush(t *testing.T) (path, log string, keys int) {
 	t.Helper()
-	path, messages, before, log, old := flushed(t)
+	path, keys, before, log, old := flushed(t)
 	err := errors.Join(os.WriteFile(filepath.Join(path, badger.ManifestFilename), before, 0o600), os.WriteFile(log, old, 0o600),
-		os.Truncate(log, 2*defaultMemtableBytes), os.RemoveAll(filepath.Join(path, verifiedFile)))
+		os.Truncate(log, 2*testMemtable), os.RemoveAll(filepath.Join(path, verifiedFile)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return path, log, messages
+	return path, log, keys
 }
 
 // The newer log has the last commit, so the marker alone does not tell.
 func TestOpen_OlderLogDamaged(t *testing.T) {
-	path, _, messages := midFlush(t)
-	if n := count(t, path); n != messages {
-		t.Fatalf("without damage %d of %d messages", n, messages)
+	path, _, keys := midFlush(t)
+	if n := count(t, path); n != keys {
+		t.Fatalf("without damage %d of %d keys", n, keys)
 	}
-	end := func(b []byte) int { return len(strings.TrimRight(string(b), "\x00")) }
 	for name, damage := range map[string]func([]byte) []byte{
 		"emptied":                   func(b []byte) []byte { return nil },
-		"last transaction flipped":  func(b []byte) []byte { return flip(end(b) - 100)(b) },
-		"last transaction cut away": func(b []byte) []byte { clear(b[end(b)-1000:]); return b },
+		"last transaction flipped":  func(b []byte) []byte { return flip(usedBytes(b) - 100)(b) },
+		"last transaction cut away": func(b []byte) []byte { clear(b[usedBytes(b)-200:]); return b },
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, log, _ := midFlush(t)
@@ -115,21 +113,10 @@ func TestOpen_OlderLogDamaged(t *testing.T) {
 	})
 }
 
-func wantDamage(t *testing.T, path, text string) {
-	t.Helper()
-	x, err := Open(t.Context(), Options{Path: path})
-	if err == nil {
-		x.Close()
-	}
-	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), text) {
-		t.Errorf("opened: %v", err)
-	}
-}
-
 // A table that MANIFEST no longer names is removed by Badger. It was made a moment ago, so the list of verified tables
 // does not have it yet, and a newer log has the last commit.
-func TestOpen_ManifestTornRightAfterAFlush(t *testing.T) {
-	path, messages, before, _, _ := flushed(t)
+func TestOpen_ManifestTornAfterAFlush(t *testing.T) {
+	path, keys, before, _, _ := flushed(t)
 	file := filepath.Join(path, badger.ManifestFilename)
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -144,8 +131,13 @@ func TestOpen_ManifestTornRightAfterAFlush(t *testing.T) {
 		}
 		wantDamage(t, path, "are missing")
 	}
-	s, err := Salvage(t.Context(), path, filepath.Join(t.TempDir(), "salvaged"), hclog.NewNullLogger())
-	if err != nil || s.Messages != messages {
-		t.Errorf("saved %d of %d messages: %+v %v", s.Messages, messages, s, err)
+	to := filepath.Join(t.TempDir(), "salvaged")
+	build := Build{Path: to, MemtableBytes: testMemtable, Logger: hclog.NewNullLogger(), Identify: setIdentity}
+	isKey := func(k []byte) bool { return strings.HasPrefix(string(k), "m") }
+	if _, lost, err := Salvage(t.Context(), path, build, isKey, func(*badger.DB) error { return nil }); err != nil {
+		t.Fatalf("%v: %v", lost, err)
+	}
+	if n := count(t, to); n != keys {
+		t.Errorf("saved %d of %d keys", n, keys)
 	}
 }

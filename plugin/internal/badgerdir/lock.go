@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"context"
@@ -14,17 +14,20 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// lockRetry is how often a held lock is tried again. The kernel frees it when its holder dies.
+// ErrLocked says that another process held the lock for as long as Open waited.
+var ErrLocked = errors.New("index is held by another process")
+
+// lockRetry is the interval at which a held lock is tried again. The kernel frees it when its holder dies.
 const lockRetry = time.Millisecond
 
-// lockPatience is how long a lock is waited for in silence: longer than any handover takes.
-const lockPatience = time.Second
+// lockQuiet is how long Open waits for the lock before it logs that it does: longer than any handover takes.
+const lockQuiet = time.Second
 
-// folderLock is the lock that Badger would take, on the folder itself. We take it, so that nothing of the folder is
-// looked at without it, and so that it can be waited for.
+// folderLock is the lock that Badger would take, on the folder itself. The package takes it, so that nothing in the
+// folder is read without it, and because Badger does not wait for it.
 type folderLock struct{ folder *os.File }
 
-// lockFolder makes the folder if it is not there, and waits for its lock until ctx ends.
+// lockFolder creates the folder if it does not exist, and waits for its lock until ctx ends.
 func lockFolder(ctx context.Context, path string, log hclog.Logger) (*folderLock, error) {
 	if err := makeFolder(path); err != nil {
 		return nil, fmt.Errorf("the folder cannot be made: %w; make it, owned by the user that runs the plugin", err)
@@ -40,7 +43,7 @@ func lockFolder(ctx context.Context, path string, log hclog.Logger) (*folderLock
 	pidFile := filepath.Join(path, "LOCK")
 	tick := time.NewTicker(lockRetry)
 	defer tick.Stop()
-	patience := time.After(lockPatience)
+	quiet := time.After(lockQuiet)
 	for {
 		err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
@@ -52,7 +55,7 @@ func lockFolder(ctx context.Context, path string, log hclog.Logger) (*folderLock
 		}
 		select {
 		case <-tick.C:
-		case <-patience:
+		case <-quiet:
 			log.Warn("waiting for the index, another process holds it"+holder(pidFile), "path", path)
 		case <-ctx.Done():
 			l.release()
@@ -66,7 +69,7 @@ func lockFolder(ctx context.Context, path string, log hclog.Logger) (*folderLock
 	return l, nil
 }
 
-// makeFolder makes a folder and puts its name on disk.
+// makeFolder creates a folder and puts its name on disk.
 func makeFolder(path string) error {
 	if info, err := os.Stat(path); err == nil {
 		if !info.IsDir() {
@@ -89,7 +92,7 @@ func syncFolderOf(path string) error {
 	return errors.Join(parent.Sync(), parent.Close())
 }
 
-// holder is for people: the process that wrote its id last.
+// holder names the process that wrote its id last, for error texts.
 func holder(pidFile string) string {
 	data, err := os.ReadFile(pidFile)
 	if err != nil {
@@ -101,16 +104,42 @@ func holder(pidFile string) string {
 	return ""
 }
 
-// release frees the lock, also where it was lent.
+// release frees the lock, even if it was lent.
 func (l *folderLock) release() {
 	_ = syscall.Flock(int(l.folder.Fd()), syscall.LOCK_UN)
 	_ = l.folder.Close()
 }
 
-// warnOfReaders warns where others than the owner can read the folder: it holds who wrote to whom, and when.
+// warnOfReaders warns if others than the owner can read the folder: it holds who wrote to whom, and when.
 func warnOfReaders(folder *os.File, log hclog.Logger) {
 	info, err := folder.Stat()
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
-		log.Warn("other users can look into the folder of the index; chmod 700 it", "path", folder.Name(), "mode", info.Mode().Perm())
+		log.Warn("other users can look into the folder of the index; chmod 700 it",
+			"path", folder.Name(), "mode", info.Mode().Perm())
 	}
+}
+
+// Held reports whether a process holds the lock of a folder.
+func Held(path string) bool {
+	folder, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer folder.Close()
+	return errors.Is(syscall.Flock(int(folder.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
+// lockClosed keeps a folder closed until unlock. It fails if a process has it open.
+func lockClosed(path string) (unlock func(), err error) {
+	folder, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := folder.Stat(); err != nil || !info.IsDir() {
+		return nil, errors.Join(err, fmt.Errorf("%s is not the folder of an index", path), folder.Close())
+	}
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w; stop its server first, or use a copy", path, ErrLocked), folder.Close())
+	}
+	return func() { _ = folder.Close() }, nil
 }

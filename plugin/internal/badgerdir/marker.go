@@ -1,9 +1,7 @@
-package index
+package badgerdir
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -17,12 +15,12 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// A marker says which index belongs in a place and how far it had come. There is one in the folder of the index,
-// which a copy of the folder takes along, and one beside it, which stays where a folder is lost, emptied or replaced.
+// A marker says which database belongs in a place and how far it had come. One is in the folder, and a copy of the folder
+// takes it along. The other is beside the folder, and stays when the folder is lost, emptied or replaced.
 //
-// A commit writes its version to both after it is synced, and before it is answered. So an index whose files hold less
-// than its marker says has lost commits that were acknowledged. Markers are not synced at each commit: after a power
-// failure they may be behind, and never ahead.
+// A commit writes its version to both after it is synced, and before it is acknowledged. So a database whose files hold
+// less than its marker says has lost commits that were acknowledged. Markers are not synced at each commit: after a
+// power failure they may be behind, but never ahead.
 //
 // A marker is two lines of text of equal length, written in turn, each with its checksum: a torn write leaves the line
 // before.
@@ -35,29 +33,8 @@ const (
 	markerSumBytes = 9 // of a line: its checksum in hex, and its end
 )
 
-// Identity names an index.
+// Identity names a database, one restore of it, and how far it has come.
 type Identity = shared.IndexIdentity
-
-// newID makes a random id of n bytes, in hex.
-func newID(n int) string {
-	id := make([]byte, n)
-	_, _ = rand.Read(id) // never fails (crypto/rand)
-	return hex.EncodeToString(id)
-}
-
-// newEpoch makes an epoch whose cursors are void in the others.
-func newEpoch(others ...string) string {
-	for {
-		epoch := newID(8)
-		differs := true
-		for _, other := range others {
-			differs = differs && cursorTag(epoch) != cursorTag(other)
-		}
-		if differs {
-			return epoch
-		}
-	}
-}
 
 // markerLine is a line of a marker.
 func markerLine(id Identity) []byte {
@@ -94,7 +71,7 @@ func parseMarkerLine(line []byte) (id Identity, ok bool) {
 	return id, found == [3]bool{true, true, true} && bytes.Equal(markerLine(id), line)
 }
 
-// readMarker reads a marker; there is none where ok is false. One that is damaged is an error.
+// readMarker reads a marker; ok is false if there is none. A damaged one is an error.
 func readMarker(path string) (id Identity, ok bool, err error) {
 	text, err := hclfile.Read(path, 2*markerBytes)
 	if errors.Is(err, os.ErrNotExist) {
@@ -116,16 +93,16 @@ func readMarker(path string) (id Identity, ok bool, err error) {
 
 var errMarkerDamaged = errors.New("a marker is damaged")
 
-// marker is a marker that is open for writing. It is mapped into memory: each commit writes it, and the folder beside
-// that of the index is often one of configuration, which others watch for changes. Such a change woke the watchers of
-// the host and of the plugin at every commit (one caller: p50 0.7 ×).
+// marker is a marker that is open for writing. It is mapped into memory because each commit writes it, and the folder
+// beside the index is often one of configuration, which others watch for changes. Ordinary writes woke the watchers of
+// the host and of the plugin at every commit (without them, one caller: p50 0.7 ×).
 type marker struct {
 	file *os.File
 	data []byte // of the file
 	line int    // to write next
 }
 
-// mapMarker takes over the file of a marker of two lines.
+// mapMarker maps the file of a marker of two lines, and takes it over.
 func mapMarker(f *os.File) (*marker, error) {
 	data, err := syscall.Mmap(int(f.Fd()), 0, 2*markerBytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
@@ -134,7 +111,7 @@ func mapMarker(f *os.File) (*marker, error) {
 	return &marker{file: f, data: data}, nil
 }
 
-// openMarker opens a marker that says of this index what is so, to go on writing it.
+// openMarker opens a marker to go on writing it, or replaces one that is not of this database or ahead of it.
 func openMarker(path string, id Identity) (*marker, error) {
 	was, ok, err := readMarker(path)
 	if err != nil || !ok || was.ID != id.ID || was.Epoch != id.Epoch || was.Version > id.Version {
@@ -151,7 +128,7 @@ func openMarker(path string, id Identity) (*marker, error) {
 	return m, m.write(markerLine(id))
 }
 
-// createMarker writes a marker of both lines and puts it on disk, in place of what was there.
+// createMarker writes both lines of a marker and puts it on disk, in place of the one before.
 func createMarker(path string, id Identity) (*marker, error) {
 	temp := path + ".new"
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
@@ -169,8 +146,7 @@ func createMarker(path string, id Identity) (*marker, error) {
 	return mapMarker(f)
 }
 
-// write puts an identity into the marker, which need not reach the disk at once. It fails where somebody has cut the
-// file.
+// write puts a line into the marker, which need not reach the disk at once. It fails if somebody has cut the file.
 func (m *marker) write(line []byte) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

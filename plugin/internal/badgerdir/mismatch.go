@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"runtime"
@@ -10,35 +10,35 @@ import (
 )
 
 // Badger drops the error of a block whose checksum is wrong: a read does not find what was in the block, and a
-// compaction writes a table without it. (badger v4.9.6: level_handler.go, table/iterator.go) But it words that error
-// first, by the Error method of a variable of its package y. So a mismatch can be noticed at the moment at which it
-// happens: reads throw away what they found, and a compaction stops before it replaces anything.
+// compaction writes a table without it. (badger v4.9.6: level_handler.go, table/iterator.go) But it formats that error
+// first, with the Error method of a variable of its package y. So a mismatch is noticed when it happens: reads discard
+// what they found, and a compaction stops before it replaces anything.
 //
-// TestBlockDamagedUnderARunningIndex and TestBlockDamagedBeforeACompaction fail where an update of Badger ends this.
+// TestGuard_BlockDamagedWhileOpen and TestCompaction_DamagedBlock fail if an update of Badger changes this.
 
 // mismatches counts the blocks with a wrong checksum that Badger met in this process.
 var mismatches atomic.Uint64
 
-// stopped tells that a compaction met one and was stopped, or that Badger met a table that was cut: it cannot be closed
-// any more.
+// stopped says that a compaction met one and was stopped, or that Badger met a table that was cut. Badger then cannot be
+// closed any more.
 var stopped atomic.Bool
 
-// mismatch takes the place of y.ErrChecksumMismatch.
+// mismatch replaces y.ErrChecksumMismatch.
 type mismatch struct{}
 
 func (mismatch) Error() string {
 	mismatches.Add(1)
-	openIndexes.notify()
+	openDirs.notify()
 	if inCompaction() {
 		stopped.Store(true)
-		select {} // for good: the index fails, and a new process finds the block before it opens the index
+		select {} // for good: the database fails, and a new process finds the block before it opens it
 	}
 	return "checksum mismatch"
 }
 
 func init() { y.ErrChecksumMismatch = mismatch{} }
 
-// inCompaction tells whether the calling goroutine is one of Badger's that compact tables.
+// inCompaction reports whether the calling goroutine is one of Badger's that compact tables.
 func inCompaction() bool {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
@@ -53,33 +53,33 @@ func inCompaction() bool {
 	}
 }
 
-// openIndexes are those of this process: one, but in tests.
-var openIndexes = &indexSet{all: map[*Index]bool{}}
+// openDirs are the open databases of this process: one, except in tests.
+var openDirs = &dirSet{all: map[*Dir]bool{}}
 
-type indexSet struct {
+type dirSet struct {
 	mu  sync.Mutex
-	all map[*Index]bool
+	all map[*Dir]bool
 }
 
-func (s *indexSet) add(x *Index) {
+func (s *dirSet) add(d *Dir) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all[x] = true
+	s.all[d] = true
 }
 
-func (s *indexSet) remove(x *Index) {
+func (s *dirSet) remove(d *Dir) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.all, x)
+	delete(s.all, d)
 }
 
-// notify has every index look for the damage.
-func (s *indexSet) notify() {
+// notify makes every database look for the damage.
+func (s *dirSet) notify() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for x := range s.all {
+	for d := range s.all {
 		select {
-		case x.suspect <- struct{}{}:
+		case d.suspect <- struct{}{}:
 		default:
 		}
 	}

@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"context"
@@ -11,27 +11,15 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/hashicorp/go-hclog"
-
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
 )
 
-// Open takes the index in a folder, waiting for its lock until ctx ends. Its errors name the folder: ErrLocked,
-// ErrFormat (nothing of the index is changed), ErrCorrupt, or that of the operating system.
-func Open(ctx context.Context, o Options) (*Index, error) {
-	x, err := open(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("open index %s: %w", o.Path, err)
-	}
-	return x, nil
-}
+// indexCacheBytes bounds the cache of table indexes: where their blocks begin, and their Bloom filters. Those of 10
+// million messages take about 50 MB.
+const indexCacheBytes = 64 << 20
 
-func open(ctx context.Context, o Options) (_ *Index, err error) {
-	if o.MemtableBytes == 0 {
-		o.MemtableBytes = defaultMemtableBytes
-	}
-	if o.MemtableBytes < minMemtableBytes {
-		return nil, fmt.Errorf("a memtable of %d bytes is too small; at least %d", o.MemtableBytes, minMemtableBytes)
-	}
+// Open opens the database in a folder, waiting for its lock until ctx ends. It fails with [ErrLocked], [ErrCorrupt], or
+// an error of the operating system. The caller then reads which database it is and calls [Dir.Identify].
+func Open(ctx context.Context, o Options) (_ *Dir, err error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
@@ -48,50 +36,61 @@ func open(ctx context.Context, o Options) (_ *Index, err error) {
 		o.Lend(lock.folder)
 	}
 	warnOfReaders(lock.folder, o.Logger)
-	opts := badgerOptions(o)
+	opts := badgerOptions(o.Path, o.MemtableBytes, o.Logger)
 	found, err := inspect(ctx, o, opts)
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{
-		path: o.Path, memtable: o.MemtableBytes, log: o.Logger, lock: lock, queue: newQueue(),
-		disk:     newDiskGuard(o.Path, memtablesToCommit*o.MemtableBytes),
-		ids:      newIDFilter(),
+	d := &Dir{
+		path: o.Path, memtable: o.MemtableBytes, log: o.Logger, lock: lock, found: found,
+		space:    newSpaceGuard(o.Path, memtablesToCommit*o.MemtableBytes),
 		verified: found.survey.verified, suspect: make(chan struct{}, 1),
 	}
-	if x.readOnly, err = tooFull(o, found.survey.fresh); err != nil {
+	if d.readOnly, err = tooFull(o, found.survey.fresh); err != nil {
 		return nil, err
 	}
-	if err := clean(o.Path, found.survey, x.readOnly); err != nil {
+	if err := clean(o.Path, found.survey, d.readOnly); err != nil {
 		return nil, err
 	}
-	if x.db, err = openBadger(opts.WithReadOnly(x.readOnly)); err != nil {
+	if d.db, err = openBadger(opts.WithReadOnly(d.readOnly)); err != nil {
 		return nil, err
 	}
-	x.committed.Store(x.db.MaxVersion())
-	x.db.SetDiscardTs(x.committed.Load())
-	if err := x.begin(found); err != nil {
-		if x.live != nil {
-			err = errors.Join(err, x.live.close())
-		}
-		return nil, errors.Join(err, x.db.Close())
+	d.committed.Store(d.db.MaxVersion())
+	d.db.SetDiscardTs(d.committed.Load())
+	if err := d.begin(); err != nil {
+		return nil, errors.Join(err, d.db.Close())
 	}
 	var watch context.Context
-	watch, x.stopWatch = context.WithCancel(context.Background())
-	openIndexes.add(x)
-	x.watcher.Go(func() { x.watchTables(watch) })
-	if !x.readOnly {
-		x.watcher.Go(func() { x.learn(watch) })
-	}
-	x.committer.Go(x.commitLoop)
-	return x, nil
+	watch, d.stopWatch = context.WithCancel(context.Background())
+	openDirs.add(d)
+	d.watcher.Go(func() { d.watchTables(watch) })
+	return d, nil
 }
 
-// tooFull tells whether the disk has too little room for what opening an index writes, so that it is opened for reads
-// only. An index that is not there yet cannot be.
+// begin checks that Badger opened everything that its files hold, and takes over the log that it has just made.
+func (d *Dir) begin() (err error) {
+	if d.committed.Load() < d.found.survey.version {
+		return fmt.Errorf("%w: its files hold version %d and only %d of it could be opened%s",
+			ErrCorrupt, d.found.survey.version, d.committed.Load(), Advice)
+	}
+	if d.readOnly {
+		return nil
+	}
+	d.live, err = openLiveLog(d.path, 2*d.memtable, d.log)
+	d.commitAt = func(txn *badger.Txn, version uint64) error {
+		if err := txn.CommitAt(version, nil); err != nil {
+			return err
+		}
+		return d.live.sync(version)
+	}
+	return err
+}
+
+// tooFull reports whether the disk has too little free space for what opening a database writes, so that it is opened
+// for reads only. A database that does not exist yet cannot be.
 func tooFull(o Options, fresh bool) (bool, error) {
-	room := newDiskGuard(o.Path, memtablesToOpen*o.MemtableBytes)
-	err := room.check()
+	space := newSpaceGuard(o.Path, memtablesToOpen*o.MemtableBytes)
+	err := space.check()
 	if err == nil {
 		return false, nil
 	}
@@ -144,7 +143,7 @@ func clean(folder string, s *survey, readOnly bool) error {
 func openBadger(opts badger.Options) (db *badger.DB, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			db, err = nil, fmt.Errorf("%w: %v%s", ErrCorrupt, r, advice)
+			db, err = nil, fmt.Errorf("%w: %v%s", ErrCorrupt, r, Advice)
 		}
 	}()
 	db, err = badger.OpenManaged(opts)
@@ -155,18 +154,23 @@ func openBadger(opts badger.Options) (db *badger.DB, err error) {
 	if errors.Is(err, badger.ErrEncryptionKeyMismatch) { // it holds no key: the index is not encrypted
 		return nil, damaged(badger.KeyRegistryFileName, -1, "%v; remove that file, nothing is lost with it", err)
 	}
-	return nil, fmt.Errorf("%w: %w%s", ErrCorrupt, err, advice)
+	return nil, fmt.Errorf("%w: %w%s", ErrCorrupt, err, Advice)
 }
 
-func badgerOptions(o Options) badger.Options {
-	return badger.DefaultOptions(o.Path).
-		WithLogger(badgerLog{o.Logger.Named("badger")}).
+// readOptions are for reading the files of a folder without opening it.
+func readOptions(folder string) badger.Options {
+	return badgerOptions(folder, badger.DefaultOptions("").MemTableSize, hclog.NewNullLogger())
+}
+
+func badgerOptions(folder string, memtable int64, log hclog.Logger) badger.Options {
+	return badger.DefaultOptions(folder).
+		WithLogger(badgerLog{log.Named("badger")}).
 		WithMetricsEnabled(false).
 		WithBypassLockGuard(true).  // lockFolder holds it
 		WithSyncWrites(false).      // liveLog syncs
 		WithDetectConflicts(false). // one writer
 		WithNumVersionsToKeep(1).
-		WithMemTableSize(o.MemtableBytes).
+		WithMemTableSize(memtable).
 		WithNumMemtables(2).
 		WithNumCompactors(2).
 		WithValueLogFileSize(1 << 20). // it stays empty: values are smaller than Badger's threshold of 1 MiB
@@ -178,109 +182,4 @@ func badgerOptions(o Options) badger.Options {
 		WithBlockCacheSize(0).
 		WithChecksumVerificationMode(options.OnBlockRead).
 		WithIndexCacheSize(indexCacheBytes)
-}
-
-// begin reads what the committer goes on from, makes the first transaction of a new index, gives an index that has
-// none an identity, and one that was restored from a copy another epoch.
-func (x *Index) begin(found *found) error {
-	txn := x.db.NewTransactionAt(x.committed.Load(), true)
-	defer txn.Discard()
-	if x.committed.Load() < found.survey.version {
-		return fmt.Errorf("%w: its files hold version %d and only %d of it could be opened%s",
-			ErrCorrupt, found.survey.version, x.committed.Load(), advice)
-	}
-	var format indexpb.Format
-	isOld, err := get(txn, formatKey, &format)
-	switch {
-	case err != nil:
-		return err
-	case !isOld && x.committed.Load() != 0:
-		return fmt.Errorf("%w: it has data but no format version, so it is incomplete or another program's%s",
-			ErrCorrupt, advice)
-	case isOld && format.Version != Format:
-		return fmt.Errorf("%w: its format is %d and this version knows %d; use the plugin that wrote it, or an index of its own",
-			ErrFormat, format.Version, Format)
-	}
-	next := indexpb.Counter{Next: 1}
-	if isOld {
-		if ok, err := get(txn, sequenceKey, &next); err != nil {
-			return err
-		} else if !ok || next.Next == 0 {
-			return fmt.Errorf("%w: it has no sequence%s", ErrCorrupt, advice)
-		}
-	}
-	x.sequence, x.failures = next.Next-1, next.Failures
-	x.lastSequence.Store(x.sequence)
-	x.lastFailure.Store(x.failures)
-	var id indexpb.Identity
-	if _, err := get(txn, identityKey, &id); err != nil {
-		return err
-	}
-	x.identity = Identity{ID: id.Id, Epoch: id.Epoch, Version: x.committed.Load()}
-	if !x.readOnly {
-		if x.live, err = openLiveLog(x.path, 2*x.memtable, x.log); err != nil {
-			return err
-		}
-		x.commitAt = func(txn *badger.Txn, version uint64) error {
-			if err := txn.CommitAt(version, nil); err != nil {
-				return err
-			}
-			return x.live.sync(version)
-		}
-	}
-	restored, err := found.restored(x.identity)
-	if err != nil {
-		return err
-	}
-	if x.identity.ID == "" || restored {
-		if err := x.identify(txn, !isOld, restored, found); err != nil {
-			return err
-		}
-	}
-	if x.readOnly {
-		return nil
-	}
-	return x.placeMarkers()
-}
-
-// identify gives the index an identity, or another epoch.
-func (x *Index) identify(txn *badger.Txn, isNew, restored bool, found *found) error {
-	if x.readOnly {
-		return fmt.Errorf("%w: the index has to be written to before it can serve", ErrDiskFull)
-	}
-	if err := x.disk.check(); err != nil {
-		return err
-	}
-	if x.identity.ID == "" {
-		x.identity.ID = newID(16)
-	}
-	x.identity.Epoch = newEpoch(found.epochs(x.identity.Epoch)...)
-	if isNew {
-		if err := set(txn, sequenceKey, &indexpb.Counter{Next: 1}); err != nil {
-			return err
-		}
-	}
-	if err := set(txn, formatKey, &indexpb.Format{Version: Format}); err != nil {
-		return err
-	}
-	if err := set(txn, identityKey, &indexpb.Identity{Id: x.identity.ID, Epoch: x.identity.Epoch}); err != nil {
-		return err
-	}
-	x.identity.Version++
-	if err := x.commitAt(txn, x.identity.Version); err != nil {
-		return fmt.Errorf("write the identity of the index: %w", err)
-	}
-	x.committed.Store(x.identity.Version)
-	if restored {
-		x.log.Warn("the index was restored from a copy, and everything after that copy is gone: recalls made since then are "+
-			"not known any more, and cursors are void", "path", x.path, "id", x.identity.ID, "epoch", x.identity.Epoch)
-	}
-	return nil
-}
-
-// Identity names the index, its epoch, and how far it has come.
-func (x *Index) Identity() Identity {
-	id := x.identity
-	id.Version = x.committed.Load()
-	return id
 }

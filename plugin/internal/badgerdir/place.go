@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"context"
@@ -9,25 +9,26 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/hashicorp/go-hclog"
 )
 
-// found is what there is where an index is to be opened: its files, and what remembers an index there.
+// found is what exists where an index is to be opened: its files, and what remembers an index there.
 type found struct {
 	folder string
 	survey *survey
 	inside *Identity // the marker in the folder
 	beside *Identity // the marker beside the folder
-	known  *Identity // what the host remembers
+	known  *Identity // see Options.Known
 }
 
 // progressEvery is how often the verification of the tables is logged.
 const progressEvery = 2 * time.Second
 
-// inspect looks at the files before anything of them is opened or changed. It fails where an index is damaged, missing,
+// inspect reads the files before any of them is opened by Badger or changed. It fails if the index is damaged, missing,
 // shorter than it was, or another one.
 func inspect(ctx context.Context, o Options, opts badger.Options) (*found, error) {
 	f := &found{folder: o.Path, known: o.Known}
-	err := f.markers(o)
+	err := f.markers(o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -58,19 +59,19 @@ func besidePath(folder string) string {
 }
 
 // markers reads both markers.
-func (f *found) markers(o Options) (err error) {
-	if f.inside, err = f.marker(filepath.Join(o.Path, markerFile), o); err != nil {
+func (f *found) markers(log hclog.Logger) (err error) {
+	if f.inside, err = readOwnMarker(filepath.Join(f.folder, markerFile), log); err != nil {
 		return err
 	}
-	f.beside, err = f.marker(besidePath(o.Path), o)
+	f.beside, err = readOwnMarker(besidePath(f.folder), log)
 	return err
 }
 
-// marker reads a marker. A damaged one is as good as none, and is written anew.
-func (f *found) marker(path string, o Options) (*Identity, error) {
+// readOwnMarker reads a marker; nil if there is none. A damaged one counts as none and is replaced later.
+func readOwnMarker(path string, log hclog.Logger) (*Identity, error) {
 	id, ok, err := readMarker(path)
 	if errors.Is(err, errMarkerDamaged) {
-		o.Logger.Warn("a marker of the index is damaged and is written anew", "path", path)
+		log.Warn("a marker of the index is damaged and is written anew", "path", path)
 		return nil, nil
 	}
 	if err != nil || !ok {
@@ -79,7 +80,7 @@ func (f *found) marker(path string, o Options) (*Identity, error) {
 	return &id, nil
 }
 
-// check compares the files with what remembers an index here.
+// check compares the files with the markers and with what the caller remembers.
 func (f *found) check(create bool) error {
 	switch {
 	case f.survey.fresh && create:
@@ -91,19 +92,19 @@ func (f *found) check(create bool) error {
 	if err := f.other(f.inside); err != nil {
 		return err
 	}
-	// The marker in the folder tells a folder that lost something from one that was replaced by an older copy of itself.
+	// With the marker in the folder, a folder that lost something differs from one that was replaced by an older copy.
 	bound := f.inside
 	if bound == nil {
 		bound = f.beside
 	}
 	if bound != nil && bound.Version > f.survey.version {
 		return fmt.Errorf("%w: commits %d to %d are missing: a log (*.mem) or a table (*.sst) was lost, shortened or "+
-			"replaced by an older one%s", ErrCorrupt, f.survey.version+1, bound.Version, advice)
+			"replaced by an older one%s", ErrCorrupt, f.survey.version+1, bound.Version, Advice)
 	}
 	return nil
 }
 
-// missing fails where there are no files of an index, and something remembers one.
+// missing fails if something remembers an index here. There are no files of one.
 func (f *found) missing() error {
 	who, where := f.known, "the server"
 	if f.beside != nil {
@@ -120,7 +121,7 @@ func (f *found) missing() error {
 		ErrCorrupt, where, who.ID, who.Version)
 }
 
-// other fails where the folder holds another index than the one that is remembered.
+// other fails if the folder holds another index than the remembered one.
 func (f *found) other(here *Identity) error {
 	if here == nil || here.ID == "" {
 		return nil
@@ -137,9 +138,11 @@ func (f *found) other(here *Identity) error {
 	return nil
 }
 
-// restored tells whether the folder is an older copy of the index, put in its place: it is whole, and those who were
-// not copied along remember more of it. A folder without a marker beside it was copied or moved here.
-func (f *found) restored(here Identity) (bool, error) {
+// Restored reports whether the folder is an older copy of the database here, put in its place: its files are whole, and
+// what was not copied along (the marker beside the folder, [Options.Known]) remembers later commits. A folder without a
+// marker beside it was copied or moved here. It fails if the folder holds another database than the remembered one.
+func (d *Dir) Restored(here Identity) (bool, error) {
+	f := d.found
 	if f.inside != nil && here.ID != "" && f.inside.ID != here.ID {
 		return false, fmt.Errorf("%w: %s is of another index (%s) than the files beside it (%s); remove it",
 			ErrCorrupt, filepath.Join(f.folder, markerFile), f.inside.ID, here.ID)
@@ -158,22 +161,22 @@ func (f *found) restored(here Identity) (bool, error) {
 	return f.beside == nil && canWrite(filepath.Dir(besidePath(f.folder))), nil
 }
 
-// inPlace fails the index where its folder no longer lies where it was opened: what is written there would be missed by
-// the next process.
-func (x *Index) inPlace() error {
-	opened, err := x.lock.folder.Stat()
+// inPlace fails the database if its folder is no longer where it was opened: the next process would miss what is written
+// there.
+func (d *Dir) inPlace() error {
+	opened, err := d.lock.folder.Stat()
 	if err != nil {
 		return err
 	}
-	there, err := os.Stat(x.path)
+	there, err := os.Stat(d.path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(opened, there) {
-		x.fail(fmt.Errorf("%w: its folder was moved, removed or replaced while it was open; put back the one that was "+
+		d.Fail(fmt.Errorf("%w: its folder was moved, removed or replaced while it was open; put back the one that was "+
 			"there, which has every commit", ErrCorrupt))
 	}
-	return x.failure()
+	return d.Failure()
 }
 
-// canWrite tells whether files can be made in a folder.
+// canWrite reports whether files can be created in a folder.
 func canWrite(folder string) bool {
 	f, err := os.CreateTemp(folder, ".recall-*")
 	if err != nil {
@@ -182,40 +185,54 @@ func canWrite(folder string) bool {
 	return errors.Join(f.Close(), os.Remove(f.Name())) == nil
 }
 
-// epochs are those that cursors may be of.
-func (f *found) epochs(more ...string) []string {
-	for _, m := range []*Identity{f.inside, f.beside, f.known} {
+// Epochs are those that the markers and the caller remember: a new epoch must differ from each.
+func (d *Dir) Epochs() (epochs []string) {
+	for _, m := range []*Identity{d.found.inside, d.found.beside, d.found.known} {
 		if m != nil {
-			more = append(more, m.Epoch)
+			epochs = append(epochs, m.Epoch)
 		}
 	}
-	return more
+	return epochs
 }
 
-// placeMarkers writes both markers. The one beside the folder is missing where nothing can be written there, as
-// beside a mount point.
-func (x *Index) placeMarkers() error {
-	inside, err := openMarker(filepath.Join(x.path, markerFile), x.identity)
+// Identify says which database the folder holds, and writes both markers. They follow every later commit. Where nothing
+// can be written beside the folder, as beside a mount point, that marker is missing. [Identity.Version] is ignored.
+func (d *Dir) Identify(id Identity) error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	d.identity = id
+	if d.readOnly {
+		return nil
+	}
+	id = d.Identity()
+	inside, err := openMarker(filepath.Join(d.path, markerFile), id)
 	if err != nil {
 		return fmt.Errorf("write the marker of the index: %w", err)
 	}
-	x.markers = append(x.markers, inside)
-	beside, err := openMarker(besidePath(x.path), x.identity)
+	d.markers = append(d.markers, inside)
+	beside, err := openMarker(besidePath(d.path), id)
 	if err != nil {
-		x.log.Warn("no marker can be written beside the index: only a host that remembers the index notices when it is lost",
-			"path", besidePath(x.path), "error", err)
+		d.log.Warn("no marker can be written beside the index: only a host that remembers the index notices when it is lost",
+			"path", besidePath(d.path), "error", err)
 		return nil
 	}
-	x.markers = append(x.markers, beside)
+	d.markers = append(d.markers, beside)
 	return nil
 }
 
+// Identity is what [Dir.Identify] said, with the version of the last commit.
+func (d *Dir) Identity() Identity {
+	id := d.identity
+	id.Version = d.committed.Load()
+	return id
+}
+
 // mark puts the version of the last commit into the markers.
-func (x *Index) mark() {
-	line := markerLine(x.Identity())
-	for _, m := range x.markers {
+func (d *Dir) mark() {
+	line := markerLine(d.Identity())
+	for _, m := range d.markers {
 		if err := m.write(line); err != nil {
-			x.log.Error("the marker of the index cannot be written", "error", err)
+			d.log.Error("the marker of the index cannot be written", "error", err)
 		}
 	}
 }

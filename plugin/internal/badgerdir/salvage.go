@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"bytes"
@@ -9,82 +9,64 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/y"
-	"github.com/hashicorp/go-hclog"
 )
 
-// Salvaged tells what Salvage saved of an index, and what was lost.
-type Salvaged struct {
-	Index    Identity `json:"index"` // what was made, of a new epoch
-	Messages int      `json:"messages"`
-	Recalls  int      `json:"recalls"`
-
-	// Lost are the places that could not be read. What was written there is gone.
-	Lost []Damage `json:"lost"`
-
-	// Mended: messages whose recall was found in the ledger only; they are recalled.
-	RecalledByLedger int `json:"recalled_by_ledger"`
-
-	// FactsLost are recalled messages of which only the recall is left. They stay recalled, with "(lost)" as their sender.
-	FactsLost int `json:"facts_lost"`
-
-	// LedgersLost are recalled messages whose ledger is gone: they stay recalled, and nobody receives the event again.
-	LedgersLost int `json:"ledgers_lost"`
-}
-
-// salvager makes an index of what can be read of another.
+// salvager copies what can be read of a damaged database into another one.
 type salvager struct {
 	from string
+	owns func(key []byte) bool
 	into *badger.WriteBatch
-	out  Salvaged
+	lost []Damage
 }
 
-// Salvage reads what can be read of a damaged index, in the folder from, which it does not change, and makes an index
-// of it in the folder to, which is not there or empty. What is recalled stays recalled wherever any trace of it is
-// left.
-func Salvage(ctx context.Context, from, to string, log hclog.Logger) (Salvaged, error) {
-	s := &salvager{from: from, out: Salvaged{Lost: []Damage{}}}
+// Salvage puts every version of every key that can be read in the folder from, which it does not change, into a database
+// that to creates. owns reports whether a key is one of the caller's: in a damaged log it tells an entry from noise. mend
+// then repairs what the lost keys left behind. lost are the places that could not be read.
+func Salvage(
+	ctx context.Context, from string, to Build, owns func(key []byte) bool, mend func(db *badger.DB) error,
+) (id Identity, lost []Damage, err error) {
 	unlock, err := lockClosed(from)
 	if err != nil {
-		return s.out, err
+		return Identity{}, nil, err
 	}
 	defer unlock()
-	id, _, _ := readMarker(filepath.Join(from, markerFile))
-	s.out.Index, err = build(ctx, to, log, id, func(db *badger.DB, room func() error) error {
-		if err := s.copy(ctx, db, room); err != nil {
+	to.Identity, _, _ = readMarker(filepath.Join(from, markerFile))
+	s := &salvager{from: from, owns: owns}
+	id, err = to.run(ctx, func(db *badger.DB, checkSpace func() error) error {
+		if err := s.copy(ctx, db, checkSpace); err != nil {
 			return err
 		}
-		return mend(ctx, db, &s.out)
+		return mend(db)
 	})
-	return s.out, err
+	return id, s.lost, err
 }
 
-func (s *salvager) lost(file string, offset int64, format string, args ...any) {
-	s.out.Lost = append(s.out.Lost, Damage{File: file, Offset: offset, Problem: fmt.Sprintf(format, args...)})
+func (s *salvager) lose(file string, offset int64, format string, args ...any) {
+	s.lost = append(s.lost, Damage{File: file, Offset: offset, Problem: fmt.Sprintf(format, args...)})
 }
 
 // copy puts every version of every key that can be read into db.
-func (s *salvager) copy(ctx context.Context, db *badger.DB, room func() error) error {
+func (s *salvager) copy(ctx context.Context, db *badger.DB, checkSpace func() error) error {
 	files, err := os.ReadDir(s.from)
 	if err != nil {
 		return err
 	}
 	compression := s.compression()
 	// Tables that MANIFEST does not name are read too: it may have lost its end. Those that a compaction replaced hold
-	// older versions, which count for nothing beside the newer ones.
+	// older versions, which the newer ones supersede.
 	s.into = db.NewManagedWriteBatch()
 	defer s.into.Cancel()
 	for _, f := range files {
-		if err := errors.Join(ctx.Err(), room()); err != nil {
+		if err := errors.Join(ctx.Err(), checkSpace()); err != nil {
 			return err
 		}
-		if !f.Type().IsRegular() && isBadgers(f.Name()) { // to open a pipe would wait for ever
-			s.lost(f.Name(), -1, "it is not a regular file (%s)", f.Type())
+		if !f.Type().IsRegular() && isBadgers(f.Name()) { // opening a pipe would block
+			s.lose(f.Name(), -1, "it is not a regular file (%s)", f.Type())
 			continue
 		}
 		var err error
@@ -102,18 +84,18 @@ func (s *salvager) copy(ctx context.Context, db *badger.DB, room func() error) e
 	return s.into.Flush()
 }
 
-// compression is how the blocks of each table of the index are compressed; nil where the list of tables is damaged, and
-// then every table is read.
+// compression is how the blocks of each table are compressed; nil if the list of tables is damaged, and then every table
+// is read.
 func (s *salvager) compression() map[string]options.CompressionType {
 	fp, err := os.OpenFile(filepath.Join(s.from, badger.ManifestFilename), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		s.lost(badger.ManifestFilename, -1, "it cannot be read (%v); every table is read, also those that were replaced", err)
+		s.lose(badger.ManifestFilename, -1, "it cannot be read (%v); every table is read, also those that were replaced", err)
 		return nil
 	}
 	defer fp.Close()
-	manifest, _, err := replayManifest(fp, badgerOptions(Options{Path: s.from, MemtableBytes: defaultMemtableBytes, Logger: hclog.NewNullLogger()}))
+	manifest, _, err := replayManifest(fp, readOptions(s.from))
 	if err != nil {
-		s.lost(badger.ManifestFilename, -1, "%v; every table is read, also those that were replaced", err)
+		s.lose(badger.ManifestFilename, -1, "%v; every table is read, also those that were replaced", err)
 		return nil
 	}
 	tables := map[string]options.CompressionType{}
@@ -121,14 +103,14 @@ func (s *salvager) compression() map[string]options.CompressionType {
 		name := fmt.Sprintf("%06d.sst", id)
 		tables[name] = t.Compression
 		if _, err := os.Stat(filepath.Join(s.from, name)); errors.Is(err, os.ErrNotExist) {
-			s.lost(name, -1, "it is missing")
+			s.lose(name, -1, "it is missing")
 		}
 	}
 	return tables
 }
 
-// table copies the blocks of a table that are whole. Of one that MANIFEST does not name, what cannot be read is not
-// lost: a kill leaves a part of the table that was being written.
+// table copies the whole blocks of a table. If MANIFEST does not name it, what cannot be read is not lost: a kill leaves a
+// part of the table that was being written.
 func (s *salvager) table(name string, compression options.CompressionType, named bool) error {
 	f, err := os.Open(filepath.Join(s.from, name))
 	if err != nil {
@@ -143,7 +125,7 @@ func (s *salvager) table(name string, compression options.CompressionType, named
 		if !named {
 			return nil
 		}
-		s.lost(name, damage.Offset, "%s; nothing of the table can be read", damage.Problem)
+		s.lose(name, damage.Offset, "%s; nothing of the table can be read", damage.Problem)
 		return nil
 	}
 	for i, b := range blocks {
@@ -161,7 +143,7 @@ func (s *salvager) table(name string, compression options.CompressionType, named
 			if i+1 < len(blocks) {
 				end = fmt.Sprintf("%q", y.ParseKey(blocks[i+1].key))
 			}
-			s.lost(name, b.offset, "keys from %q to %s", y.ParseKey(b.key), end)
+			s.lose(name, b.offset, "keys from %q to %s", y.ParseKey(b.key), end)
 			continue
 		}
 		for _, k := range keys {
@@ -173,7 +155,7 @@ func (s *salvager) table(name string, compression options.CompressionType, named
 	return nil
 }
 
-// log copies the transactions of a log, also those behind a damaged place.
+// log copies the transactions of a log, also those after a damaged place.
 func (s *salvager) log(name string) error {
 	path := filepath.Join(s.from, name)
 	f, err := os.Open(path)
@@ -193,8 +175,8 @@ func (s *salvager) log(name string) error {
 	for at := logHeaderBytes; at < len(data); {
 		e, _ := parseLogEntry(data[at:])
 		if e.size == 0 {
-			next := nextLogEntry(data, at+1)
-			s.lost(name, int64(at), "%d bytes of the log", next-at)
+			next := s.nextLogEntry(data, at+1)
+			s.lose(name, int64(at), "%d bytes of the log", next-at)
 			at = next
 			continue
 		}
@@ -208,11 +190,11 @@ func (s *salvager) log(name string) error {
 	return nil
 }
 
-// nextLogEntry is where the next whole entry of this index begins, or the end of data.
-func nextLogEntry(data []byte, from int) int {
+// nextLogEntry is where the next whole entry of this database begins, or the end of data.
+func (s *salvager) nextLogEntry(data []byte, from int) int {
 	for at := from; at < len(data); at++ {
 		e, _ := parseLogEntry(data[at:])
-		if e.size > 0 && (e.mark || len(e.key) > 10 && e.key[1] == '/' && strings.IndexByte(keyKinds, e.key[0]) >= 0) {
+		if e.size > 0 && (e.mark || s.owns(y.ParseKey(e.key))) {
 			return at
 		}
 	}
@@ -221,7 +203,7 @@ func nextLogEntry(data []byte, from int) int {
 
 func (s *salvager) put(k storedKey) error {
 	key, version := y.ParseKey(k.key), y.ParseTs(k.key)
-	if len(key) < 2 || key[1] != '/' || strings.IndexByte(keyKinds, key[0]) < 0 || bytes.Equal(key, paddingKey) {
+	if !s.owns(key) {
 		return nil
 	}
 	if k.deleted {

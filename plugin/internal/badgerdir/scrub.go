@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"context"
@@ -16,39 +16,39 @@ import (
 )
 
 const (
-	// watchEvery is how often tables are looked at: new ones, and those that somebody wrote to, are read whole.
+	// watchEvery is how often tables are checked: new ones, and those that somebody wrote to, are read whole.
 	watchEvery = time.Second
 
-	// scrubBytes is how much of the tables is read again in each watchEvery: a gigabyte takes eight minutes.
+	// scrubBytes is how much of the tables is read again in each watchEvery: one gigabyte takes eight minutes.
 	scrubBytes = 2 << 20
 )
 
-// watchTables verifies new tables once, and all of them again and again, until ctx ends or damage is found.
-func (x *Index) watchTables(ctx context.Context) {
+// watchTables verifies new tables, and all of them again and again, until ctx ends or damage is found.
+func (d *Dir) watchTables(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	for x.failure() == nil {
+	for d.Failure() == nil {
 		select {
 		case <-ctx.Done():
 			return
-		case <-x.suspect:
-			x.findDamage()
+		case <-d.suspect:
+			d.findDamage()
 		case <-tick.C:
-			if x.readOnly {
-				x.writeAgain()
+			if d.readOnly {
+				d.writeAgain()
 			}
-			if x.inPlace() == nil {
-				x.verifyNew()
-				x.scrub()
+			if d.inPlace() == nil {
+				d.verifyNew()
+				d.scrub()
 			}
 		}
 	}
 }
 
-// tableNames are the tables of the index at this moment. Badger looks at each where it is mapped into memory: where one
-// was cut, so that this is a fault, they are those in the folder.
-func (x *Index) tableNames() (names []string) {
-	_, leave, err := x.use()
+// tableNames are the tables of the database at this moment. Badger reads each where it is mapped into memory. If one was
+// cut, so that this faults, the names are those in the folder.
+func (d *Dir) tableNames() (names []string) {
+	_, leave, err := d.use()
 	if err != nil {
 		return nil
 	}
@@ -57,110 +57,111 @@ func (x *Index) tableNames() (names []string) {
 	defer func() {
 		if recover() != nil {
 			stopped.Store(true) // Badger holds a lock for good
-			names, _ = filepath.Glob(filepath.Join(x.path, "*.sst"))
+			names, _ = filepath.Glob(filepath.Join(d.path, "*.sst"))
 			for i := range names {
 				names[i] = filepath.Base(names[i])
 			}
 		}
 	}()
-	for _, t := range x.db.Tables() {
+	for _, t := range d.db.Tables() {
 		names = append(names, fmt.Sprintf("%06d.sst", t.ID))
 	}
 	return names
 }
 
-// verifyNew reads the tables that were made, or written to, since they were looked at last.
-func (x *Index) verifyNew() {
-	x.verifying.Lock()
-	defer x.verifying.Unlock()
-	names, changed := x.tableNames(), false
+// verifyNew reads the tables that were created, or written to, since the last call.
+func (d *Dir) verifyNew() {
+	d.verifying.Lock()
+	defer d.verifying.Unlock()
+	names, changed := d.tableNames(), false
 	for _, name := range names {
-		info, err := os.Stat(filepath.Join(x.path, name))
+		info, err := os.Stat(filepath.Join(d.path, name))
 		if err == nil {
-			if _, ok := x.verified.has(name, info); ok {
+			if _, ok := d.verified.has(name, info); ok {
 				continue
 			}
 		}
-		x.verify(name)
-		x.tables.Add(1)
+		d.verify(name)
+		d.tables.Add(1)
 		changed = true
 	}
-	if x.failure() != nil || names == nil {
+	if d.Failure() != nil || names == nil {
 		return
 	}
-	if x.verified.keep(func(name string) bool { return slices.Contains(names, name) }) || changed {
-		if err := x.verified.save(x.path); err != nil {
-			x.log.Warn("the list of verified tables cannot be written; a restart reads them all", "error", err)
+	if d.verified.keep(func(name string) bool { return slices.Contains(names, name) }) || changed {
+		if err := d.verified.save(d.path); err != nil {
+			d.log.Warn("the list of verified tables cannot be written; a restart reads them all", "error", err)
 		}
 	}
 }
 
-// verify reads one table whole. A damaged one fails the index. A table that a compaction has replaced meanwhile is
-// none of the index any more: Badger empties it before it removes it.
-func (x *Index) verify(name string) {
-	compression := options.None // of every table that is made
-	if t, ok := x.verified.listed(name); ok {
+// verify reads one table whole. A damaged one fails the database, unless a compaction has replaced it meanwhile: Badger
+// empties such a table before it removes it.
+func (d *Dir) verify(name string) {
+	compression := options.None // of every new table
+	if t, ok := d.verified.listed(name); ok {
 		compression = t.Compression
 	}
-	_, found, err := verifyTable(x.path, name, compression, x.verified)
-	if err == nil && len(found) == 0 || !slices.Contains(x.tableNames(), name) {
+	_, found, err := verifyTable(d.path, name, compression, d.verified)
+	if err == nil && len(found) == 0 || !slices.Contains(d.tableNames(), name) {
 		return
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		x.fail(damaged(name, -1, "it is missing"))
+		d.Fail(damaged(name, -1, "it is missing"))
 	case err != nil:
-		x.log.Error("a table of the index cannot be verified", "table", name, "error", err)
+		d.log.Error("a table of the index cannot be verified", "table", name, "error", err)
 	default:
-		x.fail(&DamageError{Found: found})
+		d.Fail(&DamageError{Found: found})
 	}
 }
 
-// findDamage reads every table, and fails the index where one is damaged.
-func (x *Index) findDamage() {
-	x.verifying.Lock()
-	defer x.verifying.Unlock()
-	for _, name := range x.tableNames() {
-		if x.failure() != nil {
+// findDamage reads every table, and fails the database if one is damaged.
+func (d *Dir) findDamage() {
+	d.verifying.Lock()
+	defer d.verifying.Unlock()
+	for _, name := range d.tableNames() {
+		if d.Failure() != nil {
 			return
 		}
-		x.verify(name)
+		d.verify(name)
 	}
 }
 
-// scrub reads the tables again, one after the other in the order of their names, as far as its allowance goes, which
-// grows by scrubBytes with each call.
-func (x *Index) scrub() {
-	names := x.tableNames()
+// scrub reads the tables again, one after the other in the order of their names, until its allowance is used up. Each
+// call adds scrubBytes to the allowance.
+func (d *Dir) scrub() {
+	names := d.tableNames()
 	slices.Sort(names)
-	x.allowance += scrubBytes
+	d.allowance += scrubBytes
 	for range names {
-		at, found := slices.BinarySearch(names, x.scrubbed)
+		at, found := slices.BinarySearch(names, d.scrubbed)
 		if found {
 			at++
 		}
 		if at == len(names) {
 			at = 0
-			x.scrubs.Add(1)
+			d.scrubs.Add(1)
 		}
-		info, err := os.Stat(filepath.Join(x.path, names[at]))
-		if err == nil && info.Size() > x.allowance || x.failure() != nil {
+		info, err := os.Stat(filepath.Join(d.path, names[at]))
+		if err == nil && info.Size() > d.allowance || d.Failure() != nil {
 			return
 		}
-		x.verify(names[at])
-		x.scrubbed = names[at]
+		d.verify(names[at])
+		d.scrubbed = names[at]
 		if err == nil {
-			x.allowance -= info.Size()
+			d.allowance -= info.Size()
 		}
 	}
-	x.allowance = 0 // all of them were read
+	d.allowance = 0 // all of them were read
 }
 
-// writeAgain ends an index that was opened for reads only as soon as there is room: the plugin is started again, and
-// opens it for writing.
-func (x *Index) writeAgain() {
-	room := newDiskGuard(x.path, memtablesToCommit*x.memtable)
-	if room.check() == nil {
-		x.fail(fmt.Errorf("%w: the disk has room again, and the index has to be opened anew to be written to", shared.ErrUnavailable))
+// writeAgain ends a database that was opened for reads only as soon as the disk has enough free space: the plugin
+// restarts and opens it for writing.
+func (d *Dir) writeAgain() {
+	space := newSpaceGuard(d.path, memtablesToCommit*d.memtable)
+	if space.check() == nil {
+		d.Fail(fmt.Errorf("%w: the disk has free space again, and the index is opened anew to be written to",
+			shared.ErrUnavailable))
 	}
 }

@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"errors"
@@ -10,13 +10,13 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// ErrDiskFull says that the disk is nearly full, so this was not written. It is not shared.ErrUnavailable, after
-// which a host would wait for another process: one more would find no more room.
+// ErrDiskFull says that the disk is nearly full and nothing was written. It is not [shared.ErrUnavailable], after which
+// a host would wait for another process: that would find no more free space.
 var ErrDiskFull = errors.New("disk nearly full")
 
-// diskGuard keeps the committer from writing to a disk that is nearly full. Badger's log is a sparse file mapped into
-// memory: a page of it that finds no room on the disk is no error but a SIGBUS, which ends the process.
-type diskGuard struct {
+// spaceGuard refuses commits while the disk is nearly full. Badger's log is a sparse file mapped into memory: writing a
+// page of it for which the disk has no block raises SIGBUS, which ends the process.
+type spaceGuard struct {
 	path string
 	need uint64 // bytes
 
@@ -27,20 +27,20 @@ type diskGuard struct {
 	err     error
 }
 
-// Free disk asked for, in memtables. To commit: two logs of twice a memtable, their tables, a compaction of some, and
-// more than what a second of writing at full rate adds between two looks. To open: the tables of the logs that a
-// crash left; less, so that an index still answers reads on a disk too full for writes.
+// The free space that is required, in memtables. To commit: two logs of twice a memtable, their tables, a compaction of
+// some, and more than a second of writes at full rate adds between two checks. To open: the tables of the logs that a
+// crash left. That is less, so that a database still answers reads on a disk too full for writes.
 const (
 	memtablesToCommit = 16
 	memtablesToOpen   = 4
 )
 
-func newDiskGuard(path string, need int64) diskGuard {
-	return diskGuard{path: path, need: uint64(need), free: freeBytes, now: time.Now}
+func newSpaceGuard(path string, need int64) spaceGuard {
+	return spaceGuard{path: path, need: uint64(need), free: freeBytes, now: time.Now}
 }
 
 // check looks at the disk at most once a second.
-func (g *diskGuard) check() error {
+func (g *spaceGuard) check() error {
 	now := g.now()
 	if since := now.Sub(g.checked); since >= 0 && since < time.Second {
 		return g.err
@@ -49,35 +49,26 @@ func (g *diskGuard) check() error {
 	return g.err
 }
 
-// look is check, each time.
-func (g *diskGuard) look() error {
+// look is check without the limit.
+func (g *spaceGuard) look() error {
 	switch free, err := g.free(g.path); {
 	case err != nil:
 		return fmt.Errorf("%w: free space of %s: %w", shared.ErrUnavailable, g.path, err)
 	case free < g.need:
-		return fmt.Errorf("%w: %d MiB free in %s, at least %d needed; make room", ErrDiskFull, free>>20, g.path, g.need>>20)
+		return fmt.Errorf("%w: %d MiB free in %s, at least %d needed; free some space", ErrDiskFull,
+			free>>20, g.path, g.need>>20)
 	}
 	return nil
 }
 
-// CheckRoom tells, as ErrDiskFull, that the disk of an index has too little room to open it for writing. A folder
-// that is not there yet has room.
-func CheckRoom(path string) error {
-	g := newDiskGuard(path, memtablesToOpen*defaultMemtableBytes)
+// CheckSpace returns [ErrDiskFull] if the disk has too little free space to open a database for writing. A folder that
+// does not exist yet passes.
+func CheckSpace(path string, memtableBytes int64) error {
+	g := newSpaceGuard(path, memtablesToOpen*memtableBytes)
 	if err := g.check(); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
-}
-
-// Held tells whether a process holds the index in a folder.
-func Held(path string) bool {
-	folder, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer folder.Close()
-	return errors.Is(syscall.Flock(int(folder.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 func freeBytes(path string) (uint64, error) {

@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"context"
@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A survey is what the files of an index hold, read before Badger opens them: Badger repairs some damage by dropping
-// data in silence.
+// A survey is what the files of a database hold, read before Badger opens them: Badger repairs some damage by dropping
+// data without an error.
 type survey struct {
-	fresh    bool // there is no file of an index
+	fresh    bool // there is no file of a database
 	tables   int
 	logs     map[string]logFacts
 	bytes    int64  // of the tables that were read for it
@@ -33,15 +33,15 @@ type survey struct {
 type surveyor struct {
 	folder   string
 	opts     badger.Options
-	all      bool                    // reads tables that were read before too
+	all      bool                    // also reads tables that were verified before
 	progress func(done, total int64) // bytes of tables; may be nil
 
 	mu     sync.Mutex
 	survey *survey
 }
 
-// surveyFolder reads every table that was not read before, every log and the list of tables. Damage is in the survey;
-// an error is of the operating system.
+// surveyFolder reads every table that was not verified before, every log and the list of tables. Damage is in the
+// survey; an error is one of the operating system.
 func surveyFolder(
 	ctx context.Context, folder string, opts badger.Options, all bool, progress func(done, total int64),
 ) (*survey, error) {
@@ -78,7 +78,7 @@ func (s *surveyor) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !info.Mode().IsRegular() && isBadgers(f.Name()) { // to open a pipe would wait for ever
+		if !info.Mode().IsRegular() && isBadgers(f.Name()) { // opening a pipe would block
 			s.damaged(f.Name(), -1, "it is not a regular file (%s)", info.Mode().Type())
 		}
 		if (ext == ".mem" || ext == ".vlog") && info.Size() == 0 {
@@ -119,8 +119,8 @@ func (s *surveyor) run(ctx context.Context) error {
 	return nil
 }
 
-// gaps looks for commits that are in no table and in no log, and are older than others that are. Commits are numbered
-// one by one, each log goes on where the one before it ended, and logs become tables in their order.
+// gaps looks for commits that are in no table and no log while newer ones are. Commits are numbered one by one, each log
+// continues where the one before it ended, and logs become tables in their order.
 func (s *surveyor) gaps() {
 	for _, name := range slices.Sorted(maps.Keys(s.survey.logs)) {
 		log := s.survey.logs[name]
@@ -133,7 +133,7 @@ func (s *surveyor) gaps() {
 	}
 }
 
-// isBadgers tells whether Badger opens a file of this name.
+// isBadgers reports whether Badger opens a file of this name.
 func isBadgers(name string) bool {
 	return slices.Contains([]string{badger.ManifestFilename, badger.KeyRegistryFileName, "DISCARD"}, name) ||
 		slices.Contains([]string{".sst", ".mem", ".vlog"}, filepath.Ext(name))
@@ -178,7 +178,7 @@ func (s *surveyor) manifest(tables []string) (map[string]options.CompressionType
 	return named, nil
 }
 
-// replayManifest is Badger's, which panics on some files.
+// replayManifest calls Badger, which panics on some files.
 func replayManifest(fp *os.File, opts badger.Options) (m badger.Manifest, end int64, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -188,7 +188,7 @@ func replayManifest(fp *os.File, opts badger.Options) (m badger.Manifest, end in
 	return badger.ReplayManifestFile(fp, 0, opts)
 }
 
-// tables reads the tables that were not read before, some side by side.
+// tables reads the tables that were not verified before, several at a time.
 func (s *surveyor) tables(ctx context.Context, named map[string]options.CompressionType) error {
 	type unread struct {
 		name string
@@ -250,9 +250,10 @@ func (s *surveyor) table(name string, compression options.CompressionType) error
 	return nil
 }
 
-// verifyTable reads a table, compares it with what was read under its name before, and notes that it is good.
+// verifyTable reads a table, compares it with what was read under its name before, and records it as verified if it is
+// whole.
 func verifyTable(
-	folder, name string, compression options.CompressionType, known *verifiedTables,
+	folder, name string, compression options.CompressionType, verified *verifiedTables,
 ) (verifiedTable, []Damage, error) {
 	path := filepath.Join(folder, name)
 	info, err := os.Stat(path) // before it is read, so that a change meanwhile is seen the next time
@@ -266,11 +267,11 @@ func verifyTable(
 	t := verifiedTable{
 		fileIdentity: identityOf(info), Sum: facts.sum, MaxVersion: facts.maxVersion, Compression: compression,
 	}
-	if before, ok := known.listed(name); ok && before.Sum != t.Sum && len(found) == 0 {
+	if before, ok := verified.listed(name); ok && before.Sum != t.Sum && len(found) == 0 {
 		found = append(found, Damage{File: name, Offset: -1, Problem: "it is another table than the one that was here"})
 	}
 	if len(found) == 0 {
-		known.add(name, t)
+		verified.add(name, t)
 	}
 	return t, found, nil
 }

@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"encoding/binary"
@@ -19,15 +19,15 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// A table of Badger, as its builder writes it: blocks one behind the other, then
+// A table of Badger, as its builder writes it: blocks one after the other, then
 //
 //	index, its size, the checksum of the index, the size of that checksum
 //
 // and each block ends with its own checksum and the size of that. Sizes are four bytes, big-endian. The index says
 // where each block begins. (badger v4.9.6: table/builder.go, table/table.go)
 //
-// Badger reads a block whose checksum is wrong as if it held no key, in reads and in compactions. So the index reads
-// every table itself before Badger may open it.
+// Badger reads a block whose checksum is wrong as if it held no key, in reads and in compactions. So this package reads
+// every table before Badger opens it.
 
 // tableFacts are the size of a table, the highest version in it, and a checksum of all of it.
 type tableFacts struct {
@@ -36,7 +36,7 @@ type tableFacts struct {
 	maxVersion uint64
 }
 
-// tableBlock is where a block lies, and its first key with the version.
+// tableBlock is where a block is, and its first key with the version.
 type tableBlock struct {
 	offset, size int64
 	key          []byte
@@ -45,8 +45,7 @@ type tableBlock struct {
 // readChunk is how much of a table is read at a time.
 const readChunk = 1 << 20
 
-// checkTable reads a whole table, whose blocks are compressed so. What is wrong with it is in found, also what the
-// disk cannot read; err is of another kind.
+// checkTable reads a whole table. Damage is in found, including what the disk cannot read; err is any other failure.
 func checkTable(path string, compression options.CompressionType) (facts tableFacts, found []Damage, err error) {
 	facts, found, err = readTable(path, compression)
 	if errors.Is(err, syscall.EIO) {
@@ -103,7 +102,7 @@ func (t *tableFacts) add(sum uint64) {
 	t.sum = xxhash.Sum64(both[:])
 }
 
-// readTableIndex reads the index of a table. There are no blocks where it is damaged.
+// readTableIndex reads the index of a table. It returns no blocks if the index is damaged.
 func readTableIndex(f *os.File, name string) (tableFacts, []tableBlock, *Damage, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -153,7 +152,7 @@ func readTableIndex(f *os.File, name string) (tableFacts, []tableBlock, *Damage,
 	return facts, blocks, nil, nil
 }
 
-// blockSum is the checksum of a block, and why the block is damaged; "" where it is whole.
+// blockSum returns the checksum of a block, and why the block is damaged; "" if it is whole.
 func blockSum(data []byte, compression options.CompressionType) (sum uint64, why string) {
 	if compression == options.Snappy { // as the tables of an early version are
 		plain, err := snappy.Decode(nil, data)
@@ -180,7 +179,7 @@ type tableChecksum struct {
 
 func (c tableChecksum) is(data []byte) bool { return y.CalculateChecksum(data, c.algorithm) == c.sum }
 
-// cutChecksum cuts the checksum from the end of data. There is one in every four kilobytes, so it is read without the
+// cutChecksum cuts the checksum from the end of data. Every four kilobytes have one, so it is read without the
 // allocations of package proto.
 func cutChecksum(data []byte) (rest []byte, c tableChecksum, ok bool) {
 	rest, message, ok := cutSized(data)
@@ -204,7 +203,7 @@ func cutChecksum(data []byte) (rest []byte, c tableChecksum, ok bool) {
 	return rest, c, ok && pb.Checksum_Algorithm_name[int32(c.algorithm)] != ""
 }
 
-// cutSized cuts from the end of data a part that its size follows.
+// cutSized cuts a part and its size from the end of data.
 func cutSized(data []byte) (rest, part []byte, ok bool) {
 	if len(data) < 4 {
 		return nil, nil, false
@@ -217,5 +216,5 @@ func cutSized(data []byte) (rest, part []byte, ok bool) {
 	return data[:end-int(size)], data[end-int(size) : end], true
 }
 
-// tableReaders is how many tables are read side by side.
+// tableReaders is how many tables are read at a time.
 func tableReaders() int { return max(1, runtime.GOMAXPROCS(0)) }

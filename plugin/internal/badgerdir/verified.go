@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"encoding/json"
@@ -18,18 +18,18 @@ import (
 	"github.com/chat-recall/recall/internal/hclfile"
 )
 
-// verifiedFile is the list of tables that were read whole and found good. It saves a restart from reading them again,
-// and tells a table from another one under its name. The index works without it, and then reads every table.
+// verifiedFile lists the tables that were read and found whole. A restart need not read them again, and a table that was
+// exchanged for another one under its name is noticed. Without the file, Open reads every table.
 const verifiedFile = "VERIFIED"
 
-// verifiedFormat changes with what the list means: a list of another format is read as empty.
+// verifiedFormat is the format of the list. A list of another format is read as empty.
 const verifiedFormat = 1
 
-// maxVerifiedBytes bounds what is read of it: a table has about 150 bytes, and 10 million messages have some hundred
+// maxVerifiedBytes bounds what is read of it. A table takes about 150 bytes, and 10 million messages have some hundred
 // tables.
 const maxVerifiedBytes = 16 << 20
 
-// fileIdentity tells a file from every other one since the machine booted, and whether it was written to: the kernel
+// fileIdentity differs between any two files since the machine booted, and changes when a file is written to: the kernel
 // sets the change time at each write.
 type fileIdentity struct {
 	Size   int64  `json:"size"`
@@ -53,7 +53,7 @@ type verifiedTable struct {
 	Compression options.CompressionType `json:"compression,omitempty"`
 }
 
-// verifiedTables are the tables of an index that were read whole, by their name.
+// verifiedTables are the tables of a database that were read whole, by their name.
 type verifiedTables struct {
 	mu     sync.Mutex
 	boot   string // of the machine, when their identities were taken
@@ -67,7 +67,7 @@ type verifiedList struct {
 	Tables map[string]verifiedTable `json:"tables"`
 }
 
-// bootID names the time since the machine booted; "" where the kernel does not tell.
+// bootID identifies the current boot of the machine; "" if the kernel does not say.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -76,7 +76,7 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// loadVerified reads the list. One that is missing or damaged is empty.
+// loadVerified reads the list. A missing or damaged one is empty.
 func loadVerified(folder string) *verifiedTables {
 	v := &verifiedTables{boot: bootID(), tables: map[string]verifiedTable{}}
 	text, err := hclfile.Read(filepath.Join(folder, verifiedFile), maxVerifiedBytes)
@@ -89,7 +89,7 @@ func loadVerified(folder string) *verifiedTables {
 		return v
 	}
 	v.tables = read.Tables
-	if v.boot == "" || read.Boot != v.boot { // the identities are worth nothing, the sums are
+	if v.boot == "" || read.Boot != v.boot { // the identities are worthless, the sums are not
 		for name, t := range v.tables {
 			t.fileIdentity = fileIdentity{Size: t.Size}
 			v.tables[name] = t
@@ -100,7 +100,7 @@ func loadVerified(folder string) *verifiedTables {
 
 func listSum(list string) string { return fmt.Sprintf("%016x", xxhash.Sum64String(list)) }
 
-// save writes the list in one step. It is not synced: a list that a power failure tears is read as empty.
+// save replaces the list. It is not synced: a list that a power failure tears is read as empty.
 func (v *verifiedTables) save(folder string) error {
 	v.mu.Lock()
 	list, err := json.Marshal(verifiedList{Format: verifiedFormat, Boot: v.boot, Tables: v.tables})
@@ -117,7 +117,7 @@ func (v *verifiedTables) save(folder string) error {
 	return os.Rename(temp, name)
 }
 
-// has tells whether a file is the table that was read under this name, unchanged.
+// has reports whether a file is the table that was read under this name, unchanged.
 func (v *verifiedTables) has(name string, info fs.FileInfo) (verifiedTable, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -125,7 +125,7 @@ func (v *verifiedTables) has(name string, info fs.FileInfo) (verifiedTable, bool
 	return t, ok && t.Inode != 0 && t.fileIdentity == identityOf(info)
 }
 
-// listed tells what was read under this name.
+// listed returns what was read under this name.
 func (v *verifiedTables) listed(name string) (verifiedTable, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -139,7 +139,7 @@ func (v *verifiedTables) add(name string, t verifiedTable) {
 	v.tables[name] = t
 }
 
-// keep drops every table but those named, and tells whether there was any to drop.
+// keep drops every table that is not named, and reports whether there was any to drop.
 func (v *verifiedTables) keep(named func(name string) bool) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"fmt"
@@ -9,47 +9,47 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// errClosed says that the index was closed.
-var errClosed = fmt.Errorf("%w: the index is released", shared.ErrUnavailable)
+// ErrClosed says that the database was closed. It is a [shared.ErrUnavailable].
+var ErrClosed = fmt.Errorf("%w: the index is released", shared.ErrUnavailable)
 
-// view reads one committed state of the index for a call.
-func (x *Index) view(read func(txn *badger.Txn) error) error {
-	x.reading.Add(1)
+// View reads one committed version for a call.
+func (d *Dir) View(read func(txn *badger.Txn) error) error {
+	d.reading.Add(1)
 	defer func() {
-		x.reading.Add(-1)
-		x.reads.Add(1)
+		d.reading.Add(-1)
+		d.reads.Add(1)
 	}()
-	return x.read(read)
+	return d.Read(read)
 }
 
-// read is view for the index itself: it is no progress that anybody waits for.
-func (x *Index) read(read func(txn *badger.Txn) error) error {
-	if err := x.failure(); err != nil {
+// Read is [Dir.View] for background work: it does not count as progress that a caller waits for.
+func (d *Dir) Read(read func(txn *badger.Txn) error) error {
+	if err := d.Failure(); err != nil {
 		return err
 	}
-	version, leave, err := x.use()
+	version, leave, err := d.use()
 	if err != nil {
 		return err
 	}
 	defer leave()
-	txn := x.db.NewTransactionAt(version, false)
+	txn := d.db.NewTransactionAt(version, false)
 	defer txn.Discard()
-	return x.undamaged(func() error { return read(txn) })
+	return d.Guard(func() error { return read(txn) })
 }
 
-// use keeps the database open until leave, and what is visible at version in it.
-func (x *Index) use() (version uint64, leave func(), err error) {
-	version, ok := x.readers.enter(x.committed.Load)
+// use keeps the database open, and what is visible at version in it, until leave.
+func (d *Dir) use() (version uint64, leave func(), err error) {
+	version, ok := d.readers.enter(d.committed.Load)
 	if !ok {
-		return 0, nil, errClosed
+		return 0, nil, ErrClosed
 	}
-	return version, func() { x.readers.leave(version) }, nil
+	return version, func() { d.readers.leave(version) }, nil
 }
 
-// undamaged runs what reads from Badger. Where Badger met a damaged block meanwhile, which it reads as if it were
-// empty, or panics, or a table was cut, whose mapped pages are then a fault, nothing that was read counts: the index
-// fails, and its failure names the place.
-func (x *Index) undamaged(read func() error) (err error) {
+// Guard runs read, which reads from Badger. Badger reads a damaged block as if it were empty, or panics; and the mapped
+// pages of a table that was cut fault. Where any of that happens during read, its result does not count: the database
+// fails, and the failure names the place.
+func (d *Dir) Guard(read func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	before := mismatches.Load()
 	defer func() {
@@ -57,15 +57,15 @@ func (x *Index) undamaged(read func() error) (err error) {
 		if panicked == nil && mismatches.Load() == before {
 			return
 		}
-		x.findDamage()
-		if x.failure() == nil && panicked != nil {
+		d.findDamage()
+		if d.Failure() == nil && panicked != nil {
 			panic(panicked)
 		}
-		if x.failure() == nil {
-			x.fail(fmt.Errorf("%w: a block of a table was read with a wrong checksum and is whole on disk: the memory or "+
+		if d.Failure() == nil {
+			d.Fail(fmt.Errorf("%w: a block of a table was read with a wrong checksum and is whole on disk: the memory or "+
 				"the disk of this machine fails", ErrCorrupt))
 		}
-		err = x.failure()
+		err = d.Failure()
 	}()
 	return read()
 }

@@ -1,4 +1,4 @@
-package index
+package badgerdir
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ type logFacts struct {
 	version uint64 // of its last whole one
 }
 
-// checkLog reads a log and looks for damage that Badger takes for the end of it, dropping the rest in silence.
+// checkLog reads a log and looks for damage that Badger takes for its end, dropping the rest without an error.
 func checkLog(path string) (logFacts, *Damage, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -67,9 +67,9 @@ const (
 	logGap   = 64 << 10
 )
 
-// readLog reads a log up to its end, which zeros follow. Room was set aside for the rest, and to read that costs more
-// than what is written: tens of milliseconds, while calls wait. Where something else follows the last entry, all of
-// it is read.
+// readLog reads a log up to its end, which zeros follow. The rest is allocated, and reading it would take longer than
+// what is written: tens of milliseconds, while calls wait. If anything else follows the last entry, all of the log is
+// read.
 func readLog(f *os.File, size int64) ([]byte, error) {
 	var data []byte
 	for at := logHeaderBytes; int64(len(data)) < size; {
@@ -102,15 +102,15 @@ func readLog(f *os.File, size int64) ([]byte, error) {
 	return data, nil
 }
 
-// What lseek looks for: where data starts, and where it ends. (Linux, <linux/fs.h>)
+// Arguments of lseek: the start of data, and its end. (Linux, <linux/fs.h>)
 const (
 	seekData = 3
 	seekHole = 4
 )
 
-// readWritten reads a file up to the end of what is written in it: the rest is a hole, which is zero. A log is mostly
-// hole. It is not mapped into memory, because to look at a hole takes room on some disks, and a page that finds none
-// is a SIGBUS.
+// readWritten reads a file up to the end of its data: the rest is a hole, which reads as zeros. A log is mostly a hole.
+// It is not mapped into memory, because reading a hole allocates blocks on some file systems, and a page without a block
+// raises SIGBUS.
 func readWritten(f *os.File, size int64) ([]byte, error) {
 	end, err := written(f, size)
 	if err != nil {
@@ -124,7 +124,7 @@ func readWritten(f *os.File, size int64) ([]byte, error) {
 	return data[:n], err
 }
 
-// written tells where what is written in a file ends.
+// written returns where the data in a file ends.
 func written(f *os.File, size int64) (end int64, err error) {
 	for at := int64(0); at < size; {
 		from, err := f.Seek(at, seekData)
@@ -142,15 +142,15 @@ func written(f *os.File, size int64) (end int64, err error) {
 	return end, nil
 }
 
-// inspectLog tells what a log holds, and where it is damaged other than by a crash; why is "" where it is not.
+// inspectLog returns what a log holds, and where it is damaged other than by a crash; why is "" if it is not.
 //
-// data is what is written of it; from there to its size it is zero.
+// data is what is written of it; the rest up to size is zero.
 //
-// There is one transaction at a time, and each is synced before the next is written. So a crash tears the last one
-// only, with at most its own mark after the tear: two marks there are transactions that were acknowledged. And a log
-// has room for more until Badger cuts it to its whole transactions, so one that ends within a transaction was cut by
-// something else. A log cut just behind a mark, or damaged in its very last transaction, looks whole here: the version
-// in the marker of the index tells, or a gap before the next log (see found.check, surveyor.gaps).
+// Transactions are written one at a time, and each is synced before the next. So a crash tears only the last one, with at
+// most its own mark after the tear: two marks there belong to transactions that were acknowledged. And a log is longer
+// than what is written until Badger cuts it to its whole transactions, so a log that ends within a transaction was cut
+// by something else. A log cut just after a mark, or damaged in its very last transaction, looks whole here. Then the
+// version in the marker tells, or a gap before the next log (see found.check, surveyor.gaps).
 func inspectLog(data []byte, size int) (facts logFacts, at int, why string) {
 	facts.size = int64(size)
 	if size < logHeaderBytes {
@@ -194,7 +194,7 @@ func inspectLog(data []byte, size int) (facts logFacts, at int, why string) {
 	}
 }
 
-// logEntry is one entry of a log. Its size is 0 where there is none, or none that is whole.
+// logEntry is one entry of a log. Its size is 0 if there is none, or none that is whole.
 type logEntry struct {
 	size       int
 	meta       byte
@@ -204,7 +204,7 @@ type logEntry struct {
 
 func (e *logEntry) version() uint64 { return y.ParseTs(e.key) }
 
-// parseLogEntry reads the entry at the start of data; beyond tells that it would end after the end of data.
+// parseLogEntry reads the entry at the start of data; beyond says that it would end after the end of data.
 func parseLogEntry(data []byte) (e logEntry, beyond bool) {
 	n := 2
 	var sizes [3]uint64

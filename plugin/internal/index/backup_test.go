@@ -23,7 +23,7 @@ import (
 func contents(t *testing.T, x *Index) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	err := x.view(func(txn *badger.Txn) error {
+	err := x.dir.View(func(txn *badger.Txn) error {
 		it := txn.NewIterator(badger.IteratorOptions{})
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
@@ -166,7 +166,7 @@ func TestRestore_NeverReplaces(t *testing.T) {
 	if err := os.RemoveAll(other); err != nil {
 		t.Fatal(err)
 	}
-	if err := into(other); err == nil || !strings.Contains(err.Error(), besidePath(other)) {
+	if err := into(other); err == nil || !strings.Contains(err.Error(), other+".marker") {
 		t.Errorf("where another index was: %v", err)
 	}
 }
@@ -203,7 +203,7 @@ func TestRestore_Places(t *testing.T) {
 		if err := os.Symlink(link+"-gone", link); err != nil {
 			t.Fatal(err)
 		}
-		if err := into(link); err == nil || !strings.Contains(err.Error(), "make the folder") {
+		if err := into(link); err == nil || !strings.Contains(err.Error(), "create that folder") {
 			t.Errorf("%v", err)
 		}
 	})
@@ -216,7 +216,7 @@ func TestRestore_Places(t *testing.T) {
 		if err := into("."); err != nil {
 			t.Fatal(err)
 		}
-		if _, ok, err := readMarker(dir + markerSuffix); !ok {
+		if _, err := os.Stat(dir + ".marker"); err != nil {
 			t.Errorf("no marker beside it: %v", err)
 		}
 	})
@@ -225,14 +225,17 @@ func TestRestore_Places(t *testing.T) {
 		if err := os.Mkdir(path+".restoring", 0o700); err != nil {
 			t.Fatal(err)
 		}
-		unlock, err := lockClosed(path + ".restoring")
+		folder, err := os.Open(path + ".restoring")
+		if err == nil {
+			err = syscall.Flock(int(folder.Fd()), syscall.LOCK_EX)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := into(path); !errors.Is(err, ErrLocked) {
 			t.Errorf("%v", err)
 		}
-		unlock()
+		folder.Close()
 		if err := into(path); err != nil {
 			t.Errorf("what a killed one left is in the way: %v", err)
 		}

@@ -11,9 +11,6 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// discardEvery is after how many commits Badger learns which versions no read needs any more.
-const discardEvery = 1024
-
 // Append is Log. A call is one transaction if its writes fit half of one (about 1.2 MB at the default memtable: a
 // thousand messages of the usual size); a larger one is several in a row with nothing between, each of whole
 // operations, and a crash among them leaves the first. When ctx ends Append returns, and the operations may still be
@@ -56,7 +53,7 @@ func (x *Index) append(c *call, alone bool) {
 			return
 		}
 	}
-	if err := x.failure(); err != nil {
+	if err := x.Failure(); err != nil {
 		c.answer(nil, err)
 		return
 	}
@@ -93,9 +90,7 @@ func (x *Index) commitNext() {
 	x.answerGroup(group)
 	x.taken.Store(0)
 	x.groups.Add(1)
-	if x.live != nil && x.failure() == nil {
-		x.live.zero()
-	}
+	x.dir.ZeroAhead()
 }
 
 // answerGroup applies and answers calls.
@@ -103,7 +98,7 @@ func (x *Index) answerGroup(group []*call) {
 	rest, err := x.commitGroup(group)
 	switch {
 	case err == nil:
-	case len(rest) == 1 || x.failure() != nil:
+	case len(rest) == 1 || x.Failure() != nil:
 		for _, c := range rest {
 			c.answer(nil, err)
 		}
@@ -141,8 +136,10 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 	}
 	var w writes // one for all: Badger keeps keys and values, and not the list of them
 	write := func() error {
-		if x.readOnly && len(w.entries) > 0 {
-			return fmt.Errorf("%w: the index was opened for reads only; make room, and it is opened for writing", ErrDiskFull)
+		if len(w.entries) > 0 {
+			if err := x.dir.Writable(); err != nil {
+				return err
+			}
 		}
 		if !b.fits(&w) {
 			if err := next(); err != nil {
@@ -157,7 +154,7 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 				return group[answered:], err
 			}
 		}
-		err := x.undamaged(func() error { return b.refused(c.ops) })
+		err := x.dir.Guard(func() error { return b.refused(c.ops) })
 		if errors.Is(err, shared.ErrInvalid) { // none of its operations is applied; the others go on
 			refusals[i], applied = err, i+1
 			continue
@@ -168,7 +165,7 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 		results[i] = make([]Result, len(c.ops))
 		for j := range c.ops {
 			w.reset()
-			err := x.undamaged(func() (err error) {
+			err := x.dir.Guard(func() (err error) {
 				results[i][j], err = b.plan(&c.ops[j], &w)
 				return err
 			})
@@ -195,7 +192,7 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 
 // commit puts a batch on disk.
 func (x *Index) commit(b *batch) error {
-	if err := x.failure(); err != nil || b.count == 0 {
+	if err := x.Failure(); err != nil || b.count == 0 {
 		return err
 	}
 	if b.sequence != x.sequence || b.failures != x.failures {
@@ -203,48 +200,26 @@ func (x *Index) commit(b *batch) error {
 			return err
 		}
 	}
-	if err := x.inPlace(); err != nil {
-		return err
-	}
-	switch err := errors.Join(x.disk.check(), x.live.ready()); {
-	case errors.Is(err, ErrCorrupt):
-		x.fail(err)
-		return x.failure()
-	case err != nil:
-		return err
-	}
-	version := x.committed.Load() + 1
 	if b.group.count > 0 {
 		data, err := b.group.encode()
 		if err == nil {
-			err = b.txn.Set(groupKey(version), data)
+			err = b.txn.Set(groupKey(x.dir.Version()+1), data)
 		}
 		if err != nil {
 			return fmt.Errorf("write the group of the commit: %w", err)
 		}
 	}
-	if err := x.commitAt(b.txn, version); err != nil {
-		err = fmt.Errorf("%w: commit %d operations to index %s: %w", shared.ErrUnavailable, b.ops, x.path, err)
-		x.fail(err)
+	if err := x.commitTxn(b.txn); err != nil {
 		return err
 	}
 	x.sequence, x.failures = b.sequence, b.failures
 	x.recent.add(b.recalls)
-	x.committed.Store(version)
-	x.mark()
 	x.lastSequence.Store(b.sequence)
 	x.lastFailure.Store(b.failures)
 	x.commits.Add(1)
 	x.operations.Add(uint64(b.ops))
-	if version%discardEvery == 0 {
-		x.discardOld()
-	}
 	return nil
 }
-
-// discardOld tells Badger which versions no read needs any more: those that a newer one replaced before the oldest read
-// under way began.
-func (x *Index) discardOld() { x.db.SetDiscardTs(x.readers.oldest(x.committed.Load())) }
 
 // batch is one transaction in the making.
 type batch struct {
@@ -267,12 +242,12 @@ type batch struct {
 }
 
 func (x *Index) newBatch() *batch {
-	version := x.committed.Load()
+	bytes, entries := x.dir.Limits()
 	return &batch{
-		txn:      x.db.NewTransactionAt(version, true),
-		base:     x.db.NewTransactionAt(version, false),
-		maxBytes: x.db.MaxBatchSize() - 256, // the group and the sequence are written last
-		maxCount: x.db.MaxBatchCount() - 3,
+		txn:      x.dir.NewTransaction(true),
+		base:     x.dir.NewTransaction(false),
+		maxBytes: bytes - 256, // the group and the sequence are written last
+		maxCount: entries - 3,
 		sequence: x.sequence,
 		failures: x.failures,
 		users:    map[string]map[string]bool{},

@@ -137,34 +137,10 @@ func TestALargeCallIsAppliedInOrderOverSeveralTransactions(t *testing.T) {
 	}
 }
 
-func TestAFailedCommitPoisonsTheIndex(t *testing.T) {
-	path := t.TempDir()
-	x := openAt(t, path)
-	apply(t, x, put(message("before")))
-	x.commitAt = func(txn *badger.Txn, version uint64) error {
-		return errors.Join(txn.CommitAt(version, nil), syscall.EIO) // in the memtable, and nobody knows whether on disk
-	}
-	m := message("m")
-	if _, err := x.Append(t.Context(), []Op{put(m), recall("r", m)}); !errors.Is(err, syscall.EIO) ||
-		!errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), path) {
-		t.Fatalf("%v", err)
-	}
-	for name, call := range map[string]func() error{
-		"Append":    func() error { _, err := x.Append(t.Context(), []Op{put(message("n"))}); return err },
-		"Failure":   x.Failure,
-		"Messages":  func() error { _, err := x.Messages("acme", []string{"m"}); return err },
-		"CountOpen": func() error { _, err := x.CountOpen(t.Context(), nil); return err },
-	} {
-		if err := call(); !errors.Is(err, syscall.EIO) {
-			t.Errorf("%s after a failed commit: %v", name, err)
-		}
-	}
-}
-
 func TestAFailedCommitFailsAllWhoWait(t *testing.T) {
 	x := openNew(t)
 	h := hold(x)
-	x.commitAt = func(*badger.Txn, uint64) error { return syscall.ENOSPC }
+	x.commitTxn = func(*badger.Txn) error { return syscall.ENOSPC }
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
@@ -178,42 +154,11 @@ func TestAFailedCommitFailsAllWhoWait(t *testing.T) {
 	wg.Wait()
 }
 
-func TestANearlyFullDiskRefusesWhileThereIsRoom(t *testing.T) {
-	x := openNew(t)
-	h := hold(x)
-	now, free := start, uint64(0)
-	x.disk.now = func() time.Time { return now }
-	x.disk.free = func(string) (uint64, error) { return free, nil }
-	h.release()
-	free = 255 << 20
-	_, err := x.Append(t.Context(), []Op{put(message("m"))})
-	if !errors.Is(err, ErrDiskFull) || errors.Is(err, shared.ErrUnavailable) ||
-		!strings.Contains(err.Error(), "255 MiB free in "+x.path+", at least 256 needed") {
-		t.Fatalf("%v", err)
-	}
-	free = 256 << 20
-	if _, err := x.Append(t.Context(), []Op{put(message("m"))}); !errors.Is(err, ErrDiskFull) {
-		t.Errorf("within the second: %v", err)
-	}
-	now = now.Add(-time.Hour) // a clock that jumps back must not keep the last answer for an hour
-	if got := apply(t, x, put(message("m")))[0].Put; got != shared.Indexed {
-		t.Errorf("%s", got)
-	}
-	free, now = 0, now.Add(time.Second)
-	if got := apply(t, x, put(message("m")))[0].Put; got != shared.IndexUnchanged {
-		t.Errorf("a call that writes nothing: %s", got)
-	}
-	if err := x.Failure(); err != nil {
-		t.Errorf("a full disk is no reason to start anew: %v", err)
-	}
-}
-
 func TestAFullDiskRefusesOnlyWhatWrites(t *testing.T) {
 	x := openNew(t)
 	apply(t, x, put(message("known")))
 	h := hold(x)
-	x.disk.now = func() time.Time { return start }
-	x.disk.free = func(string) (uint64, error) { return 0, nil }
+	x.commitTxn = func(*badger.Txn) error { return ErrDiskFull }
 	add := func(id string) error {
 		_, err := x.Append(context.Background(), []Op{put(message(id))})
 		return err
@@ -267,33 +212,6 @@ func TestProgress_StuckCommitter(t *testing.T) {
 	apply(t, x)
 	if done := idle(); done <= after {
 		t.Errorf("once it goes on %d are done, %d before", done, after)
-	}
-}
-
-func TestReadsSeeNothingThatIsNotOnDisk(t *testing.T) {
-	x := openNew(t)
-	h := hold(x)
-	commit, entered, gate := x.commitAt, make(chan struct{}), make(chan struct{})
-	x.commitAt = func(txn *badger.Txn, version uint64) error {
-		err := commit(txn, version)
-		close(entered)
-		<-gate
-		return err
-	}
-	h.release()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		apply(t, x, put(message("m")))
-	}()
-	<-entered
-	if r, err := x.Messages("acme", []string{"m"}); err != nil || r[0] != nil {
-		t.Errorf("before its commit returned: %v %v", r, err)
-	}
-	close(gate)
-	<-done
-	if r, err := x.Messages("acme", []string{"m"}); err != nil || r[0] == nil {
-		t.Errorf("after it: %v %v", r, err)
 	}
 }
 
@@ -378,4 +296,79 @@ func TestAppend_RefusedCallDoesNotSplitItsGroup(t *testing.T) {
 	if got := x.Stats().Commits - before; got != 1 {
 		t.Errorf("%d commits, want 1", got)
 	}
+}
+
+func TestAppendThen(t *testing.T) {
+	x := openNew(t)
+	t.Run("alone commits on the calling goroutine", func(t *testing.T) {
+		answered := false // unsynchronised: under the race detector another goroutine would show
+		x.AppendThen([]Op{put(message("a"))}, true, func(r []Result, err error) {
+			answered = err == nil && r[0].Put == shared.Indexed
+		})
+		if !answered {
+			t.Error("not answered when AppendThen returned")
+		}
+	})
+	t.Run("alone while another commits", func(t *testing.T) {
+		h := hold(x)
+		done := make(chan error, 1)
+		x.AppendThen([]Op{put(message("b"))}, true, func(_ []Result, err error) { done <- err })
+		select {
+		case err := <-done:
+			t.Errorf("answered while the committer is held: %v", err)
+		default:
+		}
+		h.release()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("takes along what waits", func(t *testing.T) {
+		x.committing.Lock()
+		var waiting []chan error
+		for i := range 3 {
+			done := make(chan error, 1)
+			waiting = append(waiting, done)
+			if err := x.queue.push(&call{ops: []Op{put(message(fmt.Sprint("c", i)))},
+				answer: func(_ []Result, err error) { done <- err }}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x.committing.Unlock()
+		x.AppendThen([]Op{put(message("d"))}, true, func([]Result, error) {})
+		for _, done := range waiting {
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Error(err)
+				}
+			default:
+				t.Error("left behind")
+			}
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		calls := 0
+		x.AppendThen([]Op{{}}, true, func(_ []Result, err error) {
+			if calls++; !errors.Is(err, shared.ErrInvalid) {
+				t.Error(err)
+			}
+		})
+		if calls != 1 {
+			t.Errorf("answered %d times", calls)
+		}
+	})
+	t.Run("closed", func(t *testing.T) {
+		y := openNew(t)
+		if err := y.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, alone := range []bool{true, false} {
+			done := make(chan error, 1)
+			y.AppendThen([]Op{put(message("m"))}, alone, func(_ []Result, err error) { done <- err })
+			if err := <-done; !errors.Is(err, shared.ErrUnavailable) {
+				t.Error(err)
+			}
+		}
+	})
 }

@@ -28,7 +28,7 @@ func cursorTag(epoch string) uint64 {
 
 // cursorOf is the cursor behind the event of a sequence.
 func (x *Index) cursorOf(sequence uint64) uint64 {
-	return cursorTag(x.identity.Epoch)<<sequenceBits | sequence
+	return cursorTag(x.epoch)<<sequenceBits | sequence
 }
 
 // sequenceOf is the sequence that a cursor stands behind; last is the newest of the index.
@@ -37,7 +37,7 @@ func (x *Index) sequenceOf(cursor, last uint64) (uint64, error) {
 		return 0, nil
 	}
 	sequence := cursor & maxSequence
-	if tag := cursor >> sequenceBits; tag != cursorTag(x.identity.Epoch) || sequence > last {
+	if tag := cursor >> sequenceBits; tag != cursorTag(x.epoch) || sequence > last {
 		return 0, fmt.Errorf("%w (after: %d)", shared.ErrCursorVoid, cursor)
 	}
 	return sequence, nil

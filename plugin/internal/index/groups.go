@@ -34,6 +34,8 @@ type member struct {
 	sentAt     int64  // milliseconds since 1970
 }
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 // senderSum stands for a sender in a group. Senders may share one.
 func senderSum(sender string) uint32 { return crc32.Checksum([]byte(sender), castagnoli) }
 

@@ -15,7 +15,7 @@ import (
 // grouped reads all groups, in order.
 func grouped(t *testing.T, x *Index) (all []member) {
 	t.Helper()
-	err := x.view(func(txn *badger.Txn) error {
+	err := x.dir.View(func(txn *badger.Txn) error {
 		return each(t.Context(), txn, newKey('t'), nil, func(item *badger.Item) (bool, error) {
 			var pb indexpb.Group
 			if err := decode(item, &pb); err != nil {
@@ -47,8 +47,8 @@ func TestGroups_OneKeyACommit(t *testing.T) {
 		t.Errorf("%q, want %q", ids, want)
 	}
 	keys, err := x.numbers(t.Context(), newKey('t'), 0, 10)
-	if err != nil || len(keys) != 2 || keys[1] != x.committed.Load() {
-		t.Errorf("groups at %v, committed %d: %v", keys, x.committed.Load(), err)
+	if err != nil || len(keys) != 2 || keys[1] != x.dir.Version() {
+		t.Errorf("groups at %v, committed %d: %v", keys, x.dir.Version(), err)
 	}
 }
 

@@ -122,7 +122,7 @@ func (x *Index) learn(ctx context.Context) {
 		var err error
 		if after, more, err = x.learnSlice(ctx, after); err != nil {
 			if ctx.Err() == nil {
-				x.fail(err)
+				x.dir.Fail(err)
 			}
 			return
 		}
@@ -133,7 +133,7 @@ func (x *Index) learn(ctx context.Context) {
 // learnSlice adds the messages of some groups after a version.
 func (x *Index) learnSlice(ctx context.Context, after uint64) (last uint64, more bool, err error) {
 	last, end := after, time.Now().Add(learnTime)
-	err = x.read(func(txn *badger.Txn) error {
+	err = x.dir.Read(func(txn *badger.Txn) error {
 		return each(ctx, txn, newKey('t'), groupKey(after+1), func(item *badger.Item) (bool, error) {
 			var group indexpb.Group
 			if err := decode(item, &group); err != nil {

@@ -102,7 +102,7 @@ func TestIDFilter_DamagedGroup(t *testing.T) {
 	x := openAt(t, path)
 	apply(t, x, put(message("m")))
 	x.committing.Lock()
-	txn := x.db.NewTransactionAt(x.committed.Load(), true)
+	txn := x.dir.NewTransaction(true)
 	if err := set(
 		txn,
 		groupKey(1),
@@ -110,10 +110,9 @@ func TestIDFilter_DamagedGroup(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(x.live.ready(), x.commitAt(txn, x.committed.Load()+1)); err != nil {
+	if err := x.dir.Commit(txn); err != nil {
 		t.Fatal(err)
 	}
-	x.committed.Add(1)
 	x.committing.Unlock()
 	if err := x.Close(); err != nil {
 		t.Fatal(err)

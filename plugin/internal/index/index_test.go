@@ -14,19 +14,9 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// leakyEnv is set for a test that runs in a process of its own, and leaves goroutines behind.
-const leakyEnv = "RECALL_INDEX_LEAKY_TEST"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(leakyEnv) != "" {
-		os.Exit(m.Run())
-	}
 	if path := os.Getenv(childEnv); path != "" {
 		runChild(path)
-		return
-	}
-	if commits := os.Getenv(syncsEnv); commits != "" {
-		runSyncs(commits)
 		return
 	}
 	goleak.VerifyTestMain(m,

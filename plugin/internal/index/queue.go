@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chat-recall/recall/plugin/internal/badgerdir"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -68,7 +69,7 @@ func (q *queue) push(c *call) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return errClosed
+		return badgerdir.ErrClosed
 	}
 	// Padding is not bounded by what waits: its caller waits for each.
 	if c.padding == 0 && (len(q.calls) >= maxQueueCalls || len(q.calls) > 0 && q.bytes+c.bytes > maxQueueBytes) {

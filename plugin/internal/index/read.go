@@ -37,7 +37,7 @@ func (x *Index) records(tenant string, ids []string, trim func(*Record)) ([]*Rec
 		return nil, err
 	}
 	records := make([]*Record, len(ids))
-	err := x.view(func(txn *badger.Txn) error {
+	err := x.dir.View(func(txn *badger.Txn) error {
 		for i, id := range ids {
 			err := checkTexts("messages", "id", id)
 			if err != nil {
@@ -67,7 +67,7 @@ func (x *Index) Since(ctx context.Context, req shared.SinceRequest) (shared.Sinc
 		req.Limit = shared.MaxSinceLimit
 	}
 	var page shared.SincePage
-	err := x.view(func(txn *badger.Txn) error {
+	err := x.dir.View(func(txn *badger.Txn) error {
 		var next indexpb.Counter
 		if _, err := get(txn, sequenceKey, &next); err != nil {
 			return err
@@ -175,7 +175,7 @@ func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (share
 	if req.After == math.MaxUint64 {
 		return page, nil
 	}
-	err := x.view(func(txn *badger.Txn) error {
+	err := x.dir.View(func(txn *badger.Txn) error {
 		from := ledgerKey(req.Tenant, req.RecallID, req.After+1)
 		return each(ctx, txn, recallPrefix(req.Tenant, req.RecallID), from, func(item *badger.Item) (bool, error) {
 			if len(page.Entries) == req.Limit || size > maxPageBytes {
@@ -207,7 +207,7 @@ func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (share
 // CheckRecallID says what the committer would say of more messages that an actor recalls under a recall id: whether
 // it is another actor's, or that it has no room for them.
 func (x *Index) CheckRecallID(tenant, recallID, actor string, more int) (otherActor bool, err error) {
-	err = x.view(func(txn *badger.Txn) error {
+	err = x.dir.View(func(txn *badger.Txn) error {
 		otherActor, err = checkRecallID(txn, tenant, recallID, actor, more)
 		return err
 	})
@@ -236,7 +236,7 @@ func (x *Index) Entry(sequence uint64, step string) (e *shared.LedgerEntry, err 
 	if err := shared.ValidateStep("step", step); err != nil {
 		return nil, err
 	}
-	err = x.view(func(txn *badger.Txn) error {
+	err = x.dir.View(func(txn *badger.Txn) error {
 		var a indexpb.Attempts
 		if queued, err := find(txn, stepKey(step, sequence)); err != nil {
 			return err
@@ -284,7 +284,7 @@ func (x *Index) numbers(ctx context.Context, prefix key, after uint64, limit int
 		return nil, nil
 	}
 	from := slices.Clone(prefix).number(after + 1)
-	err = x.view(func(txn *badger.Txn) error {
+	err = x.dir.View(func(txn *badger.Txn) error {
 		return each(ctx, txn, prefix, from, func(item *badger.Item) (bool, error) {
 			list = append(list, lastNumber(item.Key()))
 			return len(list) < limit, nil
@@ -310,7 +310,7 @@ func (x *Index) BackingOff(ctx context.Context, step string, level int, after, u
 	}
 	prefix := append(backoffPrefix(step), byte(level))
 	from := slices.Clone(prefix).number(after + 1)
-	err = x.view(func(txn *badger.Txn) error {
+	err = x.dir.View(func(txn *badger.Txn) error {
 		return each(ctx, txn, prefix, from, func(item *badger.Item) (bool, error) {
 			f := Failure{Position: numberBefore(item.Key()), Sequence: lastNumber(item.Key())}
 			if f.Position > upTo {
@@ -325,7 +325,7 @@ func (x *Index) BackingOff(ctx context.Context, step string, level int, after, u
 
 // CountBackingOff tells how many events have this step backing off, and stops counting at limit.
 func (x *Index) CountBackingOff(ctx context.Context, step string, limit int) (n int, err error) {
-	err = x.view(func(txn *badger.Txn) error {
+	err = x.dir.View(func(txn *badger.Txn) error {
 		return each(ctx, txn, backoffPrefix(step), nil, func(*badger.Item) (bool, error) {
 			n++
 			return n < limit, nil
@@ -338,7 +338,7 @@ func (x *Index) CountBackingOff(ctx context.Context, step string, limit int) (n 
 // left out. It reads every key of the others.
 func (x *Index) CountOpen(ctx context.Context, but []string) (map[string]int, error) {
 	open := map[string]int{}
-	err := x.view(func(txn *badger.Txn) error {
+	err := x.dir.View(func(txn *badger.Txn) error {
 		for _, kind := range []byte{'e', 'b'} {
 			if err := countKeys(ctx, txn, newKey(kind), but, open); err != nil {
 				return err

@@ -3,10 +3,8 @@ package index
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/hashicorp/go-hclog"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
@@ -97,20 +95,4 @@ func readEvent(txn *badger.Txn, tenant, recallID string, entry *indexpb.Entry) (
 		return shared.Event{}, missing(entry.Sequence, messageKey(tenant, entry.MessageId))
 	}
 	return decodeEvent(recallID, rec.Message, entry), nil
-}
-
-// badgerLog gives what Badger says to hclog. What it calls information is of use to who works on this package.
-type badgerLog struct{ log hclog.Logger }
-
-func (l badgerLog) Errorf(format string, args ...any)   { l.say(hclog.Error, format, args) }
-func (l badgerLog) Warningf(format string, args ...any) { l.say(hclog.Warn, format, args) }
-func (l badgerLog) Infof(format string, args ...any)    { l.say(hclog.Debug, format, args) }
-func (l badgerLog) Debugf(format string, args ...any)   { l.say(hclog.Trace, format, args) }
-
-func (l badgerLog) say(level hclog.Level, format string, args []any) {
-	if l.log.GetLevel() > level {
-		return
-	}
-	text := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
-	l.log.Log(level, "database", "says", text)
 }

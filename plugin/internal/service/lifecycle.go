@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chat-recall/recall/plugin/internal/badgerdir"
 	"github.com/chat-recall/recall/plugin/internal/config"
 	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
@@ -45,10 +46,10 @@ func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagno
 		s.unfollow()
 		return ds, nil
 	}
-	if err := index.CheckRoom(cfg.IndexPath); err != nil {
+	if err := index.CheckSpace(cfg.IndexPath); err != nil {
 		d := shared.Diagnostic{Severity: shared.SeverityWarning, Summary: err.Error(), File: configFile,
-			Detail: "the index is opened for reads only until there is room"}
-		if index.Held(cfg.IndexPath) { // by a plugin that answers reads already: another one would be no better off
+			Detail: "the index is opened for reads only until the disk has enough free space"}
+		if badgerdir.Held(cfg.IndexPath) { // by a plugin that answers reads already: another one would be no better off
 			d.Severity, d.Detail = shared.SeverityError, ""
 		}
 		ds = append(ds, d)
