@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/chat-recall/recall/rules"
+	"github.com/chat-recall/recall/rules/rulestest"
 )
 
 // runExplain is recall-plugin explain.
@@ -21,8 +22,8 @@ func runExplain(args []string, stdout, stderr io.Writer) int {
 		return nil
 	})
 	text := t.String("case", "", "the case as a JSON object, or - for standard input")
-	var set []func(*rules.Case)
-	for _, f := range rules.CaseFields {
+	var set []func(*rulestest.Case)
+	for _, f := range rulestest.CaseFields {
 		caseFlag(t, f, &set)
 	}
 	rest, code, done := t.parse(args)
@@ -52,29 +53,29 @@ func runExplain(args []string, stdout, stderr io.Writer) int {
 }
 
 // caseFlag makes a flag of one field of a case.
-func caseFlag(t *tool, f rules.CaseField, set *[]func(*rules.Case)) {
+func caseFlag(t *tool, f rulestest.CaseField, set *[]func(*rulestest.Case)) {
 	name, about := strings.ReplaceAll(f.Name, "_", "-"), strings.ReplaceAll(f.About, "`", "")
 	switch {
 	case f.Text != nil:
 		t.Func(name, about, func(v string) error {
-			*set = append(*set, func(c *rules.Case) { *f.Text(c) = v })
+			*set = append(*set, func(c *rulestest.Case) { *f.Text(c) = v })
 			return nil
 		})
 	case f.List != nil:
 		t.Func(name, about+" Separated by commas.", func(v string) error {
-			*set = append(*set, func(c *rules.Case) { *f.List(c) = strings.Split(v, ",") })
+			*set = append(*set, func(c *rulestest.Case) { *f.List(c) = strings.Split(v, ",") })
 			return nil
 		})
 	default:
 		t.BoolFunc(name, about, func(v string) error {
 			yes, err := strconv.ParseBool(v)
-			*set = append(*set, func(c *rules.Case) { *f.Flag(c) = &yes })
+			*set = append(*set, func(c *rulestest.Case) { *f.Flag(c) = &yes })
 			return err
 		})
 	}
 }
 
-func explainedInput(text string, set []func(*rules.Case)) (*rules.Input, error) {
+func explainedInput(text string, set []func(*rulestest.Case)) (*rules.Input, error) {
 	json := []byte(cmp.Or(text, "{}"))
 	if text == "-" {
 		var err error
@@ -82,7 +83,7 @@ func explainedInput(text string, set []func(*rules.Case)) (*rules.Input, error) 
 			return nil, fmt.Errorf("read the case from standard input: %w", err)
 		}
 	}
-	c, err := rules.ParseCase(json)
+	c, err := rulestest.ParseCase(json)
 	if err != nil {
 		return nil, err
 	}

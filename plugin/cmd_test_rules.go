@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/chat-recall/recall/rules"
+	"github.com/chat-recall/recall/rules/rulestest"
 )
 
 // runTest is recall-plugin test.
@@ -21,7 +21,7 @@ func runTest(args []string, stdout, stderr io.Writer) int {
 	case *junit && *t.json:
 		return t.wrongUsage("--json and --junit exclude each other")
 	}
-	report, diags := rules.RunTests(paths...)
+	report, diags := rulestest.Run(paths...)
 	if report == nil || diags.HasErrors() {
 		return t.refused(diags)
 	}
@@ -31,7 +31,7 @@ func runTest(args []string, stdout, stderr io.Writer) int {
 	} else {
 		t.print(struct {
 			OK bool `json:"ok"`
-			*rules.TestReport
+			*rulestest.Report
 		}{ok, report}, report.String())
 	}
 	if !ok {
@@ -65,7 +65,7 @@ type junitFailure struct {
 	Text    string `xml:",chardata"`
 }
 
-func writeJUnit(w io.Writer, report *rules.TestReport) {
+func writeJUnit(w io.Writer, report *rulestest.Report) {
 	var out junitSuites
 	for _, s := range report.Suites {
 		suite := junitSuite{Name: s.Path, Tests: len(s.Results)}

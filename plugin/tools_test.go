@@ -61,7 +61,7 @@ func TestToolsPrintWhatIsInTheGoldenFiles(t *testing.T) {
 		{"test-failing-junit", "test --junit testdata/failing", 1},
 		{"explain", "explain --rules ../rules/cookbook/bank --tenant bank --type image --age 61s", 0},
 		{"explain-condition", "explain --rules testdata/rules/conditions.hcl --conversation-labels vip,staff --actor bot-7 --sender=false --role admin", 0},
-		{"explain-bad", "explain --rules ../rules/testdata/bad/template.hcl", 1},
+		{"explain-bad", "explain --rules testdata/rules/bad.hcl", 1},
 		{"explain-json", "explain --json --rules ../rules/cookbook/shadow-trial --case {\"age\":\"5m\"}", 0},
 		{"diff", "diff ../rules/default.hcl ../rules/cookbook/moderators", 0},
 		{"diff-json", "diff --exit-code --json ../rules/default.hcl ../rules/cookbook/wechat", 1},

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/rules/internal/twin"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
@@ -25,7 +26,7 @@ func benchPolicy(n int) string {
 
 // BenchmarkDecide measures a decision over 1, 10 and 100 rules, compiled and by HCL's own evaluation of their conditions.
 func BenchmarkDecide(b *testing.B) {
-	in := input(time.Minute, func(in *Input) { in.ConversationLabels = []string{"team", "public"} })
+	in := twin.Request(time.Minute, func(in *Input) { in.ConversationLabels = []string{"team", "public"} })
 	for _, n := range []int{1, 10, 100} {
 		src := benchPolicy(n)
 		b.Run(fmt.Sprintf("compiled/%d", n), func(b *testing.B) {
@@ -48,7 +49,7 @@ func BenchmarkDecide(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				ctx := evalContext(in)
+				ctx := twin.EvalContext(in)
 				for i, c := range conditions {
 					value, diags := c.Value(ctx)
 					if diags.HasErrors() || value.True() != (i == n-1) {
@@ -62,7 +63,7 @@ func BenchmarkDecide(b *testing.B) {
 
 // BenchmarkDefaultPolicy measures what most installations run.
 func BenchmarkDefaultPolicy(b *testing.B) {
-	p, in := Default(), input(time.Minute, nil)
+	p, in := Default(), twin.Request(time.Minute, nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Decide(in)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 // maxRemembered bounds the recalls that a Limiter remembers: about 32 MiB at worst.
@@ -54,11 +56,11 @@ type Reservation struct {
 // one unit of the limit. Only committed recalls count: a caller that does not commit the recall calls Cancel.
 func (l *Limiter) Reserve(p *Policy, in *Input) (Decision, Reservation) {
 	for {
-		d, limit := p.decide(in, l)
+		d, limit := p.compiled.DecideWithin(in, l)
 		if limit == nil {
 			return d, Reservation{}
 		}
-		if reservation, ok := l.reserve(limit, in, p.clockSkew); ok {
+		if reservation, ok := l.reserve(limit, in, p.ClockSkew()); ok {
 			return d, reservation
 		}
 		// Another goroutine reserved the last unit in between: decide again.
@@ -83,11 +85,11 @@ func (l *Limiter) Cancel(r Reservation) {
 }
 
 // free implements limits.
-func (l *Limiter) free(limit *limit, in *Input) (at time.Time, ok bool) {
+func (l *Limiter) Free(limit *policy.Limit, in *Input) (at time.Time, ok bool) {
 	key := keyOf(limit, in)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.freeAt(key, limit, in.countedAt())
+	return l.freeAt(key, limit, in.LimitTime())
 }
 
 // usageOf returns the recalls counted for a key, nil if there are none. A trial has a copy of them.
@@ -102,7 +104,7 @@ func (l *Limiter) usageOf(key limitKey) *usage {
 	return l.used[key]
 }
 
-func (l *Limiter) freeAt(key limitKey, limit *limit, now time.Time) (at time.Time, ok bool) {
+func (l *Limiter) freeAt(key limitKey, limit *policy.Limit, now time.Time) (at time.Time, ok bool) {
 	used := l.usageOf(key)
 	if used == nil {
 		return now, true
@@ -110,18 +112,18 @@ func (l *Limiter) freeAt(key limitKey, limit *limit, now time.Time) (at time.Tim
 	// A request that waited, or whose clock is behind, can have newer recalls after it. Where count of them and this one
 	// would lie within one period, it has to wait until the first of them is a period old.
 	at = now
-	counting := used.at[since(used.at, now.Add(-limit.per)):]
-	for i := limit.count - 1; i < len(counting); i++ {
-		first, last := counting[i-limit.count+1], counting[i]
-		if last.Sub(first) < limit.per && at.Sub(first) < limit.per && last.Sub(at) < limit.per {
-			at = first.Add(limit.per)
+	counting := used.at[since(used.at, now.Add(-limit.Per)):]
+	for i := limit.Count - 1; i < len(counting); i++ {
+		first, last := counting[i-limit.Count+1], counting[i]
+		if last.Sub(first) < limit.Per && at.Sub(first) < limit.Per && last.Sub(at) < limit.Per {
+			at = first.Add(limit.Per)
 		}
 	}
 	return at, at.Equal(now)
 }
 
-func (l *Limiter) reserve(limit *limit, in *Input, skew time.Duration) (Reservation, bool) {
-	key, now := keyOf(limit, in), in.countedAt()
+func (l *Limiter) reserve(limit *policy.Limit, in *Input, skew time.Duration) (Reservation, bool) {
+	key, now := keyOf(limit, in), in.LimitTime()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.freeAt(key, limit, now); !ok {
@@ -132,7 +134,7 @@ func (l *Limiter) reserve(limit *limit, in *Input, skew time.Duration) (Reservat
 		used = &usage{}
 		l.used[key] = used
 	}
-	used.kept = limit.per + skew // the clock of the next request may be behind
+	used.kept = limit.Per + skew // the clock of the next request may be behind
 	old := since(used.at, now.Add(-used.kept))
 	used.at = slices.Delete(used.at, 0, old)
 	// A request that waited can be older than a recall that was counted before it.
@@ -184,7 +186,7 @@ func since(at []time.Time, t time.Time) int {
 }
 
 // keyOf returns the key of an input. It always includes the tenant, so one tenant never uses up the limit of another.
-func keyOf(l *limit, in *Input) limitKey {
+func keyOf(l *policy.Limit, in *Input) limitKey {
 	h := sha256.New()
 	var size [8]byte
 	put := func(s string) {
@@ -192,11 +194,11 @@ func keyOf(l *limit, in *Input) limitKey {
 		h.Write(size[:])
 		h.Write([]byte(s))
 	}
-	put(l.name)
+	put(l.Name)
 	put(in.Tenant)
-	for _, f := range l.key {
-		put(f.name)
-		put(f.text(in))
+	for _, f := range l.Key {
+		put(f.Name)
+		put(f.Text(in))
 	}
 	return limitKey(h.Sum(nil))
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
 const limited = `
@@ -28,32 +30,32 @@ func check(l *Limiter, p *Policy, in *Input) Decision {
 func TestLimitRefusesTheOneTooManyAndSaysWhen(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for i := range 3 {
-		if d, _ := l.Reserve(p, input(time.Duration(i)*10*time.Second, nil)); !d.Permit {
+		if d, _ := l.Reserve(p, twin.Request(time.Duration(i)*10*time.Second, nil)); !d.Permit {
 			t.Fatalf("recall %d: %+v", i, d)
 		}
 	}
-	if d := p.Decide(input(59*time.Second, nil)); !d.Permit {
+	if d := p.Decide(twin.Request(59*time.Second, nil)); !d.Permit {
 		t.Errorf("Decide minds a limit: %+v", d)
 	}
 	for range 2 { // looking or being refused reserves nothing
-		d, reservation := l.Reserve(p, input(59*time.Second, nil))
-		if d.Code != "rate_limited" || d.Rule.Name != "own" || !d.RetryAt.Equal(sent.Add(time.Minute)) || reservation != (Reservation{}) {
+		d, reservation := l.Reserve(p, twin.Request(59*time.Second, nil))
+		if d.Code != "rate_limited" || d.Rule.Name != "own" || !d.RetryAt.Equal(twin.Sent.Add(time.Minute)) || reservation != (Reservation{}) {
 			t.Errorf("the fourth within a minute: %+v", d)
 		}
-		if d := check(l, p, input(59*time.Second, nil)); d.Code != "rate_limited" {
+		if d := check(l, p, twin.Request(59*time.Second, nil)); d.Code != "rate_limited" {
 			t.Errorf("looking at the fourth: %+v", d)
 		}
 	}
-	if d := check(l, p, input(59*time.Second, func(in *Input) { in.ActorID, in.Sender = "bob", "bob" })); !d.Permit {
+	if d := check(l, p, twin.Request(59*time.Second, func(in *Input) { in.ActorID, in.Sender = "bob", "bob" })); !d.Permit {
 		t.Errorf("another actor: %+v", d)
 	}
-	if d := check(l, p, input(59*time.Second, func(in *Input) { in.Tenant = "other" })); !d.Permit {
+	if d := check(l, p, twin.Request(59*time.Second, func(in *Input) { in.Tenant = "other" })); !d.Permit {
 		t.Errorf("the same id in another tenant: %+v", d)
 	}
-	if d, _ := l.Reserve(p, input(time.Minute, nil)); !d.Permit {
+	if d, _ := l.Reserve(p, twin.Request(time.Minute, nil)); !d.Permit {
 		t.Errorf("when it said to try again: %+v", d)
 	}
-	if d, _ := l.Reserve(p, input(time.Minute, nil)); !d.RetryAt.Equal(sent.Add(70 * time.Second)) {
+	if d, _ := l.Reserve(p, twin.Request(time.Minute, nil)); !d.RetryAt.Equal(twin.Sent.Add(70 * time.Second)) {
 		t.Errorf("after that: %+v", d)
 	}
 }
@@ -61,7 +63,7 @@ func TestLimitRefusesTheOneTooManyAndSaysWhen(t *testing.T) {
 func TestRefundedRecallDoesNotCount(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for range 20 {
-		d, reservation := l.Reserve(p, input(0, nil))
+		d, reservation := l.Reserve(p, twin.Request(0, nil))
 		if !d.Permit {
 			t.Fatalf("refused %+v", d)
 		}
@@ -76,9 +78,9 @@ func TestRefundedRecallDoesNotCount(t *testing.T) {
 func TestCountsSurviveAChangeOfTheRules(t *testing.T) {
 	l := NewLimiter()
 	for range 3 {
-		l.Reserve(mustParse(t, limited), input(0, nil))
+		l.Reserve(mustParse(t, limited), twin.Request(0, nil))
 	}
-	if d := check(l, mustParse(t, limited+"\n# changed"), input(0, nil)); d.Code != "rate_limited" {
+	if d := check(l, mustParse(t, limited+"\n# changed"), twin.Request(0, nil)); d.Code != "rate_limited" {
 		t.Errorf("a change of the rules forgot the counts: %+v", d)
 	}
 }
@@ -90,9 +92,9 @@ func TestExhaustedLimitLeavesOtherPermits(t *testing.T) {
 			window = "10s"
 		}`), NewLimiter()
 	for range 3 {
-		l.Reserve(p, input(0, nil))
+		l.Reserve(p, twin.Request(0, nil))
 	}
-	if d, _ := l.Reserve(p, input(0, nil)); !d.Permit || d.Rule.Name != "first_seconds" {
+	if d, _ := l.Reserve(p, twin.Request(0, nil)); !d.Permit || d.Rule.Name != "first_seconds" {
 		t.Errorf("decided %+v", d)
 	}
 }
@@ -100,11 +102,11 @@ func TestExhaustedLimitLeavesOtherPermits(t *testing.T) {
 func TestRequestsThatWaitedAreCountedWhenTheyWereMade(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for _, age := range []time.Duration{50 * time.Second, 10 * time.Second, 30 * time.Second} {
-		if d, _ := l.Reserve(p, input(age, nil)); !d.Permit {
+		if d, _ := l.Reserve(p, twin.Request(age, nil)); !d.Permit {
 			t.Fatalf("at %v: %+v", age, d)
 		}
 	}
-	if d, _ := l.Reserve(p, input(69*time.Second, nil)); !d.RetryAt.Equal(sent.Add(70 * time.Second)) {
+	if d, _ := l.Reserve(p, twin.Request(69*time.Second, nil)); !d.RetryAt.Equal(twin.Sent.Add(70 * time.Second)) {
 		t.Errorf("decided %+v", d)
 	}
 }
@@ -128,12 +130,12 @@ func TestRequestIsCountedWithThoseAroundItAndNoOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, l := mustParse(t, "policy { clock_skew = \"5m\" }"+limited), NewLimiter()
 			for _, at := range c.taken {
-				if d, _ := l.Reserve(p, input(at*time.Second, nil)); !d.Permit {
+				if d, _ := l.Reserve(p, twin.Request(at*time.Second, nil)); !d.Permit {
 					t.Fatalf("at %vs: %+v", at, d)
 				}
 			}
-			d, _ := l.Reserve(p, input(c.ask*time.Second, nil))
-			if d.Permit != (c.retry == 0) || !d.Permit && !d.RetryAt.Equal(sent.Add(c.retry*time.Second)) {
+			d, _ := l.Reserve(p, twin.Request(c.ask*time.Second, nil))
+			if d.Permit != (c.retry == 0) || !d.Permit && !d.RetryAt.Equal(twin.Sent.Add(c.retry*time.Second)) {
 				t.Errorf("%+v", d)
 			}
 		})
@@ -153,12 +155,12 @@ func TestRetryIsNotAdvisedForWhenItIsTooLate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, l := mustParse(t, strings.Replace(limited, "window = \"1h\"", "", 1)+"\n"+c.more), NewLimiter()
 			for range 4 {
-				l.Reserve(p, input(0, nil))
+				l.Reserve(p, twin.Request(0, nil))
 			}
-			d, _ := l.Reserve(p, input(0, nil))
+			d, _ := l.Reserve(p, twin.Request(0, nil))
 			want := time.Time{}
 			if c.retry > 0 {
-				want = sent.Add(c.retry * time.Second)
+				want = twin.Sent.Add(c.retry * time.Second)
 			}
 			if d.Code != CodeRateLimited || !d.RetryAt.Equal(want) {
 				t.Errorf("%+v", d)
@@ -170,7 +172,7 @@ func TestRetryIsNotAdvisedForWhenItIsTooLate(t *testing.T) {
 func TestLimiterForgetsTheQuietestOverItsBound(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for i := range maxRemembered + 1 {
-		l.Reserve(p, input(time.Duration(i), func(in *Input) {
+		l.Reserve(p, twin.Request(time.Duration(i), func(in *Input) {
 			in.ActorID = fmt.Sprint(i)
 			in.Sender = in.ActorID
 		}))
@@ -178,7 +180,7 @@ func TestLimiterForgetsTheQuietestOverItsBound(t *testing.T) {
 	if l.total > maxRemembered || l.total != len(l.used) || l.total < maxRemembered/2 {
 		t.Errorf("%d recalls of %d keys are remembered", l.total, len(l.used))
 	}
-	last := input(time.Second, func(in *Input) { in.ActorID, in.Sender = fmt.Sprint(maxRemembered), fmt.Sprint(maxRemembered) })
+	last := twin.Request(time.Second, func(in *Input) { in.ActorID, in.Sender = fmt.Sprint(maxRemembered), fmt.Sprint(maxRemembered) })
 	l.Reserve(p, last)
 	l.Reserve(p, last)
 	if d := check(l, p, last); d.Permit {
@@ -192,7 +194,7 @@ func TestConcurrentTakersShareTheRoom(t *testing.T) {
 	permitted := make(chan bool, 20)
 	for range 20 {
 		wg.Go(func() {
-			d, _ := l.Reserve(p, input(0, nil))
+			d, _ := l.Reserve(p, twin.Request(0, nil))
 			permitted <- d.Permit
 		})
 	}

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
 // outsider is an actor who is not in the conversation.
@@ -18,27 +20,27 @@ func TestDecide_RoleNone(t *testing.T) {
 		code  string
 		rule  string
 	}{
-		"an own message under the built-in policy":   {string(defaultPolicy), input(0, outsider), "forbidden", DefaultDeny},
-		"another's message":                          {string(defaultPolicy), input(0, other), "forbidden", DefaultDeny},
-		"in a single conversation":                   {string(defaultPolicy), input(0, single), "forbidden", DefaultDeny},
-		"a permit without roles":                     {`permit "a" {}`, input(0, outsider), "forbidden", DefaultDeny},
-		"a permit that is late says nothing of time": {`permit "a" { sender = true }`, input(time.Hour, outsider), "forbidden", DefaultDeny},
-		"a permit that names it":                     {`permit "a" { role = ["none"] }`, input(0, outsider), "", "a"},
-		"a permit that names others":                 {`permit "a" { role = ["member", "owner"] }`, input(0, outsider), "forbidden", DefaultDeny},
-		"a condition that names it":                  {`permit "a" { when = actor.role == "none" }`, input(0, outsider), "", "a"},
+		"an own message under the built-in policy":   {string(defaultPolicy), twin.Request(0, outsider), "forbidden", DefaultDeny},
+		"another's message":                          {string(defaultPolicy), twin.Request(0, other), "forbidden", DefaultDeny},
+		"in a single conversation":                   {string(defaultPolicy), twin.Request(0, single), "forbidden", DefaultDeny},
+		"a permit without roles":                     {`permit "a" {}`, twin.Request(0, outsider), "forbidden", DefaultDeny},
+		"a permit that is late says nothing of time": {`permit "a" { sender = true }`, twin.Request(time.Hour, outsider), "forbidden", DefaultDeny},
+		"a permit that names it":                     {`permit "a" { role = ["none"] }`, twin.Request(0, outsider), "", "a"},
+		"a permit that names others":                 {`permit "a" { role = ["member", "owner"] }`, twin.Request(0, outsider), "forbidden", DefaultDeny},
+		"a condition that names it":                  {`permit "a" { when = actor.role == "none" }`, twin.Request(0, outsider), "", "a"},
 		"a condition that names it in a list": {`permit "a" { when = contains(["member", "none"], actor.role) }`,
-			input(0, outsider), "", "a"},
+			twin.Request(0, outsider), "", "a"},
 		"a condition that names it in a local": {"locals { left = actor.role == \"none\" }\npermit \"a\" { when = local.left }",
-			input(0, outsider), "", "a"},
-		"a condition that excludes it":  {`permit "a" { when = actor.role != "none" }`, input(0, outsider), "forbidden", DefaultDeny},
-		"a condition that names others": {`permit "a" { when = actor.role != "owner" }`, input(0, outsider), "forbidden", DefaultDeny},
+			twin.Request(0, outsider), "", "a"},
+		"a condition that excludes it":  {`permit "a" { when = actor.role != "none" }`, twin.Request(0, outsider), "forbidden", DefaultDeny},
+		"a condition that names others": {`permit "a" { when = actor.role != "owner" }`, twin.Request(0, outsider), "forbidden", DefaultDeny},
 		"a condition that names it beside roles": {"permit \"a\" {\n role = [\"member\"]\n when = actor.role == \"none\"\n}",
-			input(0, outsider), "forbidden", DefaultDeny},
+			twin.Request(0, outsider), "forbidden", DefaultDeny},
 		"a forbid without roles": {"permit \"a\" { role = [\"none\"] }\nforbid \"b\" {\n code = \"closed\"\n}",
-			input(0, outsider), "closed", "b"},
+			twin.Request(0, outsider), "closed", "b"},
 		"a forbid that names it": {"permit \"a\" {}\nforbid \"b\" {\n role = [\"none\"]\n code = \"not_a_member\"\n}",
-			input(0, outsider), "not_a_member", "b"},
-		"a member beside a forbid that names it": {"permit \"a\" {}\nforbid \"b\" { role = [\"none\"] }", input(0, nil), "", "a"},
+			twin.Request(0, outsider), "not_a_member", "b"},
+		"a member beside a forbid that names it": {"permit \"a\" {}\nforbid \"b\" { role = [\"none\"] }", twin.Request(0, nil), "", "a"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := mustParse(t, c.rules)
@@ -92,12 +94,12 @@ func TestCompare_RoleNone(t *testing.T) {
 
 func TestExplain_RoleNone(t *testing.T) {
 	p := mustParse(t, "permit \"own\" { sender = true }")
-	e := p.Explain(input(0, outsider))
-	if r := e.Rules[0]; r.Holds || r.Parts[0].Held ||
-		r.Parts[0].Text != `role = ["owner", "admin", "member", "system"]` || r.Parts[0].Value != `is "none"` {
+	e := p.Explain(twin.Request(0, outsider))
+	if r := e.Rules[0]; r.Matched || r.Parts[0].Held ||
+		r.Parts[0].Text != `role = ["owner", "admin", "member", "system"]` || r.Parts[0].Value != `"none"` || *r.WhyNot != r.Parts[0] {
 		t.Errorf("got %+v", r)
 	}
-	if r := p.Explain(input(0, nil)).Rules[0]; !r.Holds || r.Parts[0].Text != "sender = true" {
+	if r := p.Explain(twin.Request(0, nil)).Rules[0]; !r.Matched || r.Parts[0].Text != "sender = true" {
 		t.Errorf("a part that nobody wrote is shown where it holds: %+v", r)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
 // TestDecide_DenialOrder goes through all pairs and triples of permits, of which each lacks something else: the refusal
@@ -35,10 +37,10 @@ func TestDecide_DenialOrder(t *testing.T) {
 	}
 	full := NewLimiter()
 	first := mustParse(t, limit+"permit \"first\" {\n  limit = \"full\"\n}")
-	if d, _ := full.Reserve(first, input(0, nil)); !d.Permit {
+	if d, _ := full.Reserve(first, twin.Request(0, nil)); !d.Permit {
 		t.Fatal("the limit was full before")
 	}
-	in := input(5*time.Minute, nil)
+	in := twin.Request(5*time.Minute, nil)
 	check := func(indices ...int) {
 		t.Helper()
 		best, rule := CodeForbidden, DefaultDeny

@@ -10,16 +10,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chat-recall/recall/rules/internal/lang"
 	"github.com/fsnotify/fsnotify"
 )
 
 const (
-	// pollInterval is how often the files are read where the file system sends no events. With settleTime it keeps the
+	// pollInterval is how often the files are read where the file system sends no events. With SettleTime it keeps the
 	// promise that a change is taken within two seconds.
 	pollInterval = time.Second
-	// settleTime is how long files must stay as they are before they are taken: half a file can be a policy too, one
+	// SettleTime is how long files must stay as they are before they are taken: half a file can be a policy too, one
 	// that lacks its last forbid.
-	settleTime = 100 * time.Millisecond
+	SettleTime = 100 * time.Millisecond
 )
 
 // Watcher keeps the policy of some files in force while they change. A change that has an error leaves the policy in
@@ -138,7 +139,7 @@ func (w *Watcher) Close() {
 // reading is the files as they were at one moment, read once.
 type reading struct {
 	builtIn bool
-	files   *reporter
+	files   *lang.Reporter
 	print   string // of the files, or of the errors that kept them from being read
 }
 
@@ -146,16 +147,16 @@ func (w *Watcher) read() *reading {
 	if len(w.paths) == 0 {
 		return &reading{builtIn: true}
 	}
-	files := reporterOf()
-	files.Files = readSources(w.paths, files)
-	return &reading{files: files, print: digest(files.Files) + files.Diagnostics().String()}
+	files := lang.NewReporter()
+	files.Files = lang.ReadSources(w.paths, files)
+	return &reading{files: files, print: lang.Digest(files.Files) + files.Diagnostics().String()}
 }
 
 func (r *reading) compile() (*Policy, Diagnostics) {
 	if r.builtIn {
 		return Default(), nil
 	}
-	return r.files.compile()
+	return wrap(r.files.Compile())
 }
 
 func (w *Watcher) install(p *Policy, warnings Diagnostics) {
@@ -195,7 +196,7 @@ func (w *Watcher) run(taken string) {
 	waiting, seen := false, ""
 	wait := func() {
 		if !waiting {
-			settle.Reset(settleTime)
+			settle.Reset(SettleTime)
 			waiting = true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/rules/internal/twin"
 	"github.com/fsnotify/fsnotify"
 	"go.uber.org/goleak"
 )
@@ -70,7 +71,7 @@ func nextPolicy(t *testing.T, changes chan change) *Policy {
 }
 
 func window(p *Policy) time.Duration {
-	return p.Decide(input(0, nil)).Until.Sub(sent)
+	return p.Decide(twin.Request(0, nil)).Until.Sub(twin.Sent)
 }
 
 // TestChangeIsTaken goes through the ways files change, once with events and no poll to help, once with the poll alone.

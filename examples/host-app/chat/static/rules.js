@@ -15,11 +15,11 @@ let reloaded; // what a reload by hand has said since
 export function rulesList(list, parts) {
   return list.map((r) => el('li', { class: parts && r.decides ? 'decides' : '' },
     el('span', { class: `pill ${r.kind === 'forbid' ? 'bad' : 'good'}`, text: t(r.kind) }), el('strong', { text: r.name }),
-    parts && el('span', { class: 'muted', text: r.decides ? t('decides') : t(r.holds ? 'holds' : 'holdsNot') }),
+    parts && el('span', { class: 'muted', text: r.decides ? t('decides') : t(r.matched ? 'holds' : 'holdsNot') }),
     el('code', { class: 'place', text: `${r.file}:${r.line}` }),
     parts && el('ul', { class: 'parts' }, ...(r.parts || []).map((p) => el('li', {},
       el('span', { class: p.held ? 'held' : 'not', 'aria-hidden': 'true', text: p.held ? '✓' : '✗' }), el('span', {}, el('code', { text: p.text }),
-        p.value && el('span', { class: 'muted', text: ` ${p.value}` })))))));
+        p.value && el('span', { class: 'muted', text: ` ${p.field ? `${p.field} is ` : ''}${p.value}` })))))));
 }
 
 // lastReload takes note of what a reload by hand has said.

@@ -23,9 +23,8 @@ export function tryIt(names, rulesList) {
     const out = byId('explained');
     try {
       const x = await post('/operator/explain', { message_id: message.value, actor: actor.value, reason: byId('try-reason').value });
-      const permitted = x.verdict.startsWith('permitted');
       out.replaceChildren(
-        el('p', {}, el('span', { class: `pill ${permitted ? 'good' : 'bad'}`, text: t(permitted ? 'permitted' : 'refusedVerdict') }), ' ', el('span', { 'data-verdict': '', text: x.verdict.replace(/^(permitted|refused)(: | )?/, '') })),
+        el('p', {}, el('span', { class: `pill ${x.permit ? 'good' : 'bad'}`, text: t(x.permit ? 'permitted' : 'refusedVerdict') }), ' ', el('span', { 'data-verdict': '', text: x.code ?? '' })),
         el('ol', { class: 'rules' }, ...rulesList(x.rules, true)), el('p', { class: 'muted small', text: t('limitsNote') }));
     } catch (error) {
       out.replaceChildren(el('p', { text: error.message }));

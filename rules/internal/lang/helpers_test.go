@@ -1,0 +1,66 @@
+package lang
+
+import (
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/internal/hclfile"
+	"github.com/chat-recall/recall/rules/internal/policy"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// slow is what only a hang or a blow-up takes. Hostile input takes well under a second on an idle machine; this is no
+// measure of speed, since tests share their machine.
+const slow = time.Minute
+
+// golden compares got with the file, or writes it under -update.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update writes it anew)\ngot:\n%s\nwant:\n%s", file, got, want)
+	}
+}
+
+func parse(name string, src []byte) (*policy.Policy, hclfile.Diagnostics) {
+	return Parse([]hclfile.File{{Name: name, Text: src}})
+}
+
+func mustParse(t testing.TB, src string) *policy.Policy {
+	t.Helper()
+	p, diags := parse("rules.hcl", []byte(src))
+	if p == nil {
+		t.Fatalf("does not load:\n%s", diags)
+	}
+	return p
+}
+
+func write(t testing.TB, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// builtIn is the built-in policy.
+func builtIn(t testing.TB) *policy.Policy { return mustParse(t, builtInText(t)) }
+
+func builtInText(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile("../../default.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

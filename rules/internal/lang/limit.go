@@ -1,0 +1,110 @@
+package lang
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/chat-recall/recall/rules/internal/policy"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+const (
+	// maxLimitCount bounds the recalls that a Limiter has to remember for one key, and maxLimitPeriod for how long.
+	maxLimitCount  = 1000
+	maxLimitPeriod = 7 * policy.Day
+)
+
+func (d *Decoder) limitBlock(b *hclsyntax.Block) {
+	d.CheckBody(b.Body, limitBlock)
+	l := &policy.Limit{Name: d.name(b, limitBlock.Name)}
+	d.limits[l.Name] = l
+	if a := b.Body.Attributes["key"]; a != nil {
+		l.Key = d.limitKey(a)
+	}
+	if a := b.Body.Attributes["rate"]; a != nil {
+		d.limitRate(l, a)
+	}
+}
+
+// limitKey reads a field or a list of fields.
+func (d *Decoder) limitKey(a *hclsyntax.Attribute) []*policy.Field {
+	exprs := []hclsyntax.Expression{unwrap(a.Expr)}
+	if tuple, ok := exprs[0].(*hclsyntax.TupleConsExpr); ok {
+		exprs = tuple.Exprs
+	}
+	if len(exprs) == 0 {
+		d.Errorf(a.Expr.Range(), "Write key = actor.id.", "key names no field")
+	}
+	var key []*policy.Field
+	for _, e := range exprs {
+		t, ok := unwrap(e).(*hclsyntax.ScopeTraversalExpr)
+		if !ok {
+			d.Errorf(e.Range(), "Write key = actor.id, or a list of fields.", "key needs a field, not %s", describe(e))
+			continue
+		}
+		f := d.field(t)
+		switch {
+		case f == nil:
+		case f.Kind != policy.KindText && f.Kind != policy.KindWord:
+			d.Errorf(e.Range(), "Count by a text or a word, as in actor.id.", "%s is %s and cannot be a key", f.Name, f.What())
+		case slices.Contains(key, f):
+			d.Errorf(e.Range(), "", "key names %s twice", f.Name)
+		default:
+			key = append(key, f)
+		}
+	}
+	return key
+}
+
+func (d *Decoder) limitRate(l *policy.Limit, a *hclsyntax.Attribute) {
+	text, ok := d.Text(a)
+	if !ok {
+		return
+	}
+	count, per, _ := strings.Cut(text, "/")
+	n, err := strconv.Atoi(count)
+	period, perErr := policy.ParseDuration(per)
+	switch {
+	case err != nil || perErr != nil:
+		d.Errorf(a.Expr.Range(), "Write a number, a slash and a duration, like \"20/1m\".", "%q is not a rate", text)
+	case n < 1 || n > maxLimitCount:
+		d.Errorf(a.Expr.Range(), "To permit nothing write a forbid.", "a rate has 1 to %d recalls, not %d", maxLimitCount, n)
+	case period < time.Second || period > maxLimitPeriod:
+		d.Errorf(a.Expr.Range(), "", "the period of a rate is 1s to %s, not %s", policy.FormatDuration(maxLimitPeriod), per)
+	}
+	l.Count, l.Per = n, period
+}
+
+// limitNamed reads the name of a limit in a permit.
+func (d *Decoder) limitNamed(a *hclsyntax.Attribute) *policy.Limit {
+	name, ok := d.Text(a)
+	if !ok {
+		return nil
+	}
+	d.use("limit", name)
+	l := d.limits[name]
+	if l == nil {
+		d.Errorf(a.Expr.Range(), NameNear(d.Reporter, name, d.limits), "there is no limit %q", name)
+	}
+	return l
+}
+
+func (d *Decoder) use(kind, name string) {
+	d.used[kind+" "+name] = true
+}
+
+// checkUses warns of limits and placeholders that nothing uses.
+func (d *Decoder) checkUses() {
+	warn := func(kind string, names []string) {
+		for _, name := range names {
+			if at, named := d.named[kind+" "+name]; named && !d.used[kind+" "+name] {
+				d.Warnf(at, "Remove it, or write "+kind+" = \""+name+"\" where it is meant.", "%s %q is not used", kind, name)
+			}
+		}
+	}
+	warn("limit", slices.Sorted(maps.Keys(d.limits)))
+	warn("placeholder", slices.Sorted(maps.Keys(d.placeholders)))
+}

@@ -1,0 +1,148 @@
+package lang
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/chat-recall/recall/internal/hclfile"
+)
+
+const (
+	// MaxFileBytes bounds one rule file, and MaxTotalBytes all files of one policy: far above what people write,
+	// and low enough that the most hostile file is refused within a second.
+	MaxFileBytes  = hclfile.MaxFileBytes
+	MaxTotalBytes = 1 << 20
+	// MaxFiles bounds the files of one policy.
+	MaxFiles = 256
+)
+
+const (
+	ruleSuffix = ".hcl"
+	TestSuffix = ".test.hcl"
+)
+
+// ReadSources reads the rule files named by paths, and of a directory every *.hcl that is not *.test.hcl, in name
+// order. What starts with a dot is skipped: editors and ConfigMaps keep their own files there.
+func ReadSources(paths []string, r *Reporter) []hclfile.File {
+	names := ruleFiles(paths, IsRuleFile, r)
+	for _, name := range names {
+		if strings.HasSuffix(name, TestSuffix) {
+			r.Errorf(hcl.Range{Filename: name}, "Run it with recall-plugin test.", "is a test file, not a rule file")
+		}
+	}
+	if len(names) == 0 && !r.HasErrors() {
+		r.Errorf(hcl.Range{}, "Name a rule file or a directory that holds one.", "no rule file was named")
+	}
+	return ReadFiles(names, r)
+}
+
+func IsRuleFile(name string) bool {
+	return strings.HasSuffix(name, ruleSuffix) && !strings.HasSuffix(name, TestSuffix) && !strings.HasPrefix(name, ".")
+}
+
+func IsTestFile(name string) bool {
+	return strings.HasSuffix(name, TestSuffix) && !strings.HasPrefix(name, ".")
+}
+
+// looksLikeRules tells whether somebody may take a file for rules although it is none by its name, as HOLD.HCL or
+// a.hcl.json. What editors and package managers leave beside a file is no mistake, nor is one that says that it is off.
+func looksLikeRules(name string) bool {
+	lower := strings.ToLower(strings.TrimSpace(name))
+	if strings.HasPrefix(name, ".") || IsRuleFile(name) || IsTestFile(name) {
+		return false
+	}
+	if strings.HasSuffix(lower, ruleSuffix) {
+		return true
+	}
+	_, more, is := strings.Cut(lower, ruleSuffix+".")
+	return is && !slices.Contains(leftovers, filepath.Ext("." + more)[1:])
+}
+
+// leftovers are the last extensions of files beside a rule file that nobody takes for rules.
+var leftovers = []string{
+	"bak", "backup", "save", "old", "orig", "rej", "new", "tmp", "temp", "swp", "swo", "part", "lock",
+	"dpkg-dist", "dpkg-new", "dpkg-old", "rpmnew", "rpmorig", "rpmsave",
+	"disabled", "off", "example", "sample", "dist", "md", "sha256", "sig", "asc", "golden",
+}
+
+// ruleFiles returns the files that paths name: a file as it is, of a directory those that match.
+func ruleFiles(paths []string, match func(name string) bool, r *Reporter) []string {
+	var names []string
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			r.FileError(path, "", err)
+			continue
+		}
+		if !info.IsDir() {
+			names = append(names, path)
+			continue
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			r.FileError(path, "", err)
+			continue
+		}
+		found := false
+		sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
+		for _, e := range entries {
+			name := filepath.Join(path, e.Name())
+			if match(e.Name()) {
+				names = append(names, name)
+				found = true
+			} else if looksLikeRules(e.Name()) {
+				r.Warnf(hcl.Range{Filename: name}, "A rule file is named *.hcl, in small letters. Rename it, or move it away.",
+					"this file is skipped")
+			}
+		}
+		if !found {
+			r.Errorf(hcl.Range{Filename: path},
+				"A directory of rules holds at least one file *.hcl; subdirectories are not searched.",
+				"no rule file in this directory")
+		}
+	}
+	return names
+}
+
+func ReadFiles(names []string, r *Reporter) []hclfile.File {
+	if len(names) > MaxFiles {
+		r.Errorf(hcl.Range{}, "Join some of them.", "%d rule files, of which a policy may have %d", len(names), MaxFiles)
+		return nil
+	}
+	var out []hclfile.File
+	total := 0
+	for _, name := range names {
+		text, err := hclfile.Read(name, MaxFileBytes)
+		if err != nil {
+			r.FileError(name, "", err)
+			continue
+		}
+		if total += len(text); total > MaxTotalBytes {
+			r.Errorf(hcl.Range{Filename: name}, "Split what does not belong together.",
+				"the rule files have more than %d KiB together", MaxTotalBytes>>10)
+			return nil
+		}
+		out = append(out, hclfile.File{Name: name, Text: text})
+	}
+	return out
+}
+
+// Digest is the SHA-256 over the base names and texts of the files in their order, in hex: the same files in another
+// place are the same policy.
+func Digest(sources []hclfile.File) string {
+	h := sha256.New()
+	for _, s := range sources {
+		name := filepath.Base(s.Name)
+		fmt.Fprintf(h, "%d %s %d ", len(name), name, len(s.Text))
+		h.Write(s.Text)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

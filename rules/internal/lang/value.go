@@ -1,0 +1,178 @@
+package lang
+
+import (
+	"time"
+
+	"github.com/chat-recall/recall/internal/hclfile"
+	"github.com/chat-recall/recall/rules/internal/policy"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// item is one text of a list, and where it is written.
+type item struct {
+	Text string
+	At   hcl.Range
+}
+
+// unwrap removes the brackets around an expression.
+func unwrap(e hclsyntax.Expression) hclsyntax.Expression {
+	for {
+		p, ok := e.(*hclsyntax.ParenthesesExpr)
+		if !ok {
+			return e
+		}
+		e = p.Expression
+	}
+}
+
+// describe says what kind of thing an expression is, for "needs a text, not a list".
+func describe(e hclsyntax.Expression) string {
+	switch e := unwrap(e).(type) {
+	case *hclsyntax.TemplateExpr:
+		return "a text"
+	case *hclsyntax.TupleConsExpr:
+		return "a list"
+	case *hclsyntax.ObjectConsExpr:
+		return "a map"
+	case *hclsyntax.LiteralValueExpr:
+		switch {
+		case e.Val.IsNull():
+			return "null"
+		case e.Val.Type() == cty.Number:
+			return "a number"
+		case e.Val.Type() == cty.Bool:
+			return "true or false"
+		}
+	case *hclsyntax.ScopeTraversalExpr:
+		if len(e.Traversal) == 1 {
+			return "a bare word"
+		}
+		return "a field"
+	case *hclsyntax.FunctionCallExpr:
+		return "a function call"
+	case *hclsyntax.BinaryOpExpr, *hclsyntax.UnaryOpExpr:
+		return "a condition"
+	}
+	return "an expression"
+}
+
+// bareWord returns the advice to quote, when that is what is missing.
+func bareWord(e hclsyntax.Expression) string {
+	if t, ok := unwrap(e).(*hclsyntax.ScopeTraversalExpr); ok && len(t.Traversal) == 1 {
+		return "Write it between quotes: \"" + t.Traversal.RootName() + "\"."
+	}
+	return ""
+}
+
+// Text reads a text. what names the attribute in messages.
+func (d *Decoder) Text(a *hclsyntax.Attribute) (string, bool) {
+	return d.textOf(a.Expr, a.Name)
+}
+
+func (d *Decoder) textOf(e hclsyntax.Expression, what string) (string, bool) {
+	v := d.resolve(e)
+	if v == nil {
+		return "", false
+	}
+	text, ok := hclfile.Text(v)
+	if !ok {
+		d.Errorf(e.Range(), bareWord(v), "%s needs a text, not %s", what, describe(v))
+	}
+	return text, ok
+}
+
+// List reads a list of texts that is not empty and names nothing twice.
+func (d *Decoder) List(a *hclsyntax.Attribute) ([]item, bool) {
+	return d.listOf(a.Expr, a.Expr.Range(), a.Name)
+}
+
+func (d *Decoder) listOf(e hclsyntax.Expression, at hcl.Range, what string) ([]item, bool) {
+	v := d.resolve(e)
+	if v == nil {
+		return nil, false
+	}
+	tuple, ok := v.(*hclsyntax.TupleConsExpr)
+	if !ok {
+		advice := bareWord(v)
+		if text, ok := hclfile.Text(v); ok {
+			advice = "Put it in square brackets: [\"" + text + "\"]."
+		}
+		d.Errorf(at, advice, "%s needs a list of texts, not %s", what, describe(v))
+		return nil, false
+	}
+	if len(tuple.Exprs) == 0 {
+		d.Errorf(at, "Leave it out to mean all.", "%s has an empty list, which nothing is in", what)
+		return nil, false
+	}
+	items, seen := make([]item, 0, len(tuple.Exprs)), map[string]bool{}
+	for _, e := range tuple.Exprs {
+		text, fine := d.textOf(e, what)
+		if fine && seen[text] {
+			d.Errorf(e.Range(), "", "%s names %q twice", what, text)
+			fine = false
+		}
+		if ok = ok && fine; fine {
+			items = append(items, item{text, e.Range()})
+		}
+		seen[text] = true
+	}
+	return items, ok
+}
+
+// words reads a list of words of a vocabulary.
+func (d *Decoder) words(a *hclsyntax.Attribute, v *policy.Vocabulary) policy.Set {
+	items, _ := d.List(a)
+	var s policy.Set
+	for _, i := range items {
+		bit := v.Bit(i.Text)
+		if bit == 0 {
+			d.Errorf(i.At, WordAdvice(v, i.Text), "unknown %s %q", v.Name, i.Text)
+		}
+		s |= bit
+	}
+	return s
+}
+
+// Flag reads true or false.
+func (d *Decoder) Flag(a *hclsyntax.Attribute) (value, ok bool) {
+	v := d.resolve(a.Expr)
+	if v == nil {
+		return false, false
+	}
+	if value, ok := hclfile.Flag(v); ok {
+		return value, true
+	}
+	advice := ""
+	if text, is := hclfile.Text(v); is && (text == "true" || text == "false") {
+		advice = "Write it without quotes."
+	}
+	d.Errorf(a.Expr.Range(), advice, "%s needs true or false, not %s", a.Name, describe(v))
+	return false, false
+}
+
+// duration reads a duration of at most limit.
+func (d *Decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Duration, bool) {
+	v := d.resolve(a.Expr)
+	if v == nil {
+		return 0, false
+	}
+	text, ok := hclfile.Text(v)
+	if !ok {
+		d.Errorf(a.Expr.Range(), "Write it between quotes and with its unit, like \"2m\".", "%s needs a duration, not %s",
+			a.Name, describe(v))
+		return 0, false
+	}
+	value, err := policy.ParseDuration(text)
+	if err != nil {
+		d.Errorf(a.Expr.Range(), "", "%s: %v", a.Name, err)
+		return 0, false
+	}
+	if value > limit {
+		d.Errorf(a.Expr.Range(), "No rule file can lift this limit.", "%s is %s, above the limit of %s", a.Name, text,
+			policy.FormatDuration(limit))
+		return 0, false
+	}
+	return value, true
+}

@@ -1,0 +1,176 @@
+package proof
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/chat-recall/recall/rules/internal/policy"
+)
+
+// class is a set of inputs that share a label: for some of the axes, the values it has; the others are free.
+type class struct {
+	Label  string
+	values [][]int // by axis; nil: all
+}
+
+// has tells whether an input is in the class, by the values it has.
+func (c *class) has(at []int) bool {
+	for d, values := range c.values {
+		if values != nil && !slices.Contains(values, at[d]) {
+			return false
+		}
+	}
+	return true
+}
+
+// classes goes through a domain and gathers the inputs that have the same label into few classes. An empty label is
+// left out. If there are too many classes it is not complete. It works as a decision diagram does: values of a axis below which everything is the same are one
+// branch, and a axis in which nothing differs is none.
+type classes struct {
+	domain *domain
+	label  func(in *policy.Input) string
+	ids    map[string]int
+	nodes  []node
+}
+
+// node is a leaf with a label, or a axis with branches.
+type node struct {
+	label    string
+	axis     int // -1: a leaf
+	branches []branch
+}
+
+type branch struct {
+	values []int
+	to     int
+}
+
+// maxClasses bounds the classes before they are joined; what is not even a rough description helps nobody.
+const maxClasses = 2000
+
+func Gather(s *domain, label func(in *policy.Input) string) (out []class, complete bool) {
+	c := &classes{domain: s, label: label, ids: map[string]int{}}
+	root := c.build(0)
+	c.paths(root, make([][]int, len(s.axes)), &out)
+	return c.join(out), len(out) < maxClasses
+}
+
+func (c *classes) build(axis int) int {
+	if axis == len(c.domain.axes) {
+		label := c.label(&c.domain.in)
+		return c.intern("= "+label, node{label: label, axis: -1})
+	}
+	var n node
+	n.axis = axis
+	for i, v := range c.domain.axes[axis].values {
+		v.put(c.domain)
+		to := c.build(axis + 1)
+		at := slices.IndexFunc(n.branches, func(b branch) bool { return b.to == to })
+		if at < 0 {
+			n.branches = append(n.branches, branch{to: to})
+			at = len(n.branches) - 1
+		}
+		n.branches[at].values = append(n.branches[at].values, i)
+	}
+	if len(n.branches) == 1 {
+		return n.branches[0].to
+	}
+	return c.intern(fmt.Sprint(axis, n.branches), n)
+}
+
+func (c *classes) intern(key string, n node) int {
+	if id, known := c.ids[key]; known {
+		return id
+	}
+	c.nodes = append(c.nodes, n)
+	c.ids[key] = len(c.nodes) - 1
+	return len(c.nodes) - 1
+}
+
+func (c *classes) paths(id int, values [][]int, out *[]class) {
+	n := c.nodes[id]
+	if n.axis < 0 {
+		if n.label != "" && len(*out) < maxClasses {
+			*out = append(*out, class{n.label, slices.Clone(values)})
+		}
+		return
+	}
+	for _, b := range n.branches {
+		values[n.axis] = b.values
+		c.paths(b.to, values, out)
+	}
+	values[n.axis] = nil
+}
+
+// join makes one of two classes that differ in one axis, as long as there are two.
+func (c *classes) join(in []class) []class {
+	for again := true; again; {
+		again = false
+		for d := range c.domain.axes {
+			groups, order := map[string]int{}, []class{}
+			for _, one := range in {
+				rest := slices.Clone(one.values)
+				rest[d] = []int{}
+				key := one.Label + fmt.Sprint(rest, one.values[d] == nil)
+				at, known := groups[key]
+				if !known {
+					groups[key] = len(order)
+					order = append(order, one)
+					continue
+				}
+				again = true
+				order[at].values = slices.Clone(order[at].values)
+				merged := append(slices.Clone(order[at].values[d]), one.values[d]...)
+				slices.Sort(merged)
+				if merged = slices.Compact(merged); len(merged) == len(c.domain.axes[d].values) {
+					merged = nil
+				}
+				order[at].values[d] = merged
+			}
+			in = order
+		}
+	}
+	return in
+}
+
+// Describe says what the inputs of a class have in common.
+func (s *domain) Describe(c class) string {
+	var parts []string
+	for d, values := range c.values {
+		if values != nil {
+			parts = append(parts, s.axes[d].describe(values))
+		}
+	}
+	if parts == nil {
+		return "always"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Count is how many of the distinguishable inputs a class has.
+func (s *domain) Count(c class) int {
+	n := 1
+	for d, values := range c.values {
+		if values == nil {
+			n *= len(s.axes[d].values)
+		} else {
+			n *= len(values)
+		}
+	}
+	return n
+}
+
+// Example returns an input of a class, the first there is.
+func (s *domain) Example(c class) *policy.Input {
+	for d, values := range c.values {
+		i := 0
+		if values != nil {
+			i = values[0]
+		}
+		s.axes[d].values[i].put(s)
+	}
+	in := s.in
+	in.MessageLabels, in.ConversationLabels = slices.Clone(in.MessageLabels), slices.Clone(in.ConversationLabels)
+	return &in
+}

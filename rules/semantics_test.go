@@ -1,0 +1,146 @@
+package rules
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/rules/internal/policy"
+	"github.com/chat-recall/recall/rules/internal/twin"
+)
+
+// decidePlainly is the meaning of a policy, said as plainly as possible: no arrangement, no shortcuts.
+func decidePlainly(p *Policy, in *Input) (permit bool, name string) {
+	if in.MessageType == "command" {
+		return false, ""
+	}
+	about := func(r *policy.Rule) bool {
+		if in.ActorRole == "none" && !r.Forbid && r.Scope.DefaultRoles && !strings.Contains(string(r.When.Written), `"none"`) {
+			return false
+		}
+		return (r.Scope.Sender == policy.SenderAnybody || (r.Scope.Sender == policy.SenderOnly) == (in.ActorID == in.Sender)) &&
+			(r.Scope.Roles == 0 || r.Scope.DefaultRoles || slices.Contains(policy.Roles.Describe(r.Scope.Roles), twin.PlainRole(in)))
+	}
+	age := max(in.RequestedAt.Sub(in.SentAt), 0)
+	for _, r := range p.compiled.Rules {
+		if r.Forbid && about(r) && r.When.Test(in, age) {
+			return false, r.Ref.Name
+		}
+	}
+	for _, r := range p.compiled.Rules {
+		window := r.Window
+		if window == 0 {
+			window = p.compiled.Window
+		}
+		if !r.Forbid && about(r) && r.When.Test(in, age) && age <= window && (!r.Reason || in.Reason != "") {
+			return true, r.Ref.Name
+		}
+	}
+	return false, ""
+}
+
+// agesOf is every age at which the answer of a policy can change, ascending.
+func agesOf(p *policy.Policy) []time.Duration {
+	ages := []time.Duration{p.Window + 1}
+	for _, r := range p.Rules {
+		ages = append(ages, r.Window+1)
+		r.When.Questions(func(q *policy.Question) {
+			if q.Field == policy.AgeField {
+				ages = append(ages, q.Duration, q.Duration+1)
+			}
+		})
+	}
+	slices.Sort(ages)
+	return ages
+}
+
+// TestExplanationAgreesWithTheDecision explains random cases: a rule is said to hold exactly if every part that it asks
+// for does, and the rule that is said to decide is the one that does.
+func TestExplanationAgreesWithTheDecision(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for range 200 {
+		seed := make([]byte, 200)
+		for i := range seed {
+			seed[i] = byte(random.Uint32())
+		}
+		g := twin.New(seed)
+		src := g.Policy()
+		p := mustParse(t, src)
+		for range 5 {
+			for i := range seed {
+				seed[i] = byte(random.Uint32())
+			}
+			in := twin.New(seed).Input()
+			d, e := p.Decide(in), p.Explain(in)
+			if e.Outcome != (Outcome{d.Permit, d.Code, d.Rule}) || len(e.Rules) != len(p.compiled.Rules) {
+				t.Fatalf("explained %+v, decided %+v", e, d)
+			}
+			subject, _ := policy.SubjectOf(in)
+			for i, x := range e.Rules {
+				r := p.compiled.Rules[i]
+				holds := r.Matches(&subject, in.Age())
+				if !r.Forbid {
+					holds = p.compiled.Live.InTime(r, &subject, in.Age()) && (!r.Reason || in.Reason != "")
+				}
+				if x.Matched != holds || x.Decides != (r.Ref == d.Rule) {
+					t.Fatalf("explained %+v, holds %v, decided %+v\n%s", x, holds, d, src)
+				}
+			}
+			if text := e.String(); !strings.HasPrefix(text, e.Outcome.String()) {
+				t.Fatal(text)
+			}
+		}
+	}
+}
+
+// TestDecisionIsWhatThePlainMeaningSays compares random policies with their plain meaning, and the moment until which a
+// permission holds with trying every moment at which something can change.
+func TestDecisionIsWhatThePlainMeaningSays(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	permitted, ended := 0, 0
+	for range 400 {
+		seed := make([]byte, 200)
+		for i := range seed {
+			seed[i] = byte(random.Uint32())
+		}
+		src := twin.New(seed).Policy()
+		p, diags := Parse("rules.hcl", []byte(src))
+		if p == nil {
+			t.Fatal(diags)
+		}
+		ages := agesOf(p.compiled)
+		for range 30 {
+			for i := range seed {
+				seed[i] = byte(random.Uint32())
+			}
+			in := twin.New(seed).Input()
+			d := p.Decide(in)
+			permit, name := decidePlainly(p, in)
+			if d.Permit != permit || (permit || name != "") && d.Rule.Name != name {
+				t.Fatalf("decided %+v, plainly %v by %q\n%+v\n%s", d, permit, name, in, src)
+			}
+			if !permit {
+				continue
+			}
+			permitted++
+			var until time.Time
+			for _, age := range ages {
+				later := *in
+				later.RequestedAt = in.SentAt.Add(age)
+				if ok, _ := decidePlainly(p, &later); age > in.Age() && !ok {
+					until = in.SentAt.Add(age - 1)
+					ended++
+					break
+				}
+			}
+			if !d.Until.Equal(until) {
+				t.Fatalf("holds until %v, by trying until %v\n%+v\n%s", d.Until.Sub(in.SentAt), until.Sub(in.SentAt), in, src)
+			}
+		}
+	}
+	if permitted < 1000 || ended < 500 {
+		t.Errorf("only %d were permitted, of which %d end: the policies are too strict to tell anything", permitted, ended)
+	}
+}
