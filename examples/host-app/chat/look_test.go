@@ -129,6 +129,19 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 			ann.shot("room-" + name)
 			ann.click(`#context button`)
 
+			send(t, c.Server, "ann", Outgoing{Conversation: singleRoom, Text: "Did I leave my umbrella at your place?"})
+			if l.touch {
+				ann.click("#back")
+			}
+			ann.click(`[data-room="single/ann-ben"]`)
+			ann.menuWith(ann.message("That was a lovely evening"), "[data-item=select]")
+			ann.click(`#menu [data-item=select]`)
+			ann.click(ann.message("my umbrella") + " .pick")
+			ann.click("#selection-recall")
+			ann.shows(".refusal", "")
+			ann.fits()
+			ann.shot("select-" + name)
+
 			dan := c.user("dan", "group/team", l)
 			dan.menu(dan.message("Morning!"))
 			dan.click(`#menu [data-item=why]`)

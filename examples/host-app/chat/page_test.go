@@ -353,7 +353,7 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 	ann.focused(ann.message("first") + " .more")
 	ann.keys(kb.Enter)
 	ann.wait(`document.querySelector('#menu [data-item=recall]')`)
-	ann.keys(kb.ArrowDown)
+	ann.keys(kb.ArrowDown, kb.ArrowDown)
 	ann.focused("#menu [data-item=recall]")
 	if !eval[bool](ann, `getComputedStyle(document.activeElement).outlineStyle !== 'none' && document.activeElement.matches(':focus-visible')`) {
 		t.Error("the focus cannot be seen")

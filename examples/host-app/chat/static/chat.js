@@ -11,6 +11,7 @@ import { Model, roomKey } from './model.js';
 import { notify, notifyButton, withdraw } from './notifications.js';
 import { showRooms } from './rooms.js';
 import { summary } from './placeholder.js';
+import { Selection } from './selection.js';
 
 class Page {
   constructor(me) {
@@ -20,6 +21,7 @@ class Page {
     this.cursor = 0; // of the recalls
     this.messages = new Messages(this);
     this.composer = new Composer(this);
+    this.selection = new Selection(this);
     this.room = null;
     for (const node of document.querySelectorAll('[data-icon]')) node.append(icon(node.dataset.icon));
     languageSwitch(byId('language'), () => this.show());
@@ -68,6 +70,7 @@ class Page {
     byId('offline').hidden = wanted;
     if (!connected) closeMenu();
     this.composer.enable();
+    this.selection.show();
   }
 
   // catchUp brings the page up to date: what was recalled first, so that nothing recalled is shown even for a moment. What
@@ -144,6 +147,7 @@ class Page {
   recall(notice, quietly) {
     const attachments = this.model.messages.get(notice.message_id)?.attachments;
     withdraw(notice.message_id);
+    this.selection.drop(notice.message_id);
     const m = this.model.recall(notice);
     const live = byId('live');
     if (live.dataset.of === notice.message_id) live.textContent = '';
@@ -179,6 +183,7 @@ class Page {
     document.body.classList.toggle('in-room', Boolean(room));
     if (!room) byId('log').replaceChildren(...byId('log').children);
     if (changed) this.composer.clear();
+    if (changed) this.selection.end();
     this.read();
     this.show({ toEnd: true });
     if (changed && room && !matchMedia('(pointer: coarse)').matches) byId('text').focus();

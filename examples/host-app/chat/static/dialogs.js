@@ -33,8 +33,8 @@ export function askReason() {
 
 const codes = ['forbidden', 'window_expired', 'type_not_recallable', 'reason_required'];
 
-// words says a refusal in words.
-function words(result, now) {
+// refusalText says a refusal in words.
+export function refusalText(result, now) {
   if (result.status !== 'denied') return t(result.status);
   if (result.code === 'rate_limited') {
     return result.retry_at ? t('rate_limited', { time: left(Date.parse(result.retry_at) - now) }) : t('noRoomInTime');
@@ -46,7 +46,7 @@ function words(result, now) {
 export function explainRefusal(result, now) {
   const dialog = byId('refused');
   byId('refused-title').textContent = t('refused');
-  byId('refused-words').textContent = words(result, now);
+  byId('refused-words').textContent = refusalText(result, now);
   const details = byId('refused-details');
   details.open = false;
   details.hidden = result.status !== 'denied';

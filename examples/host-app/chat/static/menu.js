@@ -16,7 +16,8 @@ export function checkMenu() {
   if (at && !at.isConnected) close();
 }
 
-// openMenu opens the menu of a message at its button. page gives me, online(), reply(m) and recalled(m, text).
+// openMenu opens the menu of a message at its button. page gives me, online(), reply(m), recalled(m, text)
+// and the selection.
 export function openMenu(button, m, page) {
   const already = button.getAttribute('aria-expanded') === 'true';
   closeMenu();
@@ -38,7 +39,7 @@ export function openMenu(button, m, page) {
   const item = (name, picture, text, act) =>
     el('button', { type: 'button', role: 'menuitem', tabindex: '-1', 'data-item': name, onclick: () => { close(); button.focus(); act(); } }, icon(picture), el('span', { text }));
   const asked = el('div', { class: 'waiting muted', role: 'presentation', text: t('checking') });
-  menu.replaceChildren(item('reply', 'reply', t('reply'), () => page.reply(m)));
+  menu.replaceChildren(item('reply', 'reply', t('reply'), () => page.reply(m)), item('select', 'select', t('select'), () => page.selection.start(m)));
   menu.setAttribute('aria-label', t('menu'));
   if (page.online()) menu.append(asked);
   button.setAttribute('aria-expanded', 'true');

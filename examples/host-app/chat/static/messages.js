@@ -1,6 +1,7 @@
 // The messages of the open conversation.
 
 import { forget, view } from './attachments.js';
+import { refusalText } from './dialogs.js';
 import { avatar, byId, el, icon } from './dom.js';
 import { clockTime, day, lang, t } from './i18n.js';
 import { checkMenu, openMenu } from './menu.js';
@@ -51,7 +52,7 @@ export class Messages {
       const together = Boolean(before && !before.recalled && !m.recalled && before.sender === m.sender && date - timeOf(before) < TOGETHER);
       const quoted = m.quote && page.model.messages.get(m.quote);
       const quote = !m.quote ? '' : page.model.recalled.has(m.quote) ? 'gone' : quoted ? 'live' : 'unknown';
-      const signature = JSON.stringify([lang(), m.recalled, together, quote, m.pending, this.own.has(m.id)]);
+      const signature = JSON.stringify([lang(), m.recalled, together, quote, m.pending, this.own.has(m.id), page.selection.refusals.get(m.id)]);
       wanted.push(this.node(m.id, signature, () => (m.recalled ? this.placeholder(m) : this.message(m, room, together, quote, quoted))));
       before = m;
     }
@@ -60,6 +61,7 @@ export class Messages {
     for (const [key, { node }] of this.nodes) if (!keep.has(node)) { node.remove(); this.nodes.delete(key); }
     for (const child of [...this.list.children]) if (!keep.has(child)) child.remove();
     wanted.forEach((node, i) => { if (this.list.children[i] !== node) this.list.insertBefore(node, this.list.children[i] ?? null); });
+    this.page.selection.show();
     byId('empty').hidden = wanted.length > 0;
     checkMenu();
     if (focused && document.activeElement === document.body) this.refocus(focused);
@@ -82,7 +84,8 @@ export class Messages {
   // refocus gives the focus that a message had to what stands in its place.
   refocus(id) {
     const node = this.nodes.get(id)?.node;
-    (node?.querySelector('button') || byId('text')).focus();
+    const to = node?.querySelector(this.page.selection.active ? '.pick' : 'button') ?? byId(this.page.selection.active ? 'selection-cancel' : 'text');
+    to.focus();
   }
 
   message(m, room, together, quote, quoted) {
@@ -108,9 +111,12 @@ export class Messages {
       && el('div', { class: 'by' }, el('span', { text: name }), (role === 'owner' || role === 'admin') && el('span', { class: 'role', text: t(role) }));
     const time = el('time', { datetime: m.sent_at, text: m.pending ? t(m.pending) : clockTime(date) });
     const retry = m.pending === 'failed' && el('button', { type: 'button', class: 'link', text: t('retry'), onclick: () => page.resend(m) });
+    const refusal = page.selection.refusals.get(m.id);
     return el('li', { class: `message${own ? ' own' : ''}${together ? ' together' : ''}${m.pending ? ' pending' : ''}`, 'data-id': m.id },
+      !m.pending && el('input', { type: 'checkbox', class: 'pick', tabindex: '-1', 'aria-label': t('pick', { name }) }),
       !own && room.conversation.type !== 'single' && (together ? el('span', { class: 'avatar none' }) : avatar(m.sender, page.model.name(m.sender))),
-      el('div', { class: 'body' }, head || el('span', { class: 'sr', text: `${name}: ` }), el('div', { class: 'line' }, bubble, !m.pending && button), el('div', { class: 'meta muted' }, time, retry)));
+      el('div', { class: 'body' }, head || el('span', { class: 'sr', text: `${name}: ` }), el('div', { class: 'line' }, bubble, !m.pending && button), el('div', { class: 'meta muted' }, time, retry),
+        refusal && el('p', { class: 'refusal', text: refusalText(refusal.result, refusal.now) })));
   }
 
   placeholder(m) {
@@ -130,14 +136,16 @@ export class Messages {
     for (const key of attachments || []) forget(key);
   }
 
+  // buttons are the controls that the arrow keys reach: the menu buttons, or the boxes while messages are selected.
   buttons() {
-    return [...this.list.querySelectorAll('.more')];
+    return [...this.list.querySelectorAll(this.page.selection.active ? '.pick' : '.more')];
   }
 
-  // rove leaves one menu button in the order of the Tab key; the arrow keys reach the others.
-  rove() {
+  // rove leaves one of them in the order of the Tab key: the one that is given, or else the one that was, or else the last.
+  rove(to) {
     const all = this.buttons();
-    if (!all.some((b) => b.tabIndex === 0)) all.at(-1)?.setAttribute('tabindex', '0');
+    to ??= all.find((b) => b.tabIndex === 0) ?? all.at(-1);
+    for (const b of all) b.tabIndex = b === to ? 0 : -1;
   }
 
   keys(e) {
@@ -146,8 +154,7 @@ export class Messages {
     const to = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: all.length - 1 }[e.key];
     if (at < 0 || to === undefined || !all[to]) return;
     e.preventDefault();
-    all[at].tabIndex = -1;
-    all[to].tabIndex = 0;
+    this.rove(all[to]);
     all[to].focus();
     all[to].scrollIntoView({ block: 'nearest' });
   }
