@@ -6,38 +6,39 @@ import (
 	"time"
 )
 
-// MaxConditionCost bounds the questions that one condition may ask and the ! in it, what its locals have counted
-// wherever they are used: locals that name locals could otherwise grow a condition without end.
+// MaxConditionCost bounds the comparisons and ! in one condition. A local counts wherever it is used; otherwise locals
+// that use locals could make a condition grow without limit.
 const MaxConditionCost = 1024
 
-// test is a compiled condition. The age is handed in beside the input, so that the same input can be judged at
-// another age.
+// test is a compiled condition. The age is a parameter of its own so that the same input can be tested at another age.
 type test func(in *Input, age time.Duration) bool
 
-// Condition is the checked form of a when: a tree of questions, each compiled.
+// Condition is a checked and compiled condition: a tree of comparisons.
 type Condition struct {
-	Join    Join // how kids are joined; of a question none
+	Join    Join // JoinNone: Ask is set
 	Kids    []*Condition
 	Ask     *Question
 	Test    test
-	Written []byte // in the file: a copy for each part of a part would be many times the file
+	Written []byte // a slice of the file, not a copy: copies of nested parts would be many times its size
 	Cost    int
-	aging   bool // asks about message.age
+	aging   bool // compares message.age
 }
 
-// Join says how the kids of a condition are joined.
+// Join is how the kids of a [Condition] are combined.
 type Join uint8
 
+// Joins.
 const (
 	JoinNone Join = iota // a single question
-	JoinAll              // every kid
-	JoinAny              // any kid
-	JoinNot              // not its one kid
+	JoinAll              // kids joined by &&
+	JoinAny              // kids joined by ||
+	JoinNot              // ! before its one kid
 )
 
-// Operator is how a question compares its field.
+// Operator is how a [Question] compares its field.
 type Operator string
 
+// Operators.
 const (
 	OpEqual      Operator = "=="
 	OpNotEqual   Operator = "!="
@@ -49,20 +50,20 @@ const (
 	OpStartsWith Operator = "startswith" // startswith(field, "a")
 	OpEndsWith   Operator = "endswith"   // endswith(field, "a")
 	OpHas        Operator = "has"        // contains(field, "a")
-	OpIs         Operator = "is"         // field, of true or false
+	OpIs         Operator = "is"         // a field that is true or false
 )
 
-// Question is one comparison of one field with what is written in the file. That no question compares two fields is
-// what makes the inputs that a policy can tell apart finite, and known.
+// Question is the comparison of one field with literals. Since no question compares two fields, the inputs that a
+// policy can tell apart are finite and known.
 type Question struct {
 	Field    *Field
 	Operator Operator
-	Texts    []string // of texts and words: what the field is compared with, one unless oneOf
+	Texts    []string // of a text or word: the literals, exactly one unless OpOneOf
 	Duration time.Duration
 	Time     time.Time
 }
 
-// compile makes the test of a question.
+// compile returns the test of a question.
 func (q *Question) compile() test {
 	switch q.Field.Kind {
 	case KindFlag:
@@ -126,11 +127,12 @@ func compileTime(op Operator, get func(*Input) time.Time, want time.Time) test {
 	return func(in *Input, _ time.Duration) bool { return get(in).Equal(want) }
 }
 
+// NewQuestion returns a condition that is one comparison.
 func NewQuestion(q *Question, written []byte) *Condition {
 	return &Condition{Join: JoinNone, Ask: q, Test: q.compile(), Written: written, Cost: 1, aging: q.Field == AgeField}
 }
 
-// NewJoin joins conditions, nil ones left out: they were reported.
+// NewJoin combines conditions. It returns nil if one of them is nil, which means that it was reported.
 func NewJoin(how Join, written []byte, kids ...*Condition) *Condition {
 	c := &Condition{Join: how, Kids: kids, Written: written}
 	for _, k := range kids {
@@ -158,7 +160,7 @@ func NewJoin(how Join, written []byte, kids ...*Condition) *Condition {
 	return c
 }
 
-// Questions calls visit for every question of c, the shared ones of locals as often as they are used.
+// Questions calls visit for every question of c; for those of a local as often as the local is used.
 func (c *Condition) Questions(visit func(*Question)) {
 	if c == nil {
 		return
@@ -171,14 +173,14 @@ func (c *Condition) Questions(visit func(*Question)) {
 	}
 }
 
-// Names tells whether c compares a field with a text, whatever the comparison.
+// Names reports whether c compares a field with a text, in any comparison.
 func (c *Condition) Names(f *Field, text string) bool {
 	found := false
 	c.Questions(func(q *Question) { found = found || q.Field == f && slices.Contains(q.Texts, text) })
 	return found
 }
 
-// ages are the ages at which the answer of c can change: each that it asks about, and the moment after it.
+// ages returns the ages at which the result of c can change: each literal, and one nanosecond more.
 func (c *Condition) ages() []time.Duration {
 	var out []time.Duration
 	c.Questions(func(q *Question) {

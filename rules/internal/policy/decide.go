@@ -5,43 +5,45 @@ import (
 	"time"
 )
 
-// Decision is what a policy says to an Input.
+// Decision is the answer of a policy to an [Input].
 type Decision struct {
 	Permit bool
 	Code   string  // of the refusal; empty if permitted
-	Rule   RuleRef // what decided: the forbid, the permit, the permit that lacked least, or DefaultDeny
-	// Until is the last moment, inclusive, at which the same request would still be permitted by this policy, its
-	// limits aside. Zero: there is no such moment, or nothing is permitted.
+	Rule   RuleRef // that decided; of a refusal the forbid, the permit closest to matching, or DefaultDeny
+	// Until is the last moment at which this policy would still permit the same request, without regard to limits. It is
+	// zero if the permission does not end, or if the request is refused.
 	Until time.Time
-	// RetryAt is when a rate_limited request will find room again, if nobody else takes it. Zero: not before it is too late.
+	// RetryAt is when the limit of a rate_limited request has free space again, unless others use it first. It is zero if
+	// that is too late.
 	RetryAt time.Time
-	// OnRecall is what a permitted recall asks of the host; nil if refused. It belongs to the policy.
+	// OnRecall is what a permitted recall asks of the host; nil if refused. It belongs to the policy: do not modify it.
 	OnRecall *OnRecall
-	// Shadow is what the policy would say if its shadow rules decided too.
+	// Shadow is how the decision would differ if shadow rules decided too.
 	Shadow Shadow
 }
 
-// Shadow tells what shadow rules would change.
+// Shadow is what shadow rules would change about a [Decision].
 type Shadow struct {
-	Differs bool    // the shadow rules would permit what is refused, or the other way round, or for another code
-	Permit  bool    // this and the rest are set only if it differs
+	Differs bool    // shadow rules would change Permit or Code
+	Permit  bool    // this and the following are set only if Differs
 	Code    string  // of the refusal
 	Rule    RuleRef // the shadow rule that would decide
 }
 
-// Decide judges in without regard to limits. It is a pure function of the policy and in, and allocates nothing.
+// Decide decides about in without regard to limits. It is a pure function of the policy and in, and allocates nothing.
 func (p *Policy) Decide(in *Input) Decision {
 	d, _ := p.DecideWithin(in, nil)
 	return d
 }
 
-// Limits tells whether a limit has free space for one more recall, and if not, when it will.
+// Limits reports whether a limit has free space for one more recall and, if not, when it will.
 type Limits interface {
+	// Free returns the time at which one more recall fits, and whether that is the time of in.
 	Free(l *Limit, in *Input) (at time.Time, ok bool)
 }
 
-// DecideWithin decides about in and returns the limit of the permit that decides. Permits whose limit is exhausted are
-// skipped; without limits none is.
+// DecideWithin is Decide, except that it skips permits whose limit is exhausted according to l. It also returns the
+// limit of the permit that decides. A nil l means that no limit is exhausted.
 func (p *Policy) DecideWithin(in *Input, l Limits) (d Decision, limit *Limit) {
 	t, ok := SubjectOf(in)
 	if !ok {
@@ -55,7 +57,7 @@ func (p *Policy) DecideWithin(in *Input, l Limits) (d Decision, limit *Limit) {
 		d.OnRecall, limit = v.Rule.OnRecall, v.Rule.Limit
 	}
 	if p.Trial != nil {
-		// What differs comes from a shadow rule, unless a limit changed in between.
+		// A difference comes from a shadow rule, unless a limit changed in between.
 		if w := p.Trial.Judge(&t, age, l); w.Code != v.Code && w.Rule != nil && w.Rule.Shadow {
 			d.Shadow = Shadow{Differs: true, Permit: w.Code == "", Code: w.Code, Rule: w.ref()}
 		}
@@ -63,17 +65,17 @@ func (p *Policy) DecideWithin(in *Input, l Limits) (d Decision, limit *Limit) {
 	return d, limit
 }
 
-// ruleSet is the rules that take part in a decision, arranged for it.
-type ruleSet struct {
+// RuleSet is the rules that take part in a decision, in the order in which it needs them.
+type RuleSet struct {
 	policy  *Policy
 	forbids []*Rule // in file order, the built-in one last
 	Permits []*Rule // in file order
-	aging   []*Rule // the forbids that ask about the age
+	aging   []*Rule // the forbids that compare message.age
 	Ages    []time.Duration
 }
 
-func newRuleSet(p *Policy, rules []*Rule) ruleSet {
-	s := ruleSet{policy: p}
+func newRuleSet(p *Policy, rules []*Rule) RuleSet {
+	s := RuleSet{policy: p}
 	for _, r := range rules {
 		if r.Aging() {
 			s.Ages = append(s.Ages, r.When.ages()...)
@@ -94,7 +96,7 @@ func newRuleSet(p *Policy, rules []*Rule) ruleSet {
 	return s
 }
 
-// Verdict is the rule that decides and the code of the refusal, which is empty if it permits.
+// Verdict is the rule that decides and the code of the refusal; the code is empty if the rule permits.
 type Verdict struct {
 	Rule    *Rule // nil: nothing permits
 	Code    string
@@ -108,9 +110,9 @@ func (v Verdict) ref() RuleRef {
 	return v.Rule.Ref
 }
 
-// Judge finds the rule that decides t at an age. If nothing permits, the code is that of the permit which lacks what
-// is easiest to mend: a reason can be given now, room comes back, time does not.
-func (s *ruleSet) Judge(t *Subject, age time.Duration, l Limits) Verdict {
+// Judge finds the rule that decides about t at an age. If no permit matches, the refusal names the permit that is
+// easiest to satisfy: a reason can be given now, a limit recovers, a window does not reopen.
+func (s *RuleSet) Judge(t *Subject, age time.Duration, l Limits) Verdict {
 	for _, r := range s.forbids {
 		if r.Matches(t, age) {
 			return Verdict{Rule: r, Code: r.Code}
@@ -157,13 +159,13 @@ func (s *ruleSet) Judge(t *Subject, age time.Duration, l Limits) Verdict {
 	return Verdict{Code: CodeForbidden}
 }
 
-// InTime tells whether scope, condition and window of a permit hold at an age.
-func (s *ruleSet) InTime(r *Rule, t *Subject, age time.Duration) bool {
+// InTime reports whether the scope, condition and window of a permit hold at an age.
+func (s *RuleSet) InTime(r *Rule, t *Subject, age time.Duration) bool {
 	return r.Matches(t, age) && age <= s.policy.WindowOf(r, t)
 }
 
-// wasInTime tells whether they held when the message was younger, so that lateness is the permit's only fault.
-func (s *ruleSet) wasInTime(r *Rule, t *Subject, age time.Duration) bool {
+// wasInTime reports whether they held when the message was younger, so that the request is only too late.
+func (s *RuleSet) wasInTime(r *Rule, t *Subject, age time.Duration) bool {
 	if s.InTime(r, t, 0) {
 		return true
 	}
@@ -181,9 +183,9 @@ func (s *ruleSet) wasInTime(r *Rule, t *Subject, age time.Duration) bool {
 	return false
 }
 
-// until finds the last moment at which t, which r permits at an age, is still permitted by some permit. It goes from
-// one age at which something can change to the next.
-func (s *ruleSet) until(t *Subject, age time.Duration, r *Rule) time.Time {
+// until returns the last moment at which some permit still permits t, which r permits at an age. It steps through the
+// ages at which a result can change.
+func (s *RuleSet) until(t *Subject, age time.Duration, r *Rule) time.Time {
 	for {
 		next := NoEnd
 		if w := s.policy.WindowOf(r, t); w != NoEnd {
@@ -204,8 +206,9 @@ func (s *ruleSet) until(t *Subject, age time.Duration, r *Rule) time.Time {
 	}
 }
 
-// holdsAt tells whether t is permitted at an age later than one at which *r permits it, and by which permit.
-func (s *ruleSet) holdsAt(t *Subject, age time.Duration, r **Rule) bool {
+// holdsAt reports whether t is permitted at an age later than one at which *r permits it, and sets *r to the permit
+// that does.
+func (s *RuleSet) holdsAt(t *Subject, age time.Duration, r **Rule) bool {
 	if s.forbidsAt(t, age) {
 		return false
 	}
@@ -221,8 +224,8 @@ func (s *ruleSet) holdsAt(t *Subject, age time.Duration, r **Rule) bool {
 	return false
 }
 
-// forbidsAt tells whether a forbid matches t at an age later than one at which none does.
-func (s *ruleSet) forbidsAt(t *Subject, age time.Duration) bool {
+// forbidsAt reports whether a forbid matches t at an age later than one at which none does.
+func (s *RuleSet) forbidsAt(t *Subject, age time.Duration) bool {
 	for _, f := range s.aging {
 		if f.Matches(t, age) {
 			return true
@@ -231,6 +234,7 @@ func (s *ruleSet) forbidsAt(t *Subject, age time.Duration) bool {
 	return false
 }
 
+// VerdictText returns "permitted", or "refused: " and the code.
 func VerdictText(permit bool, code string) string {
 	if permit {
 		return "permitted"

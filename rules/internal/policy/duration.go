@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Day is what "d" stands for in a duration: 24 hours, whatever the calendar does.
+// Day is the unit d of durations: always 24 hours, regardless of the calendar.
 const Day = 24 * time.Hour
 
-// MaxDuration is a century: beyond it somebody mistyped, and sums of durations would overflow.
+// MaxDuration is a century. A longer duration is a typing error, and sums of durations could overflow.
 const MaxDuration = 36525 * Day
 
-// ParseDuration reads a duration as rule files write it: Go's syntax ("90s", "1h30m", "250ms") with d for days of
-// 24 hours in front ("7d", "1d12h"). It refuses a sign, for no duration in a policy is negative, and more than 36525 days.
+// ParseDuration parses a duration of the rule language: the syntax of [time.ParseDuration] ("90s", "1h30m", "250ms"),
+// with a leading number of days ("7d", "1d12h"). It refuses signs and durations longer than [MaxDuration].
 func ParseDuration(s string) (time.Duration, error) {
 	rest, total := s, time.Duration(0)
 	if days, tail, ok := strings.Cut(s, "d"); ok {
@@ -49,7 +49,7 @@ func tooLong(s string) error {
 	return fmt.Errorf("%q is longer than %s, the longest duration there is", s, FormatDuration(MaxDuration))
 }
 
-// FormatDuration writes d the shortest way that ParseDuration reads back: "2m", "1h30m", "7d".
+// FormatDuration returns the shortest text that [ParseDuration] parses to d: "2m", "1h30m", "7d".
 func FormatDuration(d time.Duration) string {
 	var days string
 	if d >= Day {

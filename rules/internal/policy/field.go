@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// Kind is what a field of a condition holds.
+// Kind is the kind of values of a [Field].
 type Kind uint8
 
+// Kinds of fields.
 const (
 	KindText     Kind = iota // any text
 	KindWord                 // a word of a vocabulary
@@ -21,8 +22,8 @@ func (k Kind) String() string {
 	return [...]string{"a text", "a word", "true or false", "a duration", "a time", "a list of texts"}[k]
 }
 
-// Field is one thing that a condition may ask about. Exactly one of the getters of its kind is set; message.age has
-// none, for it is handed to a condition beside the input.
+// Field is one field that a condition can compare. The getter of its kind is set; message.age has none, because
+// conditions get the age as a parameter.
 type Field struct {
 	Name  string
 	Kind  Kind
@@ -34,39 +35,54 @@ type Field struct {
 	texts func(*Input) []string
 }
 
-// Fields is every field there is. The reference for operators is made from it.
+// Fields is every field of the rule language. docs/rules.md is generated from it.
 var Fields = []*Field{
-	{Name: "tenant", Kind: KindText, About: "the tenant of the message", Text: func(in *Input) string { return in.Tenant }},
-	{Name: "message.id", Kind: KindText, About: "the message's id", Text: func(in *Input) string { return in.MessageID }},
-	{Name: "message.type", Kind: KindWord, Words: MessageTypes, About: "what the message is", Text: func(in *Input) string { return in.MessageType }},
-	{Name: "message.age", Kind: KindDuration, About: "how long after sending the request was made, never negative"},
-	{Name: "message.sent_at", Kind: KindTime, About: "when the host accepted the message", time: func(in *Input) time.Time { return in.SentAt }},
-	{Name: "message.sender", Kind: KindText, About: "who sent the message", Text: func(in *Input) string { return in.Sender }},
-	{Name: "message.labels", Kind: KindTexts, About: "what the host marked the message with", texts: func(in *Input) []string { return in.MessageLabels }},
-	{Name: "conversation.id", Kind: KindText, About: "the conversation's id", Text: func(in *Input) string { return in.ConversationID }},
-	{Name: "conversation.type", Kind: KindWord, Words: ConversationTypes, About: "what the conversation is", Text: func(in *Input) string { return in.ConversationType }},
-	{Name: "conversation.labels", Kind: KindTexts, About: "what the host marks the conversation with at the moment of the request", texts: func(in *Input) []string { return in.ConversationLabels }},
-	{Name: "actor.id", Kind: KindText, About: "who asks", Text: func(in *Input) string { return in.ActorID }},
-	{Name: "actor.role", Kind: KindWord, Words: Roles, About: "the role of who asks; `member` for an owner or admin in a single conversation, `none` for somebody who is not in the conversation", Text: (*Input).Role},
-	{Name: "actor.is_sender", Kind: KindFlag, About: "whether who asks sent the message", flag: (*Input).IsSender},
-	{Name: "request.reason", Kind: KindText, About: "why, in the words of who asks; empty if not given", Text: func(in *Input) string { return in.Reason }},
-	{Name: "request.ext", Kind: KindText, About: "the caller's free text", Text: func(in *Input) string { return in.Ext }},
+	{Name: "tenant", Kind: KindText, About: "the tenant of the message",
+		Text: func(in *Input) string { return in.Tenant }},
+	{Name: "message.id", Kind: KindText, About: "the ID of the message",
+		Text: func(in *Input) string { return in.MessageID }},
+	{Name: "message.type", Kind: KindWord, Words: MessageTypes, About: "the type of the message",
+		Text: func(in *Input) string { return in.MessageType }},
+	{Name: "message.age", Kind: KindDuration, About: "the time from sending to the request, never negative"},
+	{Name: "message.sent_at", Kind: KindTime, About: "when the host accepted the message",
+		time: func(in *Input) time.Time { return in.SentAt }},
+	{Name: "message.sender", Kind: KindText, About: "the ID of the sender",
+		Text: func(in *Input) string { return in.Sender }},
+	{Name: "message.labels", Kind: KindTexts, About: "the labels that the host gave the message",
+		texts: func(in *Input) []string { return in.MessageLabels }},
+	{Name: "conversation.id", Kind: KindText, About: "the ID of the conversation",
+		Text: func(in *Input) string { return in.ConversationID }},
+	{Name: "conversation.type", Kind: KindWord, Words: ConversationTypes, About: "the type of the conversation",
+		Text: func(in *Input) string { return in.ConversationType }},
+	{Name: "conversation.labels", Kind: KindTexts, About: "the labels of the conversation at the time of the request",
+		texts: func(in *Input) []string { return in.ConversationLabels }},
+	{Name: "actor.id", Kind: KindText, About: "the ID of the user who asks for the recall",
+		Text: func(in *Input) string { return in.ActorID }},
+	{Name: "actor.role", Kind: KindWord, Words: Roles, Text: (*Input).Role,
+		About: "the role of the actor in the conversation: `member` also for " +
+			"an owner or admin of a single conversation, `none` for an actor who is not in the conversation"},
+	{Name: "actor.is_sender", Kind: KindFlag, About: "whether the actor sent the message", flag: (*Input).IsSender},
+	{Name: "request.reason", Kind: KindText, About: "the reason that the actor gave; empty if none",
+		Text: func(in *Input) string { return in.Reason }},
+	{Name: "request.ext", Kind: KindText, About: "free text of the caller",
+		Text: func(in *Input) string { return in.Ext }},
 }
 
+// Fields that the engine itself needs.
 var (
 	TenantField           = FieldNamed("tenant")
 	AgeField              = FieldNamed("message.age")
 	SenderField           = FieldNamed("message.sender")
 	ActorField            = FieldNamed("actor.id")
+	ReasonField           = FieldNamed("request.reason")
 	RoleField             = FieldNamed("actor.role")
 	IsSenderField         = FieldNamed("actor.is_sender")
 	ConversationTypeField = FieldNamed("conversation.type")
 	MessageTypeField      = FieldNamed("message.type")
-	ReasonField           = FieldNamed("request.reason")
 )
 
-// Role is the role that the actor has in the conversation. None is that of a member, and nobody owns or administers a
-// single one.
+// Role returns the role that the actor has in the conversation. It is member if ActorRole is empty, and for an owner or
+// admin in a single conversation, which nobody owns or administers.
 func (in *Input) Role() string {
 	manager := in.ActorRole == "owner" || in.ActorRole == "admin"
 	if in.ActorRole == "" || manager && in.ConversationType == "single" {
@@ -75,8 +91,10 @@ func (in *Input) Role() string {
 	return in.ActorRole
 }
 
+// IsSender reports whether the actor sent the message.
 func (in *Input) IsSender() bool { return in.ActorID == in.Sender }
 
+// FieldNamed returns the field with a name, nil if there is none.
 func FieldNamed(name string) *Field {
 	for _, f := range Fields {
 		if f.Name == name {
@@ -86,7 +104,7 @@ func FieldNamed(name string) *Field {
 	return nil
 }
 
-// What says what the field holds, for messages.
+// What names the kind of values of the field, as in "a duration", for diagnostics.
 func (f *Field) What() string {
 	if f.Words != nil {
 		return "a " + f.Words.Name
@@ -94,7 +112,7 @@ func (f *Field) What() string {
 	return f.Kind.String()
 }
 
-// Show is the value of a field, as it would be written.
+// Show returns the value of a field as the rule language writes it.
 func (f *Field) Show(in *Input, age time.Duration) string {
 	switch f.Kind {
 	case KindFlag:

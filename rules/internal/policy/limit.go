@@ -2,7 +2,7 @@ package policy
 
 import "time"
 
-// Limit is a bound on how many recalls may be committed in any period of a length, for each value of its key.
+// Limit allows at most Count recalls in any period of the length Per, for each value of its key.
 type Limit struct {
 	Name  string
 	Key   []*Field

@@ -6,33 +6,32 @@ import (
 	"time"
 )
 
-// What the host does with the content of a recalled message.
+// Dispositions: what the host does with the content of a recalled message.
 const (
-	DispositionErase   = "erase"   // it is gone
-	DispositionArchive = "archive" // the host keeps it where only compliance reads it, for the retention
+	DispositionErase   = "erase"   // nothing of it is left
+	DispositionArchive = "archive" // kept for Retention where only compliance can read it
 )
 
-// OnRecall is what a permit asks of the host beside taking the message back. It belongs to the policy: do not change
-// it.
+// OnRecall is what a permitted recall asks of the host. It belongs to the policy: do not modify it.
 type OnRecall struct {
-	Steps       []string      // the steps to run, in no order; nil: every step that the host has
+	Steps       []string      // names of the steps to run, in no particular order; nil: every step that the host has
 	Silent      bool          // clients remove the message and show nothing in its place
-	Placeholder *Placeholder  // what clients show in its place; nil: the host's own words
+	Placeholder *Placeholder  // what clients show instead; nil: the host's own words
 	Disposition string        // DispositionErase or DispositionArchive
-	Retention   time.Duration // how long an archive keeps it; 0 unless archived
+	Retention   time.Duration // how long the archive keeps it; 0 unless archived
 }
 
-// EraseEverywhere is what happens where no on_recall says otherwise.
+// EraseEverywhere applies where no on_recall block says otherwise.
 var EraseEverywhere = &OnRecall{Disposition: DispositionErase}
 
-// Placeholder is the text that stands where a recalled message was, by language.
+// Placeholder is the text that clients show instead of a recalled message, by language.
 type Placeholder struct {
 	Name  string
 	Texts map[string]string // language tag, as in "en" or "zh-Hans", to a text with {fields} of PlaceholderFields
 }
 
-// PlaceholderFields are the names that may stand in curly brackets in the text of a placeholder; the host puts in what
-// its users are shown. The reference for operators is made from it.
+// PlaceholderFields are the fields that the text of a placeholder can contain in curly brackets. The host fills them
+// in. docs/rules.md is generated from it.
 var PlaceholderFields = []struct{ Name, About string }{
 	{"actor", "who took the message back, as the host shows the name"},
 	{"sender", "who sent it, as the host shows the name"},
@@ -41,8 +40,8 @@ var PlaceholderFields = []struct{ Name, About string }{
 	{"reason", "the reason that was given"},
 }
 
-// Text returns the text for a language: of the tag itself, of its first part, of English, or the first there is by
-// name of the language.
+// Text returns the text for a language tag. If there is none, it returns the text for the first part of the tag (zh for
+// zh-Hans), else the English one, else the one whose tag comes first in alphabetical order.
 func (t *Placeholder) Text(language string) string {
 	base, _, _ := strings.Cut(language, "-")
 	for _, tag := range []string{language, base, "en"} {

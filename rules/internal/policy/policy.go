@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// Codes of a refusal that the engine itself gives. A forbid may name others.
+// Codes of refusals that the engine gives. A forbid may name others.
 const (
 	CodeForbidden         = "forbidden"
 	CodeWindowExpired     = "window_expired"
@@ -18,25 +18,25 @@ const (
 )
 
 const (
-	// DefaultDeny is the name of the RuleRef of a refusal that no rule gave.
+	// DefaultDeny is the name in the [RuleRef] of a refusal that no rule gave.
 	DefaultDeny = "default_deny"
-	// BuiltInCommandMessages is the name of the RuleRef where the engine itself kept a command message.
+	// BuiltInCommandMessages is the name in the [RuleRef] if [BuiltInForbid] decided.
 	BuiltInCommandMessages = "built_in.command_messages"
 )
 
 const (
-	// MaxWindow is the longest that a sender may recall an own message, whatever a rule file says: the maximum of
-	// the servers this takes after.
+	// MaxWindow is the longest time after sending that a sender with the role member or none may recall an own message,
+	// whatever a rule file says. It is the maximum of comparable chat servers.
 	MaxWindow = 7 * Day
-	// DefaultWindow holds where neither the permit nor the policy names a window.
+	// DefaultWindow is the window of a permit if neither the permit nor the policy names one.
 	DefaultWindow = 2 * time.Minute
-	// DefaultClockSkew and maxClockSkew bound how far in the future a request may lie.
+	// DefaultClockSkew and MaxClockSkew bound how far in the future the time of a request may be.
 	DefaultClockSkew = 5 * time.Second
 	MaxClockSkew     = 5 * time.Minute
 )
 
-// Input is one case to be judged. Strings are the words of the contract ("single", "text", "owner", …); a type,
-// conversation type or role that is none of them is denied.
+// Input is one request to decide about: one message and one actor. MessageType, ConversationType and ActorRole are
+// words of the contract, such as "text", "single" and "owner"; any other word is refused with [CodeForbidden].
 type Input struct {
 	Tenant             string
 	MessageID          string
@@ -46,21 +46,22 @@ type Input struct {
 	SentAt             time.Time
 	ConversationID     string
 	ConversationType   string
-	ConversationLabels []string // the host's word at the moment of the request
+	ConversationLabels []string // as the host knows them at the time of the request
 	ActorID            string
-	ActorRole          string // empty: member, and so is an owner or admin in a single conversation
+	ActorRole          string // empty means member
 	RequestedAt        time.Time
-	CountedAt          time.Time // the moment by which limits count, of a clock that nobody sets; zero: RequestedAt
+	CountedAt          time.Time // when limits count it, by a clock that is never set; zero means RequestedAt
 	Reason             string
 	Ext                string
 }
 
-// Age is how old the message was when the request was made. A request from before the message, by the skew of two
-// clocks, finds it new.
+// Age returns how old the message was when the request was made. It is 0 if the request seems to be older than the
+// message because two clocks differ.
 func (in *Input) Age() time.Duration {
 	return max(in.RequestedAt.Sub(in.SentAt), 0)
 }
 
+// LimitTime returns the time at which limits count the request.
 func (in *Input) LimitTime() time.Time {
 	if in.CountedAt.IsZero() {
 		return in.RequestedAt
@@ -68,17 +69,17 @@ func (in *Input) LimitTime() time.Time {
 	return in.CountedAt
 }
 
-// Origin is when the messages of proofs and tests are sent, where nothing else is said.
+// Origin is the default time of sending in proofs and tests.
 var Origin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// RuleRef is a rule's place in the files.
+// RuleRef is the name, file and line of a rule.
 type RuleRef struct {
 	Name string `json:"name"`
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
 }
 
-// String is the rule's name and place.
+// String returns the name and place, as in "own (rules.hcl:3)".
 func (r RuleRef) String() string {
 	if r.File == "" {
 		return r.Name
@@ -86,20 +87,21 @@ func (r RuleRef) String() string {
 	return fmt.Sprintf("%s (%s:%d)", r.Name, r.File, r.Line)
 }
 
-// Policy is a set of rules, checked and compiled. It never changes, and any number of goroutines may use it.
+// Policy is a set of rules, checked and compiled. It never changes after [Policy.Arrange] and is safe for concurrent
+// use.
 type Policy struct {
-	Sources   []hclfile.File // for diagnostics about the whole
+	Sources   []hclfile.File // whose lines diagnostics show
 	Digest    string
 	Window    time.Duration
 	Windows   []NamedWindow // in file order
 	ClockSkew time.Duration
 	OnRecall  *OnRecall
 	Rules     []*Rule  // in file order
-	Live      ruleSet  // the rules that decide
-	Trial     *ruleSet // these and the shadow ones; nil if there is no shadow rule
+	Live      RuleSet  // the rules that decide
+	Trial     *RuleSet // these and the shadow rules; nil if there are none
 }
 
-// NamedWindow is a window for the messages that its scope is about.
+// NamedWindow is a window block: the window of the messages in its scope.
 type NamedWindow struct {
 	Name   string
 	At     hcl.Range
@@ -107,8 +109,8 @@ type NamedWindow struct {
 	Within time.Duration
 }
 
-// BuiltInForbid holds whatever the files say. It comes last among the forbids, so that a rule of the files that says
-// the same is the one that is named.
+// BuiltInForbid applies whatever the files say. It is the last forbid, so that decisions name a rule of the files that
+// forbids the same.
 var BuiltInForbid = &Rule{
 	Ref:    RuleRef{Name: BuiltInCommandMessages},
 	Forbid: true,
@@ -116,14 +118,12 @@ var BuiltInForbid = &Rule{
 	Code:   CodeTypeNotRecallable,
 }
 
-// Arrange derives what deciding needs once all rules are there.
+// Arrange prepares the policy for decisions. Call it once, after all rules are set.
 func (p *Policy) Arrange() {
 	var live []*Rule
 	for _, r := range p.Rules {
-		if !r.Forbid {
-			if r.OnRecall == nil {
-				r.OnRecall = p.OnRecall
-			}
+		if !r.Forbid && r.OnRecall == nil {
+			r.OnRecall = p.OnRecall
 		}
 		if !r.Shadow {
 			live = append(live, r)
@@ -136,7 +136,7 @@ func (p *Policy) Arrange() {
 	}
 }
 
-// WindowOf is how long after sending the permit r holds for t.
+// WindowOf returns the window of the permit r for t.
 func (p *Policy) WindowOf(r *Rule, t *Subject) time.Duration {
 	if r.Window != 0 {
 		return r.Window
@@ -147,10 +147,10 @@ func (p *Policy) WindowOf(r *Rule, t *Subject) time.Duration {
 	return p.Window
 }
 
-// NamedWindowOf is the window block about t, nil if there is none.
+// NamedWindowOf returns the first window block whose scope contains t, nil if there is none.
 func (p *Policy) NamedWindowOf(t *Subject) *NamedWindow {
 	for i := range p.Windows {
-		if p.Windows[i].Scope.holds(t) {
+		if p.Windows[i].Scope.Holds(t) {
 			return &p.Windows[i]
 		}
 	}

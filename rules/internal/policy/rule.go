@@ -7,10 +7,10 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// Rule is one permit or forbid, compiled.
+// Rule is a compiled permit or forbid.
 type Rule struct {
 	Ref    RuleRef
-	At     hcl.Range // the name in the file
+	At     hcl.Range // the position of the name
 	Forbid bool
 	Shadow bool
 	Scope  Scope
@@ -18,24 +18,24 @@ type Rule struct {
 	Code   string     // of a forbid
 
 	// Of a permit:
-	Window   time.Duration // 0: the policy's, noEnd: it holds for ever
+	Window   time.Duration // 0: that of the policy; NoEnd: "any"
 	Reason   bool          // is required
 	Limit    *Limit
-	OnRecall *OnRecall // nil until arranged: the policy's
+	OnRecall *OnRecall // nil until arranged: that of the policy
 }
 
-// Matches tells whether the scope and the condition hold at an age.
+// Matches reports whether the scope and the condition hold at an age.
 func (r *Rule) Matches(t *Subject, age time.Duration) bool {
-	return r.Scope.holds(t) && (r.When == nil || r.When.Test(t.In, age))
+	return r.Scope.Holds(t) && (r.When == nil || r.When.Test(t.In, age))
 }
 
-// Aging tells whether the condition asks about the age.
+// Aging reports whether the condition compares message.age.
 func (r *Rule) Aging() bool { return r.When != nil && r.When.aging }
 
-// NoEnd is the window of a permit that says "any". No age is above it.
+// NoEnd is the window "any". No age is above it.
 const NoEnd = time.Duration(1<<63 - 1)
 
-// Kind is the name of the rule's block.
+// Kind returns "permit" or "forbid".
 func (r *Rule) Kind() string {
 	if r.Forbid {
 		return "forbid"
@@ -43,14 +43,14 @@ func (r *Rule) Kind() string {
 	return "permit"
 }
 
-// String names a rule in messages.
+// String names the rule in diagnostics.
 func (r *Rule) String() string {
 	kind := "permit"
 	if r.Forbid {
 		kind = "forbid"
 	}
 	if r == BuiltInForbid {
-		return "the engine itself"
+		return "the engine"
 	}
 	return fmt.Sprintf("%s %q (line %d)", kind, r.Ref.Name, r.Ref.Line)
 }

@@ -1,24 +1,26 @@
 package policy
 
-// Scope is what a rule is about. An empty part is about all.
+// Scope limits the requests that a rule applies to. An empty part matches everything.
 type Scope struct {
 	Tenants       map[string]bool
 	Conversations Set
 	Types         Set
 	Roles         Set
-	DefaultRoles  bool // the rule names no roles
-	Sender        senderScope
+	DefaultRoles  bool // Roles is the default, since the rule names none
+	Sender        SenderScope
 }
 
-type senderScope uint8
+// SenderScope limits a rule by whether the actor sent the message.
+type SenderScope uint8
 
+// Scopes by sender.
 const (
-	SenderAnybody senderScope = iota
-	SenderOnly
-	SenderOthers
+	SenderAnybody SenderScope = iota
+	SenderOnly                // the actor sent it
+	SenderOthers              // somebody else did
 )
 
-// Subject is an input with its words looked up once.
+// Subject is an [Input] with its words looked up once.
 type Subject struct {
 	In           *Input
 	Conversation Set
@@ -27,7 +29,8 @@ type Subject struct {
 	IsSender     bool
 }
 
-func (s *Scope) holds(t *Subject) bool {
+// Holds reports whether t is in the scope.
+func (s *Scope) Holds(t *Subject) bool {
 	return (s.Conversations == 0 || s.Conversations&t.Conversation != 0) &&
 		(s.Types == 0 || s.Types&t.Typ != 0) &&
 		(s.Roles == 0 || s.Roles&t.Role != 0) &&
@@ -35,7 +38,7 @@ func (s *Scope) holds(t *Subject) bool {
 		(s.Tenants == nil || s.Tenants[t.In.Tenant])
 }
 
-// SubjectOf looks up the words of an input. It is false if one of them is no word that there is.
+// SubjectOf looks up the words of an input. It returns false if one of them is unknown.
 func SubjectOf(in *Input) (Subject, bool) {
 	t := Subject{
 		In:           in,
