@@ -14,8 +14,8 @@ type checked struct {
 	Config      *checkedConfig    `json:"config,omitempty"` // with --config
 	Rules       int               `json:"rules"`
 	Digest      string            `json:"digest"`
-	Inputs      int               `json:"inputs"` // that the rules tell apart; 0: more than can be counted
-	Proven      bool              `json:"proven"` // all inputs were gone through for dead rules
+	Inputs      int               `json:"inputs"` // that the rules can tell apart; 0: too many to count
+	Proven      bool              `json:"proven"` // all inputs were checked for dead rules
 	Diagnostics rules.Diagnostics `json:"diagnostics"`
 }
 
@@ -32,16 +32,16 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	t := newTool("check", "[--strict] [--json] PATH... | --config plugin.hcl",
 		"Checks rule files and directories as one policy, and finds rules that can never decide. With --config checks a\n"+
 			"plugin.hcl and the rules that it names. Nothing is started, and no index is opened.", stdout, stderr)
-	strict := t.Bool("strict", false, "exit with 1 on warnings too, and on what could not be proven")
-	file := t.String("config", "", "check this plugin.hcl, and the rules that it names")
+	strict := t.Bool("strict", false, "exit with 1 also on warnings, and if not everything could be proven")
+	file := t.String("config", "", "check this plugin.hcl and the rules that it names")
 	paths, code, done := t.parse(args)
 	switch {
 	case done:
 		return code
 	case *file != "" && len(paths) > 0:
-		return t.wrongUsage("with --config the rules are those that the file names; name no others")
+		return t.wrongUsage("--config checks the rules that the file names; name no other paths")
 	case *file == "" && len(paths) == 0:
-		return t.wrongUsage("name the rule files or their directory, or a plugin.hcl with --config")
+		return t.wrongUsage("name rule files or their directory, or a plugin.hcl with --config")
 	}
 	out := checked{Diagnostics: rules.Diagnostics{}}
 	if *file != "" {
@@ -65,9 +65,9 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	out.Diagnostics = append(out.Diagnostics, a.Findings...)
 	out.OK = !*strict || len(out.Diagnostics) == 0 && a.Proven
 	out.Rules, out.Digest, out.Inputs, out.Proven = len(policy.Rules()), policy.Digest(), a.Inputs, a.Proven
-	proof := fmt.Sprintf("gone through %d distinguishable inputs", a.Inputs)
+	proof := fmt.Sprintf("%d distinguishable inputs checked", a.Inputs)
 	if !a.Proven {
-		proof = "not proven that none is dead: going through all distinguishable inputs would take too long"
+		proof = "not proven that every rule can decide: too many distinguishable inputs"
 	}
 	of := ""
 	if out.Config != nil && len(paths) == 0 {

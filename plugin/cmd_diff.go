@@ -10,8 +10,9 @@ import (
 
 // runDiff is recall-plugin diff.
 func runDiff(args []string, stdout, stderr io.Writer) int {
-	t := newTool("diff", "[--exit-code] [--json] OLD NEW", "Shows which requests two policies decide differently. OLD and NEW are each a rule file or a directory.", stdout, stderr)
-	exitCode := t.Bool("exit-code", false, "exit with 1 if they differ, or if that cannot be proven")
+	t := newTool("diff", "[--exit-code] [--json] OLD NEW",
+		"Shows which requests two policies decide differently. OLD and NEW are each a rule file or a directory.", stdout, stderr)
+	exitCode := t.Bool("exit-code", false, "exit with 1 if they differ, or if it cannot be proven that they do not")
 	paths, code, done := t.parse(args)
 	switch {
 	case done:
@@ -32,13 +33,13 @@ func runDiff(args []string, stdout, stderr io.Writer) int {
 	return exitGood
 }
 
-// shownDifferences bounds what is printed for people; --json has all.
+// shownDifferences bounds the differences in the text; --json prints all of them.
 const shownDifferences = 20
 
 func describeComparison(c rules.Comparison) string {
 	switch {
 	case !c.Proven:
-		return "not proven: comparing all distinguishable inputs would take too long\n"
+		return "not proven: too many distinguishable inputs\n"
 	case len(c.Differences) == 0:
 		return fmt.Sprintf("the same decision for all %d distinguishable inputs\n", c.Inputs)
 	}
@@ -49,7 +50,7 @@ func describeComparison(c rules.Comparison) string {
 		if i < shownDifferences {
 			was := strings.Join(d.Was, "\n  - ")
 			if !d.All {
-				was += "\n  - (and some as now)"
+				was += "\n  - (some already as now)"
 			}
 			fmt.Fprintf(&b, "%s\n  - %s\n  + %s\n", d.Where, was, d.Now)
 		}
@@ -58,7 +59,7 @@ func describeComparison(c rules.Comparison) string {
 		fmt.Fprintf(&b, "and %d smaller classes\n", more)
 	}
 	if !c.Complete {
-		b.WriteString("and others, too many to gather into classes\n")
+		b.WriteString("and more differences than can be grouped\n")
 		return b.String()
 	}
 	fmt.Fprintf(&b, "%d of %d distinguishable inputs are decided differently\n", changed, c.Inputs)

@@ -15,9 +15,10 @@ import (
 // runExplain is recall-plugin explain.
 func runExplain(args []string, stdout, stderr io.Writer) int {
 	t := newTool("explain", "[--json] --rules PATH [--case JSON] [--type TYPE] [--age AGE] ...",
-		"Decides one case and tells what of each rule held. The case is a JSON object, from standard input with --case -, or flags; flags come over JSON.", stdout, stderr)
+		"Decides about one case and shows why each rule matched or not. The case is given as flags or as a JSON object;\n"+
+			"flags override JSON.", stdout, stderr)
 	var paths []string
-	t.Func("rules", "rule file or directory; may be repeated; without it the built-in policy", func(path string) error {
+	t.Func("rules", "rule file or directory; can be repeated (default: the built-in policy)", func(path string) error {
 		paths = append(paths, path)
 		return nil
 	})
@@ -31,7 +32,8 @@ func runExplain(args []string, stdout, stderr io.Writer) int {
 	case done:
 		return code
 	case len(rest) > 0:
-		return t.wrongUsage(fmt.Sprintf("what is %q? Rules are named with --rules, and true or false follows =, as in --sender=false", rest[0]))
+		return t.wrongUsage(fmt.Sprintf("unexpected argument %q. Name rules with --rules, and write booleans with =, "+
+			"as in --sender=false", rest[0]))
 	}
 	in, err := explainedInput(*text, set)
 	if err != nil {
@@ -43,7 +45,7 @@ func runExplain(args []string, stdout, stderr io.Writer) int {
 	}
 	if policy == nil {
 		if !*t.json {
-			fmt.Fprintln(stdout, "refused: the rules have errors and decide nothing")
+			fmt.Fprintln(stdout, "no decision: the rules have errors")
 		}
 		return t.refused(diags)
 	}

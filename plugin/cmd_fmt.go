@@ -13,7 +13,8 @@ import (
 
 // runFmt is recall-plugin fmt.
 func runFmt(args []string, stdout, stderr io.Writer) int {
-	t := newTool("fmt", "[--check] [--json] PATH...", "Writes rule and test files in the canonical format and names those that changed.", stdout, stderr)
+	t := newTool("fmt", "[--check] [--json] PATH...",
+		"Writes rule and test files in the canonical format and names those that changed.", stdout, stderr)
 	check := t.Bool("check", false, "change nothing, and exit with 1 if a file is not in the canonical format")
 	paths, code, done := t.parse(args)
 	switch {
@@ -50,7 +51,7 @@ func runFmt(args []string, stdout, stderr io.Writer) int {
 	return exitGood
 }
 
-// replaceFile puts text in the place of a file in one step, so that a plugin that watches it never reads a half.
+// replaceFile replaces a file in one step, so that a plugin that watches it never reads half of it.
 func replaceFile(name string, text []byte) error {
 	name, err := filepath.EvalSymlinks(name)
 	if err != nil {
@@ -64,7 +65,7 @@ func replaceFile(name string, text []byte) error {
 	if err != nil {
 		return fmt.Errorf("cannot be written: %w", err)
 	}
-	defer os.Remove(temp.Name()) // it is gone if all went well
+	defer os.Remove(temp.Name()) // it no longer exists after success
 	_, err = temp.Write(text)
 	if chmod := temp.Chmod(info.Mode().Perm()); err == nil {
 		err = chmod

@@ -10,7 +10,8 @@ import (
 
 // runTest is recall-plugin test.
 func runTest(args []string, stdout, stderr io.Writer) int {
-	t := newTool("test", "[--json|--junit] PATH...", "Runs the *.test.hcl files of directories against the rules beside them.", stdout, stderr)
+	t := newTool("test", "[--json|--junit] PATH...",
+		"Runs the *.test.hcl files of directories against the rules next to them.", stdout, stderr)
 	junit := t.Bool("junit", false, "print JUnit XML")
 	paths, code, done := t.parse(args)
 	switch {
@@ -19,7 +20,7 @@ func runTest(args []string, stdout, stderr io.Writer) int {
 	case len(paths) == 0:
 		return t.wrongUsage("name a directory with rule and test files")
 	case *junit && *t.json:
-		return t.wrongUsage("--json and --junit exclude each other")
+		return t.wrongUsage("use either --json or --junit")
 	}
 	report, diags := rulestest.Run(paths...)
 	if report == nil || diags.HasErrors() {

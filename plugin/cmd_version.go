@@ -25,7 +25,8 @@ func version() string {
 }
 
 func runVersion(args []string, stdout, stderr io.Writer) int {
-	t := newTool("version", "[--json]", "Prints the versions of this binary, of the protocol that it serves, and of the index that it reads.", stdout, stderr)
+	t := newTool("version", "[--json]",
+		"Prints the versions of this binary, of the protocol that it serves, and of the index that it reads.", stdout, stderr)
 	extra, code, done := t.parse(args)
 	if done {
 		return code

@@ -10,24 +10,24 @@ import (
 	"github.com/chat-recall/recall/rules"
 )
 
-// Exit codes of the tools for rule files, for scripts.
+// Exit codes of the commands for rule files.
 const (
 	exitGood  = 0
-	exitBad   = 1 // the files are bad, a test failed, or what was asked for strictly is not so
+	exitBad   = 1 // files have errors, a test failed, or a strict check did
 	exitUsage = 2 // the command line is wrong
 )
 
-// tool is the command line of one subcommand: flags may stand before, between and after its paths.
+// tool is the command line of one subcommand. Flags can come before, between and after paths.
 type tool struct {
 	*flag.FlagSet
 	stdout, stderr io.Writer
 	json           *bool
 }
 
-// newTool describes a subcommand by its usage line and what it is for.
+// newTool returns a subcommand with its usage line and description.
 func newTool(name, usage, about string, stdout, stderr io.Writer) *tool {
 	t := &tool{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), stdout: stdout, stderr: stderr}
-	t.SetOutput(io.Discard) // parse says itself what is wrong
+	t.SetOutput(io.Discard) // parse reports errors itself
 	t.json = t.Bool("json", false, "print one JSON object")
 	t.Usage = func() {
 		fmt.Fprintf(t.Output(), "usage: recall-plugin %s %s\n\n%s\n\n", name, usage, about)
@@ -36,7 +36,7 @@ func newTool(name, usage, about string, stdout, stderr io.Writer) *tool {
 	return t
 }
 
-// parse returns the paths of the command line; done means that there is nothing to do but exit with code.
+// parse returns the paths of the command line. If done is set, exit with code.
 func (t *tool) parse(args []string) (paths []string, code int, done bool) {
 	for {
 		if err := t.Parse(args); err != nil {
@@ -54,13 +54,13 @@ func (t *tool) parse(args []string) (paths []string, code int, done bool) {
 	}
 }
 
-// wrongUsage says what is wrong with the command line, and where to read how it should be.
+// wrongUsage reports an error of the command line.
 func (t *tool) wrongUsage(what string) int {
-	fmt.Fprintf(t.stderr, "recall-plugin %s: %s\nrecall-plugin %s -h shows how it is used\n", t.Name(), what, t.Name())
+	fmt.Fprintf(t.stderr, "recall-plugin %s: %s\nrecall-plugin %s -h shows the usage\n", t.Name(), what, t.Name())
 	return exitUsage
 }
 
-// print shows v as JSON if that was asked for, else text.
+// print prints v with --json, else text.
 func (t *tool) print(v any, text string) {
 	if !*t.json {
 		fmt.Fprint(t.stdout, text)
@@ -72,7 +72,7 @@ func (t *tool) print(v any, text string) {
 	e.Encode(v)
 }
 
-// count is n of something, in words.
+// count returns n and a noun, as in "2 rules".
 func count(n int, what string) string {
 	if n != 1 {
 		what += "s"
@@ -80,7 +80,7 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// refused shows why rule files cannot be used.
+// refused prints why files cannot be used.
 func (t *tool) refused(diags rules.Diagnostics) int {
 	t.print(struct {
 		OK          bool              `json:"ok"`

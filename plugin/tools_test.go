@@ -60,7 +60,9 @@ func TestToolsPrintWhatIsInTheGoldenFiles(t *testing.T) {
 		{"test-failing-json", "test --json testdata/failing", 1},
 		{"test-failing-junit", "test --junit testdata/failing", 1},
 		{"explain", "explain --rules ../rules/cookbook/bank --tenant bank --type image --age 61s", 0},
-		{"explain-condition", "explain --rules testdata/rules/conditions.hcl --conversation-labels vip,staff --actor bot-7 --sender=false --role admin", 0},
+		{"explain-condition",
+			"explain --rules testdata/rules/conditions.hcl --conversation-labels vip,staff --actor bot-7 --sender=false " +
+				"--role admin", 0},
 		{"explain-bad", "explain --rules testdata/rules/bad.hcl", 1},
 		{"explain-json", "explain --json --rules ../rules/cookbook/shadow-trial --case {\"age\":\"5m\"}", 0},
 		{"diff", "diff ../rules/default.hcl ../rules/cookbook/moderators", 0},
@@ -154,7 +156,8 @@ func TestCheckConfig(t *testing.T) {
 
 func TestHelpIsNoError(t *testing.T) {
 	for name := range tools {
-		if code, stdout, _ := run(name + " -h"); code != 0 || !strings.HasPrefix(stdout, "usage: recall-plugin "+name) || !strings.Contains(stdout, "-json") {
+		if code, stdout, _ := run(name + " -h"); code != 0 || !strings.HasPrefix(stdout, "usage: recall-plugin "+name) ||
+			!strings.Contains(stdout, "-json") {
 			t.Errorf("%s -h exits with %d and prints %q", name, code, stdout)
 		}
 	}
@@ -167,7 +170,8 @@ func TestUnusableFilesExitWith1QuicklyInEveryTool(t *testing.T) {
 	empty := filepath.Join(dir, "empty")
 	os.Mkdir(empty, 0o755)
 	for _, path := range []string{deep, empty, filepath.Join(dir, "missing")} {
-		for _, line := range []string{"check ", "check --json ", "test ", "explain --rules ", "diff ../rules/default.hcl ", "fmt ", "fmt --check --json "} {
+		for _, line := range []string{"check ", "check --json ", "test ", "explain --rules ", "diff ../rules/default.hcl ",
+			"fmt ", "fmt --check --json "} {
 			start := time.Now()
 			code, stdout, stderr := run(line + path)
 			if code != 1 || stderr != "" || !strings.Contains(stdout, path) {

@@ -24,7 +24,8 @@ func benchPolicy(n int) string {
 	return b.String()
 }
 
-// BenchmarkDecide measures a decision over 1, 10 and 100 rules, compiled and by HCL's own evaluation of their conditions.
+// BenchmarkDecide measures a decision over 1, 10 and 100 rules, compiled and by HCL's own evaluation of their
+// conditions.
 func BenchmarkDecide(b *testing.B) {
 	in := twin.Request(time.Minute, func(in *Input) { in.ConversationLabels = []string{"team", "public"} })
 	for _, n := range []int{1, 10, 100} {

@@ -2,23 +2,23 @@ package rules
 
 import "github.com/chat-recall/recall/internal/hclfile"
 
-// Severity tells what a Diagnostic does to the files it is about.
+// Severity is the severity of a [Diagnostic].
 type Severity = hclfile.Severity
 
 const (
-	// Error refuses the files.
+	// Error means that the files are refused.
 	Error = hclfile.Error
-	// Warning leaves them usable: something in them is probably not what was meant.
+	// Warning means that something is probably a mistake. The files are usable.
 	Warning = hclfile.Warning
 )
 
-// Diagnostic is one thing that is wrong with a rule file, and where: Severity, Summary, Detail, File, Line, Column and
-// Source. Its String is file:line:column, the line with a caret under the place, and the advice.
+// Diagnostic is one problem of a rule file: Severity, Summary, Detail (what to do), File, Line, Column and Source. Its
+// String method renders file:line:column, the line with a caret under the position, and the advice.
 type Diagnostic = hclfile.Diagnostic
 
-// Diagnostics is all that is wrong with some rule files, in the order of files and lines. HasErrors tells whether the
-// files are refused.
+// Diagnostics is all problems of some rule files, in the order of files and lines. Its HasErrors method reports whether
+// the files are refused.
 type Diagnostics = hclfile.Diagnostics
 
-// A File is one rule file: its Name as decisions and diagnostics call it, and its Text, which is not to be changed.
+// File is one rule file: its Name in decisions and diagnostics, and its Text, which must not be modified.
 type File = hclfile.File

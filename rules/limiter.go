@@ -16,8 +16,8 @@ const maxRemembered = 1 << 18
 // Limiter counts the recalls that limits apply to. It outlives any policy: counts belong to the name of a limit, so a
 // change of the rules resets nothing. It counts exactly: "20/1m" is at most 20 in any minute, not on average.
 //
-// The time of a recall is that of its request ([Input.CountedAt]), so a request that waited is counted when it was made.
-// Counting is exact for a request that comes within the clock skew of newer ones; older recalls may be forgotten.
+// The time of a recall is that of its request ([Input.CountedAt]), so a request that waited is counted when it was
+// made. Counting is exact for a request that comes within the clock skew of newer ones; older recalls may be forgotten.
 // Memory is bounded; over the bound the keys that have been quiet longest are forgotten first. A Limiter is safe for
 // concurrent use.
 type Limiter struct {
@@ -27,7 +27,8 @@ type Limiter struct {
 	base  *Limiter // of a trial
 }
 
-// limitKey is a hash of a limit's name and the values of its key, so that long values take no more space than short ones.
+// limitKey is a hash of a limit's name and the values of its key, so that long values take no more space than short
+// ones.
 type limitKey [sha256.Size]byte
 
 // usage is the times of the recalls that may still count, oldest first.
@@ -145,7 +146,8 @@ func (l *Limiter) reserve(limit *policy.Limit, in *Input, skew time.Duration) (R
 	return Reservation{key, now}, true
 }
 
-// forget drops the keys that no longer count, then those that have been quiet longest, until a quarter of the space is free.
+// forget drops the keys that no longer count, then those that have been quiet longest, until a quarter of the space is
+// free.
 func (l *Limiter) forget(now time.Time) {
 	type quiet struct {
 		key  limitKey

@@ -39,14 +39,18 @@ func TestLimitRefusesTheOneTooManyAndSaysWhen(t *testing.T) {
 	}
 	for range 2 { // looking or being refused reserves nothing
 		d, reservation := l.Reserve(p, twin.Request(59*time.Second, nil))
-		if d.Code != "rate_limited" || d.Rule.Name != "own" || !d.RetryAt.Equal(twin.Sent.Add(time.Minute)) || reservation != (Reservation{}) {
+		if d.Code != "rate_limited" || d.Rule.Name != "own" || !d.RetryAt.Equal(twin.Sent.Add(time.Minute)) ||
+			reservation != (Reservation{}) {
 			t.Errorf("the fourth within a minute: %+v", d)
 		}
 		if d := check(l, p, twin.Request(59*time.Second, nil)); d.Code != "rate_limited" {
 			t.Errorf("looking at the fourth: %+v", d)
 		}
 	}
-	if d := check(l, p, twin.Request(59*time.Second, func(in *Input) { in.ActorID, in.Sender = "bob", "bob" })); !d.Permit {
+	if d := check(l, p, twin.Request(59*time.Second, func(in *Input) {
+		in.ActorID, in.Sender = "bob",
+			"bob"
+	})); !d.Permit {
 		t.Errorf("another actor: %+v", d)
 	}
 	if d := check(l, p, twin.Request(59*time.Second, func(in *Input) { in.Tenant = "other" })); !d.Permit {
@@ -147,10 +151,11 @@ func TestRetryIsNotAdvisedForWhenItIsTooLate(t *testing.T) {
 		more  string
 		retry time.Duration
 	}{
-		"in time":                {"", 60},
-		"after the window":       {"window \"short\" { within = \"59s\" }", 0},
-		"when a forbid matches":  {"forbid \"old\" { when = message.age >= \"60s\" }", 0},
-		"a later one that holds": {"limit \"slow\" {\n key = actor.id\n rate = \"1/2m\"\n}\npermit \"slow\" {\n sender = true\n window = \"2m\"\n limit = \"slow\"\n}\nwindow \"short\" { within = \"59s\" }", 120},
+		"in time":               {"", 60},
+		"after the window":      {"window \"short\" { within = \"59s\" }", 0},
+		"when a forbid matches": {"forbid \"old\" { when = message.age >= \"60s\" }", 0},
+		"a later one that holds": {"limit \"slow\" {\n key = actor.id\n rate = \"1/2m\"\n}\npermit \"slow\" {\n sender = " +
+			"true\n window = \"2m\"\n limit = \"slow\"\n}\nwindow \"short\" { within = \"59s\" }", 120},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, l := mustParse(t, strings.Replace(limited, "window = \"1h\"", "", 1)+"\n"+c.more), NewLimiter()
@@ -180,7 +185,10 @@ func TestLimiterForgetsTheQuietestOverItsBound(t *testing.T) {
 	if l.total > maxRemembered || l.total != len(l.used) || l.total < maxRemembered/2 {
 		t.Errorf("%d recalls of %d keys are remembered", l.total, len(l.used))
 	}
-	last := twin.Request(time.Second, func(in *Input) { in.ActorID, in.Sender = fmt.Sprint(maxRemembered), fmt.Sprint(maxRemembered) })
+	last := twin.Request(time.Second, func(in *Input) {
+		in.ActorID, in.Sender = fmt.Sprint(maxRemembered),
+			fmt.Sprint(maxRemembered)
+	})
 	l.Reserve(p, last)
 	l.Reserve(p, last)
 	if d := check(l, p, last); d.Permit {

@@ -19,8 +19,8 @@ func Default() *Policy {
 }
 
 // Load reads, checks and compiles the policy in the files and directories named by paths. Of a directory it reads each
-// *.hcl that is not *.test.hcl, in name order. If there is any error it returns no policy, never a part of one; warnings
-// come with the policy.
+// *.hcl that is not *.test.hcl, in name order. If there is any error it returns no policy, never a part of one;
+// warnings come with the policy.
 func Load(paths ...string) (*Policy, Diagnostics) { return wrap(lang.Load(paths...)) }
 
 // Parse is Load for one file whose text is in memory. Decisions and diagnostics use name as the name of the file.
@@ -31,8 +31,8 @@ func Parse(name string, src []byte) (*Policy, Diagnostics) {
 // ParseFiles is Load for files whose texts are in memory, in this order.
 func ParseFiles(files []File) (*Policy, Diagnostics) { return wrap(lang.Parse(files)) }
 
-// Format returns a rule or test file in its canonical form: aligned, indented by two spaces, lines ended by \n, with one
-// \n at the end. It changes no meaning and refuses a file that does not parse.
+// Format returns a rule or test file in its canonical form: aligned, indented by two spaces, lines ended by \n, with
+// one \n at the end. It changes no meaning and refuses a file that does not parse.
 func Format(name string, src []byte) ([]byte, Diagnostics) { return lang.Format(name, src) }
 
 // FormatFile formats a file on disk. It returns the text of the file and the canonical text, and writes nothing.

@@ -20,27 +20,37 @@ func TestDecide_RoleNone(t *testing.T) {
 		code  string
 		rule  string
 	}{
-		"an own message under the built-in policy":   {string(defaultPolicy), twin.Request(0, outsider), "forbidden", DefaultDeny},
-		"another's message":                          {string(defaultPolicy), twin.Request(0, other), "forbidden", DefaultDeny},
-		"in a single conversation":                   {string(defaultPolicy), twin.Request(0, single), "forbidden", DefaultDeny},
-		"a permit without roles":                     {`permit "a" {}`, twin.Request(0, outsider), "forbidden", DefaultDeny},
-		"a permit that is late says nothing of time": {`permit "a" { sender = true }`, twin.Request(time.Hour, outsider), "forbidden", DefaultDeny},
-		"a permit that names it":                     {`permit "a" { role = ["none"] }`, twin.Request(0, outsider), "", "a"},
-		"a permit that names others":                 {`permit "a" { role = ["member", "owner"] }`, twin.Request(0, outsider), "forbidden", DefaultDeny},
-		"a condition that names it":                  {`permit "a" { when = actor.role == "none" }`, twin.Request(0, outsider), "", "a"},
+		"an own message under the built-in policy": {string(defaultPolicy), twin.Request(0, outsider), "forbidden",
+			DefaultDeny},
+		"another's message": {string(defaultPolicy), twin.Request(0, other), "forbidden",
+			DefaultDeny},
+		"in a single conversation": {string(defaultPolicy), twin.Request(0, single), "forbidden",
+			DefaultDeny},
+		"a permit without roles": {`permit "a" {}`, twin.Request(0, outsider), "forbidden", DefaultDeny},
+		"a permit that is late says nothing of time": {`permit "a" { sender = true }`, twin.Request(time.Hour, outsider),
+			"forbidden", DefaultDeny},
+		"a permit that names it": {`permit "a" { role = ["none"] }`, twin.Request(0, outsider), "", "a"},
+		"a permit that names others": {`permit "a" { role = ["member", "owner"] }`,
+			twin.Request(0, outsider), "forbidden", DefaultDeny},
+		"a condition that names it": {`permit "a" { when = actor.role == "none" }`,
+			twin.Request(0, outsider), "", "a"},
 		"a condition that names it in a list": {`permit "a" { when = contains(["member", "none"], actor.role) }`,
 			twin.Request(0, outsider), "", "a"},
-		"a condition that names it in a local": {"locals { left = actor.role == \"none\" }\npermit \"a\" { when = local.left }",
+		"a condition that names it in a local": {"locals { left = actor.role == \"none\" }\npermit \"a\" { when = " +
+			"local.left }",
 			twin.Request(0, outsider), "", "a"},
-		"a condition that excludes it":  {`permit "a" { when = actor.role != "none" }`, twin.Request(0, outsider), "forbidden", DefaultDeny},
-		"a condition that names others": {`permit "a" { when = actor.role != "owner" }`, twin.Request(0, outsider), "forbidden", DefaultDeny},
+		"a condition that excludes it": {`permit "a" { when = actor.role != "none" }`, twin.Request(0, outsider),
+			"forbidden", DefaultDeny},
+		"a condition that names others": {`permit "a" { when = actor.role != "owner" }`, twin.Request(0, outsider),
+			"forbidden", DefaultDeny},
 		"a condition that names it beside roles": {"permit \"a\" {\n role = [\"member\"]\n when = actor.role == \"none\"\n}",
 			twin.Request(0, outsider), "forbidden", DefaultDeny},
 		"a forbid without roles": {"permit \"a\" { role = [\"none\"] }\nforbid \"b\" {\n code = \"closed\"\n}",
 			twin.Request(0, outsider), "closed", "b"},
 		"a forbid that names it": {"permit \"a\" {}\nforbid \"b\" {\n role = [\"none\"]\n code = \"not_a_member\"\n}",
 			twin.Request(0, outsider), "not_a_member", "b"},
-		"a member beside a forbid that names it": {"permit \"a\" {}\nforbid \"b\" { role = [\"none\"] }", twin.Request(0, nil), "", "a"},
+		"a member beside a forbid that names it": {"permit \"a\" {}\nforbid \"b\" { role = [\"none\"] }",
+			twin.Request(0, nil), "", "a"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := mustParse(t, c.rules)
@@ -69,13 +79,15 @@ func TestParse_EndlessWindowForRoleNone(t *testing.T) {
 
 func TestAnalyze_RoleNone(t *testing.T) {
 	t.Run("finds a rule that only it could meet", func(t *testing.T) {
-		a := mustParse(t, "permit \"own\" { sender = true }\npermit \"a\" {\n role = [\"member\"]\n when = actor.role == \"none\"\n}").Analyze()
+		a := mustParse(t, "permit \"own\" { sender = true }\npermit \"a\" {\n role = [\"member\"]\n when = actor.role == "+
+			"\"none\"\n}").Analyze()
 		if len(a.Findings) != 1 || !strings.Contains(a.Findings[0].Summary, `permit "a" (line 2) matches nothing`) {
 			t.Errorf("got %s", a.Findings)
 		}
 	})
 	t.Run("does not take a permit for it as covered", func(t *testing.T) {
-		a := mustParse(t, "permit \"own\" { sender = true }\npermit \"left\" {\n sender = true\n role = [\"none\"]\n}").Analyze()
+		a := mustParse(t, "permit \"own\" { sender = true }\npermit \"left\" {\n sender = true\n role = [\"none\"]\n}").
+			Analyze()
 		if !a.Proven || len(a.Findings) > 0 {
 			t.Errorf("got %+v", a)
 		}
@@ -84,9 +96,11 @@ func TestAnalyze_RoleNone(t *testing.T) {
 
 func TestCompare_RoleNone(t *testing.T) {
 	was := mustParse(t, "permit \"own\" { sender = true }")
-	now := mustParse(t, "permit \"own\" {\n sender = true\n role = [\"owner\", \"admin\", \"member\", \"system\", \"none\"]\n}")
+	now := mustParse(t, "permit \"own\" {\n sender = true\n role = [\"owner\", \"admin\", \"member\", \"system\", "+
+		"\"none\"]\n}")
 	d := Compare(was, now).Differences
-	if len(d) != 2 || d[0].Where != "message.type is not command, actor.role is none, actor is the sender, message.age is up to 2m" ||
+	if len(d) != 2 || d[0].Where != "message.type is not command, actor.role is none, actor is the sender, message.age "+
+		"is up to 2m" ||
 		d[0].Was[0] != "refused: forbidden" || d[0].Now != "permitted" || d[1].Now != "refused: window_expired" {
 		t.Errorf("got %+v", d)
 	}
@@ -96,7 +110,8 @@ func TestExplain_RoleNone(t *testing.T) {
 	p := mustParse(t, "permit \"own\" { sender = true }")
 	e := p.Explain(twin.Request(0, outsider))
 	if r := e.Rules[0]; r.Matched || r.Parts[0].Held ||
-		r.Parts[0].Text != `role = ["owner", "admin", "member", "system"]` || r.Parts[0].Value != `"none"` || *r.WhyNot != r.Parts[0] {
+		r.Parts[0].Text != `role = ["owner", "admin", "member", "system"]` || r.Parts[0].Value != `"none"` ||
+		*r.WhyNot != r.Parts[0] {
 		t.Errorf("got %+v", r)
 	}
 	if r := p.Explain(twin.Request(0, nil)).Rules[0]; !r.Matched || r.Parts[0].Text != "sender = true" {

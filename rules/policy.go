@@ -25,9 +25,9 @@ func wrap(p *policy.Policy, diags Diagnostics) (*Policy, Diagnostics) {
 // and in, and allocates nothing.
 func (p *Policy) Decide(in *Input) Decision { return p.compiled.Decide(in) }
 
-// Analyze finds dead rules: rules that match nothing, rules that never decide because others always do, and windows that
-// no permit uses. It goes through every distinguishable input, up to 2,000,000, which takes a few seconds at most. It
-// never samples.
+// Analyze finds dead rules: rules that match nothing, rules that never decide because others always do, and windows
+// that no permit uses. It goes through every distinguishable input, up to 2,000,000, which takes a few seconds at most.
+// It never samples.
 func (p *Policy) Analyze() Analysis { return proof.Analyze(p.compiled) }
 
 // Compare goes through every input that the two policies can tell apart and groups those that they decide differently:

@@ -33,12 +33,18 @@ func TestDefaultPolicyHoldsWhatRecallMeans(t *testing.T) {
 		{"admin later", twin.Request(1000*time.Hour, other("admin")), "", "managers_any_time", time.Time{}},
 		{"owner of a single conversation", twin.Request(0, single("owner")), "forbidden", "default_deny", time.Time{}},
 		{"system in a single conversation", twin.Request(1000*time.Hour, single("system")), "", "system", time.Time{}},
-		{"sender who is owner", twin.Request(0, func(in *Input) { in.ActorRole = "owner" }), "", "sender_in_window", time.Time{}},
-		{"command", twin.Request(0, func(in *Input) { in.MessageType = "command" }), "type_not_recallable", "command_messages", time.Time{}},
-		{"command by the system", twin.Request(0, func(in *Input) { in.MessageType, in.ActorRole = "command", "system" }), "type_not_recallable", "command_messages", time.Time{}},
-		{"unknown role", twin.Request(0, func(in *Input) { in.ActorRole = "root" }), "forbidden", "default_deny", time.Time{}},
-		{"unknown type", twin.Request(0, func(in *Input) { in.MessageType = "Text" }), "forbidden", "default_deny", time.Time{}},
-		{"unknown conversation type", twin.Request(0, func(in *Input) { in.ConversationType = "" }), "forbidden", "default_deny", time.Time{}},
+		{"sender who is owner", twin.Request(0, func(in *Input) { in.ActorRole = "owner" }), "", "sender_in_window",
+			time.Time{}},
+		{"command", twin.Request(0, func(in *Input) { in.MessageType = "command" }), "type_not_recallable",
+			"command_messages", time.Time{}},
+		{"command by the system", twin.Request(0, func(in *Input) { in.MessageType, in.ActorRole = "command", "system" }),
+			"type_not_recallable", "command_messages", time.Time{}},
+		{"unknown role", twin.Request(0, func(in *Input) { in.ActorRole = "root" }), "forbidden", "default_deny",
+			time.Time{}},
+		{"unknown type", twin.Request(0, func(in *Input) { in.MessageType = "Text" }), "forbidden", "default_deny",
+			time.Time{}},
+		{"unknown conversation type", twin.Request(0, func(in *Input) { in.ConversationType = "" }), "forbidden",
+			"default_deny", time.Time{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := Default().Decide(test.in)
@@ -63,7 +69,8 @@ func TestClockSkewIsAsWritten(t *testing.T) {
 	if skew := Default().ClockSkew(); skew != 5*time.Second {
 		t.Errorf("by default it is %v", skew)
 	}
-	if skew := mustParse(t, "policy { clock_skew = \"1m\" }\npermit \"own\" { sender = true }").ClockSkew(); skew != time.Minute {
+	if skew := mustParse(t,
+		"policy { clock_skew = \"1m\" }\npermit \"own\" { sender = true }").ClockSkew(); skew != time.Minute {
 		t.Errorf("it is %v", skew)
 	}
 }
@@ -100,7 +107,8 @@ func TestOwnerOrAdminOfASingleConversationIsAMemberWhateverTheFilesSay(t *testin
 			t.Errorf("%s: %+v", role, d)
 		}
 		in.Ext = "forbidden to members"
-		if d, e := p.Decide(in), p.Explain(in); d.Code != "members" || fact(e, "actor.role") != `"member"` || !e.Rules[0].Matched || e.Rules[1].Matched {
+		if d, e := p.Decide(in), p.Explain(in); d.Code != "members" || fact(e, "actor.role") != `"member"` ||
+			!e.Rules[0].Matched || e.Rules[1].Matched {
 			t.Errorf("%s: decided %+v, explained %+v", role, d, e)
 		}
 		in.ConversationType = "group"
@@ -169,7 +177,8 @@ func TestDecidingAllocatesNothing(t *testing.T) {
 		}`)
 	labels := func(in *Input) { in.ConversationLabels = []string{"fun"} }
 	for name, p := range map[string]*Policy{"default": Default(), "rich": rich} {
-		for _, in := range []*Input{twin.Request(0, labels), twin.Request(time.Minute, labels), twin.Request(2*time.Hour, labels)} {
+		for _, in := range []*Input{twin.Request(0, labels), twin.Request(time.Minute, labels),
+			twin.Request(2*time.Hour, labels)} {
 			if n := testing.AllocsPerRun(100, func() { p.Decide(in) }); n != 0 {
 				t.Errorf("%s: %v allocations a decision", name, n)
 			}

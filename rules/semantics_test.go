@@ -17,11 +17,14 @@ func decidePlainly(p *Policy, in *Input) (permit bool, name string) {
 		return false, ""
 	}
 	about := func(r *policy.Rule) bool {
-		if in.ActorRole == "none" && !r.Forbid && r.Scope.DefaultRoles && !strings.Contains(string(r.When.Written), `"none"`) {
+		if in.ActorRole == "none" && !r.Forbid && r.Scope.DefaultRoles &&
+			!strings.Contains(string(r.When.Written), `"none"`) {
 			return false
 		}
-		return (r.Scope.Sender == policy.SenderAnybody || (r.Scope.Sender == policy.SenderOnly) == (in.ActorID == in.Sender)) &&
-			(r.Scope.Roles == 0 || r.Scope.DefaultRoles || slices.Contains(policy.Roles.Describe(r.Scope.Roles), twin.PlainRole(in)))
+		return (r.Scope.Sender == policy.SenderAnybody ||
+			(r.Scope.Sender == policy.SenderOnly) == (in.ActorID == in.Sender)) &&
+			(r.Scope.Roles == 0 || r.Scope.DefaultRoles || slices.Contains(policy.Roles.Describe(r.Scope.Roles),
+				twin.PlainRole(in)))
 	}
 	age := max(in.RequestedAt.Sub(in.SentAt), 0)
 	for _, r := range p.compiled.Rules {

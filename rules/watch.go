@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// pollInterval is how often the files are read where the file system sends no events. With SettleTime it keeps the
-	// promise that a change is taken within two seconds.
+	// pollInterval is how often the files are read if the file system sends no events. Together with SettleTime it
+	// guarantees that a change is in force within two seconds.
 	pollInterval = time.Second
-	// SettleTime is how long files must stay as they are before they are taken: half a file can be a policy too, one
-	// that lacks its last forbid.
+	// SettleTime is how long files must not change before a [Watcher] loads them. Half a file can be a policy too, without
+	// its last forbid.
 	SettleTime = 100 * time.Millisecond
 )
 
-// Watcher keeps the policy of some files in force while they change. A change that has an error leaves the policy in
-// force as it was, and watching goes on. Its methods may be called by any number of goroutines.
+// Watcher loads the policy of some files and reloads it when they change. If a change has an error, the policy in force
+// stays and the Watcher waits for the next change. Its methods are safe for concurrent use.
 type Watcher struct {
 	paths  []string
 	report func(*Policy, Diagnostics)
@@ -34,38 +34,38 @@ type Watcher struct {
 	mu     sync.Mutex
 	state  WatchState
 
-	events  *fsnotify.Watcher // nil: the system has none to spare, polling finds changes too
+	events  *fsnotify.Watcher // nil if the system has no more; then polling finds changes
 	reloads chan chan Diagnostics
 	closing chan struct{}
 	closed  chan struct{}
 	once    sync.Once
 }
 
-// WatchState is what a Watcher shows to operators.
+// WatchState is the state of a [Watcher] for operators.
 type WatchState struct {
-	Paths    []string    // that are followed; none: the built-in policy
+	Paths    []string    // of the files; none: the built-in policy
 	Digest   string      // of the policy in force
-	Fallback bool        // the policy in force is the fallback of WatchOr: the files were refused ever since the start
+	Fallback bool        // the fallback of WatchOr is in force: the files have been refused since the start
 	Loaded   time.Time   // when it came into force
 	Warnings Diagnostics // of the policy in force
-	Refused  Diagnostics // of the files as they are now, if they were refused; empty: what is on disk is in force
+	Refused  Diagnostics // errors of the files as they are now; empty: they are in force
 }
 
-// Watch loads the policy in paths as Load does and keeps it following the files. If the files are bad at the start
-// there is no Watcher, only diagnostics. Without paths the built-in policy is in force for good.
+// Watch loads the policy in paths like [Load] and reloads it when the files change. If the first load fails it returns
+// nil and the diagnostics. Without paths the built-in policy stays in force.
 //
-// After each change, report gets the policy that came into force with its warnings, or nil and the errors that refused
-// it. It is called by one goroutine at a time, holds up the next change and must not call Reload; it may be nil.
+// After each change, report gets the policy now in force with its warnings, or nil and the errors. Calls of report do
+// not overlap; the next change waits for it, so it must not call Reload. It may be nil.
 //
 // The caller must Close the Watcher.
 func Watch(paths []string, report func(*Policy, Diagnostics)) (*Watcher, Diagnostics) {
 	return WatchOr(nil, paths, report)
 }
 
-// WatchOr is Watch, but if the files are bad at the start, fallback is in force until they are mended, and the
-// diagnostics tell why. Without a fallback it is Watch.
+// WatchOr is [Watch] with a fallback: if the first load fails, fallback is in force until the files are corrected, and
+// the diagnostics say why. A nil fallback means Watch.
 func WatchOr(fallback *Policy, paths []string, report func(*Policy, Diagnostics)) (*Watcher, Diagnostics) {
-	events, _ := fsnotify.NewWatcher() // without it there is the poll
+	events, _ := fsnotify.NewWatcher() // if it fails, polling finds changes
 	return watch(fallback, paths, report, pollInterval, events)
 }
 
@@ -78,7 +78,7 @@ func watch(fallback *Policy, paths []string, report func(*Policy, Diagnostics), 
 	if report == nil {
 		w.report = func(*Policy, Diagnostics) {}
 	}
-	w.addWatches() // before the files are read, so that no change falls between
+	w.addWatches() // before the files are read, so that no change is missed
 	read := w.read()
 	p, diags := read.compile()
 	switch {
@@ -97,22 +97,23 @@ func watch(fallback *Policy, paths []string, report func(*Policy, Diagnostics), 
 	return w, diags
 }
 
-// Policy is the one in force. It is a snapshot: a decision uses one from start to end.
+// Policy returns the policy in force. Use one policy for all parts of a decision, since the next call may return
+// another.
 func (w *Watcher) Policy() *Policy { return w.policy.Load() }
 
-// State tells what is in force, and why what is on disk is not.
+// State returns what is in force and, if the files are refused, why.
 func (w *Watcher) State() WatchState {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.state
 }
 
-// ErrClosed is that a Watcher was closed.
-var ErrClosed = errors.New("the rules are no longer watched")
+// ErrClosed means that the [Watcher] is closed.
+var ErrClosed = errors.New("rules: watcher is closed")
 
-// Reload reads the files now and takes them if they are good. It returns their diagnostics; errors among these mean
-// that the policy in force stayed. Its error is ErrClosed or that of ctx; where a file system does not answer, the
-// files may still be taken after ctx has ended.
+// Reload loads the files now. It returns their diagnostics; if these contain errors, the policy in force stays. The
+// error is [ErrClosed] or that of ctx. If the file system is slow, the files may still come into force after ctx has
+// ended.
 func (w *Watcher) Reload(ctx context.Context) (Diagnostics, error) {
 	reply := make(chan Diagnostics, 1)
 	select {
@@ -130,17 +131,17 @@ func (w *Watcher) Reload(ctx context.Context) (Diagnostics, error) {
 	}
 }
 
-// Close ends watching and waits until it has ended. The policy in force stays.
+// Close stops watching and waits for the goroutine. The policy in force stays available.
 func (w *Watcher) Close() {
 	w.once.Do(func() { close(w.closing) })
 	<-w.closed
 }
 
-// reading is the files as they were at one moment, read once.
+// reading is the files as they were read once.
 type reading struct {
 	builtIn bool
 	files   *lang.Reporter
-	print   string // of the files, or of the errors that kept them from being read
+	print   string // fingerprint of the files, or of the errors of reading them
 }
 
 func (w *Watcher) read() *reading {
@@ -166,7 +167,7 @@ func (w *Watcher) install(p *Policy, warnings Diagnostics) {
 	w.state = WatchState{Paths: w.paths, Digest: p.Digest(), Loaded: time.Now(), Warnings: warnings}
 }
 
-// take puts what was read in force, if it is good.
+// take puts the files in force if they have no errors.
 func (w *Watcher) take(read *reading) Diagnostics {
 	p, diags := read.compile()
 	if p != nil {
@@ -180,7 +181,7 @@ func (w *Watcher) take(read *reading) Diagnostics {
 	return diags
 }
 
-// run owns the watching. taken is the print of what was last taken or refused.
+// run owns the watching. taken is the fingerprint of the files that were last taken or refused.
 func (w *Watcher) run(taken string) {
 	defer close(w.closed)
 	var hints chan fsnotify.Event
@@ -228,7 +229,7 @@ func (w *Watcher) run(taken string) {
 				continue
 			}
 			wait()
-		case <-troubles: // such as too many events to tell: look
+		case <-troubles: // such as an overflow of events
 			wait()
 		case <-settle.C:
 			waiting = false
@@ -241,9 +242,9 @@ func (w *Watcher) run(taken string) {
 	}
 }
 
-// addWatches asks for events of the directories that hold the files. A file itself is not watched: an editor or a
-// ConfigMap puts another one in its place, and the events would stay with the old. Directories that were removed and
-// made again are asked for anew at each look.
+// addWatches subscribes to events of the directories of the files. It does not watch the files themselves, since
+// editors and ConfigMaps replace them and the subscription would stay with the old file. It is repeated at each look
+// because directories can be removed and created again.
 func (w *Watcher) addWatches() {
 	if w.events == nil {
 		return
@@ -252,6 +253,6 @@ func (w *Watcher) addWatches() {
 		if info, err := os.Stat(path); err != nil || !info.IsDir() {
 			path = filepath.Dir(path)
 		}
-		_ = w.events.Add(path) // what cannot be watched is polled
+		_ = w.events.Add(path) // if it fails, polling finds changes
 	}
 }

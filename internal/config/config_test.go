@@ -124,7 +124,7 @@ func TestViews_SameVerdict(t *testing.T) {
 		"a typo in index": {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"i\"\n  pth = \"i\"\n}\n",
 			`plugin.hcl:6:3: error: a block "index" has no "pth"`},
 		"NFC": {"plugin {\n  binary = \"cafe\u0301\"\n}\n" + index,
-			"plugin.hcl:2:12: error: Unicode normalisation changes this text: U+0065 U+0301"},
+			"plugin.hcl:2:12: error: Unicode normalization changes this string: U+0065 U+0301"},
 		"a home": {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"~/i\"\n}\n",
 			"plugin.hcl:5:10: error: index.path begins with ~, which only a shell replaces"},
 		"somebody's home": {"plugin {\n  binary = \"b\"\n}\nindex {\n  path = \"~ann/i\"\n}\n",

@@ -11,31 +11,31 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// Severity tells what a Diagnostic does to the files it is about.
+// Severity is the severity of a [Diagnostic].
 type Severity string
 
 const (
-	// Error refuses the files.
+	// Error means that the files are refused.
 	Error Severity = "error"
-	// Warning leaves them usable: something in them is probably not what was meant.
+	// Warning means that something is probably a mistake. The files are usable.
 	Warning Severity = "warning"
 )
 
-// Diagnostic is one thing that is wrong with a rule file, and where.
+// Diagnostic is one problem of a file, and its position.
 type Diagnostic struct {
 	Severity Severity `json:"severity"`
 	Summary  string   `json:"summary"`          // what is wrong, one line
 	Detail   string   `json:"detail,omitempty"` // what to do about it
-	File     string   `json:"file,omitempty"`   // as it was named or found
-	Line     int      `json:"line,omitempty"`   // from 1; 0: about the file, or about no file
+	File     string   `json:"file,omitempty"`   // name of the file
+	Line     int      `json:"line,omitempty"`   // from 1; 0: the whole file, or no file
 	Column   int      `json:"column,omitempty"` // from 1, in characters
-	Source   string   `json:"source,omitempty"` // the line, cut to 160 bytes around the place when it is longer
+	Source   string   `json:"source,omitempty"` // the line, at most 160 bytes around the position
 
-	caret int // bytes of Source before the place
+	caret int // bytes of Source before the position
 	width int // characters to underline
 }
 
-// String renders the diagnostic as file:line:col, the source line with a caret under the place, and the advice.
+// String renders file:line:column, the source line with a caret under the position, and the advice.
 func (d Diagnostic) String() string {
 	var b strings.Builder
 	switch {
@@ -65,13 +65,13 @@ func (d Diagnostic) String() string {
 	return b.String()
 }
 
-// wideFrom is the first character that terminals show two columns wide, nearly all after it too.
+// wideFrom is the first character that terminals show two columns wide; so are most characters after it.
 const wideFrom = 0x1100
 
-// Diagnostics is all that is wrong with some rule files, in the order of files and lines.
+// Diagnostics is all problems of some files, in the order of files and lines.
 type Diagnostics []Diagnostic
 
-// HasErrors tells whether the files are refused; warnings alone do not refuse them.
+// HasErrors reports whether the files are refused, which warnings alone do not do.
 func (d Diagnostics) HasErrors() bool {
 	for _, one := range d {
 		if one.Severity == Error {
@@ -81,7 +81,7 @@ func (d Diagnostics) HasErrors() bool {
 	return false
 }
 
-// String renders every diagnostic, as Diagnostic.String does.
+// String renders every diagnostic like [Diagnostic.String].
 func (d Diagnostics) String() string {
 	var b strings.Builder
 	for _, one := range d {
@@ -90,37 +90,37 @@ func (d Diagnostics) String() string {
 	return b.String()
 }
 
-// MaxDiagnostics bounds what one load reports: a megabyte of mistakes is not read by anybody.
+// MaxDiagnostics bounds the diagnostics of one load. Nobody reads more.
 const MaxDiagnostics = 50
 
 // maxSourceBytes bounds the source line that a diagnostic shows.
 const maxSourceBytes = 160
 
-// maxText bounds the characters of a summary and of a detail, which quote what a file says: diagnostics go over the
-// wire with the plugin's health.
+// maxText bounds the characters of a summary and of a detail. They quote the file, and diagnostics are sent with the
+// health of the plugin.
 const maxText = 1000
 
-// A Reporter gathers the diagnostics of files that are read together.
+// Reporter collects the diagnostics of files that are read together.
 type Reporter struct {
-	Files []File // whose lines diagnostics show, in the order of the diagnostics
+	Files []File // whose lines diagnostics show, in this order
 
 	found   Diagnostics
 	starts  []hcl.Range // of found, to sort by
-	left    int         // over MaxDiagnostics
-	refused bool        // there is an error among all of them
+	left    int         // number of diagnostics that were dropped
+	refused bool        // there is an error, shown or dropped
 }
 
-// Errorf reports an error: what is wrong, and in detail what to do.
+// Errorf reports an error. detail says what to do.
 func (r *Reporter) Errorf(at hcl.Range, detail, format string, args ...any) {
 	r.add(Error, at, fmt.Sprintf(format, args...), detail)
 }
 
-// Warnf reports a warning.
+// Warnf reports a warning. detail says what to do.
 func (r *Reporter) Warnf(at hcl.Range, detail, format string, args ...any) {
 	r.add(Warning, at, fmt.Sprintf(format, args...), detail)
 }
 
-// hcl takes over what the HCL parser reported.
+// hcl adds the diagnostics of the HCL parser.
 func (r *Reporter) hcl(diags hcl.Diagnostics, l *Language) {
 	for _, d := range diags {
 		severity, at := Error, hcl.Range{}
@@ -144,7 +144,7 @@ func (r *Reporter) add(severity Severity, at hcl.Range, summary, detail string) 
 	d := Diagnostic{Severity: severity, Summary: summary, Detail: detail, File: visible([]byte(at.Filename))}
 	for i, other := range r.found {
 		if r.starts[i] == at && other.Summary == summary {
-			return // what is used twice is read twice
+			return // a value that is used twice is decoded twice
 		}
 	}
 	if r.Full() {
@@ -159,10 +159,10 @@ func (r *Reporter) add(severity Severity, at hcl.Range, summary, detail string) 
 	r.starts = append(r.starts, at)
 }
 
-// cut is text without what is over maxText.
+// cut returns at most maxText characters of text.
 func cut(text string) string { return fmt.Sprintf("%.*s", maxText, text) }
 
-// Source is the text of a file.
+// Source returns the text of a file.
 func (r *Reporter) Source(name string) ([]byte, bool) {
 	for _, s := range r.Files {
 		if s.Name == name {
@@ -172,13 +172,13 @@ func (r *Reporter) Source(name string) ([]byte, bool) {
 	return nil, false
 }
 
-// HasErrors tells whether anything so far refuses the files.
+// HasErrors reports whether there is an error so far.
 func (r *Reporter) HasErrors() bool { return r.refused }
 
-// Full tells that more would not be shown.
+// Full reports whether further diagnostics are only counted.
 func (r *Reporter) Full() bool { return len(r.found) >= MaxDiagnostics }
 
-// Diagnostics returns what was found, files in the order they were read, lines ascending.
+// Diagnostics returns the diagnostics in the order of files and lines.
 func (r *Reporter) Diagnostics() Diagnostics {
 	order := make(map[string]int, len(r.Files))
 	for i, s := range r.Files {
@@ -202,7 +202,7 @@ func (r *Reporter) Diagnostics() Diagnostics {
 	if r.left > 0 {
 		severity := Warning
 		if r.refused {
-			severity = Error // one of them may be the only one
+			severity = Error // the only error may be among them
 		}
 		out = append(out, Diagnostic{Severity: severity,
 			Summary: fmt.Sprintf("%d more errors and warnings are not shown", r.left)})
@@ -210,7 +210,8 @@ func (r *Reporter) Diagnostics() Diagnostics {
 	return out
 }
 
-// excerpt returns the line that at starts on, the bytes of it before at, and how many characters to underline.
+// excerpt returns the line on which at starts, the number of its bytes before at, and the number of characters to
+// underline.
 func excerpt(src []byte, at hcl.Range) (line string, caret, width int) {
 	start := min(at.Start.Byte, len(src))
 	from := bytes.LastIndexByte(src[:start], '\n') + 1
@@ -234,8 +235,8 @@ func excerpt(src []byte, at hcl.Range) (line string, caret, width int) {
 	return text + rest, len(text), utf8.RuneCount(src[start:max(end, start)])
 }
 
-// visible is text as a terminal may be given it: a file, or its name, must not clear the screen of who reads what is
-// wrong with it, or show its characters in another order.
+// visible returns text that is safe for a terminal. A file or its name must not clear the reader's screen or reorder
+// its characters.
 func visible(text []byte) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' || unicode.IsPrint(r) {

@@ -9,26 +9,26 @@ import (
 )
 
 const (
-	// MaxDepth bounds brackets within brackets. HCL's parser calls itself for each, and Go cannot recover from a
-	// stack that overflows, so depth is counted on the tokens before anything is parsed.
+	// MaxDepth bounds nested brackets. HCL's parser recurses for each of them, and Go cannot recover from a stack
+	// overflow, so the depth is counted on tokens before parsing.
 	MaxDepth = 64
-	// MaxOperators bounds the operators of one expression, for which the parser also calls itself.
+	// MaxOperators bounds the operators of one expression, for which the parser also recurses.
 	MaxOperators = 256
-	// maxNumberBytes bounds a number: 1e999999999 is short and takes for ever.
+	// maxNumberBytes bounds a number.
 	maxNumberBytes = 20
 )
 
-// A Language is the name of a kind of file, and the advice in the diagnostics about it.
+// Language is the name of a kind of file, and the advice in its diagnostics.
 type Language struct {
 	Name    string                         // as in "x is not part of the rule language"
-	Advice  map[hclsyntax.TokenType]string // what to write instead of a token that no file has
-	Other   string                         // the advice for those that Advice does not name
+	Advice  map[hclsyntax.TokenType]string // what to write instead of a refused token
+	Other   string                         // the advice for other tokens
 	Smaller string                         // how to make an expression simpler
-	Ended   string                         // more advice where an attribute does not end
-	Suspect bool                           // warn of texts that look like others
+	Ended   string                         // more advice if an attribute does not end
+	Suspect bool                           // warn about strings that look like other strings
 }
 
-// Parse returns the syntax tree of a file, or reports why there is none and returns nil.
+// Parse returns the syntax tree of a file. If the file has errors it reports them and returns nil.
 func (r *Reporter) Parse(f File, l *Language) *hclsyntax.Body {
 	if len(f.Text) > MaxFileBytes {
 		r.FileError(f.Name, "", TooLarge(int64(len(f.Text)), MaxFileBytes))
@@ -45,10 +45,11 @@ func (r *Reporter) Parse(f File, l *Language) *hclsyntax.Body {
 	return file.Body.(*hclsyntax.Body)
 }
 
-// encoding refuses what is not UTF-8, in one diagnostic: editors of another system save a file as UTF-16.
+// encoding refuses a file that is not UTF-8, with one diagnostic. Editors on other systems may save a file as UTF-16.
 func (r *Reporter) encoding(f File) bool {
 	if name := wide(f.Text); name != "" {
-		r.Errorf(hcl.Range{Filename: f.Name}, "Save it as UTF-8, as in: iconv -f "+name+" -t UTF-8.", "the file is %s", name)
+		r.Errorf(hcl.Range{Filename: f.Name}, "Convert it to UTF-8, for example with iconv -f "+name+" -t UTF-8.",
+			"the file is %s", name)
 		return false
 	}
 	pos := hcl.InitialPos
@@ -73,9 +74,8 @@ func (r *Reporter) encoding(f File) bool {
 	return true
 }
 
-// wide names the encoding of a text in units of two or four bytes, with or without a byte order mark; empty: it is
-// none. What HCL is made of is ASCII, so many bytes of such a file are 0, and most of them at even places or at odd
-// ones.
+// wide names an encoding with units of two or four bytes, with or without a byte order mark. It returns "" for other
+// encodings. HCL syntax is ASCII, so in such a file many bytes are 0, most of them at even or at odd offsets.
 func wide(text []byte) string {
 	switch {
 	case bytes.HasPrefix(text, []byte{0xff, 0xfe, 0, 0}), bytes.HasPrefix(text, []byte{0, 0, 0xfe, 0xff}):
@@ -89,7 +89,7 @@ func wide(text []byte) string {
 			zeros[i%2]++
 		}
 	}
-	// An eighth is enough: the texts may be in scripts that have no zeros.
+	// An eighth is enough, since strings may be in scripts without zero bytes.
 	few, many := min(zeros[0], zeros[1]), max(zeros[0], zeros[1])
 	switch {
 	case many*8 < len(text) || many < 4:
@@ -102,23 +102,23 @@ func wide(text []byte) string {
 	return "UTF-16BE"
 }
 
-// guard refuses what would harm the parser, every token that these files have no use for, and texts that HCL would
+// guard refuses input that would harm the parser, tokens that these files do not use, and strings that HCL would
 // change.
 func (r *Reporter) guard(f File, l *Language) bool {
 	tokens, _ := hclsyntax.LexConfig(f.Text, f.Name, hcl.InitialPos) // the parser reports what the lexer found
 	operators := 0
-	var open []hclsyntax.TokenType // the brackets that are open, by what closes them
+	var open []hclsyntax.TokenType // closing brackets of the open brackets
 	for _, t := range tokens {
 		switch t.Type {
 		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen:
 			if open = append(open, closing[t.Type]); len(open) > MaxDepth {
-				r.Errorf(t.Range, l.Smaller, "brackets are nested deeper than %d", MaxDepth)
+				r.Errorf(t.Range, l.Smaller, "brackets are nested more than %d deep", MaxDepth)
 				return false
 			}
 		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen:
-			// One that closes nothing would hide how deep the parser is.
+			// A stray closing bracket would hide the depth of the parser.
 			if len(open) == 0 || open[len(open)-1] != t.Type {
-				r.Errorf(t.Range, "", "%q closes no bracket that is open here", t.Bytes)
+				r.Errorf(t.Range, "", "%q does not match an open bracket", t.Bytes)
 				return false
 			}
 			open = open[:len(open)-1]
@@ -149,13 +149,13 @@ func (r *Reporter) guard(f File, l *Language) bool {
 	return r.texts(tokens, l)
 }
 
-// closing is what closes each bracket.
+// closing is the closing bracket of each opening bracket.
 var closing = map[hclsyntax.TokenType]hclsyntax.TokenType{
 	hclsyntax.TokenOBrace: hclsyntax.TokenCBrace, hclsyntax.TokenOBrack: hclsyntax.TokenCBrack,
 	hclsyntax.TokenOParen: hclsyntax.TokenCParen,
 }
 
-// refused are the parts of HCL that no file has.
+// refused are the parts of HCL that no file uses.
 var refused = map[hclsyntax.TokenType]bool{
 	hclsyntax.TokenQuestion: true, hclsyntax.TokenColon: true, hclsyntax.TokenTemplateInterp: true,
 	hclsyntax.TokenTemplateControl: true, hclsyntax.TokenOHeredoc: true, hclsyntax.TokenStar: true,

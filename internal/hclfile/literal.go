@@ -12,7 +12,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Text returns the text of a quoted literal. There are no templates: the guard refuses them.
+// Text returns the value of a quoted string. The guard refuses templates.
 func Text(e hclsyntax.Expression) (string, bool) {
 	t, ok := e.(*hclsyntax.TemplateExpr)
 	if !ok {
@@ -29,7 +29,7 @@ func Text(e hclsyntax.Expression) (string, bool) {
 	return text, true
 }
 
-// Flag returns the value of true or false.
+// Flag returns the value of a boolean literal.
 func Flag(e hclsyntax.Expression) (value, ok bool) {
 	l, ok := e.(*hclsyntax.LiteralValueExpr)
 	if !ok || l.Val.IsNull() || l.Val.Type() != cty.Bool {
@@ -38,14 +38,14 @@ func Flag(e hclsyntax.Expression) (value, ok bool) {
 	return l.Val.True(), true
 }
 
-// IsNull tells whether an expression is null.
+// IsNull reports whether an expression is null.
 func IsNull(e hclsyntax.Expression) bool {
 	l, ok := e.(*hclsyntax.LiteralValueExpr)
 	return ok && l.Val.IsNull()
 }
 
-// texts checks every text between quotes, whatever it is for: a value, a label or the name of a key. HCL hands texts
-// out in Unicode NFC, so one that is written otherwise would silently stand for other bytes.
+// texts checks every quoted string: values, labels and keys. HCL normalizes strings to Unicode NFC, so a string that is
+// not in NFC would silently stand for other bytes.
 func (r *Reporter) texts(tokens hclsyntax.Tokens, l *Language) (good bool) {
 	good = true
 	var text strings.Builder
@@ -70,7 +70,7 @@ func (r *Reporter) texts(tokens hclsyntax.Tokens, l *Language) (good bool) {
 	return good
 }
 
-// normal refuses a text that Unicode normalisation changes.
+// normal refuses a string that Unicode normalization changes.
 func (r *Reporter) normal(at hcl.Range, text string) bool {
 	if norm.NFC.IsNormalString(text) {
 		return true
@@ -83,15 +83,16 @@ func (r *Reporter) normal(at hcl.Range, text string) bool {
 		}
 		rest = rest[n:]
 	}
-	r.Errorf(at, "HCL takes texts in Unicode NFC, so this one would stand for other bytes than it has. Write it in NFC, "+
-		"and use NFC wherever it comes from.", "Unicode normalisation changes this text: %s", strings.Join(changes, ", "))
+	r.Errorf(at, "HCL normalizes strings to Unicode NFC, so this one would stand for other bytes. Write it in NFC, "+
+		"and use NFC where the value comes from.", "Unicode normalization changes this string: %s", strings.Join(changes,
+		", "))
 	return false
 }
 
-// maxCodePoints bounds the code points that are shown.
+// maxCodePoints bounds the code points in one diagnostic.
 const maxCodePoints = 8
 
-// codePoints is U+0065 U+0301 of é.
+// codePoints returns the code points of s, as in U+0065 U+0301.
 func codePoints(s string) string {
 	var out []string
 	for _, c := range s {
@@ -104,13 +105,14 @@ func codePoints(s string) string {
 	return strings.Join(out, " ")
 }
 
-// suspect warns of texts that look like others: what a person sees is not what is compared.
+// suspect warns about strings that look like other strings.
 func (r *Reporter) suspect(at hcl.Range, text string, known scripts) {
 	if r.Full() {
 		return
 	}
 	if text != strings.TrimSpace(text) {
-		r.Warnf(at, "Blanks count. Remove them, unless they are meant.", "the text begins or ends with a blank")
+		r.Warnf(at, "Spaces are compared too. Remove them, unless they are intended.",
+			"the string starts or ends with a space")
 	}
 	var hidden []string
 	for _, c := range text {
@@ -119,19 +121,22 @@ func (r *Reporter) suspect(at hcl.Range, text string, known scripts) {
 		}
 	}
 	if len(hidden) > 0 {
-		r.Warnf(at, "They count. Remove them, unless they are meant.", "the text has characters that nobody sees: %s",
+		r.Warnf(at, "They are compared too. Remove them, unless they are intended.",
+			"the string contains invisible characters: %s",
 			strings.Join(hidden[:min(len(hidden), maxCodePoints)], ", "))
 	}
 	between := func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsMark(c) && !unicode.IsDigit(c) }
 	for _, word := range strings.FieldsFunc(text, between) {
 		if mix := known.mix(word); mix != "" {
-			r.Warnf(at, "Letters of two scripts can look the same. Write the word in one.", "a word of the text mixes %s", mix)
+			r.Warnf(at, "Letters of different scripts can look the same. Use one script in a word.",
+				"a word of the string mixes %s", mix)
 			return
 		}
 	}
 }
 
-// zeroWidth tells whether a character takes no room: format characters but for the few that are shown, and fillers.
+// zeroWidth reports whether a character is invisible: format characters, except for the few that are shown, and
+// fillers.
 func zeroWidth(c rune) bool {
 	switch c {
 	case '\u034f', '\u115f', '\u1160', '\u17b4', '\u17b5', '\u3164', '\uffa0':
@@ -140,18 +145,18 @@ func zeroWidth(c rune) bool {
 	return unicode.Is(unicode.Cf, c) && !unicode.Is(unicode.Prepended_Concatenation_Mark, c)
 }
 
-// scripts remembers the script of each letter seen.
+// scripts caches the script of each letter.
 type scripts map[rune]string
 
-// mixable are the scripts that one word may mix, as in Unicode's "highly restrictive" identifiers (UTS 39): Chinese,
-// Japanese and Korean are written so, with Latin letters among them.
+// mixable are the scripts that one word may mix, from the "highly restrictive" level of Unicode (UTS 39). Chinese,
+// Japanese and Korean use several scripts, with Latin letters among them.
 var mixable = [][]string{
 	{"Latin", "Han", "Hiragana", "Katakana"},
 	{"Latin", "Han", "Bopomofo"},
 	{"Latin", "Han", "Hangul"},
 }
 
-// mix names the scripts of a word, each with its first letter, if they do not belong together.
+// mix names the scripts of a word, each with its first letter, if one word may not mix them.
 func (s scripts) mix(word string) string {
 	var names, shown []string
 	for _, c := range word {
@@ -174,7 +179,7 @@ func (s scripts) mix(word string) string {
 	return strings.Join(shown, " and ")
 }
 
-// scriptOf names the script of a letter. It is empty for what all scripts share.
+// scriptOf names the script of a letter. It returns "" for characters that all scripts share.
 func scriptOf(c rune) string {
 	if c < 0x80 {
 		if unicode.IsLetter(c) {

@@ -12,23 +12,23 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// MaxFileBytes bounds one file: far above what people write, and low enough that the most hostile file is refused
+// MaxFileBytes bounds one file. It is far above what people write, and low enough to refuse the most hostile file
 // within a second.
 const MaxFileBytes = 256 << 10
 
-// A File is one file as it was read.
+// File is one file as it was read.
 type File struct {
-	Name string // as diagnostics call it
-	Text []byte // not to be changed
+	Name string // in diagnostics
+	Text []byte // must not be modified
 }
 
-// Read reads a regular file of at most limit bytes. It opens without blocking, so that a named pipe in the place of a
-// file is refused instead of waited for. The name goes with every diagnostic, so it must be UTF-8.
+// Read reads a regular file of at most limit bytes. It opens the file without blocking, so that it refuses a named pipe
+// instead of waiting for it. The name must be UTF-8, since every diagnostic contains it.
 func Read(name string, limit int64) ([]byte, error) {
 	if !utf8.ValidString(name) {
 		return nil, errors.New("its name is not valid UTF-8; rename it")
 	}
-	info, err := os.Stat(name) // before it is opened: opening a device may do something
+	info, err := os.Stat(name) // before opening it, since opening a device can have effects
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func Read(name string, limit int64) ([]byte, error) {
 	return text, nil
 }
 
-// TooLarge is the error about a file that is above a limit.
+// TooLarge returns the error for a file that is above a limit.
 func TooLarge(size, limit int64) error {
 	return fmt.Errorf("it is too large: it has %d bytes, and the limit is %d KiB (%d bytes)", size, limit>>10, limit)
 }

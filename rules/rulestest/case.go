@@ -14,8 +14,9 @@ import (
 	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
-// Case is an Input as people write it: in test files, as JSON and as flags. Its zero value is a text that a member
-// sent to a group and takes back at once.
+// Case is a [rules.Input] as people write it: in test files, as JSON, and as flags of recall-plugin explain. Its zero
+// value is a text message that a member sent to a group and recalls at once. Empty fields have the defaults that
+// [CaseFields] describe.
 type Case struct {
 	Tenant             string   `json:"tenant,omitempty"`
 	Conversation       string   `json:"conversation,omitempty"`
@@ -34,40 +35,47 @@ type Case struct {
 	Ext                string   `json:"ext,omitempty"`
 }
 
-// CaseField is one thing that a Case can say. One of Text, List and Flag is set: where its value goes.
+// CaseField describes one field of a [Case]. One of Text, List and Flag is set; it returns the place of the value.
 type CaseField struct {
-	Name  string // in test files and JSON; flags have - for _
+	Name  string // in test files and JSON; flags have - instead of _
 	About string
 	Text  func(*Case) *string
 	List  func(*Case) *[]string
 	Flag  func(*Case) **bool
 }
 
-// CaseFields is everything that a Case can say, in the order it is shown.
+// CaseFields is every field of a [Case], in the order in which they are shown.
 var CaseFields = []CaseField{
-	{Name: "tenant", About: "Without it `any`.", Text: func(c *Case) *string { return &c.Tenant }},
-	{Name: "conversation", About: "The conversation's type. Without it `group`.", Text: func(c *Case) *string { return &c.Conversation }},
-	{Name: "conversation_id", About: "Without it `c1`.", Text: func(c *Case) *string { return &c.ConversationID }},
-	{Name: "conversation_labels", About: "Without it none.", List: func(c *Case) *[]string { return &c.ConversationLabels }},
-	{Name: "type", About: "The message's type. Without it `text`.", Text: func(c *Case) *string { return &c.Type }},
-	{Name: "message_id", About: "Without it `m1`.", Text: func(c *Case) *string { return &c.MessageID }},
-	{Name: "labels", About: "The message's labels. Without it none.", List: func(c *Case) *[]string { return &c.Labels }},
-	{Name: "sent_by", About: "The id of who sent the message. Without it as `sender` says.", Text: func(c *Case) *string { return &c.SentBy }},
-	{Name: "sent_at", About: "When it was sent, like `2026-01-31T08:00:00Z`. Without it `2026-01-01T00:00:00Z`.", Text: func(c *Case) *string { return &c.SentAt }},
-	{Name: "age", About: "How long after sending the request is made. Without it `0s`.", Text: func(c *Case) *string { return &c.Age }},
-	{Name: "actor", About: "The id of who asks. Without it `ann`.", Text: func(c *Case) *string { return &c.Actor }},
-	{Name: "role", About: "Without it `member`.", Text: func(c *Case) *string { return &c.Role }},
-	{Name: "sender", About: "Whether the actor sent the message. Without it `true`, unless `sent_by` says otherwise.", Flag: func(c *Case) **bool { return &c.Sender }},
-	{Name: "reason", About: "Without it none is given.", Text: func(c *Case) *string { return &c.Reason }},
-	{Name: "ext", About: "Without it empty.", Text: func(c *Case) *string { return &c.Ext }},
+	{Name: "tenant", About: "Default: `any`.", Text: func(c *Case) *string { return &c.Tenant }},
+	{Name: "conversation", About: "The type of the conversation. Default: `group`.",
+		Text: func(c *Case) *string { return &c.Conversation }},
+	{Name: "conversation_id", About: "Default: `c1`.", Text: func(c *Case) *string { return &c.ConversationID }},
+	{Name: "conversation_labels", About: "Default: none.", List: func(c *Case) *[]string { return &c.ConversationLabels }},
+	{Name: "type", About: "The type of the message. Default: `text`.", Text: func(c *Case) *string { return &c.Type }},
+	{Name: "message_id", About: "Default: `m1`.", Text: func(c *Case) *string { return &c.MessageID }},
+	{Name: "labels", About: "The labels of the message. Default: none.",
+		List: func(c *Case) *[]string { return &c.Labels }},
+	{Name: "sent_by", About: "The ID of the sender. Default: depends on `sender`.",
+		Text: func(c *Case) *string { return &c.SentBy }},
+	{Name: "sent_at", About: "When the message was sent, like `2026-01-31T08:00:00Z`. Default: `2026-01-01T00:00:00Z`.",
+		Text: func(c *Case) *string { return &c.SentAt }},
+	{Name: "age", About: "The time from sending to the request. Default: `0s`.",
+		Text: func(c *Case) *string { return &c.Age }},
+	{Name: "actor", About: "The ID of the actor. Default: `ann`.", Text: func(c *Case) *string { return &c.Actor }},
+	{Name: "role", About: "The role of the actor. Default: `member`.", Text: func(c *Case) *string { return &c.Role }},
+	{Name: "sender", About: "Whether the actor sent the message. Default: `true`, unless `sent_by` is somebody else.",
+		Flag: func(c *Case) **bool { return &c.Sender }},
+	{Name: "reason", About: "The reason of the request. Default: none.",
+		Text: func(c *Case) *string { return &c.Reason }},
+	{Name: "ext", About: "Free text of the request. Default: empty.", Text: func(c *Case) *string { return &c.Ext }},
 }
 
-// ParseCase reads a Case from JSON and refuses what it does not know.
+// ParseCase reads a case from a JSON object and refuses unknown fields.
 func ParseCase(text []byte) (Case, error) {
 	var c Case
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(text, &raw); err != nil {
-		return c, fmt.Errorf("the case is not a JSON object such as {\"role\": \"admin\"}: %w", err)
+		return c, fmt.Errorf("the case is not a JSON object like {\"role\": \"admin\"}: %w", err)
 	}
 	var names []string
 	for _, f := range CaseFields {
@@ -82,24 +90,29 @@ func ParseCase(text []byte) (Case, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return c, fmt.Errorf("the case cannot be read: %w", err)
+		return c, fmt.Errorf("decode the case: %w", err)
 	}
 	return c, nil
 }
 
-// Input is the case as a policy judges it. Errors name the field and what it can be.
+// Input returns the case as an input of a policy. Errors name the field and its possible values.
 func (c Case) Input() (*policy.Input, error) {
 	in := &policy.Input{
-		Tenant: cmp.Or(c.Tenant, "any"), MessageID: cmp.Or(c.MessageID, "m1"), MessageType: cmp.Or(c.Type, "text"), MessageLabels: c.Labels,
-		ConversationID: cmp.Or(c.ConversationID, "c1"), ConversationType: cmp.Or(c.Conversation, "group"), ConversationLabels: c.ConversationLabels,
-		ActorID: cmp.Or(c.Actor, "ann"), ActorRole: cmp.Or(c.Role, "member"), SentAt: policy.Origin, Reason: c.Reason, Ext: c.Ext,
+		Tenant: cmp.Or(c.Tenant, "any"), MessageID: cmp.Or(c.MessageID, "m1"), MessageType: cmp.Or(c.Type,
+			"text"), MessageLabels: c.Labels,
+		ConversationID: cmp.Or(c.ConversationID, "c1"), ConversationType: cmp.Or(c.Conversation,
+			"group"), ConversationLabels: c.ConversationLabels,
+		ActorID: cmp.Or(c.Actor, "ann"), ActorRole: cmp.Or(c.Role,
+			"member"), SentAt: policy.Origin, Reason: c.Reason, Ext: c.Ext,
 	}
 	for _, word := range []struct {
 		field, text string
 		vocabulary  *policy.Vocabulary
-	}{{"conversation", in.ConversationType, policy.ConversationTypes}, {"type", in.MessageType, policy.MessageTypes}, {"role", in.ActorRole, policy.Roles}} {
+	}{{"conversation", in.ConversationType, policy.ConversationTypes}, {"type", in.MessageType,
+		policy.MessageTypes}, {"role", in.ActorRole, policy.Roles}} {
 		if word.vocabulary.Bit(word.text) == 0 {
-			return nil, fmt.Errorf("%s: unknown %s %q. %s", word.field, word.vocabulary.Name, word.text, lang.WordAdvice(word.vocabulary, word.text))
+			return nil, fmt.Errorf("%s: unknown %s %q. %s", word.field, word.vocabulary.Name, word.text,
+				lang.WordAdvice(word.vocabulary, word.text))
 		}
 	}
 	in.Sender = cmp.Or(c.SentBy, in.ActorID)
@@ -108,13 +121,14 @@ func (c Case) Input() (*policy.Input, error) {
 		case c.SentBy == "" && !*c.Sender:
 			in.Sender = "somebody but " + in.ActorID
 		case in.IsSender() != *c.Sender:
-			return nil, fmt.Errorf("sender is %t, but the actor is %q and the message was sent by %q", *c.Sender, in.ActorID, in.Sender)
+			return nil, fmt.Errorf("sender is %t, but the actor is %q and the message was sent by %q", *c.Sender, in.ActorID,
+				in.Sender)
 		}
 	}
 	var err error
 	if c.SentAt != "" {
 		if in.SentAt, err = time.Parse(time.RFC3339Nano, c.SentAt); err != nil {
-			return nil, fmt.Errorf("sent_at: %q is not a time: write it like \"2026-01-31T08:00:00Z\"", c.SentAt)
+			return nil, fmt.Errorf("sent_at: %q is not a time; write it like \"2026-01-31T08:00:00Z\"", c.SentAt)
 		}
 	}
 	age, err := policy.ParseDuration(cmp.Or(c.Age, "0s"))
@@ -125,7 +139,7 @@ func (c Case) Input() (*policy.Input, error) {
 	return in, nil
 }
 
-// caseOf is the case that in is, without what a Case says of itself.
+// CaseOf returns the case of an input, without the fields that have their default.
 func CaseOf(in *policy.Input) Case {
 	plain := func(text, otherwise string) string {
 		if text == otherwise {
@@ -134,8 +148,10 @@ func CaseOf(in *policy.Input) Case {
 		return text
 	}
 	c := Case{
-		Tenant: plain(in.Tenant, "any"), Conversation: in.ConversationType, ConversationID: plain(in.ConversationID, "c1"), ConversationLabels: in.ConversationLabels,
-		Type: in.MessageType, MessageID: plain(in.MessageID, "m1"), Labels: in.MessageLabels, Age: policy.FormatDuration(in.Age()), Role: in.Role(), Reason: in.Reason, Ext: in.Ext,
+		Tenant: plain(in.Tenant, "any"), Conversation: in.ConversationType, ConversationID: plain(in.ConversationID,
+			"c1"), ConversationLabels: in.ConversationLabels,
+		Type: in.MessageType, MessageID: plain(in.MessageID,
+			"m1"), Labels: in.MessageLabels, Age: policy.FormatDuration(in.Age()), Role: in.Role(), Reason: in.Reason, Ext: in.Ext,
 		Actor: plain(in.ActorID, "ann"), SentBy: plain(in.Sender, in.ActorID),
 	}
 	if !in.SentAt.Equal(policy.Origin) {
@@ -146,7 +162,7 @@ func CaseOf(in *policy.Input) Case {
 	return c
 }
 
-// String is the case as attributes of a test, on one line.
+// String returns the case as attributes of a test, on one line.
 func (c Case) String() string {
 	var parts []string
 	for _, f := range CaseFields {

@@ -70,7 +70,8 @@ func TestShippedFilesAreInTheCanonicalFormat(t *testing.T) {
 }
 
 func TestFormattingKeepsTheMeaningAndIsDoneOnce(t *testing.T) {
-	messy := "\r\n\r\npermit \"own\" {   # why \r\r\nsender=true\r\n   window   =   \"1m\"  \r\n}\r\nforbid \"x\" {\n\twhen = message.type==\"file\"&&actor.role!=\"owner\"\n}\n\n\n"
+	messy := "\r\n\r\npermit \"own\" {   # why \r\r\nsender=true\r\n   window   =   \"1m\"  \r\n}\r\nforbid \"x\" " +
+		"{\n\twhen = message.type==\"file\"&&actor.role!=\"owner\"\n}\n\n\n"
 	once, diags := rules.Format("rules.hcl", []byte(messy))
 	if diags.HasErrors() {
 		t.Fatal(diags)
@@ -90,7 +91,7 @@ func TestFormattingKeepsTheMeaningAndIsDoneOnce(t *testing.T) {
 	}
 }
 
-// testsOf runs a test file against rules.
+// testsOf runs a test file against a rule file.
 func testsOf(t *testing.T, policy, tests string) (*Report, rules.Diagnostics) {
 	t.Helper()
 	dir := t.TempDir()
@@ -149,10 +150,11 @@ func TestFailedTestSaysWhatWasDecidedAndForWhat(t *testing.T) {
 	for _, want := range []string{
 		`test "code" failed: expected permit, got refused: window_expired by own`,
 		`test "rule" failed: expected rule chatrooms to decide, but own`,
-		`test "until" failed: expected it to hold until 2m, but it holds until 1m`,
+		`test "until" failed: expected until 2m, got until 1m`,
 		`test "shadow" failed: expected permit with shadow rules, got refused: window_expired`,
 		`invariant "broken" failed: expected deny, got permitted by chatrooms`,
-		`where conversation.type is chatroom, message.type is not command, actor.role is not none, message.age is over 1m30s and up to 5m`,
+		`where conversation.type is chatroom, message.type is not command, actor.role is not none, ` +
+			`message.age is over 1m30s and up to 5m`,
 		`for example conversation = "chatroom", type = "text", age = "1m30.000000001s"`,
 		`invariant "about nothing" failed: no input meets the condition`,
 		`1 of 7 passed`,
@@ -170,14 +172,17 @@ func TestBadTestFileIsRefused(t *testing.T) {
 		"unknown rule":      {"test \"a\" {\n expect = \"permit\"\n rule = \"owm\"\n}", `Did you mean "own"?`},
 		"unknown attribute": {"test \"a\" {\n expect = \"permit\"\n rol = \"owner\"\n}", `Did you mean "role"?`},
 		"unknown word":      {"test \"a\" {\n expect = \"permit\"\n role = \"ownr\"\n}", `Did you mean "owner"?`},
-		"unknown given":     {"given \"late\" {}\ntest \"a\" {\n expect = \"permit\"\n given = [\"lat\"]\n}", `Did you mean "late"?`},
-		"no expectation":    {`test "a" { role = "owner" }`, `test needs the attribute "expect"`},
-		"bad age":           {"test \"a\" {\n expect = \"permit\"\n age = \"8 d\"\n}", `age: "8 d" is not a duration`},
-		"contradiction":     {"test \"a\" {\n expect = \"permit\"\n sender = true\n sent_by = \"bob\"\n}", `sender is true, but`},
-		"typo in invariant": {"invariant \"a\" {\n when = mesage.age > \"2m\"\n expect = \"deny\"\n}", `Did you mean message.age?`},
-		"a rule in it":      {"permit \"a\" {}", `a test file has no block "permit"`},
-		"nothing to test":   {"given {}", `nothing to test`},
-		"deep":              {"test \"a\" { expect = " + strings.Repeat("[", 1000), `nested deeper`},
+		"unknown given": {"given \"late\" {}\ntest \"a\" {\n expect = \"permit\"\n given = [\"lat\"]\n}",
+			`Did you mean "late"?`},
+		"no expectation": {`test "a" { role = "owner" }`, `test needs the attribute "expect"`},
+		"bad age":        {"test \"a\" {\n expect = \"permit\"\n age = \"8 d\"\n}", `age: "8 d" is not a duration`},
+		"contradiction": {"test \"a\" {\n expect = \"permit\"\n sender = true\n sent_by = \"bob\"\n}",
+			`sender is true, but`},
+		"typo in invariant": {"invariant \"a\" {\n when = mesage.age > \"2m\"\n expect = \"deny\"\n}",
+			`Did you mean message.age?`},
+		"a rule in it":    {"permit \"a\" {}", `a test file has no block "permit"`},
+		"nothing to test": {"given {}", `contains no test`},
+		"deep":            {"test \"a\" { expect = " + strings.Repeat("[", 1000), `nested more than`},
 	} {
 		report, diags := testsOf(t, shortRules, test.text)
 		if !diags.HasErrors() || report != nil && len(report.Suites) > 0 {
@@ -202,13 +207,16 @@ func TestNamedFilesAreOneSuite(t *testing.T) {
 	policy, tests := filepath.Join(dir, "rules.hcl"), filepath.Join(dir, "rules.test.hcl")
 	write(t, policy, shortRules)
 	write(t, tests, `test "in time" { expect = "permit" }`)
-	for name, paths := range map[string][]string{"both": {policy, tests}, "only the tests": {tests}, "directory": {dir}, "directory above": {filepath.Dir(dir)}} {
+	for name, paths := range map[string][]string{"both": {policy, tests}, "only the tests": {tests}, "directory": {dir},
+		"directory above": {filepath.Dir(dir)}} {
 		report, diags := Run(paths...)
-		if report == nil || diags.HasErrors() || len(report.Suites) != 1 || report.Failed() != 0 || len(report.Suites[0].Results) != 1 {
+		if report == nil || diags.HasErrors() || len(report.Suites) != 1 || report.Failed() != 0 ||
+			len(report.Suites[0].Results) != 1 {
 			t.Errorf("%s: %+v %s", name, report, diags)
 		}
 	}
-	for name, paths := range map[string][]string{"no tests": {policy}, "missing": {filepath.Join(dir, "x.test.hcl")}, "none": nil} {
+	for name, paths := range map[string][]string{"no tests": {policy}, "missing": {filepath.Join(dir, "x.test.hcl")},
+		"none": nil} {
 		if report, diags := Run(paths...); report != nil || !diags.HasErrors() {
 			t.Errorf("%s: was run", name)
 		}
@@ -222,13 +230,15 @@ func TestLinkedDirectoriesAreSearchedForTestsOnce(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(elsewhere, "rules.hcl"), "permit \"own\" { sender = true }")
 	write(t, filepath.Join(elsewhere, "rules.test.hcl"), "test \"own\" { expect = \"permit\" }")
-	for name, to := range map[string]string{"linked": elsewhere, "again": elsewhere, "back": dir, "gone": filepath.Join(dir, "nothing")} {
+	for name, to := range map[string]string{"linked": elsewhere, "again": elsewhere, "back": dir,
+		"gone": filepath.Join(dir, "nothing")} {
 		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	report, diags := Run(dir)
-	if diags.HasErrors() || len(report.Suites) != 1 || report.Suites[0].Path != filepath.ToSlash(filepath.Join(dir, "again")) {
+	if diags.HasErrors() || len(report.Suites) != 1 || report.Suites[0].Path != filepath.ToSlash(filepath.Join(dir,
+		"again")) {
 		t.Errorf("%+v, %s", report, diags)
 	}
 }
@@ -243,7 +253,7 @@ func TestALinkFromFarDownHidesNoTests(t *testing.T) {
 	}
 	write(t, filepath.Join(deep, "rules.hcl"), "permit \"own\" { sender = true }")
 	write(t, filepath.Join(deep, "rules.test.hcl"), "test \"own\" { expect = \"permit\" }")
-	if err := os.Symlink(filepath.Join(dir, "z"), filepath.Join(far, "link")); err != nil { // as far down as is searched
+	if err := os.Symlink(filepath.Join(dir, "z"), filepath.Join(far, "link")); err != nil { // at the maximum depth
 		t.Fatal(err)
 	}
 	if report, diags := Run(dir); diags.HasErrors() || len(report.Suites) != 1 {
@@ -252,22 +262,25 @@ func TestALinkFromFarDownHidesNoTests(t *testing.T) {
 }
 
 func TestCaseIsReadStrictly(t *testing.T) {
-	c, err := ParseCase([]byte(`{"role": "owner", "sender": false, "labels": ["a"], "age": "1d", "sent_at": "2026-05-01T00:00:00Z"}`))
+	c, err := ParseCase([]byte(
+		`{"role": "owner", "sender": false, "labels": ["a"], "age": "1d", "sent_at": "2026-05-01T00:00:00Z"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	in, err := c.Input()
-	if err != nil || in.ActorRole != "owner" || in.IsSender() || in.Age() != 24*time.Hour || in.MessageLabels[0] != "a" || in.SentAt.Month() != 5 {
+	if err != nil || in.ActorRole != "owner" || in.IsSender() || in.Age() != 24*time.Hour || in.MessageLabels[0] != "a" ||
+		in.SentAt.Month() != 5 {
 		t.Errorf("%+v %v", in, err)
 	}
 	back, err := CaseOf(in).Input()
-	if err != nil || back.Sender != in.Sender || !back.RequestedAt.Equal(in.RequestedAt) || back.ActorRole != in.ActorRole {
+	if err != nil || back.Sender != in.Sender || !back.RequestedAt.Equal(in.RequestedAt) ||
+		back.ActorRole != in.ActorRole {
 		t.Errorf("shown and read again it is %+v, %v", back, err)
 	}
 	for text, want := range map[string]string{
 		`{"rol": "owner"}`:                     `Did you mean "role"?`,
 		`{"Role": "owner"}`:                    `no field "Role"`,
-		`{"role": 5}`:                          `cannot be read`,
+		`{"role": 5}`:                          `decode the case`,
 		`["owner"]`:                            `not a JSON object`,
 		`{"role": "ownr"}`:                     `Did you mean "owner"?`,
 		`{"age": "-1m"}`:                       `age: "-1m" is not a duration`,
@@ -293,7 +306,7 @@ func TestRun_TextThatNormalisationChanges(t *testing.T) {
 		"test \"own\" {\n  sender = true\n  labels = [\"\uf9e1\"]\n  expect = \"permit\"\n}\n")
 	if _, diags := Run(dir); !diags.HasErrors() ||
 		!strings.Contains(diags.String(),
-			"a.test.hcl:3:13: error: Unicode normalisation changes this text: U+F9E1 becomes U+674E") {
+			"a.test.hcl:3:13: error: Unicode normalization changes this string: U+F9E1 becomes U+674E") {
 		t.Errorf("got %s", diags)
 	}
 }

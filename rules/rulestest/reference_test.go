@@ -15,10 +15,10 @@ import (
 	"github.com/chat-recall/recall/rules/internal/proof"
 )
 
-//go:generate go test -run TestReferenceForOperatorsIsCurrent . -update
+//go:generate go test -run TestReference_Current . -update
 
-// TestReferenceForOperatorsIsCurrent makes docs/rules.md from the tables that the loader itself goes by.
-func TestReferenceForOperatorsIsCurrent(t *testing.T) {
+// TestReference_Current generates docs/rules.md from the tables that the decoder uses.
+func TestReference_Current(t *testing.T) {
 	page, err := template.ParseFiles("reference.tmpl.md")
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,8 @@ func describeBlock(s *lang.BlockSpec) referenceBlock {
 		out.Title += ` "` + s.Label + `"`
 	}
 	for _, a := range s.Attributes {
-		out.Attributes = append(out.Attributes, referenceAttribute{a.Name, a.Value, a.About, slices.Contains(s.Required, a.Name)})
+		out.Attributes = append(out.Attributes, referenceAttribute{a.Name, a.Value, a.About,
+			slices.Contains(s.Required, a.Name)})
 	}
 	out.Blocks = codeNames(s.Blocks)
 	return out
@@ -73,7 +74,8 @@ type referencePolicy struct {
 func reference(t *testing.T) map[string]any {
 	var vocabularies []map[string]string
 	for _, v := range []*policy.Vocabulary{policy.ConversationTypes, policy.MessageTypes, policy.Roles} {
-		vocabularies = append(vocabularies, map[string]string{"Name": v.Name, "Words": "`" + strings.Join(v.Words, "` `") + "`"})
+		vocabularies = append(vocabularies, map[string]string{"Name": v.Name, "Words": "`" + strings.Join(v.Words, "` `") +
+			"`"})
 	}
 	var blocks, testBlocks []referenceBlock
 	for _, b := range lang.RuleFile.Blocks {
@@ -90,16 +92,20 @@ func reference(t *testing.T) map[string]any {
 		functionRows = append(functionRows, map[string]string{"Usage": f.Usage, "About": f.About})
 	}
 	return map[string]any{
-		"Default": text(t, "../default.hcl"), "MaxWindow": policy.FormatDuration(policy.MaxWindow), "Settle": rules.SettleTime,
-		"MaxFileKiB": lang.MaxFileBytes >> 10, "MaxTotalKiB": lang.MaxTotalBytes >> 10, "MaxFiles": lang.MaxFiles, "MaxRules": lang.MaxRules,
+		"Default": text(t, "../default.hcl"), "MaxWindow": policy.FormatDuration(policy.MaxWindow),
+		"Settle":     rules.SettleTime,
+		"MaxFileKiB": lang.MaxFileBytes >> 10, "MaxTotalKiB": lang.MaxTotalBytes >> 10, "MaxFiles": lang.MaxFiles,
+		"MaxRules": lang.MaxRules,
 		"MaxDepth": hclfile.MaxDepth, "MaxOperators": hclfile.MaxOperators, "MaxCost": policy.MaxConditionCost,
 		"MaxInputs":    proof.MaxInputs,
-		"Vocabularies": vocabularies, "BlockNames": codeNames(lang.RuleFile.Blocks), "Blocks": blocks, "TestBlocks": testBlocks,
-		"Fields": fieldRows, "Functions": functionRows, "PlaceholderFields": policy.PlaceholderFields, "Cookbook": cookbook(t),
+		"Vocabularies": vocabularies, "BlockNames": codeNames(lang.RuleFile.Blocks), "Blocks": blocks,
+		"TestBlocks": testBlocks,
+		"Fields":     fieldRows, "Functions": functionRows, "PlaceholderFields": policy.PlaceholderFields,
+		"Cookbook": cookbook(t),
 	}
 }
 
-// cookbook is the policies of the cookbook with what is proven of each.
+// cookbook returns the policies of the cookbook, with the invariants that hold.
 func cookbook(t *testing.T) []referencePolicy {
 	report, diags := Run("../cookbook")
 	if report == nil {
@@ -118,7 +124,7 @@ func cookbook(t *testing.T) []referencePolicy {
 	return out
 }
 
-// text is what a file holds.
+// text returns the text of a file.
 func text(t *testing.T, file string) string {
 	t.Helper()
 	b, err := os.ReadFile(file)

@@ -10,27 +10,32 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// testFile is the whole of a test file.
+// testFile describes a test file.
 var testFile = &lang.BlockSpec{Name: "a test file", Blocks: []*lang.BlockSpec{givenBlock, testBlock, invariantBlock}}
 
 var givenBlock = &lang.BlockSpec{
 	Name:          "given",
 	Label:         "name",
 	LabelOptional: true,
-	About:         "What cases start from. Without a name it is for every test of the file, with one for the tests that name it.",
-	Attributes:    caseAttributes(),
+	About: "Defaults of cases. Without a name it applies to every test of the file, with a name to the tests that refer " +
+		"to it.",
+	Attributes: caseAttributes(),
 }
 
 var testBlock = &lang.BlockSpec{
 	Name:  "test",
 	Label: "title",
-	About: "One case and what must be decided. What it says of the case comes over what is given.",
+	About: "One case and the expected decision. Its attributes override those of given blocks.",
 	Attributes: append(caseAttributes(),
-		lang.AttributeSpec{Name: "given", Value: "list of texts", About: "The names of `given` blocks, later ones over earlier ones."},
-		lang.AttributeSpec{Name: "expect", Value: "text", About: "`permit`, `deny` (for whatever code), or the code of the refusal."},
-		lang.AttributeSpec{Name: "rule", Value: "text", About: "The rule that must decide, or `default_deny`. Without it any."},
-		lang.AttributeSpec{Name: "until", Value: "text", About: "How long after sending it must hold to the moment, as a duration, or `any` for no end. Without it any time."},
-		lang.AttributeSpec{Name: "shadow", Value: "text", About: "What must be decided if shadow rules decide too, like `expect`. Without it anything."},
+		lang.AttributeSpec{Name: "given", Value: "list of strings",
+			About: "Names of `given` blocks. Later ones override earlier ones."},
+		lang.AttributeSpec{Name: "expect", Value: "string", About: aboutExpect},
+		lang.AttributeSpec{Name: "rule", Value: "string", About: aboutRule},
+		lang.AttributeSpec{Name: "until", Value: "string",
+			About: "How long after sending the permission ends, exactly, as a " +
+				"duration, or `any` if it does not end. Default: any time."},
+		lang.AttributeSpec{Name: "shadow", Value: "string",
+			About: "The decision if shadow rules decided too, like `expect`. Default: any decision."},
 	),
 	Required: []string{"expect"},
 }
@@ -38,22 +43,29 @@ var testBlock = &lang.BlockSpec{
 var invariantBlock = &lang.BlockSpec{
 	Name:  "invariant",
 	Label: "title",
-	About: "What must be decided for every input that meets a condition. It is checked over all inputs that the rules and the condition can tell apart.",
+	About: "The expected decision for every input that meets a condition. It is proven for all inputs that the rules " +
+		"and the " +
+		"condition can tell apart.",
 	Attributes: []lang.AttributeSpec{
-		{Name: "when", Value: "condition", About: "The inputs it is about. Default: all."},
-		{Name: "expect", Value: "text", About: "`permit`, `deny` (for whatever code), or the code of the refusal."},
-		{Name: "rule", Value: "text", About: "The rule that must decide, or `default_deny`. Without it any."},
+		{Name: "when", Value: "condition", About: "The inputs that it applies to. Default: all."},
+		{Name: "expect", Value: "string", About: aboutExpect},
+		{Name: "rule", Value: "string", About: aboutRule},
 	},
 	Required: []string{"expect"},
 }
 
+const (
+	aboutExpect = "`permit`, `deny` for a refusal with any code, or the code of the refusal."
+	aboutRule   = "The rule that must decide, or `default_deny`. Default: any rule."
+)
+
 func caseAttributes() []lang.AttributeSpec {
 	var out []lang.AttributeSpec
 	for _, f := range CaseFields {
-		value := "text"
+		value := "string"
 		switch {
 		case f.List != nil:
-			value = "list of texts"
+			value = "list of strings"
 		case f.Flag != nil:
 			value = "bool"
 		}
@@ -62,7 +74,7 @@ func caseAttributes() []lang.AttributeSpec {
 	return out
 }
 
-// expectation is what must be decided.
+// expectation is the decision that a test expects.
 type expectation struct {
 	expect string // "permit", "deny" or a code
 	rule   string // "": any
@@ -86,7 +98,7 @@ type invariant struct {
 	want  expectation
 }
 
-// testDecoder reads test files for a policy, whose rules and codes they name.
+// testDecoder decodes the test files of a policy, whose rules and codes they name.
 type testDecoder struct {
 	*lang.Decoder
 	policy *policy.Policy
@@ -104,7 +116,7 @@ func (d *testDecoder) file(body *hclsyntax.Body) (tests []testCase, invariants [
 	}
 	for _, b := range body.Blocks {
 		if len(b.Labels) != 1 {
-			continue // a given block, or checkBody reported it
+			continue // a given block, or one that CheckBody reported
 		}
 		switch b.Type {
 		case testBlock.Name:
@@ -125,7 +137,7 @@ func (d *testDecoder) given(b *hclsyntax.Block) {
 	d.CheckBody(b.Body, givenBlock)
 	switch {
 	case len(b.Labels) > 0 && d.givens[b.Labels[0]] != nil, len(b.Labels) == 0 && d.all != nil:
-		d.Errorf(b.TypeRange, "Join them.", "there is such a given block already")
+		d.Errorf(b.TypeRange, "Merge them.", "this given block is already defined")
 	case len(b.Labels) > 0:
 		d.givens[b.Labels[0]] = b.Body
 	default:
@@ -142,7 +154,7 @@ func (d *testDecoder) test(b *hclsyntax.Block) testCase {
 		items, _ := d.List(a)
 		for _, i := range items {
 			if d.givens[i.Text] == nil {
-				d.Errorf(i.At, lang.NameNear(d.Reporter, i.Text, d.givens), "there is no given block %q", i.Text)
+				d.Errorf(i.At, lang.NameNear(d.Reporter, i.Text, d.givens), "unknown given block %q", i.Text)
 			}
 			bodies = append(bodies, d.givens[i.Text])
 		}
@@ -161,7 +173,7 @@ func (d *testDecoder) test(b *hclsyntax.Block) testCase {
 	return one
 }
 
-// caseOf puts what body says of a case into c.
+// caseOf sets the fields of c that body has.
 func (d *testDecoder) caseOf(c *Case, body *hclsyntax.Body) {
 	for _, f := range CaseFields {
 		a := body.Attributes[f.Name]
@@ -184,7 +196,8 @@ func (d *testDecoder) caseOf(c *Case, body *hclsyntax.Body) {
 
 func (d *testDecoder) expectation(body *hclsyntax.Body) expectation {
 	var want expectation
-	codes := []string{lang.ExpectPermit, lang.ExpectDeny, policy.CodeForbidden, policy.CodeWindowExpired, policy.CodeReasonRequired, policy.CodeTypeNotRecallable}
+	codes := []string{lang.ExpectPermit, lang.ExpectDeny, policy.CodeForbidden, policy.CodeWindowExpired,
+		policy.CodeReasonRequired, policy.CodeTypeNotRecallable}
 	names := []string{policy.DefaultDeny, policy.BuiltInCommandMessages}
 	for _, r := range d.policy.Rules {
 		names = append(names, r.Ref.Name)
@@ -215,7 +228,7 @@ func (d *testDecoder) expectation(body *hclsyntax.Body) expectation {
 	return want
 }
 
-// met says what of the expectation a decision does not meet; "" if it meets all.
+// met returns how a decision differs from the expectation, "" if it does not.
 func (w expectation) met(d policy.Decision, in *policy.Input) string {
 	switch {
 	case !meets(w.expect, d.Permit, d.Code):
@@ -230,7 +243,7 @@ func (w expectation) met(d policy.Decision, in *policy.Input) string {
 		}
 		want, err := policy.ParseDuration(w.until)
 		if w.until != until && (err != nil || policy.FormatDuration(want) != until) {
-			return fmt.Sprintf("expected it to hold until %s, but it holds until %s", w.until, until)
+			return fmt.Sprintf("expected until %s, got until %s", w.until, until)
 		}
 	}
 	if w.shadow != "" {
@@ -239,7 +252,8 @@ func (w expectation) met(d policy.Decision, in *policy.Input) string {
 			shadow = d.Shadow
 		}
 		if !meets(w.shadow, shadow.Permit, shadow.Code) {
-			return fmt.Sprintf("expected %s with shadow rules, got %s by %s", w.shadow, policy.VerdictText(shadow.Permit, shadow.Code), shadow.Rule)
+			return fmt.Sprintf("expected %s with shadow rules, got %s by %s", w.shadow,
+				policy.VerdictText(shadow.Permit, shadow.Code), shadow.Rule)
 		}
 	}
 	return ""

@@ -15,33 +15,33 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// Report is what came of running test files.
+// Report is the result of running test files.
 type Report struct {
 	Suites []Suite `json:"suites"`
 }
 
-// Suite is the tests of one policy.
+// Suite is the results for one policy.
 type Suite struct {
-	Path      string           `json:"path"` // the directory, or the files
+	Path      string           `json:"path"` // of the directory, or of the files
 	Results   []Result         `json:"results"`
 	Rules     int              `json:"rules"`
-	Uncovered []policy.RuleRef `json:"uncovered"` // the rules that decided in no test
+	Uncovered []policy.RuleRef `json:"uncovered"` // rules that decided in no test
 }
 
-// Result is one test or invariant.
+// Result is the result of one test or invariant.
 type Result struct {
 	Kind    string `json:"kind"` // "test" or "invariant"
 	Title   string `json:"title"`
 	File    string `json:"file"`
 	Line    int    `json:"line"`
 	Passed  bool   `json:"passed"`
-	Failure string `json:"failure,omitempty"` // why not
-	Case    *Case  `json:"case,omitempty"`    // of a failure, the counter-example of an invariant
-	Where   string `json:"where,omitempty"`   // of an invariant: what the inputs that break it have in common
-	Inputs  int    `json:"inputs,omitempty"`  // of an invariant: how many were gone through
+	Failure string `json:"failure,omitempty"` // how the decision differs
+	Case    *Case  `json:"case,omitempty"`    // that failed; of an invariant a counterexample
+	Where   string `json:"where,omitempty"`   // of an invariant: what all counterexamples have in common
+	Inputs  int    `json:"inputs,omitempty"`  // of an invariant: number of inputs checked
 }
 
-// Failed counts what did not pass.
+// Failed returns the number of tests and invariants that did not pass.
 func (t *Report) Failed() int {
 	n := 0
 	for _, s := range t.Suites {
@@ -54,9 +54,9 @@ func (t *Report) Failed() int {
 	return n
 }
 
-// Run runs the *.test.hcl files in paths. Those of a directory are about the rules of that directory; if it has no
-// files *.hcl of its own, its subdirectories are gone through. Files that are named are about the rule files named with
-// them, or about the directory of the first if no rule file is. Diagnostics with errors mean that not all could be run.
+// Run runs the *.test.hcl files in paths. Test files of a directory test the rules of that directory; if the directory
+// contains no *.hcl, Run searches its subdirectories. Test files that are named test the rule files named with them or,
+// if there are none, the directory of the first test file. If the diagnostics contain errors, not all tests were run.
 func Run(paths ...string) (*Report, hclfile.Diagnostics) {
 	r := lang.NewReporter()
 	groups := testGroups(r, paths)
@@ -75,7 +75,7 @@ func Run(paths ...string) (*Report, hclfile.Diagnostics) {
 	return &report, diags
 }
 
-// testGroup is rule files and the test files about them.
+// testGroup is some rule files and the test files for them.
 type testGroup struct {
 	path         string
 	rules, tests []string
@@ -109,18 +109,19 @@ func testGroups(r *lang.Reporter, paths []string) []testGroup {
 	}
 	for _, g := range groups {
 		if len(g.tests) == 0 {
-			r.Errorf(hcl.Range{Filename: g.path}, "Write one beside the rules, named like rules.test.hcl.",
+			r.Errorf(hcl.Range{Filename: g.path}, "Add one next to the rules, with a name like rules.test.hcl.",
 				"there is no test file")
 		}
 	}
 	return groups
 }
 
-// maxTestDepth bounds how far down directories are searched for tests.
+// maxTestDepth bounds the depth of directories that are searched for tests.
 const maxTestDepth = 8
 
-// testDirectory finds the tests in a directory and those below it, each once: a symbolic link can lead back. It goes
-// down level by level, so that none is first come upon by a link that is too deep to go on from.
+// testDirectory finds the tests in a directory and below it. It visits each directory once, since symbolic links can
+// form a circle, and level by level, so that a link at the maximum depth does not hide a directory that is also
+// reachable directly.
 func testDirectory(r *lang.Reporter, path string) []testGroup {
 	var groups []testGroup
 	seen := map[string]bool{}
@@ -156,7 +157,7 @@ func testDirectory(r *lang.Reporter, path string) []testGroup {
 	return groups
 }
 
-// testGroupOf is a directory as a group, which it is where it has rule or test files of its own.
+// testGroupOf returns a directory as a group, and whether it contains rule or test files.
 func testGroupOf(directory string, entries []os.DirEntry) (g testGroup, own bool) {
 	g = testGroup{path: directory, rules: []string{directory}}
 	for _, e := range entries {
@@ -189,7 +190,7 @@ func (g testGroup) run() (*Suite, hclfile.Diagnostics) {
 		}
 		tests, invariants := d.file(body)
 		if len(tests)+len(invariants) == 0 {
-			r.Errorf(hcl.Range{Filename: s.Name}, "Write a test or an invariant block.", "there is nothing to test in this file")
+			r.Errorf(hcl.Range{Filename: s.Name}, "Write a test or an invariant block.", "the file contains no test")
 		}
 		if r.HasErrors() {
 			continue
@@ -207,10 +208,10 @@ func (g testGroup) run() (*Suite, hclfile.Diagnostics) {
 	return run.suite(g.path), r.Diagnostics()
 }
 
-// testRun gathers the results about one policy.
+// testRun collects the results for one policy.
 type testRun struct {
 	policy  *policy.Policy
-	decided map[string]bool // names of rules that decided in a test, in shadow too
+	decided map[string]bool // names of rules that decided in a test, or would have without shadow mode
 	results []Result
 }
 
@@ -231,7 +232,7 @@ func (t *testRun) test(c testCase) {
 	t.results = append(t.results, r)
 }
 
-// invariant goes through every input that the policy and the condition can tell apart.
+// invariant checks every input that the policy and the condition can tell apart.
 func (t *testRun) invariant(v invariant) {
 	r := Result{Kind: invariantBlock.Name, Title: v.title, File: filepath.ToSlash(v.at.Filename), Line: v.at.Start.Line}
 	i := proof.NewPredicates()
@@ -240,7 +241,7 @@ func (t *testRun) invariant(v invariant) {
 	s := proof.NewDomain(i)
 	r.Inputs = s.Countable()
 	if !s.Tractable() {
-		r.Failure = "not proven: going through all that the rules can tell apart would take too long"
+		r.Failure = "not proven: the rules can tell too many inputs apart"
 		t.results = append(t.results, r)
 		return
 	}
@@ -254,7 +255,7 @@ func (t *testRun) invariant(v invariant) {
 	})
 	switch {
 	case met == 0:
-		r.Failure = "no input meets the condition, so it says nothing"
+		r.Failure = "no input meets the condition"
 	case len(failures) > 0:
 		first := failures[0]
 		for _, f := range failures {
@@ -270,7 +271,8 @@ func (t *testRun) invariant(v invariant) {
 }
 
 func (t *testRun) suite(path string) *Suite {
-	s := &Suite{Path: filepath.ToSlash(path), Results: t.results, Rules: len(t.policy.Rules), Uncovered: []policy.RuleRef{}}
+	s := &Suite{Path: filepath.ToSlash(path), Results: t.results, Rules: len(t.policy.Rules),
+		Uncovered: []policy.RuleRef{}}
 	for _, r := range t.policy.Rules {
 		if !t.decided[r.Ref.Name] {
 			s.Uncovered = append(s.Uncovered, r.Ref)
@@ -279,7 +281,7 @@ func (t *testRun) suite(path string) *Suite {
 	return s
 }
 
-// String renders the report for people: what failed and why, and what no test covers.
+// String renders the report as text: what failed and why, and which rules no test covers.
 func (t *Report) String() string {
 	var b strings.Builder
 	for _, s := range t.Suites {
@@ -303,7 +305,7 @@ func (t *Report) String() string {
 		}
 		fmt.Fprintf(&b, "%s: %d of %d passed", s.Path, passed, len(s.Results))
 		if proven > 0 {
-			fmt.Fprintf(&b, ", invariants proven over %d inputs", inputs)
+			fmt.Fprintf(&b, ", invariants proven for %d inputs", inputs)
 		}
 		fmt.Fprintf(&b, ", %d of %d rules decide in a test\n", s.Rules-len(s.Uncovered), s.Rules)
 		for _, u := range s.Uncovered {

@@ -6,12 +6,13 @@ import (
 	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
-// WordAdvice is the help for a word that is none: the nearest one, and all there are.
+// WordAdvice returns the advice for an unknown word: the most similar word, and all words.
 func WordAdvice(v *policy.Vocabulary, word string) string {
 	return DidYouMean(word, v.Words) + "A " + v.Name + " is one of " + quoteAll(v.Words) + "."
 }
 
-// DidYouMean names the candidate nearest to word in a sentence with a space after it, or is empty when none is near.
+// DidYouMean returns the sentence that suggests the candidate most similar to word, with a trailing space. It is empty
+// if none is similar.
 func DidYouMean(word string, candidates []string) string {
 	near := Nearest(word, candidates)
 	if near == "" {
@@ -20,7 +21,7 @@ func DidYouMean(word string, candidates []string) string {
 	return "Did you mean \"" + near + "\"? "
 }
 
-// Nearest returns the candidate that word is probably a misspelling of, or "".
+// Nearest returns the candidate of which word is probably a misspelling, or "".
 func Nearest(word string, candidates []string) string {
 	near, distance := "", (len([]rune(word))+1)/3+1
 	for _, c := range candidates {
@@ -31,8 +32,8 @@ func Nearest(word string, candidates []string) string {
 	return near
 }
 
-// editDistance counts the insertions, deletions and replacements that make b of a. Words over 64 characters are
-// nobody's misspelling and count as far away.
+// editDistance returns the number of insertions, deletions and replacements that turn a into b. It returns 64 for words
+// longer than 64 characters, which are no misspellings.
 func editDistance(a, b string) int {
 	from, to := []rune(a), []rune(b)
 	if len(from) > 64 || len(to) > 64 {
@@ -73,7 +74,7 @@ func quoteAll(words []string) string {
 	return b.String()
 }
 
-// fieldAdvice is the help for a name that is no field: the nearest one and what there is.
+// fieldAdvice returns the advice for an unknown field: the most similar field, and what there is.
 func fieldAdvice(name string) string {
 	root, rest, _ := strings.Cut(name, ".")
 	var roots, here []string
@@ -105,5 +106,5 @@ func fieldAdvice(name string) string {
 			return "Did you mean " + f.Name + "?"
 		}
 	}
-	return "Fields begin with " + strings.Join(roots, ", ") + "; a text stands between quotes."
+	return "Fields begin with " + strings.Join(roots, ", ") + "; a string is written between quotes."
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// Condition checks an expression on every node, whichever side of && or || it is on, and compiles it. It returns nil
-// if it reported something.
+// Condition checks every node of an expression, on both sides of && and ||, and compiles it. It returns nil if it
+// reported an error.
 func (d *Decoder) Condition(e hclsyntax.Expression) *policy.Condition {
 	switch e := e.(type) {
 	case *hclsyntax.ParenthesesExpr:
@@ -44,18 +44,18 @@ func (d *Decoder) Condition(e hclsyntax.Expression) *policy.Condition {
 		}
 		return policy.NewQuestion(&policy.Question{Field: f, Operator: policy.OpIs}, d.written(e))
 	}
-	d.Errorf(e.Range(), "A condition asks about a field, as in message.type == \"file\".", "%s is not a condition",
+	d.Errorf(e.Range(), "A condition compares a field, as in message.type == \"file\".", "%s is not a condition",
 		describe(e))
 	return nil
 }
 
-// written is an expression in its file.
+// written returns an expression as it is written in its file.
 func (d *Decoder) written(e hclsyntax.Expression) []byte {
 	src, _ := d.Source(e.Range().Filename)
 	return e.Range().SliceBytes(src)
 }
 
-// field looks up the field that an expression names, and reports one that does not exist.
+// field returns the field that an expression names. It reports an unknown field and returns nil.
 func (d *Decoder) field(e *hclsyntax.ScopeTraversalExpr) *policy.Field {
 	name, ok := dotted(e.Traversal)
 	f := policy.FieldNamed(name)
@@ -64,13 +64,13 @@ func (d *Decoder) field(e *hclsyntax.ScopeTraversalExpr) *policy.Field {
 	}
 	advice := fieldAdvice(name)
 	if !ok {
-		advice = "A field is written with dots, as in message.type; what a list has is asked with contains."
+		advice = "A field is written with dots, as in message.type; to search a list use contains."
 	}
 	d.Errorf(e.Range(), advice, "unknown field %s", name)
 	return nil
 }
 
-// dotted is a.b.c of a traversal, and whether it has no index in it.
+// dotted returns the name a.b.c of a traversal, and false if the traversal contains an index.
 func dotted(t hcl.Traversal) (string, bool) {
 	name := t.RootName()
 	for _, step := range t[1:] {
@@ -83,14 +83,14 @@ func dotted(t hcl.Traversal) (string, bool) {
 	return name, true
 }
 
-// operand is one side of a comparison: a field, or a value as it is written.
+// operand is one side of a comparison: a field or a literal.
 type operand struct {
 	field *policy.Field
 	value hclsyntax.Expression
 	at    hcl.Range
 }
 
-// operand reads one side of a comparison or one argument of a function. It reports what can be neither.
+// operand reads one side of a comparison or one argument of a function. It reports anything but a field or a literal.
 func (d *Decoder) operand(e hclsyntax.Expression) (operand, bool) {
 	switch v := unwrap(e).(type) {
 	case *hclsyntax.ScopeTraversalExpr:
@@ -109,13 +109,14 @@ func (d *Decoder) operand(e hclsyntax.Expression) (operand, bool) {
 		if isValue(value) {
 			return operand{value: value, at: e.Range()}, true
 		}
-		d.Errorf(e.Range(), "Use it without comparing it.", "local.%s is %s and cannot be compared", l.name, describe(value))
+		d.Errorf(e.Range(), "Use it as it is, without a comparison.", "local.%s is %s and cannot be compared", l.name,
+			describe(value))
 		return operand{}, false
 	case *hclsyntax.TemplateExpr, *hclsyntax.LiteralValueExpr, *hclsyntax.TupleConsExpr, *hclsyntax.ObjectConsExpr:
 		return operand{value: v, at: e.Range()}, true
 	case *hclsyntax.BinaryOpExpr, *hclsyntax.UnaryOpExpr, *hclsyntax.FunctionCallExpr:
-		d.Condition(v) // what is wrong inside is reported with it
-		d.Errorf(e.Range(), "Join conditions with && and ||, or put ! before one.", "a condition cannot be compared")
+		d.Condition(v) // reports the errors inside it too
+		d.Errorf(e.Range(), "Combine conditions with && and ||, or negate one with !.", "a condition cannot be compared")
 		return operand{}, false
 	}
 	d.Errorf(e.Range(), "", "%s is not part of the rule language", describe(e))
@@ -139,8 +140,15 @@ var operators = map[*hclsyntax.Operation]policy.Operator{
 	hclsyntax.OpGreaterThanOrEqual: policy.OpAtLeast,
 }
 
-// mirrored is the operator when the sides change places.
-var mirrored = map[policy.Operator]policy.Operator{policy.OpEqual: policy.OpEqual, policy.OpNotEqual: policy.OpNotEqual, policy.OpLess: policy.OpMore, policy.OpAtMost: policy.OpAtLeast, policy.OpMore: policy.OpLess, policy.OpAtLeast: policy.OpAtMost}
+// mirrored is the operator to use when the sides are swapped.
+var mirrored = map[policy.Operator]policy.Operator{
+	policy.OpEqual:    policy.OpEqual,
+	policy.OpNotEqual: policy.OpNotEqual,
+	policy.OpLess:     policy.OpMore,
+	policy.OpAtMost:   policy.OpAtLeast,
+	policy.OpMore:     policy.OpLess,
+	policy.OpAtLeast:  policy.OpAtMost,
+}
 
 func (d *Decoder) comparison(e *hclsyntax.BinaryOpExpr) *policy.Condition {
 	op := operators[e.Op]
@@ -152,7 +160,7 @@ func (d *Decoder) comparison(e *hclsyntax.BinaryOpExpr) *policy.Condition {
 	switch {
 	case left.field == nil && right.field == nil:
 		d.Errorf(e.Range(), "Compare a field with a value, as in actor.role == \"admin\".",
-			"the comparison has no field in it")
+			"the comparison has no field")
 		return nil
 	case left.field != nil && right.field != nil:
 		d.Errorf(e.Range(), twoFieldsAdvice(left.field, right.field),
@@ -167,13 +175,14 @@ func (d *Decoder) comparison(e *hclsyntax.BinaryOpExpr) *policy.Condition {
 
 func twoFieldsAdvice(a, b *policy.Field) string {
 	if a.Kind == policy.KindText && b.Kind == policy.KindText {
-		return "Whether the actor sent the message is actor.is_sender."
+		return "To ask whether the actor sent the message use actor.is_sender."
 	}
 	return ""
 }
 
-// compare makes the question of field op value.
-func (d *Decoder) compare(e hclsyntax.Expression, f *policy.Field, op policy.Operator, value operand) *policy.Condition {
+// compare returns the condition `field op value`.
+func (d *Decoder) compare(e hclsyntax.Expression, f *policy.Field, op policy.Operator,
+	value operand) *policy.Condition {
 	q := &policy.Question{Field: f, Operator: op}
 	ordered := f.Kind == policy.KindDuration || f.Kind == policy.KindTime
 	switch {
@@ -181,7 +190,7 @@ func (d *Decoder) compare(e hclsyntax.Expression, f *policy.Field, op policy.Ope
 		d.Errorf(e.Range(), "Write contains("+f.Name+", \"…\").", "%s is a list and cannot be compared", f.Name)
 		return nil
 	case !ordered && op != policy.OpEqual && op != policy.OpNotEqual:
-		d.Errorf(e.Range(), "Use == or !=; only durations and times have an order.",
+		d.Errorf(e.Range(), "Use == or !=; only durations and times are ordered.",
 			"%s is %s and cannot be compared with %s", f.Name, f.What(), op)
 		return nil
 	case f.Kind == policy.KindFlag:
@@ -208,7 +217,7 @@ func (d *Decoder) compare(e hclsyntax.Expression, f *policy.Field, op policy.Ope
 	return policy.NewQuestion(q, d.written(e))
 }
 
-// literal puts the text that a field is compared with into q, as what the field is.
+// literal sets the literal that q compares its field with, converted to the kind of the field.
 func (d *Decoder) literal(q *policy.Question, text string, at hcl.Range) bool {
 	f := q.Field
 	switch f.Kind {
@@ -228,7 +237,7 @@ func (d *Decoder) literal(q *policy.Question, text string, at hcl.Range) bool {
 	case policy.KindTime:
 		value, err := time.Parse(time.RFC3339Nano, text)
 		if err != nil {
-			d.Errorf(at, "", "%s: %q is not a time: write it like \"2026-01-31T08:00:00Z\"", f.Name, text)
+			d.Errorf(at, "", "%s: %q is not a time; write it like \"2026-01-31T08:00:00Z\"", f.Name, text)
 			return false
 		}
 		q.Time = value
@@ -248,19 +257,20 @@ func (d *Decoder) mismatch(f *policy.Field, value operand) {
 	case f.Kind == policy.KindTime:
 		advice = "Write a time between quotes, like \"2026-01-31T08:00:00Z\"."
 	case f.Kind == policy.KindFlag:
-		advice = "Write true or false without quotes, or just " + f.Name + "."
+		advice = "Write true or false without quotes, or only " + f.Name + "."
 	}
-	if _, list := value.value.(*hclsyntax.TupleConsExpr); list && (f.Kind == policy.KindText || f.Kind == policy.KindWord) {
+	if _, list := value.value.(*hclsyntax.TupleConsExpr); list &&
+		(f.Kind == policy.KindText || f.Kind == policy.KindWord) {
 		advice = "Write contains([…], " + f.Name + ")."
 	}
 	d.Errorf(value.at, advice, "%s is %s and cannot be compared with %s", f.Name, f.What(), describe(value.value))
 }
 
-// When reads the condition of a rule.
+// When returns the condition of a rule, or reports that it is too large and returns nil.
 func (d *Decoder) When(at hcl.Range, c *policy.Condition) *policy.Condition {
 	if c != nil && c.Cost > policy.MaxConditionCost {
 		d.Errorf(at, "Use contains with a list, or split the rule.",
-			"the condition has more than %d questions and !, its locals counted", policy.MaxConditionCost)
+			"the condition has more than %d comparisons and !, including those of its locals", policy.MaxConditionCost)
 		return nil
 	}
 	return c

@@ -8,10 +8,10 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// Decoder makes a policy of syntax trees that parsed.
+// Decoder makes a policy from syntax trees.
 type Decoder struct {
 	*Reporter
-	named        map[string]hcl.Range // "rule x" or "policy", to where it is written
+	named        map[string]hcl.Range // positions, by "rule x" or "policy"
 	locals       map[string]*local
 	localOrder   []*local
 	limits       map[string]*policy.Limit
@@ -30,7 +30,7 @@ func NewDecoder(r *Reporter) *Decoder {
 	}
 }
 
-// policy decodes the files together. What it returns is used only if nothing was reported.
+// policy decodes all files together. The result is valid only if no error was reported.
 func (d *Decoder) policy(bodies []*hclsyntax.Body) *policy.Policy {
 	p := &policy.Policy{Window: policy.DefaultWindow, ClockSkew: policy.DefaultClockSkew, OnRecall: policy.EraseEverywhere}
 	each := func(spec *BlockSpec, decode func(b *hclsyntax.Block)) {
@@ -45,7 +45,7 @@ func (d *Decoder) policy(bodies []*hclsyntax.Body) *policy.Policy {
 	for _, body := range bodies {
 		d.CheckBody(body, RuleFile)
 	}
-	// What has a name comes before what uses it, whichever file each is in.
+	// Blocks that define names are decoded before blocks that use them, in whichever file they are.
 	each(localsBlock, func(b *hclsyntax.Block) { d.collectLocals(b.Body) })
 	each(policyBlock, func(b *hclsyntax.Block) { d.policyBlock(p, b) })
 	each(windowBlock, func(b *hclsyntax.Block) { p.Windows = append(p.Windows, d.windowBlock(b)) })
@@ -67,10 +67,10 @@ func (d *Decoder) policy(bodies []*hclsyntax.Body) *policy.Policy {
 	d.checkUses()
 	switch {
 	case len(p.Rules) == 0 && !d.HasErrors():
-		d.Errorf(hcl.Range{Filename: d.Files[0].Name}, "A policy without a rule denies everything; write at least one.",
-			"there is no permit and no forbid")
+		d.Errorf(hcl.Range{Filename: d.Files[0].Name}, "A policy without rules denies everything. Write at least one permit.",
+			"the policy has no permit and no forbid")
 	case len(p.Rules) > MaxRules:
-		d.Errorf(p.Rules[MaxRules].At, "Join rules that differ in one scope.", "more than %d rules", MaxRules)
+		d.Errorf(p.Rules[MaxRules].At, "Combine rules that differ in one attribute.", "more than %d rules", MaxRules)
 	}
 	if !d.HasErrors() {
 		p.Arrange()
@@ -78,26 +78,26 @@ func (d *Decoder) policy(bodies []*hclsyntax.Body) *policy.Policy {
 	return p
 }
 
-// unique reports a name that is taken, and where.
+// unique reports a name that is already defined, and where.
 func (d *Decoder) unique(key, what string, at hcl.Range) bool {
 	first, taken := d.named[key]
 	if taken {
-		d.Errorf(at, "", "%s is already at %s:%d", what, first.Filename, first.Start.Line)
+		d.Errorf(at, "", "%s is already defined at %s:%d", what, first.Filename, first.Start.Line)
 		return false
 	}
 	d.named[key] = at
 	return true
 }
 
-// name takes the label of a block as a name that no other block of its kind has.
+// name returns the label of a block, which must be unique among the blocks of its kind.
 func (d *Decoder) name(b *hclsyntax.Block, kind string) string {
 	if len(b.Labels) != 1 {
 		return "" // checkLabels reported it
 	}
 	name := b.Labels[0]
 	if !namePattern.MatchString(name) {
-		d.Errorf(b.LabelRanges[0], "A name is up to 64 letters, digits, _, - and ., and starts with a letter.",
-			"this is not a name for a %s", kind)
+		d.Errorf(b.LabelRanges[0], "A name has at most 64 letters, digits, _, - and ., and starts with a letter.",
+			"this is not a valid name of a %s", kind)
 		return ""
 	}
 	d.unique(kind+" "+name, "a "+kind+" named \""+name+"\"", b.LabelRanges[0])
@@ -117,7 +117,7 @@ func (d *Decoder) policyBlock(p *policy.Policy, b *hclsyntax.Block) {
 	}
 }
 
-// windowBlock decodes a window for the permits that name none.
+// windowBlock decodes a window block.
 func (d *Decoder) windowBlock(b *hclsyntax.Block) policy.NamedWindow {
 	w := policy.NamedWindow{Name: d.name(b, windowBlock.Name), At: b.TypeRange}
 	d.CheckBody(b.Body, windowBlock)
@@ -128,7 +128,7 @@ func (d *Decoder) windowBlock(b *hclsyntax.Block) policy.NamedWindow {
 	return w
 }
 
-// refOf is how decisions name the rule that is written at at.
+// refOf returns the reference to a rule that is defined at a position.
 func refOf(name string, at hcl.Range) policy.RuleRef {
 	return policy.RuleRef{Name: name, File: filepath.ToSlash(at.Filename), Line: at.Start.Line}
 }

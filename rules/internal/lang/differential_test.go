@@ -39,7 +39,8 @@ func FuzzCompiledConditionAnswersAsHCLDoes(f *testing.F) {
 				t.Fatalf("%s\n%s", plain, hclDiags)
 			}
 			if got := p.Rules[0].When.Test(in, in.Age()); got != value.True() {
-				t.Fatalf("%s\nis %s compiled and %s in HCL for %+v", rule, strconv.FormatBool(got), strconv.FormatBool(value.True()), in)
+				t.Fatalf("%s\nis %s compiled and %s in HCL for %+v", rule, strconv.FormatBool(got),
+					strconv.FormatBool(value.True()), in)
 			}
 		}
 	})
@@ -48,8 +49,10 @@ func FuzzCompiledConditionAnswersAsHCLDoes(f *testing.F) {
 // FuzzLoadingNeverPanics holds that any text is a policy or a list of errors that can be shown.
 func FuzzLoadingNeverPanics(f *testing.F) {
 	f.Add(builtInText(f))
-	f.Add("limit \"a\" {\n key = actor.id\n rate = \"3/1m\"\n}\npermit \"own\" {\n sender = true\n window = \"1h\"\n limit = \"a\"\n}")
-	f.Add("permit \"a\" {\n when = contains(local.x, message.type) || !(message.age < \"2m\")\n}\nlocals { x = [\"text\"] }")
+	f.Add("limit \"a\" {\n key = actor.id\n rate = \"3/1m\"\n}\npermit \"own\" {\n sender = true\n window = \"1h\"\n " +
+		"limit = \"a\"\n}")
+	f.Add("permit \"a\" {\n when = contains(local.x, message.type) || !(message.age < \"2m\")\n}\nlocals { x = " +
+		"[\"text\"] }")
 	f.Add("placeholder \"a\" { text = { en = \"{actor}\" } }\non_recall {\n steps = [\"x\"]\n}")
 	f.Fuzz(func(t *testing.T, text string) {
 		p, diags := parse("rules.hcl", []byte(text))

@@ -8,8 +8,8 @@ import (
 	"github.com/chat-recall/recall/internal/hclfile"
 )
 
-// Format returns a rule or test file as it is canonically written: aligned, two spaces deep, lines ended by \n, one at
-// the end. It changes no meaning, and refuses a file that does not parse.
+// Format returns a rule or test file in its canonical form: aligned, indented by two spaces, lines ended by \n, with
+// one \n at the end. It changes no meaning and refuses a file that does not parse.
 func Format(name string, src []byte) ([]byte, hclfile.Diagnostics) {
 	r := NewReporter(hclfile.File{Name: name, Text: src})
 	r.Parse(r.Files[0], TestLanguage)
@@ -24,7 +24,7 @@ func Format(name string, src []byte) ([]byte, hclfile.Diagnostics) {
 	return append(out, '\n'), nil
 }
 
-// FormatFile is Format of a file on disk; it returns what the file has too.
+// FormatFile formats a file on disk. It returns the text of the file and the canonical text, and writes nothing.
 func FormatFile(name string) (was, now []byte, diags hclfile.Diagnostics) {
 	r := NewReporter()
 	was, err := hclfile.Read(name, MaxFileBytes)
@@ -36,7 +36,7 @@ func FormatFile(name string) (was, now []byte, diags hclfile.Diagnostics) {
 	return was, now, diags
 }
 
-// Files returns the rule and test files that paths name, of a directory every *.hcl in name order.
+// Files returns the rule and test files that paths name; of a directory every *.hcl, in name order.
 func Files(paths ...string) ([]string, hclfile.Diagnostics) {
 	r := NewReporter()
 	names := ruleFiles(paths, func(name string) bool { return IsRuleFile(name) || IsTestFile(name) }, r)

@@ -8,19 +8,20 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// Function is one function that a condition may call.
+// Function is a function that conditions can call.
 type Function struct {
 	Name  string
 	Usage string
 	About string
 }
 
-// Functions is every function there is. The reference for operators is made from it.
+// Functions is every function of the rule language. docs/rules.md is generated from it.
 var Functions = []Function{
-	{"contains", `contains(list, value)`, "whether the list has the value: one of them is a field, the other is written out, as in " +
-		"`contains([\"image\", \"video\"], message.type)` and `contains(conversation.labels, \"legal_hold\")`"},
-	{"startswith", `startswith(field, text)`, "whether the field begins with the text"},
-	{"endswith", `endswith(field, text)`, "whether the field ends with the text"},
+	{"contains", `contains(list, value)`,
+		"whether the list contains the value. One of them is a field, the other a literal, " +
+			"as in `contains([\"image\", \"video\"], message.type)` and `contains(conversation.labels, \"legal_hold\")`"},
+	{"startswith", `startswith(field, string)`, "whether the field starts with the string"},
+	{"endswith", `endswith(field, string)`, "whether the field ends with the string"},
 }
 
 func (d *Decoder) call(e *hclsyntax.FunctionCallExpr) *policy.Condition {
@@ -44,7 +45,7 @@ func (d *Decoder) call(e *hclsyntax.FunctionCallExpr) *policy.Condition {
 		return d.affix(e, policy.Operator(f.Name), first, second)
 	}
 	for _, arg := range e.Args {
-		d.operand(arg) // a misspelt field in it is worth reporting too
+		d.operand(arg) // reports a misspelled field in it too
 	}
 	d.Errorf(e.NameRange, DidYouMean(e.Name, names)+"There are "+strings.Join(names, ", ")+".", "unknown function %s",
 		e.Name)
@@ -55,25 +56,26 @@ func (d *Decoder) contains(e *hclsyntax.FunctionCallExpr, list, value operand) *
 	switch {
 	case list.field != nil && value.field != nil, list.field == nil && value.field == nil:
 		d.Errorf(e.Range(), "Write contains([\"…\"], field) or contains(field, \"…\").",
-			"contains needs one field and one value that is written out")
+			"contains needs one field and one literal")
 		return nil
 	case list.field != nil:
 		text, ok := hclfile.Text(value.value)
 		switch {
 		case list.field.Kind != policy.KindTexts:
-			d.Errorf(list.at, "The list comes first. To look into a text there are startswith and endswith.",
+			d.Errorf(list.at, "The list comes first. To search a string use startswith or endswith.",
 				"%s is %s, not a list", list.field.Name, list.field.What())
 			return nil
 		case !ok:
-			d.Errorf(value.at, "", "%s holds texts, not %s", list.field.Name, describe(value.value))
+			d.Errorf(value.at, "", "%s contains strings, not %s", list.field.Name, describe(value.value))
 			return nil
 		}
-		return policy.NewQuestion(&policy.Question{Field: list.field, Operator: policy.OpHas, Texts: []string{text}}, d.written(e))
+		return policy.NewQuestion(&policy.Question{Field: list.field, Operator: policy.OpHas, Texts: []string{text}},
+			d.written(e))
 	case value.field.Kind != policy.KindText && value.field.Kind != policy.KindWord:
-		d.Errorf(value.at, "", "%s is %s; contains looks for a text or a word", value.field.Name, value.field.What())
+		d.Errorf(value.at, "", "%s is %s; contains searches for a string or a word", value.field.Name, value.field.What())
 		return nil
 	}
-	items, ok := d.listOf(list.value, list.at, "contains")
+	items, ok := d.listOf(list.value, list.at, "the list in contains")
 	q := &policy.Question{Field: value.field, Operator: policy.OpOneOf}
 	for _, i := range items {
 		ok = d.literal(q, i.Text, i.At) && ok
@@ -87,16 +89,16 @@ func (d *Decoder) contains(e *hclsyntax.FunctionCallExpr, list, value operand) *
 func (d *Decoder) affix(e *hclsyntax.FunctionCallExpr, op policy.Operator, where, what operand) *policy.Condition {
 	if where.field == nil || what.field != nil {
 		d.Errorf(e.Range(), "Write "+string(op)+"(field, \"…\").",
-			"%s needs a field and then a text that is written out", op)
+			"%s needs a field and then a string", op)
 		return nil
 	}
 	if where.field.Kind != policy.KindText {
-		d.Errorf(where.at, "Use == or contains.", "%s is %s; %s looks into a text", where.field.Name, where.field.What(), op)
+		d.Errorf(where.at, "Use == or contains.", "%s is %s; %s needs a string", where.field.Name, where.field.What(), op)
 		return nil
 	}
 	text, ok := hclfile.Text(what.value)
 	if !ok || text == "" {
-		d.Errorf(what.at, "", "%s needs a text that is not empty", op)
+		d.Errorf(what.at, "", "%s needs a string that is not empty", op)
 		return nil
 	}
 	return policy.NewQuestion(&policy.Question{Field: where.field, Operator: op, Texts: []string{text}}, d.written(e))

@@ -45,33 +45,46 @@ func TestConditionDecidesTogetherWithScope(t *testing.T) {
 		rule string
 	}{
 		{"outsider", twin.Request(time.Minute, nil), "", "outsiders"},
-		{"staff", twin.Request(time.Minute, func(in *policy.Input) { in.ActorID, in.Sender = "staff-7", "staff-7" }), "", "staff"},
-		{"at acme", twin.Request(time.Hour+1, func(in *policy.Input) { in.ActorID, in.Sender = "x@acme", "x@acme" }), "window_expired", "staff"},
-		{"hold", twin.Request(0, func(in *policy.Input) { in.ConversationLabels = []string{"vip", "legal_hold"} }), "legal_hold", "hold"},
+		{"staff", twin.Request(time.Minute, func(in *policy.Input) { in.ActorID, in.Sender = "staff-7", "staff-7" }), "",
+			"staff"},
+		{"at acme", twin.Request(time.Hour+1, func(in *policy.Input) { in.ActorID, in.Sender = "x@acme", "x@acme" }),
+			"window_expired", "staff"},
+		{"hold", twin.Request(0, func(in *policy.Input) { in.ConversationLabels = []string{"vip", "legal_hold"} }),
+			"legal_hold", "hold"},
 		{"new image", twin.Request(30*time.Second, func(in *policy.Input) { in.MessageType = "image" }), "", "outsiders"},
-		{"old image", twin.Request(30*time.Second+1, func(in *policy.Input) { in.MessageType = "image" }), "media_too_old", "old_media"},
-		{"last year", twin.Request(0, func(in *policy.Input) { in.SentAt = twin.Sent.AddDate(-1, 0, 0); in.RequestedAt = in.SentAt }), "forbidden", "before_2026"},
+		{"old image", twin.Request(30*time.Second+1, func(in *policy.Input) { in.MessageType = "image" }), "media_too_old",
+			"old_media"},
+		{"last year", twin.Request(0, func(in *policy.Input) {
+			in.SentAt = twin.Sent.AddDate(-1, 0, 0)
+			in.RequestedAt = in.SentAt
+		}), "forbidden", "before_2026"},
 	} {
 		if d := p.Decide(test.in); d.Code != test.code || d.Rule.Name != test.rule {
 			t.Errorf("%s: decided %+v, want %q by %s", test.name, d, test.code, test.rule)
 		}
 	}
-	if d := p.Decide(twin.Request(0, func(in *policy.Input) { in.MessageType = "image" })); !d.Until.Equal(twin.Sent.Add(30 * time.Second)) {
+	if d := p.Decide(twin.Request(0,
+		func(in *policy.Input) { in.MessageType = "image" })); !d.Until.Equal(twin.Sent.Add(30 * time.Second)) {
 		t.Errorf("an image holds until %v, but the forbid begins to match 30s after sending", d.Until)
 	}
 }
 
 func TestUntilIsTheLastPermittedMoment(t *testing.T) {
 	for name, p := range map[string]*policy.Policy{
-		"window":          mustParse(t, `permit "a" { sender = true }`),
-		"condition":       mustParse(t, `permit "a" { when = message.age < "90s" }`),
-		"gap":             mustParse(t, `permit "a" { when = message.age < "20s" || message.age >= "40s" }`),
-		"chain":           mustParse(t, "permit \"a\" { when = message.age <= \"30s\" }\npermit \"b\" { when = message.age > \"30s\" }"),
-		"forbid later":    mustParse(t, "permit \"a\" { sender = true }\nforbid \"b\" { when = message.age == \"70s\" }"),
-		"reason":          mustParse(t, "permit \"a\" { window = \"1m\" }\npermit \"b\" {\n reason = \"required\"\n window = \"1h\"\n}"),
-		"no end":          mustParse(t, "permit \"a\" {\n sender = false\n window = \"any\"\n}\npermit \"b\" { sender = true }"),
-		"forbid and any":  mustParse(t, "permit \"a\" {\n role = [\"owner\"]\n window = \"any\"\n}\nforbid \"b\" { when = message.age > \"10m\" }"),
-		"window by scope": mustParse(t, "window \"g\" {\n conversation = [\"group\"]\n within = \"45s\"\n}\npermit \"a\" { sender = true }"),
+		"window":    mustParse(t, `permit "a" { sender = true }`),
+		"condition": mustParse(t, `permit "a" { when = message.age < "90s" }`),
+		"gap":       mustParse(t, `permit "a" { when = message.age < "20s" || message.age >= "40s" }`),
+		"chain": mustParse(t,
+			"permit \"a\" { when = message.age <= \"30s\" }\npermit \"b\" { when = message.age > \"30s\" }"),
+		"forbid later": mustParse(t, "permit \"a\" { sender = true }\nforbid \"b\" { when = message.age == \"70s\" }"),
+		"reason": mustParse(t,
+			"permit \"a\" { window = \"1m\" }\npermit \"b\" {\n reason = \"required\"\n window = \"1h\"\n}"),
+		"no end": mustParse(t,
+			"permit \"a\" {\n sender = false\n window = \"any\"\n}\npermit \"b\" { sender = true }"),
+		"forbid and any": mustParse(t,
+			"permit \"a\" {\n role = [\"owner\"]\n window = \"any\"\n}\nforbid \"b\" { when = message.age > \"10m\" }"),
+		"window by scope": mustParse(t,
+			"window \"g\" {\n conversation = [\"group\"]\n within = \"45s\"\n}\npermit \"a\" { sender = true }"),
 	} {
 		for _, change := range []func(*policy.Input){
 			nil,
@@ -133,7 +146,8 @@ func TestDenialCodeIsTheMostHelpfulTrueOne(t *testing.T) {
 	}{
 		{"nobody's business", twin.Request(0, func(in *policy.Input) { in.ActorID = "bob" }), "forbidden", "default_deny"},
 		{"a reason would do", twin.Request(2*time.Minute, nil), "reason_required", "own_with_reason"},
-		{"too late for any reason", twin.Request(6*time.Minute, func(in *policy.Input) { in.Reason = "oops" }), "window_expired", "own"},
+		{"too late for any reason", twin.Request(6*time.Minute, func(in *policy.Input) { in.Reason = "oops" }),
+			"window_expired", "own"},
 		{"late by the condition", twin.Request(30*time.Second, admin), "window_expired", "quick_admin"},
 	} {
 		if d := p.Decide(test.in); d.Code != test.code || d.Rule.Name != test.rule {
@@ -163,8 +177,12 @@ func TestWindowBlockIsForTheMessagesItIsAbout(t *testing.T) {
 	for _, test := range []struct {
 		tenant, conversation string
 		within               time.Duration
-	}{{"acme", "group", time.Hour}, {"acme", "single", 5 * time.Minute}, {"acme", "chatroom", 10 * time.Second}, {"other", "group", 10 * time.Second}} {
-		d := p.Decide(twin.Request(0, func(in *policy.Input) { in.Tenant, in.ConversationType = test.tenant, test.conversation }))
+	}{{"acme", "group", time.Hour}, {"acme", "single", 5 * time.Minute}, {"acme", "chatroom", 10 * time.Second}, {"other",
+		"group", 10 * time.Second}} {
+		d := p.Decide(twin.Request(0, func(in *policy.Input) {
+			in.Tenant, in.ConversationType = test.tenant,
+				test.conversation
+		}))
 		if !d.Until.Equal(twin.Sent.Add(test.within)) {
 			t.Errorf("%+v holds until %v", test, d.Until)
 		}
@@ -184,20 +202,23 @@ func TestShadowRuleIsReportedAndNeverDecides(t *testing.T) {
 			code = "files_stay"
 			mode = "shadow"
 		}`)
-	if d := p.Decide(twin.Request(time.Minute, nil)); !d.Permit || d.Shadow.Differs || !d.Until.Equal(twin.Sent.Add(2*time.Minute)) {
+	if d := p.Decide(twin.Request(time.Minute, nil)); !d.Permit || d.Shadow.Differs ||
+		!d.Until.Equal(twin.Sent.Add(2*time.Minute)) {
 		t.Errorf("in time: %+v", d)
 	}
-	if d := p.Decide(twin.Request(time.Hour, nil)); d.Code != "window_expired" || !d.Shadow.Differs || !d.Shadow.Permit || d.Shadow.Rule.Name != "longer" {
+	if d := p.Decide(twin.Request(time.Hour, nil)); d.Code != "window_expired" || !d.Shadow.Differs || !d.Shadow.Permit ||
+		d.Shadow.Rule.Name != "longer" {
 		t.Errorf("in the longer window: %+v", d)
 	}
-	if d := p.Decide(twin.Request(0, func(in *policy.Input) { in.MessageType = "file" })); !d.Permit || d.Shadow.Permit || d.Shadow.Code != "files_stay" {
+	if d := p.Decide(twin.Request(0, func(in *policy.Input) { in.MessageType = "file" })); !d.Permit || d.Shadow.Permit ||
+		d.Shadow.Code != "files_stay" {
 		t.Errorf("a file: %+v", d)
 	}
 }
 
 func TestPermitTellsTheHostWhatToDo(t *testing.T) {
 	p := mustParse(t, `
-		placeholder "plain" { text = { en = "{actor} took back a message", "zh-Hans" = "{actor}撤回了一条消息" } }
+		placeholder "plain" { text = { en = "{actor} recalled a message", "zh-Hans" = "{actor}撤回了一条消息" } }
 		on_recall { placeholder = "plain" }
 		permit "own" { sender = true }
 		permit "system" {
@@ -215,14 +236,16 @@ func TestPermitTellsTheHostWhatToDo(t *testing.T) {
 		t.Errorf("own: %+v", own)
 	}
 	for language, want := range map[string]string{
-		"en": "{actor} took back a message", "en-GB": "{actor} took back a message", "zh-Hans": "{actor}撤回了一条消息", "fr": "{actor} took back a message",
+		"en": "{actor} recalled a message", "en-GB": "{actor} recalled a message",
+		"zh-Hans": "{actor}撤回了一条消息", "fr": "{actor} recalled a message",
 	} {
 		if got := own.Placeholder.Text(language); got != want {
 			t.Errorf("%s is shown %q", language, got)
 		}
 	}
 	system := p.Decide(twin.Request(0, func(in *policy.Input) { in.ActorID, in.ActorRole = "", "system" })).OnRecall
-	if !system.Silent || system.Disposition != "archive" || system.Retention != 3650*policy.Day || strings.Join(system.Steps, " ") != "history search ledger_of_ours" || system.Placeholder != nil {
+	if !system.Silent || system.Disposition != "archive" || system.Retention != 3650*policy.Day ||
+		strings.Join(system.Steps, " ") != "history search ledger_of_ours" || system.Placeholder != nil {
 		t.Errorf("system: %+v", system)
 	}
 	if d := p.Decide(twin.Request(time.Hour, nil)); d.OnRecall != nil {
@@ -247,7 +270,8 @@ func TestWhatARecallCarriesIsBounded(t *testing.T) {
 		for i := range n {
 			list = append(list, fmt.Sprintf("\"en-%02d\" = \"gone\"", i))
 		}
-		return "placeholder \"t\" { text = { " + strings.Join(list, ", ") + " } }\non_recall { placeholder = \"t\" }\npermit \"own\" { sender = true }"
+		return "placeholder \"t\" { text = { " + strings.Join(list, ", ") +
+			" } }\non_recall { placeholder = \"t\" }\npermit \"own\" { sender = true }"
 	}
 	for name, c := range map[string]struct{ most, more string }{
 		"steps":     {steps(maxSteps), steps(maxSteps + 1)},

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// maxLimitCount bounds the recalls that a Limiter has to remember for one key, and maxLimitPeriod for how long.
+	// maxLimitCount bounds how many recalls a Limiter remembers for one key, and maxLimitPeriod for how long.
 	maxLimitCount  = 1000
 	maxLimitPeriod = 7 * policy.Day
 )
@@ -29,7 +29,7 @@ func (d *Decoder) limitBlock(b *hclsyntax.Block) {
 	}
 }
 
-// limitKey reads a field or a list of fields.
+// limitKey decodes a field or a list of fields.
 func (d *Decoder) limitKey(a *hclsyntax.Attribute) []*policy.Field {
 	exprs := []hclsyntax.Expression{unwrap(a.Expr)}
 	if tuple, ok := exprs[0].(*hclsyntax.TupleConsExpr); ok {
@@ -49,9 +49,10 @@ func (d *Decoder) limitKey(a *hclsyntax.Attribute) []*policy.Field {
 		switch {
 		case f == nil:
 		case f.Kind != policy.KindText && f.Kind != policy.KindWord:
-			d.Errorf(e.Range(), "Count by a text or a word, as in actor.id.", "%s is %s and cannot be a key", f.Name, f.What())
+			d.Errorf(e.Range(), "Use a field that is a string or a word, such as actor.id.", "%s is %s and cannot be a key",
+				f.Name, f.What())
 		case slices.Contains(key, f):
-			d.Errorf(e.Range(), "", "key names %s twice", f.Name)
+			d.Errorf(e.Range(), "", "key contains %s twice", f.Name)
 		default:
 			key = append(key, f)
 		}
@@ -71,14 +72,15 @@ func (d *Decoder) limitRate(l *policy.Limit, a *hclsyntax.Attribute) {
 	case err != nil || perErr != nil:
 		d.Errorf(a.Expr.Range(), "Write a number, a slash and a duration, like \"20/1m\".", "%q is not a rate", text)
 	case n < 1 || n > maxLimitCount:
-		d.Errorf(a.Expr.Range(), "To permit nothing write a forbid.", "a rate has 1 to %d recalls, not %d", maxLimitCount, n)
+		d.Errorf(a.Expr.Range(), "To permit nothing use a forbid.", "a rate allows 1 to %d recalls, not %d", maxLimitCount, n)
 	case period < time.Second || period > maxLimitPeriod:
-		d.Errorf(a.Expr.Range(), "", "the period of a rate is 1s to %s, not %s", policy.FormatDuration(maxLimitPeriod), per)
+		d.Errorf(a.Expr.Range(), "", "the period of a rate must be 1s to %s, not %s", policy.FormatDuration(maxLimitPeriod),
+			per)
 	}
 	l.Count, l.Per = n, period
 }
 
-// limitNamed reads the name of a limit in a permit.
+// limitNamed returns the limit that a permit names.
 func (d *Decoder) limitNamed(a *hclsyntax.Attribute) *policy.Limit {
 	name, ok := d.Text(a)
 	if !ok {
@@ -87,7 +89,7 @@ func (d *Decoder) limitNamed(a *hclsyntax.Attribute) *policy.Limit {
 	d.use("limit", name)
 	l := d.limits[name]
 	if l == nil {
-		d.Errorf(a.Expr.Range(), NameNear(d.Reporter, name, d.limits), "there is no limit %q", name)
+		d.Errorf(a.Expr.Range(), NameNear(d.Reporter, name, d.limits), "unknown limit %q", name)
 	}
 	return l
 }
@@ -96,12 +98,12 @@ func (d *Decoder) use(kind, name string) {
 	d.used[kind+" "+name] = true
 }
 
-// checkUses warns of limits and placeholders that nothing uses.
+// checkUses warns about limits and placeholders that are not used.
 func (d *Decoder) checkUses() {
 	warn := func(kind string, names []string) {
 		for _, name := range names {
 			if at, named := d.named[kind+" "+name]; named && !d.used[kind+" "+name] {
-				d.Warnf(at, "Remove it, or write "+kind+" = \""+name+"\" where it is meant.", "%s %q is not used", kind, name)
+				d.Warnf(at, "Remove it, or write "+kind+" = \""+name+"\" where it should apply.", "%s %q is not used", kind, name)
 			}
 		}
 	}

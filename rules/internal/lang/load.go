@@ -6,7 +6,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// MaxRules bounds the rules of one policy; a decision may look at each.
+// MaxRules bounds the rules of one policy. A decision may have to look at all of them.
 const MaxRules = 1000
 
 // Load reads, checks and compiles the policy in the files and directories named by paths.
@@ -16,12 +16,12 @@ func Load(paths ...string) (*policy.Policy, hclfile.Diagnostics) {
 	return r.Compile()
 }
 
-// Parse is loadPolicy for files whose texts are at hand.
+// Parse is [Load] for files whose texts are in memory.
 func Parse(files []hclfile.File) (*policy.Policy, hclfile.Diagnostics) {
 	return NewReporter(files...).Compile()
 }
 
-// Compile makes the policy of the sources, all of them or nothing.
+// Compile makes one policy of all files. If there is an error it returns no policy.
 func (r *Reporter) Compile() (*policy.Policy, hclfile.Diagnostics) {
 	if r.HasErrors() {
 		return nil, r.Diagnostics()

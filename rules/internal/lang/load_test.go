@@ -152,12 +152,14 @@ func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
 		"many rules":     many("permit \"a\" {}\n", 15_000),
 		"long name":      `permit "` + many("a", 200_000) + `" { sender = true }`,
 		"local chain":    "locals {\n" + chain(10_000) + "}\npermit \"a\" { when = local.a0 }",
-		"local nots":     "locals {\n" + strings.ReplaceAll(chain(6), "local", many("!", 200)+"local") + "a6 = actor.is_sender\n}\npermit \"a\" { when = local.a0 }",
-		"no such local":  "locals {\n" + chain(999) + "a999 = \"x\"\n}\npermit \"a\" { when = local.x" + many(" || local.x\n}\npermit \"a\" { when = local.y", 5_000) + "}",
-		"quotes":         many(`"`, 200_000),
-		"nul":            "permit \"a\" { tenant = [\"\x00\"] }\x00",
-		"bom":            "\xef\xbb\xbfpermit \"a\" { sender = tru }",
-		"too large":      string(make256KiB(1)),
+		"local nots": "locals {\n" + strings.ReplaceAll(chain(6), "local", many("!", 200)+"local") +
+			"a6 = actor.is_sender\n}\npermit \"a\" { when = local.a0 }",
+		"no such local": "locals {\n" + chain(999) + "a999 = \"x\"\n}\npermit \"a\" { when = local.x" +
+			many(" || local.x\n}\npermit \"a\" { when = local.y", 5_000) + "}",
+		"quotes":    many(`"`, 200_000),
+		"nul":       "permit \"a\" { tenant = [\"\x00\"] }\x00",
+		"bom":       "\xef\xbb\xbfpermit \"a\" { sender = tru }",
+		"too large": string(make256KiB(1)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
@@ -194,7 +196,8 @@ func TestAPolicyDoesNotCopyWhatEachPartOfAConditionIsWrittenAs(t *testing.T) {
 
 func TestAChainOfLocalsIsFollowedOnce(t *testing.T) {
 	objects := func(n int) uint64 {
-		_, objects := allocated(t, fmt.Sprintf("locals {\n%sa%d = \"x\"\n}\npermit \"a\" { when = tenant == local.a0 }", chain(n), n))
+		_, objects := allocated(t, fmt.Sprintf("locals {\n%sa%d = \"x\"\n}\npermit \"a\" { when = tenant == local.a0 }",
+			chain(n), n))
 		return objects
 	}
 	if few, many := objects(99), objects(990); many > 20*few {

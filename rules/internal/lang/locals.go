@@ -6,7 +6,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// local is a value or a condition that has a name.
+// local is a named value or condition.
 type local struct {
 	name      string
 	at        hcl.Range
@@ -14,19 +14,19 @@ type local struct {
 	used      bool
 	resolved  bool
 	resolving bool
-	value     hclsyntax.Expression // what it stands for; nil if that was reported
+	value     hclsyntax.Expression // nil if an error was reported
 	compiled  bool
 	compiling bool
 	condition *policy.Condition
 }
 
-// maxLocals bounds the locals of a policy; one may have to be followed through all the others.
+// maxLocals bounds the locals of a policy. Resolving one may lead through all others.
 const maxLocals = 1000
 
-// collectLocals takes the names of a locals block.
+// collectLocals collects the names of a locals block.
 func (d *Decoder) collectLocals(body *hclsyntax.Body) {
 	for _, b := range body.Blocks {
-		d.Errorf(b.TypeRange, "To set a name write "+b.Type+" = …", "locals has no block %q", b.Type)
+		d.Errorf(b.TypeRange, "To define a local write "+b.Type+" = …", "locals has no block %q", b.Type)
 	}
 	for _, a := range sortedAttributes(body) {
 		if len(d.locals) == maxLocals {
@@ -41,7 +41,7 @@ func (d *Decoder) collectLocals(body *hclsyntax.Body) {
 	}
 }
 
-// checkLocals checks what is a condition even if nothing uses it, and warns of what nothing uses.
+// checkLocals checks all conditions, used or not, and warns about locals that are not used.
 func (d *Decoder) checkLocals() {
 	for _, l := range d.localOrder {
 		used := l.used
@@ -49,12 +49,13 @@ func (d *Decoder) checkLocals() {
 			d.localCondition(l, l.at)
 		}
 		if !used {
-			d.Warnf(l.at, "Remove it, or write local."+l.name+" where it is meant.", "local %q is not used", l.name)
+			d.Warnf(l.at, "Remove it, or write local."+l.name+" where it should apply.", "local %q is not used", l.name)
 		}
 	}
 }
 
-// localOf tells whether an expression is local.NAME, and which; nil for one that does not exist, which it reports.
+// localOf reports whether an expression is local.NAME and returns that local, or nil if it does not exist, which it
+// reports.
 func (d *Decoder) localOf(e *hclsyntax.ScopeTraversalExpr) (*local, bool) {
 	if e.Traversal.RootName() != "local" {
 		return nil, false
@@ -67,14 +68,14 @@ func (d *Decoder) localOf(e *hclsyntax.ScopeTraversalExpr) (*local, bool) {
 			return l, true
 		}
 	}
-	d.Errorf(e.Range(), NameNear(d.Reporter, name, d.locals), "there is no local %q", name)
+	d.Errorf(e.Range(), NameNear(d.Reporter, name, d.locals), "unknown local %q", name)
 	return nil, true
 }
 
-// localCondition compiles a local once, however often it is used.
+// localCondition returns the condition of a local. It compiles each local only once.
 func (d *Decoder) localCondition(l *local, at hcl.Range) *policy.Condition {
 	if l.compiling {
-		d.Errorf(at, "", "local %q is made of itself", l.name)
+		d.Errorf(at, "", "local %q refers to itself", l.name)
 		return nil
 	}
 	if !l.compiled {
@@ -86,8 +87,7 @@ func (d *Decoder) localCondition(l *local, at hcl.Range) *policy.Condition {
 	return l.condition
 }
 
-// resolve follows brackets and names of locals to the value that an expression stands for. It returns nil if it
-// reported something.
+// resolve follows parentheses and locals to the value of an expression. It returns nil if it reported an error.
 func (d *Decoder) resolve(e hclsyntax.Expression) hclsyntax.Expression {
 	e = unwrap(e)
 	t, ok := e.(*hclsyntax.ScopeTraversalExpr)
@@ -101,7 +101,7 @@ func (d *Decoder) resolve(e hclsyntax.Expression) hclsyntax.Expression {
 	case l == nil:
 		return nil
 	case l.resolving:
-		d.Errorf(e.Range(), "", "the locals name each other in a circle")
+		d.Errorf(e.Range(), "", "the locals refer to each other in a circle")
 		return nil
 	case !l.resolved:
 		l.resolving = true

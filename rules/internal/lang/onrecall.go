@@ -11,18 +11,18 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// knownSteps are the names of steps that hosts usually have; a host may have others.
+// knownSteps are the standard steps. A host can have others.
 var knownSteps = []string{"notify", "history", "offline", "roaming", "attachments", "search", "push"}
 
 var (
-	stepPattern     = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`) // as package shared has it
+	stepPattern     = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`) // as in package shared
 	languagePattern = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$`)
 	fieldPattern    = regexp.MustCompile(`\{[^{}]*\}`)
 )
 
-// What a recall carries is kept with it, so it is bounded.
+// Every recall stores what its permit asks of the host, so that is bounded.
 const (
-	maxSteps            = 32 // as many as a host carries out
+	maxSteps            = 32 // as many as a host can have
 	maxLanguages        = 64
 	maxPlaceholderBytes = 512
 )
@@ -40,7 +40,7 @@ func (d *Decoder) onRecall(body *hclsyntax.Body) *policy.OnRecall {
 	if a := body.Attributes["placeholder"]; a != nil {
 		if name, ok := d.Text(a); ok {
 			if o.Placeholder = d.placeholders[name]; o.Placeholder == nil {
-				d.Errorf(a.Expr.Range(), NameNear(d.Reporter, name, d.placeholders), "there is no placeholder %q", name)
+				d.Errorf(a.Expr.Range(), NameNear(d.Reporter, name, d.placeholders), "unknown placeholder %q", name)
 			}
 			d.use("placeholder", name)
 		}
@@ -56,15 +56,15 @@ func (d *Decoder) steps(a *hclsyntax.Attribute) []string {
 	var steps []string
 	items, _ := d.List(a)
 	if len(items) > maxSteps {
-		d.Errorf(a.Expr.Range(), "", "%d steps; at most %d", len(items), maxSteps)
+		d.Errorf(a.Expr.Range(), "", "%d steps, but at most %d are allowed", len(items), maxSteps)
 	}
 	for _, i := range items {
 		switch {
 		case !stepPattern.MatchString(i.Text):
-			d.Errorf(i.At, "A step is up to 64 of a-z, 0-9, _ and -.", "%q is not a name for a step", i.Text)
+			d.Errorf(i.At, "The name of a step has at most 64 of a-z, 0-9, _ and -.", "%q is not a valid name of a step", i.Text)
 		case !slices.Contains(knownSteps, i.Text):
 			if near := Nearest(i.Text, knownSteps); near != "" {
-				d.Warnf(i.At, "If it is a step of the host's own, all is well.", "did you mean the step %q?", near)
+				d.Warnf(i.At, "If it is a custom step of the host, ignore this warning.", "did you mean the step %q?", near)
 			}
 		}
 		steps = append(steps, i.Text)
@@ -78,7 +78,8 @@ func (d *Decoder) disposition(o *policy.OnRecall, body *hclsyntax.Body) {
 		known := []string{policy.DispositionErase, policy.DispositionArchive}
 		text, ok := d.Text(a)
 		if o.Disposition = text; ok && !slices.Contains(known, text) {
-			d.Errorf(a.Expr.Range(), DidYouMean(text, known)+"A disposition is "+quoteAll(known)+".", "unknown disposition %q",
+			d.Errorf(a.Expr.Range(), DidYouMean(text, known)+"A disposition is "+quoteAll(known)+".",
+				"unknown disposition %q",
 				text)
 			return
 		}
@@ -86,11 +87,12 @@ func (d *Decoder) disposition(o *policy.OnRecall, body *hclsyntax.Body) {
 	switch {
 	case retention != nil && o.Disposition != policy.DispositionArchive:
 		d.Errorf(retention.SrcRange, "Write disposition = \"archive\" too, or remove it.",
-			"a retention is only for what is archived")
+			"retention is only allowed with disposition = \"archive\"")
 	case retention != nil:
 		o.Retention, _ = d.duration(retention, policy.MaxDuration)
 	case o.Disposition == policy.DispositionArchive:
-		d.Errorf(a.SrcRange, "Write how long, as in retention = \"365d\".", "what is archived needs a retention")
+		d.Errorf(a.SrcRange, "Set how long the archive keeps the content, as in retention = \"365d\".",
+			"disposition = \"archive\" needs a retention")
 	}
 }
 
@@ -104,12 +106,12 @@ func (d *Decoder) placeholderBlock(b *hclsyntax.Block) {
 	}
 	object, ok := d.resolve(a.Expr).(*hclsyntax.ObjectConsExpr)
 	if !ok || len(object.Items) == 0 {
-		d.Errorf(a.Expr.Range(), "Write text = { en = \"{actor} took back a message\" }.",
-			"text needs a text for each language")
+		d.Errorf(a.Expr.Range(), "Write text = { en = \"{actor} recalled a message\" }.",
+			"text must be a map with one string per language")
 		return
 	}
 	if len(object.Items) > maxLanguages {
-		d.Errorf(a.Expr.Range(), "", "%d languages; at most %d", len(object.Items), maxLanguages)
+		d.Errorf(a.Expr.Range(), "", "%d languages, but at most %d are allowed", len(object.Items), maxLanguages)
 	}
 	for _, item := range object.Items {
 		language := ""
@@ -124,7 +126,7 @@ func (d *Decoder) placeholderBlock(b *hclsyntax.Block) {
 			continue
 		}
 		if _, twice := t.Texts[language]; twice {
-			d.Errorf(at, "", "the language %q is there twice", language)
+			d.Errorf(at, "", "the language %q is defined twice", language)
 		}
 		text, ok := d.textOf(item.ValueExpr, "the text of "+language)
 		if ok {
@@ -134,7 +136,7 @@ func (d *Decoder) placeholderBlock(b *hclsyntax.Block) {
 	}
 }
 
-// placeholderText refuses fields that a host would not fill in.
+// placeholderText checks the text of a placeholder: its length and its fields.
 func (d *Decoder) placeholderText(text string, at hcl.Range) {
 	var names []string
 	for _, f := range policy.PlaceholderFields {
@@ -148,8 +150,8 @@ func (d *Decoder) placeholderText(text string, at hcl.Range) {
 	}
 	switch rest := fieldPattern.ReplaceAllString(text, ""); {
 	case strings.ContainsAny(rest, "{}"):
-		d.Errorf(at, "", "a curly bracket is not closed or not opened")
+		d.Errorf(at, "", "unbalanced curly bracket")
 	case text == "" || len(text) > maxPlaceholderBytes:
-		d.Errorf(at, "", "the text of a placeholder has 1 to %d bytes, not %d", maxPlaceholderBytes, len(text))
+		d.Errorf(at, "", "the text of a placeholder must have 1 to %d bytes, not %d", maxPlaceholderBytes, len(text))
 	}
 }

@@ -14,14 +14,14 @@ var (
 	codePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 )
 
-// rule decodes one permit or forbid. What it returns is used only if nothing was reported.
+// rule decodes one permit or forbid. The result is valid only if no error was reported.
 func (d *Decoder) rule(b *hclsyntax.Block) *policy.Rule {
 	r := &policy.Rule{Forbid: b.Type == forbidBlock.Name, At: b.TypeRange, Ref: refOf(d.name(b, "rule"), b.TypeRange)}
 	if len(b.Labels) == 1 {
 		r.At = b.LabelRanges[0]
 	}
 	if r.Ref.Name == policy.DefaultDeny || r.Ref.Name == policy.BuiltInCommandMessages {
-		d.Errorf(r.At, "Give the rule another name.", "the name %q is taken by the engine itself", r.Ref.Name)
+		d.Errorf(r.At, "Give the rule another name.", "the name %q is reserved", r.Ref.Name)
 	}
 	d.CheckBody(b.Body, RuleFile.block(b.Type))
 	d.scope(&r.Scope, b.Body)
@@ -55,13 +55,13 @@ func (d *Decoder) permit(r *policy.Rule, body *hclsyntax.Body) {
 			continue // checkBody reported it
 		}
 		if r.OnRecall != nil {
-			d.Errorf(b.TypeRange, "Join them.", "the permit has a second on_recall")
+			d.Errorf(b.TypeRange, "Merge them.", "the permit has two on_recall blocks")
 		}
 		r.OnRecall = d.onRecall(b.Body)
 	}
 }
 
-// only reads an attribute that can have one value, or be left out.
+// only decodes an attribute that has one possible value, or is left out.
 func (d *Decoder) only(a *hclsyntax.Attribute, value string) bool {
 	text, ok := d.Text(a)
 	if ok && text != value {
@@ -78,26 +78,27 @@ func (d *Decoder) code(body *hclsyntax.Body) string {
 	code, ok := d.Text(a)
 	switch {
 	case ok && !codePattern.MatchString(code):
-		d.Errorf(a.Expr.Range(), "A code is up to 64 lower-case letters, digits and _, and starts with a letter.",
-			"this is not a code")
+		d.Errorf(a.Expr.Range(), "A code has at most 64 lower-case letters, digits and _, and starts with a letter.",
+			"this is not a valid code")
 	case code == ExpectPermit || code == ExpectDeny:
-		d.Errorf(a.Expr.Range(), "Say why it is refused, as in \"legal_hold\".",
-			"%q is not a code: tests expect it of every permit or refusal", code)
+		d.Errorf(a.Expr.Range(), "Name the reason of the refusal, as in \"legal_hold\".",
+			"%q cannot be a code: in tests it stands for every permission or refusal", code)
 	}
 	return code
 }
 
-// window reads how long after sending something holds.
+// window decodes a window, which is not 0 and at most [policy.MaxWindow].
 func (d *Decoder) window(a *hclsyntax.Attribute) time.Duration {
 	window, ok := d.duration(a, policy.MaxWindow)
 	if ok && window == 0 {
-		d.Errorf(a.Expr.Range(), "Write how long after sending it holds.", "%s is 0, which no recall can meet", a.Name)
+		d.Errorf(a.Expr.Range(), "Write how long after sending a recall is allowed.", "%s is 0, which allows no recall",
+			a.Name)
 	}
 	return window
 }
 
-// permitWindow reads the window of a permit; 0 stands for the one of the policy. "any" is refused wherever a member
-// could come by it at an own message: it would lift MaxWindow without saying so.
+// permitWindow decodes the window of a permit; 0 stands for that of the policy. It refuses "any" if that could apply to
+// an own message of somebody with the role member or none: it would bypass [policy.MaxWindow].
 func (d *Decoder) permitWindow(r *policy.Rule, body *hclsyntax.Body) time.Duration {
 	a := body.Attributes["window"]
 	if a == nil {
@@ -109,18 +110,19 @@ func (d *Decoder) permitWindow(r *policy.Rule, body *hclsyntax.Body) time.Durati
 	switch {
 	case r.Scope.Sender == policy.SenderOnly:
 		d.Errorf(a.Expr.Range(), "Write a window of at most "+policy.FormatDuration(policy.MaxWindow)+".",
-			"window = \"any\" is not for a sender's own messages")
+			"window = \"any\" is not allowed for own messages")
 	case r.Scope.Sender == policy.SenderAnybody && (r.Scope.Roles == 0 || r.Scope.Roles&ordinaryRoles != 0):
-		d.Errorf(a.Expr.Range(), "Add role = [\"owner\", \"admin\"] or the roles that are meant, or sender = false.",
+		d.Errorf(a.Expr.Range(),
+			"Add sender = false, or a role without member and none, such as role = [\"owner\", \"admin\"].",
 			"window = \"any\" would let senders with the role member or none recall their own messages forever")
 	}
 	return policy.NoEnd
 }
 
-// ordinaryRoles are the roles for which [MaxWindow] holds.
+// ordinaryRoles are the roles to which [policy.MaxWindow] applies.
 var ordinaryRoles = policy.Roles.Bit("member") | policy.Roles.Bit(policy.RoleNone)
 
-// What a test expects of every permit or refusal; a forbid cannot have them for a code.
+// In tests these stand for every permission and every refusal. No code has such a name.
 const (
 	ExpectPermit = "permit"
 	ExpectDeny   = "deny"

@@ -9,21 +9,21 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// AttributeSpec is one attribute that a block may have. The reference for operators is made from these tables.
+// AttributeSpec describes an attribute of a block. docs/rules.md is generated from these tables.
 type AttributeSpec struct {
 	Name  string
-	Value string // what may be written there
+	Value string // what can be written there
 	About string
 }
 
-// BlockSpec is one kind of block.
+// BlockSpec describes a kind of block.
 type BlockSpec struct {
 	Name          string
-	Label         string // what the one label names; empty: the block has none
+	Label         string // what its label is; empty: it has none
 	LabelOptional bool
 	About         string
 	Attributes    []AttributeSpec
-	Required      []string // attributes that must be there
+	Required      []string // names of attributes
 	Blocks        []*BlockSpec
 }
 
@@ -44,44 +44,52 @@ func (s *BlockSpec) block(name string) *BlockSpec {
 	return nil
 }
 
-// RuleFile is the whole of a rule file.
-var RuleFile = &BlockSpec{Name: "a rule file", Blocks: []*BlockSpec{policyBlock, permitBlock, forbidBlock, windowBlock, localsBlock, limitBlock, placeholderBlock, onRecallBlock}}
+// RuleFile describes a rule file.
+var RuleFile = &BlockSpec{Name: "a rule file", Blocks: []*BlockSpec{
+	policyBlock, permitBlock, forbidBlock, windowBlock, localsBlock, limitBlock, placeholderBlock, onRecallBlock,
+}}
 
 var policyBlock = &BlockSpec{
 	Name:  "policy",
-	About: "What holds for the whole policy. At most one in all files.",
+	About: "Defaults of the whole policy. At most one in all files.",
 	Attributes: []AttributeSpec{
-		{"window", "duration", "How long after sending a permit that names no window holds, at most 7d. Without it 2m."},
-		{"clock_skew", "duration", "How far ahead of the plugin's clock a request may say it was made, at most 5m. Without it 5s."},
+		{"window", "duration", "The window of permits that name none, at most 7d. Default: 2m."},
+		{"clock_skew", "duration",
+			"How far ahead of the plugin's clock the time of a request may be, at most 5m. Default: 5s."},
 	},
 }
 
 var messageScope = []AttributeSpec{
-	{"tenant", "list of texts", "The tenants it is about. Default: all."},
-	{"conversation", "list of words", "The conversation types it is about: `single`, `group`, `chatroom`. Default: all."},
-	{"type", "list of words",
-		"The message types it is about: `text`, `image`, `audio`, `video`, `file`, `location`, `custom`, `combine`, `command`. Default: all."},
+	{"tenant", "list of strings", "The tenants that it applies to. Default: all."},
+	{"conversation", "list of words",
+		"The conversation types that it applies to: `single`, `group`, `chatroom`. Default: all."},
+	{"type", "list of words", "The message types that it applies to: `text`, `image`, `audio`, `video`, `file`, " +
+		"`location`, `custom`, `combine`, `command`. Default: all."},
 }
 
 var ruleScope = with(messageScope,
-	AttributeSpec{"role", "list of words",
-		"The roles of the actor it is about: `owner`, `admin`, `member`, `system`, `none`. Default: all in a `forbid`; in a " +
-			"`permit` all but `none`, unless its condition compares `actor.role` with `none`."},
-	AttributeSpec{"sender", "bool", "`true`: only when the actor sent the message; `false`: only when somebody else did. Without it both."},
-	AttributeSpec{"when", "condition", "What must hold too."},
-	AttributeSpec{"mode", "`\"shadow\"`", "The rule is evaluated and what it would change is reported, but it never decides."},
+	AttributeSpec{"role", "list of words", "The roles of the actor that it applies to: `owner`, `admin`, `member`, " +
+		"`system`, `none`. Default: in a `forbid` all; in a `permit` all but `none`, unless its condition compares " +
+		"`actor.role` with `none`."},
+	AttributeSpec{"sender", "bool",
+		"`true`: only messages that the actor sent; `false`: only messages of others. Default: both."},
+	AttributeSpec{"when", "condition", "A condition that must also be true."},
+	AttributeSpec{"mode", "`\"shadow\"`",
+		"The rule is evaluated and what it would change is reported, but it never decides."},
 )
 
 var permitBlock = &BlockSpec{
 	Name:  "permit",
 	Label: "name",
-	About: "Allows a recall, unless a forbid matches. The first permit in file order whose scope, condition and requirements hold decides.",
+	About: "Permits a recall, unless a forbid matches. The first permit in file order whose scope, condition and " +
+		"requirements are met decides.",
 	Attributes: with(ruleScope,
-		AttributeSpec{"window", "duration or `\"any\"`", "How long after sending it holds, the last moment included, at most 7d. `\"any\"` is no end, " +
-			"and only for permits under which no member takes back an own message: `sender = false`, or a `role` without `member`. Without it the first " +
-			"`window` block about the message, and then the window of `policy`."},
-		AttributeSpec{"reason", "`\"required\"`", "The request must give a reason."},
-		AttributeSpec{"limit", "text", "The name of a `limit` block that must have room."},
+		AttributeSpec{"window", "duration or `\"any\"`", "How long after sending it permits a recall, including the last " +
+			"moment, at most 7d. `\"any\"` means no end. It is only allowed in permits under which nobody with the role " +
+			"`member` or `none` recalls an own message: with `sender = false`, or with a `role` that contains neither. " +
+			"Default: the first `window` block that applies to the message, else the window of `policy`."},
+		AttributeSpec{"reason", "`\"required\"`", "The request must have a reason."},
+		AttributeSpec{"limit", "string", "The name of a `limit` block, which must not be exhausted."},
 	),
 	Blocks: []*BlockSpec{onRecallBlock},
 }
@@ -89,34 +97,43 @@ var permitBlock = &BlockSpec{
 var forbidBlock = &BlockSpec{
 	Name:  "forbid",
 	Label: "name",
-	About: "Denies a recall, whatever permits it.",
+	About: "Refuses a recall, even if a permit matches.",
 	Attributes: with(ruleScope,
-		AttributeSpec{"code", "text", "The code of the refusal: lower-case letters, digits and _. Without it `forbidden`."},
+		AttributeSpec{"code", "string", "The code of the refusal: lower-case letters, digits and _. Default: `forbidden`."},
 	),
 }
 
 var windowBlock = &BlockSpec{
 	Name:  "window",
 	Label: "name",
-	About: "Another window for some messages, wherever a permit names none. The first in file order that is about the message counts.",
+	About: "The window of permits that name none, for some messages. The first in file order that applies to the " +
+		"message " +
+		"is used.",
 	Attributes: with(messageScope,
-		AttributeSpec{"within", "duration", "How long after sending, the last moment included, at most 7d."},
+		AttributeSpec{"within", "duration",
+			"How long after sending a recall is permitted, including the last moment, at most 7d."},
 	),
 	Required: []string{"within"},
 }
 
 var localsBlock = &BlockSpec{
-	Name:  "locals",
-	About: "Names for values and conditions: `name = …`, used as `local.name` wherever the value or condition could stand, in every file.",
+	Name: "locals",
+	About: "Names for values and conditions: `name = …` defines `local.name`, which can replace the value or condition " +
+		"in " +
+		"every file.",
 }
 
 var limitBlock = &BlockSpec{
 	Name:  "limit",
 	Label: "name",
-	About: "A bound on how many recalls may happen in any period of a length. Only a recall that was committed spends one; a change of the rules forgets nothing. Tenants never share a count.",
+	About: "Limits how many recalls are permitted in any period of a length. Only committed recalls count. Counts " +
+		"survive " +
+		"a change of the rules. Each tenant is counted separately.",
 	Attributes: []AttributeSpec{
-		{"key", "field or list of fields", "What is counted apart, as in `actor.id` or `[actor.id, conversation.id]`."},
-		{"rate", "text", "How many in which time, as in `\"20/1m\"`: 1 to 1000 in 1s to 7d."},
+		{"key", "field or list of fields",
+			"Recalls with different values of these fields are counted separately, as in `actor.id` or " +
+				"`[actor.id, conversation.id]`."},
+		{"rate", "string", "How many recalls in which period, as in `\"20/1m\"`: 1 to 1000 in 1s to 7d."},
 	},
 	Required: []string{"key", "rate"},
 }
@@ -124,23 +141,30 @@ var limitBlock = &BlockSpec{
 var placeholderBlock = &BlockSpec{
 	Name:  "placeholder",
 	Label: "name",
-	About: "What clients show where a recalled message was.",
+	About: "The text that clients show instead of a recalled message.",
 	Attributes: []AttributeSpec{
-		{"text", "map of texts", "A text for each language, as in `{ en = \"{actor} took back a message\" }`, at most 512 bytes each and 64 languages."},
+		{"text", "map of strings", "One text per language, as in `{ en = \"{actor} recalled a message\" }`: at most 64 " +
+			"languages, at most 512 bytes each."},
 	},
 	Required: []string{"text"},
 }
 
 var onRecallBlock = &BlockSpec{
-	Name:  "on_recall",
-	About: "What a recall asks of the host. In a permit it is for that permit; beside the rules, at most once, it is for every permit that has none of its own.",
+	Name: "on_recall",
+	About: "What a recall asks of the host. Inside a permit it applies to that permit. At the top level, at most once, " +
+		"it " +
+		"applies to every permit that has none.",
 	Attributes: []AttributeSpec{
-		{"steps", "list of texts",
-			"The steps to run: `notify`, `history`, `offline`, `roaming`, `attachments`, `search`, `push` or the host's own, at most 32. The others are not part of such a recall; one that the host lacks when the recall is committed is recorded as unsupported. Without it every step that the host has."},
-		{"silent", "bool", "Clients remove the message and show nothing in its place."},
-		{"placeholder", "text", "The name of a `placeholder` block. Without it clients show the host's own words."},
-		{"disposition", "`\"erase\"` or `\"archive\"`", "What the host does with the content: nothing of it is left, or it is kept where only compliance reads it. Users do not see it either way. Without it `erase`."},
-		{"retention", "duration", "How long an archive keeps it. Needed with `archive`, and only then."},
+		{"steps", "list of strings",
+			"The steps to run: `notify`, `history`, `offline`, `roaming`, `attachments`, `search`, " +
+				"`push` or custom steps of the host, at most 32. Other steps do not run. A step that the host does not have " +
+				"when the recall is committed is recorded as unsupported. Default: every step that the host has."},
+		{"silent", "bool", "Clients remove the message and show nothing instead."},
+		{"placeholder", "string", "The name of a `placeholder` block. Default: clients show the host's own words."},
+		{"disposition", "`\"erase\"` or `\"archive\"`",
+			"What the host does with the content: delete it completely, or keep " +
+				"it where only compliance can read it. Users never see it again. Default: `erase`."},
+		{"retention", "duration", "How long the archive keeps the content. Required with `archive`, not allowed otherwise."},
 	},
 }
 
@@ -148,7 +172,7 @@ func with(base []AttributeSpec, more ...AttributeSpec) []AttributeSpec {
 	return append(append([]AttributeSpec(nil), base...), more...)
 }
 
-// CheckBody reports every attribute and block of body that spec does not have, and what is missing.
+// CheckBody reports unknown attributes and blocks, wrong labels, and missing attributes.
 func (r *Reporter) CheckBody(body *hclsyntax.Body, spec *BlockSpec) {
 	for _, a := range sortedAttributes(body) {
 		if !slices.Contains(spec.attributeNames(), a.Name) {
@@ -180,7 +204,7 @@ func (r *Reporter) unknown(at hcl.Range, spec *BlockSpec, kind, name string, kno
 	advice := DidYouMean(name, known)
 	switch {
 	case len(known) == 1:
-		advice += "There is only " + known[0] + "."
+		advice += "The only one is " + known[0] + "."
 	case len(known) > 0:
 		advice += "There are " + strings.Join(known, ", ") + "."
 	case kind == "block":
@@ -192,11 +216,11 @@ func (r *Reporter) unknown(at hcl.Range, spec *BlockSpec, kind, name string, kno
 func (r *Reporter) checkLabels(b *hclsyntax.Block, spec *BlockSpec) {
 	switch {
 	case spec.Label == "" && len(b.Labels) > 0:
-		r.Errorf(b.LabelRanges[0], "", "%s takes no name", spec.Name)
+		r.Errorf(b.LabelRanges[0], "", "%s has no name", spec.Name)
 	case spec.Label != "" && len(b.Labels) == 0 && !spec.LabelOptional:
 		r.Errorf(b.TypeRange, "Write "+spec.Name+` "some_name" { … }.`, "%s needs a name", spec.Name)
 	case spec.Label != "" && len(b.Labels) > 1:
-		r.Errorf(b.LabelRanges[1], "", "%s takes one name", spec.Name)
+		r.Errorf(b.LabelRanges[1], "", "%s has only one name", spec.Name)
 	}
 }
 

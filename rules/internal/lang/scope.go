@@ -11,7 +11,7 @@ func (d *Decoder) scope(s *policy.Scope, body *hclsyntax.Body) {
 		s.Tenants = make(map[string]bool, len(items))
 		for _, i := range items {
 			if i.Text == "" {
-				d.Errorf(i.At, "", "a tenant is never empty")
+				d.Errorf(i.At, "", "a tenant cannot be empty")
 			}
 			s.Tenants[i.Text] = true
 		}

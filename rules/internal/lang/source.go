@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// MaxFileBytes bounds one rule file, and MaxTotalBytes all files of one policy: far above what people write,
-	// and low enough that the most hostile file is refused within a second.
+	// MaxFileBytes bounds one rule file and MaxTotalBytes all files of one policy. Both are far above what people write,
+	// and low enough to refuse the most hostile file within a second.
 	MaxFileBytes  = hclfile.MaxFileBytes
 	MaxTotalBytes = 1 << 20
 	// MaxFiles bounds the files of one policy.
@@ -29,8 +29,8 @@ const (
 	TestSuffix = ".test.hcl"
 )
 
-// ReadSources reads the rule files named by paths, and of a directory every *.hcl that is not *.test.hcl, in name
-// order. What starts with a dot is skipped: editors and ConfigMaps keep their own files there.
+// ReadSources reads the rule files named by paths; of a directory every *.hcl that is not *.test.hcl, in name order. It
+// skips names that start with a dot, which editors and ConfigMaps use for their own files.
 func ReadSources(paths []string, r *Reporter) []hclfile.File {
 	names := ruleFiles(paths, IsRuleFile, r)
 	for _, name := range names {
@@ -39,7 +39,7 @@ func ReadSources(paths []string, r *Reporter) []hclfile.File {
 		}
 	}
 	if len(names) == 0 && !r.HasErrors() {
-		r.Errorf(hcl.Range{}, "Name a rule file or a directory that holds one.", "no rule file was named")
+		r.Errorf(hcl.Range{}, "Name a rule file or a directory that contains one.", "no rule file was named")
 	}
 	return ReadFiles(names, r)
 }
@@ -52,8 +52,8 @@ func IsTestFile(name string) bool {
 	return strings.HasSuffix(name, TestSuffix) && !strings.HasPrefix(name, ".")
 }
 
-// looksLikeRules tells whether somebody may take a file for rules although it is none by its name, as HOLD.HCL or
-// a.hcl.json. What editors and package managers leave beside a file is no mistake, nor is one that says that it is off.
+// looksLikeRules reports whether a file could be mistaken for a rule file, such as HOLD.HCL or a.hcl.json. Backups of
+// editors and package managers are no mistake, nor are files that are marked as disabled.
 func looksLikeRules(name string) bool {
 	lower := strings.ToLower(strings.TrimSpace(name))
 	if strings.HasPrefix(name, ".") || IsRuleFile(name) || IsTestFile(name) {
@@ -66,14 +66,14 @@ func looksLikeRules(name string) bool {
 	return is && !slices.Contains(leftovers, filepath.Ext("." + more)[1:])
 }
 
-// leftovers are the last extensions of files beside a rule file that nobody takes for rules.
+// leftovers are extensions, after .hcl, of backups and disabled files.
 var leftovers = []string{
 	"bak", "backup", "save", "old", "orig", "rej", "new", "tmp", "temp", "swp", "swo", "part", "lock",
 	"dpkg-dist", "dpkg-new", "dpkg-old", "rpmnew", "rpmorig", "rpmsave",
 	"disabled", "off", "example", "sample", "dist", "md", "sha256", "sig", "asc", "golden",
 }
 
-// ruleFiles returns the files that paths name: a file as it is, of a directory those that match.
+// ruleFiles returns the files that paths name; of a directory those that match.
 func ruleFiles(paths []string, match func(name string) bool, r *Reporter) []string {
 	var names []string
 	for _, path := range paths {
@@ -99,13 +99,14 @@ func ruleFiles(paths []string, match func(name string) bool, r *Reporter) []stri
 				names = append(names, name)
 				found = true
 			} else if looksLikeRules(e.Name()) {
-				r.Warnf(hcl.Range{Filename: name}, "A rule file is named *.hcl, in small letters. Rename it, or move it away.",
+				r.Warnf(hcl.Range{Filename: name},
+					"Only names that end in .hcl, in lower case, are rule files. Rename the file or move it away.",
 					"this file is skipped")
 			}
 		}
 		if !found {
 			r.Errorf(hcl.Range{Filename: path},
-				"A directory of rules holds at least one file *.hcl; subdirectories are not searched.",
+				"A directory of rules needs at least one file *.hcl. Subdirectories are not searched.",
 				"no rule file in this directory")
 		}
 	}
@@ -114,7 +115,7 @@ func ruleFiles(paths []string, match func(name string) bool, r *Reporter) []stri
 
 func ReadFiles(names []string, r *Reporter) []hclfile.File {
 	if len(names) > MaxFiles {
-		r.Errorf(hcl.Range{}, "Join some of them.", "%d rule files, of which a policy may have %d", len(names), MaxFiles)
+		r.Errorf(hcl.Range{}, "Merge some of them.", "%d rule files, but a policy has at most %d", len(names), MaxFiles)
 		return nil
 	}
 	var out []hclfile.File
@@ -126,8 +127,8 @@ func ReadFiles(names []string, r *Reporter) []hclfile.File {
 			continue
 		}
 		if total += len(text); total > MaxTotalBytes {
-			r.Errorf(hcl.Range{Filename: name}, "Split what does not belong together.",
-				"the rule files have more than %d KiB together", MaxTotalBytes>>10)
+			r.Errorf(hcl.Range{Filename: name}, "Split the policy, or remove files that do not belong to it.",
+				"the rule files exceed %d KiB in total", MaxTotalBytes>>10)
 			return nil
 		}
 		out = append(out, hclfile.File{Name: name, Text: text})
@@ -135,8 +136,8 @@ func ReadFiles(names []string, r *Reporter) []hclfile.File {
 	return out
 }
 
-// Digest is the SHA-256 over the base names and texts of the files in their order, in hex: the same files in another
-// place are the same policy.
+// Digest returns the SHA-256 of the base names and texts of the files, in their order and in hex. The same files in
+// another directory are the same policy.
 func Digest(sources []hclfile.File) string {
 	h := sha256.New()
 	for _, s := range sources {

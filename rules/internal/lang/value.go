@@ -10,13 +10,13 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// item is one text of a list, and where it is written.
+// Item is one string of a list, and its position.
 type item struct {
 	Text string
 	At   hcl.Range
 }
 
-// unwrap removes the brackets around an expression.
+// unwrap removes the parentheses around an expression.
 func unwrap(e hclsyntax.Expression) hclsyntax.Expression {
 	for {
 		p, ok := e.(*hclsyntax.ParenthesesExpr)
@@ -27,11 +27,11 @@ func unwrap(e hclsyntax.Expression) hclsyntax.Expression {
 	}
 }
 
-// describe says what kind of thing an expression is, for "needs a text, not a list".
+// describe names the kind of an expression, as in "a list".
 func describe(e hclsyntax.Expression) string {
 	switch e := unwrap(e).(type) {
 	case *hclsyntax.TemplateExpr:
-		return "a text"
+		return "a string"
 	case *hclsyntax.TupleConsExpr:
 		return "a list"
 	case *hclsyntax.ObjectConsExpr:
@@ -58,7 +58,7 @@ func describe(e hclsyntax.Expression) string {
 	return "an expression"
 }
 
-// bareWord returns the advice to quote, when that is what is missing.
+// bareWord returns the advice to add quotes, if an expression is a bare word.
 func bareWord(e hclsyntax.Expression) string {
 	if t, ok := unwrap(e).(*hclsyntax.ScopeTraversalExpr); ok && len(t.Traversal) == 1 {
 		return "Write it between quotes: \"" + t.Traversal.RootName() + "\"."
@@ -66,7 +66,7 @@ func bareWord(e hclsyntax.Expression) string {
 	return ""
 }
 
-// Text reads a text. what names the attribute in messages.
+// Text decodes a string.
 func (d *Decoder) Text(a *hclsyntax.Attribute) (string, bool) {
 	return d.textOf(a.Expr, a.Name)
 }
@@ -78,12 +78,12 @@ func (d *Decoder) textOf(e hclsyntax.Expression, what string) (string, bool) {
 	}
 	text, ok := hclfile.Text(v)
 	if !ok {
-		d.Errorf(e.Range(), bareWord(v), "%s needs a text, not %s", what, describe(v))
+		d.Errorf(e.Range(), bareWord(v), "%s must be a string, not %s", what, describe(v))
 	}
 	return text, ok
 }
 
-// List reads a list of texts that is not empty and names nothing twice.
+// List decodes a list of strings. It reports an empty list and duplicates.
 func (d *Decoder) List(a *hclsyntax.Attribute) ([]item, bool) {
 	return d.listOf(a.Expr, a.Expr.Range(), a.Name)
 }
@@ -99,18 +99,18 @@ func (d *Decoder) listOf(e hclsyntax.Expression, at hcl.Range, what string) ([]i
 		if text, ok := hclfile.Text(v); ok {
 			advice = "Put it in square brackets: [\"" + text + "\"]."
 		}
-		d.Errorf(at, advice, "%s needs a list of texts, not %s", what, describe(v))
+		d.Errorf(at, advice, "%s must be a list of strings, not %s", what, describe(v))
 		return nil, false
 	}
 	if len(tuple.Exprs) == 0 {
-		d.Errorf(at, "Leave it out to mean all.", "%s has an empty list, which nothing is in", what)
+		d.Errorf(at, "To match everything leave it out.", "%s is an empty list, which matches nothing", what)
 		return nil, false
 	}
 	items, seen := make([]item, 0, len(tuple.Exprs)), map[string]bool{}
 	for _, e := range tuple.Exprs {
-		text, fine := d.textOf(e, what)
+		text, fine := d.textOf(e, "an item of "+what)
 		if fine && seen[text] {
-			d.Errorf(e.Range(), "", "%s names %q twice", what, text)
+			d.Errorf(e.Range(), "", "%s contains %q twice", what, text)
 			fine = false
 		}
 		if ok = ok && fine; fine {
@@ -121,7 +121,7 @@ func (d *Decoder) listOf(e hclsyntax.Expression, at hcl.Range, what string) ([]i
 	return items, ok
 }
 
-// words reads a list of words of a vocabulary.
+// words decodes a list of words of a vocabulary.
 func (d *Decoder) words(a *hclsyntax.Attribute, v *policy.Vocabulary) policy.Set {
 	items, _ := d.List(a)
 	var s policy.Set
@@ -135,7 +135,7 @@ func (d *Decoder) words(a *hclsyntax.Attribute, v *policy.Vocabulary) policy.Set
 	return s
 }
 
-// Flag reads true or false.
+// Flag decodes true or false.
 func (d *Decoder) Flag(a *hclsyntax.Attribute) (value, ok bool) {
 	v := d.resolve(a.Expr)
 	if v == nil {
@@ -148,11 +148,11 @@ func (d *Decoder) Flag(a *hclsyntax.Attribute) (value, ok bool) {
 	if text, is := hclfile.Text(v); is && (text == "true" || text == "false") {
 		advice = "Write it without quotes."
 	}
-	d.Errorf(a.Expr.Range(), advice, "%s needs true or false, not %s", a.Name, describe(v))
+	d.Errorf(a.Expr.Range(), advice, "%s must be true or false, not %s", a.Name, describe(v))
 	return false, false
 }
 
-// duration reads a duration of at most limit.
+// duration decodes a duration of at most limit.
 func (d *Decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Duration, bool) {
 	v := d.resolve(a.Expr)
 	if v == nil {
@@ -160,7 +160,7 @@ func (d *Decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Du
 	}
 	text, ok := hclfile.Text(v)
 	if !ok {
-		d.Errorf(a.Expr.Range(), "Write it between quotes and with its unit, like \"2m\".", "%s needs a duration, not %s",
+		d.Errorf(a.Expr.Range(), "Write it between quotes and with its unit, like \"2m\".", "%s must be a duration, not %s",
 			a.Name, describe(v))
 		return 0, false
 	}
@@ -170,7 +170,7 @@ func (d *Decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Du
 		return 0, false
 	}
 	if value > limit {
-		d.Errorf(a.Expr.Range(), "No rule file can lift this limit.", "%s is %s, above the limit of %s", a.Name, text,
+		d.Errorf(a.Expr.Range(), "No rule file can raise this limit.", "%s is %s, above the limit of %s", a.Name, text,
 			policy.FormatDuration(limit))
 		return 0, false
 	}

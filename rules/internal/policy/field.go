@@ -19,7 +19,7 @@ const (
 )
 
 func (k Kind) String() string {
-	return [...]string{"a text", "a word", "true or false", "a duration", "a time", "a list of texts"}[k]
+	return [...]string{"a string", "a word", "true or false", "a duration", "a time", "a list of strings"}[k]
 }
 
 // Field is one field that a condition can compare. The getter of its kind is set; message.age has none, because

@@ -33,11 +33,11 @@ type Placeholder struct {
 // PlaceholderFields are the fields that the text of a placeholder can contain in curly brackets. The host fills them
 // in. docs/rules.md is generated from it.
 var PlaceholderFields = []struct{ Name, About string }{
-	{"actor", "who took the message back, as the host shows the name"},
-	{"sender", "who sent it, as the host shows the name"},
-	{"role", "the role of who took it back, as the host gave it"},
+	{"actor", "the name of the user who recalled the message, as the host shows it"},
+	{"sender", "the name of the sender, as the host shows it"},
+	{"role", "the role of the user who recalled it, as the host gave it"},
 	{"type", "the type of the message"},
-	{"reason", "the reason that was given"},
+	{"reason", "the reason of the recall"},
 }
 
 // Text returns the text for a language tag. If there is none, it returns the text for the first part of the tag (zh for

@@ -9,16 +9,16 @@ import (
 	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
-// Analysis is what going through every input that a policy can tell apart found.
+// Analysis is the result of going through every input that a policy can tell apart.
 type Analysis struct {
-	Inputs   int                 `json:"inputs"` // how many there are; 0 if more than can be counted
-	Proven   bool                `json:"proven"` // they were all gone through; if not, there may be more to find
+	Inputs   int                 `json:"inputs"` // number of inputs; 0 if there are too many to count
+	Proven   bool                `json:"proven"` // Findings is complete: all inputs were gone through
 	Findings hclfile.Diagnostics `json:"findings"`
 }
 
-// Analyze looks for what is dead: rules that match nothing or in whose place another always decides, and windows that
-// no permit goes by. It goes through every distinguishable input, up to 2,000,000, which takes a few seconds at most;
-// it does not guess.
+// Analyze finds dead rules: rules that match nothing, rules that never decide because others always do, and windows
+// that no permit uses. It goes through every distinguishable input, up to [MaxInputs], which takes a few seconds at
+// most. It never samples.
 func Analyze(p *policy.Policy) Analysis {
 	i := NewPredicates()
 	i.AddPolicy(p)
@@ -38,20 +38,20 @@ func Analyze(p *policy.Policy) Analysis {
 	return a
 }
 
-// Countable is the size of the domain, 0 if it was too large to count.
-func (s *domain) Countable() int {
+// Countable returns the number of inputs in the domain, 0 if it is too large to count.
+func (s *Domain) Countable() int {
 	if s.size == math.MaxInt {
 		return 0
 	}
 	return s.size
 }
 
-// uses counts what became of each rule.
+// uses counts how often each rule matched and decided.
 type uses struct {
 	policy  *policy.Policy
 	rules   map[*policy.Rule]*use
-	windows map[*policy.NamedWindow]bool // that a permit went by
-	lost    []*policy.Rule               // scratch: the rules that matched the input and did not decide
+	windows map[*policy.NamedWindow]bool // that a permit used
+	lost    []*policy.Rule               // scratch: rules that matched the input and did not decide
 }
 
 type use struct {
@@ -67,7 +67,7 @@ func newUses(p *policy.Policy) *uses {
 	return u
 }
 
-// look goes through the rules as a decision does, but does not stop where it would.
+// look evaluates all rules in the order of a decision, without stopping at the one that decides.
 func (u *uses) look(in *policy.Input) {
 	t, _ := policy.SubjectOf(in)
 	age := in.Age()
@@ -89,7 +89,7 @@ func (u *uses) look(in *policy.Input) {
 			if use != nil {
 				use.decided++
 			}
-			if r.Limit == nil { // one with a limit may have no room and leave the decision to the next
+			if r.Limit == nil { // a limit may be exhausted, and then a later permit decides
 				decided = r
 			}
 		}
@@ -113,7 +113,7 @@ func (u *uses) look(in *policy.Input) {
 			}
 		}
 	}
-	if decided == nil { // a permit that lacks something gives the refusal its code
+	if decided == nil { // the refusal has the code of the permit closest to matching
 		if v := u.policy.Live.Judge(&t, age, nil); v.Rule != nil {
 			u.rules[v.Rule].decided++
 		}
@@ -128,7 +128,8 @@ func (u *uses) look(in *policy.Input) {
 func (u *uses) report(r *hclfile.Reporter) {
 	for i := range u.policy.Windows {
 		if w := &u.policy.Windows[i]; !u.windows[w] {
-			r.Warnf(w.At, "Another window block is about the same messages before it, or every permit about them names a window.",
+			r.Warnf(w.At, "Another window block is about the same messages before it, or every permit about them names a "+
+				"window.",
 				"window %q is never used", w.Name)
 		}
 	}
@@ -136,7 +137,7 @@ func (u *uses) report(r *hclfile.Reporter) {
 		use := u.rules[rule]
 		switch {
 		case use.matched == 0:
-			r.Warnf(rule.At, "No request can meet what it asks for; remove it or mend its scope and condition.",
+			r.Warnf(rule.At, "No request can meet its scope and condition. Remove it, or correct them.",
 				"%s matches nothing", rule)
 		case use.decided == 0 && !rule.Shadow:
 			var names []string
@@ -148,7 +149,7 @@ func (u *uses) report(r *hclfile.Reporter) {
 			if len(names) > 3 {
 				names = append(names[:3], "others")
 			}
-			r.Warnf(rule.At, "Remove it, or let it come first or ask for less.",
+			r.Warnf(rule.At, "Remove it, move it up, or make its scope and condition wider or narrower.",
 				"%s never decides: wherever it matches, %s does", rule, strings.Join(names, " or "))
 		}
 	}

@@ -8,14 +8,14 @@ import (
 	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
-// class is a set of inputs that share a label: for some of the axes, the values it has; the others are free.
-type class struct {
+// Class is a set of inputs with the same label: on each axis some of the values, or all.
+type Class struct {
 	Label  string
 	values [][]int // by axis; nil: all
 }
 
-// has tells whether an input is in the class, by the values it has.
-func (c *class) has(at []int) bool {
+// has reports whether an input is in the class. at is its value on each axis.
+func (c *Class) has(at []int) bool {
 	for d, values := range c.values {
 		if values != nil && !slices.Contains(values, at[d]) {
 			return false
@@ -24,17 +24,16 @@ func (c *class) has(at []int) bool {
 	return true
 }
 
-// classes goes through a domain and gathers the inputs that have the same label into few classes. An empty label is
-// left out. If there are too many classes it is not complete. It works as a decision diagram does: values of a axis below which everything is the same are one
-// branch, and a axis in which nothing differs is none.
+// classes groups the inputs of a domain by label into few classes, by building a decision diagram: values of an axis
+// that lead to the same result share a branch, and an axis on which nothing differs disappears.
 type classes struct {
-	domain *domain
+	domain *Domain
 	label  func(in *policy.Input) string
 	ids    map[string]int
 	nodes  []node
 }
 
-// node is a leaf with a label, or a axis with branches.
+// node is a leaf with a label, or an axis with branches.
 type node struct {
 	label    string
 	axis     int // -1: a leaf
@@ -46,10 +45,12 @@ type branch struct {
 	to     int
 }
 
-// maxClasses bounds the classes before they are joined; what is not even a rough description helps nobody.
+// maxClasses bounds the classes before they are merged. Nobody reads more.
 const maxClasses = 2000
 
-func Gather(s *domain, label func(in *policy.Input) string) (out []class, complete bool) {
+// Gather groups the inputs of a domain by label. It leaves out inputs with an empty label. complete is false if there
+// are too many classes.
+func Gather(s *Domain, label func(in *policy.Input) string) (out []Class, complete bool) {
 	c := &classes{domain: s, label: label, ids: map[string]int{}}
 	root := c.build(0)
 	c.paths(root, make([][]int, len(s.axes)), &out)
@@ -88,11 +89,11 @@ func (c *classes) intern(key string, n node) int {
 	return len(c.nodes) - 1
 }
 
-func (c *classes) paths(id int, values [][]int, out *[]class) {
+func (c *classes) paths(id int, values [][]int, out *[]Class) {
 	n := c.nodes[id]
 	if n.axis < 0 {
 		if n.label != "" && len(*out) < maxClasses {
-			*out = append(*out, class{n.label, slices.Clone(values)})
+			*out = append(*out, Class{n.label, slices.Clone(values)})
 		}
 		return
 	}
@@ -103,12 +104,12 @@ func (c *classes) paths(id int, values [][]int, out *[]class) {
 	values[n.axis] = nil
 }
 
-// join makes one of two classes that differ in one axis, as long as there are two.
-func (c *classes) join(in []class) []class {
+// join merges classes that differ on one axis only, until there are none.
+func (c *classes) join(in []Class) []Class {
 	for again := true; again; {
 		again = false
 		for d := range c.domain.axes {
-			groups, order := map[string]int{}, []class{}
+			groups, order := map[string]int{}, []Class{}
 			for _, one := range in {
 				rest := slices.Clone(one.values)
 				rest[d] = []int{}
@@ -134,8 +135,8 @@ func (c *classes) join(in []class) []class {
 	return in
 }
 
-// Describe says what the inputs of a class have in common.
-func (s *domain) Describe(c class) string {
+// Describe returns what the inputs of a class have in common.
+func (s *Domain) Describe(c Class) string {
 	var parts []string
 	for d, values := range c.values {
 		if values != nil {
@@ -148,8 +149,8 @@ func (s *domain) Describe(c class) string {
 	return strings.Join(parts, ", ")
 }
 
-// Count is how many of the distinguishable inputs a class has.
-func (s *domain) Count(c class) int {
+// Count returns the number of distinguishable inputs in a class.
+func (s *Domain) Count(c Class) int {
 	n := 1
 	for d, values := range c.values {
 		if values == nil {
@@ -161,8 +162,8 @@ func (s *domain) Count(c class) int {
 	return n
 }
 
-// Example returns an input of a class, the first there is.
-func (s *domain) Example(c class) *policy.Input {
+// Example returns the first input of a class.
+func (s *Domain) Example(c Class) *policy.Input {
 	for d, values := range c.values {
 		i := 0
 		if values != nil {

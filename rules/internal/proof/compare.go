@@ -11,27 +11,28 @@ import (
 	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
-// Comparison is what two policies decide differently.
+// Comparison is the result of [Compare].
 type Comparison struct {
-	Inputs      int          `json:"inputs"`      // that the two can tell apart; 0 if more than can be counted
-	Proven      bool         `json:"proven"`      // they were all gone through; if not, nothing is said
-	Complete    bool         `json:"complete"`    // every difference is in a class; if not, there were too many
+	Inputs      int          `json:"inputs"`      // number that the two can tell apart; 0 if there are too many to count
+	Proven      bool         `json:"proven"`      // all inputs were gone through; if not, there are no Differences
+	Complete    bool         `json:"complete"`    // Differences is complete; if not, there were too many
 	Differences []Difference `json:"differences"` // largest first
 }
 
-// Difference is a class of inputs that the new policy decides in one way, and the old one, at least for some, in another.
+// Difference is a class of inputs that the new policy decides alike, and the old policy differently, at least for some
+// of them.
 type Difference struct {
 	Where  string   `json:"where"`  // what the inputs have in common
-	Was    []string `json:"was"`    // what the old policy says where it differs, as in "refused: window_expired"
-	Now    string   `json:"now"`    // what the new one says to all of them
-	All    bool     `json:"all"`    // they all differ; if not, the rest is decided as now already
-	Inputs int      `json:"inputs"` // how many of the distinguishable inputs differ
+	Was    []string `json:"was"`    // outcomes by the old policy, as in "refused: window_expired"
+	Now    string   `json:"now"`    // outcome by the new policy
+	All    bool     `json:"all"`    // all inputs differ; if not, the old policy decides some like the new
+	Inputs int      `json:"inputs"` // number of distinguishable inputs that differ
 }
 
-// Compare goes through every input that the two policies can tell apart and gathers those that they decide
-// differently: permitted or refused, the code, the limit that counts it, and what is asked of the host. Which rule decides
-// is no difference; which limit is, for rules share the room of one, and it is counted by its name. Moments in the future
-// are no inputs: clock_skew is compared by itself.
+// Compare goes through every input that the two policies can tell apart and groups those that they decide differently:
+// permitted or refused, the code, the limit that counts it, and what the host is asked to do. A different rule is no
+// difference, but a different limit is, since limits are counted by name. Times in the future are no inputs; clock_skew
+// is compared separately.
 func Compare(was, now *policy.Policy) Comparison {
 	i := NewPredicates()
 	i.AddPolicy(was)
@@ -51,18 +52,19 @@ func Compare(was, now *policy.Policy) Comparison {
 	if was.ClockSkew != now.ClockSkew {
 		c.Differences = append(c.Differences, Difference{
 			Where: "the clock of the request is ahead", All: true,
-			Was: []string{"taken up to " + policy.FormatDuration(was.ClockSkew)}, Now: "taken up to " + policy.FormatDuration(now.ClockSkew),
+			Was: []string{"taken up to " + policy.FormatDuration(was.ClockSkew)}, Now: "taken up to " +
+				policy.FormatDuration(now.ClockSkew),
 		})
 	}
 	sort.SliceStable(c.Differences, func(i, j int) bool { return c.Differences[i].Inputs > c.Differences[j].Inputs })
 	return c
 }
 
-// fewClasses is how many classes are readable as they are.
+// fewClasses is the number of exact classes that need no shorter description.
 const fewClasses = 2
 
-// exactDifferences are classes in which every input differs in the same way.
-func exactDifferences(s *domain, was, now outcomes) (out []Difference, complete bool) {
+// exactDifferences returns classes in which every input differs in the same way.
+func exactDifferences(s *Domain, was, now outcomes) (out []Difference, complete bool) {
 	labels := map[[2]string]string{}
 	gathered, complete := Gather(s, func(in *policy.Input) string {
 		a, b := was.of(in), now.of(in)
@@ -83,9 +85,9 @@ func exactDifferences(s *domain, was, now outcomes) (out []Difference, complete 
 	return out, complete
 }
 
-// roughDifferences are classes that the new policy decides alike and in which some inputs differ. A new forbid is one of
-// them, whatever the old policy said to each of the inputs that it is about.
-func roughDifferences(s *domain, was, now outcomes) []Difference {
+// roughDifferences returns classes that the new policy decides alike and in which some inputs differ. A new forbid is
+// one such class, whatever the old policy decided about its inputs.
+func roughDifferences(s *Domain, was, now outcomes) []Difference {
 	gathered, complete := Gather(s, now.of)
 	if !complete || len(gathered)*s.size > maxLookups {
 		return nil
@@ -118,10 +120,10 @@ func roughDifferences(s *domain, was, now outcomes) []Difference {
 	return out
 }
 
-// maxLookups bounds the classes that inputs are looked up in, times the inputs.
+// maxLookups bounds the number of classes times the number of inputs that are looked up in them.
 const maxLookups = 10_000_000
 
-// shorter takes for each new outcome the rough classes where they are fewer than the exact ones.
+// shorter replaces, for each new outcome, the exact classes by the rough ones where those are fewer.
 func shorter(exact, rough []Difference) []Difference {
 	number := func(of []Difference) map[string]int {
 		n := map[string]int{}
@@ -145,10 +147,10 @@ func shorter(exact, rough []Difference) []Difference {
 	return out
 }
 
-// outcomes says what a policy decides, in words, without which rule does.
+// outcomes describes the decisions of a policy, without the rule that decides.
 type outcomes struct {
 	policy  *policy.Policy
-	permits map[*policy.Rule]string // made once
+	permits map[*policy.Rule]string // descriptions, made once
 }
 
 func outcomesOf(p *policy.Policy) outcomes {
@@ -186,14 +188,14 @@ func (o outcomes) describe(v policy.Verdict) string {
 	return o.permits[v.Rule]
 }
 
-// exhausted are limits that have no room; the others have.
+// exhausted are limits without free space. All others have free space.
 type exhausted []*policy.Limit
 
 func (e exhausted) Free(l *policy.Limit, _ *policy.Input) (time.Time, bool) {
 	return time.Time{}, !slices.Contains(e, l)
 }
 
-// describePermit says what a permit means for a recall.
+// describePermit describes what follows from a permit.
 func describePermit(r *policy.Rule) string {
 	parts := []string{"permitted"}
 	if l := r.Limit; l != nil {
@@ -201,7 +203,8 @@ func describePermit(r *policy.Rule) string {
 		for _, f := range l.Key {
 			key = append(key, f.Name)
 		}
-		parts = append(parts, fmt.Sprintf("at most %d in %s for each %s by limit %q", l.Count, policy.FormatDuration(l.Per), strings.Join(key, " and "), l.Name))
+		parts = append(parts, fmt.Sprintf("at most %d in %s for each %s by limit %q", l.Count, policy.FormatDuration(l.Per),
+			strings.Join(key, " and "), l.Name))
 	}
 	o := r.OnRecall
 	if o.Steps != nil {

@@ -11,57 +11,60 @@ import (
 )
 
 const (
-	// MaxInputs bounds the inputs that a proof goes through; over it, it says "not proven" instead of guessing.
+	// MaxInputs bounds the inputs of a proof. Above it the result is "not proven".
 	MaxInputs = 2_000_000
-	// maxProofWork bounds inputs times the work for each, which is about the time that it takes: a few seconds at most.
+	// maxProofWork bounds the inputs times the work for each of them, and so the time: a few seconds at most.
 	maxProofWork = 100_000_000
-	// questionsPerRule are as much work as a rule without any.
+	// questionsPerRule is the work for a rule without questions, in questions.
 	questionsPerRule = 4
-	// maxCandidates bounds the texts that are tried for one field.
+	// maxCandidates bounds the strings that are tried for one field.
 	maxCandidates = 2000
-	// maxPeople bounds the ids of which every pair is tried as who asks and who sent.
+	// maxPeople bounds the IDs that are tried, in all pairs, as actor and sender.
 	maxPeople = 300
 )
 
-// domain is every input that an predicates can tell apart, as the product of its axes.
-type domain struct {
+// Domain is every input that predicates can tell apart, as the product of its axes.
+type Domain struct {
 	axes      []axis
 	size      int // math.MaxInt if there are more inputs than can be counted or tried
-	questions int // to be asked of each; those of a rule without any are questionsPerRule
+	questions int // for each input; a rule without questions counts as questionsPerRule
 	in        policy.Input
 	age       time.Duration
-	labels    map[*policy.Field][]string // those that are set, backing what in has
+	labels    map[*policy.Field][]string // the labels that are set in in
 }
 
-// axis is one thing that inputs differ in, with a value for each way to differ.
+// axis is one property of inputs, with all values that can be told apart.
 type axis struct {
 	name    string
-	ordered bool // values ascend: describe neighbours as a range
+	ordered bool // values ascend; neighbours are described as a range
 	values  []value
 }
 
-// value is one of the ways: put sets it in the domain's input.
+// value is one value of an axis. put sets it in the input of the domain.
 type value struct {
-	put  func(s *domain)
-	text string // alone
-	from string // of an ordered value: the lower bound it starts at, "" for none
-	to   string // of an ordered value: the upper bound of the one before it
-	is   bool   // of who asks: the sender
+	put  func(s *Domain)
+	text string // description
+	from string // of an ordered value: its lower bound, "" for none
+	to   string // of an ordered value: the upper bound of the value before it
+	is   bool   // the actor is the sender
 }
 
-func NewDomain(i *predicates) *domain {
+// NewDomain returns the domain of predicates.
+func NewDomain(i *Predicates) *Domain {
 	for _, t := range i.texts {
 		t.compact()
 	}
 	if i.tellsApart(policy.Roles, "owner", "admin", "member") {
-		// An owner or admin has the role of a member in a single conversation.
+		// An owner or admin has the role member in a single conversation.
 		i.words[policy.ConversationTypes] = append(i.words[policy.ConversationTypes], policy.ConversationTypes.Bit("single"))
 	}
-	s := &domain{size: 1, questions: i.questions, labels: map[*policy.Field][]string{}}
-	s.in = policy.Input{Tenant: "any", MessageID: "m1", MessageType: "text", ConversationID: "c1", ConversationType: "group",
-		ActorID: "ann", Sender: "ann", SentAt: policy.Origin, RequestedAt: policy.Origin}
+	s := &Domain{size: 1, questions: i.questions, labels: map[*policy.Field][]string{}}
+	s.in = policy.Input{Tenant: "any", MessageID: "m1", MessageType: "text", ConversationID: "c1",
+		ConversationType: "group",
+		ActorID:          "ann", Sender: "ann", SentAt: policy.Origin, RequestedAt: policy.Origin}
 	s.addText(i, policy.FieldNamed("tenant"), func(in *policy.Input, v string) { in.Tenant = v })
-	s.addWords(i, policy.ConversationTypes, "conversation.type", func(in *policy.Input, v string) { in.ConversationType = v })
+	s.addWords(i, policy.ConversationTypes, "conversation.type",
+		func(in *policy.Input, v string) { in.ConversationType = v })
 	s.addWords(i, policy.MessageTypes, "message.type", func(in *policy.Input, v string) { in.MessageType = v })
 	s.addWords(i, policy.Roles, "actor.role", func(in *policy.Input, v string) { in.ActorRole = v })
 	s.addPeople(i)
@@ -79,11 +82,11 @@ func NewDomain(i *predicates) *domain {
 	s.addText(i, policy.ReasonField, func(in *policy.Input, v string) { in.Reason = v })
 	s.addText(i, policy.FieldNamed("request.ext"), func(in *policy.Input, v string) { in.Ext = v })
 	s.addTimes(i.times)
-	s.addAges(i.ages) // last: an age is set from when the message was sent
+	s.addAges(i.ages) // last, since the time of the request is that of sending plus the age
 	return s
 }
 
-func (s *domain) add(d axis) {
+func (s *Domain) add(d axis) {
 	if len(d.values) < 2 {
 		for _, v := range d.values {
 			v.put(s)
@@ -98,17 +101,17 @@ func (s *domain) add(d axis) {
 	s.axes = append(s.axes, d)
 }
 
-func (s *domain) addWords(i *predicates, v *policy.Vocabulary, name string, set func(*policy.Input, string)) {
+func (s *Domain) addWords(i *Predicates, v *policy.Vocabulary, name string, set func(*policy.Input, string)) {
 	d := axis{name: name}
 	for _, class := range i.classes(v) {
 		words := v.Describe(class)
-		d.values = append(d.values, value{text: strings.Join(words, " or "), put: func(s *domain) { set(&s.in, words[0]) }})
+		d.values = append(d.values, value{text: strings.Join(words, " or "), put: func(s *Domain) { set(&s.in, words[0]) }})
 	}
 	s.add(d)
 }
 
-// addText adds the texts of a field that are answered differently.
-func (s *domain) addText(i *predicates, f *policy.Field, set func(*policy.Input, string)) {
+// addText adds an axis with the strings of a field that can be told apart.
+func (s *Domain) addText(i *Predicates, f *policy.Field, set func(*policy.Input, string)) {
 	t := i.texts[f]
 	if t == nil {
 		return
@@ -117,14 +120,14 @@ func (s *domain) addText(i *predicates, f *policy.Field, set func(*policy.Input,
 	for _, text := range s.candidates(t) {
 		if answers := t.answers(text); !seen[answers] {
 			seen[answers] = true
-			d.values = append(d.values, value{text: t.describe(text), put: func(s *domain) { set(&s.in, text) }})
+			d.values = append(d.values, value{text: t.describe(text), put: func(s *Domain) { set(&s.in, text) }})
 		}
 	}
 	s.add(d)
 }
 
-// candidates are those of t, or none if there are too many to go through.
-func (s *domain) candidates(t *textPredicates) []string {
+// candidates returns those of t, or none if there are too many.
+func (s *Domain) candidates(t *textPredicates) []string {
 	if (len(t.prefixes)+1)*(len(t.suffixes)+1)*2+len(t.equals) > maxCandidates {
 		s.size = math.MaxInt
 		return nil
@@ -132,7 +135,7 @@ func (s *domain) candidates(t *textPredicates) []string {
 	return t.candidates()
 }
 
-// describe says which texts answer as this one.
+// describe describes the strings that cannot be told apart from text.
 func (t *textPredicates) describe(text string) string {
 	if slices.Contains(t.equals, text) {
 		return fmt.Sprintf("%q", text)
@@ -160,14 +163,14 @@ func longest(parts []string, fits func(string) bool) string {
 	return out
 }
 
-// addPeople adds who asks and who sent, together: whether they are the same is not free of who they are.
-func (s *domain) addPeople(i *predicates) {
+// addPeople adds one axis for the actor and the sender, since whether they are the same depends on who they are.
+func (s *Domain) addPeople(i *Predicates) {
 	actor, sender := i.texts[policy.ActorField], i.texts[policy.SenderField]
 	if actor == nil && sender == nil {
 		if i.sender {
 			s.add(axis{name: "actor", values: []value{
-				{text: "the sender", is: true, put: func(s *domain) { s.in.ActorID = "ann" }},
-				{text: "somebody else", put: func(s *domain) { s.in.ActorID = "bob" }},
+				{text: "the sender", is: true, put: func(s *Domain) { s.in.ActorID = "ann" }},
+				{text: "somebody else", put: func(s *Domain) { s.in.ActorID = "bob" }},
 			}})
 		}
 		return
@@ -203,24 +206,24 @@ func (s *domain) addPeople(i *predicates) {
 			if a != b {
 				text = actor.describe(a) + ", the sender " + sender.describe(b)
 			}
-			d.values = append(d.values, value{text: text, is: a == b, put: func(s *domain) { s.in.ActorID, s.in.Sender = a, b }})
+			d.values = append(d.values, value{text: text, is: a == b, put: func(s *Domain) { s.in.ActorID, s.in.Sender = a, b }})
 		}
 	}
 	s.add(d)
 }
 
-// addLabels adds a axis for each label that is asked about: it is there or not.
-func (s *domain) addLabels(f *policy.Field, labels []string) {
+// addLabels adds an axis for each label that a condition names: present or absent.
+func (s *Domain) addLabels(f *policy.Field, labels []string) {
 	slices.Sort(labels)
 	for _, label := range slices.Compact(labels) {
 		s.add(axis{name: f.Name, values: []value{
-			{text: fmt.Sprintf("without %q", label), put: func(s *domain) { s.label(f, label, false) }},
-			{text: fmt.Sprintf("with %q", label), put: func(s *domain) { s.label(f, label, true) }},
+			{text: fmt.Sprintf("without %q", label), put: func(s *Domain) { s.label(f, label, false) }},
+			{text: fmt.Sprintf("with %q", label), put: func(s *Domain) { s.label(f, label, true) }},
 		}})
 	}
 }
 
-func (s *domain) label(f *policy.Field, label string, present bool) {
+func (s *Domain) label(f *policy.Field, label string, present bool) {
 	have := s.labels[f]
 	at := slices.Index(have, label)
 	switch {
@@ -237,17 +240,17 @@ func (s *domain) label(f *policy.Field, label string, present bool) {
 	}
 }
 
-func (s *domain) addTimes(times []time.Time) {
+func (s *Domain) addTimes(times []time.Time) {
 	slices.SortFunc(times, time.Time.Compare)
 	times = slices.CompactFunc(times, time.Time.Equal)
 	if len(times) == 0 {
 		return
 	}
 	d := axis{name: "message.sent_at", ordered: true}
-	d.values = append(d.values, value{put: func(s *domain) { s.in.SentAt = times[0].Add(-time.Hour) }})
+	d.values = append(d.values, value{put: func(s *Domain) { s.in.SentAt = times[0].Add(-time.Hour) }})
 	for _, t := range times {
-		v := value{put: func(s *domain) { s.in.SentAt = t }}
-		// Each time that is asked about stands with the moment after it.
+		v := value{put: func(s *Domain) { s.in.SentAt = t }}
+		// Each time that a rule names is followed by the next nanosecond.
 		if base := t.Add(-1); slices.ContainsFunc(times, base.Equal) {
 			v.from, v.to = "after "+base.Format(time.RFC3339Nano), "up to "+base.Format(time.RFC3339Nano)
 		} else {
@@ -258,19 +261,19 @@ func (s *domain) addTimes(times []time.Time) {
 	s.add(d)
 }
 
-func (s *domain) addAges(ages []time.Duration) {
+func (s *Domain) addAges(ages []time.Duration) {
 	ages = append([]time.Duration{0}, ages...)
 	slices.Sort(ages)
 	ages = slices.Compact(ages)
 	d := axis{name: "message.age", ordered: true}
 	for _, age := range ages {
-		v := value{put: func(s *domain) {
+		v := value{put: func(s *Domain) {
 			s.age = age
 			s.in.RequestedAt = s.in.SentAt.Add(age)
 		}}
 		switch {
 		case age == 0:
-		case (age-1)%time.Millisecond == 0: // the moment after one that a rule names
+		case (age-1)%time.Millisecond == 0: // one nanosecond after an age that a rule names
 			v.from, v.to = "over "+policy.FormatDuration(age-1), "up to "+policy.FormatDuration(age-1)
 		default:
 			v.from, v.to = "from "+policy.FormatDuration(age), "under "+policy.FormatDuration(age)
@@ -280,13 +283,14 @@ func (s *domain) addAges(ages []time.Duration) {
 	s.add(d)
 }
 
-// Tractable tells whether a proof over the domain is worth the wait.
-func (s *domain) Tractable() bool {
+// Tractable reports whether a proof over the domain takes a few seconds at most.
+func (s *Domain) Tractable() bool {
 	return s.size <= MaxInputs && s.size <= maxProofWork/(s.questions/questionsPerRule+1)
 }
 
-// walk visits every input of the domain until visit returns false. The input is the same one each time, changed.
-func (s *domain) walk(visit func(in *policy.Input, at []int) bool) {
+// walk calls visit for every input of the domain until it returns false. It modifies and passes the same input each
+// time.
+func (s *Domain) walk(visit func(in *policy.Input, at []int) bool) {
 	at := make([]int, len(s.axes))
 	for i := range s.axes {
 		s.axes[i].values[0].put(s)
@@ -308,7 +312,7 @@ func (s *domain) walk(visit func(in *policy.Input, at []int) bool) {
 	}
 }
 
-// describe says what the values of one axis have in common, in the words of the rule language.
+// describe describes some values of an axis, in terms of the rule language.
 func (d *axis) describe(values []int) string {
 	if d.ordered {
 		return d.describeRanges(values)
@@ -351,7 +355,7 @@ func (d *axis) describe(values []int) string {
 	return d.name + " is " + is
 }
 
-// otherText describes the texts that no rule asks about.
+// otherText describes the strings that no rule names.
 const otherText = "any other"
 
 func joinSome(texts []string) string {

@@ -9,42 +9,43 @@ import (
 	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
-// predicates is everything that some policies and conditions look at in an input. Two inputs that agree on it are
-// decided alike, which is what makes a proof over all inputs possible.
-type predicates struct {
+// Predicates is every predicate that some policies and conditions evaluate on an input. Inputs with the same results
+// are decided alike; that makes a proof over all inputs possible.
+type Predicates struct {
 	words  map[*policy.Vocabulary][]policy.Set
 	texts  map[*policy.Field]*textPredicates
 	labels map[*policy.Field][]string
-	ages   []time.Duration // the answer can change at each
+	ages   []time.Duration // at which a result can change
 	times  []time.Time
 	sender bool
-	reason bool // whether it is empty
+	reason bool // whether the reason is empty
 
-	questions int // in all, a rule being questionsPerRule
+	questions int // of all rules, each counting as questionsPerRule more
 }
 
-// textPredicates is what is asked about one text.
+// textPredicates is the predicates on one string.
 type textPredicates struct {
 	equals, prefixes, suffixes []string
 }
 
-func NewPredicates() *predicates {
-	return &predicates{
-		words:  map[*policy.Vocabulary][]policy.Set{policy.MessageTypes: {policy.MessageTypes.Bit("command")}}, // the built-in forbid
+// NewPredicates returns the predicates that every policy has.
+func NewPredicates() *Predicates {
+	return &Predicates{
+		words:  map[*policy.Vocabulary][]policy.Set{policy.MessageTypes: {policy.BuiltInForbid.Scope.Types}},
 		texts:  map[*policy.Field]*textPredicates{},
 		labels: map[*policy.Field][]string{},
 	}
 }
 
-func (i *predicates) text(f *policy.Field) *textPredicates {
+func (i *Predicates) text(f *policy.Field) *textPredicates {
 	if i.texts[f] == nil {
 		i.texts[f] = &textPredicates{}
 	}
 	return i.texts[f]
 }
 
-// AddPolicy takes in what p looks at, its shadow rules included.
-func (i *predicates) AddPolicy(p *policy.Policy) {
+// AddPolicy adds the predicates of p, including those of its shadow rules.
+func (i *Predicates) AddPolicy(p *policy.Policy) {
 	for _, w := range p.Windows {
 		i.addScope(&w.Scope)
 		i.ages = append(i.ages, w.Within+1)
@@ -72,11 +73,11 @@ func (i *predicates) AddPolicy(p *policy.Policy) {
 			i.ages = append(i.ages, r.Window+1)
 		}
 	}
-	i.questions += aging * len(p.Live.Ages)             // they are asked again for each age at which an answer can change
-	i.questions += (i.questions - before) * len(limits) // they are asked again for when each has no room
+	i.questions += aging * len(p.Live.Ages)             // evaluated again for each age at which a result can change
+	i.questions += (i.questions - before) * len(limits) // evaluated again for each exhausted limit
 }
 
-func (i *predicates) addScope(s *policy.Scope) {
+func (i *Predicates) addScope(s *policy.Scope) {
 	for _, part := range []struct {
 		vocabulary *policy.Vocabulary
 		words      policy.Set
@@ -92,7 +93,8 @@ func (i *predicates) addScope(s *policy.Scope) {
 	}
 }
 
-func (i *predicates) AddCondition(c *policy.Condition) {
+// AddCondition adds the predicates of a condition, which may be nil.
+func (i *Predicates) AddCondition(c *policy.Condition) {
 	c.Questions(func(q *policy.Question) {
 		i.questions++
 		switch q.Field.Kind {
@@ -124,8 +126,8 @@ func (i *predicates) AddCondition(c *policy.Condition) {
 	})
 }
 
-// classes splits the words of a vocabulary into those that no set of the predicates tells apart.
-func (i *predicates) classes(v *policy.Vocabulary) []policy.Set {
+// classes partitions the words of a vocabulary into sets of words that cannot be told apart.
+func (i *Predicates) classes(v *policy.Vocabulary) []policy.Set {
 	var out []policy.Set
 	for n := range v.Words {
 		word := policy.Set(1 << n)
@@ -146,8 +148,8 @@ func (i *predicates) classes(v *policy.Vocabulary) []policy.Set {
 	return out
 }
 
-// tellsApart tells whether some set of the predicates has a part of these words only.
-func (i *predicates) tellsApart(v *policy.Vocabulary, words ...string) bool {
+// tellsApart reports whether some set of words contains some of these words but not all.
+func (i *Predicates) tellsApart(v *policy.Vocabulary, words ...string) bool {
 	var all policy.Set
 	for _, w := range words {
 		all |= v.Bit(w)
@@ -155,7 +157,7 @@ func (i *predicates) tellsApart(v *policy.Vocabulary, words ...string) bool {
 	return slices.ContainsFunc(i.words[v], func(s policy.Set) bool { return s&all != 0 && s&all != all })
 }
 
-// answers is what the predicates learns of a text: a letter for each question.
+// answers returns the results of all predicates on a string, one character each.
 func (t *textPredicates) answers(text string) string {
 	var b strings.Builder
 	put := func(yes bool) {
@@ -177,26 +179,26 @@ func (t *textPredicates) answers(text string) string {
 	return b.String()
 }
 
-// candidates are texts among which, for every possible set of answers, at least one gives it, and at least two where
-// two texts can. Between each prefix and each suffix, or none, stands a letter that is in no text of the rules, so
-// that no longer prefix or suffix and no equality holds.
+// candidates returns strings that cover every possible combination of results, with two strings wherever two can have
+// the same results. Between each prefix and each suffix it puts a letter that occurs in no string of the rules, so that
+// no longer prefix or suffix and no equality is met.
 func (t *textPredicates) candidates() []string {
 	out := slices.Clone(t.equals)
-	for _, filler := range t.fillers() {
+	for _, padding := range t.padding() {
 		for _, p := range append([]string{""}, t.prefixes...) {
 			for _, s := range append([]string{""}, t.suffixes...) {
-				out = append(out, p+filler+s)
+				out = append(out, p+padding+s)
 			}
 		}
 	}
-	// A text that is no longer than what begins and ends it can overlap: "ab" begins with "ab" and ends with "b".
-	// It gives the same answers as one of the above, unless it is an equality, and those are all there.
+	// In a short string a prefix and a suffix can overlap: "ab" starts with "ab" and ends with "b". Such a string gives
+	// the same results as one of the above, unless it is in an equality, and all of those are included.
 	slices.Sort(out)
 	return slices.Compact(out)
 }
 
-// fillers are two letters that occur nowhere in what is asked.
-func (t *textPredicates) fillers() []string {
+// padding returns two letters that occur in no predicate.
+func (t *textPredicates) padding() []string {
 	asked := strings.Join(t.equals, "") + strings.Join(t.prefixes, "") + strings.Join(t.suffixes, "")
 	var out []string
 	for r := 'a'; len(out) < 2; r++ {
@@ -207,7 +209,7 @@ func (t *textPredicates) fillers() []string {
 	return out
 }
 
-// compact leaves out what is asked again, as many rules do of the same tenants.
+// compact removes duplicates, such as the same tenants in many rules.
 func (t *textPredicates) compact() {
 	for _, list := range []*[]string{&t.equals, &t.prefixes, &t.suffixes} {
 		slices.Sort(*list)

@@ -1,5 +1,5 @@
-// Package twin makes random policies, conditions and requests for the tests of the rule language, and evaluates conditions
-// as HCL itself does.
+// Package twin generates random policies, conditions and requests for tests of the rule language, and evaluates
+// conditions like HCL.
 package twin
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
 
-// Generator writes a condition from the bytes of a fuzzer twice: as a rule, and as plain HCL in which durations and times
-// are numbers of nanoseconds, which is the part of the language that HCL can evaluate itself.
+// Generator generates from the bytes of a fuzzer. It writes conditions in two ways: in the rule language, and as HCL
+// with durations and times as numbers of nanoseconds, which HCL can evaluate itself.
 type Generator struct {
 	bytes []byte
 	depth int
@@ -32,6 +32,7 @@ func (g *Generator) pick(n int) int {
 
 var texts = []string{"", "a", "ann", "an", "staff-ann", "n", "x@acme", "acme"}
 
+// Condition returns a condition in the rule language and in HCL.
 func (g *Generator) Condition() (rule, plain string) {
 	if g.depth++; g.depth > 40 {
 		return "actor.is_sender", "actor.is_sender"
@@ -58,7 +59,8 @@ func (g *Generator) Condition() (rule, plain string) {
 	case 6:
 		op := []string{"==", "!=", "<", "<=", ">", ">="}[g.pick(6)]
 		at := Sent.Add(time.Duration(g.pick(3)-1) * time.Hour)
-		return fmt.Sprintf("message.sent_at %s %q", op, at.Format(time.RFC3339Nano)), fmt.Sprintf("message.sent_at %s %d", op, at.UnixNano())
+		return fmt.Sprintf("message.sent_at %s %q", op, at.Format(time.RFC3339Nano)), fmt.Sprintf("message.sent_at %s %d",
+			op, at.UnixNano())
 	case 7:
 		list := []string{"message.labels", "conversation.labels"}[g.pick(2)]
 		return twice(fmt.Sprintf("contains(%s, %q)", list, texts[g.pick(len(texts))]))
@@ -86,7 +88,7 @@ func (g *Generator) Condition() (rule, plain string) {
 
 func twice(s string) (string, string) { return s, s }
 
-// Input makes a request from what is left of the bytes.
+// Input returns a request made from the remaining bytes.
 func (g *Generator) Input() *policy.Input {
 	labels := func() []string { return texts[g.pick(4) : 4+g.pick(4)] }
 	return Request(time.Duration(g.pick(6))*30*time.Second+time.Duration(g.pick(3)-1), func(in *policy.Input) {
@@ -100,7 +102,7 @@ func (g *Generator) Input() *policy.Input {
 	})
 }
 
-// PlainRole is the role that the actor has in the conversation.
+// PlainRole returns the role that the actor has in the conversation.
 func PlainRole(in *policy.Input) string {
 	if in.ConversationType == "single" && (in.ActorRole == "owner" || in.ActorRole == "admin") {
 		return "member"
@@ -108,7 +110,7 @@ func PlainRole(in *policy.Input) string {
 	return in.ActorRole
 }
 
-// EvalContext is the same case for HCL's own evaluation.
+// EvalContext returns in as the context of an evaluation by HCL.
 func EvalContext(in *policy.Input) *hcl.EvalContext {
 	text := cty.StringVal
 	list := func(texts []string) cty.Value {
@@ -137,7 +139,8 @@ func EvalContext(in *policy.Input) *hcl.EvalContext {
 			"conversation": cty.ObjectVal(map[string]cty.Value{
 				"id": text(in.ConversationID), "type": text(in.ConversationType), "labels": list(in.ConversationLabels),
 			}),
-			"actor":   cty.ObjectVal(map[string]cty.Value{"id": text(in.ActorID), "role": text(PlainRole(in)), "is_sender": cty.BoolVal(in.IsSender())}),
+			"actor": cty.ObjectVal(map[string]cty.Value{"id": text(in.ActorID), "role": text(PlainRole(in)),
+				"is_sender": cty.BoolVal(in.IsSender())}),
 			"request": cty.ObjectVal(map[string]cty.Value{"reason": text(in.Reason), "ext": text(in.Ext)}),
 		},
 		Functions: map[string]ctyfunction.Function{
@@ -146,28 +149,31 @@ func EvalContext(in *policy.Input) *hcl.EvalContext {
 	}
 }
 
-// Policy writes a few rules from the bytes of g.
+// Policy returns a policy of a few rules.
 func (g *Generator) Policy() string {
 	var b strings.Builder
 	windows := []string{"", "window = \"30s\"", "window = \"90s\"", "window = \"2m30s\""}
 	senders := []string{"", "sender = true", "sender = false"}
-	roles := []string{"", "", "role = [\"member\"]", "role = [\"owner\", \"admin\"]", "role = [\"admin\", \"system\"]", "role = [\"none\", \"member\"]"}
+	roles := []string{"", "", "role = [\"member\"]", "role = [\"owner\", \"admin\"]", "role = [\"admin\", \"system\"]",
+		"role = [\"none\", \"member\"]"}
 	for i := range 2 + g.pick(5) {
 		condition, _ := g.Condition()
 		if g.pick(3) == 0 {
-			fmt.Fprintf(&b, "forbid \"r%d\" {\n %s\n %s\n when = (%s) && message.age > \"1m\"\n code = \"c%d\"\n}\n", i, senders[g.pick(3)], roles[g.pick(6)], condition, i)
+			fmt.Fprintf(&b, "forbid \"r%d\" {\n %s\n %s\n when = (%s) && message.age > \"1m\"\n code = \"c%d\"\n}\n", i,
+				senders[g.pick(3)], roles[g.pick(6)], condition, i)
 			continue
 		}
 		reason := []string{"", "", "reason = \"required\""}[g.pick(3)]
-		fmt.Fprintf(&b, "permit \"r%d\" {\n %s\n %s\n %s\n %s\n when = %s\n}\n", i, senders[g.pick(3)], roles[g.pick(6)], windows[g.pick(4)], reason, condition)
+		fmt.Fprintf(&b, "permit \"r%d\" {\n %s\n %s\n %s\n %s\n when = %s\n}\n", i, senders[g.pick(3)], roles[g.pick(6)],
+			windows[g.pick(4)], reason, condition)
 	}
 	return b.String()
 }
 
-// Sent is when the messages of requests are sent.
+// Sent is the time of sending in requests.
 var Sent = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// Request is a text message that ann sent to a group and takes back after age, changed by change.
+// Request returns the request of ann to recall an own text message in a group at an age, modified by change.
 func Request(age time.Duration, change func(*policy.Input)) *policy.Input {
 	in := &policy.Input{
 		Tenant: "acme", MessageID: "m1", MessageType: "text", Sender: "ann", SentAt: Sent,
