@@ -38,7 +38,7 @@ func run(line string) (code int, stdout, stderr string) {
 	return code, o.String(), e.String()
 }
 
-func TestToolsPrintWhatIsInTheGoldenFiles(t *testing.T) {
+func TestTools_Golden(t *testing.T) {
 	for _, test := range []struct {
 		golden, line string
 		code         int
@@ -103,7 +103,7 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
-func TestWrongUsageExitsWith2AndSaysWhatIsWrong(t *testing.T) {
+func TestTools_WrongUsage(t *testing.T) {
 	for _, line := range []string{
 		"check", "check --nonsense x", "check --config plugin.hcl rules.d", "test", "test --json --junit x", "diff one", "diff one two three", "fmt",
 		"explain stray", "explain --case {", "explain --case {\"rol\":\"owner\"}", "explain --role ownr", "explain --age 8", "explain --sender=perhaps",
@@ -154,7 +154,7 @@ func TestCheckConfig(t *testing.T) {
 	})
 }
 
-func TestHelpIsNoError(t *testing.T) {
+func TestTools_Help(t *testing.T) {
 	for name := range tools {
 		if code, stdout, _ := run(name + " -h"); code != 0 || !strings.HasPrefix(stdout, "usage: recall-plugin "+name) ||
 			!strings.Contains(stdout, "-json") {
@@ -163,7 +163,7 @@ func TestHelpIsNoError(t *testing.T) {
 	}
 }
 
-func TestUnusableFilesExitWith1QuicklyInEveryTool(t *testing.T) {
+func TestTools_UnusableFiles(t *testing.T) {
 	dir := t.TempDir()
 	deep := filepath.Join(dir, "deep.hcl")
 	os.WriteFile(deep, []byte("permit \"a\" { when = "+strings.Repeat("(", 100_000)), 0o644)
@@ -184,7 +184,7 @@ func TestUnusableFilesExitWith1QuicklyInEveryTool(t *testing.T) {
 	}
 }
 
-func TestFmtRewritesTheFileAndKeepsItsMode(t *testing.T) {
+func TestFmt_KeepsMode(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.hcl")
 	os.WriteFile(file, []byte("permit \"a\" {\nsender=true\n}"), 0o640)
 	os.Chmod(file, 0o640)
@@ -204,7 +204,7 @@ func TestFmtRewritesTheFileAndKeepsItsMode(t *testing.T) {
 	}
 }
 
-func TestFmtNamesWhatItRewroteBesideABadFile(t *testing.T) {
+func TestFmt_BadFileAmongOthers(t *testing.T) {
 	dir := t.TempDir()
 	good, bad := filepath.Join(dir, "good.hcl"), filepath.Join(dir, "bad.hcl")
 	os.WriteFile(good, []byte("permit \"a\" {\nsender=true\n}"), 0o600)
@@ -229,7 +229,7 @@ type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
-func TestAnAnswerThatCannotBePrintedExitsWith1(t *testing.T) {
+func TestPerform_WriteError(t *testing.T) {
 	for _, args := range [][]string{{"check", "../rules/default.hcl"}, {"version"}, {"help"}} {
 		var stderr bytes.Buffer
 		if code := perform(args, full{}, &stderr); code != 1 || !strings.Contains(stderr.String(), "no space left") {

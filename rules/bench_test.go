@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// benchCondition is true only for what it is not about, so that every rule is looked at.
+// benchCondition is false for the input of the benchmark, so that every rule is evaluated.
 const benchCondition = `message.type == "text" && contains(conversation.labels, "vip") || actor.id == "nobody-%d"`
 
 // benchPolicy has n rules with a condition each; the last one permits.
@@ -24,8 +24,7 @@ func benchPolicy(n int) string {
 	return b.String()
 }
 
-// BenchmarkDecide measures a decision over 1, 10 and 100 rules, compiled and by HCL's own evaluation of their
-// conditions.
+// BenchmarkDecide measures a decision of 1, 10 and 100 rules, with compiled conditions and with evaluation by HCL.
 func BenchmarkDecide(b *testing.B) {
 	in := twin.Request(time.Minute, func(in *Input) { in.ConversationLabels = []string{"team", "public"} })
 	for _, n := range []int{1, 10, 100} {
@@ -62,7 +61,7 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
-// BenchmarkDefaultPolicy measures what most installations run.
+// BenchmarkDefaultPolicy measures a decision of the built-in policy.
 func BenchmarkDefaultPolicy(b *testing.B) {
 	p, in := Default(), twin.Request(time.Minute, nil)
 	b.ReportAllocs()

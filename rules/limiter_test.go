@@ -21,13 +21,13 @@ const limited = `
 		limit  = "per_actor"
 	}`
 
-// check is what Reserve would decide.
+// check returns what Reserve would decide, without reserving.
 func check(l *Limiter, p *Policy, in *Input) Decision {
 	d, _ := l.Trial().Reserve(p, in)
 	return d
 }
 
-func TestLimitRefusesTheOneTooManyAndSaysWhen(t *testing.T) {
+func TestLimiter_Exhausted(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for i := range 3 {
 		if d, _ := l.Reserve(p, twin.Request(time.Duration(i)*10*time.Second, nil)); !d.Permit {
@@ -35,7 +35,7 @@ func TestLimitRefusesTheOneTooManyAndSaysWhen(t *testing.T) {
 		}
 	}
 	if d := p.Decide(twin.Request(59*time.Second, nil)); !d.Permit {
-		t.Errorf("Decide minds a limit: %+v", d)
+		t.Errorf("Decide applies a limit: %+v", d)
 	}
 	for range 2 { // looking or being refused reserves nothing
 		d, reservation := l.Reserve(p, twin.Request(59*time.Second, nil))
@@ -64,7 +64,7 @@ func TestLimitRefusesTheOneTooManyAndSaysWhen(t *testing.T) {
 	}
 }
 
-func TestRefundedRecallDoesNotCount(t *testing.T) {
+func TestLimiter_Cancel(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for range 20 {
 		d, reservation := l.Reserve(p, twin.Request(0, nil))
@@ -79,17 +79,17 @@ func TestRefundedRecallDoesNotCount(t *testing.T) {
 	}
 }
 
-func TestCountsSurviveAChangeOfTheRules(t *testing.T) {
+func TestLimiter_PolicyChange(t *testing.T) {
 	l := NewLimiter()
 	for range 3 {
 		l.Reserve(mustParse(t, limited), twin.Request(0, nil))
 	}
 	if d := check(l, mustParse(t, limited+"\n# changed"), twin.Request(0, nil)); d.Code != "rate_limited" {
-		t.Errorf("a change of the rules forgot the counts: %+v", d)
+		t.Errorf("a change of the rules lost the counts: %+v", d)
 	}
 }
 
-func TestExhaustedLimitLeavesOtherPermits(t *testing.T) {
+func TestLimiter_OtherPermits(t *testing.T) {
 	p, l := mustParse(t, limited+`
 		permit "first_seconds" {
 			sender = true
@@ -103,7 +103,7 @@ func TestExhaustedLimitLeavesOtherPermits(t *testing.T) {
 	}
 }
 
-func TestRequestsThatWaitedAreCountedWhenTheyWereMade(t *testing.T) {
+func TestLimiter_DelayedRequests(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for _, age := range []time.Duration{50 * time.Second, 10 * time.Second, 30 * time.Second} {
 		if d, _ := l.Reserve(p, twin.Request(age, nil)); !d.Permit {
@@ -115,7 +115,7 @@ func TestRequestsThatWaitedAreCountedWhenTheyWereMade(t *testing.T) {
 	}
 }
 
-func TestRequestIsCountedWithThoseAroundItAndNoOthers(t *testing.T) {
+func TestLimiter_RequestsOutOfOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		taken []time.Duration
 		ask   time.Duration
@@ -146,7 +146,7 @@ func TestRequestIsCountedWithThoseAroundItAndNoOthers(t *testing.T) {
 	}
 }
 
-func TestRetryIsNotAdvisedForWhenItIsTooLate(t *testing.T) {
+func TestLimiter_RetryAt(t *testing.T) {
 	for name, c := range map[string]struct {
 		more  string
 		retry time.Duration
@@ -174,7 +174,7 @@ func TestRetryIsNotAdvisedForWhenItIsTooLate(t *testing.T) {
 	}
 }
 
-func TestLimiterForgetsTheQuietestOverItsBound(t *testing.T) {
+func TestLimiter_Bound(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	for i := range maxRemembered + 1 {
 		l.Reserve(p, twin.Request(time.Duration(i), func(in *Input) {
@@ -196,7 +196,7 @@ func TestLimiterForgetsTheQuietestOverItsBound(t *testing.T) {
 	}
 }
 
-func TestConcurrentTakersShareTheRoom(t *testing.T) {
+func TestLimiter_Concurrent(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
 	var wg sync.WaitGroup
 	permitted := make(chan bool, 20)

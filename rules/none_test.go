@@ -8,7 +8,7 @@ import (
 	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
-// outsider is an actor who is not in the conversation.
+// outsider makes the actor somebody who is not in the conversation.
 func outsider(in *Input) { in.ActorRole = "none" }
 
 func TestDecide_RoleNone(t *testing.T) {
@@ -78,14 +78,14 @@ func TestParse_EndlessWindowForRoleNone(t *testing.T) {
 }
 
 func TestAnalyze_RoleNone(t *testing.T) {
-	t.Run("finds a rule that only it could meet", func(t *testing.T) {
+	t.Run("finds a rule that needs two roles", func(t *testing.T) {
 		a := mustParse(t, "permit \"own\" { sender = true }\npermit \"a\" {\n role = [\"member\"]\n when = actor.role == "+
 			"\"none\"\n}").Analyze()
 		if len(a.Findings) != 1 || !strings.Contains(a.Findings[0].Summary, `permit "a" (line 2) matches nothing`) {
 			t.Errorf("got %s", a.Findings)
 		}
 	})
-	t.Run("does not take a permit for it as covered", func(t *testing.T) {
+	t.Run("keeps a permit that only covers it", func(t *testing.T) {
 		a := mustParse(t, "permit \"own\" { sender = true }\npermit \"left\" {\n sender = true\n role = [\"none\"]\n}").
 			Analyze()
 		if !a.Proven || len(a.Findings) > 0 {
@@ -115,6 +115,6 @@ func TestExplain_RoleNone(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	if r := p.Explain(twin.Request(0, nil)).Rules[0]; !r.Matched || r.Parts[0].Text != "sender = true" {
-		t.Errorf("a part that nobody wrote is shown where it holds: %+v", r)
+		t.Errorf("a default part is shown although it holds: %+v", r)
 	}
 }

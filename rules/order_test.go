@@ -9,11 +9,11 @@ import (
 	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
-// TestDecide_DenialOrder goes through all pairs and triples of permits, of which each lacks something else: the refusal
-// is that of the permit which lacks what is easiest to mend, wherever it stands.
+// TestDecide_DenialOrder tries all pairs and triples of permits with different unmet requirements. The refusal must
+// name the permit that is easiest to satisfy, whatever the order of the permits.
 func TestDecide_DenialOrder(t *testing.T) {
 	const limit = "limit \"full\" {\n  key = actor.id\n  rate = \"1/1h\"\n}\n"
-	// What a permit lacks, and the code of its refusal; the codes in the order of docs/rules.md.
+	// An unmet requirement of a permit and the code of its refusal, in the order of docs/rules.md.
 	permits := []struct{ lacks, body, code string }{
 		{"nothing", "", ""},
 		{"a reason", "reason = \"required\"", CodeReasonRequired},

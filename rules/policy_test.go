@@ -8,7 +8,7 @@ import (
 	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
-func TestDefaultPolicyHoldsWhatRecallMeans(t *testing.T) {
+func TestDefault_Decide(t *testing.T) {
 	other := func(role string) func(*Input) {
 		return func(in *Input) { in.ActorID, in.ActorRole = "bob", role }
 	}
@@ -58,14 +58,14 @@ func TestDefaultPolicyHoldsWhatRecallMeans(t *testing.T) {
 	}
 }
 
-func TestDecisionNamesFileAndLine(t *testing.T) {
+func TestDecide_RuleRef(t *testing.T) {
 	d := Default().Decide(twin.Request(0, nil))
 	if want := (RuleRef{Name: "sender_in_window", File: "default.hcl", Line: 14}); d.Rule != want {
 		t.Errorf("the rule is at %+v, want %+v", d.Rule, want)
 	}
 }
 
-func TestClockSkewIsAsWritten(t *testing.T) {
+func TestPolicy_ClockSkew(t *testing.T) {
 	if skew := Default().ClockSkew(); skew != 5*time.Second {
 		t.Errorf("by default it is %v", skew)
 	}
@@ -75,7 +75,7 @@ func TestClockSkewIsAsWritten(t *testing.T) {
 	}
 }
 
-func TestCommandIsNeverRecallableWhateverTheFilesSay(t *testing.T) {
+func TestDecide_CommandMessages(t *testing.T) {
 	p := mustParse(t, `permit "everything" {
 		role = ["system"]
 		type = ["command"]
@@ -87,7 +87,7 @@ func TestCommandIsNeverRecallableWhateverTheFilesSay(t *testing.T) {
 	}
 }
 
-func TestOwnerOrAdminOfASingleConversationIsAMemberWhateverTheFilesSay(t *testing.T) {
+func TestDecide_ManagerOfSingleConversation(t *testing.T) {
 	p := mustParse(t, `
 		forbid "members" {
 			role = ["member"]
@@ -124,7 +124,7 @@ func TestOwnerOrAdminOfASingleConversationIsAMemberWhateverTheFilesSay(t *testin
 	}
 }
 
-func TestForbidWinsOverAnyPermit(t *testing.T) {
+func TestDecide_ForbidBeforePermit(t *testing.T) {
 	p := mustParse(t, `
 		permit "sender" { sender = true }
 		forbid "no_files" {
@@ -145,7 +145,7 @@ func TestForbidWinsOverAnyPermit(t *testing.T) {
 	}
 }
 
-func TestFirstPermitInFileOrderDecidesAndTheLongestEndsIt(t *testing.T) {
+func TestDecide_FirstPermit(t *testing.T) {
 	p := mustParse(t, `
 		permit "short" { sender = true }
 		permit "long" {
@@ -161,7 +161,7 @@ func TestFirstPermitInFileOrderDecidesAndTheLongestEndsIt(t *testing.T) {
 	}
 }
 
-func TestDecidingAllocatesNothing(t *testing.T) {
+func TestDecide_Allocations(t *testing.T) {
 	rich := mustParse(t, `
 		locals { media = ["image", "video"] }
 		window "acme" {
@@ -180,13 +180,13 @@ func TestDecidingAllocatesNothing(t *testing.T) {
 		for _, in := range []*Input{twin.Request(0, labels), twin.Request(time.Minute, labels),
 			twin.Request(2*time.Hour, labels)} {
 			if n := testing.AllocsPerRun(100, func() { p.Decide(in) }); n != 0 {
-				t.Errorf("%s: %v allocations a decision", name, n)
+				t.Errorf("%s: %v allocations per decision", name, n)
 			}
 		}
 	}
 }
 
-// fact is the value of a field in an explanation.
+// fact returns the value of a field in an explanation.
 func fact(e Explanation, field string) string {
 	for _, f := range e.Facts {
 		if f.Field == field {

@@ -11,7 +11,7 @@ import (
 	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
-// decidePlainly is the meaning of a policy, said as plainly as possible: no arrangement, no shortcuts.
+// decidePlainly is the reference implementation of a decision, as simple as possible.
 func decidePlainly(p *Policy, in *Input) (permit bool, name string) {
 	if in.MessageType == "command" {
 		return false, ""
@@ -44,7 +44,7 @@ func decidePlainly(p *Policy, in *Input) (permit bool, name string) {
 	return false, ""
 }
 
-// agesOf is every age at which the answer of a policy can change, ascending.
+// agesOf returns the ages at which a decision of a policy can change, in ascending order.
 func agesOf(p *policy.Policy) []time.Duration {
 	ages := []time.Duration{p.Window + 1}
 	for _, r := range p.Rules {
@@ -59,9 +59,9 @@ func agesOf(p *policy.Policy) []time.Duration {
 	return ages
 }
 
-// TestExplanationAgreesWithTheDecision explains random cases: a rule is said to hold exactly if every part that it asks
-// for does, and the rule that is said to decide is the one that does.
-func TestExplanationAgreesWithTheDecision(t *testing.T) {
+// TestExplain_AgreesWithDecide explains random requests. A rule must be explained as matched exactly if it matches, and
+// as deciding exactly if it decides.
+func TestExplain_AgreesWithDecide(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	for range 200 {
 		seed := make([]byte, 200)
@@ -98,9 +98,9 @@ func TestExplanationAgreesWithTheDecision(t *testing.T) {
 	}
 }
 
-// TestDecisionIsWhatThePlainMeaningSays compares random policies with their plain meaning, and the moment until which a
-// permission holds with trying every moment at which something can change.
-func TestDecisionIsWhatThePlainMeaningSays(t *testing.T) {
+// TestDecide_AgreesWithReference compares decisions of random policies with the reference implementation, and Until
+// with the result of trying every age at which a decision can change.
+func TestDecide_AgreesWithReference(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	permitted, ended := 0, 0
 	for range 400 {
@@ -144,6 +144,6 @@ func TestDecisionIsWhatThePlainMeaningSays(t *testing.T) {
 		}
 	}
 	if permitted < 1000 || ended < 500 {
-		t.Errorf("only %d were permitted, of which %d end: the policies are too strict to tell anything", permitted, ended)
+		t.Errorf("only %d were permitted, of which %d end: the policies are too strict for the test", permitted, ended)
 	}
 }

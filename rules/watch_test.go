@@ -24,7 +24,7 @@ type change struct {
 	diags  Diagnostics
 }
 
-// watched is a Watcher of a new directory with shortRules in it, and the changes that it reports.
+// watched returns a Watcher of a new directory that contains shortRules, and the changes that it reports.
 func watched(t *testing.T, poll time.Duration, events bool) (dir string, w *Watcher, changes chan change) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "rules")
@@ -74,8 +74,8 @@ func window(p *Policy) time.Duration {
 	return p.Decide(twin.Request(0, nil)).Until.Sub(twin.Sent)
 }
 
-// TestChangeIsTaken goes through the ways files change, once with events and no poll to help, once with the poll alone.
-func TestChangeIsTaken(t *testing.T) {
+// TestWatcher_Change changes files in every usual way, once with events only and once with polling only.
+func TestWatcher_Change(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, dir string){
 		"written in place": func(t *testing.T, dir string) { write(t, filepath.Join(dir, "a.hcl"), longRules) },
 		"renamed over, as editors do": func(t *testing.T, dir string) {
@@ -112,7 +112,7 @@ func TestChangeIsTaken(t *testing.T) {
 	}
 }
 
-func TestConfigMapSwapIsTaken(t *testing.T) {
+func TestWatcher_ConfigMapSwap(t *testing.T) {
 	dir := t.TempDir()
 	for version, text := range map[string]string{"..1": shortRules, "..2": longRules} {
 		os.Mkdir(filepath.Join(dir, version), 0o755)
@@ -136,7 +136,7 @@ func TestConfigMapSwapIsTaken(t *testing.T) {
 	}
 }
 
-func TestBrokenFileLeavesTheRulesInForce(t *testing.T) {
+func TestWatcher_BrokenFile(t *testing.T) {
 	dir, w, changes := watched(t, 20*time.Millisecond, false)
 	before := w.Policy()
 	write(t, filepath.Join(dir, "a.hcl"), "permit \"own\" { sendr = true }")
@@ -158,7 +158,7 @@ func TestBrokenFileLeavesTheRulesInForce(t *testing.T) {
 	}
 }
 
-func TestRemovedDirectoryIsWatchedAgainWhenItReturns(t *testing.T) {
+func TestWatcher_RemovedDirectory(t *testing.T) {
 	dir, w, changes := watched(t, 20*time.Millisecond, true)
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestRemovedDirectoryIsWatchedAgainWhenItReturns(t *testing.T) {
 	}
 }
 
-func TestReloadTakesTheFilesAtOnce(t *testing.T) {
+func TestWatcher_Reload(t *testing.T) {
 	dir, w, _ := watched(t, time.Hour, false)
 	write(t, filepath.Join(dir, "a.hcl"), longRules)
 	if diags, err := w.Reload(t.Context()); err != nil || diags.HasErrors() || window(w.Policy()) != time.Hour {
@@ -197,8 +197,8 @@ func TestReloadTakesTheFilesAtOnce(t *testing.T) {
 	}
 }
 
-// A file system that does not answer holds up the reader, and whoever asks for more than he wants to wait.
-func TestReloadWaitsNoLongerThanItsContext(t *testing.T) {
+// A slow file system delays the reader, but no caller of Reload beyond its context.
+func TestWatcher_ReloadContext(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.hcl"), shortRules)
 	held, release := make(chan struct{}), make(chan struct{})
@@ -227,7 +227,7 @@ func TestReloadWaitsNoLongerThanItsContext(t *testing.T) {
 	}
 }
 
-func TestBadFilesAtTheStartAreNoWatcher(t *testing.T) {
+func TestWatch_BadFilesAtStart(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	if w, diags := Watch([]string{t.TempDir()}, nil); w != nil || !diags.HasErrors() {
 		t.Errorf("an empty directory is watched: %s", diags)
@@ -239,7 +239,7 @@ func TestBadFilesAtTheStartAreNoWatcher(t *testing.T) {
 	w.Close()
 }
 
-func TestWatchOr_BadFilesAtTheStart(t *testing.T) {
+func TestWatchOr_BadFilesAtStart(t *testing.T) {
 	fallback := mustParse(t, shortRules)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.hcl"), "permit {")

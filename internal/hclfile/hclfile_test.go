@@ -23,7 +23,7 @@ func parse(t *testing.T, text string) Diagnostics {
 	return r.Diagnostics()
 }
 
-func TestParse_TextThatNormalisationChanges(t *testing.T) {
+func TestParse_StringNotNormalized(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"in a value": {"x = \"\uf9e1-hold\"",
 			"1:5: error: Unicode normalization changes this string: U+F9E1 becomes U+674E"},
@@ -62,7 +62,7 @@ func TestParse_TextThatNormalisationChanges(t *testing.T) {
 	})
 }
 
-func TestParse_SuspiciousTexts(t *testing.T) {
+func TestParse_SuspiciousStrings(t *testing.T) {
 	for text, want := range map[string]string{
 		" hold":       "starts or ends with a space",
 		"hold ":       "starts or ends with a space",

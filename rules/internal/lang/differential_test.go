@@ -10,8 +10,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// FuzzCompiledConditionAnswersAsHCLDoes holds the compiler equal to HCL's own evaluation where both are defined.
-func FuzzCompiledConditionAnswersAsHCLDoes(f *testing.F) {
+// FuzzCondition_AgreesWithHCL compares compiled conditions with the evaluation by HCL, where both are defined.
+func FuzzCondition_AgreesWithHCL(f *testing.F) {
 	for i := range 300 {
 		seed := make([]byte, 120)
 		state := uint32(i)*2654435761 + 1
@@ -46,8 +46,8 @@ func FuzzCompiledConditionAnswersAsHCLDoes(f *testing.F) {
 	})
 }
 
-// FuzzLoadingNeverPanics holds that any text is a policy or a list of errors that can be shown.
-func FuzzLoadingNeverPanics(f *testing.F) {
+// FuzzParse checks that any text is either a policy or a list of errors.
+func FuzzParse(f *testing.F) {
 	f.Add(builtInText(f))
 	f.Add("limit \"a\" {\n key = actor.id\n rate = \"3/1m\"\n}\npermit \"own\" {\n sender = true\n window = \"1h\"\n " +
 		"limit = \"a\"\n}")

@@ -12,8 +12,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// slow is what only a hang or a blow-up takes. Hostile input takes well under a second on an idle machine; this is no
-// measure of speed, since tests share their machine.
+// slow is the time that only a hang or an exponential blow-up takes. Hostile input takes well under a second on an idle
+// machine. It is no measure of speed, since tests share their machine.
 const slow = time.Minute
 
 // golden compares got with the file, or writes it under -update.

@@ -10,7 +10,7 @@ import (
 	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
-func TestConditionDecidesTogetherWithScope(t *testing.T) {
+func TestDecide_ConditionAndScope(t *testing.T) {
 	p := mustParse(t, `
 		locals {
 			media    = ["image", "video"]
@@ -69,7 +69,7 @@ func TestConditionDecidesTogetherWithScope(t *testing.T) {
 	}
 }
 
-func TestUntilIsTheLastPermittedMoment(t *testing.T) {
+func TestDecide_Until(t *testing.T) {
 	for name, p := range map[string]*policy.Policy{
 		"window":    mustParse(t, `permit "a" { sender = true }`),
 		"condition": mustParse(t, `permit "a" { when = message.age < "90s" }`),
@@ -123,7 +123,7 @@ func TestUntilIsTheLastPermittedMoment(t *testing.T) {
 	}
 }
 
-func TestDenialCodeIsTheMostHelpfulTrueOne(t *testing.T) {
+func TestDecide_Codes(t *testing.T) {
 	p := mustParse(t, `
 		permit "own" {
 			sender = true
@@ -144,11 +144,11 @@ func TestDenialCodeIsTheMostHelpfulTrueOne(t *testing.T) {
 		in         *policy.Input
 		code, rule string
 	}{
-		{"nobody's business", twin.Request(0, func(in *policy.Input) { in.ActorID = "bob" }), "forbidden", "default_deny"},
-		{"a reason would do", twin.Request(2*time.Minute, nil), "reason_required", "own_with_reason"},
-		{"too late for any reason", twin.Request(6*time.Minute, func(in *policy.Input) { in.Reason = "oops" }),
+		{"another's message", twin.Request(0, func(in *policy.Input) { in.ActorID = "bob" }), "forbidden", "default_deny"},
+		{"a reason is missing", twin.Request(2*time.Minute, nil), "reason_required", "own_with_reason"},
+		{"too late even with a reason", twin.Request(6*time.Minute, func(in *policy.Input) { in.Reason = "oops" }),
 			"window_expired", "own"},
-		{"late by the condition", twin.Request(30*time.Second, admin), "window_expired", "quick_admin"},
+		{"too late for the condition", twin.Request(30*time.Second, admin), "window_expired", "quick_admin"},
 	} {
 		if d := p.Decide(test.in); d.Code != test.code || d.Rule.Name != test.rule {
 			t.Errorf("%s: decided %+v, want %q by %s", test.name, d, test.code, test.rule)
@@ -156,7 +156,7 @@ func TestDenialCodeIsTheMostHelpfulTrueOne(t *testing.T) {
 	}
 }
 
-func TestWindowBlockIsForTheMessagesItIsAbout(t *testing.T) {
+func TestDecide_WindowBlock(t *testing.T) {
 	p := mustParse(t, `
 		policy { window = "10s" }
 		window "acme_groups" {
@@ -189,7 +189,7 @@ func TestWindowBlockIsForTheMessagesItIsAbout(t *testing.T) {
 	}
 }
 
-func TestShadowRuleIsReportedAndNeverDecides(t *testing.T) {
+func TestDecide_ShadowRules(t *testing.T) {
 	p := mustParse(t, `
 		permit "own" { sender = true }
 		permit "longer" {
@@ -216,7 +216,7 @@ func TestShadowRuleIsReportedAndNeverDecides(t *testing.T) {
 	}
 }
 
-func TestPermitTellsTheHostWhatToDo(t *testing.T) {
+func TestDecide_OnRecall(t *testing.T) {
 	p := mustParse(t, `
 		placeholder "plain" { text = { en = "{actor} recalled a message", "zh-Hans" = "{actor}撤回了一条消息" } }
 		on_recall { placeholder = "plain" }
@@ -249,15 +249,15 @@ func TestPermitTellsTheHostWhatToDo(t *testing.T) {
 		t.Errorf("system: %+v", system)
 	}
 	if d := p.Decide(twin.Request(time.Hour, nil)); d.OnRecall != nil {
-		t.Errorf("a refusal asks %+v of the host", d.OnRecall)
+		t.Errorf("a refusal has OnRecall %+v", d.OnRecall)
 	}
 	if d := builtIn(t).Decide(twin.Request(0, nil)); d.OnRecall == nil || d.OnRecall.Disposition != "erase" {
-		t.Errorf("the default asks %+v of the host", d.OnRecall)
+		t.Errorf("the built-in policy has OnRecall %+v", d.OnRecall)
 	}
 }
 
-// What a rule asks of the host is kept with each recall, so a file cannot make it large.
-func TestWhatARecallCarriesIsBounded(t *testing.T) {
+// Every recall stores what its permit asks of the host, so a file must not make that large.
+func TestParse_OnRecallBounded(t *testing.T) {
 	steps := func(n int) string {
 		var list []string
 		for i := range n {
@@ -286,22 +286,22 @@ func TestWhatARecallCarriesIsBounded(t *testing.T) {
 	}
 }
 
-func TestAFileCannotTakeOverTheTerminalOfItsReader(t *testing.T) {
+func TestParse_ControlCharactersInDiagnostics(t *testing.T) {
 	_, diags := parse("rules.hcl", []byte("permit \"a\" {\n\tmode = \"\x1b[2J\u202e\u0085é\" # \x1b]0;x\a\n}\n"))
 	if len(diags) == 0 || diags[0].Source != "\tmode = \"?[2J??é\" # ?]0;x?" {
 		t.Errorf("shown: %q", diags)
 	}
 }
 
-func TestEscapesInTextsMeanWhatTheyMeanInHCL(t *testing.T) {
+func TestParse_StringEscapes(t *testing.T) {
 	p := mustParse(t, `forbid "a" { when = tenant == "a$${b}\u00e9\"%%{" }
 		permit "own" { sender = true }`)
 	if d := p.Decide(twin.Request(0, func(in *policy.Input) { in.Tenant = "a${b}é\"%{" })); d.Permit {
-		t.Error("the text is not the one that was written")
+		t.Error("the escapes are not those of HCL")
 	}
 }
 
-func TestWarningsComeWithThePolicy(t *testing.T) {
+func TestParse_Warnings(t *testing.T) {
 	p, diags := parse("rules.hcl", []byte(`
 		locals { unused = ["a"] }
 		limit "unused" {

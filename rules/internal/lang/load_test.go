@@ -14,7 +14,7 @@ import (
 	"github.com/chat-recall/recall/internal/hclfile"
 )
 
-func TestBadFileSaysWhereAndWhy(t *testing.T) {
+func TestLoad_BadFiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.hcl")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no files", err)
@@ -23,14 +23,14 @@ func TestBadFileSaysWhereAndWhy(t *testing.T) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			p, diags := Load(file)
 			if p != nil || !diags.HasErrors() {
-				t.Fatal("a bad file became a policy")
+				t.Fatal("a bad file was loaded")
 			}
 			golden(t, strings.TrimSuffix(file, ".hcl")+".golden", filepath.ToSlash(diags.String()))
 		})
 	}
 }
 
-func TestDirectoryIsReadInNameOrderAndWithoutTests(t *testing.T) {
+func TestLoad_Directory(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"20-b.hcl":      `permit "second" { sender = true }`,
@@ -50,7 +50,7 @@ func TestDirectoryIsReadInNameOrderAndWithoutTests(t *testing.T) {
 	}
 	again, _ := Load(filepath.Join(dir, "10-a.hcl"), filepath.Join(dir, "20-b.hcl"))
 	if again == nil || again.Digest != p.Digest {
-		t.Error("the same files named one by one are another policy")
+		t.Error("the same files named one by one have another digest")
 	}
 	write(t, filepath.Join(dir, "20-b.hcl"), `permit "second" { sender = false }`)
 	if changed, _ := Load(dir); changed == nil || changed.Digest == p.Digest {
@@ -58,16 +58,16 @@ func TestDirectoryIsReadInNameOrderAndWithoutTests(t *testing.T) {
 	}
 }
 
-func TestOneBadFileRefusesAll(t *testing.T) {
+func TestLoad_OneBadFile(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.hcl"), `permit "a" { sender = true }`)
 	write(t, filepath.Join(dir, "b.hcl"), `permit "b" { sendr = true }`)
 	if p, diags := Load(dir); p != nil || !diags.HasErrors() {
-		t.Errorf("a part of a policy was loaded: %v", diags)
+		t.Errorf("part of a policy was loaded: %v", diags)
 	}
 }
 
-func TestUnreadableSourceIsAnErrorAndNeverAHang(t *testing.T) {
+func TestLoad_UnreadableFiles(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for name, make := range map[string]func(string) error{
@@ -90,18 +90,18 @@ func TestUnreadableSourceIsAnErrorAndNeverAHang(t *testing.T) {
 				t.Fatal(err)
 			}
 			if p, diags := Load(at(name)); p != nil || !diags.HasErrors() {
-				t.Errorf("became a policy, diagnostics %q", diags)
+				t.Errorf("was loaded with diagnostics %q", diags)
 			} else if !strings.Contains(diags.String(), at(name)) {
 				t.Errorf("does not name the file: %s", diags)
 			}
 		})
 	}
 	if p, diags := Load(); p != nil || !diags.HasErrors() {
-		t.Errorf("no paths became a policy: %q", diags)
+		t.Errorf("no paths were loaded: %q", diags)
 	}
 }
 
-func TestANameThatIsNoTextIsRefusedAndShownAsText(t *testing.T) {
+func TestLoad_InvalidFileName(t *testing.T) {
 	for name, shown := range map[string]string{"caf\xe9.hcl": "caf?.hcl", "\x1b[2J.hcl": "?[2J.hcl"} {
 		dir := t.TempDir()
 		write(t, filepath.Join(dir, name), `permit "a" { sendr = true }`)
@@ -116,7 +116,7 @@ func TestANameThatIsNoTextIsRefusedAndShownAsText(t *testing.T) {
 	}
 }
 
-func TestSymlinkToARegularFileIsRead(t *testing.T) {
+func TestLoad_SymbolicLink(t *testing.T) {
 	dir := t.TempDir() // as Kubernetes mounts a ConfigMap
 	os.Mkdir(filepath.Join(dir, "..2026"), 0o755)
 	write(t, filepath.Join(dir, "..2026", "a.hcl"), `permit "a" { sender = true }`)
@@ -127,7 +127,7 @@ func TestSymlinkToARegularFileIsRead(t *testing.T) {
 	}
 }
 
-func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
+func TestParse_HostileInput(t *testing.T) {
 	many := strings.Repeat
 	for name, text := range map[string]string{
 		"deep brackets":  `permit "a" { tenant = ` + many("[", 100_000),
@@ -165,7 +165,7 @@ func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
 			start := time.Now()
 			p, diags := parse("hostile.hcl", []byte(text))
 			if p != nil || !diags.HasErrors() {
-				t.Fatalf("became a policy: %s", diags)
+				t.Fatalf("was loaded: %s", diags)
 			}
 			_ = diags.String()
 			if took := time.Since(start); took > slow {
@@ -175,7 +175,7 @@ func TestHostileTextIsRefusedAndNeverAHang(t *testing.T) {
 	}
 }
 
-// allocated is how many bytes and objects loading text takes.
+// allocated returns how many bytes and objects are allocated to load text.
 func allocated(t *testing.T, text string) (bytes, objects uint64) {
 	t.Helper()
 	var before, after runtime.MemStats
@@ -185,7 +185,7 @@ func allocated(t *testing.T, text string) (bytes, objects uint64) {
 	return after.TotalAlloc - before.TotalAlloc, after.Mallocs - before.Mallocs
 }
 
-func TestAPolicyDoesNotCopyWhatEachPartOfAConditionIsWrittenAs(t *testing.T) {
+func TestParse_ConditionTextNotCopied(t *testing.T) {
 	long := strings.Repeat("x", 200_000)
 	one, _ := allocated(t, "permit \"a\" { when = tenant == \""+long+"\" }")
 	many, _ := allocated(t, "permit \"a\" { when = "+strings.Repeat("!", 250)+"(tenant == \""+long+"\") }")
@@ -194,7 +194,7 @@ func TestAPolicyDoesNotCopyWhatEachPartOfAConditionIsWrittenAs(t *testing.T) {
 	}
 }
 
-func TestAChainOfLocalsIsFollowedOnce(t *testing.T) {
+func TestParse_ChainOfLocals(t *testing.T) {
 	objects := func(n int) uint64 {
 		_, objects := allocated(t, fmt.Sprintf("locals {\n%sa%d = \"x\"\n}\npermit \"a\" { when = tenant == local.a0 }",
 			chain(n), n))
@@ -205,7 +205,7 @@ func TestAChainOfLocalsIsFollowedOnce(t *testing.T) {
 	}
 }
 
-func TestWhatADiagnosticQuotesIsBounded(t *testing.T) {
+func TestParse_DiagnosticsBounded(t *testing.T) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "locals {\n  x = \"%s\"\n}\n", strings.Repeat("\x01", 200_000))
 	for i := range hclfile.MaxDiagnostics {
@@ -217,7 +217,7 @@ func TestWhatADiagnosticQuotesIsBounded(t *testing.T) {
 	}
 }
 
-// chain is n locals, each of which is the next.
+// chain returns n locals, each of which refers to the next.
 func chain(n int) string {
 	var b strings.Builder
 	for i := range n {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestDurationIsReadAndWrittenBackTheSame(t *testing.T) {
+func TestDuration_RoundTrip(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"90s": 90 * time.Second, "2m": 2 * time.Minute, "7d": MaxWindow,
 		"1d12h": 36 * time.Hour, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond,

@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// slow is what only a blow-up takes; this is no measure of speed, since tests share their machine.
+// slow is the time that only an exponential blow-up takes. It is no measure of speed, since tests share their machine.
 const slow = time.Minute
 
 // golden compares got with the file, or writes it under -update.

@@ -11,7 +11,7 @@ import (
 	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
-func TestDeadRulesAreNamed(t *testing.T) {
+func TestAnalyze_DeadRules(t *testing.T) {
 	p := mustParse(t, `
 		forbid "files" { type = ["file", "image"] }
 		permit "own" { sender = true }
@@ -60,7 +60,7 @@ func TestDeadRulesAreNamed(t *testing.T) {
 	}
 }
 
-func TestWindowThatNothingGoesByIsNamed(t *testing.T) {
+func TestAnalyze_UnusedWindow(t *testing.T) {
 	p := mustParse(t, `
 		window "groups" {
 			conversation = ["group"]
@@ -78,14 +78,14 @@ func TestWindowThatNothingGoesByIsNamed(t *testing.T) {
 	}
 }
 
-func TestPermitAfterOneWithALimitIsAlive(t *testing.T) {
+func TestAnalyze_PermitAfterLimit(t *testing.T) {
 	p := mustParse(t, limited+"\npermit \"rest\" {\n sender = true\n window = \"1m\"\n}")
 	if a := Analyze(p); len(a.Findings) > 0 {
 		t.Error(a.Findings)
 	}
 }
 
-func TestPermitThatOnlyGivesARefusalItsCodeIsAlive(t *testing.T) {
+func TestAnalyze_PermitThatOnlyNamesCode(t *testing.T) {
 	p := mustParse(t, `
 		permit "with_reason" {
 			sender = true
@@ -100,7 +100,7 @@ func TestPermitThatOnlyGivesARefusalItsCodeIsAlive(t *testing.T) {
 	}
 }
 
-func TestTooManyInputsAreNotProven(t *testing.T) {
+func TestAnalyze_TooManyInputs(t *testing.T) {
 	var labels, ids, many, questions, ages strings.Builder
 	var parts []string
 	ages.WriteString("locals {\n")
@@ -142,7 +142,7 @@ func TestTooManyInputsAreNotProven(t *testing.T) {
 	}
 }
 
-func TestRulesThatAskTheSameAreProvenHoweverManyTheyAre(t *testing.T) {
+func TestAnalyze_ManyEqualRules(t *testing.T) {
 	var b strings.Builder
 	for i := range 700 {
 		fmt.Fprintf(&b, "permit \"p%d\" { tenant = [\"a\", \"b\", \"c\"] }\n", i)
@@ -153,7 +153,7 @@ func TestRulesThatAskTheSameAreProvenHoweverManyTheyAre(t *testing.T) {
 	}
 }
 
-func TestManyInputsAreProven(t *testing.T) {
+func TestAnalyze_ManyInputs(t *testing.T) {
 	var b strings.Builder
 	for i := range 14 {
 		fmt.Fprintf(&b, "forbid \"f%d\" { when = contains(message.labels, \"l%d\") && !contains(message.labels, \"l%d\") "+
@@ -217,7 +217,7 @@ func answersOf(p *policy.Policy, in *policy.Input) string {
 	return b.String() + outcomesOf(p).of(in)
 }
 
-func TestDifferenceIsAlsoOneOfLimitsAndClocks(t *testing.T) {
+func TestCompare_LimitsAndClockSkew(t *testing.T) {
 	shared := `
 		limit "a" {
 			key  = actor.id
@@ -256,7 +256,7 @@ func TestDifferenceIsAlsoOneOfLimitsAndClocks(t *testing.T) {
 	}
 }
 
-func TestDifferenceIsAFewReadableClasses(t *testing.T) {
+func TestCompare_ReadableClasses(t *testing.T) {
 	now := mustParse(t, `
 		policy { window = "5m" }
 		forbid "hold" {
