@@ -11,7 +11,8 @@ import (
 // runDiff is recall-plugin diff.
 func runDiff(args []string, stdout, stderr io.Writer) int {
 	t := newTool("diff", "[--exit-code] [--json] OLD NEW",
-		"Shows which requests two policies decide differently. OLD and NEW are each a rule file or a directory.", stdout, stderr)
+		"Shows which requests two policies decide differently. OLD and NEW are each a rule file or a directory.",
+		stdout, stderr)
 	exitCode := t.Bool("exit-code", false, "exit with 1 if they differ, or if it cannot be proven that they do not")
 	paths, code, done := t.parse(args)
 	switch {

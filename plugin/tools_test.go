@@ -105,8 +105,10 @@ func golden(t *testing.T, file, got string) {
 
 func TestTools_WrongUsage(t *testing.T) {
 	for _, line := range []string{
-		"check", "check --nonsense x", "check --config plugin.hcl rules.d", "test", "test --json --junit x", "diff one", "diff one two three", "fmt",
-		"explain stray", "explain --case {", "explain --case {\"rol\":\"owner\"}", "explain --role ownr", "explain --age 8", "explain --sender=perhaps",
+		"check", "check --nonsense x", "check --config plugin.hcl rules.d", "test",
+		"test --json --junit x", "diff one", "diff one two three", "fmt",
+		"explain stray", "explain --case {", "explain --case {\"rol\":\"owner\"}",
+		"explain --role ownr", "explain --age 8", "explain --sender=perhaps",
 	} {
 		code, stdout, stderr := run(line)
 		if code != 2 || stdout != "" || !strings.HasPrefix(stderr, "recall-plugin "+strings.Fields(line)[0]+": ") {

@@ -6,9 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chat-recall/recall/rules/internal/twin"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
 // benchCondition is false for the input of the benchmark, so that every rule is evaluated.

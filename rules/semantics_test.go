@@ -23,8 +23,8 @@ func decidePlainly(p *Policy, in *Input) (permit bool, name string) {
 		}
 		return (r.Scope.Sender == policy.SenderAnybody ||
 			(r.Scope.Sender == policy.SenderOnly) == (in.ActorID == in.Sender)) &&
-			(r.Scope.Roles == 0 || r.Scope.DefaultRoles || slices.Contains(policy.Roles.Describe(r.Scope.Roles),
-				twin.PlainRole(in)))
+			(r.Scope.Roles == 0 || r.Scope.DefaultRoles ||
+				slices.Contains(policy.Roles.Describe(r.Scope.Roles), twin.PlainRole(in)))
 	}
 	age := max(in.RequestedAt.Sub(in.SentAt), 0)
 	for _, r := range p.compiled.Rules {

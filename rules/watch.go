@@ -10,8 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/chat-recall/recall/rules/internal/lang"
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/chat-recall/recall/rules/internal/lang"
 )
 
 const (

@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chat-recall/recall/rules/internal/twin"
 	"github.com/fsnotify/fsnotify"
 	"go.uber.org/goleak"
+
+	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
 const (

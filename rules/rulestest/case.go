@@ -98,18 +98,27 @@ func ParseCase(text []byte) (Case, error) {
 // Input returns the case as an input of a policy. Errors name the field and its possible values.
 func (c Case) Input() (*policy.Input, error) {
 	in := &policy.Input{
-		Tenant: cmp.Or(c.Tenant, "any"), MessageID: cmp.Or(c.MessageID, "m1"), MessageType: cmp.Or(c.Type,
-			"text"), MessageLabels: c.Labels,
-		ConversationID: cmp.Or(c.ConversationID, "c1"), ConversationType: cmp.Or(c.Conversation,
-			"group"), ConversationLabels: c.ConversationLabels,
-		ActorID: cmp.Or(c.Actor, "ann"), ActorRole: cmp.Or(c.Role,
-			"member"), SentAt: policy.Origin, Reason: c.Reason, Ext: c.Ext,
+		Tenant:             cmp.Or(c.Tenant, "any"),
+		MessageID:          cmp.Or(c.MessageID, "m1"),
+		MessageType:        cmp.Or(c.Type, "text"),
+		MessageLabels:      c.Labels,
+		SentAt:             policy.Origin,
+		ConversationID:     cmp.Or(c.ConversationID, "c1"),
+		ConversationType:   cmp.Or(c.Conversation, "group"),
+		ConversationLabels: c.ConversationLabels,
+		ActorID:            cmp.Or(c.Actor, "ann"),
+		ActorRole:          cmp.Or(c.Role, "member"),
+		Reason:             c.Reason,
+		Ext:                c.Ext,
 	}
 	for _, word := range []struct {
 		field, text string
 		vocabulary  *policy.Vocabulary
-	}{{"conversation", in.ConversationType, policy.ConversationTypes}, {"type", in.MessageType,
-		policy.MessageTypes}, {"role", in.ActorRole, policy.Roles}} {
+	}{
+		{"conversation", in.ConversationType, policy.ConversationTypes},
+		{"type", in.MessageType, policy.MessageTypes},
+		{"role", in.ActorRole, policy.Roles},
+	} {
 		if word.vocabulary.Bit(word.text) == 0 {
 			return nil, fmt.Errorf("%s: unknown %s %q. %s", word.field, word.vocabulary.Name, word.text,
 				lang.WordAdvice(word.vocabulary, word.text))
@@ -148,11 +157,19 @@ func CaseOf(in *policy.Input) Case {
 		return text
 	}
 	c := Case{
-		Tenant: plain(in.Tenant, "any"), Conversation: in.ConversationType, ConversationID: plain(in.ConversationID,
-			"c1"), ConversationLabels: in.ConversationLabels,
-		Type: in.MessageType, MessageID: plain(in.MessageID,
-			"m1"), Labels: in.MessageLabels, Age: policy.FormatDuration(in.Age()), Role: in.Role(), Reason: in.Reason, Ext: in.Ext,
-		Actor: plain(in.ActorID, "ann"), SentBy: plain(in.Sender, in.ActorID),
+		Tenant:             plain(in.Tenant, "any"),
+		Conversation:       in.ConversationType,
+		ConversationID:     plain(in.ConversationID, "c1"),
+		ConversationLabels: in.ConversationLabels,
+		Type:               in.MessageType,
+		MessageID:          plain(in.MessageID, "m1"),
+		Labels:             in.MessageLabels,
+		SentBy:             plain(in.Sender, in.ActorID),
+		Age:                policy.FormatDuration(in.Age()),
+		Actor:              plain(in.ActorID, "ann"),
+		Role:               in.Role(),
+		Reason:             in.Reason,
+		Ext:                in.Ext,
 	}
 	if !in.SentAt.Equal(policy.Origin) {
 		c.SentAt = in.SentAt.Format(time.RFC3339Nano)

@@ -51,8 +51,9 @@ func describeBlock(s *lang.BlockSpec) referenceBlock {
 		out.Title += ` "` + s.Label + `"`
 	}
 	for _, a := range s.Attributes {
-		out.Attributes = append(out.Attributes, referenceAttribute{a.Name, a.Value, a.About,
-			slices.Contains(s.Required, a.Name)})
+		out.Attributes = append(out.Attributes, referenceAttribute{
+			a.Name, a.Value, a.About, slices.Contains(s.Required, a.Name),
+		})
 	}
 	out.Blocks = codeNames(s.Blocks)
 	return out

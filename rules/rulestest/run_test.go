@@ -155,8 +155,8 @@ func TestRun_SymbolicLinks(t *testing.T) {
 		}
 	}
 	report, diags := Run(dir)
-	if diags.HasErrors() || len(report.Suites) != 1 || report.Suites[0].Path != filepath.ToSlash(filepath.Join(dir,
-		"again")) {
+	if diags.HasErrors() || len(report.Suites) != 1 ||
+		report.Suites[0].Path != filepath.ToSlash(filepath.Join(dir, "again")) {
 		t.Errorf("%+v, %s", report, diags)
 	}
 }

@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/chat-recall/recall/rules/internal/lang"
-	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/rules/internal/lang"
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 // testFile describes a test file.

@@ -8,11 +8,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/rules/internal/lang"
 	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/chat-recall/recall/rules/internal/proof"
-	"github.com/hashicorp/hcl/v2"
 )
 
 // Report is the result of running test files.
@@ -235,18 +236,18 @@ func (t *testRun) test(c testCase) {
 // invariant checks every input that the policy and the condition can tell apart.
 func (t *testRun) invariant(v invariant) {
 	r := Result{Kind: invariantBlock.Name, Title: v.title, File: filepath.ToSlash(v.at.Filename), Line: v.at.Start.Line}
-	i := proof.NewPredicates()
-	i.AddPolicy(t.policy)
-	i.AddCondition(v.when)
-	s := proof.NewDomain(i)
-	r.Inputs = s.Countable()
-	if !s.Tractable() {
+	preds := proof.NewPredicates()
+	preds.AddPolicy(t.policy)
+	preds.AddCondition(v.when)
+	dom := proof.NewDomain(preds)
+	r.Inputs = dom.Countable()
+	if !dom.Tractable() {
 		r.Failure = "not proven: the rules can tell too many inputs apart"
 		t.results = append(t.results, r)
 		return
 	}
 	met := 0
-	failures, _ := proof.Gather(s, func(in *policy.Input) string {
+	failures, _ := proof.Gather(dom, func(in *policy.Input) string {
 		if v.when != nil && !v.when.Test(in, in.Age()) {
 			return ""
 		}
@@ -259,12 +260,12 @@ func (t *testRun) invariant(v invariant) {
 	case len(failures) > 0:
 		first := failures[0]
 		for _, f := range failures {
-			if s.Count(f) > s.Count(first) {
+			if dom.Count(f) > dom.Count(first) {
 				first = f
 			}
 		}
-		example := CaseOf(s.Example(first))
-		r.Failure, r.Case, r.Where = first.Label, &example, s.Describe(first)
+		example := CaseOf(dom.Example(first))
+		r.Failure, r.Case, r.Where = first.Label, &example, dom.Describe(first)
 	}
 	r.Passed = r.Failure == ""
 	t.results = append(t.results, r)

@@ -3,10 +3,11 @@ package lang
 import (
 	"time"
 
-	"github.com/chat-recall/recall/internal/hclfile"
-	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/internal/hclfile"
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 // Condition checks every node of an expression, on both sides of && and ||, and compiles it. It returns nil if it

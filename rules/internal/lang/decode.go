@@ -3,9 +3,10 @@ package lang
 import (
 	"path/filepath"
 
-	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 // Decoder makes a policy from syntax trees.

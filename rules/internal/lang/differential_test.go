@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chat-recall/recall/rules/internal/twin"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/rules/internal/twin"
 )
 
 // FuzzCondition_AgreesWithHCL compares compiled conditions with the evaluation by HCL, where both are defined.

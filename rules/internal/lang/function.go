@@ -3,9 +3,10 @@ package lang
 import (
 	"strings"
 
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
 	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/rules/internal/policy"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 // Function is a function that conditions can call.

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 const (

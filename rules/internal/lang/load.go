@@ -1,9 +1,10 @@
 package lang
 
 import (
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
 	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/rules/internal/policy"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 // MaxRules bounds the rules of one policy. A decision may have to look at all of them.

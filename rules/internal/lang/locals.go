@@ -1,9 +1,10 @@
 package lang
 
 import (
-	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 // local is a named value or condition.

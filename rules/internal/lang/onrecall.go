@@ -5,10 +5,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/chat-recall/recall/internal/hclfile"
-	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/internal/hclfile"
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 // knownSteps are the standard steps. A host can have others.

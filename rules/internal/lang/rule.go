@@ -4,9 +4,10 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
 	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/rules/internal/policy"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 var (

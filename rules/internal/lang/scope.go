@@ -1,8 +1,9 @@
 package lang
 
 import (
-	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 func (d *Decoder) scope(s *policy.Scope, body *hclsyntax.Body) {

@@ -3,11 +3,12 @@ package lang
 import (
 	"time"
 
-	"github.com/chat-recall/recall/internal/hclfile"
-	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/chat-recall/recall/internal/hclfile"
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 // Item is one string of a list, and its position.

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/chat-recall/recall/internal/hclfile"
 )
 
 // Codes of refusals that the engine gives. A forbid may name others.

@@ -20,15 +20,15 @@ type Analysis struct {
 // that no permit uses. It goes through every distinguishable input, up to [MaxInputs], which takes a few seconds at
 // most. It never samples.
 func Analyze(p *policy.Policy) Analysis {
-	i := NewPredicates()
-	i.AddPolicy(p)
-	s := NewDomain(i)
-	a := Analysis{Findings: hclfile.Diagnostics{}, Inputs: s.Countable(), Proven: s.Tractable()}
+	preds := NewPredicates()
+	preds.AddPolicy(p)
+	dom := NewDomain(preds)
+	a := Analysis{Findings: hclfile.Diagnostics{}, Inputs: dom.Countable(), Proven: dom.Tractable()}
 	if !a.Proven {
 		return a
 	}
 	u := newUses(p)
-	s.walk(func(in *policy.Input, _ []int) bool {
+	dom.walk(func(in *policy.Input, _ []int) bool {
 		u.look(in)
 		return true
 	})
@@ -39,11 +39,11 @@ func Analyze(p *policy.Policy) Analysis {
 }
 
 // Countable returns the number of inputs in the domain, 0 if it is too large to count.
-func (s *Domain) Countable() int {
-	if s.size == math.MaxInt {
+func (dom *Domain) Countable() int {
+	if dom.size == math.MaxInt {
 		return 0
 	}
-	return s.size
+	return dom.size
 }
 
 // uses counts how often each rule matched and decided.

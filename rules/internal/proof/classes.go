@@ -50,10 +50,10 @@ const maxClasses = 2000
 
 // Gather groups the inputs of a domain by label. It leaves out inputs with an empty label. complete is false if there
 // are too many classes.
-func Gather(s *Domain, label func(in *policy.Input) string) (out []Class, complete bool) {
-	c := &classes{domain: s, label: label, ids: map[string]int{}}
+func Gather(dom *Domain, label func(in *policy.Input) string) (out []Class, complete bool) {
+	c := &classes{domain: dom, label: label, ids: map[string]int{}}
 	root := c.build(0)
-	c.paths(root, make([][]int, len(s.axes)), &out)
+	c.paths(root, make([][]int, len(dom.axes)), &out)
 	return c.join(out), len(out) < maxClasses
 }
 
@@ -136,11 +136,11 @@ func (c *classes) join(in []Class) []Class {
 }
 
 // Describe returns what the inputs of a class have in common.
-func (s *Domain) Describe(c Class) string {
+func (dom *Domain) Describe(c Class) string {
 	var parts []string
 	for d, values := range c.values {
 		if values != nil {
-			parts = append(parts, s.axes[d].describe(values))
+			parts = append(parts, dom.axes[d].describe(values))
 		}
 	}
 	if parts == nil {
@@ -150,11 +150,11 @@ func (s *Domain) Describe(c Class) string {
 }
 
 // Count returns the number of distinguishable inputs in a class.
-func (s *Domain) Count(c Class) int {
+func (dom *Domain) Count(c Class) int {
 	n := 1
 	for d, values := range c.values {
 		if values == nil {
-			n *= len(s.axes[d].values)
+			n *= len(dom.axes[d].values)
 		} else {
 			n *= len(values)
 		}
@@ -163,15 +163,15 @@ func (s *Domain) Count(c Class) int {
 }
 
 // Example returns the first input of a class.
-func (s *Domain) Example(c Class) *policy.Input {
+func (dom *Domain) Example(c Class) *policy.Input {
 	for d, values := range c.values {
 		i := 0
 		if values != nil {
 			i = values[0]
 		}
-		s.axes[d].values[i].put(s)
+		dom.axes[d].values[i].put(dom)
 	}
-	in := s.in
+	in := dom.in
 	in.MessageLabels, in.ConversationLabels = slices.Clone(in.MessageLabels), slices.Clone(in.ConversationLabels)
 	return &in
 }

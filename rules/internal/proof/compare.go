@@ -34,19 +34,19 @@ type Difference struct {
 // difference, but a different limit is, since limits are counted by name. Times in the future are no inputs; clock_skew
 // is compared separately.
 func Compare(was, now *policy.Policy) Comparison {
-	i := NewPredicates()
-	i.AddPolicy(was)
-	i.AddPolicy(now)
-	s := NewDomain(i)
-	c := Comparison{Differences: []Difference{}, Inputs: s.Countable(), Proven: s.Tractable()}
+	preds := NewPredicates()
+	preds.AddPolicy(was)
+	preds.AddPolicy(now)
+	dom := NewDomain(preds)
+	c := Comparison{Differences: []Difference{}, Inputs: dom.Countable(), Proven: dom.Tractable()}
 	if !c.Proven {
 		return c
 	}
 	before, after := outcomesOf(was), outcomesOf(now)
-	exact, complete := exactDifferences(s, before, after)
+	exact, complete := exactDifferences(dom, before, after)
 	c.Complete = complete
 	if len(exact) > fewClasses {
-		exact = shorter(exact, roughDifferences(s, before, after))
+		exact = shorter(exact, roughDifferences(dom, before, after))
 	}
 	c.Differences = append(c.Differences, exact...)
 	if was.ClockSkew != now.ClockSkew {
@@ -64,9 +64,9 @@ func Compare(was, now *policy.Policy) Comparison {
 const fewClasses = 2
 
 // exactDifferences returns classes in which every input differs in the same way.
-func exactDifferences(s *Domain, was, now outcomes) (out []Difference, complete bool) {
+func exactDifferences(dom *Domain, was, now outcomes) (out []Difference, complete bool) {
 	labels := map[[2]string]string{}
-	gathered, complete := Gather(s, func(in *policy.Input) string {
+	gathered, complete := Gather(dom, func(in *policy.Input) string {
 		a, b := was.of(in), now.of(in)
 		if a == b {
 			return ""
@@ -80,20 +80,21 @@ func exactDifferences(s *Domain, was, now outcomes) (out []Difference, complete 
 	})
 	for _, class := range gathered {
 		a, b, _ := strings.Cut(class.Label, "\x00")
-		out = append(out, Difference{Where: s.Describe(class), Was: []string{a}, Now: b, All: true, Inputs: s.Count(class)})
+		out = append(out, Difference{Where: dom.Describe(class), Was: []string{a}, Now: b, All: true,
+			Inputs: dom.Count(class)})
 	}
 	return out, complete
 }
 
 // roughDifferences returns classes that the new policy decides alike and in which some inputs differ. A new forbid is
 // one such class, whatever the old policy decided about its inputs.
-func roughDifferences(s *Domain, was, now outcomes) []Difference {
-	gathered, complete := Gather(s, now.of)
-	if !complete || len(gathered)*s.size > maxLookups {
+func roughDifferences(dom *Domain, was, now outcomes) []Difference {
+	gathered, complete := Gather(dom, now.of)
+	if !complete || len(gathered)*dom.size > maxLookups {
 		return nil
 	}
 	found := make([]Difference, len(gathered))
-	s.walk(func(in *policy.Input, at []int) bool {
+	dom.walk(func(in *policy.Input, at []int) bool {
 		a, b := was.of(in), now.of(in)
 		if a == b {
 			return true
@@ -113,7 +114,7 @@ func roughDifferences(s *Domain, was, now outcomes) []Difference {
 	var out []Difference
 	for i, class := range gathered {
 		if d := found[i]; d.Inputs > 0 {
-			d.Where, d.Now, d.All = s.Describe(class), class.Label, d.Inputs == s.Count(class)
+			d.Where, d.Now, d.All = dom.Describe(class), class.Label, d.Inputs == dom.Count(class)
 			out = append(out, d)
 		}
 	}
@@ -203,8 +204,8 @@ func describePermit(r *policy.Rule) string {
 		for _, f := range l.Key {
 			key = append(key, f.Name)
 		}
-		parts = append(parts, fmt.Sprintf("at most %d in %s for each %s by limit %q", l.Count, policy.FormatDuration(l.Per),
-			strings.Join(key, " and "), l.Name))
+		parts = append(parts, fmt.Sprintf("at most %d in %s for each %s by limit %q",
+			l.Count, policy.FormatDuration(l.Per), strings.Join(key, " and "), l.Name))
 	}
 	o := r.OnRecall
 	if o.Steps != nil {

@@ -42,7 +42,7 @@ type axis struct {
 
 // value is one value of an axis. put sets it in the input of the domain.
 type value struct {
-	put  func(s *Domain)
+	put  func(dom *Domain)
 	text string // description
 	from string // of an ordered value: its lower bound, "" for none
 	to   string // of an ordered value: the upper bound of the value before it
@@ -50,86 +50,89 @@ type value struct {
 }
 
 // NewDomain returns the domain of predicates.
-func NewDomain(i *Predicates) *Domain {
-	for _, t := range i.texts {
+func NewDomain(preds *Predicates) *Domain {
+	for _, t := range preds.texts {
 		t.compact()
 	}
-	if i.tellsApart(policy.Roles, "owner", "admin", "member") {
+	if preds.tellsApart(policy.Roles, "owner", "admin", "member") {
 		// An owner or admin has the role member in a single conversation.
-		i.words[policy.ConversationTypes] = append(i.words[policy.ConversationTypes], policy.ConversationTypes.Bit("single"))
+		preds.words[policy.ConversationTypes] = append(preds.words[policy.ConversationTypes],
+			policy.ConversationTypes.Bit("single"))
 	}
-	s := &Domain{size: 1, questions: i.questions, labels: map[*policy.Field][]string{}}
-	s.in = policy.Input{Tenant: "any", MessageID: "m1", MessageType: "text", ConversationID: "c1",
-		ConversationType: "group",
-		ActorID:          "ann", Sender: "ann", SentAt: policy.Origin, RequestedAt: policy.Origin}
-	s.addText(i, policy.FieldNamed("tenant"), func(in *policy.Input, v string) { in.Tenant = v })
-	s.addWords(i, policy.ConversationTypes, "conversation.type",
+	dom := &Domain{size: 1, questions: preds.questions, labels: map[*policy.Field][]string{}}
+	dom.in = policy.Input{
+		Tenant: "any", MessageID: "m1", MessageType: "text", ConversationID: "c1", ConversationType: "group",
+		ActorID: "ann", Sender: "ann", SentAt: policy.Origin, RequestedAt: policy.Origin,
+	}
+	dom.addText(preds, policy.FieldNamed("tenant"), func(in *policy.Input, v string) { in.Tenant = v })
+	dom.addWords(preds, policy.ConversationTypes, "conversation.type",
 		func(in *policy.Input, v string) { in.ConversationType = v })
-	s.addWords(i, policy.MessageTypes, "message.type", func(in *policy.Input, v string) { in.MessageType = v })
-	s.addWords(i, policy.Roles, "actor.role", func(in *policy.Input, v string) { in.ActorRole = v })
-	s.addPeople(i)
+	dom.addWords(preds, policy.MessageTypes, "message.type", func(in *policy.Input, v string) { in.MessageType = v })
+	dom.addWords(preds, policy.Roles, "actor.role", func(in *policy.Input, v string) { in.ActorRole = v })
+	dom.addPeople(preds)
 	for _, f := range policy.Fields {
 		if f.Kind == policy.KindTexts {
-			s.addLabels(f, i.labels[f])
+			dom.addLabels(f, preds.labels[f])
 		}
 	}
-	s.addText(i, policy.FieldNamed("message.id"), func(in *policy.Input, v string) { in.MessageID = v })
-	s.addText(i, policy.FieldNamed("conversation.id"), func(in *policy.Input, v string) { in.ConversationID = v })
-	if i.reason {
-		reason := i.text(policy.ReasonField)
+	dom.addText(preds, policy.FieldNamed("message.id"), func(in *policy.Input, v string) { in.MessageID = v })
+	dom.addText(preds, policy.FieldNamed("conversation.id"), func(in *policy.Input, v string) { in.ConversationID = v })
+	if preds.reason {
+		reason := preds.text(policy.ReasonField)
 		reason.equals = append(reason.equals, "")
 	}
-	s.addText(i, policy.ReasonField, func(in *policy.Input, v string) { in.Reason = v })
-	s.addText(i, policy.FieldNamed("request.ext"), func(in *policy.Input, v string) { in.Ext = v })
-	s.addTimes(i.times)
-	s.addAges(i.ages) // last, since the time of the request is that of sending plus the age
-	return s
+	dom.addText(preds, policy.ReasonField, func(in *policy.Input, v string) { in.Reason = v })
+	dom.addText(preds, policy.FieldNamed("request.ext"), func(in *policy.Input, v string) { in.Ext = v })
+	dom.addTimes(preds.times)
+	dom.addAges(preds.ages) // last, since the time of the request is that of sending plus the age
+	return dom
 }
 
-func (s *Domain) add(d axis) {
-	if len(d.values) < 2 {
-		for _, v := range d.values {
-			v.put(s)
+func (dom *Domain) add(x axis) {
+	if len(x.values) < 2 {
+		for _, v := range x.values {
+			v.put(dom)
 		}
 		return
 	}
-	if s.size > math.MaxInt/len(d.values) {
-		s.size = math.MaxInt
+	if dom.size > math.MaxInt/len(x.values) {
+		dom.size = math.MaxInt
 	} else {
-		s.size *= len(d.values)
+		dom.size *= len(x.values)
 	}
-	s.axes = append(s.axes, d)
+	dom.axes = append(dom.axes, x)
 }
 
-func (s *Domain) addWords(i *Predicates, v *policy.Vocabulary, name string, set func(*policy.Input, string)) {
-	d := axis{name: name}
-	for _, class := range i.classes(v) {
+func (dom *Domain) addWords(preds *Predicates, v *policy.Vocabulary, name string, set func(*policy.Input, string)) {
+	x := axis{name: name}
+	for _, class := range preds.classes(v) {
 		words := v.Describe(class)
-		d.values = append(d.values, value{text: strings.Join(words, " or "), put: func(s *Domain) { set(&s.in, words[0]) }})
+		x.values = append(x.values, value{text: strings.Join(words, " or "),
+			put: func(dom *Domain) { set(&dom.in, words[0]) }})
 	}
-	s.add(d)
+	dom.add(x)
 }
 
 // addText adds an axis with the strings of a field that can be told apart.
-func (s *Domain) addText(i *Predicates, f *policy.Field, set func(*policy.Input, string)) {
-	t := i.texts[f]
+func (dom *Domain) addText(preds *Predicates, f *policy.Field, set func(*policy.Input, string)) {
+	t := preds.texts[f]
 	if t == nil {
 		return
 	}
-	d, seen := axis{name: f.Name}, map[string]bool{}
-	for _, text := range s.candidates(t) {
+	x, seen := axis{name: f.Name}, map[string]bool{}
+	for _, text := range dom.candidates(t) {
 		if answers := t.answers(text); !seen[answers] {
 			seen[answers] = true
-			d.values = append(d.values, value{text: t.describe(text), put: func(s *Domain) { set(&s.in, text) }})
+			x.values = append(x.values, value{text: t.describe(text), put: func(dom *Domain) { set(&dom.in, text) }})
 		}
 	}
-	s.add(d)
+	dom.add(x)
 }
 
 // candidates returns those of t, or none if there are too many.
-func (s *Domain) candidates(t *textPredicates) []string {
+func (dom *Domain) candidates(t *textPredicates) []string {
 	if (len(t.prefixes)+1)*(len(t.suffixes)+1)*2+len(t.equals) > maxCandidates {
-		s.size = math.MaxInt
+		dom.size = math.MaxInt
 		return nil
 	}
 	return t.candidates()
@@ -164,13 +167,13 @@ func longest(parts []string, fits func(string) bool) string {
 }
 
 // addPeople adds one axis for the actor and the sender, since whether they are the same depends on who they are.
-func (s *Domain) addPeople(i *Predicates) {
-	actor, sender := i.texts[policy.ActorField], i.texts[policy.SenderField]
+func (dom *Domain) addPeople(preds *Predicates) {
+	actor, sender := preds.texts[policy.ActorField], preds.texts[policy.SenderField]
 	if actor == nil && sender == nil {
-		if i.sender {
-			s.add(axis{name: "actor", values: []value{
-				{text: "the sender", is: true, put: func(s *Domain) { s.in.ActorID = "ann" }},
-				{text: "somebody else", put: func(s *Domain) { s.in.ActorID = "bob" }},
+		if preds.sender {
+			dom.add(axis{name: "actor", values: []value{
+				{text: "the sender", is: true, put: func(dom *Domain) { dom.in.ActorID = "ann" }},
+				{text: "somebody else", put: func(dom *Domain) { dom.in.ActorID = "bob" }},
 			}})
 		}
 		return
@@ -185,10 +188,10 @@ func (s *Domain) addPeople(i *Predicates) {
 		actor, sender string
 		same          bool
 	}
-	d, seen := axis{name: "actor"}, map[answers]bool{}
-	ids := s.candidates(actor.joined(sender))
+	x, seen := axis{name: "actor"}, map[answers]bool{}
+	ids := dom.candidates(actor.joined(sender))
 	if len(ids) > maxPeople {
-		s.size = math.MaxInt
+		dom.size = math.MaxInt
 		return
 	}
 	asActor, asSender := map[string]string{}, map[string]string{}
@@ -206,25 +209,26 @@ func (s *Domain) addPeople(i *Predicates) {
 			if a != b {
 				text = actor.describe(a) + ", the sender " + sender.describe(b)
 			}
-			d.values = append(d.values, value{text: text, is: a == b, put: func(s *Domain) { s.in.ActorID, s.in.Sender = a, b }})
+			x.values = append(x.values, value{text: text, is: a == b,
+				put: func(dom *Domain) { dom.in.ActorID, dom.in.Sender = a, b }})
 		}
 	}
-	s.add(d)
+	dom.add(x)
 }
 
 // addLabels adds an axis for each label that a condition names: present or absent.
-func (s *Domain) addLabels(f *policy.Field, labels []string) {
+func (dom *Domain) addLabels(f *policy.Field, labels []string) {
 	slices.Sort(labels)
 	for _, label := range slices.Compact(labels) {
-		s.add(axis{name: f.Name, values: []value{
-			{text: fmt.Sprintf("without %q", label), put: func(s *Domain) { s.label(f, label, false) }},
-			{text: fmt.Sprintf("with %q", label), put: func(s *Domain) { s.label(f, label, true) }},
+		dom.add(axis{name: f.Name, values: []value{
+			{text: fmt.Sprintf("without %q", label), put: func(dom *Domain) { dom.label(f, label, false) }},
+			{text: fmt.Sprintf("with %q", label), put: func(dom *Domain) { dom.label(f, label, true) }},
 		}})
 	}
 }
 
-func (s *Domain) label(f *policy.Field, label string, present bool) {
-	have := s.labels[f]
+func (dom *Domain) label(f *policy.Field, label string, present bool) {
+	have := dom.labels[f]
 	at := slices.Index(have, label)
 	switch {
 	case present && at < 0:
@@ -232,44 +236,44 @@ func (s *Domain) label(f *policy.Field, label string, present bool) {
 	case !present && at >= 0:
 		have = slices.Delete(have, at, at+1)
 	}
-	s.labels[f] = have
+	dom.labels[f] = have
 	if f.Name == "message.labels" {
-		s.in.MessageLabels = have
+		dom.in.MessageLabels = have
 	} else {
-		s.in.ConversationLabels = have
+		dom.in.ConversationLabels = have
 	}
 }
 
-func (s *Domain) addTimes(times []time.Time) {
+func (dom *Domain) addTimes(times []time.Time) {
 	slices.SortFunc(times, time.Time.Compare)
 	times = slices.CompactFunc(times, time.Time.Equal)
 	if len(times) == 0 {
 		return
 	}
-	d := axis{name: "message.sent_at", ordered: true}
-	d.values = append(d.values, value{put: func(s *Domain) { s.in.SentAt = times[0].Add(-time.Hour) }})
+	x := axis{name: "message.sent_at", ordered: true}
+	x.values = append(x.values, value{put: func(dom *Domain) { dom.in.SentAt = times[0].Add(-time.Hour) }})
 	for _, t := range times {
-		v := value{put: func(s *Domain) { s.in.SentAt = t }}
+		v := value{put: func(dom *Domain) { dom.in.SentAt = t }}
 		// Each time that a rule names is followed by the next nanosecond.
 		if base := t.Add(-1); slices.ContainsFunc(times, base.Equal) {
 			v.from, v.to = "after "+base.Format(time.RFC3339Nano), "up to "+base.Format(time.RFC3339Nano)
 		} else {
 			v.from, v.to = "from "+t.Format(time.RFC3339Nano), "before "+t.Format(time.RFC3339Nano)
 		}
-		d.values = append(d.values, v)
+		x.values = append(x.values, v)
 	}
-	s.add(d)
+	dom.add(x)
 }
 
-func (s *Domain) addAges(ages []time.Duration) {
+func (dom *Domain) addAges(ages []time.Duration) {
 	ages = append([]time.Duration{0}, ages...)
 	slices.Sort(ages)
 	ages = slices.Compact(ages)
-	d := axis{name: "message.age", ordered: true}
+	x := axis{name: "message.age", ordered: true}
 	for _, age := range ages {
-		v := value{put: func(s *Domain) {
-			s.age = age
-			s.in.RequestedAt = s.in.SentAt.Add(age)
+		v := value{put: func(dom *Domain) {
+			dom.age = age
+			dom.in.RequestedAt = dom.in.SentAt.Add(age)
 		}}
 		switch {
 		case age == 0:
@@ -278,27 +282,27 @@ func (s *Domain) addAges(ages []time.Duration) {
 		default:
 			v.from, v.to = "from "+policy.FormatDuration(age), "under "+policy.FormatDuration(age)
 		}
-		d.values = append(d.values, v)
+		x.values = append(x.values, v)
 	}
-	s.add(d)
+	dom.add(x)
 }
 
 // Tractable reports whether a proof over the domain takes a few seconds at most.
-func (s *Domain) Tractable() bool {
-	return s.size <= MaxInputs && s.size <= maxProofWork/(s.questions/questionsPerRule+1)
+func (dom *Domain) Tractable() bool {
+	return dom.size <= MaxInputs && dom.size <= maxProofWork/(dom.questions/questionsPerRule+1)
 }
 
 // walk calls visit for every input of the domain until it returns false. It modifies and passes the same input each
 // time.
-func (s *Domain) walk(visit func(in *policy.Input, at []int) bool) {
-	at := make([]int, len(s.axes))
-	for i := range s.axes {
-		s.axes[i].values[0].put(s)
+func (dom *Domain) walk(visit func(in *policy.Input, at []int) bool) {
+	at := make([]int, len(dom.axes))
+	for i := range dom.axes {
+		dom.axes[i].values[0].put(dom)
 	}
-	for visit(&s.in, at) {
+	for visit(&dom.in, at) {
 		i := len(at) - 1
 		for ; i >= 0; i-- {
-			if at[i]++; at[i] < len(s.axes[i].values) {
+			if at[i]++; at[i] < len(dom.axes[i].values) {
 				break
 			}
 			at[i] = 0
@@ -307,19 +311,19 @@ func (s *Domain) walk(visit func(in *policy.Input, at []int) bool) {
 			return
 		}
 		for ; i < len(at); i++ {
-			s.axes[i].values[at[i]].put(s)
+			dom.axes[i].values[at[i]].put(dom)
 		}
 	}
 }
 
 // describe describes some values of an axis, in terms of the rule language.
-func (d *axis) describe(values []int) string {
-	if d.ordered {
-		return d.describeRanges(values)
+func (x *axis) describe(values []int) string {
+	if x.ordered {
+		return x.describeRanges(values)
 	}
 	all := func(is bool) bool {
 		n := 0
-		for i, v := range d.values {
+		for i, v := range x.values {
 			if v.is != is && slices.Contains(values, i) {
 				return false
 			}
@@ -329,7 +333,7 @@ func (d *axis) describe(values []int) string {
 		}
 		return n == len(values)
 	}
-	if d.name == "actor" {
+	if x.name == "actor" {
 		switch {
 		case all(true):
 			return "actor is the sender"
@@ -338,7 +342,7 @@ func (d *axis) describe(values []int) string {
 		}
 	}
 	var in, out []string
-	for i, v := range d.values {
+	for i, v := range x.values {
 		if slices.Contains(values, i) {
 			in = append(in, v.text)
 		} else {
@@ -347,12 +351,12 @@ func (d *axis) describe(values []int) string {
 	}
 	is, isNot := joinSome(in), joinSome(out)
 	switch {
-	case strings.HasSuffix(d.name, ".labels"):
-		return d.name + " " + is
-	case len(isNot) < len(is) && d.name != "actor" && !slices.Contains(out, otherText):
-		return d.name + " is not " + isNot
+	case strings.HasSuffix(x.name, ".labels"):
+		return x.name + " " + is
+	case len(isNot) < len(is) && x.name != "actor" && !slices.Contains(out, otherText):
+		return x.name + " is not " + isNot
 	}
-	return d.name + " is " + is
+	return x.name + " is " + is
 }
 
 // otherText describes the strings that no rule names.
@@ -366,7 +370,7 @@ func joinSome(texts []string) string {
 	return strings.Join(texts, " or ")
 }
 
-func (d *axis) describeRanges(values []int) string {
+func (x *axis) describeRanges(values []int) string {
 	var ranges []string
 	for i := 0; i < len(values); {
 		j := i
@@ -374,11 +378,11 @@ func (d *axis) describeRanges(values []int) string {
 			j++
 		}
 		var ends []string
-		if from := d.values[values[i]].from; from != "" {
+		if from := x.values[values[i]].from; from != "" {
 			ends = append(ends, from)
 		}
-		if next := values[j] + 1; next < len(d.values) {
-			ends = append(ends, d.values[next].to)
+		if next := values[j] + 1; next < len(x.values) {
+			ends = append(ends, x.values[next].to)
 		}
 		if len(ends) == 2 && strings.TrimPrefix(ends[0], "from ") == strings.TrimPrefix(ends[1], "up to ") {
 			ends = []string{"exactly " + strings.TrimPrefix(ends[0], "from ")}
@@ -386,5 +390,5 @@ func (d *axis) describeRanges(values []int) string {
 		ranges = append(ranges, strings.Join(ends, " and "))
 		i = j + 1
 	}
-	return d.name + " is " + strings.Join(ranges, ", or ")
+	return x.name + " is " + strings.Join(ranges, ", or ")
 }

@@ -37,83 +37,83 @@ func NewPredicates() *Predicates {
 	}
 }
 
-func (i *Predicates) text(f *policy.Field) *textPredicates {
-	if i.texts[f] == nil {
-		i.texts[f] = &textPredicates{}
+func (preds *Predicates) text(f *policy.Field) *textPredicates {
+	if preds.texts[f] == nil {
+		preds.texts[f] = &textPredicates{}
 	}
-	return i.texts[f]
+	return preds.texts[f]
 }
 
 // AddPolicy adds the predicates of p, including those of its shadow rules.
-func (i *Predicates) AddPolicy(p *policy.Policy) {
+func (preds *Predicates) AddPolicy(p *policy.Policy) {
 	for _, w := range p.Windows {
-		i.addScope(&w.Scope)
-		i.ages = append(i.ages, w.Within+1)
+		preds.addScope(&w.Scope)
+		preds.ages = append(preds.ages, w.Within+1)
 	}
-	before, limits, aging := i.questions, map[*policy.Limit]bool{}, 0
+	before, limits, aging := preds.questions, map[*policy.Limit]bool{}, 0
 	for _, r := range p.Rules {
-		i.questions += questionsPerRule
-		i.addScope(&r.Scope)
-		i.AddCondition(r.When)
+		preds.questions += questionsPerRule
+		preds.addScope(&r.Scope)
+		preds.AddCondition(r.When)
 		if r.Aging() {
 			aging += questionsPerRule + r.When.Cost
 		}
 		if r.Forbid {
 			continue
 		}
-		i.reason = i.reason || r.Reason
+		preds.reason = preds.reason || r.Reason
 		if r.Limit != nil {
 			limits[r.Limit] = true
 		}
 		switch r.Window {
 		case 0:
-			i.ages = append(i.ages, p.Window+1)
+			preds.ages = append(preds.ages, p.Window+1)
 		case policy.NoEnd:
 		default:
-			i.ages = append(i.ages, r.Window+1)
+			preds.ages = append(preds.ages, r.Window+1)
 		}
 	}
-	i.questions += aging * len(p.Live.Ages)             // evaluated again for each age at which a result can change
-	i.questions += (i.questions - before) * len(limits) // evaluated again for each exhausted limit
+	preds.questions += aging * len(p.Live.Ages)                 // evaluated again for each age at which a result can change
+	preds.questions += (preds.questions - before) * len(limits) // evaluated again for each exhausted limit
 }
 
-func (i *Predicates) addScope(s *policy.Scope) {
+func (preds *Predicates) addScope(s *policy.Scope) {
 	for _, part := range []struct {
 		vocabulary *policy.Vocabulary
 		words      policy.Set
 	}{{policy.ConversationTypes, s.Conversations}, {policy.MessageTypes, s.Types}, {policy.Roles, s.Roles}} {
 		if part.words != 0 {
-			i.words[part.vocabulary] = append(i.words[part.vocabulary], part.words)
+			preds.words[part.vocabulary] = append(preds.words[part.vocabulary], part.words)
 		}
 	}
-	i.sender = i.sender || s.Sender != policy.SenderAnybody
+	preds.sender = preds.sender || s.Sender != policy.SenderAnybody
 	if s.Tenants != nil {
-		t := i.text(policy.TenantField)
+		t := preds.text(policy.TenantField)
 		t.equals = append(t.equals, slices.Sorted(maps.Keys(s.Tenants))...)
 	}
 }
 
 // AddCondition adds the predicates of a condition, which may be nil.
-func (i *Predicates) AddCondition(c *policy.Condition) {
+func (preds *Predicates) AddCondition(c *policy.Condition) {
 	c.Questions(func(q *policy.Question) {
-		i.questions++
+		preds.questions++
 		switch q.Field.Kind {
 		case policy.KindFlag:
-			i.sender = true
+			preds.sender = true
 		case policy.KindDuration:
-			i.ages = append(i.ages, q.Duration, q.Duration+1)
+			preds.ages = append(preds.ages, q.Duration, q.Duration+1)
 		case policy.KindTime:
-			i.times = append(i.times, q.Time, q.Time.Add(1))
+			preds.times = append(preds.times, q.Time, q.Time.Add(1))
 		case policy.KindTexts:
-			i.labels[q.Field] = append(i.labels[q.Field], q.Texts...)
+			preds.labels[q.Field] = append(preds.labels[q.Field], q.Texts...)
 		case policy.KindWord:
 			var s policy.Set
 			for _, w := range q.Texts {
 				s |= q.Field.Words.Bit(w)
 			}
-			i.words[q.Field.Words] = append(i.words[q.Field.Words], s)
+			preds.words[q.Field.Words] = append(preds.words[q.Field.Words], s)
 		case policy.KindText:
-			t := i.text(q.Field)
+			t := preds.text(q.Field)
 			switch q.Operator {
 			case policy.OpStartsWith:
 				t.prefixes = append(t.prefixes, q.Texts...)
@@ -127,12 +127,12 @@ func (i *Predicates) AddCondition(c *policy.Condition) {
 }
 
 // classes partitions the words of a vocabulary into sets of words that cannot be told apart.
-func (i *Predicates) classes(v *policy.Vocabulary) []policy.Set {
+func (preds *Predicates) classes(v *policy.Vocabulary) []policy.Set {
 	var out []policy.Set
 	for n := range v.Words {
 		word := policy.Set(1 << n)
 		at := slices.IndexFunc(out, func(class policy.Set) bool {
-			for _, s := range i.words[v] {
+			for _, s := range preds.words[v] {
 				if (s&class != 0) != (s&word != 0) {
 					return false
 				}
@@ -149,12 +149,12 @@ func (i *Predicates) classes(v *policy.Vocabulary) []policy.Set {
 }
 
 // tellsApart reports whether some set of words contains some of these words but not all.
-func (i *Predicates) tellsApart(v *policy.Vocabulary, words ...string) bool {
+func (preds *Predicates) tellsApart(v *policy.Vocabulary, words ...string) bool {
 	var all policy.Set
 	for _, w := range words {
 		all |= v.Bit(w)
 	}
-	return slices.ContainsFunc(i.words[v], func(s policy.Set) bool { return s&all != 0 && s&all != all })
+	return slices.ContainsFunc(preds.words[v], func(s policy.Set) bool { return s&all != 0 && s&all != all })
 }
 
 // answers returns the results of all predicates on a string, one character each.

@@ -185,14 +185,14 @@ func TestDomain_Complete(t *testing.T) {
 		g := twin.New(seed)
 		rule, _ := g.Condition()
 		p := mustParse(t, "permit \"a\" {\n when = "+rule+"\n window = \"75s\"\n}\nforbid \"b\" { role = [\"admin\"] }")
-		i := NewPredicates()
-		i.AddPolicy(p)
-		s := NewDomain(i)
-		if !s.Tractable() {
+		preds := NewPredicates()
+		preds.AddPolicy(p)
+		dom := NewDomain(preds)
+		if !dom.Tractable() {
 			continue
 		}
 		outcomes := map[string]bool{}
-		s.walk(func(in *policy.Input, _ []int) bool {
+		dom.walk(func(in *policy.Input, _ []int) bool {
 			outcomes[answersOf(p, in)] = true
 			return true
 		})

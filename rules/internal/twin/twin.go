@@ -7,11 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 	ctyfunction "github.com/zclconf/go-cty/cty/function"
 	"github.com/zclconf/go-cty/cty/function/stdlib"
+
+	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
 // Generator generates from the bytes of a fuzzer. It writes conditions in two ways: in the rule language, and as HCL
@@ -139,8 +140,9 @@ func EvalContext(in *policy.Input) *hcl.EvalContext {
 			"conversation": cty.ObjectVal(map[string]cty.Value{
 				"id": text(in.ConversationID), "type": text(in.ConversationType), "labels": list(in.ConversationLabels),
 			}),
-			"actor": cty.ObjectVal(map[string]cty.Value{"id": text(in.ActorID), "role": text(PlainRole(in)),
-				"is_sender": cty.BoolVal(in.IsSender())}),
+			"actor": cty.ObjectVal(map[string]cty.Value{
+				"id": text(in.ActorID), "role": text(PlainRole(in)), "is_sender": cty.BoolVal(in.IsSender()),
+			}),
 			"request": cty.ObjectVal(map[string]cty.Value{"reason": text(in.Reason), "ext": text(in.Ext)}),
 		},
 		Functions: map[string]ctyfunction.Function{
