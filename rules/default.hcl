@@ -1,8 +1,8 @@
-# The built-in policy: a sender takes a message back within two minutes, owners and admins of a group or
-# chatroom and the server itself at any time.
+# The built-in policy: senders can recall their messages for two minutes; owners and admins of groups and chatrooms, and
+# the server itself, can recall any message at any time.
 
 policy {
-  window     = "2m" # for a permit that names none
+  window     = "2m" # of permits that name none
   clock_skew = "5s"
 }
 

@@ -148,8 +148,8 @@ func (c Case) Input() (*policy.Input, error) {
 	return in, nil
 }
 
-// CaseOf returns the case of an input, without the fields that have their default.
-func CaseOf(in *policy.Input) Case {
+// caseOf returns the case of an input, without the fields that have their default.
+func caseOf(in *policy.Input) Case {
 	plain := func(text, otherwise string) string {
 		if text == otherwise {
 			return ""

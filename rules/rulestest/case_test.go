@@ -17,7 +17,7 @@ func TestParseCase(t *testing.T) {
 		in.SentAt.Month() != 5 {
 		t.Errorf("%+v %v", in, err)
 	}
-	back, err := CaseOf(in).Input()
+	back, err := caseOf(in).Input()
 	if err != nil || back.Sender != in.Sender || !back.RequestedAt.Equal(in.RequestedAt) ||
 		back.ActorRole != in.ActorRole {
 		t.Errorf("shown and read again it is %+v, %v", back, err)

@@ -226,7 +226,7 @@ func (t *testRun) test(c testCase) {
 	t.decided[d.Shadow.Rule.Name] = true
 	r := Result{Kind: testBlock.Name, Title: c.title, File: filepath.ToSlash(c.at.Filename), Line: c.at.Start.Line}
 	if r.Failure = c.want.met(d, c.in); r.Failure != "" {
-		failed := CaseOf(c.in)
+		failed := caseOf(c.in)
 		r.Case = &failed
 	}
 	r.Passed = r.Failure == ""
@@ -264,7 +264,7 @@ func (t *testRun) invariant(v invariant) {
 				first = f
 			}
 		}
-		example := CaseOf(dom.Example(first))
+		example := caseOf(dom.Example(first))
 		r.Failure, r.Case, r.Where = first.Label, &example, dom.Describe(first)
 	}
 	r.Passed = r.Failure == ""

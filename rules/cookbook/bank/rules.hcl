@@ -1,4 +1,4 @@
-# Several tenants, one of them a bank: in the bank no file, image or video is taken back, and texts only within a minute.
+# Several tenants, one of them a bank: there no file, image or video can be recalled, and texts only for one minute.
 
 locals {
   bank    = ["bank"]

@@ -2,20 +2,20 @@ given "bank" {
   tenant = "bank"
 }
 
-test "a file in the bank stays" {
+test "a file in the bank is not recallable" {
   given  = ["bank"]
   type   = "file"
   expect = "record_keeping"
   rule   = "bank_records"
 }
 
-test "a text in the bank has a minute" {
+test "a text in the bank has one minute" {
   given  = ["bank"]
   age    = "61s"
   expect = "window_expired"
 }
 
-test "a file elsewhere has two" {
+test "a file elsewhere has two minutes" {
   type   = "file"
   age    = "61s"
   expect = "permit"
@@ -31,12 +31,12 @@ test "an owner elsewhere" {
   rule   = "managers_any_time"
 }
 
-invariant "no file of the bank is ever taken back" {
+invariant "no file of the bank is ever recalled" {
   when   = tenant == "bank" && contains(["file", "image", "video"], message.type)
   expect = "deny"
 }
 
-invariant "nothing of the bank is taken back after a minute" {
+invariant "nothing of the bank is recalled after one minute" {
   when   = tenant == "bank" && message.age > "1m"
   expect = "deny"
 }

@@ -12,7 +12,7 @@ test "own message with a reason" {
   rule   = "own"
 }
 
-test "own message without one" {
+test "own message without a reason" {
   given  = ["no_reason"]
   expect = "reason_required"
   rule   = "own"
@@ -46,12 +46,12 @@ test "compliance" {
   rule         = "compliance"
 }
 
-invariant "nothing is taken back without a reason" {
+invariant "nothing is recalled without a reason" {
   when   = request.reason == ""
   expect = "deny"
 }
 
-invariant "a member takes back own messages only" {
+invariant "a member recalls own messages only" {
   when   = actor.role == "member" && !actor.is_sender
   expect = "deny"
 }

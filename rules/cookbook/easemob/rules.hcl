@@ -1,5 +1,5 @@
-# Easemob's default: a sender has two minutes, owners and admins of a group or chatroom and the server have no end.
-# This is the built-in policy, written out to start from.
+# Easemob's default: a sender has two minutes; owners and admins of groups and chatrooms, and the server, have no limit.
+# This equals the built-in policy and is a starting point for other policies.
 
 policy {
   window = "2m"

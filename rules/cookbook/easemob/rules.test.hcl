@@ -1,4 +1,4 @@
-test "a sender has two minutes, the last moment included" {
+test "a sender has two minutes, including the last moment" {
   age    = "2m"
   expect = "permit"
   rule   = "sender_in_window"
@@ -10,7 +10,7 @@ test "then it is too late" {
   expect = "window_expired"
 }
 
-test "an owner takes back what another sent long ago" {
+test "an owner recalls an old message of somebody else" {
   role   = "owner"
   sender = false
   age    = "300d"
@@ -19,14 +19,14 @@ test "an owner takes back what another sent long ago" {
   until  = "any"
 }
 
-test "in a single conversation nobody manages" {
+test "an owner of a single conversation counts as a member" {
   conversation = "single"
   role         = "owner"
   sender       = false
   expect       = "forbidden"
 }
 
-test "the server takes back anything" {
+test "the server recalls anything" {
   conversation = "single"
   role         = "system"
   sender       = false
@@ -35,23 +35,23 @@ test "the server takes back anything" {
   rule         = "system"
 }
 
-test "a command stays" {
+test "a command is not recallable" {
   type   = "command"
   expect = "type_not_recallable"
   rule   = "command_messages"
 }
 
-invariant "a member never takes back what another sent" {
+invariant "a member never recalls a message of somebody else" {
   when   = actor.role == "member" && !actor.is_sender
   expect = "deny"
 }
 
-invariant "a member is late after two minutes" {
+invariant "a member is too late after two minutes" {
   when   = actor.role == "member" && message.age > "2m"
   expect = "deny"
 }
 
-invariant "somebody who is not in the conversation takes back nothing, not even an own message" {
+invariant "an actor who is not in the conversation recalls nothing, not even own messages" {
   when   = actor.role == "none"
   expect = "deny"
 }

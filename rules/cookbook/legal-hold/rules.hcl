@@ -1,5 +1,5 @@
-# Legal hold: while the host labels a conversation legal_hold, nothing in it is taken back by anybody, the server
-# included. Otherwise as usual.
+# Legal hold: while the host labels a conversation legal_hold, nobody can recall anything in it, not even the server.
+# Other conversations follow the built-in policy.
 
 forbid "legal_hold" {
   when = contains(conversation.labels, "legal_hold")

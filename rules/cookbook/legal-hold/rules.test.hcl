@@ -2,18 +2,18 @@ given "on_hold" {
   conversation_labels = ["legal_hold", "vip"]
 }
 
-test "as usual" {
+test "without a hold" {
   expect = "permit"
   rule   = "sender_in_window"
 }
 
-test "on hold a sender keeps the message" {
+test "on hold a sender cannot recall" {
   given  = ["on_hold"]
   expect = "legal_hold"
   rule   = "legal_hold"
 }
 
-test "on hold the server does too" {
+test "on hold the server cannot recall" {
   given  = ["on_hold"]
   role   = "system"
   sender = false
@@ -28,7 +28,7 @@ test "another label is no hold" {
   rule                = "managers_any_time"
 }
 
-test "the server otherwise" {
+test "the server without a hold" {
   conversation = "single"
   role         = "system"
   sender       = false
@@ -36,12 +36,12 @@ test "the server otherwise" {
   rule         = "system"
 }
 
-invariant "nothing on hold is ever taken back" {
+invariant "nothing on hold is ever recalled" {
   when   = contains(conversation.labels, "legal_hold")
   expect = "deny"
 }
 
-invariant "without a hold the server may" {
+invariant "without a hold the server recalls anything" {
   when   = !contains(conversation.labels, "legal_hold") && actor.role == "system" && message.type != "command"
   expect = "permit"
 }

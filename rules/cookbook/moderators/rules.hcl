@@ -1,5 +1,5 @@
-# A chatroom with moderators: its admins take back what members sent, without a trace. Its owner, who is a celebrity and
-# not staff, has no more rights than anybody.
+# A chatroom with moderators: its admins can recall messages of members, and clients show no placeholder. The owner, who
+# is a celebrity and not staff, has only the rights of a member.
 
 permit "sender_in_window" {
   sender = true

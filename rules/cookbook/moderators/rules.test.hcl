@@ -16,7 +16,7 @@ test "the owner" {
   rule   = "default_deny"
 }
 
-test "an admin of a group is no moderator" {
+test "an admin of a group is not a moderator" {
   conversation = "group"
   role         = "admin"
   expect       = "forbidden"
@@ -29,12 +29,12 @@ test "own messages" {
   rule   = "sender_in_window"
 }
 
-invariant "an owner takes back own messages only" {
+invariant "an owner recalls own messages only" {
   when   = actor.role == "owner" && !actor.is_sender
   expect = "deny"
 }
 
-invariant "outside a chatroom only the sender" {
+invariant "outside chatrooms only the sender recalls" {
   when   = conversation.type != "chatroom" && !actor.is_sender
   expect = "deny"
 }

@@ -22,7 +22,7 @@ invariant "a member in a group is always counted" {
   rule   = "sender_in_groups"
 }
 
-invariant "a member never takes back what another sent" {
+invariant "a member never recalls a message of somebody else" {
   when   = actor.role == "member" && !actor.is_sender
   expect = "deny"
 }

@@ -21,13 +21,13 @@ test "a pupil in a single conversation has two minutes" {
   until        = "2m"
 }
 
-test "what was reported stays" {
+test "a reported message is not recallable" {
   labels = ["reported"]
   expect = "reported"
   rule   = "reported"
 }
 
-test "a teacher takes back what a pupil sent" {
+test "a teacher recalls a message of a pupil" {
   role   = "admin"
   sender = false
   age    = "10d"
@@ -35,7 +35,7 @@ test "a teacher takes back what a pupil sent" {
   rule   = "teachers"
 }
 
-test "the office takes back what was reported" {
+test "the office recalls a reported message" {
   role   = "system"
   sender = false
   labels = ["reported"]
@@ -43,17 +43,17 @@ test "the office takes back what was reported" {
   rule   = "office"
 }
 
-invariant "what was reported is taken back by the office only" {
+invariant "only the office recalls reported messages" {
   when   = contains(message.labels, "reported") && actor.role != "system"
   expect = "deny"
 }
 
-invariant "no pupil takes back in a group after thirty seconds" {
+invariant "no pupil recalls in a group after thirty seconds" {
   when   = conversation.type == "group" && actor.role == "member" && message.age > "30s"
   expect = "deny"
 }
 
-invariant "another tenant gets nothing from these rules" {
+invariant "these rules permit nothing in another tenant" {
   when   = tenant != "school"
   expect = "deny"
 }

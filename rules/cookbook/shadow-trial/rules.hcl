@@ -1,5 +1,5 @@
-# A trial: two minutes hold, and the plugin reports each recall that fifteen minutes would have permitted. When the
-# reports look right, the mode goes.
+# A trial: the window is two minutes, and the plugin reports each recall that fifteen minutes would have permitted. If
+# the reports look right, remove the mode.
 
 permit "sender_in_window" {
   sender = true

@@ -6,13 +6,13 @@ test "in time nothing changes" {
   shadow = "permit"
 }
 
-test "late, but not for the trial" {
+test "too late, but not for the trial" {
   age    = "10m"
   expect = "window_expired"
   shadow = "permit"
 }
 
-test "late for both" {
+test "too late for both" {
   age    = "16m"
   expect = "window_expired"
   shadow = "window_expired"

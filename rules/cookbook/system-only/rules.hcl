@@ -1,4 +1,4 @@
-# Users take nothing back. Only the server does, on the word of a moderation tool that names itself in ext.
+# Users cannot recall anything. Only the server can, for a moderation tool that identifies itself in ext.
 
 permit "moderation_tool" {
   role   = ["system"]

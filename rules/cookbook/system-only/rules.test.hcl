@@ -24,16 +24,16 @@ test "another program" {
   expect = "forbidden"
 }
 
-test "a sender at once" {
+test "a sender immediately" {
   expect = "forbidden"
 }
 
-invariant "no user takes anything back" {
+invariant "no user recalls anything" {
   when   = actor.role != "system"
   expect = "deny"
 }
 
-invariant "nobody else does" {
+invariant "nobody else recalls anything" {
   when   = !startswith(request.ext, "moderation:")
   expect = "deny"
 }

@@ -1,4 +1,4 @@
-# As in WeChat: whoever sent a message has two minutes, and nobody else ever takes it back. What replaces it names who did.
+# As in WeChat: the sender can recall for two minutes, nobody else ever. The placeholder names the sender.
 
 placeholder "recalled" {
   text = {

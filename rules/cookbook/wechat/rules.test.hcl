@@ -9,13 +9,13 @@ test "too late" {
   expect = "window_expired"
 }
 
-test "the owner of a group has no say" {
+test "the owner of a group has no special rights" {
   role   = "owner"
   sender = false
   expect = "forbidden"
 }
 
-invariant "only the sender, whatever the role" {
+invariant "only the sender recalls, whatever the role" {
   when   = !actor.is_sender
   expect = "deny"
 }
