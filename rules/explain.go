@@ -87,7 +87,7 @@ func (p *Policy) Explain(in *Input) Explanation {
 	return e
 }
 
-// explainScope explains the attributes of a rule that say what it is about.
+// explainScope explains the attributes that limit a rule to some requests.
 func explainScope(r *policy.Rule, t *policy.Subject) []Part {
 	var out []Part
 	add := func(field *policy.Field, held bool, format string, args ...any) {

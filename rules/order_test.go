@@ -17,13 +17,13 @@ func TestDecide_DenialOrder(t *testing.T) {
 	permits := []struct{ lacks, body, code string }{
 		{"nothing", "", ""},
 		{"a reason", "reason = \"required\"", CodeReasonRequired},
-		{"a reason and room", "reason = \"required\"\n  limit = \"full\"", CodeReasonRequired},
-		{"room", "limit = \"full\"", CodeRateLimited},
+		{"a reason and free space", "reason = \"required\"\n  limit = \"full\"", CodeReasonRequired},
+		{"free space", "limit = \"full\"", CodeRateLimited},
 		{"time", "window = \"1m\"", CodeWindowExpired},
 		{"time and a reason", "window = \"1m\"\n  reason = \"required\"", CodeWindowExpired},
-		{"time and room", "window = \"1m\"\n  limit = \"full\"", CodeWindowExpired},
+		{"time and free space", "window = \"1m\"\n  limit = \"full\"", CodeWindowExpired},
 		{"time, by its condition", "when = message.age < \"1m\"", CodeWindowExpired},
-		{"any say", "role = [\"admin\"]", CodeForbidden},
+		{"the role", "role = [\"admin\"]", CodeForbidden},
 	}
 	order := []string{"", CodeReasonRequired, CodeRateLimited, CodeWindowExpired, CodeForbidden}
 	rank := func(code string) int {

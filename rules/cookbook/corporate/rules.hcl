@@ -10,7 +10,7 @@ policy {
 }
 
 placeholder "with_reason" {
-  text = { en = "{actor} took back a message: {reason}" }
+  text = { en = "{actor} recalled a message: {reason}" }
 }
 
 on_recall {

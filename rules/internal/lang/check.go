@@ -110,7 +110,7 @@ func (d *Decoder) operand(e hclsyntax.Expression) (operand, bool) {
 		if isValue(value) {
 			return operand{value: value, at: e.Range()}, true
 		}
-		d.Errorf(e.Range(), "Use it as it is, without a comparison.", "local.%s is %s and cannot be compared", l.name,
+		d.Errorf(e.Range(), "Use it without a comparison.", "local.%s is %s and cannot be compared", l.name,
 			describe(value))
 		return operand{}, false
 	case *hclsyntax.TemplateExpr, *hclsyntax.LiteralValueExpr, *hclsyntax.TupleConsExpr, *hclsyntax.ObjectConsExpr:

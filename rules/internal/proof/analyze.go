@@ -128,7 +128,7 @@ func (u *uses) look(in *policy.Input) {
 func (u *uses) report(r *hclfile.Reporter) {
 	for i := range u.policy.Windows {
 		if w := &u.policy.Windows[i]; !u.windows[w] {
-			r.Warnf(w.At, "Another window block is about the same messages before it, or every permit about them names a "+
+			r.Warnf(w.At, "An earlier window block applies to the same messages, or every permit that applies to them names a "+
 				"window.",
 				"window %q is never used", w.Name)
 		}
