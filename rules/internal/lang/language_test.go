@@ -315,3 +315,31 @@ func TestParse_Warnings(t *testing.T) {
 		t.Errorf("%d diagnostics:\n%s", len(diags), diags)
 	}
 }
+
+func TestParse_MismatchAdvice(t *testing.T) {
+	for condition, want := range map[string]string{
+		`message.type == ["text"]`:      "Write contains([…], message.type).",
+		`actor.id == ["ann", "bob"]`:    "Write contains([…], actor.id).",
+		`actor.role == 5`:               `A role is one of "owner", "admin", "member", "system" or "none".`,
+		`message.age == ["1m"]`:         `Write a duration between quotes, like "2m".`,
+		`message.age == 60`:             `Write a duration between quotes, like "2m".`,
+		`message.sent_at < ["2026"]`:    `Write a time between quotes, like "2026-01-31T08:00:00Z".`,
+		`message.sent_at < 2026`:        `Write a time between quotes, like "2026-01-31T08:00:00Z".`,
+		`actor.is_sender == ["true"]`:   "Write true or false without quotes, or only actor.is_sender.",
+		`actor.is_sender == "true"`:     "Write true or false without quotes, or only actor.is_sender.",
+		`actor.id == 5`:                 "",
+		`message.labels == ["a"]`:       `Write contains(message.labels, "…").`,
+		`message.sender == actor.id`:    "To ask whether the actor sent the message use actor.is_sender.",
+		`message.type == actor.id`:      "",
+		`actor.id == message.type`:      "",
+		`message.age[0] == "1m"`:        "A field is written with dots, as in message.type; to search a list use contains.",
+		`actor.id < "b"`:                "Use == or !=; only durations and times are ordered.",
+		`contains("a", message.labels)`: "",
+		`contains(actor.id, "a")`:       "The list comes first. To search a string use startswith or endswith.",
+	} {
+		_, diags := parse("rules.hcl", []byte("permit \"a\" { when = "+condition+" }"))
+		if len(diags) != 1 || want == "" && diags[0].Detail != "" || !strings.Contains(diags[0].Detail, want) {
+			t.Errorf("%s: got %s, want %q", condition, diags, want)
+		}
+	}
+}
