@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"github.com/chat-recall/recall/host/hosttest"
@@ -139,5 +140,90 @@ func TestTheTryItBoxExplains(t *testing.T) {
 	op.shows("#explained", "is not in the conversation")
 	if states, err := c.states(testContext(t), []string{m.ID}); err != nil || !strings.Contains(string(states[m.ID]), "live") {
 		t.Errorf("an explanation changed something: %v %v", states, err)
+	}
+}
+
+// What a page shows before the server has answered, while it does not, and while there is nothing to show.
+func TestOperator_EmptyStates(t *testing.T) {
+	const buttons = `[...document.querySelectorAll('#kill, #reload, #upgrade button')]`
+	for name, l := range map[string]look{"1280-light": desktop, "390-dark": {width: 390, height: 844, dark: true, language: "en-US", touch: true}} {
+		t.Run(name, func(t *testing.T) {
+			c := newChat(t)
+			op := openTab(t, "about:blank", l)
+			command(op, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `
+				const real = window.fetch;
+				window.gate = new Promise((open) => { window.answer = open; });
+				window.down = false;
+				window.fetch = async (...args) => {
+					await gate;
+					if (down) throw new TypeError('no connection');
+					return real(...args);
+				};`})
+			op.run(chromedp.Navigate(c.url + "/operator"))
+			op.shows("#phase", "waiting…")
+			for _, text := range []string{"version and restarts will be shown", "rules that decide will be listed", "Waiting for the first answer",
+				"which parts of each rule hold, will be shown", "Recalls and their ledgers will be listed"} {
+				op.shows(".card", text)
+			}
+			if !eval[bool](op, buttons+`.concat(document.querySelector('#explain')).every((b) => b.disabled && b.checkVisibility())`) {
+				t.Error("a button can be used before the first answer")
+			}
+			op.holes()
+			op.fits()
+			op.contrast()
+			op.shot("operator-waiting-" + name)
+
+			eval[any](op, `answer()`)
+			op.wait(buttons + `.every((b) => !b.disabled) && document.querySelectorAll('#rules li').length === 4`)
+			for _, text := range []string{"No recalls in the last 10 minutes.", "No call had to wait", "None yet. Take a message back in the chat."} {
+				op.shows(".card", text)
+			}
+			op.wait(`document.querySelector('#explain').disabled && document.querySelector('#try-message').innerText.includes('There is no message yet.')`)
+			if eval[bool](op, `document.body.innerText.includes('Waiting') || [...document.querySelectorAll('.empty')].some((e) => e.checkVisibility())`) {
+				t.Error("the page still waits for the first answer")
+			}
+			op.holes()
+			op.contrast()
+			op.shot("operator-empty-" + name)
+
+			send(t, c.Server, "ann", Outgoing{Conversation: singleRoom, Text: "the first message"})
+			op.wait(`!document.querySelector('#explain').disabled`)
+			op.click("#explain")
+			op.wait(`document.querySelector('[data-verdict]')`)
+			op.holes()
+			op.shot("operator-explained-" + name)
+
+			eval[any](op, `window.down = true`)
+			op.wait(buttons + `.every((b) => b.disabled) && document.querySelector('#off').checkVisibility()`)
+			eval[any](op, `window.down = false`)
+			op.wait(buttons + `.every((b) => !b.disabled) && !document.querySelector('#off').checkVisibility()`)
+		})
+	}
+}
+
+// holes fails if a card says nothing below its heading, or if the cards leave a gap between them.
+func (tb *tab) holes() {
+	tb.t.Helper()
+	for _, problem := range eval[[]string](tb, `(() => {
+		const found = [];
+		const cards = [...document.querySelectorAll('.card')];
+		for (const card of cards) {
+			const words = [...card.children].filter((e) => e.tagName !== 'HEADER').map((e) => e.innerText.trim()).join('');
+			if (!words) found.push('nothing below ' + card.innerText);
+			for (const chart of card.querySelectorAll('.chart')) if (!chart.innerText.trim()) found.push('an empty chart in ' + card.innerText);
+		}
+		let end = cards[0].getBoundingClientRect().top;
+		for (const card of cards) {
+			const box = card.getBoundingClientRect();
+			const row = cards.map((c) => c.getBoundingClientRect()).filter((r) => r.top === box.top);
+			if (row.some((r) => r.bottom !== box.bottom)) found.push('cards of one row end apart: ' + card.innerText.slice(0, 30));
+			if (box.left === row[0].left) {
+				if (box.top - end > 20) found.push('a gap above ' + card.innerText.slice(0, 30));
+				end = box.bottom;
+			}
+		}
+		return found;
+	})()`) {
+		tb.t.Error(problem)
 	}
 }

@@ -7,8 +7,13 @@ const BARS = 60;
 const WIDTH = 600;
 const HEIGHT = 96;
 
-// bars draws one bar for each ten seconds. points are {at, value}; join makes one value of those of a bar.
-export function bars(box, points, now, join, caption) {
+// bars draws one bar for each ten seconds. points are {at, value}; join makes one value of those of a bar. Without
+// points there is only the text nothing.
+export function bars(box, points, now, join, caption, nothing) {
+  if (points.length === 0) {
+    box.replaceChildren(el('p', { class: 'nothing', text: nothing }));
+    return;
+  }
   const width = (MINUTES * 60e3) / BARS;
   const values = new Array(BARS).fill(0);
   for (const { at, value } of points) {
