@@ -21,11 +21,11 @@ const (
 
 func message(id string) shared.Message {
 	return shared.Message{
-		Tenant: tenant, ID: id, Conversation: conversation, Sender: "sender-1", Type: shared.Text, SentAt: time.Now(),
+		Tenant: tenant, ID: id, Conversation: conversation, Sender: "sender-1", Type: shared.TypeText, SentAt: time.Now(),
 	}
 }
 
-var conversation = shared.Conversation{Type: shared.Group, ID: "bench-group"}
+var conversation = shared.Conversation{Type: shared.ConversationGroup, ID: "bench-group"}
 
 // a recorder takes note of what was acknowledged.
 type recorder interface {
@@ -94,7 +94,7 @@ func one(r shared.Recall, note recorder, id string, takeBack bool) {
 		return
 	}
 	// "unchanged" is the answer to the repetition of a call whose first answer was lost.
-	if s := indexed[0].Status; s != shared.Indexed && s != shared.IndexUnchanged {
+	if s := indexed[0].Status; s != shared.IndexAdded && s != shared.IndexUnchanged {
 		note.wrong("index", id, string(s))
 		return
 	}
@@ -103,13 +103,14 @@ func one(r shared.Recall, note recorder, id string, takeBack bool) {
 		return
 	}
 	recalled, err := r.Recall(ctx, shared.RecallRequest{
-		Tenant: tenant, MessageIDs: []string{id}, Actor: shared.Actor{ID: "sender-1"}, RecallID: "recall-" + id,
+		Tenant: tenant, Actor: shared.Actor{ID: "sender-1"}, RecallID: "recall-" + id,
+		Targets: []shared.Target{{MessageID: id, Conversation: message(id).Conversation}},
 	})
 	if err != nil {
 		note.failed("recall", id, err)
 		return
 	}
-	if s := recalled[0].Status; s != shared.Recalled {
+	if s := recalled[0].Status; s != shared.StatusRecalled {
 		note.wrong("recall", id, string(s))
 		return
 	}

@@ -117,10 +117,10 @@ func (c *chat) open(ctx context.Context) error {
 
 func openSpeedHost(ctx context.Context, config string, notify func(shared.Event)) (*host.Host, error) {
 	return host.Open(ctx, host.Config{File: config, RunDir: filepath.Dir(config), Steps: map[string]host.Step{
-		shared.StepNotify: func(_ context.Context, e shared.Event) (shared.Outcome, error) {
-			notify(e)
+		shared.StepNotify: {Run: func(_ context.Context, d shared.Delivery) (shared.Outcome, error) {
+			notify(d.Event)
 			return shared.OutcomeDone, nil
-		},
+		}},
 	}})
 }
 
@@ -160,19 +160,20 @@ func (c *chat) indexAll(ctx context.Context, msgs []shared.Message) error {
 	if err != nil {
 		return err
 	}
-	return expect(nil, results[len(msgs)-1].Status, shared.Indexed)
+	return expect(nil, results[len(msgs)-1].Status, shared.IndexAdded)
 }
 
 func (c *chat) check(callers int) *load {
 	return &load{callers: callers, per: 1, cpu: c.cpu,
 		do: func(ctx context.Context, _, n int) (time.Duration, error) {
-			req := recallRequest(c.dataset.some(n).ID, ids.Load(), shared.System)
+			m := c.dataset.some(n)
+			req := recallRequest(&m, ids.Load(), shared.RoleSystem)
 			return timed(func() error {
 				results, err := c.host.Check(ctx, req)
 				if err != nil {
 					return err
 				}
-				return expect(nil, results[0].Status, shared.Recalled)
+				return expect(nil, results[0].Status, shared.StatusRecalled)
 			})
 		}}
 }
@@ -191,23 +192,24 @@ func (c *chat) status(callers int) *load {
 		}}
 }
 
-func recallRequest(message string, n int64, role shared.Role) shared.RecallRequest {
+func recallRequest(m *shared.Message, n int64, role shared.Role) shared.RecallRequest {
 	return shared.RecallRequest{
-		Tenant: tenant, MessageIDs: []string{message}, RecallID: recallID(n),
-		Actor: shared.Actor{ID: "moderator", Role: role},
+		Tenant:   tenant,
+		Targets:  []shared.Target{{MessageID: m.ID, Conversation: m.Conversation, Role: role}},
+		RecallID: recallID(n), Actor: shared.Actor{ID: "moderator"},
 	}
 }
 
 // recall is the load of callers that recall messages, which are indexed for it. With a step, the host carries it out
 // meanwhile, and the run ends when every step is settled.
 func (c *chat) recall(callers, calls int, step bool) *load {
-	role := shared.Admin
+	role := shared.RoleAdmin
 	if step {
-		role = shared.System
+		role = shared.RoleSystem
 	}
 	l, msgs := c.recalls(callers, calls)
 	l.do = func(ctx context.Context, _, n int) (time.Duration, error) {
-		req := recallRequest((*msgs)[n].ID, ids.Add(1), role)
+		req := recallRequest(&(*msgs)[n], ids.Add(1), role)
 		if step {
 			c.owed.Add(1)
 		}
@@ -224,7 +226,7 @@ func (c *chat) recall(callers, calls int, step bool) *load {
 func (c *chat) event(calls int) *load {
 	l, msgs := c.recalls(1, calls)
 	l.do = func(ctx context.Context, _, n int) (time.Duration, error) {
-		req := recallRequest((*msgs)[n].ID, ids.Add(1), shared.System)
+		req := recallRequest(&(*msgs)[n], ids.Add(1), shared.RoleSystem)
 		notified := make(chan time.Time, 1)
 		c.waiting.Store(req.RecallID, notified)
 		defer c.waiting.Delete(req.RecallID)
@@ -264,7 +266,7 @@ func (c *chat) recallOne(ctx context.Context, req shared.RecallRequest) error {
 	if err != nil {
 		return err
 	}
-	return expect(nil, results[0].Status, shared.Recalled)
+	return expect(nil, results[0].Status, shared.StatusRecalled)
 }
 
 // settled waits until every step is carried out and that is recorded.

@@ -25,9 +25,9 @@ type setup struct {
 	small        *chat
 	large        *largeIndex
 	postgres     *postgres // nil: it is not installed
-	ping         *wire     // without a disk
-	indexWire    *wire     // with what a message writes
-	recallWire   *wire     // with what a recall writes
+	ping         *pingPong     // without a disk
+	indexWire    *pingPong     // with what a message writes
+	recallWire   *pingPong     // with what a recall writes
 	disk         *disk
 	echo         *echo
 	recallsOfRun int // at most
@@ -38,9 +38,9 @@ func newSetup(dir, binary string, base, size int64, run time.Duration) *setup {
 	s := &setup{
 		small:        &chat{parent: dir, name: "small", binary: binary, size: base},
 		large:        &largeIndex{chat: &chat{parent: dir, name: "large", binary: binary, size: size}, look: run},
-		ping:         &wire{},
-		indexWire:    &wire{file: filepath.Join(dir, "index.log"), bytes: index},
-		recallWire:   &wire{file: filepath.Join(dir, "recall.log"), bytes: logBytes(recallRecords(1))},
+		ping:         &pingPong{},
+		indexWire:    &pingPong{file: filepath.Join(dir, "index.log"), bytes: index},
+		recallWire:   &pingPong{file: filepath.Join(dir, "recall.log"), bytes: logBytes(recallRecords(1))},
 		disk:         &disk{folder: filepath.Join(dir, "disk"), size: base},
 		echo:         &echo{dir: dir},
 		recallsOfRun: int(maxRecalls * run.Seconds()),

@@ -87,7 +87,7 @@ const damageIDs = 1000 // of a call
 
 func damageID(i int) string { return fmt.Sprintf("m%06d", i) }
 
-var damageRoom = shared.Conversation{Type: shared.Group, ID: "g"}
+var damageRoom = shared.Conversation{Type: shared.ConversationGroup, ID: "g"}
 
 // prepare makes the snapshots.
 func (d *damager) prepare(ctx context.Context) error {
@@ -171,20 +171,22 @@ func (d *damager) fill(ctx context.Context, h *host.Host, from, to int) error {
 		for k := i; k < min(i+500, to); k++ {
 			batch = append(batch, shared.Message{
 				Tenant: tenant, ID: damageID(k), Conversation: damageRoom, Sender: fmt.Sprint("user-", k%100),
-				Type: shared.Text, SentAt: speedStart.Add(time.Duration(k) * time.Millisecond),
-				Attachments: []string{fmt.Sprint("file-", k)},
+				Type: shared.TypeText, SentAt: speedStart.Add(time.Duration(k) * time.Millisecond),
+				Attachments: []shared.Attachment{{Key: fmt.Sprint("file-", k)}},
 			})
 		}
 		if _, err := h.Index(ctx, batch); err != nil {
 			return err
 		}
 		for k := i; k < min(i+500, to); k += 200 {
-			var ids []string
+			var targets []shared.Target
 			for n := k; n < min(k+200, i+500, to); n += 2 {
-				ids = append(ids, damageID(n))
+				targets = append(targets, shared.Target{
+					MessageID: damageID(n), Conversation: damageRoom, Role: shared.RoleAdmin,
+				})
 			}
-			_, err := h.Recall(ctx, shared.RecallRequest{Tenant: tenant, MessageIDs: ids, RecallID: fmt.Sprint("recall-", k),
-				Actor: shared.Actor{ID: "admin", Role: shared.Admin}, Ext: "ext"})
+			_, err := h.Recall(ctx, shared.RecallRequest{Tenant: tenant, Targets: targets, RecallID: fmt.Sprint("recall-", k),
+				Actor: shared.Actor{ID: "admin"}, Ext: "ext"})
 			if err != nil {
 				return err
 			}
@@ -332,12 +334,12 @@ func (d *damager) compare(ctx context.Context, h *host.Host) error {
 		return wrongf("%d of %d events", len(events), want)
 	}
 	for i := 0; i < d.messages; i += 5000 {
-		ledger, err := h.Ledger(ctx, tenant, fmt.Sprint("recall-", i))
+		entries, err := shared.ReadLedger(ctx, h, tenant, fmt.Sprint("recall-", i))
 		if err != nil {
 			return err
 		}
-		if len(ledger.Entries) != 100 {
-			return wrongf("the ledger of recall-%d has %d entries", i, len(ledger.Entries))
+		if len(entries) != 100 {
+			return wrongf("the ledger of recall-%d has %d entries", i, len(entries))
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/internal/wire"
 )
 
 // The limit of an event: a plugin that does nothing, over go-plugin's transport (gRPC, mutual TLS, unix socket).
@@ -51,7 +51,7 @@ var echoPlugins = map[int]plugin.PluginSet{1: {echoName: echoPlugin{}}}
 // echoChild is the plugin that does nothing.
 func echoChild(context.Context, []string) error {
 	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: shared.Handshake, VersionedPlugins: echoPlugins, GRPCServer: plugin.DefaultGRPCServer,
+		HandshakeConfig: wire.Handshake, VersionedPlugins: echoPlugins, GRPCServer: plugin.DefaultGRPCServer,
 		Logger: hclog.NewNullLogger(),
 	})
 	return nil
@@ -72,7 +72,7 @@ func (e *echo) start(context.Context) error {
 	}
 	e.cmd = exec.Command(self, "echo-child")
 	e.client = plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig: shared.Handshake, VersionedPlugins: echoPlugins,
+		HandshakeConfig: wire.Handshake, VersionedPlugins: echoPlugins,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, AutoMTLS: true, Logger: hclog.NewNullLogger(),
 		Cmd: e.cmd, UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: e.dir},
 	})

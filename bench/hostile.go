@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 	"github.com/chat-recall/recall/shared/recallv1"
 )
@@ -106,10 +107,10 @@ func startAttack(ctx context.Context, p *pressure) (*attack, error) {
 	}
 	cmd := exec.Command(filepath.Join(p.dir, "recall-plugin"))
 	cmd.ExtraFiles = []*os.File{ours, plugins} // ours never ends, as long as this process lives
-	cmd.Env = append(os.Environ(), shared.HostPipeEnv+"=3", shared.LaneFDEnv+"=4")
+	cmd.Env = append(os.Environ(), wire.HostPipeEnv+"=3", wire.LaneFDEnv+"=4")
 	a.client = plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  shared.Handshake,
-		VersionedPlugins: map[int]plugin.PluginSet{shared.ProtocolVersion: {shared.PluginName: &rawPlugin{}}},
+		HandshakeConfig:  wire.Handshake,
+		VersionedPlugins: map[int]plugin.PluginSet{wire.ProtocolVersion: {wire.PluginName: &rawPlugin{}}},
 		Cmd:              cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, AutoMTLS: true,
 		Logger: hclog.New(&hclog.LoggerOptions{Level: level, Output: os.Stderr}),
 		GRPCDialOptions: []grpc.DialOption{
@@ -120,7 +121,7 @@ func startAttack(ctx context.Context, p *pressure) (*attack, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := protocol.Dispense(shared.PluginName)
+	raw, err := protocol.Dispense(wire.PluginName)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +160,7 @@ func (a *attack) healthy(ctx context.Context) error {
 	return err
 }
 
-const wireLimit = shared.MaxWireBytes - 64
+const wireLimit = wire.MaxWireBytes - 64
 
 // elementsOf is an encoded message of empty elements of one field.
 var elementsOf = sync.OnceValue(func() *emptypb.Empty {

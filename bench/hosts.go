@@ -156,10 +156,10 @@ func hostsChild(ctx context.Context, args []string) error {
 	}
 	var note stdout
 	steps := newJournal().steps()
-	steps[shared.StepNotify] = func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+	steps[shared.StepNotify] = host.Step{Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 		note.say("ran " + e.Message.ID)
 		return shared.OutcomeDone, nil
-	}
+	}}
 	h, err := host.Open(ctx, host.Config{File: *config, RunDir: filepath.Dir(*config), Steps: steps})
 	if err != nil {
 		return err

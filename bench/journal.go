@@ -74,11 +74,11 @@ func (j *journal) onHeld(d time.Duration) {
 // steps are those of a host that this journal watches.
 func (j *journal) steps() map[string]host.Step {
 	return map[string]host.Step{
-		shared.StepNotify: func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+		shared.StepNotify: {Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 			j.ran(e.Message.ID)
 			return shared.OutcomeDone, nil
-		},
-		shared.StepHistory: func(context.Context, shared.Event) (shared.Outcome, error) { return shared.OutcomeDone, nil },
+		}},
+		shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) { return shared.OutcomeDone, nil }},
 	}
 }
 
@@ -119,15 +119,16 @@ func (j *journal) verify(ctx context.Context, h shared.Recall) (findings, error)
 		}
 	}
 	events := map[string]int{}
-	for after, more := uint64(0), true; more; {
-		page, err := h.Since(ctx, shared.SinceRequest{Tenant: tenant, Conversations: []shared.Conversation{conversation}, After: after})
+	req := shared.SinceRequest{Tenant: tenant, Conversations: []shared.Conversation{conversation}}
+	for more := true; more; {
+		page, err := h.Since(ctx, req)
 		if err != nil {
 			return f, err
 		}
 		for _, e := range page.Events {
 			events[e.Message.ID]++
 		}
-		after, more = page.Next, page.More
+		req.After, more = page.Next, page.More
 	}
 	until := time.Now().Add(settleTimeout)
 	var unsettled atomic.Int64
@@ -176,12 +177,12 @@ func (j *journal) verify(ctx context.Context, h shared.Recall) (findings, error)
 // settled waits until the steps of a recall are settled. It looks once in any case, and again until then.
 func settled(ctx context.Context, h shared.Recall, recallID string, until time.Time) (bool, error) {
 	for {
-		ledger, err := h.Ledger(ctx, tenant, recallID)
+		entries, err := shared.ReadLedger(ctx, h, tenant, recallID)
 		if err != nil {
 			return false, err
 		}
-		open := len(ledger.Entries) == 0
-		for _, e := range ledger.Entries {
+		open := len(entries) == 0
+		for _, e := range entries {
 			for _, s := range e.Steps {
 				open = open || !s.Outcome.Settles()
 			}

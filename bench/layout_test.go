@@ -60,7 +60,7 @@ func TestLayout_IsWhatThePluginWrites(t *testing.T) {
 		{"a message", func() error { return c.indexAll(t.Context(), []shared.Message{one}) }, logBytes(records(1))},
 		{"a batch", func() error { return c.indexAll(t.Context(), batch) }, logBytes(records(500))},
 		{"a recall without an open step", func() error {
-			return c.recallOne(t.Context(), recallRequest(one.ID, 1, shared.Admin))
+			return c.recallOne(t.Context(), recallRequest(&one, 1, shared.RoleAdmin))
 		}, logBytes(recallRecords(1))},
 	} {
 		before := logEnd(t, c.folder())

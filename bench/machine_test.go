@@ -40,9 +40,9 @@ func TestMachineLoad_WarnsOfABusyMachine(t *testing.T) {
 }
 
 // busyChild is a second process that works for about d.
-func busyChild(t *testing.T, d time.Duration) *wire {
+func busyChild(t *testing.T, d time.Duration) *pingPong {
 	t.Helper()
-	w := &wire{}
+	w := &pingPong{}
 	if err := w.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -22,8 +22,8 @@ func speedMessage(n int64) shared.Message {
 	x *= 0xbf58476d1ce4e5b9
 	return shared.Message{
 		Tenant: tenant, ID: fmt.Sprintf("01JD%08X%014X", n, x>>8),
-		Conversation: shared.Conversation{Type: shared.Group, ID: fmt.Sprintf("group-%d", x%100)},
-		Sender:       fmt.Sprintf("user-%d", x%1000), Type: shared.Text,
+		Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: fmt.Sprintf("group-%d", x%100)},
+		Sender:       fmt.Sprintf("user-%d", x%1000), Type: shared.TypeText,
 		SentAt: speedStart.Add(time.Duration(n) * time.Microsecond),
 	}
 }

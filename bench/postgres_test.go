@@ -58,15 +58,15 @@ func TestPostgres(t *testing.T) {
 				t.Errorf("indexOne: %s, %v; want %s", got, err, want)
 			}
 			msgs := append([]shared.Message{m}, newMessages(1)...)
-			if got, err := indexMany(ctx, c, msgs); err != nil || got[1] != shared.Indexed ||
-				got[0] != want && want != shared.Indexed {
-				t.Errorf("indexMany: %s, %v; want %s, %s", got, err, want, shared.Indexed)
+			if got, err := indexMany(ctx, c, msgs); err != nil || got[1] != shared.IndexAdded ||
+				got[0] != want && want != shared.IndexAdded {
+				t.Errorf("indexMany: %s, %v; want %s, %s", got, err, want, shared.IndexAdded)
 			}
 		}
-		index(m, shared.Indexed)
+		index(m, shared.IndexAdded)
 		index(m, shared.IndexUnchanged)
 		index(other, shared.IndexConflict)
-		req := recallRequest(m.ID, ids.Add(1), shared.Admin)
+		req := recallRequest(&m, ids.Add(1), shared.RoleAdmin)
 		if got, err := recallOne(ctx, c, req, []string{}); err != nil || got != "recalled" {
 			t.Fatalf("recall: %s, %v", got, err)
 		}
@@ -80,7 +80,7 @@ func TestPostgres(t *testing.T) {
 		if _, err := indexMany(ctx, c, msgs); err != nil {
 			t.Fatal(err)
 		}
-		req := recallRequest(msgs[0].ID, ids.Add(1), shared.System)
+		req := recallRequest(&msgs[0], ids.Add(1), shared.RoleSystem)
 		edit := func(f func(*shared.RecallRequest)) shared.RecallRequest {
 			r := req
 			f(&r)
@@ -91,15 +91,17 @@ func TestPostgres(t *testing.T) {
 			req  shared.RecallRequest
 			want string
 		}{
-			{"a member may not", edit(func(r *shared.RecallRequest) { r.Actor.Role = shared.Member }), "forbidden"},
+			{"a member may not", edit(func(r *shared.RecallRequest) { r.Targets = []shared.Target{{MessageID: r.Targets[0].MessageID}} }), "forbidden"},
 			{"a new recall", req, "recalled"},
 			{"the same again", req, "recalled"},
 			{"another", edit(func(r *shared.RecallRequest) { r.RecallID = "another" }), "already_recalled"},
 			{"the recall id of another actor", edit(func(r *shared.RecallRequest) {
-				r.MessageIDs, r.Actor.ID = []string{msgs[2].ID}, "another"
+				r.Targets, r.Actor.ID = []shared.Target{{MessageID: msgs[2].ID, Role: shared.RoleAdmin}}, "another"
 			}), "recall_id_taken"},
-			{"too late", edit(func(r *shared.RecallRequest) { r.MessageIDs = []string{msgs[1].ID} }), "window_expired"},
-			{"an unknown message", edit(func(r *shared.RecallRequest) { r.MessageIDs = []string{"unknown"} }), "not_found"},
+			{"too late", edit(func(r *shared.RecallRequest) {
+				r.Targets = []shared.Target{{MessageID: msgs[1].ID, Role: shared.RoleMember}}
+			}), "window_expired"},
+			{"an unknown message", edit(func(r *shared.RecallRequest) { r.Targets = []shared.Target{{MessageID: "unknown"}} }), "not_found"},
 		} {
 			if got, err := recallOne(ctx, c, x.req, []string{shared.StepNotify}); err != nil || got != x.want {
 				t.Errorf("%s: %s, %v; want %s", x.name, got, err, x.want)

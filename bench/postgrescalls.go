@@ -42,7 +42,7 @@ func indexOne(ctx context.Context, c *pgx.Conn, m *shared.Message) (shared.Index
 		return "", err
 	}
 	if tag.RowsAffected() == 1 {
-		return shared.Indexed, nil
+		return shared.IndexAdded, nil
 	}
 	return known(ctx, c, m)
 }
@@ -87,7 +87,7 @@ func indexMany(ctx context.Context, c *pgx.Conn, msgs []shared.Message) ([]share
 	out := make([]shared.IndexStatus, n)
 	for i := range msgs {
 		if len(indexed) > 0 && indexed[0] == id[i] {
-			out[i], indexed = shared.Indexed, indexed[1:]
+			out[i], indexed = shared.IndexAdded, indexed[1:]
 		} else if out[i], err = known(ctx, c, &msgs[i]); err != nil {
 			return nil, err
 		}
@@ -100,7 +100,7 @@ var sqlPolicyDigest = strings.Repeat("0", 64)
 
 // recallOne recalls a message, and answers with the words that Recall has.
 func recallOne(ctx context.Context, c *pgx.Conn, req shared.RecallRequest, steps []string) (status string, err error) {
-	err = c.QueryRow(ctx, sqlRecall, req.Tenant, req.MessageIDs[0], req.RecallID, req.Actor.ID, string(req.Actor.Role),
+	err = c.QueryRow(ctx, sqlRecall, req.Tenant, req.Targets[0].MessageID, req.RecallID, req.Actor.ID, string(req.Targets[0].Role),
 		time.Now(), steps, sqlPolicyDigest).Scan(&status)
 	return status, err
 }
@@ -120,7 +120,7 @@ func warmUp(ctx context.Context, c *pgx.Conn) error {
 		return err
 	}
 	for _, m := range msgs {
-		if _, err := recallOne(ctx, c, recallRequest(m.ID, ids.Add(1), shared.System), []string{}); err != nil {
+		if _, err := recallOne(ctx, c, recallRequest(&m, ids.Add(1), shared.RoleSystem), []string{}); err != nil {
 			return err
 		}
 	}
@@ -142,13 +142,13 @@ func (p *postgres) indexAll(ctx context.Context, caller int, msgs []shared.Messa
 	p.written.Add(int64(len(msgs)))
 	if len(msgs) == 1 {
 		status, err := indexOne(ctx, p.conns[caller], &msgs[0])
-		return expect(err, status, shared.Indexed)
+		return expect(err, status, shared.IndexAdded)
 	}
 	statuses, err := indexMany(ctx, p.conns[caller], msgs)
 	if err != nil {
 		return err
 	}
-	return expect(nil, statuses[len(msgs)-1], shared.Indexed)
+	return expect(nil, statuses[len(msgs)-1], shared.IndexAdded)
 }
 
 // recall is the load of callers that recall messages, with a step that the worker carries out or without.
@@ -175,13 +175,13 @@ func (p *postgres) recall(callers, calls int, step bool) *load {
 		return nil
 	}
 	l.do = func(ctx context.Context, caller, n int) (time.Duration, error) {
-		req := recallRequest(msgs[n].ID, ids.Add(1), shared.System)
+		req := recallRequest(&msgs[n], ids.Add(1), shared.RoleSystem)
 		return timed(func() error {
 			status, err := recallOne(ctx, p.conns[caller], req, steps)
 			if err == nil && step {
 				p.worker.owed.Add(1)
 			}
-			return expect(err, status, string(shared.Recalled))
+			return expect(err, status, string(shared.StatusRecalled))
 		})
 	}
 	if step {

@@ -110,6 +110,6 @@ func settleOpenSteps(ctx context.Context, c *pgx.Conn) (int, error) {
 func scanEvent(rows pgx.Rows) (e shared.Event, err error) {
 	var conversation, kind int16
 	err = rows.Scan(&e.Sequence, &e.Tenant, &conversation, &e.Message.Conversation.ID, &e.Message.ID, &e.RecallID,
-		&e.Actor.ID, &e.Actor.Role, &e.RecalledAt, &e.Message.Sender, &kind, &e.Message.SentAt)
+		&e.Actor.ID, &e.Role, &e.RecalledAt, &e.Message.Sender, &kind, &e.Message.SentAt)
 	return e, err
 }

@@ -236,10 +236,10 @@ func pressureChild(ctx context.Context, args []string) error {
 		level = hclog.Off
 	}
 	steps := newJournal().steps()
-	steps[shared.StepNotify] = func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+	steps[shared.StepNotify] = host.Step{Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 		c.note.say("ran " + e.Message.ID)
 		return shared.OutcomeDone, nil
-	}
+	}}
 	var seen sync.Map
 	h, err := host.Open(ctx, host.Config{
 		File: *config, RunDir: filepath.Dir(*config), Steps: steps,
@@ -293,10 +293,10 @@ type presser struct {
 
 // largest are as many and as long attachments as a message may have, 200 KiB. All messages share them, so that
 // callers have no memory of their own to speak of.
-var largest = func() []string {
-	list := make([]string, shared.MaxAttachments)
+var largest = func() []shared.Attachment {
+	list := make([]shared.Attachment, shared.MaxAttachments)
 	for i := range list {
-		list[i] = fmt.Sprintf("%03d-%s", i, strings.Repeat("x", shared.MaxAttachmentBytes-4))
+		list[i].Key = fmt.Sprintf("%03d-%s", i, strings.Repeat("x", shared.MaxAttachmentBytes-4))
 	}
 	return list
 }()
@@ -316,7 +316,7 @@ func largeBatch(id string) []shared.Message {
 }
 
 // seedRoom is the conversation of what is there for reads alone.
-var seedRoom = shared.Conversation{Type: shared.Group, ID: "seed"}
+var seedRoom = shared.Conversation{Type: shared.ConversationGroup, ID: "seed"}
 
 func seedID(i int) string { return fmt.Sprintf("seed-%d", i) }
 
@@ -335,7 +335,7 @@ func (c *presser) seed(ctx context.Context, h *host.Host) error {
 			continue
 		}
 		_, err := h.Recall(ctx, shared.RecallRequest{
-			Tenant: tenant, MessageIDs: []string{seedID(i)}, Actor: shared.Actor{ID: "sender-1"}, RecallID: "recall-seed",
+			Tenant: tenant, Targets: targets(seedRoom, seedID(i)), Actor: shared.Actor{ID: "sender-1"}, RecallID: "recall-seed",
 			Ext: strings.Repeat("e", shared.MaxExtBytes), Reason: strings.Repeat("r", shared.MaxReasonBytes),
 		})
 		if err != nil {
@@ -378,16 +378,16 @@ func (c *presser) pick(ctx context.Context, h *host.Host, caller, n int) (name s
 			}
 		case 2:
 			return "ledger", func() error {
-				_, err := h.LedgerPage(ctx, shared.LedgerRequest{Tenant: tenant, RecallID: "recall-seed"})
+				_, err := h.Ledger(ctx, shared.LedgerRequest{Tenant: tenant, RecallID: "recall-seed"})
 				return err
 			}
 		case 3:
 			request := shared.RecallRequest{
-				Tenant:     tenant,
-				MessageIDs: seedIDs(min(seeded, shared.MaxRecallIDs)),
-				Actor:      shared.Actor{ID: "sender-1"},
-				RecallID:   "recall-" + id,
-				Ext:        strings.Repeat("e", shared.MaxExtBytes),
+				Tenant:   tenant,
+				Targets:  targets(seedRoom, seedIDs(min(seeded, shared.MaxRecallTargets))...),
+				Actor:    shared.Actor{ID: "sender-1"},
+				RecallID: "recall-" + id,
+				Ext:      strings.Repeat("e", shared.MaxExtBytes),
 			}
 			return "check", func() error { _, err := h.Check(ctx, request); return err }
 		}
@@ -404,6 +404,15 @@ func seedIDs(n int) []string {
 	return ids
 }
 
+// targets are messages of one conversation.
+func targets(c shared.Conversation, ids ...string) []shared.Target {
+	list := make([]shared.Target, len(ids))
+	for i, id := range ids {
+		list[i] = shared.Target{MessageID: id, Conversation: c}
+	}
+	return list
+}
+
 // indexAndRecall indexes messages, and takes them back by one call.
 func (c *presser) indexAndRecall(ctx context.Context, h *host.Host, batch []shared.Message, takeBack bool) error {
 	indexed, err := h.Index(ctx, batch)
@@ -412,23 +421,22 @@ func (c *presser) indexAndRecall(ctx context.Context, h *host.Host, batch []shar
 	}
 	request := shared.RecallRequest{Tenant: tenant, Actor: shared.Actor{ID: "sender-1"}}
 	for _, r := range indexed {
-		if r.Status != shared.Indexed && r.Status != shared.IndexUnchanged {
+		if r.Status != shared.IndexAdded && r.Status != shared.IndexUnchanged {
 			return fmt.Errorf("message %s is %s", r.MessageID, r.Status)
 		}
 		c.note.indexed(r.MessageID)
-		request.MessageIDs = append(request.MessageIDs, r.MessageID)
 	}
 	if !takeBack {
 		return nil
 	}
-	for _, id := range request.MessageIDs {
-		one := request
-		one.MessageIDs, one.RecallID = []string{id}, "recall-"+id
+	for _, m := range batch {
+		id, one := m.ID, request
+		one.Targets, one.RecallID = targets(m.Conversation, id), "recall-"+id
 		recalled, err := h.Recall(ctx, one)
 		if err != nil {
 			return err
 		}
-		if recalled[0].Status != shared.Recalled {
+		if recalled[0].Status != shared.StatusRecalled {
 			return fmt.Errorf("the recall of %s is answered %s", id, recalled[0].Status)
 		}
 		c.note.recalled(id, one.RecallID)

@@ -15,7 +15,7 @@ func TestWire(t *testing.T) {
 			name = "with a disk"
 		}
 		t.Run(name, func(t *testing.T) {
-			w := &wire{file: file, bytes: 170}
+			w := &pingPong{file: file, bytes: 170}
 			if err := w.start(t.Context()); err != nil {
 				t.Fatal(err)
 			}

@@ -48,7 +48,7 @@ func (w *worker) attempt(s *stepRuns, d *delivery) {
 		cancel()
 		w.ended(s, d, r)
 	}()
-	switch outcome, err := s.run(ctx, d.Event); {
+	switch outcome, err := s.Run(ctx, d.Delivery); {
 	case err != nil:
 		r.cause = err
 	case outcome == shared.OutcomeFailed:

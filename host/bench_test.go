@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 	"github.com/chat-recall/recall/shared/recallv1"
 )
@@ -16,18 +17,18 @@ import (
 func BenchmarkWorker(b *testing.B) {
 	g := newGate(nil)
 	reports := 0
-	g.open(&process{api: shared.NewClient(b.Context(), pluginConn{settleAll: func(_ context.Context,
-		req *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error) {
+	g.open(&process{api: wire.NewClient(b.Context(), pluginConn{settleAll: func(_ context.Context,
+		req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
 		reports++
 		return stored(req), nil
 	}})})
 	ctx, cancel := context.WithCancel(context.Background())
-	w := newWorker(ctx, map[string]Step{"wipe": func(context.Context, shared.Event) (shared.Outcome, error) {
+	w := newWorker(ctx, map[string]Step{"wipe": {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 		return shared.OutcomeDone, nil
-	}}, g, hclog.NewNullLogger())
+	}}}, g, hclog.NewNullLogger())
 	var reporter sync.WaitGroup
 	reporter.Go(func() { w.reports.run(ctx) })
-	e := shared.Event{Steps: []string{"wipe"}, Attempt: 1}
+	e := shared.Delivery{Step: "wipe", Attempt: 1}
 	b.ReportAllocs()
 	for b.Loop() {
 		for range shared.MaxDeliveries {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -32,7 +33,7 @@ func newFakePlugin(g *gate) *fakePlugin {
 
 // call is one call of it.
 func (p *fakePlugin) call(ctx context.Context, size int64, poison bool) error {
-	_, err := sizedCall(ctx, p.gate, size, func(*shared.Client) (struct{}, error) {
+	_, err := sizedCall(ctx, p.gate, size, func(*wire.Client) (struct{}, error) {
 		p.mu.Lock()
 		ended := p.ended
 		p.inside++

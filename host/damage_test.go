@@ -57,14 +57,13 @@ func (p *place) mustOpen() *host.Host {
 func (p *place) recalls(h *host.Host, ids ...string) {
 	p.t.Helper()
 	for _, id := range ids {
-		m := shared.Message{Tenant: "acme", ID: id, Sender: "ann", Type: shared.Text, SentAt: time.Now().Add(-time.Second),
-			Conversation: shared.Conversation{Type: shared.Group, ID: "g"}}
+		m := shared.Message{Tenant: "acme", ID: id, Sender: "ann", Type: shared.TypeText, SentAt: time.Now().Add(-time.Second),
+			Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}}
 		if _, err := h.Index(p.t.Context(), []shared.Message{m}); err != nil {
 			p.t.Fatal(err)
 		}
-		r, err := h.Recall(p.t.Context(), shared.RecallRequest{Tenant: "acme", MessageIDs: []string{id},
-			Actor: shared.Actor{ID: "ann"}})
-		if err != nil || r[0].Status != shared.Recalled {
+		r, err := h.Recall(p.t.Context(), recallOf(id))
+		if err != nil || r[0].Status != shared.StatusRecalled {
 			p.t.Fatal(r, err)
 		}
 	}
@@ -167,9 +166,9 @@ func TestOpen_RestoredCopyBeginsAnEpoch(t *testing.T) {
 	p.thaw(backup)
 	h = p.mustOpen()
 	p.recalls(h, "c1", "c2", "c3")
-	req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.Group, ID: "g"}},
+	req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.ConversationGroup, ID: "g"}},
 		After: page.Next}
-	if page, err := h.Since(t.Context(), req); !errors.Is(err, shared.ErrCursorVoid) {
+	if page, err := h.Since(t.Context(), req); err != nil || !page.Reset {
 		t.Errorf("a cursor from before: %+v %v", page, err)
 	}
 	if now := h.State().Index; now.ID != before.ID || now.Epoch == before.Epoch {
@@ -201,8 +200,8 @@ func TestOpen_RestoredWithItsMarker(t *testing.T) {
 	}
 	h = p.mustOpen()
 	p.recalls(h, "c1", "c2", "c3")
-	if page, err := h.Since(t.Context(), shared.SinceRequest{Tenant: "acme", After: page.Next}); !errors.Is(err,
-		shared.ErrCursorVoid) {
+	if page, err := h.Since(t.Context(), shared.SinceRequest{Tenant: "acme", After: page.Next}); err != nil ||
+		!page.Reset {
 		t.Errorf("a cursor from before: %+v %v", page, err)
 	}
 }
@@ -345,9 +344,9 @@ func TestRunning_DamagedTable(t *testing.T) {
 func (p *place) waitDamaged(h *host.Host, prefix string) (taken int) {
 	p.t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
-		m := shared.Message{Tenant: "acme", ID: fmt.Sprint(prefix, taken), Sender: "ann", Type: shared.Text,
+		m := shared.Message{Tenant: "acme", ID: fmt.Sprint(prefix, taken), Sender: "ann", Type: shared.TypeText,
 			SentAt:       time.Now(),
-			Conversation: shared.Conversation{Type: shared.Group, ID: "g"}}
+			Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}}
 		if _, err := h.Index(p.t.Context(), []shared.Message{m}); err == nil {
 			taken++
 		} else if !errors.Is(err, shared.ErrDamaged) {
@@ -498,10 +497,10 @@ func TestBackup_WriterStuck(t *testing.T) {
 	p := newPlace(t)
 	h := p.mustOpen()
 	for i := range 100 { // more than the connection holds
-		m := shared.Message{Tenant: "acme", ID: fmt.Sprint(i), Sender: "ann", Type: shared.Text, SentAt: time.Now(),
-			Conversation: shared.Conversation{Type: shared.Group, ID: "g"}}
+		m := shared.Message{Tenant: "acme", ID: fmt.Sprint(i), Sender: "ann", Type: shared.TypeText, SentAt: time.Now(),
+			Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}}
 		for k := range shared.MaxAttachments {
-			m.Attachments = append(m.Attachments, fmt.Sprintf("%d-%01000d", i, k))
+			m.Attachments = append(m.Attachments, shared.Attachment{Key: fmt.Sprintf("%d-%01000d", i, k)})
 		}
 		if _, err := h.Index(t.Context(), []shared.Message{m}); err != nil {
 			t.Fatal(err)

@@ -46,11 +46,11 @@ func TestFullDisk_WhileServing(t *testing.T) {
 				return
 			default:
 			}
-			m := shared.Message{Tenant: "acme", ID: fmt.Sprint("w", i), Sender: "ann", Type: shared.Text,
+			m := shared.Message{Tenant: "acme", ID: fmt.Sprint("w", i), Sender: "ann", Type: shared.TypeText,
 				SentAt: time.Now().Add(-time.Second),
-				Conversation: shared.Conversation{Type: shared.Group,
+				Conversation: shared.Conversation{Type: shared.ConversationGroup,
 					ID: "g"}, Labels: []string{strings.Repeat("x", shared.MaxLabelBytes)}}
-			if r, err := h.Index(within(t), []shared.Message{m}); err == nil && r[0].Status == shared.Indexed {
+			if r, err := h.Index(within(t), []shared.Message{m}); err == nil && r[0].Status == shared.IndexAdded {
 				known = append(known, m.ID)
 			}
 		}
@@ -58,8 +58,8 @@ func TestFullDisk_WhileServing(t *testing.T) {
 	fillDisk(t, disk, filepath.Join(disk, "full"))
 	for {
 		_, err := h.Index(within(t), []shared.Message{{Tenant: "acme", ID: fmt.Sprint(time.Now().UnixNano()), Sender: "ann",
-			Type:   shared.Text,
-			SentAt: time.Now().Add(-time.Second), Conversation: shared.Conversation{Type: shared.Group, ID: "g"}}})
+			Type:   shared.TypeText,
+			SentAt: time.Now().Add(-time.Second), Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}}})
 		if err != nil && strings.Contains(err.Error(), "disk nearly full") {
 			break
 		}
@@ -79,8 +79,7 @@ func TestFullDisk_WhileServing(t *testing.T) {
 				t.Fatalf("%s was acknowledged and is %v %v", id, got, err)
 			}
 		}
-		if r, err := h.Check(within(t), shared.RecallRequest{Tenant: "acme", MessageIDs: []string{"m1"},
-			Actor: shared.Actor{ID: "ann"}}); err != nil {
+		if r, err := h.Check(within(t), recallOf("m1")); err != nil {
 			t.Errorf("a check is answered %+v %v", r, err)
 		}
 	}
@@ -90,8 +89,7 @@ func TestFullDisk_WhileServing(t *testing.T) {
 	// A server that starts on the full disk answers reads.
 	h = hosttest.Open(t, host.Config{File: file})
 	live(h)
-	_, err := h.Recall(within(t), shared.RecallRequest{Tenant: "acme", MessageIDs: []string{"m1"},
-		Actor: shared.Actor{ID: "ann"}})
+	_, err := h.Recall(within(t), recallOf("m1"))
 	if err == nil || !strings.Contains(err.Error(), "disk nearly full") {
 		t.Errorf("a recall on a full disk: %v", err)
 	}
@@ -99,8 +97,7 @@ func TestFullDisk_WhileServing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for { // until the plugin has opened the index again
-		_, err = h.Recall(within(t), shared.RecallRequest{Tenant: "acme", MessageIDs: []string{"m1"},
-			Actor: shared.Actor{ID: "ann"}})
+		_, err = h.Recall(within(t), recallOf("m1"))
 		if err == nil {
 			break
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -47,7 +48,9 @@ const (
 // ctx ends after StepTimeout or when the host is closed. An attempt that does not return then is given up: it counts as
 // failed, and the step is tried again while it still runs. If it succeeds later, while the step is open, it settles the
 // step.
-type Step func(ctx context.Context, e shared.Event) (shared.Outcome, error)
+type Step struct {
+	Run func(ctx context.Context, d shared.Delivery) (shared.Outcome, error)
+}
 
 // work names one step of one event.
 type work struct {
@@ -74,7 +77,7 @@ type worker struct {
 
 // stepRuns is what of one step is under way.
 type stepRuns struct {
-	run       Step
+	Step
 	attempts  int         // that run, or whose outcome is being reported
 	waiting   []*delivery // for one of those to end
 	abandoned int         // attempts that were given up and still run
@@ -82,7 +85,7 @@ type stepRuns struct {
 
 // delivery is a step of an event that was delivered.
 type delivery struct {
-	shared.Event
+	shared.Delivery
 	work
 	stream  uint64 // that it came by
 	latest  int    // the last attempt of it that was delivered
@@ -95,8 +98,8 @@ func newWorker(closing context.Context, steps map[string]Step, g *gate, logger h
 		closing: closing, timeout: stepTimeout, gate: g, reports: newReporter(g), logger: logger,
 		steps: map[string]*stepRuns{}, pending: map[work]*delivery{}, settled: map[work]bool{},
 	}
-	for step, run := range steps {
-		w.steps[step] = &stepRuns{run: run}
+	for name, step := range steps {
+		w.steps[name] = &stepRuns{Step: step}
 	}
 	closed, end := context.WithCancel(context.WithoutCancel(closing))
 	context.AfterFunc(closing, func() { time.AfterFunc(closeTime, end) })
@@ -133,9 +136,9 @@ func (w *worker) receive() {
 		w.settled = map[work]bool{}
 		w.mu.Unlock()
 		stream, end := context.WithCancelCause(w.closing)
-		err = p.api.Deliver(stream, func(events []shared.Event) {
-			for _, e := range events {
-				if err := w.take(e); err != nil {
+		err = p.api.Deliver(stream, func(due []shared.Delivery) {
+			for _, d := range due {
+				if err := w.take(d); err != nil {
 					end(err)
 					return
 				}
@@ -158,36 +161,35 @@ func (w *worker) receive() {
 // sent.
 const maxTaken = 2 * shared.MaxDeliveries
 
-// take starts the steps of one delivery and does not wait for them. It fails if the plugin has delivered too many.
-func (w *worker) take(e shared.Event) error {
+// take starts the step of a delivery and does not wait for it. It fails if the plugin has delivered too many.
+func (w *worker) take(due shared.Delivery) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, step := range e.Steps {
-		s := w.steps[step]
-		if s == nil { // a plugin delivers none; left open, for a host that has it
-			w.logger.Warn("this host does not carry out a step that was delivered to it", "step", step, "recall_id", e.RecallID)
-			continue
-		}
-		one := work{e.Sequence, step}
-		if w.settled[one] {
-			continue
-		}
-		// A plugin that was started meanwhile delivers again what is still under way here, and may have sent it just
-		// before the outcome reached it. The outcome is then that of the later delivery too.
-		if d := w.pending[one]; d != nil {
-			d.latest = max(d.latest, e.Attempt)
-			continue
-		}
-		if s.attempts+len(s.waiting) >= maxTaken {
-			return fmt.Errorf("more than %d deliveries of step %s have no outcome", maxTaken, step)
-		}
-		d := &delivery{Event: e, work: one, stream: w.stream, latest: e.Attempt}
-		w.pending[one] = d
-		if s.attempts < shared.MaxDeliveries {
-			w.start(s, d)
-		} else {
-			s.waiting = append(s.waiting, d)
-		}
+	s := w.steps[due.Step]
+	if s == nil { // a plugin delivers none; left open, for a host that has it
+		w.logger.Warn("this host does not carry out a step that was delivered to it", "step", due.Step,
+			"recall_id", due.RecallID)
+		return nil
+	}
+	one := work{due.Sequence, due.Step}
+	if w.settled[one] {
+		return nil
+	}
+	// A plugin that was started meanwhile delivers again what is still under way here, and may have sent it just
+	// before the outcome reached it. The outcome is then that of the later delivery too.
+	if d := w.pending[one]; d != nil {
+		d.latest = max(d.latest, due.Attempt)
+		return nil
+	}
+	if s.attempts+len(s.waiting) >= maxTaken {
+		return fmt.Errorf("more than %d deliveries of step %s have no outcome", maxTaken, due.Step)
+	}
+	d := &delivery{Delivery: due, work: one, stream: w.stream, latest: due.Attempt}
+	w.pending[one] = d
+	if s.attempts < shared.MaxDeliveries {
+		w.start(s, d)
+	} else {
+		s.waiting = append(s.waiting, d)
 	}
 	return nil
 }
@@ -269,7 +271,7 @@ func (w *worker) settle(d *delivery, attempt int, r result) {
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(w.closing), closeTime)
 		defer cancel()
 	}
-	outcome := shared.NewSettlement(d.Event, d.step, r.outcome, r.cause)
+	outcome := wire.NewSettlement(&d.Delivery, r.outcome, r.cause)
 	outcome.Attempt = attempt
 	for {
 		err := w.reports.settle(ctx, outcome)

@@ -15,13 +15,13 @@ import (
 func TestWorker_DeliveredAgainWhileUnderWay(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := make(chan int, 10)
-	w := newWorker(ctx, map[string]Step{"wipe": func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+	w := newWorker(ctx, map[string]Step{"wipe": {Run: func(ctx context.Context, e shared.Delivery) (shared.Outcome, error) {
 		calls <- e.Attempt
 		<-ctx.Done()
 		return "", ctx.Err()
-	}}, newGate(nil), hclog.NewNullLogger())
+	}}}, newGate(nil), hclog.NewNullLogger())
 	for attempt := 1; attempt <= 2; attempt++ {
-		w.take(shared.Event{Sequence: 7, Steps: []string{"wipe"}, Attempt: attempt})
+		w.take(shared.Delivery{Step: "wipe", Attempt: attempt, Event: shared.Event{Sequence: 7}})
 	}
 	if first := <-calls; first != 1 {
 		t.Errorf("attempt %d ran first", first)
@@ -40,14 +40,14 @@ func TestWorker_TooManyAbandonedAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls := make(chan string, 10)
-		step := func(_ context.Context, e shared.Event) (shared.Outcome, error) {
-			calls <- e.Steps[0]
+		step := func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
+			calls <- e.Step
 			return shared.OutcomeDone, nil
 		}
-		w := newWorker(ctx, map[string]Step{"wipe": step, "previews": step}, newGate(nil), hclog.NewNullLogger())
+		w := newWorker(ctx, map[string]Step{"wipe": {Run: step}, "previews": {Run: step}}, newGate(nil), hclog.NewNullLogger())
 		w.steps["wipe"].abandoned = maxAbandoned
 		for _, name := range []string{"wipe", "previews"} {
-			if err := w.take(shared.Event{Sequence: 1, Steps: []string{name}, Attempt: 1}); err != nil {
+			if err := w.take(shared.Delivery{Step: name, Attempt: 1, Event: shared.Event{Sequence: 1}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -64,12 +64,12 @@ func TestWorker_ClosingStartsNoAttempt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var calls atomic.Int64
-	w := newWorker(ctx, map[string]Step{"wipe": func(context.Context, shared.Event) (shared.Outcome, error) {
+	w := newWorker(ctx, map[string]Step{"wipe": {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 		calls.Add(1)
 		return shared.OutcomeDone, nil
-	}}, newGate(nil), hclog.NewNullLogger())
+	}}}, newGate(nil), hclog.NewNullLogger())
 	for sequence := range uint64(100) {
-		if err := w.take(shared.Event{Sequence: sequence, Steps: []string{"wipe"}, Attempt: 1}); err != nil {
+		if err := w.take(shared.Delivery{Step: "wipe", Attempt: 1, Event: shared.Event{Sequence: sequence}}); err != nil {
 			t.Fatal(err)
 		}
 	}

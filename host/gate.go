@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -73,15 +74,15 @@ func (g *gate) set(p *process, refusal error) {
 const smallCall = 256
 
 // call is sizedCall for a request that holds little.
-func call[T any](ctx context.Context, g *gate, f func(*shared.Client) (T, error)) (T, error) {
+func call[T any](ctx context.Context, g *gate, f func(*wire.Client) (T, error)) (T, error) {
 	return sizedCall(ctx, g, smallCall, f)
 }
 
 // sizedCall makes one call of the plugin in force, with a request of about size bytes. A call that was cut off by
 // the end of its plugin is repeated on the next one: every call of the contract may be.
-func sizedCall[T any](ctx context.Context, g *gate, size int64, f func(*shared.Client) (T, error)) (T, error) {
+func sizedCall[T any](ctx context.Context, g *gate, size int64, f func(*wire.Client) (T, error)) (T, error) {
 	var zero T
-	size = min(size, shared.MaxWireBytes) // what is larger is refused before it is sent
+	size = min(size, wire.MaxWireBytes) // what is larger is refused before it is sent
 	if err := g.admit(size); err != nil {
 		return zero, err
 	}

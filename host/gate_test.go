@@ -9,12 +9,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
 // answer makes one call that gives what f gives.
 func answer(ctx context.Context, g *gate, f func() error) error {
-	_, err := call(ctx, g, func(*shared.Client) (struct{}, error) { return struct{}{}, f() })
+	_, err := call(ctx, g, func(*wire.Client) (struct{}, error) { return struct{}{}, f() })
 	return err
 }
 

@@ -4,8 +4,8 @@
 //	recall, err := host.Open(ctx, host.Config{
 //		File: "plugin.hcl",
 //		Steps: map[string]host.Step{
-//			shared.StepNotify:  hub.Notify,   // tell the clients: e.Notice(delivered)
-//			shared.StepHistory: store.Remove, // e.Message.ID, of e.Tenant
+//			shared.StepNotify:  {Run: hub.Notify},   // tell the clients: d.Notice(delivered)
+//			shared.StepHistory: {Run: store.Remove}, // d.Message.ID, of d.Tenant
 //		},
 //	})
 //	if err != nil {
@@ -33,6 +33,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -63,8 +64,8 @@ type Config struct {
 	OnHeld func(time.Duration)
 }
 
-// Host is a loaded recall plugin. It is shared.Recall for the whole server, but for Events, which it receives itself
-// and hands to Config.Steps. It is safe for use by many goroutines.
+// Host is a loaded recall plugin. It is [shared.Recall] for the whole server, and hands what is to be carried out to
+// Config.Steps. It is safe for use by many goroutines.
 //
 // While the plugin restarts or is swapped, calls are held until it is back or their own context ends; so give each
 // call a context that ends. A call that was cut off is repeated with the same ids. It fails with shared.ErrUnavailable
@@ -105,8 +106,8 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 		if err := shared.ValidateStep("host.Config.Steps", name); err != nil {
 			return nil, err
 		}
-		if c.Steps[name] == nil {
-			return nil, fmt.Errorf("host.Config.Steps: %s is nil", name)
+		if c.Steps[name].Run == nil {
+			return nil, shared.Invalidf("host.Config.Steps."+name+".Run", "is not set")
 		}
 	}
 	runDir, err := makeRunDir(c.RunDir, settings.file)
@@ -212,7 +213,7 @@ func (h *Host) State() State {
 
 // Index is shared.Recall.
 func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
-	return sizedCall(ctx, h.gate, sizeOfMessages(msgs), func(api *shared.Client) ([]shared.IndexResult, error) {
+	return sizedCall(ctx, h.gate, sizeOfMessages(msgs), func(api *wire.Client) ([]shared.IndexResult, error) {
 		return api.Index(ctx, msgs)
 	})
 }
@@ -224,7 +225,7 @@ func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.R
 		return nil, err
 	}
 	made := time.Now()
-	return sizedCall(ctx, h.gate, sizeOfRecall(&req), func(api *shared.Client) ([]shared.RecallResult, error) {
+	return sizedCall(ctx, h.gate, sizeOfRecall(&req), func(api *wire.Client) ([]shared.RecallResult, error) {
 		req.Held = time.Since(made)
 		return api.Recall(ctx, req)
 	})
@@ -242,43 +243,50 @@ func ensureRecallID(req *shared.RecallRequest) error {
 	return nil
 }
 
-// Check is shared.Recall.
+// Amend is [shared.Recall].
+func (h *Host) Amend(ctx context.Context, amendments []shared.Amendment) ([]shared.IndexResult, error) {
+	return sizedCall(ctx, h.gate, sizeOfAmendments(amendments), func(api *wire.Client) ([]shared.IndexResult, error) {
+		return api.Amend(ctx, amendments)
+	})
+}
+
+// Explain is [shared.Recall].
+func (h *Host) Explain(ctx context.Context, req shared.RecallRequest) ([]shared.Explanation, error) {
+	if err := ensureRecallID(&req); err != nil {
+		return nil, err
+	}
+	return sizedCall(ctx, h.gate, sizeOfRecall(&req), func(api *wire.Client) ([]shared.Explanation, error) {
+		return api.Explain(ctx, req)
+	})
+}
+
+// Check is [shared.Recall].
 func (h *Host) Check(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
 	}
-	return sizedCall(ctx, h.gate, sizeOfRecall(&req), func(api *shared.Client) ([]shared.RecallResult, error) {
+	return sizedCall(ctx, h.gate, sizeOfRecall(&req), func(api *wire.Client) ([]shared.RecallResult, error) {
 		return api.Check(ctx, req)
 	})
 }
 
 // Status is shared.Recall.
 func (h *Host) Status(ctx context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
-	return sizedCall(ctx, h.gate, smallCall+sizeOfList(ids), func(api *shared.Client) ([]shared.MessageStatus, error) {
+	return sizedCall(ctx, h.gate, smallCall+sizeOfList(ids), func(api *wire.Client) ([]shared.MessageStatus, error) {
 		return api.Status(ctx, tenant, ids)
 	})
 }
 
-// Since is shared.Recall.
-func (h *Host) Since(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
-	return sizedCall(ctx, h.gate, sizeOfSince(&req), func(api *shared.Client) (shared.SincePage, error) {
+// Since is [shared.Recall].
+func (h *Host) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
+	return sizedCall(ctx, h.gate, sizeOfSince(&req), func(api *wire.Client) (shared.EventPage, error) {
 		return api.Since(ctx, req)
 	})
 }
 
-// Ledger is shared.Recall. It reads page by page.
-func (h *Host) Ledger(ctx context.Context, tenant, recallID string) (shared.Ledger, error) {
-	return shared.ReadLedger(ctx, h, tenant, recallID)
-}
-
-// LedgerPage is shared.LedgerReader.
-func (h *Host) LedgerPage(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
-	return call(ctx, h.gate, func(api *shared.Client) (shared.LedgerPage, error) { return api.LedgerPage(ctx, req) })
-}
-
-// Events is always refused: Config.Steps receive the events, and a second receiver would take them away.
-func (h *Host) Events(context.Context, func(shared.Event, shared.Settler)) error {
-	return errors.New("the events of a host are received by its steps (host.Config.Steps)")
+// Ledger is [shared.Recall].
+func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
+	return call(ctx, h.gate, func(api *wire.Client) (shared.LedgerPage, error) { return api.Ledger(ctx, req) })
 }
 
 // Metrics returns the counters and gauges of the host, whose names begin with "host_", and those of the plugin in
@@ -331,7 +339,7 @@ func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 // Reload does not put plugin.hcl in force. It adds a warning for each setting in it that differs from the one in force,
 // with how to put it in force, as State.Pending does.
 func (h *Host) Reload(ctx context.Context) (shared.Diagnostics, error) {
-	ds, err := call(ctx, h.gate, func(api *shared.Client) (shared.Diagnostics, error) { return api.Reload(ctx) })
+	ds, err := call(ctx, h.gate, func(api *wire.Client) (shared.Diagnostics, error) { return api.Reload(ctx) })
 	if err != nil {
 		return nil, err
 	}

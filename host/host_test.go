@@ -72,14 +72,14 @@ func runFailingSteps(file string) {
 	attempts := map[string]int{}
 	steps := map[string]host.Step{}
 	for _, name := range []string{shared.StepNotify, shared.StepHistory, shared.StepOffline} {
-		steps[name] = func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+		steps[name] = host.Step{Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if attempts[name+e.Message.ID]++; attempts[name+e.Message.ID] <= failures {
 				return "", errors.New("not yet")
 			}
 			return shared.OutcomeDone, nil
-		}
+		}}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -105,13 +105,13 @@ func runFailingSteps(file string) {
 	}
 	for i := range recalls {
 		for open := true; open; time.Sleep(10 * time.Millisecond) {
-			ledger, err := h.Ledger(ctx, "acme", fmt.Sprint("r-m", i))
+			ledger, err := shared.ReadLedger(ctx, h, "acme", fmt.Sprint("r-m", i))
 			if err != nil {
 				fmt.Println("error", err)
 				return
 			}
 			open = false
-			for _, s := range ledger.Entries[0].Steps {
+			for _, s := range ledger[0].Steps {
 				open = open || !s.Outcome.Settles()
 			}
 		}
@@ -121,13 +121,17 @@ func runFailingSteps(file string) {
 
 func message(id string) shared.Message {
 	return shared.Message{
-		Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.Group, ID: "g"}, Sender: "ann",
-		Type: shared.Text, SentAt: time.Now(),
+		Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}, Sender: "ann",
+		Type: shared.TypeText, SentAt: time.Now(),
 	}
 }
 
 func recallOf(id string) shared.RecallRequest {
-	return shared.RecallRequest{Tenant: "acme", MessageIDs: []string{id}, Actor: shared.Actor{ID: "ann"}}
+	return shared.RecallRequest{Tenant: "acme", Targets: []shared.Target{target(id)}, Actor: shared.Actor{ID: "ann"}}
+}
+
+func target(id string) shared.Target {
+	return shared.Target{MessageID: id, Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}}
 }
 
 // within is a context for calls of a test that must not hang.
@@ -144,7 +148,7 @@ func index(t *testing.T, h *host.Host, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got[0].Status != shared.Indexed {
+	if got[0].Status != shared.IndexAdded {
 		t.Fatalf("index %s: %+v", id, got)
 	}
 }
@@ -155,7 +159,7 @@ func takeBack(t *testing.T, h *host.Host, id string) shared.RecallResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got[0].Status != shared.Recalled || got[0].RecallID == "" {
+	if got[0].Status != shared.StatusRecalled || got[0].RecallID == "" {
 		t.Fatalf("recall %s: %+v", id, got)
 	}
 	return got[0]
@@ -166,12 +170,12 @@ func settled(t *testing.T, h *host.Host, recallID string) map[string]shared.Outc
 	t.Helper()
 	ctx := within(t)
 	for {
-		ledger, err := h.Ledger(ctx, "acme", recallID)
+		ledger, err := shared.ReadLedger(ctx, h, "acme", recallID)
 		if err != nil {
 			t.Fatal(err)
 		}
 		outcomes, open := map[string]shared.Outcome{}, 0
-		for _, e := range ledger.Entries {
+		for _, e := range ledger {
 			for _, s := range e.Steps {
 				outcomes[s.Step] = s.Outcome
 				if !s.Outcome.Settles() {
@@ -179,7 +183,7 @@ func settled(t *testing.T, h *host.Host, recallID string) map[string]shared.Outc
 				}
 			}
 		}
-		if len(ledger.Entries) > 0 && open == 0 {
+		if len(ledger) > 0 && open == 0 {
 			return outcomes
 		}
 		time.Sleep(5 * time.Millisecond) // asks again; ctx bounds it
@@ -203,12 +207,12 @@ func TestARecallRunsEachStepOnceAndNotifyFirst(t *testing.T) {
 	var mu sync.Mutex
 	var order []string
 	step := func(name string, outcome shared.Outcome) host.Step {
-		return func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+		return host.Step{Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			order = append(order, name+" "+e.Message.ID)
 			return outcome, nil
-		}
+		}}
 	}
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
 		shared.StepNotify:  step("notify", shared.OutcomeDone),
@@ -236,7 +240,7 @@ func TestAStepThatFailsOrPanicsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
 	var mu sync.Mutex
 	attempts := map[string]int{}
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
-		shared.StepHistory: func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+		shared.StepHistory: {Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			attempts[e.Message.ID]++
@@ -249,7 +253,7 @@ func TestAStepThatFailsOrPanicsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
 				runtime.Goexit() // as t.Fatal does
 			}
 			return shared.OutcomeDone, nil
-		},
+		}},
 	}})
 	index(t, h, "bad")
 	index(t, h, "good")
@@ -258,11 +262,11 @@ func TestAStepThatFailsOrPanicsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
 	if got := settled(t, h, bad.RecallID)[shared.StepHistory]; got != shared.OutcomeDone {
 		t.Errorf("outcome %s", got)
 	}
-	ledger, err := h.Ledger(within(t), "acme", bad.RecallID)
+	ledger, err := shared.ReadLedger(within(t), h, "acme", bad.RecallID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range ledger.Entries[0].Steps {
+	for _, s := range ledger[0].Steps {
 		if s.Step == shared.StepHistory && s.Attempts != 4 {
 			t.Errorf("the ledger tells of %d attempts", s.Attempts)
 		}
@@ -276,14 +280,14 @@ func TestAStepThatEndsWhileTheHostIsClosedIsNotRunAgain(t *testing.T) {
 	finish := make(chan struct{})
 	var mu sync.Mutex
 	calls := 0
-	steps := map[string]host.Step{shared.StepNotify: func(context.Context, shared.Event) (shared.Outcome, error) {
+	steps := map[string]host.Step{shared.StepNotify: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 		mu.Lock()
 		calls++
 		mu.Unlock()
 		started <- struct{}{}
 		<-finish
 		return shared.OutcomeDone, nil
-	}}
+	}}}
 	h := hosttest.Open(t, host.Config{File: file, Steps: steps})
 	index(t, h, "m1")
 	result := takeBack(t, h, "m1")
@@ -380,12 +384,12 @@ func TestKillingThePluginUnderLoadLosesNoCallAndNoEvent(t *testing.T) {
 	var mu sync.Mutex
 	told := map[string]int{}
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
-		shared.StepNotify: func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+		shared.StepNotify: {Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			told[e.RecallID]++
 			return shared.OutcomeDone, nil
-		},
+		}},
 	}})
 	const callers, calls, kills = 8, 60, 4
 	var work sync.WaitGroup
@@ -399,7 +403,7 @@ func TestKillingThePluginUnderLoadLosesNoCallAndNoEvent(t *testing.T) {
 					return
 				}
 				results, err := h.Recall(within(t), recallOf(id))
-				if err != nil || results[0].Status != shared.Recalled {
+				if err != nil || results[0].Status != shared.StatusRecalled {
 					t.Errorf("recall %s: %+v, %v", id, results, err)
 					return
 				}
@@ -493,15 +497,15 @@ func TestWhatIsNoPluginIsRefusedWithItsNameAndLeavesNothing(t *testing.T) {
 }
 
 func TestStepsThatAreWrongAreRefusedBeforeAnythingStarts(t *testing.T) {
-	ok := func(context.Context, shared.Event) (shared.Outcome, error) { return shared.OutcomeDone, nil }
+	ok := func(context.Context, shared.Delivery) (shared.Outcome, error) { return shared.OutcomeDone, nil }
 	many := map[string]host.Step{}
 	for i := range shared.MaxSteps + 1 {
-		many[fmt.Sprint("step", i)] = ok
+		many[fmt.Sprint("step", i)] = host.Step{Run: ok}
 	}
 	for words, steps := range map[string]map[string]host.Step{
-		"33 steps; at most 32": many,
-		"notify is nil":        {shared.StepNotify: nil},
-		"Config.Steps":         {"a step": ok},
+		"33 steps; at most 32":   many,
+		"notify.Run: is not set": {shared.StepNotify: {}},
+		"Config.Steps":           {"a step": {Run: ok}},
 	} {
 		c := host.Config{File: hosttest.WriteConfig(t, "/nowhere/plugin", t.TempDir()), RunDir: hosttest.RunDir(t), Steps: steps}
 		if _, err := host.Open(within(t), c); err == nil || !strings.Contains(err.Error(), words) {

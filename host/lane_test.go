@@ -9,6 +9,7 @@ import (
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -26,7 +27,7 @@ func TestLane_CarriesTheCalls(t *testing.T) {
 
 // TestLane_Off runs the tests of calls, crashes, upgrades and broken plugins with calls by gRPC.
 func TestLane_Off(t *testing.T) {
-	t.Setenv(shared.LaneEnv, "off")
+	t.Setenv(wire.LaneEnv, "off")
 	t.Run("calls go by gRPC", func(t *testing.T) {
 		file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "lane-only"), t.TempDir())
 		h, err := host.Open(within(t), host.Config{File: file, RunDir: hosttest.RunDir(t)})
@@ -47,7 +48,7 @@ func TestLane_Off(t *testing.T) {
 }
 
 func TestLane_SettingThatIsWrong(t *testing.T) {
-	t.Setenv(shared.LaneEnv, "of")
+	t.Setenv(wire.LaneEnv, "of")
 	h, err := host.Open(within(t), host.Config{
 		File: hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir()), RunDir: hosttest.RunDir(t),
 	})

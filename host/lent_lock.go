@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// A lentLock is the host's end of shared.HostPipeEnv, and what the plugin sends through it: the folder whose lock keeps
+// A lentLock is the host's end of wire.HostPipeEnv, and what the plugin sends through it: the folder whose lock keeps
 // others from its index. The kernel frees that lock only when it has taken back all of a killed process's memory, some
 // 10 ms for 100 MB, and the host does it as soon as nothing of the process runs any more.
 type lentLock struct {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -30,7 +31,7 @@ type reporter struct {
 
 // outcome is one that somebody waits to see stored.
 type outcome struct {
-	shared.Settlement
+	wire.Settlement
 	report *report       // that it goes in; nil while it waits
 	done   chan struct{} // closed when err is set
 	err    error         // why it is not stored
@@ -63,7 +64,7 @@ func (r *reporter) run(ctx context.Context) {
 }
 
 // settle returns once the outcome is stored, or with the reason why it is not. What ctx ended for may still be stored.
-func (r *reporter) settle(ctx context.Context, s shared.Settlement) error {
+func (r *reporter) settle(ctx context.Context, s wire.Settlement) error {
 	o := &outcome{Settlement: s, done: make(chan struct{})}
 	r.mu.Lock()
 	r.waiting = append(r.waiting, o)
@@ -101,7 +102,7 @@ func (r *reporter) next(ctx context.Context) *report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n, bytes := 0, 0
-	for n < min(len(r.waiting), shared.MaxSettlements) {
+	for n < min(len(r.waiting), wire.MaxSettlements) {
 		if bytes += r.waiting[n].bytes(); n > 0 && bytes > maxReportBytes {
 			break
 		}
@@ -122,13 +123,13 @@ func (r *reporter) next(ctx context.Context) *report {
 // send makes one report and hands out the answers.
 func (r *reporter) send(report *report) {
 	defer report.cancel()
-	all, bytes := make([]shared.Settlement, len(report.outcomes)), int64(smallCall)
+	all, bytes := make([]wire.Settlement, len(report.outcomes)), int64(smallCall)
 	for i, o := range report.outcomes {
 		all[i] = o.Settlement
 		bytes += int64(o.bytes())
 	}
-	errs, err := sizedCall(report.ctx, r.gate, bytes, func(api *shared.Client) ([]error, error) {
-		return api.SettleAll(report.ctx, all)
+	errs, err := sizedCall(report.ctx, r.gate, bytes, func(api *wire.Client) ([]error, error) {
+		return api.Settle(report.ctx, all)
 	})
 	if errors.Is(err, shared.ErrInvalid) { // of the report as a whole; it refuses no outcome
 		err = fmt.Errorf("report %d outcomes: %v", len(all), err)

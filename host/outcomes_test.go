@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 	"github.com/chat-recall/recall/shared/recallv1"
 )
@@ -21,23 +22,23 @@ import (
 // pluginConn is a connection to a plugin whose SettleAll is this function; it serves nothing else.
 type pluginConn struct {
 	grpc.ClientConnInterface
-	settleAll func(context.Context, *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error)
+	settleAll func(context.Context, *recallv1.SettleRequest) (*recallv1.SettleResponse, error)
 }
 
 func (c pluginConn) Invoke(ctx context.Context, _ string, args, reply any, _ ...grpc.CallOption) error {
-	resp, err := c.settleAll(ctx, args.(*recallv1.SettleAllRequest))
+	resp, err := c.settleAll(ctx, args.(*recallv1.SettleRequest))
 	if err == nil {
-		reply.(*recallv1.SettleAllResponse).Statuses = resp.GetStatuses()
+		reply.(*recallv1.SettleResponse).Statuses = resp.GetStatuses()
 	}
 	return err
 }
 
 // openReporter runs a reporter to such a plugin until the test ends.
 func openReporter(t *testing.T,
-	settleAll func(context.Context, *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error)) *reporter {
+	settleAll func(context.Context, *recallv1.SettleRequest) (*recallv1.SettleResponse, error)) *reporter {
 	t.Helper()
 	g := newGate(nil)
-	g.open(&process{api: shared.NewClient(t.Context(), pluginConn{settleAll: settleAll})})
+	g.open(&process{api: wire.NewClient(t.Context(), pluginConn{settleAll: settleAll})})
 	r := newReporter(g)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -49,12 +50,12 @@ func openReporter(t *testing.T,
 	return r
 }
 
-func outcomeOf(sequence uint64) shared.Settlement {
-	return shared.Settlement{Sequence: sequence, Step: "wipe", Attempt: 1, Outcome: shared.OutcomeDone}
+func outcomeOf(sequence uint64) wire.Settlement {
+	return wire.Settlement{Sequence: sequence, Step: "wipe", Attempt: 1, Outcome: shared.OutcomeDone}
 }
 
-func stored(req *recallv1.SettleAllRequest) *recallv1.SettleAllResponse {
-	return &recallv1.SettleAllResponse{Statuses: make([][]byte, len(req.Settlements))}
+func stored(req *recallv1.SettleRequest) *recallv1.SettleResponse {
+	return &recallv1.SettleResponse{Statuses: make([][]byte, len(req.Settlements))}
 }
 
 func TestReporter_GathersWhileAReportIsUnderWay(t *testing.T) {
@@ -62,7 +63,7 @@ func TestReporter_GathersWhileAReportIsUnderWay(t *testing.T) {
 		cause   string
 		reports []int
 	}{
-		"at most 512 go together":      {"", []int{1, shared.MaxSettlements, 600 - shared.MaxSettlements}},
+		"at most 512 go together":      {"", []int{1, wire.MaxSettlements, 600 - wire.MaxSettlements}},
 		"at most 64 KiB of error text": {strings.Repeat("x", shared.MaxStepErrorBytes), []int{1, 61, 61, 61}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestReporter_GathersWhileAReportIsUnderWay(t *testing.T) {
 				let := make(chan struct{})
 				var reports []int
 				r := openReporter(t, func(_ context.Context,
-					req *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error) {
+					req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
 					reports = append(reports, len(req.Settlements))
 					<-let
 					return stored(req), nil
@@ -113,7 +114,7 @@ func TestReporter_EachOutcomeGetsItsOwnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := make(chan struct{})
 		r := openReporter(t, func(_ context.Context,
-			req *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error) {
+			req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
 			<-first
 			resp := stored(req)
 			for i, s := range req.Settlements {
@@ -140,7 +141,7 @@ func TestReporter_EachOutcomeGetsItsOwnAnswer(t *testing.T) {
 func TestReporter_NoOutcomeWaitsBehindOneWhoseContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := openReporter(t, func(ctx context.Context,
-			req *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error) {
+			req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
 			if req.Settlements[0].Sequence == 1 { // the plugin is stuck in it
 				<-ctx.Done()
 				return nil, ctx.Err()
@@ -171,7 +172,7 @@ func TestReporter_NoOutcomeWaitsBehindOneWhoseContextEnded(t *testing.T) {
 
 // What a plugin answers to the report as a whole refuses no outcome: it would be lost.
 func TestReporter_ARefusedReportRefusesNoOutcome(t *testing.T) {
-	r := openReporter(t, func(context.Context, *recallv1.SettleAllRequest) (*recallv1.SettleAllResponse, error) {
+	r := openReporter(t, func(context.Context, *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
 		return nil, status.Error(codes.InvalidArgument, "too many settlements")
 	})
 	if err := r.settle(t.Context(), outcomeOf(1)); err == nil || errors.Is(err, shared.ErrInvalid) ||

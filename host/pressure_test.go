@@ -50,7 +50,7 @@ func TestTenThousandCallersAreAnsweredOrRefusedAndMemoryStaysBounded(t *testing.
 				case err != nil:
 					t.Errorf("got %v; want an answer or ErrOverloaded", err)
 					return
-				case got[0].Status != shared.Indexed:
+				case got[0].Status != shared.IndexAdded:
 					t.Errorf("message is %s", got[0].Status)
 				default:
 					answered.Add(1)
@@ -82,18 +82,18 @@ func TestASlowStepHoldsUpNobodyButItself(t *testing.T) {
 	t.Cleanup(func() { free.Do(func() { close(release) }) })
 	searched := make(chan string, recalls)
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
-		shared.StepHistory: func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+		shared.StepHistory: {Run: func(ctx context.Context, e shared.Delivery) (shared.Outcome, error) {
 			select {
 			case <-release:
 				return shared.OutcomeDone, nil
 			case <-ctx.Done():
 				return "", ctx.Err()
 			}
-		},
-		shared.StepSearch: func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+		}},
+		shared.StepSearch: {Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 			searched <- e.Message.ID
 			return shared.OutcomeDone, nil
-		},
+		}},
 	}})
 	last := shared.RecallResult{}
 	for i := range recalls {

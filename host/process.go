@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-plugin/runner"
 
 	"github.com/chat-recall/recall/internal/config"
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -53,10 +54,10 @@ const (
 // A process is one plugin process that has shaken hands. It is made by launch and ended by kill, once each.
 type process struct {
 	binary stagedBinary
-	desc   shared.Description
+	desc   wire.Description
 	rules  shared.RulesState    // when it was activated
 	index  shared.IndexIdentity // likewise
-	api    *shared.Client
+	api    *wire.Client
 	config *config.File // as it read plugin.hcl
 
 	client    *plugin.Client
@@ -107,8 +108,8 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 	defer laneTheirs.Close()
 	p := &process{binary: staged, lock: lock, lane: lane}
 	p.client = plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  shared.Handshake,
-		VersionedPlugins: shared.VersionedPlugins(nil),
+		HandshakeConfig:  wire.Handshake,
+		VersionedPlugins: wire.VersionedPlugins(nil),
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
@@ -116,7 +117,7 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		Logger:           logger,
 		Stderr:           &p.stderr,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: runDir},
-		GRPCDialOptions:  shared.DialOptions(),
+		GRPCDialOptions:  wire.DialOptions(),
 		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, socketDir string) (runner.Runner, error) {
 			p.socketDir = socketDir
 			if err := os.Chmod(socketDir, 0o700); err != nil { // whatever the umask
@@ -127,10 +128,10 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 			cmd := exec.Command(filepath.Join(ownDescriptors, strconv.Itoa(verifiedFD)))
 			cmd.Args = []string{staged.path}
 			cmd.ExtraFiles = []*os.File{hostPipeFD - 3: theirs, verifiedFD - 3: verified.File}
-			cmd.Env = append(spec.Env, shared.HostPipeEnv+"="+strconv.Itoa(hostPipeFD))
+			cmd.Env = append(spec.Env, wire.HostPipeEnv+"="+strconv.Itoa(hostPipeFD))
 			if lane != nil {
 				cmd.ExtraFiles = append(cmd.ExtraFiles, laneTheirs)
-				cmd.Env = append(cmd.Env, shared.LaneFDEnv+"="+strconv.Itoa(laneFD))
+				cmd.Env = append(cmd.Env, wire.LaneFDEnv+"="+strconv.Itoa(laneFD))
 			}
 			for _, name := range passedEnv {
 				if v, ok := os.LookupEnv(name); ok {
@@ -176,11 +177,11 @@ func (p *process) start(ctx context.Context, timeout time.Duration) error {
 	if err != nil {
 		return p.startError(err)
 	}
-	raw, err := protocol.Dispense(shared.PluginName)
+	raw, err := protocol.Dispense(wire.PluginName)
 	if err != nil {
 		return p.startError(err)
 	}
-	p.api = raw.(*shared.Client)
+	p.api = raw.(*wire.Client)
 	if p.desc, err = p.api.Describe(ctx); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -195,7 +196,7 @@ func (p *process) useLane() error {
 	if p.lane == nil {
 		return nil
 	}
-	if !slices.Contains(p.desc.Capabilities, shared.CapabilityLane) {
+	if !slices.Contains(p.desc.Capabilities, wire.CapabilityLane) {
 		p.closeLane()
 		return nil
 	}
@@ -313,7 +314,7 @@ func (p *process) activate(ctx context.Context, steps []string) error {
 		return fmt.Errorf("activate plugin %s %s: %w", p.desc.Name, p.desc.Version, p.cause(err))
 	}
 	health, err := p.api.Health(ctx)
-	if err == nil && health.State != shared.StateActive {
+	if err == nil && health.State != wire.StateActive {
 		err = errors.New(health.Reason)
 	}
 	p.rules, p.index = health.Rules, health.Index

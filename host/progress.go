@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/internal/wire"
 )
 
 // progress tells a busy plugin from a hung one. A plugin is hung when calls wait and none is completed for
@@ -16,7 +16,7 @@ type progress struct {
 }
 
 // healthy evaluates an answer to a health call. It returns an error if the plugin is hung.
-func (g *progress) healthy(p *process, h shared.Health, now time.Time) error {
+func (g *progress) healthy(p *process, h wire.Health, now time.Time) error {
 	if g.process != p || h.Waiting == 0 || h.Done != g.done {
 		*g = progress{process: p, done: h.Done, since: now}
 		return nil

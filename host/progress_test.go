@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/internal/wire"
 )
 
 func TestProgress(t *testing.T) {
@@ -13,30 +13,30 @@ func TestProgress(t *testing.T) {
 	type answer struct {
 		after time.Duration
 		by    *process
-		shared.Health
+		wire.Health
 		hung bool
 	}
 	for name, answers := range map[string][]answer{
 		"idle": {
-			{0, first, shared.Health{Done: 7}, false}, {time.Hour, first, shared.Health{Done: 7}, false},
+			{0, first, wire.Health{Done: 7}, false}, {time.Hour, first, wire.Health{Done: 7}, false},
 		},
 		"busy": {
-			{0, first, shared.Health{Waiting: 500, Done: 7}, false}, {7 * time.Second, first,
-				shared.Health{Waiting: 500, Done: 8}, false},
-			{14 * time.Second, first, shared.Health{Waiting: 500, Done: 9}, false},
+			{0, first, wire.Health{Waiting: 500, Done: 7}, false}, {7 * time.Second, first,
+				wire.Health{Waiting: 500, Done: 8}, false},
+			{14 * time.Second, first, wire.Health{Waiting: 500, Done: 9}, false},
 		},
 		"stuck": {
-			{0, first, shared.Health{Waiting: 1, Done: 7}, false}, {7 * time.Second, first, shared.Health{Waiting: 3, Done: 7},
+			{0, first, wire.Health{Waiting: 1, Done: 7}, false}, {7 * time.Second, first, wire.Health{Waiting: 3, Done: 7},
 				false},
-			{8 * time.Second, first, shared.Health{Waiting: 9, Done: 7}, true},
+			{8 * time.Second, first, wire.Health{Waiting: 9, Done: 7}, true},
 		},
 		"stuck after it was idle for long": {
-			{0, first, shared.Health{Done: 7}, false}, {time.Hour, first, shared.Health{Done: 7}, false},
-			{time.Hour + 2*time.Second, first, shared.Health{Waiting: 1, Done: 7}, false},
-			{time.Hour + 9*time.Second, first, shared.Health{Waiting: 1, Done: 7}, true},
+			{0, first, wire.Health{Done: 7}, false}, {time.Hour, first, wire.Health{Done: 7}, false},
+			{time.Hour + 2*time.Second, first, wire.Health{Waiting: 1, Done: 7}, false},
+			{time.Hour + 9*time.Second, first, wire.Health{Waiting: 1, Done: 7}, true},
 		},
 		"another process": {
-			{0, first, shared.Health{Waiting: 1}, false}, {9 * time.Second, second, shared.Health{Waiting: 1}, false},
+			{0, first, wire.Health{Waiting: 1}, false}, {9 * time.Second, second, wire.Health{Waiting: 1}, false},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -217,19 +217,19 @@ permit "own" {
 		}
 		return got[0]
 	}
-	if got := recall("m0", ""); got.Status != shared.Denied || got.Code != shared.CodeReasonRequired || got.Rule.Name != "own" || got.Rule.Line != 6 {
+	if got := recall("m0", ""); got.Status != shared.StatusDenied || got.Code != shared.CodeReasonRequired || got.Rule.Name != "own" || got.Rule.Line != 6 {
 		t.Errorf("without a reason: %+v", got)
 	}
 	first := recall("m0", "typo")
-	if second := recall("m1", "typo"); first.Status != shared.Recalled || second.Status != shared.Recalled {
+	if second := recall("m1", "typo"); first.Status != shared.StatusRecalled || second.Status != shared.StatusRecalled {
 		t.Fatalf("with a reason: %+v, %+v", first, second)
 	}
 	got, again := recall("m2", "typo"), first.RecalledAt.Add(time.Hour)
 	if got.Code != shared.CodeRateLimited || got.RetryAt.Sub(again).Abs() > time.Second { // limits count by another clock
 		t.Errorf("the third of two: %+v; the first was at %s", got, first.RecalledAt)
 	}
-	ledger, err := p.Ledger(within(t), "acme", first.RecallID)
-	if err != nil || ledger.Entries[0].Event.Reason != "typo" {
+	ledger, err := shared.ReadLedger(within(t), p, "acme", first.RecallID)
+	if err != nil || ledger[0].Event.Reason != "typo" {
 		t.Errorf("the ledger says %+v, %v", ledger, err)
 	}
 }
@@ -255,20 +255,20 @@ permit "server" {
 		t.Errorf("got %+v, %v; want until %s", got, err, want)
 	}
 	server := recallOf("m1")
-	server.Actor = shared.Actor{ID: "server", Role: shared.System}
-	if got, err := p.Check(within(t), server); err != nil || got[0].Status != shared.Recalled || !got[0].Until.IsZero() {
+	server.Actor.ID, server.Targets[0].Role = "server", shared.RoleSystem
+	if got, err := p.Check(within(t), server); err != nil || got[0].Status != shared.StatusRecalled || !got[0].Until.IsZero() {
 		t.Errorf("what has no end has one: %+v, %v", got, err)
 	}
 	late := recallOf("m1")
 	late.Actor.ID = "bob"
-	if got, err := p.Check(within(t), late); err != nil || got[0].Status != shared.Denied || !got[0].Until.IsZero() {
+	if got, err := p.Check(within(t), late); err != nil || got[0].Status != shared.StatusDenied || !got[0].Until.IsZero() {
 		t.Errorf("a refusal holds until something: %+v, %v", got, err)
 	}
 }
 
 func TestAStepIsToldWhatTheRuleAsksAndRunsOnlyIfAsked(t *testing.T) {
-	events := make(chan shared.Event, 10)
-	keep := func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+	events := make(chan shared.Delivery, 10)
+	keep := func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 		events <- e
 		return shared.OutcomeDone, nil
 	}
@@ -285,15 +285,15 @@ permit "own" {
     retention   = "30d"
   }
 }
-`, map[string]host.Step{shared.StepNotify: keep, shared.StepHistory: keep})
+`, map[string]host.Step{shared.StepNotify: {Run: keep}, shared.StepHistory: {Run: keep}})
 	index(t, p.Host, "m1")
 	done := settled(t, p.Host, takeBack(t, p.Host, "m1").RecallID)
 	if len(done) != 2 || done[shared.StepHistory] != shared.OutcomeDone || done[shared.StepSearch] != shared.OutcomeUnsupported {
 		t.Errorf("steps %v", done)
 	}
 	e := <-events
-	if e.Steps[0] != shared.StepHistory || e.Disposition != shared.DispositionArchive || e.Retention != 30*24*time.Hour ||
-		e.Silent || e.Notice(true).Tombstone["en"] != "{actor} took back a message" {
+	if e.Step != shared.StepHistory || e.Disposition != shared.DispositionArchive || e.Retention != 30*24*time.Hour ||
+		e.Silent || e.Notice(true).Placeholder["en"] != "{actor} took back a message" {
 		t.Errorf("the step got %+v", e)
 	}
 	if len(events) > 0 {

@@ -19,11 +19,11 @@ import (
 // openSteps counts the steps of a recall that have no outcome, and those that failed.
 func openSteps(t *testing.T, h *host.Host, recallID, step string) (open, failed int) {
 	t.Helper()
-	ledger, err := h.Ledger(within(t), "acme", recallID)
+	ledger, err := shared.ReadLedger(within(t), h, "acme", recallID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range ledger.Entries {
+	for _, e := range ledger {
 		for _, s := range e.Steps {
 			if s.Step == step && s.Outcome == "" {
 				open++
@@ -41,11 +41,11 @@ func TestSettle_KilledAmongManyOutcomes(t *testing.T) {
 	var done atomic.Int64
 	release := make(chan struct{})
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
-		shared.StepHistory: func(context.Context, shared.Event) (shared.Outcome, error) {
+		shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 			<-release
 			done.Add(1)
 			return shared.OutcomeDone, nil
-		},
+		}},
 	}})
 	recallMany(t, h, "m", "r", all)
 	close(release)
@@ -73,13 +73,13 @@ func TestSettle_OneRefusedAmongMany(t *testing.T) {
 	h := hosttest.Open(t, host.Config{
 		File: file, Logger: hclog.New(&hclog.LoggerOptions{Output: log}),
 		Steps: map[string]host.Step{
-			shared.StepHistory: func(context.Context, shared.Event) (shared.Outcome, error) {
+			shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 				return shared.OutcomeDone, nil
-			},
-			"ghost": func(context.Context, shared.Event) (shared.Outcome, error) {
+			}},
+			"ghost": {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 				ghosts.Add(1)
 				return shared.OutcomeDone, nil
-			},
+			}},
 		},
 	})
 	recallMany(t, h, "m", "r", all)
@@ -112,10 +112,10 @@ func TestSettle_AnswersThatDoNotFit(t *testing.T) {
 			file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, fault), t.TempDir())
 			h := hosttest.Open(t, host.Config{
 				File: file, Logger: hclog.New(&hclog.LoggerOptions{Output: log}),
-				Steps: map[string]host.Step{shared.StepHistory: func(context.Context, shared.Event) (shared.Outcome, error) {
+				Steps: map[string]host.Step{shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 					done.Add(1)
 					return shared.OutcomeDone, nil
-				}},
+				}}},
 			})
 			index(t, h, "m1")
 			result := takeBack(t, h, "m1")
@@ -137,7 +137,7 @@ func TestClose_WhileOutcomesAreGathered(t *testing.T) {
 	var mu sync.Mutex
 	carriedOut := map[string]int{}
 	running := 0
-	step := func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+	step := func(ctx context.Context, e shared.Delivery) (shared.Outcome, error) {
 		mu.Lock()
 		running++
 		mu.Unlock()
@@ -153,13 +153,13 @@ func TestClose_WhileOutcomesAreGathered(t *testing.T) {
 		return running == shared.MaxDeliveries
 	}
 	t.Run("what is done is stored", func(t *testing.T) {
-		h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepHistory: step}})
+		h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepHistory: {Run: step}}})
 		recallMany(t, h, "m", "r", shared.MaxDeliveries)
 		eventually(t, "all steps", isRunning)
 		if err := h.Close(); err != nil { // and all of them are done at once
 			t.Fatal(err)
 		}
-		h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepHistory: step}})
+		h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepHistory: {Run: step}}})
 		if open, failed := openSteps(t, h, "r", shared.StepHistory); open+failed > 0 {
 			t.Errorf("%d are open, %d failed", open, failed)
 		}
@@ -174,7 +174,7 @@ func TestClose_WhileOutcomesAreGathered(t *testing.T) {
 	})
 	t.Run("a plugin that hangs does not hold it up, and nothing is lost", func(t *testing.T) {
 		running = 0
-		h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepHistory: step}})
+		h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepHistory: {Run: step}}})
 		recallMany(t, h, "hangs", "r-hangs", shared.MaxDeliveries)
 		eventually(t, "all steps", isRunning)
 		hosttest.Hang(t, h)
@@ -186,9 +186,9 @@ func TestClose_WhileOutcomesAreGathered(t *testing.T) {
 			t.Errorf("it took %s", took)
 		}
 		h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{
-			shared.StepHistory: func(context.Context, shared.Event) (shared.Outcome, error) {
+			shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 				return shared.OutcomeNothingToDo, nil
-			},
+			}},
 		}})
 		eventually(t, "the steps once more", func() bool {
 			open, failed := openSteps(t, h, "r-hangs", shared.StepHistory)
@@ -202,7 +202,7 @@ func TestSettle_FailuresOfMany(t *testing.T) {
 	var mu sync.Mutex
 	attempts := map[string][]int{}
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
-		shared.StepHistory: func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+		shared.StepHistory: {Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			attempts[e.Message.ID] = append(attempts[e.Message.ID], e.Attempt)
@@ -210,7 +210,7 @@ func TestSettle_FailuresOfMany(t *testing.T) {
 				return "", errors.New(strings.Repeat("the shard is away; ", 100)) // longer than a ledger keeps
 			}
 			return shared.OutcomeDone, nil
-		},
+		}},
 	}})
 	recallMany(t, h, "m", "r", all)
 	eventually(t, "the third attempts", func() bool {

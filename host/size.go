@@ -16,24 +16,57 @@ func sizeOfList(list []string) int64 {
 	return n
 }
 
+func sizeOfAttachments(list []shared.Attachment) int64 {
+	n := int64(len(list)) * 3 * listEntry
+	for _, a := range list {
+		n += int64(len(a.Key) + len(a.Owner))
+	}
+	return n
+}
+
+func sizeOfMessage(m *shared.Message) int64 {
+	return messageFields + int64(len(m.Tenant)+len(m.ID)+len(m.Conversation.ID)+len(m.Sender)+len(m.Ref)) +
+		sizeOfAttachments(m.Attachments) + sizeOfList(m.Labels)
+}
+
 func sizeOfMessages(msgs []shared.Message) int64 {
 	n := int64(smallCall)
 	for i := range msgs {
-		m := &msgs[i]
-		n += messageFields + int64(len(m.Tenant)+len(m.ID)+len(m.Conversation.ID)+len(m.Sender)) +
-			sizeOfList(m.Attachments) + sizeOfList(m.Labels)
+		n += sizeOfMessage(&msgs[i])
+	}
+	return n
+}
+
+func sizeOfAmendments(list []shared.Amendment) int64 {
+	n := int64(smallCall)
+	for i := range list {
+		a := &list[i]
+		n += messageFields + int64(len(a.Tenant)+len(a.MessageID)) + sizeOfAttachments(a.Attachments) + sizeOfList(a.Labels)
+		if a.Conversation != nil {
+			n += int64(len(a.Conversation.ID))
+		}
+		if a.Ref != nil {
+			n += int64(len(*a.Ref))
+		}
 	}
 	return n
 }
 
 func sizeOfRecall(req *shared.RecallRequest) int64 {
-	return sizeOfMessages(req.Messages) +
-		int64(len(req.Tenant)+len(req.Actor.ID)+len(req.Ext)+len(req.Reason)+len(req.RecallID)) +
-		sizeOfList(req.MessageIDs) + sizeOfList(req.ConversationLabels)
+	n := int64(smallCall+len(req.Tenant)+len(req.Actor.ID)+len(req.Ext)+len(req.Reason)+len(req.RecallID)) +
+		sizeOfList(req.Actor.Labels)
+	for i := range req.Targets {
+		t := &req.Targets[i]
+		n += messageFields + int64(len(t.MessageID)+len(t.Conversation.ID)) + sizeOfList(t.Labels)
+		if t.Message != nil {
+			n += sizeOfMessage(t.Message)
+		}
+	}
+	return n
 }
 
 func sizeOfSince(req *shared.SinceRequest) int64 {
-	n := int64(smallCall + len(req.Tenant))
+	n := int64(smallCall + len(req.Tenant) + len(req.After))
 	for _, c := range req.Conversations {
 		n += int64(len(c.ID)) + listEntry
 	}

@@ -25,21 +25,21 @@ func shortSteps(t *testing.T, d time.Duration) {
 // recallMany indexes and recalls messages by the hundred, in order, and returns their ids.
 func recallMany(t *testing.T, h *host.Host, prefix, recallID string, n int) (ids []string) {
 	t.Helper()
-	for from := 0; from < n; from += shared.MaxRecallIDs {
+	for from := 0; from < n; from += shared.MaxRecallTargets {
 		var msgs []shared.Message
 		req := shared.RecallRequest{Tenant: "acme", Actor: shared.Actor{ID: "ann"}, RecallID: recallID}
-		for i := from; i < min(from+shared.MaxRecallIDs, n); i++ {
+		for i := from; i < min(from+shared.MaxRecallTargets, n); i++ {
 			m := message(fmt.Sprintf("%s%d", prefix, i))
-			msgs, req.MessageIDs = append(msgs, m), append(req.MessageIDs, m.ID)
+			msgs, req.Targets = append(msgs, m), append(req.Targets, target(m.ID))
+			ids = append(ids, m.ID)
 		}
 		if _, err := h.Index(within(t), msgs); err != nil {
 			t.Fatal(err)
 		}
 		results, err := h.Recall(within(t), req)
-		if err != nil || results[0].Status != shared.Recalled {
+		if err != nil || results[0].Status != shared.StatusRecalled {
 			t.Fatalf("recall: %+v, %v", results, err)
 		}
-		ids = append(ids, req.MessageIDs...)
 	}
 	return ids
 }
@@ -47,11 +47,11 @@ func recallMany(t *testing.T, h *host.Host, prefix, recallID string, n int) (ids
 // stepOf is where a step of the only message of a recall stands.
 func stepOf(t *testing.T, h *host.Host, recallID, step string) shared.StepRecord {
 	t.Helper()
-	ledger, err := h.Ledger(within(t), "acme", recallID)
-	if err != nil || len(ledger.Entries) != 1 {
+	ledger, err := shared.ReadLedger(within(t), h, "acme", recallID)
+	if err != nil || len(ledger) != 1 {
 		t.Fatalf("ledger %+v, %v", ledger, err)
 	}
-	for _, s := range ledger.Entries[0].Steps {
+	for _, s := range ledger[0].Steps {
 		if s.Step == step {
 			return s
 		}
@@ -77,7 +77,7 @@ func TestSteps_FailingEventsDoNotBlock(t *testing.T) {
 	done := map[string]bool{}
 	var order []string
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
-	steps := map[string]host.Step{shared.StepHistory: func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+	steps := map[string]host.Step{shared.StepHistory: {Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if strings.HasPrefix(e.Message.ID, "bad") && !mended {
@@ -88,7 +88,7 @@ func TestSteps_FailingEventsDoNotBlock(t *testing.T) {
 		}
 		done[e.Message.ID] = true
 		return shared.OutcomeDone, nil
-	}}
+	}}}
 	h := hosttest.Open(t, host.Config{File: file, Steps: steps})
 	bad := recallMany(t, h, "bad", "r-bad", failing)
 	fine := recallMany(t, h, "good", "r-good", good)
@@ -137,7 +137,7 @@ func TestSteps_IgnoredContext(t *testing.T) {
 	var mu sync.Mutex
 	running := map[string]int{}
 	h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{
-		shared.StepHistory: func(_ context.Context, e shared.Event) (shared.Outcome, error) {
+		shared.StepHistory: {Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 			mu.Lock()
 			running[e.Message.ID]++
 			first := running[e.Message.ID] == 1
@@ -146,7 +146,7 @@ func TestSteps_IgnoredContext(t *testing.T) {
 				<-release
 			}
 			return shared.OutcomeDone, nil
-		},
+		}},
 	}})
 	recallMany(t, h, "stuck", "r-stuck", stuck)
 	index(t, h, "good")
@@ -156,11 +156,11 @@ func TestSteps_IgnoredContext(t *testing.T) {
 	})
 	t.Run("is tried again while it runs", func(t *testing.T) {
 		settled(t, h, "r-stuck")
-		ledger, err := h.Ledger(within(t), "acme", "r-stuck")
+		ledger, err := shared.ReadLedger(within(t), h, "acme", "r-stuck")
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range ledger.Entries[0].Steps {
+		for _, s := range ledger[0].Steps {
 			if s.Step == shared.StepHistory && (s.Attempts != 2 || !strings.Contains(s.Error,
 				"ignores the end of its context")) {
 				t.Errorf("the ledger has %+v", s)
@@ -181,7 +181,7 @@ func TestSteps_LateSuccess(t *testing.T) {
 	var mu sync.Mutex
 	calls := 0
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
-		shared.StepHistory: func(context.Context, shared.Event) (shared.Outcome, error) {
+		shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 			mu.Lock()
 			calls++
 			first := calls == 1
@@ -191,7 +191,7 @@ func TestSteps_LateSuccess(t *testing.T) {
 				return shared.OutcomeDone, nil
 			}
 			return "", errors.New("the first one has the lock")
-		},
+		}},
 	}})
 	index(t, h, "m1")
 	result := takeBack(t, h, "m1")
@@ -212,11 +212,11 @@ func TestClose_StepIgnoresItsContext(t *testing.T) {
 	release, started := make(chan struct{}), make(chan struct{})
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
 	h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{
-		"previews": func(context.Context, shared.Event) (shared.Outcome, error) {
+		"previews": {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 			close(started)
 			<-release
 			return shared.OutcomeDone, nil
-		},
+		}},
 	}})
 	index(t, h, "m1")
 	result := takeBack(t, h, "m1")
@@ -231,7 +231,7 @@ func TestClose_StepIgnoresItsContext(t *testing.T) {
 	}
 	close(release)
 	h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{
-		"previews": func(context.Context, shared.Event) (shared.Outcome, error) { return shared.OutcomeDone, nil },
+		"previews": {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) { return shared.OutcomeDone, nil }},
 	}})
 	if got := settled(t, h, result.RecallID)["previews"]; got != shared.OutcomeDone {
 		t.Errorf("the next host has %s", got)
@@ -258,14 +258,14 @@ func (l *logs) String() string {
 
 func TestOpen_WithoutAStepOfEarlierRecalls(t *testing.T) {
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
-	ok := func(context.Context, shared.Event) (shared.Outcome, error) { return shared.OutcomeDone, nil }
+	ok := func(context.Context, shared.Delivery) (shared.Outcome, error) { return shared.OutcomeDone, nil }
 	tried := make(chan struct{}, 1000)
-	broken := func(context.Context, shared.Event) (shared.Outcome, error) {
+	broken := func(context.Context, shared.Delivery) (shared.Outcome, error) {
 		tried <- struct{}{}
 		return "", errors.New("not now")
 	}
-	h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: ok,
-		shared.StepHistory: broken}})
+	h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: {Run: ok},
+		shared.StepHistory: {Run: broken}}})
 	index(t, h, "m1")
 	first := takeBack(t, h, "m1")
 	<-tried
@@ -273,7 +273,7 @@ func TestOpen_WithoutAStepOfEarlierRecalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := &logs{}
-	h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: ok},
+	h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: {Run: ok}},
 		Logger: hclog.New(&hclog.LoggerOptions{Output: out})})
 	eventually(t, "a warning", func() bool {
 		for line := range strings.Lines(out.String()) {
@@ -294,8 +294,8 @@ func TestOpen_WithoutAStepOfEarlierRecalls(t *testing.T) {
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: ok,
-		shared.StepHistory: ok}})
+	h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: {Run: ok},
+		shared.StepHistory: {Run: ok}}})
 	if got := settled(t, h, first.RecallID)[shared.StepHistory]; got != shared.OutcomeDone {
 		t.Errorf("with the step it is %s", got)
 	}
@@ -304,13 +304,13 @@ func TestOpen_WithoutAStepOfEarlierRecalls(t *testing.T) {
 func TestSteps_FailingNotify(t *testing.T) {
 	removed := make(chan time.Time, 1)
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
-		shared.StepNotify: func(context.Context, shared.Event) (shared.Outcome, error) {
+		shared.StepNotify: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 			return "", errors.New("the gateway is away")
-		},
-		shared.StepHistory: func(context.Context, shared.Event) (shared.Outcome, error) {
+		}},
+		shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
 			removed <- time.Now()
 			return shared.OutcomeDone, nil
-		},
+		}},
 	}})
 	index(t, h, "m1")
 	began := time.Now()
@@ -338,12 +338,12 @@ func TestRecall_IDOfAnotherActor(t *testing.T) {
 	}
 	first := takeBack(t, h, "m1")
 	req := recallOf("m2")
-	req.RecallID, req.Actor = first.RecallID, shared.Actor{ID: "mod", Role: shared.Admin}
+	req.RecallID, req.Actor.ID, req.Targets[0].Role = first.RecallID, "mod", shared.RoleAdmin
 	got, err := h.Recall(within(t), req)
-	if err != nil || got[0].Status != shared.Denied || got[0].Code != shared.CodeRecallIDUsed {
+	if err != nil || got[0].Status != shared.StatusDenied || got[0].Code != shared.CodeRecallIDUsed {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if ledger, err := h.Ledger(within(t), "acme", first.RecallID); err != nil || len(ledger.Entries) != 1 {
+	if ledger, err := shared.ReadLedger(within(t), h, "acme", first.RecallID); err != nil || len(ledger) != 1 {
 		t.Errorf("the ledger has %+v, %v", ledger, err)
 	}
 	recallMany(t, h, "many", "full", shared.MaxRecallMessages)
@@ -354,11 +354,11 @@ func TestRecall_IDOfAnotherActor(t *testing.T) {
 		!strings.Contains(err.Error(), "recall_id") {
 		t.Errorf("one more than the limit: %v", err)
 	}
-	page, err := h.LedgerPage(within(t), shared.LedgerRequest{Tenant: "acme", RecallID: "full", Limit: 10})
+	page, err := h.Ledger(within(t), shared.LedgerRequest{Tenant: "acme", RecallID: "full", Limit: 10})
 	if err != nil || len(page.Entries) != 10 || !page.More {
 		t.Errorf("a page of %d, %v", len(page.Entries), err)
 	}
-	if ledger, err := h.Ledger(within(t), "acme", "full"); err != nil || len(ledger.Entries) != shared.MaxRecallMessages {
-		t.Errorf("%d entries, %v", len(ledger.Entries), err)
+	if ledger, err := shared.ReadLedger(within(t), h, "acme", "full"); err != nil || len(ledger) != shared.MaxRecallMessages {
+		t.Errorf("%d entries, %v", len(ledger), err)
 	}
 }

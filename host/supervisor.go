@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/internal/config"
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -305,7 +306,7 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 		return s.progress.silent(s.current.answered.Load() - answered)
 	case err != nil:
 		return fmt.Errorf("its health call failed: %w", err)
-	case health.State != shared.StateActive:
+	case health.State != wire.StateActive:
 		return fmt.Errorf("it is %s: %s", health.State, health.Reason)
 	}
 	if err := s.progress.healthy(s.current, health, time.Now()); err != nil {

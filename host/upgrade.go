@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -26,10 +27,10 @@ const swapTimeout = 10 * time.Second
 // An UpgradeReport tells how an upgrade went, as far as it came: From and To are empty where it failed before they were
 // known.
 type UpgradeReport struct {
-	From  shared.Description `json:"from"`
-	To    shared.Description `json:"to"`
-	Steps []UpgradeStep      `json:"steps"`
-	Held  time.Duration      `json:"held"` // for how long calls were held, in nanoseconds
+	From  wire.Description `json:"from"`
+	To    wire.Description `json:"to"`
+	Steps []UpgradeStep    `json:"steps"`
+	Held  time.Duration    `json:"held"` // for how long calls were held, in nanoseconds
 }
 
 // UpgradeStep is one step of an upgrade, in the order they were done.
@@ -155,7 +156,7 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 
 // flush has the plugin in force, if there is one, make its index quick for next to take over. That it could not is no
 // failure.
-func (s *supervisor) flush(ctx context.Context, next shared.Description) error {
+func (s *supervisor) flush(ctx context.Context, next wire.Description) error {
 	p := s.gate.inForce()
 	if p == nil || p.desc.IndexFormat != next.IndexFormat { // which swap refuses
 		return nil
@@ -170,7 +171,7 @@ func (s *supervisor) flush(ctx context.Context, next shared.Description) error {
 
 // fits refuses a plugin that could not read the index of the one in force, or would leave one that the old version
 // could not be brought back to. (The wire's version is refused by the handshake.)
-func (s *supervisor) fits(next shared.Description) error {
+func (s *supervisor) fits(next wire.Description) error {
 	if s.format != next.IndexFormat {
 		return fmt.Errorf("plugin %s %s has index format %d, the index has format %d: a swap in place needs the same; stop the server, back the index up, and open it with the new plugin",
 			next.Name, next.Version, next.IndexFormat, s.format)

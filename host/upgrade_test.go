@@ -38,7 +38,7 @@ func newCallers() *callers {
 	return &callers{stop: make(chan struct{}), notified: map[string]int{}}
 }
 
-func (c *callers) notify(_ context.Context, e shared.Event) (shared.Outcome, error) {
+func (c *callers) notify(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.notified[e.RecallID]++
@@ -61,7 +61,7 @@ func (c *callers) start(t *testing.T, h *host.Host, n int) {
 					return
 				}
 				results, err := h.Recall(within(t), recallOf(id))
-				if err != nil || results[0].Status != shared.Recalled {
+				if err != nil || results[0].Status != shared.StatusRecalled {
 					t.Errorf("recall %s: %+v, %v", id, results, err)
 					return
 				}
@@ -79,9 +79,9 @@ func (c *callers) check(t *testing.T) {
 	close(c.stop)
 	c.done.Wait()
 	seen := map[string]bool{}
-	for after, more := uint64(0), true; more; {
+	for after, more := "", true; more; {
 		page, err := c.h.Since(within(t), shared.SinceRequest{
-			Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.Group, ID: "g"}}, After: after})
+			Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.ConversationGroup, ID: "g"}}, After: after})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 	replaceIn(t, file, "plugin {", "plugin {\n  start_timeout = \"2s\"")
 	calls := newCallers()
 	runDir := hosttest.RunDir(t)
-	h := hosttest.Open(t, host.Config{File: file, RunDir: runDir, Steps: map[string]host.Step{shared.StepNotify: calls.notify}})
+	h := hosttest.Open(t, host.Config{File: file, RunDir: runDir, Steps: map[string]host.Step{shared.StepNotify: {Run: calls.notify}}})
 	calls.start(t, h, 4)
 	for _, tc := range []struct {
 		name   string
@@ -229,7 +229,7 @@ func TestAnUpgradeCancelledAtAnyStepLeavesOrBringsBackTheOldPlugin(t *testing.T)
 	var cancel context.CancelFunc
 	calls := newCallers()
 	h := hosttest.Open(t, host.Config{
-		Steps: map[string]host.Step{shared.StepNotify: calls.notify},
+		Steps: map[string]host.Step{shared.StepNotify: {Run: calls.notify}},
 		OnState: func(s host.State) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -407,7 +407,7 @@ func TestTheOldPluginMayDieAtAnyStepOfItsUpgrade(t *testing.T) {
 	var pid int
 	calls := newCallers()
 	h := hosttest.Open(t, host.Config{
-		Steps: map[string]host.Step{shared.StepNotify: calls.notify},
+		Steps: map[string]host.Step{shared.StepNotify: {Run: calls.notify}},
 		OnState: func(s host.State) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -492,7 +492,7 @@ func TestAPluginThatDiesWhileAnUpgradePreparesIsStartedAgainAtOnce(t *testing.T)
 func TestManyUpgradesUnderCallersLoseNothing(t *testing.T) {
 	accounted(t)
 	calls := newCallers()
-	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{shared.StepNotify: calls.notify}})
+	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{shared.StepNotify: {Run: calls.notify}}})
 	calls.start(t, h, 16)
 	binaries := []string{hosttest.BuildFaulty(t, "newer-minor"), hosttest.BuildPlugin(t)} // up and down again
 	const upgrades = 8                                                                    // bench swap does hundreds
@@ -512,8 +512,8 @@ func TestAPluginOneMinorOlderOrNewerWorks(t *testing.T) {
 	for _, fault := range []string{"newer-minor", "older-minor"} {
 		t.Run(fault, func(t *testing.T) {
 			file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, fault), t.TempDir())
-			done := func(context.Context, shared.Event) (shared.Outcome, error) { return shared.OutcomeDone, nil }
-			h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: done}})
+			done := func(context.Context, shared.Delivery) (shared.Outcome, error) { return shared.OutcomeDone, nil }
+			h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepNotify: {Run: done}}})
 			index(t, h, "m1")
 			if got := settled(t, h, takeBack(t, h, "m1").RecallID)[shared.StepNotify]; got != shared.OutcomeDone {
 				t.Errorf("notify %s", got)

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/plugin/internal/service"
-	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/internal/wire"
 )
 
 // leaveTimeout bounds how long the process holds on to the index once it has to go. What was acknowledged is on disk,
@@ -57,7 +57,7 @@ func serve() int {
 		logger.Error("the host started this plugin wrongly", "error", err)
 		return exitBad
 	}
-	lane, err := shared.OpenLane()
+	lane, err := wire.OpenLane()
 	if err != nil {
 		logger.Error("the host started this plugin wrongly", "error", err)
 		return exitBad
@@ -67,8 +67,8 @@ func serve() int {
 	go func() {
 		defer close(stopped)
 		plugin.Serve(&plugin.ServeConfig{
-			HandshakeConfig: shared.Handshake,
-			VersionedPlugins: shared.PluginsWithLane(svc, lane, func(err error) {
+			HandshakeConfig: wire.Handshake,
+			VersionedPlugins: wire.PluginsWithLane(svc, lane, func(err error) {
 				if err != nil {
 					logger.Warn("the host broke the lane, calls go by gRPC", "error", err)
 				}
@@ -100,9 +100,9 @@ type served struct {
 	gcPercent int
 }
 
-var _ shared.AsyncPlugin = served{} // which its lane makes use of
+var _ wire.AsyncPlugin = served{} // which its lane makes use of
 
-// Activate is shared.Lifecycle. The garbage collector is off until the index is open, for calls wait for that (bench
+// Activate is wire.Lifecycle. The garbage collector is off until the index is open, for calls wait for that (bench
 // swap: they are held for half as long); memoryLimit bounds it all the same.
 func (s served) Activate(ctx context.Context, steps []string) error {
 	defer debug.SetGCPercent(s.gcPercent)
@@ -111,5 +111,5 @@ func (s served) Activate(ctx context.Context, steps []string) error {
 
 // newServer is the gRPC server with the limits of the contract; opts carry go-plugin's mutual TLS.
 func newServer(opts []grpc.ServerOption) *grpc.Server {
-	return grpc.NewServer(append(opts, shared.ServerOptions()...)...)
+	return grpc.NewServer(append(opts, wire.ServerOptions()...)...)
 }

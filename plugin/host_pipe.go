@@ -8,36 +8,36 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/internal/wire"
 )
 
-// hostPipe is the plugin's end of shared.HostPipeEnv.
+// hostPipe is the plugin's end of wire.HostPipeEnv.
 type hostPipe struct {
 	gone   <-chan struct{} // closed when the host is; nil where it gave no pipe, and then the plugin may outlive it
 	socket *net.UnixConn   // nil where it is a mere pipe
 }
 
 func openHostPipe() (*hostPipe, error) {
-	value := os.Getenv(shared.HostPipeEnv)
+	value := os.Getenv(wire.HostPipeEnv)
 	if value == "" {
 		return &hostPipe{}, nil
 	}
 	fd, err := strconv.Atoi(value)
 	if err != nil || fd < 3 {
-		return nil, fmt.Errorf("%s=%q is not the descriptor of a pipe", shared.HostPipeEnv, value)
+		return nil, fmt.Errorf("%s=%q is not the descriptor of a pipe", wire.HostPipeEnv, value)
 	}
 	syscall.CloseOnExec(fd)
 	file := os.NewFile(uintptr(fd), "host pipe")
 	info, err := file.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("%s=%s: %w", shared.HostPipeEnv, value, err)
+		return nil, fmt.Errorf("%s=%s: %w", wire.HostPipeEnv, value, err)
 	}
 	p := &hostPipe{}
 	var from io.Reader = file
 	if info.Mode().Type() == os.ModeSocket { // to try it on a pipe would make that one non-blocking
 		conn, err := net.FileConn(file) // has a copy
 		if err != nil {
-			return nil, fmt.Errorf("%s=%s: %w", shared.HostPipeEnv, value, err)
+			return nil, fmt.Errorf("%s=%s: %w", wire.HostPipeEnv, value, err)
 		}
 		file.Close()
 		p.socket, _ = conn.(*net.UnixConn)

@@ -9,7 +9,7 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/internal/wire"
 )
 
 // subcommand is one subcommand. run gets the arguments after its name and returns the exit code.
@@ -31,7 +31,7 @@ var commands = []subcommand{
 
 func main() {
 	syscall.Umask(0o077) // what is made here tells who wrote to whom: others have no business in it
-	if len(os.Args) == 1 && os.Getenv(shared.Handshake.MagicCookieKey) == shared.Handshake.MagicCookieValue {
+	if len(os.Args) == 1 && os.Getenv(wire.Handshake.MagicCookieKey) == wire.Handshake.MagicCookieValue {
 		os.Exit(serve())
 	}
 	os.Exit(perform(os.Args[1:], os.Stdout, os.Stderr))

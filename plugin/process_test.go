@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,10 +21,10 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/plugin/internal/service"
 	"github.com/chat-recall/recall/shared"
-	"github.com/chat-recall/recall/shared/recallv1"
 )
 
 var binary string
@@ -93,7 +92,7 @@ func TestACaseThatIsNotThereIsWrongUsage(t *testing.T) {
 
 func TestVersionIsForPeopleAndForPrograms(t *testing.T) {
 	stdout, _, code := byHand(t, "version", "--json")
-	var d shared.Description
+	var d wire.Description
 	if err := json.Unmarshal([]byte(stdout), &d); code != 0 || err != nil {
 		t.Fatalf("exit %d, %v: %q", code, err, stdout)
 	}
@@ -109,9 +108,9 @@ func TestVersionIsForPeopleAndForPrograms(t *testing.T) {
 func TestAHostThatGivesNoRealPipeIsTold(t *testing.T) {
 	for _, fd := range []string{"stdin", "0", "77"} {
 		cmd := exec.CommandContext(t.Context(), binary)
-		cmd.Env = []string{shared.Handshake.MagicCookieKey + "=" + shared.Handshake.MagicCookieValue, shared.HostPipeEnv + "=" + fd}
+		cmd.Env = []string{wire.Handshake.MagicCookieKey + "=" + wire.Handshake.MagicCookieValue, wire.HostPipeEnv + "=" + fd}
 		out, err := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), shared.HostPipeEnv) {
+		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), wire.HostPipeEnv) {
 			t.Errorf("%s: %v, %s", fd, err, out)
 		}
 	}
@@ -119,7 +118,7 @@ func TestAHostThatGivesNoRealPipeIsTold(t *testing.T) {
 
 // process is a plugin process and the host's end of it.
 type process struct {
-	*shared.Client
+	*wire.Client
 	t      *testing.T
 	client *plugin.Client
 	conn   *grpc.ClientConn // of Client
@@ -151,12 +150,12 @@ func standby(t *testing.T, dir string) *process {
 	}
 	p := &process{t: t, dir: dir, pipe: ours, cmd: exec.Command(binary)}
 	p.cmd.ExtraFiles = []*os.File{theirs}
-	p.cmd.Env = []string{shared.HostPipeEnv + "=3", plugin.EnvUnixSocketDir + "=" + sockets}
+	p.cmd.Env = []string{wire.HostPipeEnv + "=3", plugin.EnvUnixSocketDir + "=" + sockets}
 	p.client = plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig: shared.Handshake, VersionedPlugins: shared.VersionedPlugins(nil), Cmd: p.cmd,
+		HandshakeConfig: wire.Handshake, VersionedPlugins: wire.VersionedPlugins(nil), Cmd: p.cmd,
 		AutoMTLS: true, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, SkipHostEnv: true,
 		Logger:          hclog.NewNullLogger(),
-		GRPCDialOptions: shared.DialOptions(),
+		GRPCDialOptions: wire.DialOptions(),
 	})
 	t.Cleanup(func() {
 		p.client.Kill()
@@ -168,11 +167,11 @@ func standby(t *testing.T, dir string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := rpc.Dispense(shared.PluginName)
+	raw, err := rpc.Dispense(wire.PluginName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Client, p.conn = raw.(*shared.Client), rpc.(*plugin.GRPCClient).Conn
+	p.Client, p.conn = raw.(*wire.Client), rpc.(*plugin.GRPCClient).Conn
 	config := filepath.Join(dir, "plugin.hcl")
 	if err := os.WriteFile(config, []byte("plugin {\n}\nindex {\n  path = \"index\"\n}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -242,8 +241,8 @@ func TestServe_Processors(t *testing.T) {
 			var log bytes.Buffer
 			cmd := exec.CommandContext(t.Context(), binary)
 			cmd.Env = []string{
-				shared.Handshake.MagicCookieKey + "=" + shared.Handshake.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=1",
-				shared.HostPipeEnv + "=0", setting, // with which it ends
+				wire.Handshake.MagicCookieKey + "=" + wire.Handshake.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=1",
+				wire.HostPipeEnv + "=0", setting, // with which it ends
 			}
 			cmd.Stderr = &log
 			if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitBad {
@@ -267,12 +266,12 @@ func TestServe_LaneThatIsNone(t *testing.T) {
 		var log bytes.Buffer
 		cmd := exec.CommandContext(t.Context(), binary)
 		cmd.Env = []string{
-			shared.Handshake.MagicCookieKey + "=" + shared.Handshake.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=1",
-			shared.LaneFDEnv + "=" + value,
+			wire.Handshake.MagicCookieKey + "=" + wire.Handshake.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=1",
+			wire.LaneFDEnv + "=" + value,
 		}
 		cmd.ExtraFiles, cmd.Stderr = []*os.File{pipe}, &log
-		if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitBad || !strings.Contains(log.String(), shared.LaneFDEnv+"=") {
-			t.Errorf("%s=%s: %v: %s", shared.LaneFDEnv, value, err, &log)
+		if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitBad || !strings.Contains(log.String(), wire.LaneFDEnv+"=") {
+			t.Errorf("%s=%s: %v: %s", wire.LaneFDEnv, value, err, &log)
 		}
 	}
 }
@@ -294,8 +293,8 @@ func (p *process) index(ids ...string) {
 	var msgs []shared.Message
 	for _, id := range ids {
 		msgs = append(msgs, shared.Message{
-			Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.Group, ID: "g"}, Sender: "ann",
-			Type: shared.Text, SentAt: time.Now(),
+			Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}, Sender: "ann",
+			Type: shared.TypeText, SentAt: time.Now(),
 		})
 	}
 	if _, err := p.Index(p.t.Context(), msgs); err != nil {
@@ -305,9 +304,13 @@ func (p *process) index(ids ...string) {
 
 func (p *process) recall(recallID string, ids ...string) []shared.RecallResult {
 	p.t.Helper()
-	results, err := p.Recall(p.t.Context(), shared.RecallRequest{
-		Tenant: "acme", MessageIDs: ids, Actor: shared.Actor{ID: "ann"}, RecallID: recallID,
-	})
+	req := shared.RecallRequest{Tenant: "acme", Actor: shared.Actor{ID: "ann"}, RecallID: recallID}
+	for _, id := range ids {
+		req.Targets = append(req.Targets, shared.Target{
+			MessageID: id, Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"},
+		})
+	}
+	results, err := p.Recall(p.t.Context(), req)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -334,24 +337,25 @@ func TestWhatWasAcknowledgedOutlivesSIGKILL(t *testing.T) {
 	p := launch(t, dir)
 	p.index("a", "b", "c")
 	for _, r := range p.recall("r", "a", "b") {
-		if r.Status != shared.Recalled || r.Rule.Name != "sender_in_window" {
+		if r.Status != shared.StatusRecalled || r.Rule.Name != "sender_in_window" {
 			t.Fatalf("got %+v", r)
 		}
 	}
 	// The host does everything for one of the two.
-	var mu sync.Mutex
 	settled := make(chan string, 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- p.Events(ctx, func(e shared.Event, s shared.Settler) {
-			mu.Lock()
-			defer mu.Unlock()
-			if e.Message.ID == "a" {
-				if err := s.Settle(ctx, e.Steps[0], shared.OutcomeDone, nil); err != nil {
+		ended <- p.Deliver(ctx, func(due []shared.Delivery) {
+			for _, d := range due {
+				if d.Message.ID != "a" {
+					continue
+				}
+				errs, err := p.Settle(ctx, []wire.Settlement{wire.NewSettlement(&d, shared.OutcomeDone, nil)})
+				if err := errors.Join(append(errs, err)...); err != nil {
 					t.Error(err)
 				}
-				settled <- e.Steps[0]
+				settled <- d.Step
 			}
 		})
 	}()
@@ -377,13 +381,19 @@ func TestWhatWasAcknowledgedOutlivesSIGKILL(t *testing.T) {
 			t.Errorf("%s is %s, want %s", states[i].MessageID, states[i].State, want)
 		}
 	}
-	if again := p.recall("r", "a")[0]; again.Status != shared.Recalled {
+	if again := p.recall("r", "a")[0]; again.Status != shared.StatusRecalled {
 		t.Errorf("the retry got %+v", again)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
-	events := make(chan shared.Event, 10)
-	go func() { ended <- p.Events(ctx, func(e shared.Event, _ shared.Settler) { events <- e }) }()
-	if e := <-events; e.Message.ID != "b" || e.Steps[0] != shared.StepNotify || e.Attempt != 1 {
+	events := make(chan shared.Delivery, 10)
+	go func() {
+		ended <- p.Deliver(ctx, func(due []shared.Delivery) {
+			for _, d := range due {
+				events <- d
+			}
+		})
+	}()
+	if e := <-events; e.Message.ID != "b" || e.Step != shared.StepNotify || e.Attempt != 1 {
 		t.Errorf("after the restart the host got %+v", e)
 	}
 	cancel()
@@ -392,54 +402,12 @@ func TestWhatWasAcknowledgedOutlivesSIGKILL(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.free("a")
-	if h, err := p.Health(t.Context()); err != nil || h.State != shared.StateQuiesced {
+	if h, err := p.Health(t.Context()); err != nil || h.State != wire.StateQuiesced {
 		t.Errorf("health %+v, %v", h, err)
 	}
 }
 
 // A host that waited for the index in vain is told that another process has it, and not only that time is up.
-// A host from before there were Deliver and SettleAll takes the events one by one, and settles each step by itself.
-func TestEvents_OlderHost(t *testing.T) {
-	const all = 50
-	p := launch(t, t.TempDir())
-	var ids []string
-	for i := range all {
-		ids = append(ids, fmt.Sprint("m", i))
-	}
-	p.index(ids...)
-	p.recall("r", ids...)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	wire := recallv1.NewRecallServiceClient(p.conn)
-	events, err := wire.Events(ctx, &recallv1.EventsRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 * all { // notify and history of each
-		e, err := events.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = wire.Settle(ctx, &recallv1.SettleRequest{
-			Sequence: e.GetSequence(), Step: e.GetSteps()[0], Outcome: recallv1.Outcome_OUTCOME_DONE,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	ledger, err := p.Ledger(ctx, "acme", "r")
-	if err != nil || len(ledger.Entries) != all {
-		t.Fatalf("%d entries, %v", len(ledger.Entries), err)
-	}
-	for _, e := range ledger.Entries {
-		for _, s := range e.Steps {
-			if (s.Step == shared.StepNotify || s.Step == shared.StepHistory) && s.Outcome != shared.OutcomeDone {
-				t.Errorf("message %s: %s is %q", e.Event.Message.ID, s.Step, s.Outcome)
-			}
-		}
-	}
-}
-
 func TestAnIndexThatAnotherProcessHoldsIsNamed(t *testing.T) {
 	first := launch(t, t.TempDir())
 	second := standby(t, first.dir)
@@ -449,7 +417,7 @@ func TestAnIndexThatAnotherProcessHoldsIsNamed(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), index.ErrLocked.Error()) || !strings.Contains(err.Error(), filepath.Join(first.dir, "index")) {
 		t.Errorf("got %v", err)
 	}
-	if h, err := second.Health(t.Context()); err != nil || h.State != shared.StateStandby || !strings.Contains(h.Reason, index.ErrLocked.Error()) {
+	if h, err := second.Health(t.Context()); err != nil || h.State != wire.StateStandby || !strings.Contains(h.Reason, index.ErrLocked.Error()) {
 		t.Errorf("health %+v, %v", h, err)
 	}
 	if err := first.Quiesce(t.Context()); err != nil {
@@ -484,7 +452,7 @@ func TestSIGTERMReleasesTheIndexAndSIGINTIsNotForThePlugin(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 100 {
-		if h, err := p.Health(t.Context()); err != nil || h.State != shared.StateActive {
+		if h, err := p.Health(t.Context()); err != nil || h.State != wire.StateActive {
 			t.Fatalf("after SIGINT: %+v, %v", h, err)
 		}
 	}
@@ -503,11 +471,11 @@ func TestTheWireTakesWhatTheContractAllowsAndNamesTheLimit(t *testing.T) {
 		var msgs []shared.Message
 		for i := range n {
 			m := shared.Message{
-				Tenant: "acme", ID: fmt.Sprint(n, "-", i), Conversation: shared.Conversation{Type: shared.Group, ID: "g"}, Sender: "ann",
-				Type: shared.Text, SentAt: time.Now(),
+				Tenant: "acme", ID: fmt.Sprint(n, "-", i), Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}, Sender: "ann",
+				Type: shared.TypeText, SentAt: time.Now(),
 			}
 			for a := range shared.MaxAttachments {
-				m.Attachments = append(m.Attachments, fmt.Sprint(n, i, a, strings.Repeat("x", 1000)))
+				m.Attachments = append(m.Attachments, shared.Attachment{Key: fmt.Sprint(n, i, a, strings.Repeat("x", 1000))})
 			}
 			msgs = append(msgs, m)
 		}
@@ -517,7 +485,7 @@ func TestTheWireTakesWhatTheContractAllowsAndNamesTheLimit(t *testing.T) {
 		t.Errorf("6 MB: %v", err)
 	}
 	_, err := p.Index(t.Context(), batch(200)) // 20 MB
-	if !errors.Is(err, shared.ErrInvalid) || !strings.Contains(fmt.Sprint(err), fmt.Sprint(shared.MaxWireBytes)) {
+	if !errors.Is(err, shared.ErrInvalid) || !strings.Contains(fmt.Sprint(err), fmt.Sprint(wire.MaxWireBytes)) {
 		t.Errorf("20 MB: %v", err)
 	}
 }

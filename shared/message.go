@@ -5,38 +5,40 @@ import "time"
 // ConversationType is the kind of a conversation.
 type ConversationType string
 
-// The kinds of conversation. In a single conversation only the sender recalls; in the others managers do too.
+// The kinds of conversation. In a single conversation only the sender recalls; in the others the owner and admins do too.
 const (
-	Single   ConversationType = "single"
-	Group    ConversationType = "group"
-	Chatroom ConversationType = "chatroom"
+	ConversationSingle   ConversationType = "single"
+	ConversationGroup    ConversationType = "group"
+	ConversationChatroom ConversationType = "chatroom"
 )
 
 // MessageType is the kind of a message.
 type MessageType string
 
-// The kinds of message. A command is never shown and never recallable.
+// The kinds of message. A command is never shown and cannot be recalled.
 const (
-	Text     MessageType = "text"
-	Image    MessageType = "image"
-	Audio    MessageType = "audio"
-	Video    MessageType = "video"
-	File     MessageType = "file"
-	Location MessageType = "location"
-	Custom   MessageType = "custom"
-	Combine  MessageType = "combine"
-	Command  MessageType = "command"
+	TypeText     MessageType = "text"
+	TypeImage    MessageType = "image"
+	TypeAudio    MessageType = "audio"
+	TypeVideo    MessageType = "video"
+	TypeFile     MessageType = "file"
+	TypeLocation MessageType = "location"
+	TypeCustom   MessageType = "custom"
+	TypeCombine  MessageType = "combine"
+	TypeCommand  MessageType = "command"
 )
 
-// Role is what an actor is in the conversation of the message, by the host's word at the moment of the request.
+// Role is what an actor is in the conversation of a message. It is the host's word at the moment of the request.
 type Role string
 
-// The roles. No role means Member; System is the server itself or a compliance tool.
+// The roles. An empty role means RoleMember. RoleSystem is the server itself or a compliance tool. RoleNone means that
+// the actor is not in the conversation: no built-in permit covers it.
 const (
-	Member Role = "member"
-	Admin  Role = "admin"
-	Owner  Role = "owner"
-	System Role = "system"
+	RoleMember Role = "member"
+	RoleAdmin  Role = "admin"
+	RoleOwner  Role = "owner"
+	RoleSystem Role = "system"
+	RoleNone   Role = "none"
 )
 
 // Conversation names a conversation of a tenant. Two of different type may have the same id.
@@ -47,8 +49,16 @@ type Conversation struct {
 
 // Actor is who asks for a recall.
 type Actor struct {
-	ID   string `json:"id"`
-	Role Role   `json:"role,omitempty"`
+	ID     string   `json:"id"`
+	Labels []string `json:"labels,omitempty"` // of the actor, now; for rules; at most MaxLabels
+}
+
+// Attachment is a stored file that a message uses.
+type Attachment struct {
+	Key string `json:"key"` // storage key or URL, at most MaxAttachmentBytes
+
+	// Owner is the user whose file it is, at most MaxIDBytes. Empty means the sender of the message. See Event.Attachments.
+	Owner string `json:"owner,omitempty"`
 }
 
 // Message is what the index knows of a message: everything but its content, which never enters the plugin.
@@ -60,7 +70,24 @@ type Message struct {
 	Conversation Conversation `json:"conversation"`
 	Sender       string       `json:"sender"`
 	Type         MessageType  `json:"type"`
-	SentAt       time.Time    `json:"sent_at"`               // never in the future beyond the policy's clock skew
-	Attachments  []string     `json:"attachments,omitempty"` // storage keys or URLs; at most MaxAttachments
+	SentAt       time.Time    `json:"sent_at"`               // at most the policy's clock skew in the future
+	Attachments  []Attachment `json:"attachments,omitempty"` // at most MaxAttachments, each key once
 	Labels       []string     `json:"labels,omitempty"`      // for rules; at most MaxLabels
+
+	// Ref is the host's own reference to the message, such as a row number, handed back in events: never content. At most
+	// MaxRefBytes.
+	Ref string `json:"ref,omitempty"`
+}
+
+// Amendment changes facts of an indexed message. Sender, type and time of sending never change: an edit never reopens
+// the window of a message.
+type Amendment struct {
+	Tenant    string `json:"tenant"`
+	MessageID string `json:"message_id"`
+
+	// Nil leaves a fact as it is; an empty list that is not nil removes all of it.
+	Conversation *Conversation `json:"conversation,omitempty"` // of a chat that was converted or renamed
+	Attachments  []Attachment  `json:"attachments"`
+	Labels       []string      `json:"labels"`
+	Ref          *string       `json:"ref,omitempty"`
 }

@@ -23,12 +23,12 @@ func addDemo(ctx context.Context, s *Server) error {
 		title   string
 		members map[string]shared.Role
 	}{
-		{shared.Conversation{Type: shared.Single, ID: "ann-ben"}, "Ann and Ben",
-			map[string]shared.Role{"ann": shared.Member, "ben": shared.Member}},
-		{shared.Conversation{Type: shared.Group, ID: "team"}, "Team",
-			map[string]shared.Role{"ann": shared.Owner, "ben": shared.Admin, "cleo": shared.Member, "dan": shared.Member}},
-		{shared.Conversation{Type: shared.Chatroom, ID: "lobby"}, "Lobby",
-			map[string]shared.Role{"cleo": shared.Owner, "ann": shared.Member, "ben": shared.Member, "dan": shared.Member}},
+		{shared.Conversation{Type: shared.ConversationSingle, ID: "ann-ben"}, "Ann and Ben",
+			map[string]shared.Role{"ann": shared.RoleMember, "ben": shared.RoleMember}},
+		{shared.Conversation{Type: shared.ConversationGroup, ID: "team"}, "Team",
+			map[string]shared.Role{"ann": shared.RoleOwner, "ben": shared.RoleAdmin, "cleo": shared.RoleMember, "dan": shared.RoleMember}},
+		{shared.Conversation{Type: shared.ConversationChatroom, ID: "lobby"}, "Lobby",
+			map[string]shared.Role{"cleo": shared.RoleOwner, "ann": shared.RoleMember, "ben": shared.RoleMember, "dan": shared.RoleMember}},
 	} {
 		if err := s.store.AddConversation(ctx, c.room, c.title); err != nil {
 			return err
@@ -44,7 +44,7 @@ func addDemo(ctx context.Context, s *Server) error {
 
 // greet has Ben write to Ann, once, so that the page begins with something to do.
 func greet(ctx context.Context, s *Server) error {
-	room := shared.Conversation{Type: shared.Single, ID: "ann-ben"}
+	room := shared.Conversation{Type: shared.ConversationSingle, ID: "ann-ben"}
 	if s.store.LastSeq() > 0 {
 		return nil
 	}

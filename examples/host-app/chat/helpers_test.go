@@ -134,9 +134,9 @@ func (d *device) notice(t testing.TB, id string) shared.Notice {
 }
 
 var (
-	singleRoom = shared.Conversation{Type: shared.Single, ID: "ann-ben"}
-	groupRoom  = shared.Conversation{Type: shared.Group, ID: "team"}
-	lobby      = shared.Conversation{Type: shared.Chatroom, ID: "lobby"}
+	singleRoom = shared.Conversation{Type: shared.ConversationSingle, ID: "ann-ben"}
+	groupRoom  = shared.Conversation{Type: shared.ConversationGroup, ID: "team"}
+	lobby      = shared.Conversation{Type: shared.ConversationChatroom, ID: "lobby"}
 )
 
 func send(t testing.TB, s *Server, user string, out Outgoing) Stored {
@@ -160,23 +160,25 @@ func takeBack(t testing.TB, s *Server, user string, ask Ask) shared.RecallResult
 // notify runs the step that tells of a recall, as the plugin asks for it after the commit.
 func notify(t testing.TB, s *Server, m Stored) {
 	t.Helper()
-	e := shared.Event{Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: m.Sender, Role: shared.Member}, RecalledAt: time.Now(), Message: m.Message}
-	if _, err := s.notify(testContext(t), e); err != nil {
+	d := shared.Delivery{Step: shared.StepNotify, Attempt: 1, Event: shared.Event{
+		Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: m.Sender}, Role: shared.RoleMember, RecalledAt: time.Now(), Message: m.Message,
+	}}
+	if _, err := s.notify(testContext(t), d); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // settled waits until every step of a recall is done, and returns its ledger.
-func settled(t testing.TB, s *Server, recallID string) shared.Ledger {
+func settled(t testing.TB, s *Server, recallID string) []shared.LedgerEntry {
 	t.Helper()
 	ctx := testContext(t)
 	for {
-		ledger, err := s.recall.Ledger(ctx, Tenant, recallID)
+		ledger, err := shared.ReadLedger(ctx, s.recall, Tenant, recallID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		open := len(ledger.Entries) == 0
-		for _, e := range ledger.Entries {
+		open := len(ledger) == 0
+		for _, e := range ledger {
 			for _, st := range e.Steps {
 				open = open || !st.Outcome.Settles()
 			}

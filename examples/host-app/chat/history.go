@@ -48,7 +48,7 @@ type Payload struct {
 
 func (m *Stored) payload() Payload {
 	return Payload{Seq: m.Seq, ID: m.ID, Conversation: m.Conversation, Sender: m.Sender, Type: m.Type,
-		SentAt: m.SentAt, Text: m.Text, Quote: m.Quote, Attachments: m.Attachments}
+		SentAt: m.SentAt, Text: m.Text, Quote: m.Quote, Attachments: keysOf(m.Attachments)}
 }
 
 const messageColumns = "seq, id, conversation, sender, type, sent_at, text, attachments, indexed, " +
@@ -62,9 +62,11 @@ func scanStored(scan func(...any) error) (m Stored, err error) {
 		return m, err
 	}
 	m.Tenant, m.Conversation, m.SentAt = Tenant, parseRoom(room), time.UnixMicro(sentAt).UTC()
-	if err := json.Unmarshal([]byte(attachments), &m.Attachments); err != nil {
+	var keys []string
+	if err := json.Unmarshal([]byte(attachments), &keys); err != nil {
 		return m, fmt.Errorf("attachments of a message: %w", err)
 	}
+	m.Attachments = attachmentsOf(keys)
 	return m, nil
 }
 
@@ -116,7 +118,7 @@ func (tx *writeTx) message(id string) (Stored, bool, error) {
 }
 
 func (tx *writeTx) insert(m *Stored, away, roaming []string) error {
-	for i, key := range m.Attachments {
+	for i, key := range keysOf(m.Attachments) {
 		var gone bool
 		found, err := tx.row("SELECT gone FROM files WHERE key = ?", []any{key}, &gone)
 		if err != nil {
@@ -136,7 +138,7 @@ func (tx *writeTx) insert(m *Stored, away, roaming []string) error {
 	}
 	attachments := "[]"
 	if len(m.Attachments) > 0 {
-		attachments = string(encode(m.Attachments))
+		attachments = string(encode(keysOf(m.Attachments)))
 	}
 	if _, err := tx.row(`INSERT INTO messages (id, conversation, sender, type, sent_at, text, attachments)
 		VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING seq`,
@@ -259,4 +261,22 @@ func (s *Store) bury(ctx context.Context, id string, room shared.Conversation, d
 		return nil
 	})
 	return removed > 0, err
+}
+
+// keysOf lists the keys of attachments.
+func keysOf(list []shared.Attachment) []string {
+	var keys []string
+	for _, a := range list {
+		keys = append(keys, a.Key)
+	}
+	return keys
+}
+
+// attachmentsOf are the attachments of these keys, of whoever sends them.
+func attachmentsOf(keys []string) []shared.Attachment {
+	var list []shared.Attachment
+	for _, key := range keys {
+		list = append(list, shared.Attachment{Key: key})
+	}
+	return list
 }

@@ -19,14 +19,14 @@ const script = `<img src=x onerror="window.pwned=1"><script>window.pwned=1</scri
 func TestScriptInNamesMessagesAndFilesStaysText(t *testing.T) {
 	c := newChat(t)
 	ctx := testContext(t)
-	evil := shared.Conversation{Type: shared.Group, ID: "evil/<svg onload=window.pwned=1>"}
+	evil := shared.Conversation{Type: shared.ConversationGroup, ID: "evil/<svg onload=window.pwned=1>"}
 	if err := c.store.AddUser(ctx, `"><svg onload=window.pwned=1>`, script, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.store.AddConversation(ctx, evil, script); err != nil {
 		t.Fatal(err)
 	}
-	for user, role := range map[string]shared.Role{`"><svg onload=window.pwned=1>`: shared.Admin, "ann": shared.Member, "ben": shared.Member} {
+	for user, role := range map[string]shared.Role{`"><svg onload=window.pwned=1>`: shared.RoleAdmin, "ann": shared.RoleMember, "ben": shared.RoleMember} {
 		if err := c.store.SetRole(ctx, evil, user, role); err != nil {
 			t.Fatal(err)
 		}

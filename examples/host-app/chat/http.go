@@ -294,10 +294,10 @@ func (a *api) recall(do func(context.Context, string, Ask) ([]shared.RecallResul
 
 // recallsAfter pages through recalls. A client whose cursor is void, for the index was restored from a backup, starts
 // again: it may have missed recalls, and one that it has seen changes nothing.
-func (a *api) recallsAfter(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
+func (a *api) recallsAfter(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
 	page, err := a.server.recall.Since(ctx, req)
-	if errors.Is(err, shared.ErrCursorVoid) {
-		req.After = 0
+	if err == nil && page.Reset {
+		req.After = ""
 		page, err = a.server.recall.Since(ctx, req)
 	}
 	if err != nil {
@@ -312,10 +312,7 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	cursor, err := cursorOf(r, "recalls_after")
-	if err != nil {
-		return nil, err
-	}
+	cursor := r.URL.Query().Get("recalls_after")
 	limit, err := limitOf(r)
 	if err != nil {
 		return nil, err
@@ -354,7 +351,7 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 		Messages     []json.RawMessage `json:"messages"`
 		After        int64             `json:"after"`
 		Recalls      []shared.Notice   `json:"recalls"`
-		RecallsAfter uint64            `json:"recalls_after,string"` // JavaScript has no integer of that size
+		RecallsAfter string            `json:"recalls_after"`
 		More         bool              `json:"more"`
 	}{messages, after, recalls, page.Next, page.More || len(logged) == limit}, nil
 }
@@ -365,12 +362,12 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 func (a *api) ledger(r *http.Request, user string) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()
-	ledger, err := a.server.Ledger(ctx, r.URL.Query().Get("recall_id"))
+	all, err := a.server.Ledger(ctx, r.URL.Query().Get("recall_id"))
 	if err != nil {
 		return nil, err
 	}
 	entries := []shared.LedgerEntry{}
-	for _, e := range ledger.Entries {
+	for _, e := range all {
 		if _, in := a.server.store.Member(e.Event.Message.Conversation, user); in {
 			if user != e.Event.Actor.ID {
 				e.Event.Reason = ""
@@ -382,6 +379,5 @@ func (a *api) ledger(r *http.Request, user string) (any, error) {
 			entries = append(entries, e)
 		}
 	}
-	ledger.Entries = entries
-	return ledger, nil
+	return map[string]any{"entries": entries}, nil
 }

@@ -236,7 +236,7 @@ func TestAFileOfAMessageThatIsNotIndexedYetIsTheSendersAlone(t *testing.T) {
 	var up atomic.Bool
 	w := newStubWeb(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
 		if up.Load() {
-			return shared.Indexed, nil
+			return shared.IndexAdded, nil
 		}
 		return "", shared.ErrOverloaded
 	}, onStatus: func(string) shared.MessageState {
@@ -279,7 +279,7 @@ func TestADownloadThatWasAllowedHasItsName(t *testing.T) {
 	}})
 	_, answer := w.upload("ann", "type=single&id=ann-ben&name=plan.txt", "the plan")
 	key := answer["key"].(string)
-	send(t, w.server, "ann", Outgoing{ID: "m", Conversation: singleRoom, Type: shared.File, Attachments: []string{key}})
+	send(t, w.server, "ann", Outgoing{ID: "m", Conversation: singleRoom, Type: shared.TypeFile, Attachments: []string{key}})
 	file, err := w.client.Get(w.url + "/attachments?user=ben&key=" + key)
 	if err != nil {
 		t.Fatal(err)
@@ -414,9 +414,9 @@ func TestASyncAndAStreamHaveTheSameWords(t *testing.T) {
 	ben := connect(t, w.server, "ben")
 	send(t, w.server, "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
 	takeBack(t, w.server, "ann", Ask{MessageIDs: []string{"m"}, RecallID: "r", Reason: "wrong room"})
-	streamed := ben.notice(t, "m").Tombstone["en"]
+	streamed := ben.notice(t, "m").Placeholder["en"]
 	_, answer := w.do("GET", "/sync", "ben", "")
-	synced := answer["recalls"].([]any)[0].(map[string]any)["tombstone"].(map[string]any)["en"]
+	synced := answer["recalls"].([]any)[0].(map[string]any)["placeholder"].(map[string]any)["en"]
 	if synced != streamed || !strings.Contains(streamed, "wrong room") {
 		t.Errorf("by the stream: %q; by the sync: %q", streamed, synced)
 	}
@@ -436,7 +436,7 @@ func TestARefusedMessageLendsNobodyItsRoom(t *testing.T) {
 	if _, err := s.Send(ctx, "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "y"}); !errors.Is(err, ErrConflict) {
 		t.Errorf("the id is taken twice: %v", err)
 	}
-	if r := takeBack(t, s, "ann", Ask{MessageIDs: []string{"m"}}); r.Status == shared.Recalled {
+	if r := takeBack(t, s, "ann", Ask{MessageIDs: []string{"m"}}); r.Status == shared.StatusRecalled {
 		t.Errorf("a mere member of the lobby takes another's message back as the owner of the team: %+v", r)
 	}
 }

@@ -54,7 +54,7 @@ func newStubServer(t *testing.T, i *index) *Server {
 		t.Fatal(err)
 	}
 	if i.onIndex == nil {
-		i.onIndex = func(shared.Message) (shared.IndexStatus, error) { return shared.Indexed, nil }
+		i.onIndex = func(shared.Message) (shared.IndexStatus, error) { return shared.IndexAdded, nil }
 	}
 	if i.onStatus == nil {
 		i.onStatus = func(string) shared.MessageState { return shared.MessageLive }
@@ -70,7 +70,7 @@ func TestARecallDuringTheSendIsNotDelivered(t *testing.T) {
 		if m.ID == "racing" {
 			s.hub.Gone(m.ID)
 		}
-		return shared.Indexed, nil
+		return shared.IndexAdded, nil
 	}})
 	ben := connect(t, s, "ben")
 	send(t, s, "dan", Outgoing{ID: "racing", Conversation: groupRoom, Text: "x"})
@@ -110,7 +110,7 @@ func TestWhoHasAMessageIsToldWhatItWasThoughItIsRepairedFirst(t *testing.T) {
 		if recalled.Load() {
 			return shared.IndexRecalled, nil
 		}
-		return shared.Indexed, nil
+		return shared.IndexAdded, nil
 	}})
 	ben := connect(t, s, "ben")
 	m := send(t, s, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
@@ -149,7 +149,7 @@ func TestWhoeverIsAnsweredThatItIsRecalledNobodyGetsItAnyMore(t *testing.T) {
 	}
 	defer ben.Leave()
 	send(t, s, "dan", Outgoing{ID: "recalled", Conversation: groupRoom, Text: "x"})
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"recalled"}}); r.Status != shared.AlreadyRecalled {
+	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"recalled"}}); r.Status != shared.StatusAlreadyRecalled {
 		t.Fatal(r)
 	}
 	send(t, s, "dan", Outgoing{ID: "live", Conversation: groupRoom, Text: "x"})
@@ -162,8 +162,8 @@ func TestWhoeverIsAnsweredThatItIsRecalledNobodyGetsItAnyMore(t *testing.T) {
 type alreadyRecalled struct{ pluginAPI }
 
 func (alreadyRecalled) Recall(_ context.Context, req shared.RecallRequest) (list []shared.RecallResult, err error) {
-	for _, id := range req.MessageIDs {
-		list = append(list, shared.RecallResult{MessageID: id, Status: shared.AlreadyRecalled})
+	for _, target := range req.Targets {
+		list = append(list, shared.RecallResult{MessageID: target.MessageID, Status: shared.StatusAlreadyRecalled})
 	}
 	return list, nil
 }
@@ -220,7 +220,7 @@ func TestARecalledMessageIsNotAcceptedAgain(t *testing.T) {
 		if recalled.Load() {
 			return shared.IndexRecalled, nil
 		}
-		return shared.Indexed, nil
+		return shared.IndexAdded, nil
 	}})
 	out := Outgoing{ID: "m", Conversation: singleRoom, Text: "x"}
 	for m := send(t, s, "ann", out); !m.indexed; { // its note is on the way to the store
@@ -315,7 +315,7 @@ func TestAMessageThatCouldNotBeIndexedIsRepaired(t *testing.T) {
 		s := newStubServer(t, &index{
 			onIndex: func(shared.Message) (shared.IndexStatus, error) {
 				if isUp() {
-					return shared.Indexed, nil
+					return shared.IndexAdded, nil
 				}
 				return "", shared.ErrUnavailable
 			},
@@ -346,7 +346,7 @@ func TestAMessageThatAnotherAttemptIndexedIsDelivered(t *testing.T) {
 	out := Outgoing{ID: "m", Conversation: singleRoom, Text: "x"}
 	s = newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
 		if again.Swap(true) {
-			return shared.Indexed, nil
+			return shared.IndexAdded, nil
 		}
 		send(t, s, "ann", out)
 		return "", context.Canceled
@@ -392,7 +392,7 @@ func TestWhoComesWhileAMessageIsIndexedGetsIt(t *testing.T) {
 		var ben *device
 		s = newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
 			ben = connect(t, s, "ben")
-			return shared.Indexed, nil
+			return shared.IndexAdded, nil
 		}})
 		send(t, s, "ann", Outgoing{ID: "m", Conversation: room, Text: "x"})
 		ben.wait(t, "message", "m")
@@ -524,7 +524,7 @@ func TestACrashBetweenStoreAndIndexIsRepairedAtStart(t *testing.T) {
 	indexed := make(chan string, 1)
 	s.start(testContext(t), &index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
 		indexed <- m.ID
-		return shared.Indexed, nil
+		return shared.IndexAdded, nil
 	}}, func() error { return nil })
 	select {
 	case id := <-indexed:
@@ -648,7 +648,7 @@ func TestWhoComesToAChatroomIsToldWhatOnlyTheyGot(t *testing.T) {
 			if _, err := s.store.Remove(testContext(t), m.ID, m.Conversation); err != nil {
 				t.Error(err)
 			}
-			return shared.Indexed, nil
+			return shared.IndexAdded, nil
 		}, onStatus: func(string) shared.MessageState { return shared.MessageRecalled }})
 		resume := pauseWrites(t, s)
 		sent := make(chan error, 1)
@@ -671,7 +671,7 @@ func TestWhoComesToAChatroomIsToldWhatOnlyTheyGot(t *testing.T) {
 		var ben *device
 		s = newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
 			ben = connect(t, s, "ben")
-			return shared.Indexed, nil
+			return shared.IndexAdded, nil
 		}})
 		m := send(t, s, "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
 		ben.wait(t, "message", "m")
@@ -697,7 +697,7 @@ func TestWhoComesToAChatroomIsToldWhatOnlyTheyGot(t *testing.T) {
 				ben = connect(t, s, "ben")
 				return "", shared.ErrUnavailable
 			}
-			return shared.Indexed, nil
+			return shared.IndexAdded, nil
 		}})
 		if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"}); !errors.Is(err, shared.ErrUnavailable) {
 			t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 func TestWhoMayRecallWhatAndForHowLong(t *testing.T) {
 	s, _ := newTestServer(t)
 	ctx := testContext(t)
-	if err := s.store.SetRole(ctx, singleRoom, "ann", shared.Owner); err != nil { // it must not help her
+	if err := s.store.SetRole(ctx, singleRoom, "ann", shared.RoleOwner); err != nil { // it must not help her
 		t.Fatal(err)
 	}
 	sentAt := time.Now().Add(-30 * 24 * time.Hour).Truncate(time.Microsecond)
@@ -29,32 +29,32 @@ func TestWhoMayRecallWhatAndForHowLong(t *testing.T) {
 		want          shared.RecallStatus
 		code          shared.Code
 	}{
-		{"a sender takes a message back at once", singleRoom, "ben", "ben", shared.Text, 0, shared.Recalled, ""},
-		{"a sender takes an image back", singleRoom, "ben", "ben", shared.Image, time.Second, shared.Recalled, ""},
-		{"a sender takes audio back", groupRoom, "dan", "dan", shared.Audio, time.Second, shared.Recalled, ""},
-		{"a sender takes a video back", groupRoom, "dan", "dan", shared.Video, time.Second, shared.Recalled, ""},
-		{"a sender takes a file back", lobby, "dan", "dan", shared.File, time.Second, shared.Recalled, ""},
-		{"a sender takes a location back", lobby, "dan", "dan", shared.Location, time.Second, shared.Recalled, ""},
-		{"a sender takes a custom message back", groupRoom, "dan", "dan", shared.Custom, time.Second, shared.Recalled, ""},
-		{"a sender takes a combined message back", groupRoom, "dan", "dan", shared.Combine, time.Second, shared.Recalled, ""},
-		{"a sender takes no command back", groupRoom, "dan", "dan", shared.Command, time.Second, shared.Denied, shared.CodeTypeNotRecallable},
-		{"an owner takes no command back", groupRoom, "dan", "ann", shared.Command, time.Second, shared.Denied, shared.CodeTypeNotRecallable},
-		{"two minutes are in time, in a single conversation", singleRoom, "ben", "ben", shared.Text, window, shared.Recalled, ""},
-		{"two minutes are in time, in a group", groupRoom, "dan", "dan", shared.Text, window, shared.Recalled, ""},
-		{"two minutes are in time, in a chatroom", lobby, "dan", "dan", shared.Text, window, shared.Recalled, ""},
-		{"a microsecond more is late, in a single conversation", singleRoom, "ben", "ben", shared.Text, window + time.Microsecond, shared.Denied, shared.CodeWindowExpired},
-		{"a microsecond more is late, in a group", groupRoom, "dan", "dan", shared.Text, window + time.Microsecond, shared.Denied, shared.CodeWindowExpired},
-		{"a microsecond more is late, in a chatroom", lobby, "dan", "dan", shared.Text, window + time.Microsecond, shared.Denied, shared.CodeWindowExpired},
-		{"an owner recalls anyone's, however old, in a group", groupRoom, "dan", "ann", shared.Text, 29 * 24 * time.Hour, shared.Recalled, ""},
-		{"an admin recalls anyone's, however old, in a group", groupRoom, "dan", "ben", shared.Text, 29 * 24 * time.Hour, shared.Recalled, ""},
-		{"an admin recalls the owner's in a group", groupRoom, "ann", "ben", shared.Text, time.Hour, shared.Recalled, ""},
-		{"an owner recalls anyone's, however old, in a chatroom", lobby, "dan", "cleo", shared.Text, 29 * 24 * time.Hour, shared.Recalled, ""},
-		{"a member recalls nobody else's in a group", groupRoom, "dan", "cleo", shared.Text, time.Second, shared.Denied, shared.CodeForbidden},
-		{"an owner elsewhere is a member here", lobby, "dan", "ann", shared.Text, time.Second, shared.Denied, shared.CodeForbidden},
-		{"nobody recalls the other's in a single conversation", singleRoom, "ann", "ben", shared.Text, time.Second, shared.Denied, shared.CodeForbidden},
-		{"nobody recalls the other's in a single conversation, not as its owner either", singleRoom, "ben", "ann", shared.Text, time.Second, shared.Denied, shared.CodeForbidden},
-		{"an owner's own is late in a single conversation too", singleRoom, "ann", "ann", shared.Text, window + time.Second, shared.Denied, shared.CodeWindowExpired},
-		{"to who is not in the conversation the message does not exist", singleRoom, "ben", "dan", shared.Text, time.Second, shared.NotFound, ""},
+		{"a sender takes a message back at once", singleRoom, "ben", "ben", shared.TypeText, 0, shared.StatusRecalled, ""},
+		{"a sender takes an image back", singleRoom, "ben", "ben", shared.TypeImage, time.Second, shared.StatusRecalled, ""},
+		{"a sender takes audio back", groupRoom, "dan", "dan", shared.TypeAudio, time.Second, shared.StatusRecalled, ""},
+		{"a sender takes a video back", groupRoom, "dan", "dan", shared.TypeVideo, time.Second, shared.StatusRecalled, ""},
+		{"a sender takes a file back", lobby, "dan", "dan", shared.TypeFile, time.Second, shared.StatusRecalled, ""},
+		{"a sender takes a location back", lobby, "dan", "dan", shared.TypeLocation, time.Second, shared.StatusRecalled, ""},
+		{"a sender takes a custom message back", groupRoom, "dan", "dan", shared.TypeCustom, time.Second, shared.StatusRecalled, ""},
+		{"a sender takes a combined message back", groupRoom, "dan", "dan", shared.TypeCombine, time.Second, shared.StatusRecalled, ""},
+		{"a sender takes no command back", groupRoom, "dan", "dan", shared.TypeCommand, time.Second, shared.StatusDenied, shared.CodeTypeNotRecallable},
+		{"an owner takes no command back", groupRoom, "dan", "ann", shared.TypeCommand, time.Second, shared.StatusDenied, shared.CodeTypeNotRecallable},
+		{"two minutes are in time, in a single conversation", singleRoom, "ben", "ben", shared.TypeText, window, shared.StatusRecalled, ""},
+		{"two minutes are in time, in a group", groupRoom, "dan", "dan", shared.TypeText, window, shared.StatusRecalled, ""},
+		{"two minutes are in time, in a chatroom", lobby, "dan", "dan", shared.TypeText, window, shared.StatusRecalled, ""},
+		{"a microsecond more is late, in a single conversation", singleRoom, "ben", "ben", shared.TypeText, window + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired},
+		{"a microsecond more is late, in a group", groupRoom, "dan", "dan", shared.TypeText, window + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired},
+		{"a microsecond more is late, in a chatroom", lobby, "dan", "dan", shared.TypeText, window + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired},
+		{"an owner recalls anyone's, however old, in a group", groupRoom, "dan", "ann", shared.TypeText, 29 * 24 * time.Hour, shared.StatusRecalled, ""},
+		{"an admin recalls anyone's, however old, in a group", groupRoom, "dan", "ben", shared.TypeText, 29 * 24 * time.Hour, shared.StatusRecalled, ""},
+		{"an admin recalls the owner's in a group", groupRoom, "ann", "ben", shared.TypeText, time.Hour, shared.StatusRecalled, ""},
+		{"an owner recalls anyone's, however old, in a chatroom", lobby, "dan", "cleo", shared.TypeText, 29 * 24 * time.Hour, shared.StatusRecalled, ""},
+		{"a member recalls nobody else's in a group", groupRoom, "dan", "cleo", shared.TypeText, time.Second, shared.StatusDenied, shared.CodeForbidden},
+		{"an owner elsewhere is a member here", lobby, "dan", "ann", shared.TypeText, time.Second, shared.StatusDenied, shared.CodeForbidden},
+		{"nobody recalls the other's in a single conversation", singleRoom, "ann", "ben", shared.TypeText, time.Second, shared.StatusDenied, shared.CodeForbidden},
+		{"nobody recalls the other's in a single conversation, not as its owner either", singleRoom, "ben", "ann", shared.TypeText, time.Second, shared.StatusDenied, shared.CodeForbidden},
+		{"an owner's own is late in a single conversation too", singleRoom, "ann", "ann", shared.TypeText, window + time.Second, shared.StatusDenied, shared.CodeWindowExpired},
+		{"to who is not in the conversation the message does not exist", singleRoom, "ben", "dan", shared.TypeText, time.Second, shared.StatusNotFound, ""},
 	} {
 		t.Run(c.says, func(t *testing.T) {
 			id := fmt.Sprintf("who-%d", i)
@@ -75,23 +75,23 @@ func TestWhoMayRecallWhatAndForHowLong(t *testing.T) {
 func TestARecallIsAnsweredOnceAndForAll(t *testing.T) {
 	s, _ := newTestServer(t)
 	send(t, s, "dan", Outgoing{ID: "once", Conversation: groupRoom, Text: "only once"})
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.Recalled {
+	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.StatusRecalled {
 		t.Fatalf("%+v", r)
 	}
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.Recalled {
+	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.StatusRecalled {
 		t.Errorf("the same request again: %+v", r)
 	}
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r2"}); r.Status != shared.AlreadyRecalled || r.RecallID != "r1" {
+	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r2"}); r.Status != shared.StatusAlreadyRecalled || r.RecallID != "r1" {
 		t.Errorf("another request: %+v", r)
 	}
 	settled(t, s, "r1")
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.Recalled {
+	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.StatusRecalled {
 		t.Errorf("the same request after the stores were cleaned: %+v", r)
 	}
 	if _, err := s.Send(testContext(t), "dan", Outgoing{ID: "once", Conversation: groupRoom, Text: "only once"}); !errors.Is(err, ErrRecalled) {
 		t.Errorf("a recalled message is sent again: %v", err)
 	}
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"never sent"}}); r.Status != shared.NotFound {
+	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"never sent"}}); r.Status != shared.StatusNotFound {
 		t.Errorf("a message that never was: %+v", r)
 	}
 }
@@ -107,7 +107,7 @@ func TestARecalledMessageIsNowhereAndEveryoneIsTold(t *testing.T) {
 			if err := s.files.Put(ctx, "photo", FileInfo{Name: "a.png", Owner: "cleo", Conversation: room}, strings.NewReader("bytes of a photo")); err != nil {
 				t.Fatal(err)
 			}
-			send(t, s, "cleo", Outgoing{ID: id, Conversation: room, Type: shared.Image, Text: "a photo of the harbour at night", Attachments: []string{"photo"}})
+			send(t, s, "cleo", Outgoing{ID: id, Conversation: room, Type: shared.TypeImage, Text: "a photo of the harbour at night", Attachments: []string{"photo"}})
 			ann.wait(t, "message", id)
 			ben.wait(t, "message", id)
 			ben.leave(t) // has it, and is away when it is recalled
@@ -115,24 +115,24 @@ func TestARecalledMessageIsNowhereAndEveryoneIsTold(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := room.Type == shared.Group; (len(queued) == 1) != want {
+			if want := room.Type == shared.ConversationGroup; (len(queued) == 1) != want {
 				t.Fatalf("%d messages wait for dan; a chatroom is for those present, a group for all", len(queued))
 			}
 
 			r := takeBack(t, s, "cleo", Ask{MessageIDs: []string{id}, Ext: `{"why":"blurred"}`, RecallID: "r"})
-			if r.Status != shared.Recalled {
+			if r.Status != shared.StatusRecalled {
 				t.Fatalf("%+v", r)
 			}
 			settled(t, s, "r")
 			n := ann.notice(t, id)
-			if n.Actor.ID != "cleo" || n.MessageID != id || n.Conversation != room || n.Ext != `{"why":"blurred"}` || n.RecallID != "r" {
+			if n.Actor != "cleo" || n.MessageID != id || n.Conversation != room || n.Ext != `{"why":"blurred"}` || n.RecallID != "r" {
 				t.Errorf("the notice does not say who took what back where: %+v", n)
 			}
-			if n.Message == nil || n.Message.Sender != "cleo" || n.Message.Type != shared.Image {
+			if n.Message == nil || n.Message.Sender != "cleo" || n.Message.Type != shared.TypeImage {
 				t.Errorf("a client that had the message is not told what it was: %+v", n.Message)
 			}
 			benAgain, dan := connect(t, s, "ben"), connect(t, s, "dan")
-			if room.Type == shared.Group {
+			if room.Type == shared.ConversationGroup {
 				if n := benAgain.notice(t, id); n.Message == nil {
 					t.Error("who had received the message and was away at its recall is not told what it was")
 				}
@@ -200,7 +200,7 @@ func TestAFileThatAnotherLiveMessageUsesStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"f1", "f2"} {
-		send(t, s, "dan", Outgoing{ID: id, Conversation: groupRoom, Type: shared.File, Attachments: []string{"shared"}})
+		send(t, s, "dan", Outgoing{ID: id, Conversation: groupRoom, Type: shared.TypeFile, Attachments: []string{"shared"}})
 	}
 	takeBack(t, s, "dan", Ask{MessageIDs: []string{"f1"}, RecallID: "r1"})
 	settled(t, s, "r1")

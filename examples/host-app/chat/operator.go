@@ -40,7 +40,8 @@ func (a *api) operatorRoutes(mux *http.ServeMux) {
 	handle("GET /operator/rules", a.operatorRules)
 	handle("GET /operator/recalls", a.operatorRecalls)
 	handle("GET /operator/ledger", func(r *http.Request) (any, error) {
-		return a.server.Ledger(r.Context(), r.URL.Query().Get("recall_id"))
+		entries, err := a.server.Ledger(r.Context(), r.URL.Query().Get("recall_id"))
+		return map[string]any{"entries": entries}, err
 	})
 	handle("GET /operator/messages", a.operatorMessages)
 	handle("POST /operator/reload", func(r *http.Request) (any, error) {
@@ -66,10 +67,7 @@ func (a *api) operatorState(*http.Request) (any, error) {
 
 // operatorRecalls pages through the recalls of every conversation, oldest first.
 func (a *api) operatorRecalls(r *http.Request) (any, error) {
-	after, err := cursorOf(r, "after")
-	if err != nil {
-		return nil, err
-	}
+	after := r.URL.Query().Get("after")
 	rooms := a.server.store.Rooms()
 	rooms = rooms[:min(len(rooms), shared.MaxSinceConversations)]
 	page, err := a.recallsAfter(r.Context(), shared.SinceRequest{Tenant: Tenant, Conversations: rooms, After: after})
@@ -78,7 +76,7 @@ func (a *api) operatorRecalls(r *http.Request) (any, error) {
 	}
 	return struct {
 		Events []shared.Event `json:"events"`
-		Next   uint64         `json:"next,string"`
+		Next   string         `json:"next"`
 		More   bool           `json:"more"`
 	}{page.Events, page.Next, page.More}, nil
 }

@@ -143,7 +143,7 @@ func TestARecalledAttachmentIsGone(t *testing.T) {
 		if err != nil || !found || len(m.Attachments) != 1 {
 			t.Fatalf("%+v %v %v", m, found, err)
 		}
-		status := `fetch('/attachments?user=ben&key=` + m.Attachments[0] + `').then((r) => r.status)`
+		status := `fetch('/attachments?user=ben&key=` + m.Attachments[0].Key + `').then((r) => r.status)`
 		if got := eval[int](ben, status); got != 200 {
 			t.Errorf("%s: %d before the recall", f.path, got)
 		}

@@ -65,7 +65,7 @@ func (s *Store) placeholders(ctx context.Context, room shared.Conversation, befo
 // took it back.
 func (p placeholder) payload(user string) Payload {
 	out := Payload{Seq: p.seq, ID: p.notice.MessageID, Conversation: p.notice.Conversation}
-	if m := p.notice.Message; m.Sender == user || p.notice.Actor.ID == user || slices.Contains(p.received, user) {
+	if m := p.notice.Message; m.Sender == user || p.notice.Actor == user || slices.Contains(p.received, user) {
 		out.Sender, out.Type, out.SentAt = m.Sender, m.Type, m.SentAt
 	} else {
 		p.notice.Message = nil

@@ -74,7 +74,7 @@ func TestPlaceholder_NoticeOfUnknownMessage(t *testing.T) {
 	c := newChat(t)
 	dan := c.user("dan", "group/team", desktop)
 	m := Stored{Text: "never delivered", Message: shared.Message{Tenant: Tenant, ID: "m", Conversation: groupRoom, Sender: "cleo",
-		Type: shared.Text, SentAt: time.Now().UTC()}}
+		Type: shared.TypeText, SentAt: time.Now().UTC()}}
 	ctx := testContext(t)
 	if _, err := c.store.Insert(ctx, &m, nil, nil); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestHistory_Placeholders(t *testing.T) {
 		_, block := rulesFile(t, ownWords)
 		w := newWeb(t, block)
 		send(t, w.server, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "an advert"})
-		if r := takeBack(t, w.server, "ann", Ask{MessageIDs: []string{"m"}, RecallID: "r"}); r.Status != shared.Recalled {
+		if r := takeBack(t, w.server, "ann", Ask{MessageIDs: []string{"m"}, RecallID: "r"}); r.Status != shared.StatusRecalled {
 			t.Fatalf("%+v", r)
 		}
 		settled(t, w.server, "r")
@@ -127,7 +127,7 @@ func TestHistory_Placeholders(t *testing.T) {
 		m := send(t, w.server, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "the secret"})
 		e := shared.Event{Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: "cleo"}, RecalledAt: time.Now(), Message: m.Message}
 		for _, step := range []string{shared.StepHistory, shared.StepNotify, shared.StepHistory} {
-			if _, err := w.server.steps()[step](testContext(t), e); err != nil {
+			if _, err := w.server.steps()[step].Run(testContext(t), shared.Delivery{Event: e, Step: step, Attempt: 1}); err != nil {
 				t.Fatalf("%s: %v", step, err)
 			}
 		}

@@ -22,7 +22,7 @@ type Ask struct {
 func (s *Server) Recall(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
 	results, err := s.judge(ctx, user, ask, s.recall.Recall)
 	for _, r := range results {
-		if r.Status == shared.Recalled || r.Status == shared.AlreadyRecalled { // who was first may not be answered yet
+		if r.Status == shared.StatusRecalled || r.Status == shared.StatusAlreadyRecalled { // who was first may not be answered yet
 			s.hub.Gone(r.MessageID)
 		}
 	}
@@ -42,62 +42,56 @@ func (s *Server) judge(ctx context.Context, user string, ask Ask,
 	if ask.RecallID == "" {
 		ask.RecallID = newID()
 	}
-	request := shared.RecallRequest{Tenant: Tenant, MessageIDs: ask.MessageIDs, Actor: shared.Actor{ID: user},
-		Ext: ask.Ext, Reason: ask.Reason, RecallID: ask.RecallID, RequestedAt: ask.RequestedAt}
-	if err := request.Validate(); err != nil {
-		return nil, err
+	request := shared.RecallRequest{
+		Tenant: Tenant, Actor: shared.Actor{ID: user}, Ext: ask.Ext, Reason: ask.Reason, RecallID: ask.RecallID,
+		RequestedAt: ask.RequestedAt,
 	}
-	// One request has one role. Messages of several conversations, in which the user is one thing and another, are
-	// asked for in one request a role, all under the same recall id.
-	byRole := make(map[shared.Role]*shared.RecallRequest)
-	var order []shared.Role
 	answers := make(map[string]shared.RecallResult, len(ask.MessageIDs))
 	for _, id := range ask.MessageIDs {
-		role := shared.Member
-		room, found, err := s.store.RoomOf(ctx, id)
+		target, known, err := s.target(ctx, user, id)
 		if err != nil {
 			return nil, err
 		}
-		if found {
-			m, in := s.store.Member(room, user)
-			if !in { // to somebody else this message does not exist
-				answers[id] = shared.RecallResult{MessageID: id, Status: shared.NotFound}
-				continue
-			}
-			role = m.Role
-		}
-		r := byRole[role]
-		if r == nil {
-			r = new(shared.RecallRequest)
-			*r = request
-			r.Actor.Role, r.MessageIDs = role, nil
-			byRole[role], order = r, append(order, role)
-		}
-		r.MessageIDs = append(r.MessageIDs, id)
-		// The facts go along: a message that is recalled while it is being sent, or that is older than the plugin, is
-		// in the store and not in the index yet.
-		if m, found, err := s.store.Message(ctx, id); err != nil {
-			return nil, err
-		} else if found && !m.indexed {
-			r.Messages = append(r.Messages, m.Message)
+		if known {
+			request.Targets = append(request.Targets, target)
+		} else { // to somebody else this message does not exist
+			answers[id] = shared.RecallResult{MessageID: id, Status: shared.StatusNotFound,
+				Text: shared.Words(shared.StatusNotFound, "")}
 		}
 	}
-	var failed error
-	for _, role := range order {
-		results, err := call(ctx, *byRole[role])
+	if len(request.Targets) > 0 || len(answers) == 0 { // a request for nothing is refused by the plugin
+		results, err := call(ctx, request)
 		if err != nil {
-			failed = err
-			break
+			return nil, err
 		}
 		for _, r := range results {
 			answers[r.MessageID] = r
 		}
 	}
-	list := make([]shared.RecallResult, 0, len(answers))
-	for _, id := range ask.MessageIDs {
-		if r, ok := answers[id]; ok {
-			list = append(list, r)
-		}
+	list := make([]shared.RecallResult, len(ask.MessageIDs))
+	for i, id := range ask.MessageIDs {
+		list[i] = answers[id]
 	}
-	return list, failed
+	return list, nil
+}
+
+// target is a message as the plugin is asked about it: where it is, and what the user is there. A message of a
+// conversation that the user is not in is not known.
+func (s *Server) target(ctx context.Context, user, id string) (t shared.Target, known bool, err error) {
+	room, found, err := s.store.RoomOf(ctx, id)
+	if err != nil || !found {
+		return t, false, err
+	}
+	member, in := s.store.Member(room, user)
+	if !in {
+		return t, false, nil
+	}
+	t = shared.Target{MessageID: id, Conversation: room, Role: member.Role}
+	// The facts go along: a message that is recalled while it is being sent, or that is older than the plugin, is
+	// in the store and not in the index yet.
+	m, found, err := s.store.Message(ctx, id)
+	if found && !m.indexed {
+		t.Message = &m.Message
+	}
+	return t, true, err
 }

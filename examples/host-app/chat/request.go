@@ -81,16 +81,3 @@ func number(r *http.Request, name string) (int64, error) {
 	}
 	return n, nil
 }
-
-// cursorOf is a cursor of Since in a query; 0 where there is none.
-func cursorOf(r *http.Request, name string) (uint64, error) {
-	text := r.URL.Query().Get(name)
-	if text == "" {
-		return 0, nil
-	}
-	cursor, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, shared.Invalidf(name, "is %.40q; pass what the answer before said, or 0", text)
-	}
-	return cursor, nil
-}

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -105,8 +104,8 @@ func (s *Server) Files() *Files { return s.files }
 func (s *Server) Hub() *Hub { return s.hub }
 
 // Ledger returns what became of each step of a recall.
-func (s *Server) Ledger(ctx context.Context, recallID string) (shared.Ledger, error) {
-	return s.recall.Ledger(ctx, Tenant, recallID)
+func (s *Server) Ledger(ctx context.Context, recallID string) ([]shared.LedgerEntry, error) {
+	return shared.ReadLedger(ctx, s.recall, Tenant, recallID)
 }
 
 // Outgoing is a message as its sender gives it.
@@ -150,7 +149,7 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 	held, here, away := s.hub.Hold(m.ID, receivers)
 	away = slices.DeleteFunc(away, func(u string) bool { return u == sender })
 	var queued, roaming []string
-	if m.Conversation.Type != shared.Chatroom { // a chatroom is for those who are there
+	if m.Conversation.Type != shared.ConversationChatroom { // a chatroom is for those who are there
 		queued = away
 		for _, member := range members {
 			if member.roaming {
@@ -196,7 +195,7 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 // cameTo leaves a message for those who came to a chatroom since Hold, who do not find it in the history yet. They were there
 // when it was sent: a recall finds that they have not got it in their queues, and once they have, that they were present.
 func (s *Server) cameTo(ctx context.Context, m Stored, away []string) error {
-	if m.Conversation.Type != shared.Chatroom {
+	if m.Conversation.Type != shared.ConversationChatroom {
 		return nil
 	}
 	came := slices.DeleteFunc(slices.Clone(away), func(u string) bool { return !s.hub.Present(u) })
@@ -221,12 +220,12 @@ func (s *Server) deliverLater(ctx context.Context, users []string, id string) er
 // accept checks a message and gives it what the server decides.
 func (s *Server) accept(sender string, out Outgoing) (Stored, error) {
 	m := Stored{Text: out.Text, Quote: out.Quote, Message: shared.Message{Tenant: Tenant, ID: out.ID, Conversation: out.Conversation,
-		Sender: sender, Type: out.Type, SentAt: out.SentAt, Attachments: out.Attachments}}
+		Sender: sender, Type: out.Type, SentAt: out.SentAt, Attachments: attachmentsOf(out.Attachments)}}
 	if m.ID == "" {
 		m.ID = newID()
 	}
 	if m.Type == "" {
-		m.Type = shared.Text
+		m.Type = shared.TypeText
 	}
 	if m.SentAt.IsZero() {
 		m.SentAt = s.now()
@@ -238,12 +237,7 @@ func (s *Server) accept(sender string, out Outgoing) (Stored, error) {
 	if !utf8.ValidString(m.Text) {
 		return m, shared.Invalidf("text", "is not valid UTF-8")
 	}
-	err := shared.ValidateIndex([]shared.Message{m.Message})
-	var field *shared.FieldError
-	if errors.As(err, &field) {
-		return m, &shared.FieldError{Field: strings.TrimPrefix(field.Field, "messages[0]."), Problem: field.Problem}
-	}
-	return m, err
+	return m, nil
 }
 
 // index puts a stored message into the plugin's index.
@@ -254,7 +248,10 @@ func (s *Server) index(ctx context.Context, m Stored) error {
 	if err != nil {
 		return fmt.Errorf("index the message: %w", err)
 	}
-	switch results[0].Status {
+	switch r := results[0]; r.Status {
+	case shared.IndexInvalid: // of what the client chose: its id, type, time and attachments
+		return errors.Join(&shared.FieldError{Field: r.Field, Problem: r.Problem},
+			s.store.Discard(context.WithoutCancel(ctx), m.ID))
 	case shared.IndexConflict: // the id is another message's, which the store does not have: it must have lost something
 		return errors.Join(ErrConflict, s.store.Discard(context.WithoutCancel(ctx), m.ID))
 	case shared.IndexRecalled: // the steps of its recall take it away, once those concerned are told
@@ -275,7 +272,7 @@ func (s *Server) removeLeftover(ctx context.Context, m Stored) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range ledger.Entries {
+	for _, e := range ledger {
 		if e.Event.Message.ID != m.ID {
 			continue
 		}

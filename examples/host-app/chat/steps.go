@@ -12,28 +12,28 @@ import (
 // steps are what a recall means to this server.
 func (s *Server) steps() map[string]host.Step {
 	return map[string]host.Step{
-		shared.StepNotify:      s.notify,
-		shared.StepHistory:     s.removeFromHistory,
+		shared.StepNotify:      {Run: s.notify},
+		shared.StepHistory:     {Run: s.removeFromHistory},
 		shared.StepOffline:     s.remove(s.store.Dequeue),
 		shared.StepRoaming:     s.remove(s.store.Unroam),
-		shared.StepAttachments: s.deleteFiles,
+		shared.StepAttachments: {Run: s.deleteFiles},
 	}
 }
 
 // remove is a step that takes the message out of one place of the store.
 func (s *Server) remove(from func(ctx context.Context, id string, room shared.Conversation) (bool, error)) host.Step {
-	return func(ctx context.Context, e shared.Event) (shared.Outcome, error) {
-		found, err := from(ctx, e.Message.ID, e.Message.Conversation)
+	return host.Step{Run: func(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
+		found, err := from(ctx, d.Message.ID, d.Message.Conversation)
 		return outcome(found), err
-	}
+	}}
 }
 
 // removeFromHistory leaves the placeholder of the message in its place.
-func (s *Server) removeFromHistory(ctx context.Context, e shared.Event) (shared.Outcome, error) {
-	if err := s.store.setPlaceholder(ctx, withReason(e), []string{}); err != nil {
+func (s *Server) removeFromHistory(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
+	if err := s.store.setPlaceholder(ctx, withReason(d.Event), []string{}); err != nil {
 		return "", err
 	}
-	return s.remove(s.store.Remove)(ctx, e)
+	return s.remove(s.store.Remove).Run(ctx, d)
 }
 
 func outcome(did bool) shared.Outcome {
@@ -46,8 +46,8 @@ func outcome(did bool) shared.Outcome {
 // notify tells everyone concerned: in a single conversation and a group every member, now or when they are back; in a
 // chatroom those who are there. A member who never got the message is not told what it was. The notice carries the
 // facts of the message and never its text: whoever got it has the text, and nobody else may.
-func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, error) {
-	id := e.Message.ID
+func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
+	id := d.Message.ID
 	s.hub.Gone(id) // also after a crash between the commit and the answer to Recall
 	received, missed := s.hub.Received(id)
 	queued, err := s.store.QueuedFor(ctx, id)
@@ -58,18 +58,18 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 	if err != nil {
 		return "", err
 	}
-	e = withReason(e)
+	e := withReason(d.Event)
 	room := e.Message.Conversation
 	notices := make(map[string]shared.Notice)
 	had := []string{}
 	for _, member := range s.store.Members(room) {
 		user := member.User
-		if room.Type == shared.Chatroom && !s.hub.Present(user) {
+		if room.Type == shared.ConversationChatroom && !s.hub.Present(user) {
 			continue
 		}
 		got := user == e.Message.Sender || received[user]
 		if !got && !missed[user] && !queued[user] && member.joined < m.Seq {
-			got = room.Type != shared.Chatroom || s.hub.WasPresent(user, m.Seq)
+			got = room.Type != shared.ConversationChatroom || s.hub.WasPresent(user, m.Seq)
 		}
 		notices[user] = e.Notice(got)
 		if got {
@@ -82,7 +82,7 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 	away := s.hub.Notify(id, notices)
 	kept := make(map[string]shared.Notice, len(away))
 	for _, user := range away {
-		if room.Type != shared.Chatroom {
+		if room.Type != shared.ConversationChatroom {
 			kept[user] = notices[user]
 		}
 	}
@@ -98,21 +98,21 @@ func (s *Server) notify(ctx context.Context, e shared.Event) (shared.Outcome, er
 // The names in the texts are for each client to put in, which knows who reads; so there are no brackets in a reason.
 func withReason(e shared.Event) shared.Event {
 	reason := strings.NewReplacer("{", "(", "}", ")").Replace(e.Reason)
-	texts := make(map[string]string, len(e.Tombstone))
-	for language, text := range e.Tombstone {
+	texts := make(map[string]string, len(e.Placeholder))
+	for language, text := range e.Placeholder {
 		texts[language] = strings.ReplaceAll(text, "{reason}", reason)
 	}
-	e.Tombstone = texts
+	e.Placeholder = texts
 	return e
 }
 
 // deleteFiles deletes the attachments that the plugin says no live message uses. The server looks itself whether a
 // message that was sent since has come to use one: the plugin hears of that message a moment after the store.
-func (s *Server) deleteFiles(ctx context.Context, e shared.Event) (shared.Outcome, error) {
+func (s *Server) deleteFiles(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
 	did := false
-	for _, key := range e.Attachments {
-		gone := map[string]bool{e.Message.ID: true}
-		deleted, users, err := s.files.Delete(ctx, key, gone)
+	for _, attachment := range d.Attachments {
+		gone := map[string]bool{d.Message.ID: true}
+		deleted, users, err := s.files.Delete(ctx, attachment.Key, gone)
 		if err != nil {
 			return "", err
 		}
@@ -124,8 +124,8 @@ func (s *Server) deleteFiles(ctx context.Context, e shared.Event) (shared.Outcom
 			for id, state := range states {
 				gone[id] = state == shared.MessageRecalled
 			}
-			gone[e.Message.ID] = true
-			if deleted, _, err = s.files.Delete(ctx, key, gone); err != nil {
+			gone[d.Message.ID] = true
+			if deleted, _, err = s.files.Delete(ctx, attachment.Key, gone); err != nil {
 				return "", fmt.Errorf("attachment of a recalled message: %w", err)
 			}
 		}

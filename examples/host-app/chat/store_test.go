@@ -27,7 +27,7 @@ func TestStore_DeletedTextLeavesTheFiles(t *testing.T) {
 		id := newID()
 		word := fmt.Sprintf("%x", sha256.Sum256([]byte(id)))
 		text := "letter " + word + " says that the " + strings.Repeat("river "+word[:9]+" ", i%40) + "is high"
-		m := Stored{Text: text, Message: shared.Message{Tenant: Tenant, ID: id, Conversation: groupRoom, Sender: "dan", Type: shared.Text}}
+		m := Stored{Text: text, Message: shared.Message{Tenant: Tenant, ID: id, Conversation: groupRoom, Sender: "dan", Type: shared.TypeText}}
 		if _, err := s.Insert(ctx, &m, []string{"ben", "ann"}, []string{"dan", "ann"}); err != nil {
 			t.Fatal(err)
 		}

@@ -283,7 +283,7 @@ func (r *replay) arrive(ctx context.Context, l *traceLine, rooms map[string]shar
 		if _, in := r.server.Store().Member(l.room(), l.Sender); in {
 			return nil
 		}
-		return r.server.Store().SetRole(ctx, l.room(), l.Sender, shared.Member)
+		return r.server.Store().SetRole(ctx, l.room(), l.Sender, shared.RoleMember)
 	}
 	if err := r.crowd.join(ctx, l.Actor); err != nil {
 		return err
@@ -294,7 +294,7 @@ func (r *replay) arrive(ctx context.Context, l *traceLine, rooms map[string]shar
 	}
 	role := l.Role
 	if role == "" {
-		role = shared.Member
+		role = shared.RoleMember
 	}
 	return r.server.Store().SetRole(ctx, room, l.Actor, role)
 }
@@ -360,7 +360,7 @@ func (r *replay) recall(ctx context.Context, l *traceLine) error {
 	defer r.mu.Unlock()
 	r.result.Recalls++
 	r.result.ByStatus[got]++
-	if answer.Status == shared.Recalled {
+	if answer.Status == shared.StatusRecalled {
 		r.recalled[l.MessageID] = true
 		r.recallIDs[answer.RecallID] = true
 	}
@@ -390,12 +390,12 @@ func (r *replay) settle(ctx context.Context) error {
 		var still []string
 		r.result.Unsettled = 0
 		for _, id := range open {
-			ledger, err := r.server.Ledger(ctx, id)
+			entries, err := r.server.Ledger(ctx, id)
 			if err != nil {
 				return fmt.Errorf("read the ledger: %w", err)
 			}
 			settled, unsettled, told := 0, 0, 0
-			for _, entry := range ledger.Entries {
+			for _, entry := range entries {
 				for _, step := range entry.Steps {
 					switch {
 					case !step.Outcome.Settles():
@@ -415,7 +415,7 @@ func (r *replay) settle(ctx context.Context) error {
 			}
 			r.result.StepsSettled += settled
 			r.result.Events += told
-			found += len(ledger.Entries)
+			found += len(entries)
 		}
 		open = still
 		if len(open) == 0 || time.Now().After(deadline) {

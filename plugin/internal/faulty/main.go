@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/service"
 	"github.com/chat-recall/recall/shared"
 	"github.com/chat-recall/recall/shared/recallv1"
@@ -30,7 +31,7 @@ const mark = "\nrecall-fault="
 
 func main() {
 	fault, err := ownFault()
-	if err != nil || os.Getenv(shared.Handshake.MagicCookieKey) == "" {
+	if err != nil || os.Getenv(wire.Handshake.MagicCookieKey) == "" {
 		os.Stderr.WriteString("faulty: for the tests of hosts only\n")
 		os.Exit(2)
 	}
@@ -42,19 +43,19 @@ func main() {
 	svc := &faulty{Service: service.New(service.Options{Version: fault, Logger: logger}), fault: fault}
 	var lane *net.UnixConn
 	if !slices.Contains(skewed, fault) {
-		if lane, err = shared.OpenLane(); err != nil {
+		if lane, err = wire.OpenLane(); err != nil {
 			logger.Error("the host started this plugin wrongly", "error", err)
 			os.Exit(2)
 		}
 	}
-	sets := shared.PluginsWithLane(svc, lane, func(error) {})
+	sets := wire.PluginsWithLane(svc, lane, func(error) {})
 	if fault == "next-major" {
-		sets = map[int]plugin.PluginSet{shared.ProtocolVersion + 1: sets[shared.ProtocolVersion]}
+		sets = map[int]plugin.PluginSet{wire.ProtocolVersion + 1: sets[wire.ProtocolVersion]}
 	}
 	plugin.Serve(&plugin.ServeConfig{
-		HandshakeConfig: shared.Handshake, VersionedPlugins: sets, Logger: logger,
+		HandshakeConfig: wire.Handshake, VersionedPlugins: sets, Logger: logger,
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(append(opts, shared.ServerOptions()...), grpc.ChainStreamInterceptor(svc.skew))...)
+			return grpc.NewServer(append(append(opts, wire.ServerOptions()...), grpc.ChainStreamInterceptor(svc.skew))...)
 		},
 	})
 }
@@ -86,11 +87,11 @@ type faulty struct {
 	fault string
 }
 
-// noAsync hides the methods of shared.AsyncPlugin, for its names are ambiguous with them: they would go past the
+// noAsync hides the methods of wire.AsyncPlugin, for its names are ambiguous with them: they would go past the
 // faults.
 type noAsync struct{ IndexThen, RecallThen, SettleThen struct{} }
 
-func (f *faulty) Describe(ctx context.Context) (shared.Description, error) {
+func (f *faulty) Describe(ctx context.Context) (wire.Description, error) {
 	d, err := f.Service.Describe(ctx)
 	if f.fault == "newer-format" {
 		d.IndexFormat++
@@ -143,14 +144,14 @@ const (
 	firstGhost = 1 << 40
 )
 
-func (f *faulty) Deliver(ctx context.Context, handle func([]shared.Event)) error {
+func (f *faulty) Deliver(ctx context.Context, handle func([]shared.Delivery)) error {
 	switch f.fault {
 	case "ghost-events":
-		return f.Service.Deliver(ctx, func(events []shared.Event) {
-			var all []shared.Event
-			for _, e := range events {
+		return f.Service.Deliver(ctx, func(due []shared.Delivery) {
+			var all []shared.Delivery
+			for _, e := range due {
 				if all = append(all, e); e.Sequence%10 == 0 {
-					e.Sequence, e.Steps = e.Sequence+firstGhost, []string{ghostStep}
+					e.Sequence, e.Step = e.Sequence+firstGhost, ghostStep
 					all = append(all, e)
 				}
 			}
@@ -160,23 +161,22 @@ func (f *faulty) Deliver(ctx context.Context, handle func([]shared.Event)) error
 	default:
 		return f.Service.Deliver(ctx, handle)
 	}
-	e := shared.Event{
+	e := shared.Delivery{Step: shared.StepHistory, Attempt: 1, Event: shared.Event{
 		Tenant: "acme", RecallID: "r", Actor: shared.Actor{ID: "ann"}, RecalledAt: time.Now(),
 		Disposition: shared.DispositionErase,
 		Message: shared.Message{
-			Tenant: "acme", ID: "m", Conversation: shared.Conversation{Type: shared.Group,
-				ID: "g"}, Sender: "ann", Type: shared.Text,
+			Tenant: "acme", ID: "m", Conversation: shared.Conversation{Type: shared.ConversationGroup,
+				ID: "g"}, Sender: "ann", Type: shared.TypeText,
 			SentAt: time.Now(),
 		},
-		Steps: []string{shared.StepHistory}, Attempt: 1,
-	}
+	}}
 	for ctx.Err() == nil {
-		var events []shared.Event
+		var due []shared.Delivery
 		for range 100 {
 			e.Sequence++
-			events = append(events, e)
+			due = append(due, e)
 		}
-		handle(events)
+		handle(due)
 	}
 	return ctx.Err()
 }
@@ -193,13 +193,13 @@ func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]sha
 var skewed = []string{"older-minor", "newer-minor", "few-statuses", "many-statuses"}
 
 // skew makes the wire another minor version: a newer one, whose answers have fields that nobody here knows, or an
-// older one, which lacks some calls. Every call is a stream: see shared.Register.
+// older one, which lacks some calls. Every call is a stream: see wire.Register.
 func (f *faulty) skew(impl any, stream grpc.ServerStream, info *grpc.StreamServerInfo,
 	handler grpc.StreamHandler) error {
 	switch f.fault {
 	case "older-minor":
 		for _, call := range []string{
-			"/Metrics", "/Reload", "/Since", "/Flush", "/SettleAll", "/Deliver",
+			"/Metrics", "/Reload", "/Since", "/Flush", "/Amend", "/Explain",
 		} {
 			if strings.HasSuffix(info.FullMethod, call) {
 				return status.Errorf(codes.Unimplemented, "unknown method %s", info.FullMethod)
@@ -217,14 +217,14 @@ func (f *faulty) skew(impl any, stream grpc.ServerStream, info *grpc.StreamServe
 	return handler(impl, stream)
 }
 
-// miscounting answers SettleAll with a status too few, or too many.
+// miscounting answers Settle with a status too few, or too many.
 type miscounting struct {
 	grpc.ServerStream
 	more bool
 }
 
 func (s miscounting) SendMsg(answer any) error {
-	if a, ok := answer.(*recallv1.SettleAllResponse); ok && s.more {
+	if a, ok := answer.(*recallv1.SettleResponse); ok && s.more {
 		a.Statuses = append(a.Statuses, nil)
 	} else if ok {
 		a.Statuses = a.Statuses[1:]

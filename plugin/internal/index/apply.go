@@ -15,6 +15,8 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 	switch {
 	case op.Put != nil:
 		return b.planPut(op.Put, w)
+	case op.Amend != nil:
+		return b.planAmend(op.Amend, w)
 	case op.Recall != nil:
 		return b.planRecall(op.Recall, w)
 	case op.Settle != nil:
@@ -40,11 +42,11 @@ func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 	case known == nil:
 		w.newMessage(m, hash)
 		for _, a := range m.Attachments {
-			w.use(m.Tenant, a, m.ID, true)
+			w.use(m.Tenant, a.Key, m.ID, true)
 		}
 		value, err := encodeNew(&m)
 		w.entries = append(w.entries, entry{key: k, value: value})
-		return Result{Put: shared.Indexed}, err
+		return Result{Put: shared.IndexAdded}, err
 	case known.Tombstone != nil: // whatever the facts: the answer keeps a copy of it from being delivered
 		return Result{Put: shared.IndexRecalled}, nil
 	case !SameFacts(known.Message, m):
@@ -53,14 +55,60 @@ func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 	return Result{Put: shared.IndexUnchanged}, nil
 }
 
+func (b *batch) planAmend(change *shared.Amendment, w *writes) (Result, error) {
+	rec, err := readRecord(b.txn, change.Tenant, change.MessageID)
+	switch {
+	case err != nil:
+		return Result{}, err
+	case rec == nil:
+		return Result{Put: shared.IndexNotFound}, nil
+	case rec.Tombstone != nil:
+		return Result{Put: shared.IndexRecalled}, nil
+	}
+	m := rec.Message
+	if change.Conversation != nil {
+		m.Conversation = *change.Conversation
+	}
+	if change.Attachments != nil {
+		m.Attachments = change.Attachments
+	}
+	if change.Labels != nil {
+		m.Labels = change.Labels
+	}
+	if change.Ref != nil {
+		m.Ref = *change.Ref
+	}
+	if m = normal(m); SameFacts(rec.Message, m) {
+		return Result{Put: shared.IndexUnchanged}, nil
+	}
+	uses := func(m *shared.Message, key string) bool {
+		return slices.ContainsFunc(m.Attachments, func(a shared.Attachment) bool { return a.Key == key })
+	}
+	for _, a := range rec.Message.Attachments {
+		if !uses(&m, a.Key) {
+			w.use(m.Tenant, a.Key, m.ID, false)
+		}
+	}
+	for _, a := range m.Attachments {
+		if !uses(&rec.Message, a.Key) {
+			w.use(m.Tenant, a.Key, m.ID, true)
+		}
+	}
+	rec.Message = m
+	return Result{Put: shared.IndexAmended}, w.set(messageKey(m.Tenant, m.ID), encodeRecord(rec))
+}
+
 func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	m := normal(r.Event.Message)
 	rec, err := readRecord(b.txn, m.Tenant, m.ID)
 	if err != nil {
 		return Result{}, err
 	}
-	if rec != nil && rec.Tombstone != nil {
+	switch {
+	case rec != nil && rec.Tombstone != nil:
 		return Result{Tombstone: *rec.Tombstone}, nil
+	case rec != nil && !SameFacts(rec.Message, m):
+		return Result{Stale: true}, nil
 	}
 	var id indexpb.RecallID
 	idKey := recallIDKey(m.Tenant, r.Event.RecallID)
@@ -73,25 +121,16 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	if rec == nil {
 		w.newMessage(m, b.ids.hash(messageKey(m.Tenant, m.ID)))
 		rec = &Record{Message: m}
-	} else {
-		for _, a := range m.Attachments {
-			w.use(m.Tenant, a, m.ID, false)
-		}
 	}
 	event := r.Event
-	event.Sequence, event.Attachments = b.sequence+1, nil
-	for _, a := range m.Attachments {
-		used, err := b.usedByOther(m.Tenant, a, m.ID)
-		if err != nil {
-			return Result{}, err
-		}
-		if !used {
-			event.Attachments = append(event.Attachments, a)
-		}
+	event.Sequence = b.sequence + 1
+	if event.Attachments, err = b.release(&m, w); err != nil {
+		return Result{}, err
 	}
 	event.RecalledAt = decodeTime(encodeTime(event.RecalledAt))
 	rec.Tombstone = &Tombstone{
-		RecallID: event.RecallID, RecalledBy: event.Actor, RecalledAt: event.RecalledAt, Sequence: event.Sequence,
+		RecallID: event.RecallID, RecalledBy: event.Actor.ID, Role: event.Role, RecalledAt: event.RecalledAt,
+		Sequence: event.Sequence,
 	}
 	pb := encodeEntry(&event)
 	for _, step := range r.Steps {
@@ -144,18 +183,12 @@ func (b *batch) refused(ops []Op) error {
 	return nil
 }
 
-// recallRefused holds a recall against what was applied since it was judged: its message may be indexed by now with
-// other facts than the request brought along, and its recall id may be full.
+// recallRefused refuses a recall whose recall id is full. messages counts the recalls of the call by recall id.
 func (b *batch) recallRefused(r *Recall, messages map[string]int) error {
 	m, e := r.Event.Message, &r.Event
 	rec, err := readRecord(b.txn, m.Tenant, m.ID)
-	switch {
-	case err != nil:
+	if err != nil || rec != nil && rec.Tombstone != nil { // it changes nothing
 		return err
-	case rec != nil && rec.Tombstone != nil:
-		return nil // it changes nothing
-	case rec != nil && !SameFacts(rec.Message, m):
-		return shared.Invalidf("messages", "the message %q is indexed with other facts, which stay; leave it out", m.ID)
 	}
 	k := recallIDKey(e.Tenant, e.RecallID)
 	messages[string(k)]++
@@ -180,36 +213,9 @@ func checkRecallID(txn *badger.Txn, tenant, recallID, actor string, more int) (o
 	return false, nil
 }
 
-// usedByOther tells whether a live message other than this one uses an attachment.
-func (b *batch) usedByOther(tenant, attachment, id string) (bool, error) {
-	prefix := attachmentPrefix(tenant, attachment)
-	changed := b.users[string(prefix)]
-	for other, uses := range changed {
-		if uses && other != id {
-			return true, nil
-		}
-	}
-	if b.usersBefore == nil { // one for the batch: to make it costs more than to use it
-		b.usersBefore = b.base.NewIterator(badger.IteratorOptions{Prefix: newKey('a')})
-	}
-	it := b.usersBefore
-	for it.Seek(prefix); it.ValidForPrefix(prefix); it.Next() {
-		other := textAt(it.Item().Key(), len(prefix))
-		if _, known := changed[other]; other != id && !known {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
 func (w *writes) newMessage(m shared.Message, hash uint64) {
 	w.indexed = append(w.indexed, member{m.Tenant, m.ID, senderSum(m.Sender), m.SentAt.UnixMilli()})
 	w.hashes = append(w.hashes, hash)
-}
-
-func (w *writes) use(tenant, attachment, id string, uses bool) {
-	w.entries = append(w.entries, entry{key: attachmentKey(tenant, attachment, id), delete: !uses})
-	w.users = append(w.users, user{attachment: attachmentPrefix(tenant, attachment), message: id, uses: uses})
 }
 
 func (w *writes) set(k key, value proto.Message) error {

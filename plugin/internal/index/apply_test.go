@@ -29,20 +29,20 @@ func TestFirstFactsOfAMessageStay(t *testing.T) {
 		m    shared.Message
 		want shared.IndexStatus
 	}{
-		{"first", first, shared.Indexed},
+		{"first", first, shared.IndexAdded},
 		{"again", first, shared.IndexUnchanged},
 		{"sets in another order", change(func(m *shared.Message) {
-			m.Attachments, m.Labels = []string{"a", "b"}, []string{"x", "y"}
+			m.Attachments, m.Labels = attached("a", "b"), []string{"x", "y"}
 		}), shared.IndexUnchanged},
 		{"same microsecond elsewhere", change(func(m *shared.Message) {
 			m.SentAt = start.Add(1900 * time.Nanosecond).In(time.FixedZone("x", 3600))
 		}), shared.IndexUnchanged},
 		{"conversation", change(func(m *shared.Message) { m.Conversation.ID = "g2" }), shared.IndexConflict},
-		{"conversation type", change(func(m *shared.Message) { m.Conversation.Type = shared.Chatroom }), shared.IndexConflict},
+		{"conversation type", change(func(m *shared.Message) { m.Conversation.Type = shared.ConversationChatroom }), shared.IndexConflict},
 		{"sender", change(func(m *shared.Message) { m.Sender = "bob" }), shared.IndexConflict},
-		{"type", change(func(m *shared.Message) { m.Type = shared.Image }), shared.IndexConflict},
+		{"type", change(func(m *shared.Message) { m.Type = shared.TypeImage }), shared.IndexConflict},
 		{"time", change(func(m *shared.Message) { m.SentAt = start.Add(time.Hour) }), shared.IndexConflict},
-		{"attachment", change(func(m *shared.Message) { m.Attachments = []string{"a"} }), shared.IndexConflict},
+		{"attachment", change(func(m *shared.Message) { m.Attachments = attached("a") }), shared.IndexConflict},
 		{"label", change(func(m *shared.Message) { m.Labels = nil }), shared.IndexConflict},
 	} {
 		if got := apply(t, x, put(c.m))[0].Put; got != c.want {
@@ -92,7 +92,7 @@ func TestRecallOfAnUnknownMessageIndexesIt(t *testing.T) {
 	if got := apply(t, x, put(m))[0].Put; got != shared.IndexRecalled {
 		t.Errorf("%s", got)
 	}
-	if got := ledger(t, x, "acme", "r1").Entries[0].Event.Attachments; !slices.Equal(got, []string{"file"}) {
+	if got := ledger(t, x, "acme", "r1").Entries[0].Event.Attachments; !slices.Equal(got, attached("file")) {
 		t.Errorf("attachments %v", got)
 	}
 	if got := apply(t, x, put(message("m2", "file")), recall("r2", message("m2", "file")))[1]; !got.New {
@@ -100,16 +100,128 @@ func TestRecallOfAnUnknownMessageIndexesIt(t *testing.T) {
 	}
 }
 
-func TestRecallByOtherFactsThanIndexedIsRefusedWithAllThatIsAppendedWithIt(t *testing.T) {
+func TestRecall_FactsChangedSinceItWasJudged(t *testing.T) {
 	x := openNew(t)
 	m := message("m1")
 	apply(t, x, put(m))
 	m.Sender = "bob"
-	if _, err := x.Append(t.Context(), []Op{recall("r1", message("m2")), recall("r1", m)}); !errors.Is(err, shared.ErrInvalid) {
-		t.Errorf("got %v", err)
+	if got := apply(t, x, recall("r1", message("m2")), recall("r1", m)); !got[0].New || got[1] != (Result{Stale: true}) {
+		t.Errorf("got %+v", got)
 	}
-	if n := len(ledger(t, x, "acme", "r1").Entries); n != 0 {
+	if n := len(ledger(t, x, "acme", "r1").Entries); n != 1 {
 		t.Errorf("%d messages were recalled", n)
+	}
+}
+
+func TestRecall_Atomic(t *testing.T) {
+	atomic := func(ids ...string) (ops []Op) {
+		for _, id := range ids {
+			op := recall("all", message(id))
+			op.Recall.Atomic = true
+			ops = append(ops, op)
+		}
+		return ops
+	}
+	x := openNew(t)
+	apply(t, x, put(message("a")), put(message("b")), put(message("c")), put(message("d")))
+	t.Run("one is stale", func(t *testing.T) {
+		ops := atomic("a", "b")
+		ops[1].Recall.Event.Message.Sender = "bob"
+		if got := apply(t, x, ops...); got[0] != (Result{Aborted: true}) || got[1] != (Result{Stale: true}) {
+			t.Errorf("got %+v", got)
+		}
+	})
+	t.Run("the recall id is another actor's", func(t *testing.T) {
+		other := recall("all", message("c"))
+		other.Recall.Event.Actor.ID = "zoe"
+		apply(t, x, other)
+		if got := apply(t, x, atomic("a", "b")...); got[0] != (Result{OtherActor: true}) || got[1] != (Result{OtherActor: true}) {
+			t.Errorf("got %+v", got)
+		}
+	})
+	t.Run("one is recalled already", func(t *testing.T) {
+		ops := atomic("a", "c")
+		for i := range ops {
+			ops[i].Recall.Event.RecallID = "rest"
+		}
+		if got := apply(t, x, ops...); !got[0].New || got[1].New || got[1].Tombstone.RecallID != "all" {
+			t.Errorf("got %+v", got)
+		}
+	})
+	t.Run("too large for one transaction", func(t *testing.T) {
+		large := func(id string) shared.Message {
+			m := message(id)
+			for i := range 100 {
+				m.Attachments = append(m.Attachments, attached(fmt.Sprintf("%0*d", shared.MaxAttachmentBytes, i))...)
+			}
+			return m
+		}
+		var puts, ops []Op
+		for i := range 20 {
+			m := large(fmt.Sprint("large", i))
+			op := recall("large", m)
+			op.Recall.Atomic = true
+			puts, ops = append(puts, put(m)), append(ops, op)
+		}
+		apply(t, x, puts...)
+		if _, err := x.Append(t.Context(), ops); !errors.Is(err, shared.ErrInvalid) || !strings.Contains(err.Error(), "targets") {
+			t.Errorf("got %v", err)
+		}
+		if n := len(ledger(t, x, "acme", "large").Entries); n != 0 {
+			t.Errorf("%d of them were recalled", n)
+		}
+		if got := apply(t, x, recall("after", message("d"))); !got[0].New { // the batch that was dropped leaves nothing behind
+			t.Errorf("got %+v", got)
+		}
+		if e := ledger(t, x, "acme", "after").Entries; len(e) != 1 || e[0].Event.Sequence != x.LastSequence() {
+			t.Errorf("got %+v, last sequence %d", e, x.LastSequence())
+		}
+	})
+}
+
+func TestAttachment_ReleasedWithItsOwnersMessage(t *testing.T) {
+	x := openNew(t)
+	link := func(id string) shared.Message { // zoe's file, sent by ann
+		m := message(id)
+		m.Attachments = []shared.Attachment{{Key: "f", Owner: "zoe"}}
+		return m
+	}
+	original := message("original", "f")
+	original.Sender = "zoe"
+	apply(t, x, put(original), put(link("link1")), put(link("link2")), put(link("link3")))
+	released := func(recallID string) string {
+		return fmt.Sprint(keysOf(ledger(t, x, "acme", recallID).Entries[0].Event.Attachments))
+	}
+	for _, step := range []struct {
+		m    shared.Message
+		want string
+	}{
+		{link("link1"), "[]"}, // other messages use it
+		{original, "[]"},      // links use it
+		{link("link2"), "[]"},
+		{link("link3"), "[f]"}, // the last one, and the owner's is recalled
+	} {
+		apply(t, x, recall("recall-"+step.m.ID, step.m))
+		if got := released("recall-" + step.m.ID); got != step.want {
+			t.Errorf("the recall of %s released %s, want %s", step.m.ID, got, step.want)
+		}
+	}
+	apply(t, x, put(link("link4")), recall("recall-link4", link("link4")))
+	if got := released("recall-link4"); got != "[]" {
+		t.Errorf("a link that nobody else uses released %s: its owner recalled nothing", got)
+	}
+}
+
+func TestAmend_AttachmentsThatAreNoLongerUsed(t *testing.T) {
+	x := openNew(t)
+	a, b := message("a", "f"), message("b", "f")
+	apply(t, x, put(a), put(b), Op{Amend: &shared.Amendment{Tenant: "acme", MessageID: "b", Attachments: attached("g")}})
+	b.Attachments = attached("g")
+	apply(t, x, recall("ra", a), recall("rb", b))
+	for id, want := range map[string]string{"ra": "[f]", "rb": "[g]"} {
+		if got := fmt.Sprint(keysOf(ledger(t, x, "acme", id).Entries[0].Event.Attachments)); got != want {
+			t.Errorf("%s released %s, want %s", id, got, want)
+		}
 	}
 }
 
@@ -129,12 +241,12 @@ func TestAttachmentIsDeletedWithItsLastLiveMessage(t *testing.T) {
 		}
 		var got []string
 		for _, e := range ledger(t, x, "acme", "r1").Entries {
-			got = append(got, e.Event.Message.ID+fmt.Sprint(e.Event.Attachments))
+			got = append(got, e.Event.Message.ID+fmt.Sprint(keysOf(e.Event.Attachments)))
 		}
 		if want := []string{"a[own-a]", "b[shared]"}; !slices.Equal(got, want) {
 			t.Errorf("in batches of %v: %v, want %v", batches, got, want)
 		}
-		if e := ledger(t, x, "acme/2", "r2").Entries[0].Event; !slices.Equal(e.Attachments, []string{"shared"}) {
+		if e := ledger(t, x, "acme/2", "r2").Entries[0].Event; !slices.Equal(e.Attachments, attached("shared")) {
 			t.Errorf("another tenant: %v", e.Attachments)
 		}
 	}
@@ -206,7 +318,7 @@ func TestASettledStepKeepsItsOutcome(t *testing.T) {
 		t.Errorf("entry of a settled step: %v %v", e, err)
 	}
 	e, err := x.Entry(1, shared.StepAttachments)
-	if err != nil || e.Event.Sequence != 1 || !slices.Equal(e.Event.Attachments, []string{"f"}) || e.Event.Steps != nil {
+	if err != nil || e.Event.Sequence != 1 || !slices.Equal(e.Event.Attachments, attached("f")) {
 		t.Errorf("entry of an open step: %+v %v", e, err)
 	}
 }
@@ -288,7 +400,7 @@ func TestOddIDsStayApart(t *testing.T) {
 	}
 	for _, tenant := range tenants {
 		for _, id := range ids {
-			if got := apply(t, x, put(odd(tenant, id)))[0].Put; got != shared.Indexed {
+			if got := apply(t, x, put(odd(tenant, id)))[0].Put; got != shared.IndexAdded {
 				t.Fatalf("%q %q: %s", tenant, id, got)
 			}
 		}
@@ -310,12 +422,12 @@ func TestOddIDsStayApart(t *testing.T) {
 				t.Fatalf("%q %q: ledger %+v", tenant, id, l)
 			}
 			page, err := x.Since(t.Context(), shared.SinceRequest{Tenant: tenant,
-				Conversations: []shared.Conversation{{Type: shared.Group, ID: id}}})
+				Conversations: []shared.Conversation{{Type: shared.ConversationGroup, ID: id}}})
 			if err != nil || len(page.Events) != 1 || page.Events[0].Message.ID != id {
 				t.Fatalf("%q %q: since %+v %v", tenant, id, page, err)
 			}
 			page, err = x.Since(t.Context(), shared.SinceRequest{Tenant: tenant,
-				Conversations: []shared.Conversation{{Type: shared.Single, ID: id}}})
+				Conversations: []shared.Conversation{{Type: shared.ConversationSingle, ID: id}}})
 			if err != nil || len(page.Events) != 0 {
 				t.Fatalf("%q %q: a conversation of another type has it: %+v %v", tenant, id, page, err)
 			}
@@ -338,11 +450,11 @@ func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
 		"nothing set":           {},
 		"two set":               {Put: &m, Settle: settle(1, "notify", shared.OutcomeDone).Settle},
 		"NUL in id":             bad(func(m *shared.Message) { m.ID = "a\x00b" }),
-		"NUL in attachment":     bad(func(m *shared.Message) { m.Attachments = []string{"a\x00"} }),
+		"NUL in attachment":     bad(func(m *shared.Message) { m.Attachments = attached("a\x00") }),
 		"empty tenant":          bad(func(m *shared.Message) { m.Tenant = "" }),
 		"unknown type":          bad(func(m *shared.Message) { m.Type = "hologram" }),
 		"no time":               bad(func(m *shared.Message) { m.SentAt = time.Time{} }),
-		"too large":             bad(func(m *shared.Message) { m.Attachments = []string{strings.Repeat("x", 1<<20)} }),
+		"too large":             bad(func(m *shared.Message) { m.Attachments = attached(strings.Repeat("x", 1<<20)) }),
 		"step name":             recall("r", m, "No"),
 		"step twice":            recall("r", m, "a", "a"),
 		"outcome":               settle(1, "notify", "maybe"),
@@ -389,7 +501,7 @@ func TestWhatTheRulesAskedForIsKeptWithTheRecall(t *testing.T) {
 	for where, e := range map[string]shared.Event{
 		"the ledger": ledger(t, x, "acme", "r1").Entries[0].Event, "a page": page.Events[0], "an open step": entry.Event,
 	} {
-		if !e.Silent || !reflect.DeepEqual(e.Tombstone, want.Tombstone) || e.Disposition != want.Disposition || e.Retention != want.Retention {
+		if !e.Silent || !reflect.DeepEqual(e.Placeholder, want.Placeholder) || e.Disposition != want.Disposition || e.Retention != want.Retention {
 			t.Errorf("%s: %+v", where, e)
 		}
 	}

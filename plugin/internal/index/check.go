@@ -11,19 +11,30 @@ import (
 // package shared allow: 100 attachments of 2 KiB, each in a key with a tenant and an id too, and a ledger entry.
 const maxOpBytes = 1 << 20
 
+// maxRecordBytes is about what the record of one message takes at most.
+const maxRecordBytes = shared.MaxAttachments*(shared.MaxAttachmentBytes+shared.MaxIDBytes) +
+	shared.MaxLabels*shared.MaxLabelBytes + 8*shared.MaxIDBytes + shared.MaxRefBytes
+
 // bytes is about what an operation writes.
 func (op *Op) bytes() int {
 	switch {
 	case op.Put != nil:
 		return messageBytes(op.Put)
+	case op.Amend != nil:
+		a := op.Amend
+		m := shared.Message{Tenant: a.Tenant, ID: a.MessageID, Attachments: a.Attachments, Labels: a.Labels}
+		return messageBytes(&m) + maxRecordBytes // the facts that stay are written again
 	case op.Recall != nil:
 		e := &op.Recall.Event
 		n := messageBytes(&e.Message) + len(e.RecallID)*5 + len(e.Actor.ID)*3 + len(e.Tenant)*4 + len(e.Message.ID)*3 +
 			len(e.Ext) + len(e.Reason) + len(e.Rule.Name) + len(e.Rule.File) + len(e.PolicyDigest) + 384
 		for _, a := range e.Message.Attachments {
-			n += len(a) // again, in the ledger
+			n += len(a.Key) // again, in the ledger
 		}
-		for language, text := range e.Tombstone {
+		for _, l := range e.Actor.Labels {
+			n += len(l) + 2
+		}
+		for language, text := range e.Placeholder {
 			n += len(language) + len(text) + 8
 		}
 		for _, s := range op.Recall.Steps {
@@ -42,9 +53,9 @@ func (op *Op) bytes() int {
 func EventBytes(e *shared.Event) int { return (&Op{Recall: &Recall{Event: *e}}).bytes() }
 
 func messageBytes(m *shared.Message) int {
-	n := 3*(len(m.Tenant)+len(m.ID)) + 2*len(m.Sender) + 2*len(m.Conversation.ID) + 96
+	n := 3*(len(m.Tenant)+len(m.ID)) + 2*len(m.Sender) + 2*len(m.Conversation.ID) + len(m.Ref) + 96
 	for _, a := range m.Attachments {
-		n += 2*len(a) + len(m.Tenant) + len(m.ID) + 24
+		n += 2*len(a.Key) + len(a.Owner) + len(m.Tenant) + len(m.ID) + 24
 	}
 	for _, l := range m.Labels {
 		n += len(l) + 2
@@ -60,6 +71,9 @@ func (op *Op) check() error {
 	if op.Put != nil {
 		set, err = set+1, checkMessage("put", op.Put)
 	}
+	if op.Amend != nil {
+		set, err = set+1, checkAmendment(op.Amend)
+	}
 	if op.Recall != nil {
 		set, err = set+1, op.Recall.check()
 	}
@@ -70,7 +84,7 @@ func (op *Op) check() error {
 		set++
 	}
 	if set != 1 {
-		return shared.Invalidf("operation", "%d of put, recall, settle and ungate are set; exactly one must be", set)
+		return shared.Invalidf("operation", "%d of put, amend, recall, settle and ungate are set; exactly one must be", set)
 	}
 	if err == nil && op.bytes() > maxOpBytes {
 		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.bytes(), maxOpBytes)
@@ -92,12 +106,31 @@ func checkMessage(field string, m *shared.Message) error {
 	if m.SentAt.UnixMicro() <= 0 {
 		return shared.Invalidf(field+".sent_at", "is not set or before 1970")
 	}
-	for i, a := range m.Attachments {
-		if err := checkTexts(field, fmt.Sprintf("attachments[%d]", i), a); err != nil {
+	return checkAttachments(field, m.Attachments)
+}
+
+func checkAttachments(field string, list []shared.Attachment) error {
+	for i, a := range list {
+		if err := checkTexts(field, fmt.Sprintf("attachments[%d].key", i), a.Key); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func checkAmendment(a *shared.Amendment) error {
+	if err := checkTexts("amend", "tenant", a.Tenant, "message_id", a.MessageID); err != nil {
+		return err
+	}
+	if c := a.Conversation; c != nil {
+		if err := checkTexts("amend", "conversation.id", c.ID); err != nil {
+			return err
+		}
+		if _, ok := conversationTypes.number[c.Type]; !ok {
+			return shared.Invalidf("amend.conversation.type", "unknown conversation type %q", c.Type)
+		}
+	}
+	return checkAttachments("amend", a.Attachments)
 }
 
 func (r *Recall) check() error {
@@ -111,8 +144,8 @@ func (r *Recall) check() error {
 	if err := checkTexts("recall", "recall_id", e.RecallID); err != nil {
 		return err
 	}
-	if _, ok := roles.number[e.Actor.Role]; !ok {
-		return shared.Invalidf("recall.actor.role", "unknown role %q", e.Actor.Role)
+	if _, ok := roles.number[e.Role]; !ok {
+		return shared.Invalidf("recall.role", "unknown role %q", e.Role)
 	}
 	if _, ok := dispositions.number[e.Disposition]; !ok {
 		return shared.Invalidf("recall.disposition", "unknown disposition %q", e.Disposition)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -163,6 +164,12 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 			return group[answered:], err
 		}
 		results[i] = make([]Result, len(c.ops))
+		atomic := isAtomic(c.ops)
+		if atomic && b.count > 0 { // it has a transaction of its own, which is dropped if it cannot be applied whole
+			if err := next(); err != nil {
+				return group[answered:], err
+			}
+		}
 		for j := range c.ops {
 			w.reset()
 			err := x.dir.Guard(func() (err error) {
@@ -172,10 +179,19 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 			if err != nil {
 				return group[answered:], fmt.Errorf("apply operation %d: %w", j, err)
 			}
+			if atomic && !b.fits(&w) {
+				refusals[i] = shared.Invalidf("targets", "the facts of the messages are too large for one atomic request; "+
+					"send fewer targets")
+				break
+			}
 			if err := write(); err != nil {
 				return group[answered:], fmt.Errorf("apply operation %d: %w", j, err)
 			}
 			b.ops++
+		}
+		if atomic && (refusals[i] != nil || abort(results[i])) {
+			b.discard()
+			b = x.newBatch()
 		}
 		if c.padding > 0 {
 			w.reset()
@@ -188,6 +204,23 @@ func (x *Index) commitGroup(group []*call) (rest []*call, err error) {
 	}
 	err = next()
 	return group[answered:], err
+}
+
+func isAtomic(ops []Op) bool {
+	return slices.ContainsFunc(ops, func(op Op) bool { return op.Recall != nil && op.Recall.Atomic })
+}
+
+// abort tells whether one of these atomic recalls cannot be applied, and says so of the others.
+func abort(results []Result) bool {
+	if !slices.ContainsFunc(results, func(r Result) bool { return r.Stale || r.OtherActor }) {
+		return false
+	}
+	for i := range results {
+		if results[i].New {
+			results[i] = Result{Aborted: true}
+		}
+	}
+	return true
 }
 
 // commit puts a batch on disk.
@@ -230,15 +263,15 @@ type batch struct {
 	bytes, count       int64
 	ops                int
 
-	sequence    uint64                     // of the last recall in it
-	failures    uint64                     // position of the last failed attempt in it
-	usersBefore *badger.Iterator           // of base, over all attachments; nil until it is needed
-	users       map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
-	opened      map[string]uint64          // steps that it opens, and the first event that it opens each for
-	group       groupWriter                // the messages that it indexes
-	recalls     []*recentEvent             // that it makes
-	recent      *recentEvents              // of earlier ones
-	ids         *idFilter
+	sequence   uint64                     // of the last recall in it
+	failures   uint64                     // position of the last failed attempt in it
+	usesBefore *badger.Iterator           // of base, over all attachments; nil until it is needed
+	uses       map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
+	opened     map[string]uint64          // steps that it opens, and the first event that it opens each for
+	group      groupWriter                // the messages that it indexes
+	recalls    []*recentEvent             // that it makes
+	recent     *recentEvents              // of earlier ones
+	ids        *idFilter
 }
 
 func (x *Index) newBatch() *batch {
@@ -250,7 +283,7 @@ func (x *Index) newBatch() *batch {
 		maxCount: entries - 3,
 		sequence: x.sequence,
 		failures: x.failures,
-		users:    map[string]map[string]bool{},
+		uses:     map[string]map[string]bool{},
 		opened:   map[string]uint64{},
 		recent:   &x.recent,
 		ids:      x.ids,
@@ -258,9 +291,9 @@ func (x *Index) newBatch() *batch {
 }
 
 func (b *batch) discard() {
-	if b.usersBefore != nil {
-		b.usersBefore.Close()
-		b.usersBefore = nil
+	if b.usesBefore != nil {
+		b.usesBefore.Close()
+		b.usesBefore = nil
 	}
 	b.txn.Discard()
 	b.base.Discard()
@@ -276,7 +309,7 @@ func (b *batch) fits(w *writes) bool {
 // a transaction goes whole into the next.
 type writes struct {
 	entries  []entry
-	users    []user
+	uses     []changedUse
 	opened   []string // steps, of the event openedOf
 	openedOf uint64
 	indexed  []member     // new messages
@@ -288,7 +321,7 @@ type writes struct {
 func (w *writes) reset() {
 	*w = writes{
 		entries: w.entries[:0],
-		users:   w.users[:0],
+		uses:    w.uses[:0],
 		opened:  w.opened[:0],
 		indexed: w.indexed[:0],
 		hashes:  w.hashes[:0],
@@ -299,12 +332,6 @@ type entry struct {
 	key    key
 	value  []byte
 	delete bool
-}
-
-type user struct {
-	attachment key // prefix
-	message    string
-	uses       bool
 }
 
 // bytes is the size by which Badger counts: 2 bytes of meta and 10 of version an entry.
@@ -334,11 +361,11 @@ func (b *batch) write(w *writes) error {
 	}
 	b.bytes += w.bytes()
 	b.count += int64(len(w.entries))
-	for _, u := range w.users {
-		ids := b.users[string(u.attachment)]
+	for _, u := range w.uses {
+		ids := b.uses[string(u.attachment)]
 		if ids == nil {
 			ids = map[string]bool{}
-			b.users[string(u.attachment)] = ids
+			b.uses[string(u.attachment)] = ids
 		}
 		ids[u.message] = u.uses
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -134,7 +135,7 @@ func TestRecallID(t *testing.T) {
 		}
 		again := recall("r", message("a"))
 		again.Recall.Event.Actor.ID = "bob"
-		if res := apply(t, x, again)[0]; res.New || res.Tombstone.RecalledBy.ID != "ann" {
+		if res := apply(t, x, again)[0]; res.New || res.Tombstone.RecalledBy != "ann" {
 			t.Errorf("a message that is recalled: %+v", res)
 		}
 	})
@@ -200,7 +201,8 @@ func TestLedgerPage_IsBoundedByBytes(t *testing.T) {
 	for i := range n {
 		m := message(fmt.Sprint("m", i))
 		for a := range shared.MaxAttachments {
-			m.Attachments = append(m.Attachments, strings.Repeat("x", shared.MaxAttachmentBytes-8)+fmt.Sprintf("%04d%04d", i, a))
+			m.Attachments = append(m.Attachments,
+				attached(strings.Repeat("x", shared.MaxAttachmentBytes-8)+fmt.Sprintf("%04d%04d", i, a))...)
 		}
 		apply(t, x, recall("r", m))
 	}
@@ -210,7 +212,7 @@ func TestLedgerPage_IsBoundedByBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if size := len(page.Entries) * 2 * shared.MaxAttachments * shared.MaxAttachmentBytes; size > shared.MaxWireBytes/2 {
+		if size := len(page.Entries) * 2 * shared.MaxAttachments * shared.MaxAttachmentBytes; size > wire.MaxWireBytes/2 {
 			t.Errorf("a page of %d bytes", size)
 		}
 		total += len(page.Entries)

@@ -21,7 +21,7 @@ func TestFlush_WhileCallsAreApplied(t *testing.T) {
 				default:
 				}
 				m := message(fmt.Sprint("m", c, "-", i))
-				if r := apply(t, x, put(m), recall(m.ID, m)); r[0].Put != shared.Indexed || !r[1].New {
+				if r := apply(t, x, put(m), recall(m.ID, m)); r[0].Put != shared.IndexAdded || !r[1].New {
 					t.Errorf("%s: %+v", m.ID, r)
 				}
 			}

@@ -3,6 +3,7 @@ package index
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -36,15 +37,10 @@ func newID(n int) string {
 	return hex.EncodeToString(id)
 }
 
-// newEpoch returns an epoch whose cursors are void in the others.
+// newEpoch returns an epoch that differs from others.
 func newEpoch(others ...string) string {
 	for {
-		epoch := newID(8)
-		differs := true
-		for _, other := range others {
-			differs = differs && cursorTag(epoch) != cursorTag(other)
-		}
-		if differs {
+		if epoch := newID(8); !slices.Contains(others, epoch) {
 			return epoch
 		}
 	}

@@ -74,7 +74,7 @@ func TestIDFilter_Reopened(t *testing.T) {
 	wg.Go(func() { // while it learns
 		for i := range 5000 {
 			m := message(fmt.Sprint("new", i))
-			if r := apply(t, x, put(m), put(m), ops[i]); r[0].Put != shared.Indexed || r[1].Put != shared.IndexUnchanged ||
+			if r := apply(t, x, put(m), put(m), ops[i]); r[0].Put != shared.IndexAdded || r[1].Put != shared.IndexUnchanged ||
 				r[2].Put != shared.IndexUnchanged {
 				t.Errorf("message %d: %+v", i, r)
 			}

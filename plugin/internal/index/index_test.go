@@ -57,9 +57,17 @@ func apply(t testing.TB, x *Index, ops ...Op) []Result {
 
 func message(id string, attachments ...string) shared.Message {
 	return shared.Message{
-		Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.Group, ID: "g1"}, Sender: "ann",
-		Type: shared.Text, SentAt: start, Attachments: attachments,
+		Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g1"}, Sender: "ann",
+		Type: shared.TypeText, SentAt: start, Attachments: attached(attachments...),
 	}
+}
+
+// attached are attachments of the sender.
+func attached(keys ...string) (list []shared.Attachment) {
+	for _, key := range keys {
+		list = append(list, shared.Attachment{Key: key})
+	}
+	return list
 }
 
 func put(m shared.Message) Op { return Op{Put: &m} }
@@ -69,9 +77,9 @@ func recall(id string, m shared.Message, steps ...string) Op {
 		steps = shared.StandardSteps()
 	}
 	return Op{Recall: &Recall{Steps: steps, Event: shared.Event{
-		Tenant: m.Tenant, RecallID: id, Actor: shared.Actor{ID: m.Sender, Role: shared.Member}, Ext: "ext",
+		Tenant: m.Tenant, RecallID: id, Actor: shared.Actor{ID: m.Sender}, Role: shared.RoleMember, Ext: "ext",
 		Reason: "typo", RecalledAt: start.Add(time.Minute), Message: m, Rule: shared.Rule{Name: "r", File: "f.hcl", Line: 3},
-		PolicyDigest: "abc", Silent: true, Tombstone: map[string]string{"en": "gone", "zh": "没了"},
+		PolicyDigest: "abc", Silent: true, Placeholder: map[string]string{"en": "gone", "zh": "没了"},
 		Disposition: shared.DispositionArchive, Retention: 36 * time.Hour,
 	}}}
 }
@@ -119,9 +127,9 @@ func queues(t testing.TB, x *Index) string {
 }
 
 // ledger reads a ledger in pages of 7.
-func ledger(t testing.TB, x *Index, tenant, id string) shared.Ledger {
+func ledger(t testing.TB, x *Index, tenant, id string) shared.LedgerPage {
 	t.Helper()
-	l := shared.Ledger{Tenant: tenant, RecallID: id}
+	var l shared.LedgerPage
 	req := shared.LedgerRequest{Tenant: tenant, RecallID: id, Limit: 7}
 	for more := true; more; {
 		page, err := x.LedgerPage(t.Context(), req)

@@ -17,6 +17,7 @@ import (
 //	m/<tenant>/<message id>                      Record    the message and its tombstone
 //	t/<version>                                  Group     the messages that a commit indexed
 //	a/<tenant>/<attachment key>/<message id>               the live messages that use an attachment
+//	u/<tenant>/<attachment key>                            a message of its owner that used it was recalled, and others use it
 //	r/<tenant>/<conversation>/<sequence>         Pointer   the recalls of a conversation
 //	o/<tenant>/<recall id>                       RecallID  whose recall id it is, and how many messages share it
 //	l/<tenant>/<recall id>/<sequence>            Entry     the ledger: what was recalled how, and by which steps
@@ -29,7 +30,7 @@ import (
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtarolqsebwg"
+const keyKinds = "finmtauroqlsebwg"
 
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
 
@@ -60,6 +61,10 @@ func attachmentPrefix(tenant, attachment string) key {
 
 func attachmentKey(tenant, attachment, id string) key {
 	return attachmentPrefix(tenant, attachment).text(id)
+}
+
+func ownerRecalledKey(tenant, attachment string) key {
+	return newKey('u').text(tenant).text(attachment)
 }
 
 func conversationPrefix(tenant string, c shared.Conversation) key {
@@ -110,7 +115,7 @@ func textAt(k []byte, offset int) string {
 }
 
 var conversationTypes = newEnum(map[shared.ConversationType]indexpb.ConversationType{
-	shared.Single:   indexpb.ConversationType_CONVERSATION_TYPE_SINGLE,
-	shared.Group:    indexpb.ConversationType_CONVERSATION_TYPE_GROUP,
-	shared.Chatroom: indexpb.ConversationType_CONVERSATION_TYPE_CHATROOM,
+	shared.ConversationSingle:   indexpb.ConversationType_CONVERSATION_TYPE_SINGLE,
+	shared.ConversationGroup:    indexpb.ConversationType_CONVERSATION_TYPE_GROUP,
+	shared.ConversationChatroom: indexpb.ConversationType_CONVERSATION_TYPE_CHATROOM,
 })

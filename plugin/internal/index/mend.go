@@ -132,7 +132,7 @@ func (m *mending) ledger(item *badger.Item) error {
 		m.recallID, m.recallIDNow = owner, indexpb.RecallID{ActorId: entry.ActorId}
 	}
 	m.recallIDNow.Messages++
-	return m.recalled(tenant, recallID, entry.MessageId, shared.Conversation{Type: shared.Group, ID: lostText}, &entry)
+	return m.recalled(tenant, recallID, entry.MessageId, shared.Conversation{Type: shared.ConversationGroup, ID: lostText}, &entry)
 }
 
 // countRecallID writes whose the recall id is whose ledger was visited, and how many messages it has.
@@ -200,18 +200,16 @@ func (m *mending) recalled(tenant, recallID, id string, c shared.Conversation, e
 		if at == 0 {
 			at = 1
 		}
-		rec = &Record{Message: shared.Message{Tenant: tenant, ID: id, Conversation: c, Sender: lostText, Type: shared.Custom,
+		rec = &Record{Message: shared.Message{Tenant: tenant, ID: id, Conversation: c, Sender: lostText, Type: shared.TypeCustom,
 			SentAt: decodeTime(at)}}
 	} else {
 		m.out.RecalledByLedger++
-		for _, a := range rec.Message.Attachments {
-			if err := m.batch.Delete(attachmentKey(tenant, a, id)); err != nil {
-				return err
-			}
+		if err := m.uses(rec, entry); err != nil {
+			return err
 		}
 	}
 	rec.Tombstone = &Tombstone{
-		RecallID: recallID, RecalledBy: shared.Actor{ID: entry.ActorId, Role: roles.word[entry.Role]},
+		RecallID: recallID, RecalledBy: entry.ActorId, Role: roles.word[entry.Role],
 		RecalledAt: decodeTime(entry.RecalledAt), Sequence: entry.Sequence,
 	}
 	if rec.Tombstone.RecalledAt.IsZero() {
@@ -314,7 +312,7 @@ func (m *mending) queued(item *badger.Item) error {
 	return m.batch.Delete(k)
 }
 
-// message counts a message. It sets the attachment keys of a live message and deletes those of a recalled one.
+// message counts a message, and sets the keys of its attachments.
 func (m *mending) message(item *badger.Item) error {
 	k := item.KeyCopy(nil)
 	if m.mended[string(k)] {
@@ -328,26 +326,42 @@ func (m *mending) message(item *badger.Item) error {
 	}
 	rec := decodeRecord(tenant, id, &pb)
 	m.out.Messages++
+	var entry *indexpb.Entry
 	if t := rec.Tombstone; t != nil {
 		m.out.Recalls++
 		m.sequence = max(m.sequence, t.Sequence)
-		entry, err := find(m.txn, ledgerKey(tenant, t.RecallID, t.Sequence))
-		if err != nil {
+		found := &indexpb.Entry{}
+		switch there, err := get(m.txn, ledgerKey(tenant, t.RecallID, t.Sequence), found); {
+		case err != nil:
 			return err
-		}
-		if entry == nil {
+		case there:
+			entry = found
+		default:
 			m.out.LedgersLost++
 		}
 	}
-	for _, a := range rec.Message.Attachments {
-		var err error
-		if used := attachmentKey(tenant, a, id); rec.Tombstone == nil {
-			err = m.batch.Set(used, nil)
-		} else {
-			err = m.batch.Delete(used)
+	return m.uses(rec, entry)
+}
+
+// uses sets the keys of the attachments of a message. entry has what its recall released; nil for a live message, and
+// where it is lost: then the attachments may stay for ever, which is better than to delete one that is used.
+func (m *mending) uses(rec *Record, entry *indexpb.Entry) error {
+	for i := range rec.Message.Attachments {
+		a, tenant := &rec.Message.Attachments[i], rec.Message.Tenant
+		k := attachmentKey(tenant, a.Key, rec.Message.ID)
+		if entry == nil && rec.Tombstone == nil {
+			if err := m.batch.Set(k, nil); err != nil {
+				return err
+			}
+			continue
 		}
-		if err != nil {
+		if err := m.batch.Delete(k); err != nil {
 			return err
+		}
+		if entry != nil && isSenders(a, &rec.Message) && !slices.Contains(entry.Attachments, a.Key) {
+			if err := m.batch.Set(ownerRecalledKey(tenant, a.Key), nil); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -17,8 +17,8 @@ type Log interface {
 	// Append returns once all ops are applied and on disk, in their order and nothing between them, with one Result
 	// an op. It fails with shared.ErrUnavailable when the index is released; having done nothing, with
 	// shared.ErrOverloaded when too much is waiting, and with shared.ErrInvalid when one of ops is refused:
-	//   - a recall by other facts than the message is indexed with;
 	//   - a recall under a recall id that has shared.MaxRecallMessages already;
+	//   - atomic recalls that are together too large for one transaction;
 	//   - the settlement of an event or step that does not exist, or of a step that waits for notify.
 	Append(ctx context.Context, ops []Op) ([]Result, error)
 
@@ -30,19 +30,23 @@ type Log interface {
 
 // Op is one decided operation. Exactly one field is set.
 type Op struct {
-	Put    *shared.Message // this message exists
-	Recall *Recall         // this message, of these facts, was recalled so, unless it has a tombstone or the recall id is another actor's
-	Settle *Settle         // this attempt of a step ended so, unless the step is settled
-	Ungate *Ungate         // the steps of this event wait no longer for notify
+	Put    *shared.Message   // this message exists
+	Amend  *shared.Amendment // these facts of a live message changed so
+	Recall *Recall           // this message, of these facts, was recalled so, unless it has a tombstone or the recall id is another actor's
+	Settle *Settle           // this attempt of a step ended so, unless the step is settled
+	Ungate *Ungate           // the steps of this event wait no longer for notify
 }
 
 // Recall is a decided recall of one message.
 type Recall struct {
-	Event shared.Event // all but Sequence, Attachments, Steps and Attempt; Message is complete and is indexed if it is not
+	Event shared.Event // all but Sequence and Attachments; Message has the facts that were judged and is indexed if it is not
 	Steps []string     // the steps of this recall, in the order of the ledger; an open notify keeps the others waiting
 
 	// Unsupported are those of Steps that the host does not carry out: settled so from the start.
 	Unsupported []string
+
+	// Atomic applies this recall only together with all others of its call, in one transaction. See Result.
+	Atomic bool
 }
 
 // Settle is what became of one attempt of one step of one event.
@@ -66,14 +70,20 @@ type Ungate struct {
 
 // Result is what applying one operation did.
 type Result struct {
-	Put IndexStatus // of a Put
+	Put IndexStatus // of a Put or an Amend
 
 	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it.
 	Tombstone Tombstone
 	New       bool
 
-	// Of a Recall: it was not applied, for another actor used its recall id first.
+	// Of a Recall: it was not applied, because another actor used its recall id first.
 	OtherActor bool
+
+	// Of a Recall: it was not applied, because the facts of the message changed since it was judged. Judge it again.
+	Stale bool
+
+	// Of an Atomic Recall: it was not applied, because another one of its call was not.
+	Aborted bool
 
 	// Of a Settle: where the step stands after it.
 	Step StepState
@@ -92,7 +102,8 @@ type IndexStatus = shared.IndexStatus
 // Tombstone is what the index keeps of who took a message back.
 type Tombstone struct {
 	RecallID   string
-	RecalledBy shared.Actor
+	RecalledBy string // the actor's id
+	Role       shared.Role
 	RecalledAt time.Time
 	Sequence   uint64
 }

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -12,7 +13,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// maxPageBytes ends a page of Since or of a ledger early: a page must fit shared.MaxWireBytes.
+// maxPageBytes ends a page of Since or of a ledger early: a page must fit wire.MaxWireBytes.
 const maxPageBytes = 1 << 20
 
 // Record is what the index knows of a message. A live one has no tombstone.
@@ -27,7 +28,7 @@ func (x *Index) Messages(tenant string, ids []string) ([]*Record, error) {
 	return x.records(tenant, ids, func(*Record) {})
 }
 
-// States is Messages without attachments and labels, which may be a thousand times as large as the rest.
+// States is [Index.Messages] without attachments and labels, which may be a hundred times as large as the rest.
 func (x *Index) States(tenant string, ids []string) ([]*Record, error) {
 	return x.records(tenant, ids, func(r *Record) { r.Message.Attachments, r.Message.Labels = nil, nil })
 }
@@ -58,25 +59,31 @@ func (x *Index) records(tenant string, ids []string, trim func(*Record)) ([]*Rec
 	return records, nil
 }
 
-// Since is shared.Recall's, of a valid request. A page ends before its limit where its events come to megabytes.
-func (x *Index) Since(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
-	if err := req.Validate(); err != nil {
-		return shared.SincePage{}, err
+// Since is [shared.Recall] Since, of a valid request. A page ends before its limit where its events come to megabytes.
+func (x *Index) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
+	if err := checkTexts("since", "tenant", req.Tenant); err != nil {
+		return shared.EventPage{}, err
+	}
+	for i := range req.Conversations {
+		if err := checkTexts("since", fmt.Sprintf("conversations[%d].id", i), req.Conversations[i].ID); err != nil {
+			return shared.EventPage{}, err
+		}
 	}
 	if req.Limit == 0 {
 		req.Limit = shared.MaxSinceLimit
 	}
-	var page shared.SincePage
+	var page shared.EventPage
 	err := x.dir.View(func(txn *badger.Txn) error {
 		var next indexpb.Counter
 		if _, err := get(txn, sequenceKey, &next); err != nil {
 			return err
 		}
-		var err error
-		if req.After, err = x.sequenceOf(req.After, next.Next-1); err != nil {
+		after, void, err := x.sequenceOf(req.After, next.Next-1)
+		if err != nil || void {
+			page.Reset = void
 			return err
 		}
-		found, err := recallsAfter(ctx, txn, &req)
+		found, err := recallsAfter(ctx, txn, &req, after)
 		if err != nil {
 			return err
 		}
@@ -101,7 +108,7 @@ func (x *Index) Since(ctx context.Context, req shared.SinceRequest) (shared.Sinc
 		return nil
 	})
 	if err != nil {
-		return shared.SincePage{}, err
+		return shared.EventPage{}, err
 	}
 	return page, nil
 }
@@ -112,9 +119,9 @@ type recallOf struct {
 	pointer  *indexpb.Pointer
 }
 
-// recallsAfter merges the recalls of the conversations of a request: the first in order, and one more than its limit
-// where there are more.
-func recallsAfter(ctx context.Context, txn *badger.Txn, req *shared.SinceRequest) ([]recallOf, error) {
+// recallsAfter merges the recalls of the conversations of a request after a sequence: the first in order, and one more
+// than its limit where there are more.
+func recallsAfter(ctx context.Context, txn *badger.Txn, req *shared.SinceRequest, after uint64) ([]recallOf, error) {
 	if len(req.Conversations) == 0 {
 		return nil, nil
 	}
@@ -140,7 +147,7 @@ func recallsAfter(ctx context.Context, txn *badger.Txn, req *shared.SinceRequest
 	defer it.Close()
 	for _, c := range req.Conversations {
 		prefix := conversationPrefix(req.Tenant, c)
-		for it.Seek(conversationKey(req.Tenant, c, req.After+1)); it.ValidForPrefix(prefix); it.Next() {
+		for it.Seek(conversationKey(req.Tenant, c, after+1)); it.ValidForPrefix(prefix); it.Next() {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
@@ -165,18 +172,20 @@ func recallsAfter(ctx context.Context, txn *badger.Txn, req *shared.SinceRequest
 // LedgerPage reads one page of the ledger of a recall, in the order of its events. A page ends before its limit where
 // its entries come to megabytes.
 func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
-	if err := req.Validate(); err != nil {
+	if err := checkTexts("ledger", "tenant", req.Tenant, "recall_id", req.RecallID); err != nil {
 		return shared.LedgerPage{}, err
 	}
 	if req.Limit == 0 {
 		req.Limit = shared.MaxLedgerLimit
 	}
 	page, size := shared.LedgerPage{Next: req.After}, 0
-	if req.After == math.MaxUint64 {
-		return page, nil
-	}
 	err := x.dir.View(func(txn *badger.Txn) error {
-		from := ledgerKey(req.Tenant, req.RecallID, req.After+1)
+		after, void, err := x.sequenceOf(req.After, math.MaxUint64-1)
+		if err != nil || void {
+			page.Reset, page.Next = void, ""
+			return err
+		}
+		from := ledgerKey(req.Tenant, req.RecallID, after+1)
 		return each(ctx, txn, recallPrefix(req.Tenant, req.RecallID), from, func(item *badger.Item) (bool, error) {
 			if len(page.Entries) == req.Limit || size > maxPageBytes {
 				page.More = true
@@ -190,7 +199,7 @@ func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (share
 			if err != nil {
 				return false, err
 			}
-			page.Entries, page.Next = append(page.Entries, e), entry.Sequence
+			page.Entries, page.Next = append(page.Entries, e), x.cursorOf(entry.Sequence)
 			size += int(item.ValueSize()) + messageBytes(&e.Event.Message)
 			for _, s := range e.Steps {
 				size += len(s.Error)
@@ -231,7 +240,7 @@ func ledgerEntry(txn *badger.Txn, tenant, recallID string, entry *indexpb.Entry)
 }
 
 // Entry finds an event by an open step of it; nil where that step is not open, or waits for notify. Its Steps are that
-// one; Steps and Attempt of its event are empty.
+// one.
 func (x *Index) Entry(sequence uint64, step string) (e *shared.LedgerEntry, err error) {
 	if err := shared.ValidateStep("step", step); err != nil {
 		return nil, err
@@ -321,6 +330,18 @@ func (x *Index) BackingOff(ctx context.Context, step string, level int, after, u
 		})
 	})
 	return list, err
+}
+
+// Sequence finds the event of a message that was recalled under a recall id; 0 where there is none.
+func (x *Index) Sequence(tenant, recallID, messageID string) (sequence uint64, err error) {
+	records, err := x.Messages(tenant, []string{messageID})
+	if err != nil || records[0] == nil {
+		return 0, err
+	}
+	if t := records[0].Tombstone; t != nil && t.RecallID == recallID {
+		return t.Sequence, nil
+	}
+	return 0, nil
 }
 
 // CountBackingOff tells how many events have this step backing off, and stops counting at limit.

@@ -22,7 +22,7 @@ type recentEvents struct {
 
 // recentEvent is immutable.
 type recentEvent struct {
-	event shared.Event // without Steps and Attempt
+	event shared.Event
 	entry *indexpb.Entry
 }
 

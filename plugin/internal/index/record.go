@@ -1,8 +1,10 @@
 package index
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -28,22 +30,23 @@ func newEnum[N ~int32, D ~string](number map[D]N) enum[N, D] {
 
 var (
 	messageTypes = newEnum(map[shared.MessageType]indexpb.MessageType{
-		shared.Text:     indexpb.MessageType_MESSAGE_TYPE_TEXT,
-		shared.Image:    indexpb.MessageType_MESSAGE_TYPE_IMAGE,
-		shared.Audio:    indexpb.MessageType_MESSAGE_TYPE_AUDIO,
-		shared.Video:    indexpb.MessageType_MESSAGE_TYPE_VIDEO,
-		shared.File:     indexpb.MessageType_MESSAGE_TYPE_FILE,
-		shared.Location: indexpb.MessageType_MESSAGE_TYPE_LOCATION,
-		shared.Custom:   indexpb.MessageType_MESSAGE_TYPE_CUSTOM,
-		shared.Combine:  indexpb.MessageType_MESSAGE_TYPE_COMBINE,
-		shared.Command:  indexpb.MessageType_MESSAGE_TYPE_COMMAND,
+		shared.TypeText:     indexpb.MessageType_MESSAGE_TYPE_TEXT,
+		shared.TypeImage:    indexpb.MessageType_MESSAGE_TYPE_IMAGE,
+		shared.TypeAudio:    indexpb.MessageType_MESSAGE_TYPE_AUDIO,
+		shared.TypeVideo:    indexpb.MessageType_MESSAGE_TYPE_VIDEO,
+		shared.TypeFile:     indexpb.MessageType_MESSAGE_TYPE_FILE,
+		shared.TypeLocation: indexpb.MessageType_MESSAGE_TYPE_LOCATION,
+		shared.TypeCustom:   indexpb.MessageType_MESSAGE_TYPE_CUSTOM,
+		shared.TypeCombine:  indexpb.MessageType_MESSAGE_TYPE_COMBINE,
+		shared.TypeCommand:  indexpb.MessageType_MESSAGE_TYPE_COMMAND,
 	})
 	roles = newEnum(map[shared.Role]indexpb.Role{
-		"":            indexpb.Role_ROLE_UNSPECIFIED,
-		shared.Member: indexpb.Role_ROLE_MEMBER,
-		shared.Admin:  indexpb.Role_ROLE_ADMIN,
-		shared.Owner:  indexpb.Role_ROLE_OWNER,
-		shared.System: indexpb.Role_ROLE_SYSTEM,
+		"":                indexpb.Role_ROLE_UNSPECIFIED,
+		shared.RoleMember: indexpb.Role_ROLE_MEMBER,
+		shared.RoleAdmin:  indexpb.Role_ROLE_ADMIN,
+		shared.RoleOwner:  indexpb.Role_ROLE_OWNER,
+		shared.RoleSystem: indexpb.Role_ROLE_SYSTEM,
+		shared.RoleNone:   indexpb.Role_ROLE_NONE,
 	})
 	dispositions = newEnum(map[shared.Disposition]indexpb.Disposition{
 		shared.DispositionErase:   indexpb.Disposition_DISPOSITION_ERASE,
@@ -75,9 +78,26 @@ func decodeTime(us int64) time.Time {
 // normal is a message as the index keeps and compares it: times to the microsecond, lists as sorted sets.
 func normal(m shared.Message) shared.Message {
 	m.SentAt = decodeTime(encodeTime(m.SentAt))
-	m.Attachments = sortedSet(m.Attachments)
+	m.Attachments = sortedAttachments(m.Attachments, m.Sender)
 	m.Labels = sortedSet(m.Labels)
 	return m
+}
+
+// sortedAttachments is a list as a sorted set. The sender is no owner by name.
+func sortedAttachments(list []shared.Attachment, sender string) []shared.Attachment {
+	if len(list) == 0 {
+		return nil
+	}
+	set := slices.Clone(list)
+	for i := range set {
+		if set[i].Owner == sender {
+			set[i].Owner = ""
+		}
+	}
+	slices.SortFunc(set, func(a, b shared.Attachment) int {
+		return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Owner, b.Owner))
+	})
+	return slices.Compact(set)
 }
 
 func sortedSet(list []string) []string {
@@ -93,7 +113,7 @@ func sortedSet(list []string) []string {
 func SameFacts(a, b shared.Message) bool {
 	a, b = normal(a), normal(b)
 	return a.Tenant == b.Tenant && a.ID == b.ID && a.Conversation == b.Conversation && a.Sender == b.Sender &&
-		a.Type == b.Type && a.SentAt.Equal(b.SentAt) &&
+		a.Type == b.Type && a.SentAt.Equal(b.SentAt) && a.Ref == b.Ref &&
 		slices.Equal(a.Attachments, b.Attachments) && slices.Equal(a.Labels, b.Labels)
 }
 
@@ -105,14 +125,15 @@ func encodeRecord(r *Record) *indexpb.Record {
 		Sender:           m.Sender,
 		Type:             messageTypes.number[m.Type],
 		SentAt:           encodeTime(m.SentAt),
-		Attachments:      m.Attachments,
 		Labels:           m.Labels,
+		Ref:              m.Ref,
 	}
+	pb.Attachments, pb.Owners = splitAttachments(m.Attachments)
 	if t := r.Tombstone; t != nil {
 		pb.Tombstone = &indexpb.Tombstone{
 			RecallId:   t.RecallID,
-			ActorId:    t.RecalledBy.ID,
-			Role:       roles.number[t.RecalledBy.Role],
+			ActorId:    t.RecalledBy,
+			Role:       roles.number[t.Role],
 			RecalledAt: encodeTime(t.RecalledAt),
 			Sequence:   t.Sequence,
 		}
@@ -120,13 +141,40 @@ func encodeRecord(r *Record) *indexpb.Record {
 	return pb
 }
 
+// splitAttachments returns keys and owners as a record has them: no owners where all are the sender's.
+func splitAttachments(list []shared.Attachment) (keys, owners []string) {
+	owned := slices.ContainsFunc(list, func(a shared.Attachment) bool { return a.Owner != "" })
+	for _, a := range list {
+		keys = append(keys, a.Key)
+		if owned {
+			owners = append(owners, a.Owner)
+		}
+	}
+	return keys, owners
+}
+
+func joinAttachments(keys, owners []string) []shared.Attachment {
+	if len(keys) == 0 {
+		return nil
+	}
+	list := make([]shared.Attachment, len(keys))
+	for i, k := range keys {
+		list[i].Key = k
+		if i < len(owners) {
+			list[i].Owner = owners[i]
+		}
+	}
+	return list
+}
+
 // encodeNew is encode(encodeRecord(&Record{Message: *m})), in a third of the time: it is done for every message.
 func encodeNew(m *shared.Message) ([]byte, error) {
-	size := 2*binary.MaxVarintLen64 + len(m.Conversation.ID) + len(m.Sender) + 5*(2+binary.MaxVarintLen32)
-	for _, list := range [][]string{m.Attachments, m.Labels} {
-		for _, text := range list {
-			size += 1 + binary.MaxVarintLen32 + len(text)
-		}
+	if len(m.Attachments) > 0 { // these write more than they encode
+		return encode(encodeRecord(&Record{Message: *m}))
+	}
+	size := 2*binary.MaxVarintLen64 + len(m.Conversation.ID) + len(m.Sender) + len(m.Ref) + 6*(2+binary.MaxVarintLen32)
+	for _, label := range m.Labels {
+		size += 1 + binary.MaxVarintLen32 + len(label)
 	}
 	b, valid := make([]byte, 0, size), true
 	number := func(field protowire.Number, n uint64) {
@@ -147,11 +195,11 @@ func encodeNew(m *shared.Message) ([]byte, error) {
 	}
 	number(4, uint64(messageTypes.number[m.Type]))
 	number(5, uint64(encodeTime(m.SentAt)))
-	for _, a := range m.Attachments {
-		text(6, a)
-	}
 	for _, l := range m.Labels {
 		text(7, l)
+	}
+	if m.Ref != "" {
+		text(9, m.Ref)
 	}
 	if !valid {
 		return encode(encodeRecord(&Record{Message: *m})) // which says what is wrong
@@ -167,13 +215,15 @@ func decodeRecord(tenant, id string, pb *indexpb.Record) *Record {
 		Sender:       pb.Sender,
 		Type:         messageTypes.word[pb.Type],
 		SentAt:       decodeTime(pb.SentAt),
-		Attachments:  pb.Attachments,
+		Attachments:  joinAttachments(pb.Attachments, pb.Owners),
 		Labels:       pb.Labels,
+		Ref:          pb.Ref,
 	}}
 	if t := pb.Tombstone; t != nil {
 		r.Tombstone = &Tombstone{
 			RecallID:   t.RecallId,
-			RecalledBy: shared.Actor{ID: t.ActorId, Role: roles.word[t.Role]},
+			RecalledBy: t.ActorId,
+			Role:       roles.word[t.Role],
 			RecalledAt: decodeTime(t.RecalledAt),
 			Sequence:   t.Sequence,
 		}
@@ -186,17 +236,18 @@ func encodeEntry(e *shared.Event) *indexpb.Entry {
 	return &indexpb.Entry{
 		Sequence:     e.Sequence,
 		ActorId:      e.Actor.ID,
-		Role:         roles.number[e.Actor.Role],
+		ActorLabels:  e.Actor.Labels,
+		Role:         roles.number[e.Role],
 		Ext:          e.Ext,
 		Reason:       e.Reason,
 		RecalledAt:   encodeTime(e.RecalledAt),
-		Attachments:  e.Attachments,
+		Attachments:  keysOf(e.Attachments),
 		RuleName:     e.Rule.Name,
 		RuleFile:     e.Rule.File,
 		RuleLine:     int32(e.Rule.Line),
 		PolicyDigest: e.PolicyDigest,
 		Silent:       e.Silent,
-		Tombstone:    e.Tombstone,
+		Placeholder:  e.Placeholder,
 		Disposition:  dispositions.number[e.Disposition],
 		Retention:    e.Retention.Microseconds(),
 		MessageId:    e.Message.ID,
@@ -208,17 +259,34 @@ func decodeEvent(recallID string, m shared.Message, pb *indexpb.Entry) shared.Ev
 		Sequence:     pb.Sequence,
 		Tenant:       m.Tenant,
 		RecallID:     recallID,
-		Actor:        shared.Actor{ID: pb.ActorId, Role: roles.word[pb.Role]},
+		Actor:        shared.Actor{ID: pb.ActorId, Labels: pb.ActorLabels},
+		Role:         roles.word[pb.Role],
 		Ext:          pb.Ext,
 		Reason:       pb.Reason,
 		RecalledAt:   decodeTime(pb.RecalledAt),
 		Message:      m,
-		Attachments:  pb.Attachments,
+		Attachments:  attachmentsOf(&m, pb.Attachments),
 		Rule:         shared.Rule{Name: pb.RuleName, File: pb.RuleFile, Line: int(pb.RuleLine)},
 		PolicyDigest: pb.PolicyDigest,
 		Silent:       pb.Silent,
-		Tombstone:    pb.Tombstone,
+		Placeholder:  pb.Placeholder,
 		Disposition:  dispositions.word[pb.Disposition],
 		Retention:    time.Duration(pb.Retention) * time.Microsecond,
 	}
+}
+
+func keysOf(list []shared.Attachment) []string {
+	keys, _ := splitAttachments(list)
+	return slices.Compact(keys)
+}
+
+// attachmentsOf returns the attachments of a message that have these keys.
+func attachmentsOf(m *shared.Message, keys []string) []shared.Attachment {
+	var list []shared.Attachment
+	for _, a := range m.Attachments {
+		if _, among := slices.BinarySearch(keys, a.Key); among {
+			list = append(list, a)
+		}
+	}
+	return list
 }

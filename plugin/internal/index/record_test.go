@@ -14,7 +14,7 @@ func FuzzEncodeNew(f *testing.F) {
 	f.Fuzz(func(t *testing.T, conversation, sender, attachment, label string, sentAt int64, kind, messageType uint8) {
 		m := &shared.Message{
 			Tenant: "acme", ID: "m", Sender: sender, SentAt: time.UnixMicro(sentAt),
-			Conversation: shared.Conversation{ID: conversation}, Attachments: []string{attachment, "b"}, Labels: []string{label},
+			Conversation: shared.Conversation{ID: conversation}, Attachments: attached(attachment, "b"), Labels: []string{label},
 		}
 		for word, n := range conversationTypes.number {
 			if uint8(n) == kind%4 {

@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
 func group(n int) shared.Conversation {
-	return shared.Conversation{Type: shared.Group, ID: fmt.Sprint("g", n)}
+	return shared.Conversation{Type: shared.ConversationGroup, ID: fmt.Sprint("g", n)}
 }
 
 // recallIn recalls a message of its own in a group.
@@ -57,8 +60,8 @@ func TestSinceMergesConversationsInOrder(t *testing.T) {
 				break
 			}
 		}
-		if req.After&maxSequence != 60 {
-			t.Errorf("limit %d: the cursor stands at %d, not behind the last recall", limit, req.After)
+		if req.After != x.cursorOf(60) {
+			t.Errorf("limit %d: the cursor stands at %s, not behind the last recall", limit, req.After)
 		}
 		var want []uint64
 		for s := uint64(1); s <= 60; s++ {
@@ -75,18 +78,24 @@ func TestSinceMergesConversationsInOrder(t *testing.T) {
 func TestSinceWithoutConversationsTellsTheCursor(t *testing.T) {
 	x := openNew(t)
 	req := shared.SinceRequest{Tenant: "acme"}
-	if page, err := x.Since(t.Context(), req); err != nil || page.Next&maxSequence != 0 || page.More || page.Events != nil {
+	if page, err := x.Since(t.Context(), req); err != nil || page.Next != x.cursorOf(0) || page.More || page.Events != nil {
 		t.Errorf("an empty index: %+v %v", page, err)
 	}
 	apply(t, x, recallIn(1, "m1"), recallIn(2, "m2"))
-	if page, err := x.Since(t.Context(), req); err != nil || page.Next&maxSequence != 2 || page.More || page.Events != nil {
+	if page, err := x.Since(t.Context(), req); err != nil || page.Next != x.cursorOf(2) || page.More || page.Events != nil {
 		t.Errorf("%+v %v", page, err)
 	}
 	req.Conversations = []shared.Conversation{group(1)}
-	for _, after := range []uint64{^uint64(0), x.cursorOf(3), 2} {
+	for _, after := range []string{x.cursorOf(math.MaxUint64), x.cursorOf(3), "0123456789abcdef-2", "-2"} {
 		req.After = after
-		if page, err := x.Since(t.Context(), req); !errors.Is(err, shared.ErrCursorVoid) {
-			t.Errorf("a cursor that this index never gave, %d: %+v %v", after, page, err)
+		if page, err := x.Since(t.Context(), req); err != nil || !reflect.DeepEqual(page, shared.EventPage{Reset: true}) {
+			t.Errorf("a cursor that this index never gave, %s: %+v %v", after, page, err)
+		}
+	}
+	for _, after := range []string{"7", "a-", "x-?", x.cursorOf(1) + " "} {
+		req.After = after
+		if page, err := x.Since(t.Context(), req); !errors.Is(err, shared.ErrInvalid) {
+			t.Errorf("no cursor, %s: %+v %v", after, page, err)
 		}
 	}
 }
@@ -98,7 +107,7 @@ func TestSincePageFitsTheWire(t *testing.T) {
 		op := recallIn(1, fmt.Sprint("m", i))
 		for a := range shared.MaxAttachments {
 			op.Recall.Event.Message.Attachments = append(op.Recall.Event.Message.Attachments,
-				strings.Repeat("x", shared.MaxAttachmentBytes-6)+fmt.Sprintf("%03d%03d", i, a))
+				attached(strings.Repeat("x", shared.MaxAttachmentBytes-6)+fmt.Sprintf("%03d%03d", i, a))...)
 		}
 		apply(t, x, op)
 	}
@@ -112,10 +121,10 @@ func TestSincePageFitsTheWire(t *testing.T) {
 		size := 0
 		for _, e := range page.Events {
 			for _, a := range slices.Concat(e.Attachments, e.Message.Attachments) {
-				size += len(a)
+				size += len(a.Key)
 			}
 		}
-		if size > shared.MaxWireBytes/2 {
+		if size > wire.MaxWireBytes/2 {
 			t.Fatalf("a page of %d bytes", size)
 		}
 		total += len(page.Events)
@@ -142,7 +151,7 @@ func TestSinceUnderConcurrentRecallsSkipsNothing(t *testing.T) {
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
 	follow := func(limit int, conversations ...shared.Conversation) {
-		seen := map[string]bool{}
+		seen, after := map[string]bool{}, uint64(0)
 		req := shared.SinceRequest{Tenant: "acme", Conversations: conversations, Limit: limit}
 		for last := false; ; {
 			page, err := x.Since(t.Context(), req)
@@ -151,15 +160,16 @@ func TestSinceUnderConcurrentRecallsSkipsNothing(t *testing.T) {
 				return
 			}
 			for _, e := range page.Events {
-				if e.Sequence <= req.After&maxSequence || seen[e.Message.ID] {
-					t.Errorf("event %d of %s after %d", e.Sequence, e.Message.ID, req.After)
+				if e.Sequence <= after || seen[e.Message.ID] {
+					t.Errorf("event %d of %s after %d", e.Sequence, e.Message.ID, after)
 				}
 				seen[e.Message.ID] = true
 			}
-			if page.Next < req.After {
-				t.Errorf("the cursor went from %d to %d", req.After, page.Next)
+			next, void, err := x.sequenceOf(page.Next, math.MaxUint64)
+			if err != nil || void || next < after {
+				t.Errorf("the cursor went from %s to %s: %v", req.After, page.Next, err)
 			}
-			req.After = page.Next
+			req.After, after = page.Next, next
 			if last && !page.More {
 				break
 			}

@@ -85,7 +85,7 @@ func BenchmarkDispatcher(b *testing.B) {
 	var consumer sync.WaitGroup
 	consumer.Go(func() {
 		sequence := uint64(0)
-		_ = d.run(ctx, func(some []shared.Event) {
+		_ = d.run(ctx, func(some []shared.Delivery) {
 			messages++
 			for range some {
 				sequence++

@@ -2,11 +2,11 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
@@ -28,7 +28,7 @@ func await[T any](ctx context.Context, call func(then func(T, error))) (T, error
 	}
 }
 
-// Index is shared.Recall.
+// Index is [shared.Recall].
 func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
 	return await(ctx, func(then func([]shared.IndexResult, error)) { s.IndexThen(ctx, slices.Clone(msgs), false, then) })
 }
@@ -37,54 +37,114 @@ func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.In
 // must not block, and msgs are no longer the caller's. alone says that no other call waits.
 func (s *Service) IndexThen(ctx context.Context, msgs []shared.Message, alone bool,
 	then func([]shared.IndexResult, error)) {
+	s.change(ctx, alone, then, func(a *active) (*batch, error) {
+		if err := wire.ValidateBatch("messages", len(msgs)); err != nil {
+			return nil, err
+		}
+		policy, now := a.rules.Policy(), s.now()
+		b := newBatch(len(msgs))
+		for i := range msgs {
+			m := &msgs[i]
+			err := wire.ValidateMessage(m)
+			if err == nil {
+				m.SentAt = micros(m.SentAt)
+				if inFuture(m.SentAt, now, policy) {
+					err = notInFuture("sent_at", m.SentAt, now, policy)
+				}
+			}
+			b.add(m.ID, index.Op{Put: m}, err)
+		}
+		return b, nil
+	})
+}
+
+// Amend is [shared.Recall].
+func (s *Service) Amend(ctx context.Context, amendments []shared.Amendment) ([]shared.IndexResult, error) {
+	return await(ctx, func(then func([]shared.IndexResult, error)) {
+		s.change(ctx, false, then, func(*active) (*batch, error) {
+			if err := wire.ValidateBatch("amendments", len(amendments)); err != nil {
+				return nil, err
+			}
+			b := newBatch(len(amendments))
+			for i := range amendments {
+				amendment := amendments[i]
+				b.add(amendment.MessageID, index.Op{Amend: &amendment}, wire.ValidateAmendment(&amendment))
+			}
+			return b, nil
+		})
+	})
+}
+
+// batch is what Index or Amend writes, and its results.
+type batch struct {
+	results []shared.IndexResult
+	ops     []index.Op
+	at      []int // of each op, the result that waits for it; nil where each has its own
+}
+
+func newBatch(n int) *batch {
+	return &batch{results: make([]shared.IndexResult, 0, n), ops: make([]index.Op, 0, n)}
+}
+
+// add adds an operation; err says why it is not applied.
+func (b *batch) add(id string, op index.Op, err error) {
+	b.results = append(b.results, shared.IndexResult{MessageID: id})
+	i := len(b.results) - 1
+	if err != nil {
+		b.results[i] = wire.InvalidResult(id, err)
+		if b.at == nil {
+			for k := range b.ops {
+				b.at = append(b.at, k)
+			}
+		}
+		return
+	}
+	if b.ops = append(b.ops, op); b.at != nil || i != len(b.ops)-1 {
+		b.at = append(b.at, i)
+	}
+}
+
+// change applies what prepare makes, and calls then once.
+func (s *Service) change(ctx context.Context, alone bool, then func([]shared.IndexResult, error),
+	prepare func(*active) (*batch, error)) {
 	a, leave, err := s.enter()
 	if err != nil {
 		then(nil, err)
 		return
 	}
-	ops, err := s.puts(ctx, a, msgs)
-	if err != nil || len(msgs) == 0 {
+	var b *batch
+	if err = ctx.Err(); err == nil {
+		b, err = prepare(a)
+	}
+	if err != nil {
 		leave()
 		then(nil, err)
 		return
 	}
-	a.log.AppendThen(ops, alone, func(applied []index.Result, err error) {
+	answer := func(applied []index.Result, err error) {
 		defer leave()
 		if err != nil {
-			then(nil, fmt.Errorf("index messages: %w", err))
+			then(nil, fmt.Errorf("write %d messages: %w", len(b.ops), err))
 			return
 		}
-		results := make([]shared.IndexResult, len(msgs))
-		for i := range msgs {
-			results[i] = shared.IndexResult{MessageID: msgs[i].ID, Status: applied[i].Put}
+		for n := range applied {
+			i := n
+			if b.at != nil {
+				i = b.at[n]
+			}
+			b.results[i].Status = applied[n].Put
 		}
-		s.counts.indexed(results)
-		then(results, nil)
-	})
+		s.counts.indexed(b.results)
+		then(b.results, nil)
+	}
+	if len(b.ops) == 0 {
+		answer(nil, nil)
+		return
+	}
+	a.log.AppendThen(b.ops, alone, answer)
 }
 
-// puts are the operations that index messages.
-func (s *Service) puts(ctx context.Context, a *active, msgs []shared.Message) ([]index.Op, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := shared.ValidateIndex(msgs); err != nil {
-		return nil, err
-	}
-	policy, now := a.rules.Policy(), s.now()
-	ops := make([]index.Op, len(msgs))
-	for i := range msgs {
-		m := &msgs[i]
-		m.SentAt = micros(m.SentAt)
-		if ahead(m.SentAt, now, policy) {
-			return nil, notAhead(fmt.Sprintf("messages[%d].sent_at", i), m.SentAt, now, policy)
-		}
-		ops[i].Put = m
-	}
-	return ops, nil
-}
-
-// Recall is shared.Recall. RecallID must be set.
+// Recall is [shared.Recall]. RecallID must be set.
 func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	return await(ctx, func(then func([]shared.RecallResult, error)) { s.RecallThen(ctx, req, false, then) })
 }
@@ -92,12 +152,21 @@ func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]share
 // RecallThen is to Recall what IndexThen is to Index.
 func (s *Service) RecallThen(ctx context.Context, req shared.RecallRequest, alone bool,
 	then func([]shared.RecallResult, error)) {
+	s.recall(ctx, req, alone, maxJudgements, then)
+}
+
+// maxJudgements bounds how often a request is judged: again where facts of a message changed between the judgement and
+// the commit.
+const maxJudgements = 10
+
+func (s *Service) recall(ctx context.Context, req shared.RecallRequest, alone bool, judgements int,
+	then func([]shared.RecallResult, error)) {
 	a, leave, err := s.enter()
 	if err != nil {
 		then(nil, err)
 		return
 	}
-	if err = ctx.Err(); err != nil { // before it reserves a unit of a limit
+	if err = ctx.Err(); err != nil { // before it takes from a limit
 		leave()
 		then(nil, err)
 		return
@@ -117,8 +186,32 @@ func (s *Service) RecallThen(ctx context.Context, req shared.RecallRequest, alon
 			then(nil, fmt.Errorf("recall messages: %w", err))
 			return
 		}
-		s.recalled(&req, v, applied)
-		then(v.results, nil)
+		stale := s.recalled(&req, v, applied)
+		if len(stale) == 0 {
+			then(v.results, nil)
+			return
+		}
+		if judgements == 1 {
+			then(nil, fmt.Errorf("%w: the facts of message %q changed %d times while it was judged", shared.ErrOverloaded,
+				req.Targets[stale[0]].MessageID, maxJudgements))
+			return
+		}
+		again := req
+		again.Targets = nil
+		for _, i := range stale {
+			again.Targets = append(again.Targets, req.Targets[i])
+		}
+		// Not here: this may be the goroutine that commits.
+		go s.recall(ctx, again, false, judgements-1, func(results []shared.RecallResult, err error) {
+			if err != nil {
+				then(nil, err)
+				return
+			}
+			for n, i := range stale {
+				v.results[i] = results[n]
+			}
+			then(v.results, nil)
+		})
 	}
 	if len(v.ops) == 0 {
 		committed(nil, nil)
@@ -127,54 +220,69 @@ func (s *Service) RecallThen(ctx context.Context, req shared.RecallRequest, alon
 	a.log.AppendThen(v.ops, alone, committed)
 }
 
-// recalled completes the results of a request by what was committed of it, and counts and reports them.
-func (s *Service) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) {
+// recalled completes the results of a request by what was committed of it, and counts and reports them. It returns the
+// targets that must be judged again.
+func (s *Service) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) (stale []int) {
+	anyStale := slices.ContainsFunc(applied, func(r index.Result) bool { return r.Stale })
 	for n, i := range v.at {
-		result := &v.results[i]
+		result, applied := &v.results[i], &applied[n]
 		result.Until = time.Time{}
-		if applied[n].New {
+		if applied.New {
 			continue
 		}
-		s.limiter.Cancel(v.reservations[n]) // another recall came between the judgement and the commit
+		s.limiter.Cancel(v.reservations[n])
 		result.Rule = shared.Rule{}
-		if applied[n].OtherActor {
+		switch {
+		case applied.Stale || applied.Aborted && anyStale:
+			stale = append(stale, i)
+		case applied.OtherActor:
 			denyRecallID(result)
-		} else {
-			took(result, &applied[n].Tombstone, req)
+		case applied.Aborted:
+			*result = shared.RecallResult{MessageID: result.MessageID, Status: shared.StatusAborted}
+		default: // another recall came between the judgement and the commit
+			alreadyRecalled(result, &applied.Tombstone, req)
 		}
 	}
+	v.setTexts()
 	s.counts.recalled(v.results)
 	for _, shadow := range v.shadows {
 		if result := &v.results[shadow.at]; result.Rule != (shared.Rule{}) { // else another recall came first
 			s.reportShadow(req, result, &shadow.Shadow)
 		}
 	}
+	return stale
 }
 
-// Check is shared.Recall. RecallID must be set, and may be any that is not used.
+// Check is [shared.Recall]. RecallID must be set, and may be any that is not used.
 func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	a, leave, err := s.enter()
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	v, err := s.judge(a, &req, s.limiter.Trial().Reserve)
+	v, err := s.check(a, &req)
 	if err != nil {
 		return nil, err
 	}
-	if len(v.ops) > 0 {
-		otherActor, err := a.index.CheckRecallID(req.Tenant, req.RecallID, req.Actor.ID, len(v.ops))
-		if err != nil {
-			return nil, err
-		}
-		for _, i := range v.at {
-			if otherActor {
-				denyRecallID(&v.results[i])
-			}
-		}
-	}
 	s.counts.add("checks_total", float64(len(v.results)))
 	return v.results, nil
+}
+
+// check is what Recall would answer now.
+func (s *Service) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
+	v, err := s.judge(a, req, s.limiter.Trial().Reserve)
+	if err != nil || len(v.ops) == 0 {
+		return v, err
+	}
+	otherActor, err := a.index.CheckRecallID(req.Tenant, req.RecallID, req.Actor.ID, len(v.ops))
+	if err != nil || !otherActor {
+		return v, err
+	}
+	for _, i := range v.at {
+		denyRecallID(&v.results[i])
+	}
+	v.setTexts()
+	return v, nil
 }
 
 // Status is shared.Recall.
@@ -184,7 +292,7 @@ func (s *Service) Status(_ context.Context, tenant string, ids []string) ([]shar
 		return nil, err
 	}
 	defer leave()
-	if err := shared.ValidateStatus(tenant, ids); err != nil || len(ids) == 0 {
+	if err := wire.ValidateStatus(tenant, ids); err != nil || len(ids) == 0 {
 		return nil, err
 	}
 	records, err := a.index.States(tenant, ids)
@@ -193,47 +301,43 @@ func (s *Service) Status(_ context.Context, tenant string, ids []string) ([]shar
 	}
 	out := make([]shared.MessageStatus, len(ids))
 	for i, r := range records {
-		out[i] = shared.MessageStatus{MessageID: ids[i], State: shared.MessageLive}
-		switch {
-		case r == nil:
-			out[i].State = shared.MessageUnknown
-		case r.Tombstone != nil:
-			out[i].State, out[i].RecallID, out[i].RecalledAt = shared.MessageRecalled, r.Tombstone.RecallID, r.Tombstone.RecalledAt
+		out[i] = shared.MessageStatus{MessageID: ids[i], State: shared.MessageUnknown}
+		if r == nil {
+			continue
+		}
+		out[i].State, out[i].Message = shared.MessageLive, &r.Message
+		if t := r.Tombstone; t != nil {
+			out[i].State, out[i].RecallID, out[i].RecalledAt = shared.MessageRecalled, t.RecallID, t.RecalledAt
 		}
 	}
 	return out, nil
 }
 
-// Since is shared.Recall.
-func (s *Service) Since(ctx context.Context, req shared.SinceRequest) (shared.SincePage, error) {
+// Since is [shared.Recall].
+func (s *Service) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
 	a, leave, err := s.enter()
 	if err != nil {
-		return shared.SincePage{}, err
+		return shared.EventPage{}, err
 	}
 	defer leave()
-	if err := req.Validate(); err != nil {
-		return shared.SincePage{}, err
+	if err := wire.ValidateSince(&req); err != nil {
+		return shared.EventPage{}, err
 	}
 	page, err := a.index.Since(ctx, req)
 	if err != nil {
-		return shared.SincePage{}, fmt.Errorf("read recalls: %w", err)
+		return shared.EventPage{}, fmt.Errorf("read recalls: %w", err)
 	}
 	return page, nil
 }
 
-// Ledger is shared.Recall. It reads page by page.
-func (s *Service) Ledger(ctx context.Context, tenant, recallID string) (shared.Ledger, error) {
-	return shared.ReadLedger(ctx, s, tenant, recallID)
-}
-
-// LedgerPage is shared.LedgerReader.
-func (s *Service) LedgerPage(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
+// Ledger is [shared.Recall].
+func (s *Service) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	a, leave, err := s.enter()
 	if err != nil {
 		return shared.LedgerPage{}, err
 	}
 	defer leave()
-	if err := req.Validate(); err != nil {
+	if err := wire.ValidateLedger(&req); err != nil {
 		return shared.LedgerPage{}, err
 	}
 	page, err := a.index.LedgerPage(ctx, req)
@@ -241,76 +345,4 @@ func (s *Service) LedgerPage(ctx context.Context, req shared.LedgerRequest) (sha
 		return shared.LedgerPage{}, fmt.Errorf("read the ledger: %w", err)
 	}
 	return page, nil
-}
-
-// Settle is shared.Plugin. A failure is taken for that of the attempt that is next.
-func (s *Service) Settle(ctx context.Context, sequence uint64, step string, outcome shared.Outcome, cause string) error {
-	return s.SettleAttempt(ctx, shared.Settlement{Sequence: sequence, Step: step, Outcome: outcome, Error: cause})
-}
-
-// SettleAttempt is shared.AttemptSettler.
-func (s *Service) SettleAttempt(ctx context.Context, x shared.Settlement) error {
-	_, err := await(ctx, func(then func(struct{}, error)) {
-		s.SettleThen(ctx, x, false, func(err error) { then(struct{}{}, err) })
-	})
-	return err
-}
-
-// SettleThen is to SettleAttempt what IndexThen is to Index. Whoever settles waits for nothing, so it is never
-// committed alone: it goes along with the next commit.
-func (s *Service) SettleThen(ctx context.Context, x shared.Settlement, _ bool, then func(error)) {
-	a, leave, err := s.enter()
-	if err != nil {
-		then(err)
-		return
-	}
-	op, err := s.settle(ctx, a, x)
-	if err != nil {
-		leave()
-		then(err)
-		return
-	}
-	a.log.AppendThen([]index.Op{op}, false, func(applied []index.Result, err error) {
-		defer leave()
-		if err != nil { // the consumer still has the step, and asks again
-			then(fmt.Errorf("settle step %s of event %d: %w", x.Step, x.Sequence, err))
-			return
-		}
-		a.dispatcher.settle(x.Sequence, x.Step, applied[0].Step)
-		s.counts.add("steps_"+string(x.Outcome)+"_total", 1)
-		then(nil)
-	})
-}
-
-// settle is the operation that records an outcome.
-func (s *Service) settle(ctx context.Context, a *active, x shared.Settlement) (index.Op, error) {
-	if err := errors.Join(ctx.Err(), x.Validate()); err != nil {
-		return index.Op{}, err
-	}
-	if x.Attempt == 0 && !x.Outcome.Settles() {
-		var err error
-		if x.Attempt, err = nextAttempt(a, x.Sequence, x.Step); err != nil {
-			return index.Op{}, err
-		}
-	}
-	return index.Op{Settle: &index.Settle{
-		Sequence: x.Sequence, Step: x.Step, Attempt: x.Attempt, Outcome: x.Outcome, Error: x.Error, At: s.now(),
-	}}, nil
-}
-
-// nextAttempt is the attempt of a step that nobody has reported yet; 1 where the step is not open, which the log
-// refuses or passes over.
-func nextAttempt(a *active, sequence uint64, step string) (int, error) {
-	entry, err := a.index.Entry(sequence, step)
-	if err != nil {
-		return 0, fmt.Errorf("read event %d: %w", sequence, err)
-	}
-	if entry != nil {
-		for _, r := range entry.Steps {
-			if r.Step == step {
-				return r.Attempts + 1, nil
-			}
-		}
-	}
-	return 1, nil
 }

@@ -46,19 +46,19 @@ type dispatcher struct {
 
 // run delivers to handle, in order and at once what is due at once, until ctx ends, another consumer comes or the
 // dispatcher is closed. It returns after handle has.
-func (d *dispatcher) run(ctx context.Context, handle func([]shared.Event)) error {
+func (d *dispatcher) run(ctx context.Context, handle func([]shared.Delivery)) error {
 	var handler sync.WaitGroup
 	defer handler.Wait()
 	due := newUnsent()
 	handler.Go(func() {
-		for events, bytes := due.take(); events != nil; events, bytes = due.take() {
-			handle(events)
+		for list, bytes := due.take(); list != nil; list, bytes = due.take() {
+			handle(list)
 			d.taken(bytes)
 		}
 	})
-	err := d.deliver(ctx, func(events []shared.Event, bytes int64) {
+	err := d.deliver(ctx, func(list []shared.Delivery, bytes int64) {
 		d.unsentBytes.Add(bytes)
-		due.add(events, bytes)
+		due.add(list, bytes)
 	})
 	d.taken(due.close()) // or rather left to the next consumer
 	return err
@@ -79,7 +79,7 @@ func (d *dispatcher) taken(bytes int64) {
 
 // deliver is run with a handle that must not block. It gets what is due at this moment, and how many bytes that is, and
 // keeps nothing of the slice.
-func (d *dispatcher) deliver(ctx context.Context, handle func(events []shared.Event, bytes int64)) error {
+func (d *dispatcher) deliver(ctx context.Context, handle func(due []shared.Delivery, bytes int64)) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	s := &session{
@@ -175,7 +175,7 @@ type settlement struct {
 // session is one consumer. Its queues belong to the goroutine that runs it.
 type session struct {
 	*dispatcher
-	handle func(events []shared.Event, bytes int64)
+	handle func(due []shared.Delivery, bytes int64)
 	end    context.CancelCauseFunc
 	counts chan chan map[string]int
 	done   chan struct{} // closed when the session reads and delivers no more
@@ -186,7 +186,7 @@ type session struct {
 	wake    chan struct{}     // one token: there is something to look at
 
 	queues []*stepQueue // by name
-	due    []shared.Event
+	due    []shared.Delivery
 	bytes  int64 // of due
 }
 
@@ -338,16 +338,15 @@ func (s *session) deliverOne(q *stepQueue, sequence uint64) error {
 		q.forget(sequence)
 		return nil
 	}
-	event := entry.Event
-	event.Steps, event.Attempt = q.steps, 1
+	delivery := shared.Delivery{Event: entry.Event, Step: q.step, Attempt: 1}
 	for _, r := range entry.Steps {
 		if r.Step == q.step {
-			event.Attempt = r.Attempts + 1
+			delivery.Attempt = r.Attempts + 1
 		}
 	}
-	q.deliver(sequence, event.Attempt)
-	s.due = append(s.due, event)
-	s.bytes += int64(index.EventBytes(&event))
+	q.deliver(sequence, delivery.Attempt)
+	s.due = append(s.due, delivery)
+	s.bytes += int64(index.EventBytes(&delivery.Event))
 	return nil
 }
 

@@ -135,20 +135,20 @@ func (b *bench) failOnDisk(step string, sequence uint64) index.StepState {
 // consumer is one call of Events.
 type consumer struct {
 	t      *testing.T
-	events chan shared.Event
+	events chan shared.Delivery
 	cancel context.CancelFunc
 	result chan error
 }
 
 func (b *bench) consume() *consumer {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &consumer{b.t, make(chan shared.Event, 1<<16), cancel, make(chan error, 1)}
-	go func() { c.result <- b.deliver(ctx, func(events []shared.Event, _ int64) { c.take(events) }) }()
+	c := &consumer{b.t, make(chan shared.Delivery, 1<<16), cancel, make(chan error, 1)}
+	go func() { c.result <- b.deliver(ctx, func(events []shared.Delivery, _ int64) { c.take(events) }) }()
 	b.t.Cleanup(cancel)
 	return c
 }
 
-func (c *consumer) take(events []shared.Event) {
+func (c *consumer) take(events []shared.Delivery) {
 	for _, e := range events {
 		c.events <- e
 	}
@@ -226,7 +226,7 @@ func TestASlowStepDoesNotHoldUpTheOthers(t *testing.T) {
 	offline := uint64(0)
 	for offline < 1000 {
 		e := <-c.events
-		if e.Steps[0] == "offline" {
+		if e.Step == "offline" {
 			offline++
 			b.done("offline", e.Sequence)
 		}
@@ -326,7 +326,7 @@ func TestDispatcher_StepThatTheHostDoesNotCarryOut(t *testing.T) {
 	b.dispatcher.open("wipe", 1)
 	b.settle(1, "wipe", index.StepState{Open: true, Attempts: 1, Position: 1})
 	b.add("history", 1)
-	if e := <-c.events; e.Steps[0] != "history" || len(c.events) > 0 {
+	if e := <-c.events; e.Step != "history" || len(c.events) > 0 {
 		t.Errorf("delivered %+v and %d others", e, len(c.events))
 	}
 }
@@ -576,7 +576,7 @@ func TestDispatcher_AConsumerThatDoesNotRead(t *testing.T) {
 		read := make(chan struct{})
 		var consumer sync.WaitGroup
 		consumer.Go(func() {
-			_ = b.run(ctx, func(events []shared.Event) {
+			_ = b.run(ctx, func(events []shared.Delivery) {
 				handed.Add(int64(len(events)))
 				<-read
 			})
@@ -630,7 +630,7 @@ func TestDispatcher_WhatIsDueAtOnceIsDeliveredAtOnce(t *testing.T) {
 		busy := make(chan struct{})
 		var consumer sync.WaitGroup
 		consumer.Go(func() {
-			_ = b.run(ctx, func(events []shared.Event) {
+			_ = b.run(ctx, func(events []shared.Delivery) {
 				calls = append(calls, len(events))
 				<-busy
 			})

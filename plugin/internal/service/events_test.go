@@ -16,12 +16,8 @@ import (
 // outcomes are those of the steps of a recall, in the order of the ledger.
 func (r *rig) outcomes(recallID string) []string {
 	r.t.Helper()
-	ledger, err := r.Ledger(r.t.Context(), "acme", recallID)
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	var out []string
-	for _, e := range ledger.Entries {
+	for _, e := range r.ledger(recallID) {
 		for _, s := range e.Steps {
 			out = append(out, fmt.Sprintf("%s=%s/%d", s.Step, s.Outcome, s.Attempts))
 		}
@@ -34,24 +30,24 @@ func TestNotifyIsSettledBeforeAnyOtherStepIsDelivered(t *testing.T) {
 	r.index(r.message("a"))
 	r.recall(request("r", "a"))
 	ctx, cancel := context.WithCancel(t.Context())
-	events := make(chan shared.Event, 10)
+	events := make(chan shared.Delivery, 10)
 	var settlers sync.Map
 	ended := make(chan error, 1)
 	go func() {
-		ended <- r.Events(ctx, func(e shared.Event, s shared.Settler) {
-			settlers.Store(e.Steps[0], s)
-			events <- e
+		ended <- r.deliver(ctx, func(s settler) {
+			settlers.Store(s.Step, s)
+			events <- s.Delivery
 		})
 	}()
 	settle := func(step string, o shared.Outcome, cause error) {
 		t.Helper()
 		s, _ := settlers.Load(step)
-		if err := s.(shared.Settler).Settle(ctx, step, o, cause); err != nil {
+		if err := s.(settler).settle(ctx, o, cause); err != nil {
 			t.Fatal(err)
 		}
 	}
 	e := <-events
-	if !slices.Equal(e.Steps, []string{"notify"}) || e.Attempt != 1 || e.Message.ID != "a" || e.RecallID != "r" {
+	if e.Step != "notify" || e.Attempt != 1 || e.Message.ID != "a" || e.RecallID != "r" {
 		t.Fatalf("first delivery %+v", e)
 	}
 	settle("notify", shared.OutcomeFailed, errors.New("nobody listens"))
@@ -59,11 +55,11 @@ func TestNotifyIsSettledBeforeAnyOtherStepIsDelivered(t *testing.T) {
 		t.Fatalf("%v back off, %d delivered", n, len(events))
 	}
 	r.clock.advance(firstRetry)
-	if e := <-events; e.Steps[0] != "notify" || e.Attempt != 2 {
+	if e := <-events; e.Step != "notify" || e.Attempt != 2 {
 		t.Fatalf("second delivery %+v", e)
 	}
 	settle("notify", shared.OutcomeDone, nil)
-	rest := []string{(<-events).Steps[0], (<-events).Steps[0]}
+	rest := []string{(<-events).Step, (<-events).Step}
 	slices.Sort(rest)
 	if !slices.Equal(rest, []string{"history", "wipe"}) {
 		t.Fatalf("then %v", rest)
@@ -92,13 +88,13 @@ func TestEveryRecallIsCarriedOutWhateverTheHostDoes(t *testing.T) {
 	var mu sync.Mutex
 	settled := map[string]int{}
 	everything := make(chan struct{})
-	handle := func(e shared.Event, s shared.Settler) {
-		key := fmt.Sprint(e.Steps[0], e.Sequence)
-		if e.Attempt == 1 && e.Sequence%7 == 0 {
-			_ = s.Settle(t.Context(), e.Steps[0], shared.OutcomeFailed, errors.New("not now"))
+	handle := func(s settler) {
+		key := fmt.Sprint(s.Step, s.Sequence)
+		if s.Attempt == 1 && s.Sequence%7 == 0 {
+			_ = s.settle(t.Context(), shared.OutcomeFailed, errors.New("not now"))
 			return
 		}
-		if err := s.Settle(t.Context(), e.Steps[0], shared.OutcomeDone, nil); err != nil {
+		if err := s.settle(t.Context(), shared.OutcomeDone, nil); err != nil {
 			t.Error(err)
 		}
 		mu.Lock()
@@ -112,11 +108,11 @@ func TestEveryRecallIsCarriedOutWhateverTheHostDoes(t *testing.T) {
 	var consumers sync.WaitGroup
 	for i := range all {
 		if i%60 == 0 { // a newer consumer
-			consumers.Go(func() { _ = r.Events(ctx, handle) })
+			consumers.Go(func() { _ = r.deliver(ctx, handle) })
 		}
 		r.recall(request(fmt.Sprint("r", i), fmt.Sprint(i)))
 	}
-	consumers.Go(func() { _ = r.Events(ctx, handle) })
+	consumers.Go(func() { _ = r.deliver(ctx, handle) })
 	tick := time.NewTicker(time.Millisecond) // the clock of the retries
 	defer tick.Stop()
 	for done := false; !done; {
@@ -142,10 +138,10 @@ func TestAfterARestartTheNextConsumerGetsWhatIsUnsettled(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"), r.message("b"))
 	r.recall(request("r", "a", "b"))
-	if err := r.Settle(t.Context(), 1, "notify", shared.OutcomeDone, ""); err != nil {
+	if err := r.settleStep(t.Context(), 1, "notify", shared.OutcomeDone, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Settle(t.Context(), 2, "notify", shared.OutcomeFailed, "not now"); err != nil {
+	if err := r.settleStep(t.Context(), 2, "notify", shared.OutcomeFailed, "not now"); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Quiesce(t.Context()); err != nil {
@@ -154,9 +150,9 @@ func TestAfterARestartTheNextConsumerGetsWhatIsUnsettled(t *testing.T) {
 	r.start()
 	r.activate()
 	ctx, cancel := context.WithCancel(t.Context())
-	events := make(chan shared.Event, 10)
+	events := make(chan shared.Delivery, 10)
 	ended := make(chan error, 1)
-	go func() { ended <- r.Events(ctx, func(e shared.Event, _ shared.Settler) { events <- e }) }()
+	go func() { ended <- r.deliver(ctx, func(s settler) { events <- s.Delivery }) }()
 	var got []string
 	for i := range 3 {
 		if i == 2 { // what failed comes after its delay
@@ -164,12 +160,12 @@ func TestAfterARestartTheNextConsumerGetsWhatIsUnsettled(t *testing.T) {
 			r.clock.advance(firstRetry)
 		}
 		e := <-events
-		got = append(got, fmt.Sprint(e.Sequence, e.Steps, e.Attempt))
+		got = append(got, fmt.Sprint(e.Sequence, " ", e.Step, " ", e.Attempt))
 	}
 	cancel()
 	<-ended
 	slices.Sort(got)
-	if want := []string{"1 [history] 1", "1 [wipe] 1", "2 [notify] 2"}; !slices.Equal(got, want) {
+	if want := []string{"1 history 1", "1 wipe 1", "2 notify 2"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -196,13 +192,13 @@ func TestAStepWhoseOutcomeIsNotRecordedStaysWithItsConsumer(t *testing.T) {
 	r.index(r.message("a"))
 	r.recall(request("r", "a"))
 	ctx, cancel := context.WithCancel(t.Context())
-	events := make(chan shared.Event, 10)
+	events := make(chan shared.Delivery, 10)
 	ended := make(chan error, 1)
-	go func() { ended <- r.Events(ctx, func(e shared.Event, _ shared.Settler) { events <- e }) }()
+	go func() { ended <- r.deliver(ctx, func(s settler) { events <- s.Delivery }) }()
 	e := <-events
 	for _, outcome := range []shared.Outcome{shared.OutcomeFailed, shared.OutcomeDone} {
 		log.full = true
-		if err := r.Settle(ctx, e.Sequence, "notify", outcome, ""); !errors.Is(err, shared.ErrOverloaded) {
+		if err := r.settleStep(ctx, e.Sequence, "notify", outcome, ""); !errors.Is(err, shared.ErrOverloaded) {
 			t.Fatal(err)
 		}
 		r.clock.advance(lastRetry)
@@ -210,7 +206,7 @@ func TestAStepWhoseOutcomeIsNotRecordedStaysWithItsConsumer(t *testing.T) {
 			t.Errorf("%s, not recorded: %v with the consumer, %d delivered again", outcome, n, len(events))
 		}
 	}
-	if err := r.Settle(ctx, e.Sequence, "notify", shared.OutcomeDone, ""); err != nil {
+	if err := r.settleStep(ctx, e.Sequence, "notify", shared.OutcomeDone, ""); err != nil {
 		t.Fatal(err)
 	}
 	<-events

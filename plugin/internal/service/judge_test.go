@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +19,7 @@ import (
 func TestOrderOfJudgement(t *testing.T) {
 	r := newActive(t, "")
 	command := r.message("command")
-	command.Type = shared.Command
+	command.Type = shared.TypeCommand
 	foreign := r.message("foreign")
 	foreign.Tenant = "other"
 	r.index(r.message("live"), r.message("gone"), command, foreign)
@@ -28,30 +29,30 @@ func TestOrderOfJudgement(t *testing.T) {
 	for _, c := range []struct {
 		what   string
 		id     string
-		actor  shared.Actor
+		actor  string
+		role   shared.Role
 		recall string
 		after  time.Duration
 		status shared.RecallStatus
 		code   shared.Code
 		rule   string
 	}{
-		{"unknown", "nothing", shared.Actor{ID: "ann"}, "r", 0, shared.NotFound, "", ""},
-		{"of another tenant", "foreign", shared.Actor{ID: "ann"}, "r", 0, shared.NotFound, "", ""},
-		{"recalled, the same act", "gone", shared.Actor{ID: "ann"}, "earlier", 0, shared.Recalled, "", ""},
-		{"recalled, the same act, long after", "gone", shared.Actor{ID: "ann"}, "earlier", late, shared.Recalled, "", ""},
-		{"recalled, the same act in another role", "gone", shared.Actor{ID: "ann", Role: shared.Owner}, "earlier", 0, shared.Recalled, "", ""},
-		{"recalled, the same id by another", "gone", shared.Actor{ID: "bob"}, "earlier", 0, shared.AlreadyRecalled, "", ""},
-		{"recalled, another act", "gone", shared.Actor{ID: "ann"}, "r", 0, shared.AlreadyRecalled, "", ""},
-		{"recalled, another who may not", "gone", shared.Actor{ID: "bob"}, "r", late, shared.AlreadyRecalled, "", ""},
-		{"a command", "command", shared.Actor{ID: "ann"}, "r", 0, shared.Denied, shared.CodeTypeNotRecallable, "command_messages"},
-		{"not the sender", "live", shared.Actor{ID: "bob"}, "r", 0, shared.Denied, shared.CodeForbidden, "default_deny"},
-		{"too late", "live", shared.Actor{ID: "ann"}, "r", 2*time.Minute + time.Microsecond, shared.Denied, shared.CodeWindowExpired, "sender_in_window"},
-		{"at the last moment", "live", shared.Actor{ID: "ann"}, "r", 2 * time.Minute, shared.Recalled, "", "sender_in_window"},
-		{"an owner long after", "live", shared.Actor{ID: "bob", Role: shared.Owner}, "r", late, shared.Recalled, "", "managers_any_time"},
+		{"unknown", "nothing", "ann", "", "r", 0, shared.StatusNotFound, "", ""},
+		{"of another tenant", "foreign", "ann", "", "r", 0, shared.StatusNotFound, "", ""},
+		{"recalled, the same act", "gone", "ann", "", "earlier", 0, shared.StatusRecalled, "", ""},
+		{"recalled, the same act, long after", "gone", "ann", "", "earlier", late, shared.StatusRecalled, "", ""},
+		{"recalled, the same act in another role", "gone", "ann", shared.RoleOwner, "earlier", 0, shared.StatusRecalled, "", ""},
+		{"recalled, the same id by another", "gone", "bob", "", "earlier", 0, shared.StatusAlreadyRecalled, "", ""},
+		{"recalled, another act", "gone", "ann", "", "r", 0, shared.StatusAlreadyRecalled, "", ""},
+		{"recalled, another who may not", "gone", "bob", "", "r", late, shared.StatusAlreadyRecalled, "", ""},
+		{"a command", "command", "ann", "", "r", 0, shared.StatusDenied, shared.CodeTypeNotRecallable, "command_messages"},
+		{"not the sender", "live", "bob", "", "r", 0, shared.StatusDenied, shared.CodeForbidden, "default_deny"},
+		{"too late", "live", "ann", "", "r", 2*time.Minute + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired, "sender_in_window"},
+		{"at the last moment", "live", "ann", "", "r", 2 * time.Minute, shared.StatusRecalled, "", "sender_in_window"},
+		{"an owner long after", "live", "bob", shared.RoleOwner, "r", late, shared.StatusRecalled, "", "managers_any_time"},
 	} {
 		r.clock.advance(c.after)
-		req := request(c.recall, c.id)
-		req.Actor = c.actor
+		req := as(c.actor, c.role, request(c.recall, c.id))
 		got, err := r.Check(t.Context(), req)
 		r.clock.advance(-c.after)
 		if err != nil {
@@ -115,7 +116,7 @@ func TestOfRacingRecallsOneWinsAndTheOthersNameIt(t *testing.T) {
 	wg.Wait()
 	winner := ""
 	for i, x := range results {
-		if x.Status == shared.Recalled {
+		if x.Status == shared.StatusRecalled {
 			if winner != "" {
 				t.Fatalf("%s and r%d won", winner, i)
 			}
@@ -123,10 +124,10 @@ func TestOfRacingRecallsOneWinsAndTheOthersNameIt(t *testing.T) {
 		}
 	}
 	for _, x := range results {
-		if x.RecallID != winner || x.RecalledBy.ID != "ann" {
+		if x.RecallID != winner || x.RecalledBy != "ann" {
 			t.Errorf("%s won, and one was told %+v", winner, x)
 		}
-		if x.Status == shared.AlreadyRecalled && x.Rule != (shared.Rule{}) {
+		if x.Status == shared.StatusAlreadyRecalled && x.Rule != (shared.Rule{}) {
 			t.Errorf("a rule is named for a recall that was not made: %+v", x)
 		}
 	}
@@ -137,20 +138,24 @@ func TestACarriedMessageIsIndexedAndRecalledTogether(t *testing.T) {
 	m := r.message("old")
 	m.Labels = []string{"b", "a"}
 	r.clock.advance(time.Minute)
-	req := request("r", "old")
-	req.Messages = []shared.Message{m}
-	if got := r.recall(req)[0]; got.Status != shared.Recalled {
+	req := carrying(request("r", "old"), m)
+	if got := r.recall(req)[0]; got.Status != shared.StatusRecalled {
 		t.Fatalf("got %+v", got)
 	}
 	m.Labels = []string{"a", "b"} // in any order
-	req.Messages = []shared.Message{m}
-	if got := r.recall(req)[0]; got.Status != shared.Recalled {
+	if got := r.recall(carrying(req, m))[0]; got.Status != shared.StatusRecalled {
 		t.Errorf("the retry got %+v", got)
 	}
+}
+
+func TestRecall_FactsOfAnIndexedMessageAreIgnored(t *testing.T) {
+	r := newActive(t, "")
+	m := r.message("m")
 	m.Sender = "bob"
-	req.Messages = []shared.Message{m}
-	_, err := r.Recall(t.Context(), req)
-	field(t, "other facts", err, "messages[0]")
+	r.index(m)
+	if got := r.recall(carrying(request("r", "m"), r.message("m")))[0]; got.Code != shared.CodeForbidden {
+		t.Errorf("ann was judged as its sender: %+v", got)
+	}
 }
 
 // meddledLog does something between a judgement and its commit, or fails instead of it.
@@ -177,31 +182,173 @@ func (r *rig) meddle(l *meddledLog) {
 	r.active.log = l
 }
 
-func TestACarriedMessageThatIsIndexedMeanwhileWithOtherFactsIsRefused(t *testing.T) {
+func TestRecall_FactsThatChangeBeforeTheCommit(t *testing.T) {
+	t.Run("are judged again", func(t *testing.T) {
+		r := newActive(t, "")
+		log := &meddledLog{}
+		log.before = func() {
+			log.before = nil
+			m := r.message("m")
+			m.Sender = "bob"
+			r.index(m)
+		}
+		r.index(r.message("other"))
+		r.meddle(log)
+		got := r.recall(carrying(request("r", "other", "m"), r.message("m")))
+		if got[0].Status != shared.StatusRecalled || got[1].Status != shared.StatusDenied || got[1].Code != shared.CodeForbidden {
+			t.Errorf("got %+v", got)
+		}
+		if l := r.ledger("r"); len(l) != 1 || l[0].Event.Message.ID != "other" {
+			t.Errorf("the ledger has %+v", l)
+		}
+	})
+	t.Run("are judged again with all of an atomic request", func(t *testing.T) {
+		r := newActive(t, "")
+		log := &meddledLog{}
+		r.index(r.message("other"))
+		log.before = func() {
+			log.before = nil
+			m := r.message("m")
+			m.Sender = "bob"
+			r.index(m)
+		}
+		r.meddle(log)
+		req := carrying(request("r", "other", "m"), r.message("m"))
+		req.Atomic = true
+		if got := r.recall(req); got[0].Status != shared.StatusAborted || got[1].Code != shared.CodeForbidden {
+			t.Errorf("got %+v", got)
+		}
+		if l := r.ledger("r"); len(l) != 0 {
+			t.Errorf("the ledger has %+v", l)
+		}
+	})
+	t.Run("again and again", func(t *testing.T) {
+		r := newActive(t, "")
+		r.index(r.message("m"))
+		n := 0
+		log := &meddledLog{before: func() {
+			n++
+			ref := fmt.Sprint(n)
+			if got, err := r.active.index.Append(t.Context(), []index.Op{{Amend: &shared.Amendment{
+				Tenant: "acme", MessageID: "m", Ref: &ref,
+			}}}); err != nil || got[0].Put != shared.IndexAmended {
+				t.Errorf("amend: %+v, %v", got, err)
+			}
+		}}
+		r.meddle(log)
+		if _, err := r.Recall(t.Context(), request("r", "m")); !errors.Is(err, shared.ErrOverloaded) || n != maxJudgements {
+			t.Errorf("after %d changes: %v", n, err)
+		}
+	})
+}
+
+func TestRecall_TargetInAnotherConversation(t *testing.T) {
 	r := newActive(t, "")
 	m := r.message("m")
-	req := request("r")
-	for i := range 40 { // more than one transaction before it
-		other := r.message(fmt.Sprint("other", i))
-		for k := range 90 {
-			other.Attachments = append(other.Attachments, fmt.Sprint(i, "/", k, "/", strings.Repeat("x", 1900)))
+	m.Conversation.ID = "other"
+	r.index(m)
+	req := as("mod", shared.RoleOwner, request("r", "m")) // owner of group g
+	if got := r.recall(req)[0]; got.Status != shared.StatusNotFound || got.Text["en"] == "" {
+		t.Errorf("got %+v", got)
+	}
+	req.Targets[0].Conversation = m.Conversation
+	if got := r.recall(req)[0]; got.Status != shared.StatusRecalled {
+		t.Errorf("in its conversation: %+v", got)
+	}
+	req.Targets[0].Conversation.ID = "g"
+	if got := r.recall(req)[0]; got.Status != shared.StatusNotFound {
+		t.Errorf("once it is recalled: %+v", got)
+	}
+	field(t, "no conversation", func() error {
+		_, err := r.Recall(t.Context(), shared.RecallRequest{
+			Tenant: "acme", Targets: []shared.Target{{MessageID: "m", Role: shared.RoleOwner}}, RecallID: "r",
+			Actor: shared.Actor{ID: "mod"},
+		})
+		return err
+	}(), "targets[0].conversation")
+}
+
+func TestRecall_Atomic(t *testing.T) {
+	r := newActive(t, "")
+	theirs := r.message("theirs")
+	theirs.Sender = "bob"
+	r.index(r.message("a"), r.message("b"), theirs)
+	req := request("r", "a", "theirs", "b")
+	req.Atomic = true
+	for name, call := range map[string]func(context.Context, shared.RecallRequest) ([]shared.RecallResult, error){
+		"Check": r.Check, "Recall": r.Recall,
+	} {
+		got, err := call(t.Context(), req)
+		if err != nil || got[0].Status != shared.StatusAborted || got[1].Status != shared.StatusDenied ||
+			got[2].Status != shared.StatusAborted || got[0].Text["en"] == "" || got[0].RecallID != "" {
+			t.Errorf("%s: %+v, %v", name, got, err)
 		}
-		r.index(other)
-		req.MessageIDs = append(req.MessageIDs, other.ID)
 	}
-	req.MessageIDs = append(req.MessageIDs, "m")
-	req.Messages = []shared.Message{m}
-	m.Sender = "bob"
-	log := &meddledLog{}
-	log.before = func() {
-		log.before = nil
-		r.index(m)
+	if l := r.ledger("r"); len(l) != 0 {
+		t.Fatalf("recalled all the same: %+v", l)
 	}
-	r.meddle(log)
-	_, err := r.Recall(t.Context(), req)
-	field(t, "other facts", err, "messages")
-	if l, err := r.Ledger(t.Context(), "acme", "r"); err != nil || len(l.Entries) > 0 {
-		t.Errorf("recalled all the same: %+v, %v", l, err)
+	r.recall(request("before", "b"))
+	req = request("r", "a", "b")
+	req.Atomic = true
+	if got := r.recall(req); got[0].Status != shared.StatusRecalled || got[1].Status != shared.StatusAlreadyRecalled {
+		t.Errorf("one is recalled already: %+v", got)
+	}
+}
+
+func TestAmend(t *testing.T) {
+	r := newActive(t, "")
+	r.index(r.message("m"), r.message("gone"))
+	r.recall(request("earlier", "gone"))
+	ref, room := "row 7", shared.Conversation{Type: shared.ConversationGroup, ID: "renamed"}
+	change := func(id string) shared.Amendment {
+		return shared.Amendment{Tenant: "acme", MessageID: id, Conversation: &room, Ref: &ref, Labels: []string{"x"}}
+	}
+	got, err := r.Amend(t.Context(), []shared.Amendment{change("m"), change("m"), change("gone"), change("unknown"), {MessageID: "m"}})
+	var statuses []shared.IndexStatus
+	for _, x := range got {
+		statuses = append(statuses, x.Status)
+	}
+	want := []shared.IndexStatus{
+		shared.IndexAmended, shared.IndexUnchanged, shared.IndexRecalled, shared.IndexNotFound, shared.IndexInvalid,
+	}
+	if err != nil || !slices.Equal(statuses, want) || got[4].Field != "tenant" {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	status, err := r.Status(t.Context(), "acme", []string{"m", "gone", "unknown"})
+	if err != nil || status[0].Message.Conversation != room || status[0].Message.Ref != ref || status[2].Message != nil {
+		t.Errorf("got %+v, %v", status, err)
+	}
+	req := request("r", "m")
+	req.Targets[0].Conversation = room
+	if got := r.recall(req)[0]; got.Status != shared.StatusRecalled {
+		t.Errorf("in its new conversation: %+v", got)
+	}
+	if e := r.ledger("r")[0].Event.Message; e.Ref != ref || !slices.Equal(e.Labels, []string{"x"}) {
+		t.Errorf("the event has %+v", e)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	r := newActive(t, "")
+	r.index(r.message("m"))
+	before := r.metric("index_operations_total")
+	got, err := r.Explain(t.Context(), as("bob", shared.RoleMember, request("r", "m", "unknown")))
+	if err != nil || len(got) != 2 {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	if e := got[0]; e.MessageID != "m" || e.Result.Status != shared.StatusDenied || e.Result.Code != shared.CodeForbidden {
+		t.Errorf("got %+v", e)
+	}
+	own := slices.IndexFunc(got[0].Rules, func(r shared.RuleTrace) bool { return r.Name == "sender_in_window" })
+	if own < 0 || got[0].Rules[own].Matched || got[0].Rules[own].Kind != "permit" ||
+		!slices.Contains(got[0].Rules[own].Conditions, shared.RuleCondition{Text: "sender = true", Field: "actor.is_sender", Value: "false"}) {
+		t.Errorf("the rules are %+v", got[0].Rules)
+	}
+	if e := got[1]; e.Result.Status != shared.StatusNotFound || e.Rules != nil {
+		t.Errorf("an unknown message: %+v", e)
+	}
+	if after := r.metric("index_operations_total"); after != before {
+		t.Error("an explanation was written")
 	}
 }
 
@@ -214,26 +361,22 @@ func TestAWaitingRequestIsJudgedByWhenItWasMade(t *testing.T) {
 	req := request("r", "a")
 	req.RequestedAt = asked.Add(300 * time.Nanosecond)
 	got := r.recall(req)[0]
-	if got.Status != shared.Recalled || !got.RecalledAt.Equal(asked) {
+	if got.Status != shared.StatusRecalled || !got.RecalledAt.Equal(asked) {
 		t.Fatalf("got %+v", got)
 	}
-	ledger, err := r.Ledger(t.Context(), "acme", "r")
-	if err != nil || len(ledger.Entries) != 1 || !ledger.Entries[0].Event.RecalledAt.Equal(asked) {
-		t.Errorf("ledger %+v, %v", ledger, err)
+	if l := r.ledger("r"); len(l) != 1 || !l[0].Event.RecalledAt.Equal(asked) {
+		t.Errorf("ledger %+v", l)
 	}
 }
 
 func TestNoRoleIsMemberAlsoInTheEvent(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"))
-	if got := r.recall(request("r", "a"))[0]; got.RecalledBy.Role != shared.Member {
+	if got := r.recall(request("r", "a"))[0]; got.Role != shared.RoleMember {
 		t.Errorf("got %+v", got)
 	}
-	ledger, err := r.Ledger(t.Context(), "acme", "r")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e := ledger.Entries[0].Event; e.Actor.Role != shared.Member || e.PolicyDigest == "" || e.Rule.Name != "sender_in_window" {
+	ledger := r.ledger("r")
+	if e := ledger[0].Event; e.Role != shared.RoleMember || e.PolicyDigest == "" || e.Rule.Name != "sender_in_window" {
 		t.Errorf("event %+v", e)
 	}
 }
@@ -241,15 +384,12 @@ func TestNoRoleIsMemberAlsoInTheEvent(t *testing.T) {
 func TestTheLedgerListsStandardStepsThenTheHostsOwn(t *testing.T) {
 	r := newActive(t, "")
 	m := r.message("a")
-	m.Attachments = []string{"file"}
+	m.Attachments = []shared.Attachment{{Key: "file"}}
 	r.index(m)
 	r.recall(request("r", "a"))
-	ledger, err := r.Ledger(t.Context(), "acme", "r")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ledger := r.ledger("r")
 	var got []string
-	for _, s := range ledger.Entries[0].Steps {
+	for _, s := range ledger[0].Steps {
 		got = append(got, s.Step+" "+string(s.Outcome))
 	}
 	want := "notify ,history ,offline unsupported,roaming unsupported,attachments unsupported,search unsupported,push unsupported,wipe "
@@ -263,10 +403,11 @@ func TestStatusTellsUnknownLiveAndRecalledApart(t *testing.T) {
 	r.index(r.message("live"), r.message("gone"))
 	r.recall(request("r", "gone"))
 	got, err := r.Status(t.Context(), "acme", []string{"gone", "nothing", "live"})
+	gone, live := r.message("gone"), r.message("live")
 	want := []shared.MessageStatus{
-		{MessageID: "gone", State: shared.MessageRecalled, RecallID: "r", RecalledAt: r.clock.Now()},
+		{MessageID: "gone", State: shared.MessageRecalled, Message: &gone, RecallID: "r", RecalledAt: r.clock.Now()},
 		{MessageID: "nothing", State: shared.MessageUnknown},
-		{MessageID: "live", State: shared.MessageLive},
+		{MessageID: "live", State: shared.MessageLive, Message: &live},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
@@ -282,7 +423,7 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 	now := r.clock.Now()
 	skew := 5 * time.Second
 	long := strings.Repeat("x", shared.MaxIDBytes+1)
-	many := make([]string, shared.MaxRecallIDs+1)
+	many := make([]string, shared.MaxRecallTargets+1)
 	for i := range many {
 		many[i] = fmt.Sprint(i)
 	}
@@ -302,8 +443,14 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 		return func() error {
 			m := r.message("new")
 			change(&m)
-			_, err := r.Index(t.Context(), []shared.Message{r.message("good"), m})
-			return err
+			got, err := r.Index(t.Context(), []shared.Message{r.message("a"), m, r.message("b")})
+			if err != nil {
+				return err
+			}
+			if got[0].Status != shared.IndexUnchanged || got[1].Status != shared.IndexInvalid || got[2].Status != shared.IndexUnchanged {
+				return fmt.Errorf("got %+v", got)
+			}
+			return &shared.FieldError{Field: got[1].Field, Problem: got[1].Problem}
 		}
 	}
 	before := r.metric("index_operations_total")
@@ -312,16 +459,16 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 		call  func() error
 		field string
 	}{
-		{"no ids", recall(func(q *shared.RecallRequest) { q.MessageIDs = nil }), "message_ids"},
-		{"101 ids", recall(func(q *shared.RecallRequest) { q.MessageIDs = many }), "message_ids"},
-		{"the same id twice", recall(func(q *shared.RecallRequest) { q.MessageIDs = []string{"a", "b", "a"} }), "message_ids[2]"},
-		{"an empty id", recall(func(q *shared.RecallRequest) { q.MessageIDs = []string{"a", ""} }), "message_ids[1]"},
-		{"a 64 KiB id", recall(func(q *shared.RecallRequest) { q.MessageIDs = []string{strings.Repeat("x", 64<<10)} }), "message_ids[0]"},
-		{"a NUL", recall(func(q *shared.RecallRequest) { q.MessageIDs = []string{"a\x00b"} }), "message_ids[0]"},
-		{"no UTF-8", recall(func(q *shared.RecallRequest) { q.MessageIDs = []string{"\xff"} }), "message_ids[0]"},
+		{"no ids", recall(func(q *shared.RecallRequest) { q.Targets = nil }), "targets"},
+		{"101 ids", recall(func(q *shared.RecallRequest) { q.Targets = targets(many...) }), "targets"},
+		{"the same id twice", recall(func(q *shared.RecallRequest) { q.Targets = targets("a", "b", "a") }), "targets[2].message_id"},
+		{"an empty id", recall(func(q *shared.RecallRequest) { q.Targets = targets("a", "") }), "targets[1].message_id"},
+		{"a 64 KiB id", recall(func(q *shared.RecallRequest) { q.Targets = targets(strings.Repeat("x", 64<<10)) }), "targets[0].message_id"},
+		{"a NUL", recall(func(q *shared.RecallRequest) { q.Targets = targets("a\x00b") }), "targets[0].message_id"},
+		{"no UTF-8", recall(func(q *shared.RecallRequest) { q.Targets = targets("\xff") }), "targets[0].message_id"},
 		{"no tenant", recall(func(q *shared.RecallRequest) { q.Tenant = "" }), "tenant"},
 		{"no actor", recall(func(q *shared.RecallRequest) { q.Actor.ID = "" }), "actor.id"},
-		{"an unknown role", recall(func(q *shared.RecallRequest) { q.Actor.Role = "emperor" }), "actor.role"},
+		{"an unknown role", recall(func(q *shared.RecallRequest) { q.Targets[0].Role = "emperor" }), "targets[0].role"},
 		{"no recall id", recall(func(q *shared.RecallRequest) { q.RecallID = "" }), "recall_id"},
 		{"a long recall id", recall(func(q *shared.RecallRequest) { q.RecallID = long }), "recall_id"},
 		{"a large ext", recall(func(q *shared.RecallRequest) { q.Ext = strings.Repeat("x", shared.MaxExtBytes+1) }), "ext"},
@@ -331,22 +478,26 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 		{"a carried message of another tenant", recall(func(q *shared.RecallRequest) {
 			m := r.message("a")
 			m.Tenant = "other"
-			q.Messages = []shared.Message{m}
-		}), "messages[0].tenant"},
-		{"a carried message with other facts", recall(func(q *shared.RecallRequest) {
+			q.Targets[0].Message = &m
+		}), "targets[0].message.tenant"},
+		{"a carried message of another id", recall(func(q *shared.RecallRequest) {
+			m := r.message("b")
+			q.Targets[0].Message = &m
+		}), "targets[0].message.id"},
+		{"a carried message of another conversation", recall(func(q *shared.RecallRequest) {
 			m := r.message("a")
-			m.Type = shared.Image
-			q.Messages = []shared.Message{m}
-		}), "messages[0]"},
+			m.Conversation.ID = "other"
+			q.Targets[0].Message = &m
+		}), "targets[0].message.conversation"},
 		{"a carried message from the future", recall(func(q *shared.RecallRequest) {
 			m := r.message("new")
 			m.SentAt = now.Add(skew + time.Microsecond)
-			q.MessageIDs, q.Messages = []string{"a", "new"}, []shared.Message{m}
-		}), "messages[0].sent_at"},
-		{"a message without id", index(func(m *shared.Message) { m.ID = "" }), "messages[1].id"},
-		{"a message from the future", index(func(m *shared.Message) { m.SentAt = now.Add(skew + time.Microsecond) }), "messages[1].sent_at"},
-		{"an unknown type", index(func(m *shared.Message) { m.Type = "hologram" }), "messages[1].type"},
-		{"an unknown conversation type", index(func(m *shared.Message) { m.Conversation.Type = "crowd" }), "messages[1].conversation.type"},
+			*q = carrying(request("r", "a", "new"), m)
+		}), "targets[1].message.sent_at"},
+		{"a message without id", index(func(m *shared.Message) { m.ID = "" }), "id"},
+		{"a message from the future", index(func(m *shared.Message) { m.SentAt = now.Add(skew + time.Microsecond) }), "sent_at"},
+		{"an unknown type", index(func(m *shared.Message) { m.Type = "hologram" }), "type"},
+		{"an unknown conversation type", index(func(m *shared.Message) { m.Conversation.Type = "crowd" }), "conversation.type"},
 		{"a batch over the limit", func() error {
 			_, err := r.Index(t.Context(), make([]shared.Message, shared.MaxIndexBatch+1))
 			return err
@@ -356,12 +507,12 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 			_, err := r.Since(t.Context(), shared.SinceRequest{Tenant: "acme", Limit: shared.MaxSinceLimit + 1})
 			return err
 		}, "limit"},
-		{"a ledger of nothing", func() error { _, err := r.Ledger(t.Context(), "acme", ""); return err }, "recall_id"},
-		{"an unknown outcome", func() error { return r.Settle(t.Context(), 1, "notify", "perhaps", "") }, "outcome"},
-		{"no outcome", func() error { return r.Settle(t.Context(), 1, "notify", "", "") }, "outcome"},
-		{"a step that is no name", func() error { return r.Settle(t.Context(), 1, "No Step", shared.OutcomeDone, "") }, "step"},
+		{"a ledger of nothing", func() error { _, err := r.Ledger(t.Context(), shared.LedgerRequest{Tenant: "acme"}); return err }, "recall_id"},
+		{"an unknown outcome", func() error { return r.settleStep(t.Context(), 1, "notify", "perhaps", "") }, "outcome"},
+		{"no outcome", func() error { return r.settleStep(t.Context(), 1, "notify", "", "") }, "outcome"},
+		{"a step that is no name", func() error { return r.settleStep(t.Context(), 1, "No Step", shared.OutcomeDone, "") }, "step"},
 		{"a large cause", func() error {
-			return r.Settle(t.Context(), 1, "notify", shared.OutcomeFailed, strings.Repeat("x", shared.MaxStepErrorBytes+1))
+			return r.settleStep(t.Context(), 1, "notify", shared.OutcomeFailed, strings.Repeat("x", shared.MaxStepErrorBytes+1))
 		}, "error"},
 	} {
 		field(t, c.what, c.call(), c.field)
@@ -374,18 +525,18 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 	m.SentAt = now.Add(skew)
 	r.index(m)
 	req := request("edge", "a", "ahead")
-	if got := r.recall(req); got[0].Status != shared.Recalled || got[1].Status != shared.Recalled {
+	if got := r.recall(req); got[0].Status != shared.StatusRecalled || got[1].Status != shared.StatusRecalled {
 		t.Errorf("a message that is ahead by the clock skew: %+v", got)
 	}
 	m = r.message("before")
 	r.index(m)
 	req = request("clocks", "before")
 	req.RequestedAt = now.Add(-skew)
-	if got := r.recall(req); got[0].Status != shared.Recalled {
+	if got := r.recall(req); got[0].Status != shared.StatusRecalled {
 		t.Errorf("a request whose clock is behind by the clock skew: %+v", got)
 	}
 	req = request("ids", "a/b", "né", "a b")
-	if got := r.recall(req); got[0].Status != shared.NotFound {
+	if got := r.recall(req); got[0].Status != shared.StatusNotFound {
 		t.Errorf("ids with odd characters: %+v", got)
 	}
 }
@@ -408,10 +559,10 @@ func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
 	r := newActive(t, limited)
 	r.index(r.message("a"), r.message("b"), r.message("c"), r.message("d"))
 	for range 5 {
-		if got, err := r.Check(t.Context(), request("r", "d")); err != nil || got[0].Status != shared.Recalled {
+		if got, err := r.Check(t.Context(), request("r", "d")); err != nil || got[0].Status != shared.StatusRecalled {
 			t.Fatalf("check got %+v, %v", got, err)
 		}
-		if got := r.recall(request("r1", "a"))[0]; got.Status != shared.Recalled { // the first one, and retries of it
+		if got := r.recall(request("r1", "a"))[0]; got.Status != shared.StatusRecalled { // the first one, and retries of it
 			t.Fatalf("got %+v", got)
 		}
 	}
@@ -423,11 +574,11 @@ func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
 	if st, err := r.Status(t.Context(), "acme", []string{"b"}); err != nil || st[0].State != shared.MessageRecalled {
 		t.Fatalf("the racers did not recall it: %+v, %v", st, err)
 	}
-	if got := r.recall(request("r3", "c"))[0]; got.Status != shared.Recalled {
+	if got := r.recall(request("r3", "c"))[0]; got.Status != shared.StatusRecalled {
 		t.Fatalf("got %+v", got)
 	}
 	got := r.recall(request("r4", "d"))[0]
-	if got.Status != shared.Denied || got.Code != shared.CodeRateLimited || !got.RetryAt.Equal(r.clock.Now().Add(time.Minute)) {
+	if got.Status != shared.StatusDenied || got.Code != shared.CodeRateLimited || !got.RetryAt.Equal(r.clock.Now().Add(time.Minute)) {
 		t.Fatalf("got %+v", got)
 	}
 	if ds, err := r.Reload(t.Context()); err != nil || len(ds) > 0 { // and a reload forgets nothing
@@ -437,7 +588,7 @@ func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
 		t.Errorf("after a reload: %+v", got)
 	}
 	r.clock.advance(time.Minute)
-	if got := r.recall(request("r4", "d"))[0]; got.Status != shared.Recalled {
+	if got := r.recall(request("r4", "d"))[0]; got.Status != shared.StatusRecalled {
 		t.Errorf("after a minute: %+v", got)
 	}
 }
@@ -454,7 +605,7 @@ func TestACheckOfMoreThanALimitHasRoomForAnswersAsTheRecallDoes(t *testing.T) {
 	for i := range checked {
 		checked[i].Until = time.Time{}
 	}
-	if got := r.recall(req); !reflect.DeepEqual(got, checked) || got[1].Status != shared.Recalled || got[2].Status != shared.Denied {
+	if got := r.recall(req); !reflect.DeepEqual(got, checked) || got[1].Status != shared.StatusRecalled || got[2].Status != shared.StatusDenied {
 		t.Errorf("Recall answered\n%+v\nCheck had\n%+v", got, checked)
 	}
 }
@@ -476,33 +627,31 @@ func TestARecallThatFailedSpendsNothingOfALimit(t *testing.T) {
 				t.Fatalf("got %v, want %v", err, c.fail)
 			}
 		}
-		if got, err := r.Check(t.Context(), request("r", "a")); err != nil || got[0].Status != shared.Recalled {
+		if got, err := r.Check(t.Context(), request("r", "a")); err != nil || got[0].Status != shared.StatusRecalled {
 			t.Errorf("after three times %v: %+v, %v", c.fail, got, err)
 		}
 	}
 }
 
-func TestRecall_RoleHoldsInOneConversation(t *testing.T) {
+func TestRecall_RoleHoldsInItsConversation(t *testing.T) {
 	r := newActive(t, "")
-	a, b, own := r.message("a"), r.message("b"), r.message("own")
-	b.Conversation.ID, own.Conversation.ID = "other", "other"
-	own.Sender = "mod"
-	r.index(a, b, own)
-	for _, role := range []shared.Role{shared.Admin, shared.Owner} {
-		req := request("check", "unknown", "a", "b", "own")
-		req.Actor = shared.Actor{ID: "mod", Role: role}
+	a, b := r.message("a"), r.message("b")
+	b.Conversation.ID = "other"
+	r.index(a, b)
+	for _, role := range []shared.Role{shared.RoleAdmin, shared.RoleOwner} {
+		req := as("mod", role, request("check", "unknown", "a", "b"))
+		req.Targets[2].Conversation, req.Targets[2].Role = b.Conversation, shared.RoleMember
 		got, err := r.Check(t.Context(), req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got[1].Status != shared.Recalled || got[2].Status != shared.Denied || got[2].Code != shared.CodeForbidden ||
-			got[3].Status != shared.Recalled {
+		if got[1].Status != shared.StatusRecalled || got[2].Code != shared.CodeForbidden {
 			t.Errorf("%s of the conversation of a: %+v", role, got)
 		}
 	}
-	req := request("r", "b", "a")
-	req.Actor = shared.Actor{ID: "mod", Role: shared.System}
-	if got := r.recall(req); got[0].Status != shared.Recalled || got[1].Status != shared.Recalled {
+	req := as("mod", shared.RoleSystem, request("r", "b", "a"))
+	req.Targets[0].Conversation = shared.Conversation{} // the system need not know it
+	if got := r.recall(req); got[0].Status != shared.StatusRecalled || got[1].Status != shared.StatusRecalled {
 		t.Errorf("the system: %+v", got)
 	}
 }

@@ -93,7 +93,7 @@ func TestPrepare_BrokenRulesAfterAGoodPolicy(t *testing.T) {
 	t.Run("puts mended files in force", func(t *testing.T) {
 		r.write("rules.hcl", anyone)
 		r.changed(func(s shared.RulesState) bool { return s.Digest != inForce && !s.Fallback && s.Refused == nil })
-		if got := r.recall(request("r", "a"))[0]; got.Status != shared.Recalled {
+		if got := r.recall(request("r", "a"))[0]; got.Status != shared.StatusRecalled {
 			t.Errorf("got %+v", got)
 		}
 		if r.metric("rules_fallback") != 0 {

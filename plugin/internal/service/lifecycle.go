@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/badgerdir"
 	"github.com/chat-recall/recall/plugin/internal/config"
 	"github.com/chat-recall/recall/plugin/internal/index"
@@ -17,26 +18,26 @@ import (
 )
 
 // Describe tells what this binary is.
-func (s *Service) Describe(context.Context) (shared.Description, error) {
+func (s *Service) Describe(context.Context) (wire.Description, error) {
 	return Describe(s.version), nil
 }
 
 // Describe tells what a binary of this version is.
-func Describe(version string) shared.Description {
-	return shared.Description{
+func Describe(version string) wire.Description {
+	return wire.Description{
 		Name: Name, Version: version, IndexFormat: index.Format,
-		ProtocolVersions: slices.Sorted(maps.Keys(shared.VersionedPlugins(nil))),
+		ProtocolVersions: slices.Sorted(maps.Keys(wire.VersionedPlugins(nil))),
 	}
 }
 
-// Prepare is shared.Lifecycle. It may be repeated until the service is activated; the last one holds. From then on the
+// Prepare is wire.Lifecycle. It may be repeated until the service is activated; the last one holds. From then on the
 // rules follow their files: a change between Prepare and Activate is not lost, and a bad one keeps nobody from
 // activating.
 func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagnostics, error) {
 	if !filepath.IsAbs(configFile) {
 		return nil, shared.Invalidf("config_file", "%.200q is not an absolute path", configFile)
 	}
-	if err := s.takeTurn(ctx, shared.StateStandby); err != nil {
+	if err := s.takeTurn(ctx, wire.StateStandby); err != nil {
 		return nil, err
 	}
 	defer s.endTurn()
@@ -60,9 +61,9 @@ func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagno
 	return ds, nil
 }
 
-// Expect is shared.Lifecycle.
+// Expect is wire.Lifecycle.
 func (s *Service) Expect(ctx context.Context, index shared.IndexIdentity) error {
-	if err := s.takeTurn(ctx, shared.StateStandby); err != nil {
+	if err := s.takeTurn(ctx, wire.StateStandby); err != nil {
 		return err
 	}
 	defer s.endTurn()
@@ -72,7 +73,7 @@ func (s *Service) Expect(ctx context.Context, index shared.IndexIdentity) error 
 	return nil
 }
 
-// Backup is shared.Lifecycle.
+// Backup is wire.Lifecycle.
 func (s *Service) Backup(ctx context.Context, w io.Writer) error {
 	a, leave, err := s.enter()
 	if err != nil {
@@ -89,12 +90,12 @@ func (s *Service) Backup(ctx context.Context, w io.Writer) error {
 // of a short wait it is a quarter.
 const answerMargin = 200 * time.Millisecond
 
-// Activate is shared.Lifecycle. Repeating it with the same steps changes nothing.
+// Activate is wire.Lifecycle. Repeating it with the same steps changes nothing.
 func (s *Service) Activate(ctx context.Context, steps []string) error {
 	if err := validateSteps(steps); err != nil {
 		return err
 	}
-	if err := s.takeTurn(ctx, shared.StateStandby, shared.StateActive); err != nil {
+	if err := s.takeTurn(ctx, wire.StateStandby, wire.StateActive); err != nil {
 		return err
 	}
 	defer s.endTurn()
@@ -124,7 +125,7 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 			err = fmt.Errorf("%w: %w", shared.ErrUnavailable, err)
 		}
 		s.mu.Lock()
-		if s.state == shared.StateStandby {
+		if s.state == wire.StateStandby {
 			s.reason = err.Error()
 		}
 		s.mu.Unlock()
@@ -133,10 +134,10 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 	s.fallBackAgain()
 	a := s.newActive(x, steps)
 	s.mu.Lock()
-	taken := s.state == shared.StateStandby
+	taken := s.state == wire.StateStandby
 	if taken {
 		s.active = a
-		s.setState(shared.StateActive, "")
+		s.setState(wire.StateActive, "")
 		go a.opener.run(s.stop)
 	}
 	s.mu.Unlock()
@@ -167,7 +168,7 @@ func validateSteps(steps []string) error {
 	return nil
 }
 
-// Flush is shared.Lifecycle.
+// Flush is wire.Lifecycle.
 func (s *Service) Flush(ctx context.Context) error {
 	a, leave, err := s.enter()
 	if err != nil {
@@ -180,12 +181,12 @@ func (s *Service) Flush(ctx context.Context) error {
 	return a.index.Flush(ctx)
 }
 
-// Quiesce is shared.Lifecycle. It may be called in any state and again; where ctx ends first the service goes on
+// Quiesce is wire.Lifecycle. It may be called in any state and again; where ctx ends first the service goes on
 // releasing the index, and a further call waits for that.
 func (s *Service) Quiesce(ctx context.Context) error {
 	s.mu.Lock()
-	if s.state != shared.StateQuiesced {
-		s.setState(shared.StateQuiesced, "quiesced; the next process takes over")
+	if s.state != wire.StateQuiesced {
+		s.setState(wire.StateQuiesced, "quiesced; the next process takes over")
 		s.quiesce()
 		go s.release(s.active)
 		s.active = nil
@@ -219,13 +220,13 @@ func (s *Service) release(a *active) {
 	s.logger.Info("quiesced")
 }
 
-// Health is shared.Lifecycle.
-func (s *Service) Health(context.Context) (shared.Health, error) {
-	h := shared.Health{Rules: s.rulesState()}
+// Health is wire.Lifecycle.
+func (s *Service) Health(context.Context) (wire.Health, error) {
+	h := wire.Health{Rules: s.rulesState()}
 	if a, leave, err := s.enter(); err == nil {
 		defer leave()
 		if err := a.index.Failure(); err != nil {
-			return shared.Health{}, fmt.Errorf("the index does not answer: %w", err)
+			return wire.Health{}, fmt.Errorf("the index does not answer: %w", err)
 		}
 		h.Index = a.index.Identity()
 		h.Waiting, h.Done = a.index.Progress()
@@ -237,12 +238,12 @@ func (s *Service) Health(context.Context) (shared.Health, error) {
 }
 
 // setState is called with mu held.
-func (s *Service) setState(state shared.State, reason string) {
+func (s *Service) setState(state wire.State, reason string) {
 	s.state, s.reason, s.since = state, reason, s.clock.Now()
 }
 
 // takeTurn waits for its turn, in one of the states.
-func (s *Service) takeTurn(ctx context.Context, states ...shared.State) error {
+func (s *Service) takeTurn(ctx context.Context, states ...wire.State) error {
 	select {
 	case s.turn <- struct{}{}:
 	case <-s.stop.Done():
@@ -282,7 +283,7 @@ func (s *Service) unavailable() error {
 
 // why is unavailable with mu held.
 func (s *Service) why() error {
-	if s.state == shared.StateActive {
+	if s.state == wire.StateActive {
 		return fmt.Errorf("%w: it is active already", shared.ErrUnavailable)
 	}
 	return fmt.Errorf("%w: it is in %s: %s", shared.ErrUnavailable, s.state, s.reason)

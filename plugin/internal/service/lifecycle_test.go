@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -28,13 +29,16 @@ func callsOfActive(r *rig) map[string]func(context.Context) error {
 			_, err := r.Since(ctx, shared.SinceRequest{Tenant: "acme"})
 			return err
 		},
-		"Ledger": func(ctx context.Context) error { _, err := r.Ledger(ctx, "acme", "r"); return err },
-		"Settle": func(ctx context.Context) error { return r.Settle(ctx, 1, "notify", shared.OutcomeDone, "") },
+		"Ledger": func(ctx context.Context) error {
+			_, err := r.Ledger(ctx, shared.LedgerRequest{Tenant: "acme", RecallID: "r"})
+			return err
+		},
+		"Settle": func(ctx context.Context) error { return r.settleStep(ctx, 1, "notify", shared.OutcomeDone, "") },
 		"Reload": func(ctx context.Context) error { _, err := r.Reload(ctx); return err },
-		"Events": func(ctx context.Context) error {
+		"Deliver": func(ctx context.Context) error {
 			ctx, cancel := context.WithCancel(ctx)
 			cancel()
-			if err := r.Events(ctx, func(shared.Event, shared.Settler) {}); !errors.Is(err, context.Canceled) {
+			if err := r.deliver(ctx, func(settler) {}); !errors.Is(err, context.Canceled) {
 				return err
 			}
 			return nil
@@ -44,7 +48,7 @@ func callsOfActive(r *rig) map[string]func(context.Context) error {
 
 func TestOnlyAnActiveServiceAnswersAndTheOthersSayWhy(t *testing.T) {
 	r := newStandby(t, "")
-	check := func(state shared.State, answers bool) {
+	check := func(state wire.State, answers bool) {
 		t.Helper()
 		for name, call := range callsOfActive(r) {
 			err := call(t.Context())
@@ -66,17 +70,17 @@ func TestOnlyAnActiveServiceAnswersAndTheOthersSayWhy(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	check(shared.StateStandby, false)
+	check(wire.StateStandby, false)
 	r.clock.advance(time.Minute)
 	r.activate()
-	check(shared.StateActive, true)
+	check(wire.StateActive, true)
 	r.clock.advance(time.Minute)
 	for range 2 {
 		if err := r.Quiesce(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	check(shared.StateQuiesced, false)
+	check(wire.StateQuiesced, false)
 	if err := r.Activate(t.Context(), nil); !errors.Is(err, shared.ErrUnavailable) {
 		t.Errorf("a quiesced service was activated: %v", err)
 	}
@@ -118,7 +122,7 @@ func TestActivateTakesValidStepsOnce(t *testing.T) {
 	field(t, "too many", r.Activate(t.Context(), many), "steps")
 	field(t, "no name", r.Activate(t.Context(), []string{"notify", "No Step"}), "steps[1]")
 	field(t, "twice", r.Activate(t.Context(), []string{"notify", "history", "notify"}), "steps[2]")
-	if h, _ := r.Health(t.Context()); h.State != shared.StateStandby {
+	if h, _ := r.Health(t.Context()); h.State != wire.StateStandby {
 		t.Fatalf("state %s", h.State)
 	}
 	r.activate()
@@ -140,7 +144,7 @@ func TestAnIndexThatCannotBeTakenLeavesTheServiceInStandbyWithTheReason(t *testi
 	if err := r.Activate(t.Context(), nil); err == nil || !strings.Contains(err.Error(), r.path("index")) {
 		t.Errorf("got %v", err)
 	}
-	if h, err := r.Health(t.Context()); err != nil || h.State != shared.StateStandby || !strings.Contains(h.Reason, r.path("index")) {
+	if h, err := r.Health(t.Context()); err != nil || h.State != wire.StateStandby || !strings.Contains(h.Reason, r.path("index")) {
 		t.Errorf("health %+v, %v", h, err)
 	}
 	if err := os.Remove(r.path("index")); err != nil {
@@ -194,7 +198,7 @@ func TestQuiesceEndsEventsAndDoesNotWaitForTheHost(t *testing.T) {
 	r.recall(request("r", "a"))
 	handling, release, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- r.Events(t.Context(), func(shared.Event, shared.Settler) {
+		ended <- r.deliver(t.Context(), func(settler) {
 			close(handling)
 			<-release
 		})
@@ -367,7 +371,7 @@ func TestReloadChangesTheNextDecisionAndABrokenFileChangesNothing(t *testing.T) 
 func TestARequestIsDecidedByOnePolicy(t *testing.T) {
 	r := newActive(t, anyone)
 	var ids []string
-	for i := range shared.MaxRecallIDs {
+	for i := range shared.MaxRecallTargets {
 		ids = append(ids, fmt.Sprint(i))
 		r.index(r.message(ids[i]))
 	}
@@ -443,7 +447,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	bob.Actor.ID = "bob"
 	r.recall(bob)
 	r.recall(request("r", "a", "nothing"))
-	if err := r.Settle(t.Context(), 1, "notify", shared.OutcomeFailed, "not now"); err != nil {
+	if err := r.settleStep(t.Context(), 1, "notify", shared.OutcomeFailed, "not now"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Check(t.Context(), request("c", "b")); err != nil {
@@ -464,7 +468,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 
 func TestDescribeTellsWhatTheBinaryIs(t *testing.T) {
 	got := Describe("v1.2.3")
-	want := shared.Description{Name: "recall-plugin", Version: "v1.2.3", ProtocolVersions: []int{1}, IndexFormat: 3}
+	want := wire.Description{Name: "recall-plugin", Version: "v1.2.3", ProtocolVersions: []int{1}, IndexFormat: 3}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -35,7 +36,7 @@ func (c *counters) indexed(results []shared.IndexResult) {
 	}
 }
 
-func (c *counters) settled(all []shared.Settlement) {
+func (c *counters) settled(all []wire.Settlement) {
 	n := map[shared.Outcome]float64{}
 	for _, x := range all {
 		n[x.Outcome]++
@@ -48,7 +49,7 @@ func (c *counters) settled(all []shared.Settlement) {
 func (c *counters) recalled(results []shared.RecallResult) {
 	for _, r := range results {
 		c.add("recalls_"+string(r.Status)+"_total", 1)
-		if r.Status == shared.Denied {
+		if r.Status == shared.StatusDenied {
 			c.add("recalls_denied_"+string(r.Code)+"_total", 1)
 		}
 	}
@@ -57,7 +58,7 @@ func (c *counters) recalled(results []shared.RecallResult) {
 // maxCounted is how far the events are counted whose step backs off: some milliseconds for each step.
 const maxCounted = 10_000
 
-// Metrics is shared.Lifecycle. Counters count since the process started.
+// Metrics is wire.Lifecycle. Counters count since the process started.
 func (s *Service) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	out := s.counts.metrics()
 	gauge := func(name string, value float64) { out = append(out, shared.Metric{Name: name, Value: value}) }

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -71,8 +74,8 @@ func (r *rig) write(name, text string) {
 // message is a text of ann in group g, sent now.
 func (r *rig) message(id string) shared.Message {
 	return shared.Message{
-		Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.Group, ID: "g"}, Sender: "ann",
-		Type: shared.Text, SentAt: r.clock.Now(),
+		Tenant: "acme", ID: id, Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}, Sender: "ann",
+		Type: shared.TypeText, SentAt: r.clock.Now(),
 	}
 }
 
@@ -83,15 +86,91 @@ func (r *rig) index(msgs ...shared.Message) {
 		r.t.Fatal(err)
 	}
 	for _, x := range results {
-		if x.Status != shared.Indexed {
+		if x.Status != shared.IndexAdded {
 			r.t.Fatalf("message %s is %s", x.MessageID, x.Status)
 		}
 	}
 }
 
-// request is ann's for messages of acme.
+// targets are messages of group g.
+func targets(ids ...string) []shared.Target {
+	list := make([]shared.Target, len(ids))
+	for i, id := range ids {
+		list[i] = shared.Target{MessageID: id, Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}}
+	}
+	return list
+}
+
+// request is ann's for messages of acme in group g.
 func request(recallID string, ids ...string) shared.RecallRequest {
-	return shared.RecallRequest{Tenant: "acme", MessageIDs: ids, Actor: shared.Actor{ID: "ann"}, RecallID: recallID}
+	return shared.RecallRequest{Tenant: "acme", Targets: targets(ids...), Actor: shared.Actor{ID: "ann"}, RecallID: recallID}
+}
+
+// as is a request of another actor, who has this role in the conversations of all targets.
+func as(actor string, role shared.Role, req shared.RecallRequest) shared.RecallRequest {
+	req.Actor, req.Targets = shared.Actor{ID: actor}, slices.Clone(req.Targets)
+	for i := range req.Targets {
+		req.Targets[i].Role = role
+	}
+	return req
+}
+
+// carrying is a request with the facts of its messages.
+func carrying(req shared.RecallRequest, msgs ...shared.Message) shared.RecallRequest {
+	req.Targets = slices.Clone(req.Targets)
+	for i := range req.Targets {
+		for _, m := range msgs {
+			if m.ID == req.Targets[i].MessageID {
+				req.Targets[i].Message = &m
+			}
+		}
+	}
+	return req
+}
+
+// settler settles one delivery.
+type settler struct {
+	*Service
+	shared.Delivery
+}
+
+func (s settler) settle(ctx context.Context, outcome shared.Outcome, cause error) error {
+	return settleOne(ctx, s.Service, wire.NewSettlement(&s.Delivery, outcome, cause))
+}
+
+func settleOne(ctx context.Context, s *Service, x wire.Settlement) error {
+	errs, err := s.Settle(ctx, []wire.Settlement{x})
+	if err != nil {
+		return err
+	}
+	return errs[0]
+}
+
+// settleStep settles the next attempt of a step.
+func (r *rig) settleStep(ctx context.Context, sequence uint64, step string, outcome shared.Outcome, cause string) error {
+	return settleOne(ctx, r.Service, wire.Settlement{Sequence: sequence, Step: step, Outcome: outcome, Error: cause})
+}
+
+// deliver calls handle for each delivery, side by side, until ctx ends.
+func (r *rig) deliver(ctx context.Context, handle func(settler)) error {
+	var handlers sync.WaitGroup
+	defer handlers.Wait()
+	s := r.Service
+	return s.Deliver(ctx, func(due []shared.Delivery) {
+		for _, d := range due {
+			handlers.Go(func() { handle(settler{s, d}) })
+		}
+	})
+}
+
+// ledger is that of a recall of acme.
+func (r *rig) ledger(recallID string) []shared.LedgerEntry {
+	r.t.Helper()
+	entries, err := shared.ReadLedger(context.Background(), r, "acme", recallID)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return entries
 }
 
 func (r *rig) recall(req shared.RecallRequest) []shared.RecallResult {

@@ -144,7 +144,7 @@ func (s *Service) rulesState() shared.RulesState {
 	return state
 }
 
-// Reload is shared.Lifecycle.
+// Reload is wire.Lifecycle.
 func (s *Service) Reload(ctx context.Context) (shared.Diagnostics, error) {
 	a, leave, err := s.enter()
 	if err != nil {
@@ -163,10 +163,10 @@ func diagnostics(found rules.Diagnostics) shared.Diagnostics { return hclconfig.
 
 // reportShadow tells what a shadow rule would have changed about a decision. It never tells of content.
 func (s *Service) reportShadow(req *shared.RecallRequest, result *shared.RecallResult, shadow *rules.Shadow) {
-	would := string(shared.Recalled)
+	would := string(shared.StatusRecalled)
 	counter := "permitted"
 	if !shadow.Permit {
-		would, counter = string(shared.Denied), "denied"
+		would, counter = string(shared.StatusDenied), "denied"
 	}
 	s.counts.add("rules_shadow_"+shadow.Rule.Name+"_"+counter+"_total", 1)
 	s.logger.Info("a shadow rule would have decided otherwise", "rule", shadow.Rule.Name, "file", shadow.Rule.File,

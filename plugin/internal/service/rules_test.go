@@ -37,26 +37,26 @@ permit "system" {
 }
 `
 
-// events receives n deliveries; settle says what is done about each.
-func (r *rig) events(n int, settle shared.Outcome) []shared.Event {
+// events receives n deliveries; each has this outcome, if any.
+func (r *rig) events(n int, outcome shared.Outcome) []shared.Delivery {
 	r.t.Helper()
 	ctx := within(r.t, time.Minute)
-	got := make(chan shared.Event, 100)
+	got := make(chan shared.Delivery, 100)
 	ended := make(chan error, 1)
 	stop := make(chan struct{})
 	go func() {
-		ended <- r.Events(ctx, func(e shared.Event, s shared.Settler) {
+		ended <- r.deliver(ctx, func(s settler) {
 			select {
-			case got <- e:
+			case got <- s.Delivery:
 			case <-stop:
 				return
 			}
-			if settle != "" {
-				_ = s.Settle(ctx, e.Steps[0], settle, nil)
+			if outcome != "" {
+				_ = s.settle(ctx, outcome, nil)
 			}
 		})
 	}()
-	var out []shared.Event
+	var out []shared.Delivery
 	for range n {
 		select {
 		case e := <-got:
@@ -69,9 +69,9 @@ func (r *rig) events(n int, settle shared.Outcome) []shared.Event {
 	return out
 }
 
-func ledgerSteps(l shared.Ledger) string {
+func ledgerSteps(l []shared.LedgerEntry) string {
 	var steps []string
-	for _, s := range l.Entries[0].Steps {
+	for _, s := range l[0].Steps {
 		steps = append(steps, strings.TrimSpace(s.Step+" "+string(s.Outcome)))
 	}
 	return strings.Join(steps, ", ")
@@ -82,17 +82,14 @@ func TestARuleNamesTheStepsOfItsRecalls(t *testing.T) {
 	r.index(r.message("a"), r.message("b"))
 	r.recall(request("own", "a"))
 	system := request("system", "b")
-	system.Actor = shared.Actor{ID: "server", Role: shared.System}
+	system = as("server", shared.RoleSystem, system)
 	r.recall(system)
 	for id, want := range map[string]string{
 		"own": "history, search unsupported, ledger-of-ours unsupported, wipe",
 		"system": "notify, history, offline unsupported, roaming unsupported, attachments unsupported, " +
 			"search unsupported, push unsupported, wipe",
 	} {
-		l, err := r.Ledger(t.Context(), "acme", id)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := r.ledger(id)
 		if got := ledgerSteps(l); got != want {
 			t.Errorf("%s has the steps %s\nwant %s", id, got, want)
 		}
@@ -100,7 +97,7 @@ func TestARuleNamesTheStepsOfItsRecalls(t *testing.T) {
 	// Without notify nothing waits for it, and what is not asked for is not delivered.
 	seen := map[string]bool{}
 	for _, e := range r.events(3, "") {
-		seen[e.RecallID+" "+e.Steps[0]] = true
+		seen[e.RecallID+" "+e.Step] = true
 	}
 	if want := map[string]bool{"own history": true, "own wipe": true, "system notify": true}; !reflect.DeepEqual(seen, want) {
 		t.Errorf("delivered %v", seen)
@@ -112,23 +109,23 @@ func TestWhatARuleAsksReachesTheHostEachTimeAndEveryPage(t *testing.T) {
 	r.index(r.message("a"), r.message("b"))
 	r.recall(request("own", "a"))
 	system := request("system", "b")
-	system.Actor = shared.Actor{ID: "server", Role: shared.System}
+	system = as("server", shared.RoleSystem, system)
 	r.recall(system)
 	check := func(where string, e shared.Event) {
 		t.Helper()
 		want := shared.Event{Disposition: shared.DispositionArchive, Retention: 36 * time.Hour, Silent: true}
 		if e.RecallID == "own" {
-			want = shared.Event{Disposition: shared.DispositionErase, Tombstone: map[string]string{
+			want = shared.Event{Disposition: shared.DispositionErase, Placeholder: map[string]string{
 				"en": "{actor} took back a message", "zh": "{actor}撤回了一条消息",
 			}}
 		}
-		got := shared.Event{Disposition: e.Disposition, Retention: e.Retention, Silent: e.Silent, Tombstone: e.Tombstone}
+		got := shared.Event{Disposition: e.Disposition, Retention: e.Retention, Silent: e.Silent, Placeholder: e.Placeholder}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s, recall %s: %+v", where, e.RecallID, got)
 		}
 	}
 	for _, e := range r.events(3, "") {
-		check("the first delivery", e)
+		check("the first delivery", e.Event)
 	}
 	r.write("rules.hcl", anyone) // other rules change nothing about what is committed
 	if ds, err := r.Reload(t.Context()); err != nil || len(ds) > 0 {
@@ -140,7 +137,7 @@ func TestWhatARuleAsksReachesTheHostEachTimeAndEveryPage(t *testing.T) {
 	r.start()
 	r.activate()
 	for _, e := range r.events(3, shared.OutcomeDone) {
-		check("after a restart", e)
+		check("after a restart", e.Event)
 	}
 	page, err := r.Since(t.Context(), shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{r.message("a").Conversation}})
 	if err != nil || len(page.Events) != 2 {
@@ -171,7 +168,7 @@ func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
 	r.logger = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
 	r.activate()
 	file := r.message("file")
-	file.Type = shared.File
+	file.Type = shared.TypeFile
 	r.index(file, r.message("late"), r.message("plain"))
 	check := func(id string) {
 		t.Helper()
@@ -186,7 +183,7 @@ func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
 	if counts() != "0 0" {
 		t.Errorf("a check was counted: %s", counts())
 	}
-	if got := r.recall(request("r1", "file", "plain"))[0]; got.Status != shared.Recalled || got.Rule.Name != "own" {
+	if got := r.recall(request("r1", "file", "plain"))[0]; got.Status != shared.StatusRecalled || got.Rule.Name != "own" {
 		t.Errorf("a shadow forbid decided: %+v", got)
 	}
 	r.recall(request("r1", "file")) // a retry is no second decision
@@ -251,12 +248,11 @@ func TestRulesFollowTheirFilesFromPrepareOnAndHealthSaysWhatIsRefused(t *testing
 	if second.Refused != nil || !second.LoadedAt.After(first.LoadedAt) {
 		t.Errorf("mended: %+v", second)
 	}
-	if got := r.recall(request("r", "a"))[0]; got.Status != shared.Recalled {
+	if got := r.recall(request("r", "a"))[0]; got.Status != shared.StatusRecalled {
 		t.Errorf("mended: %+v", got)
 	}
-	l, err := r.Ledger(t.Context(), "acme", "r")
-	if err != nil || l.Entries[0].Event.PolicyDigest != second.Digest {
-		t.Errorf("the ledger names %+v, %v", l, err)
+	if l := r.ledger("r"); l[0].Event.PolicyDigest != second.Digest {
+		t.Errorf("the ledger names %+v", l)
 	}
 	loaded := r.metric("rules_loaded_timestamp_seconds")
 	if r.metric("rules_last_reload_successful") != 1 || r.metric("rules_reloaded_total") < 1 || r.metric("rules_refused_total") < 1 ||

@@ -1,4 +1,4 @@
-// Package service is what the plugin answers its host: shared.Plugin over the index and the rules.
+// Package service is what the plugin answers its host: wire.Plugin over the index and the rules.
 package service
 
 import (
@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/config"
 	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/rules"
@@ -28,7 +29,7 @@ type Options struct {
 	Lend func(folder *os.File) // see index.Options
 }
 
-// Service is shared.Plugin. It passes through its states once: standby, active, quiesced.
+// Service is wire.Plugin. It passes through its states once: standby, active, quiesced.
 type Service struct {
 	version string
 	logger  hclog.Logger
@@ -51,7 +52,7 @@ type Service struct {
 	keeping sync.Mutex // held while the policy in force is kept
 
 	mu         sync.Mutex // guards what follows, and is held for moments only
-	state      shared.State
+	state      wire.State
 	reason     string // why it is not active
 	since      time.Time
 	rules      *rules.Watcher // the policy in force; nil before a good Prepare
@@ -61,7 +62,7 @@ type Service struct {
 	releaseErr error
 }
 
-var _ shared.Plugin = (*Service)(nil)
+var _ wire.Plugin = (*Service)(nil)
 
 // active is what there is while the service is active.
 type active struct {
@@ -89,7 +90,7 @@ func New(o Options) *Service {
 		version: o.Version, logger: o.Logger, clock: o.Clock, elapsed: elapsedOf(o.Clock), lend: o.Lend,
 		limiter: rules.NewLimiter(),
 		turn:    make(chan struct{}, 1), released: make(chan struct{}),
-		state: shared.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
+		state: wire.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
 	}
 	s.stop, s.quiesce = context.WithCancel(context.Background())
 	return s

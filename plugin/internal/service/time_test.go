@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -22,20 +23,17 @@ func TestClock_JumpsChangeNeitherBackoffNorLedger(t *testing.T) {
 			r.recall(request("r", "a"))
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
-			events := make(chan shared.Event, 10)
-			settlers := make(chan shared.Settler, 10)
+			events := make(chan settler, 10)
 			go func() {
-				ended <- r.Events(ctx, func(e shared.Event, s shared.Settler) {
-					events <- e
-					settlers <- s
-				})
+				ended <- r.deliver(ctx, func(s settler) { events <- s })
 			}()
 			const failures = 6
 			for attempt := 1; attempt <= failures; attempt++ {
-				if e := <-events; e.Attempt != attempt || len(events) > 0 {
+				e := <-events
+				if e.Attempt != attempt || len(events) > 0 {
 					t.Fatalf("attempt %d, want %d; %d others", e.Attempt, attempt, len(events))
 				}
-				if err := (<-settlers).Settle(ctx, "notify", shared.OutcomeFailed, fmt.Errorf("cause %d", attempt)); err != nil {
+				if err := e.settle(ctx, shared.OutcomeFailed, fmt.Errorf("cause %d", attempt)); err != nil {
 					t.Fatal(err)
 				}
 				if attempt == 1 {
@@ -51,11 +49,7 @@ func TestClock_JumpsChangeNeitherBackoffNorLedger(t *testing.T) {
 			<-events
 			cancel()
 			<-ended
-			ledger, err := r.Ledger(t.Context(), "acme", "r")
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := ledger.Entries[0].Steps[0]
+			s := r.ledger("r")[0].Steps[0]
 			if s.Attempts != failures || s.Error != fmt.Sprint("cause ", failures) || s.Outcome != shared.OutcomeFailed {
 				t.Errorf("the ledger has %+v", s)
 			}
@@ -83,7 +77,7 @@ permit "own" {
 				return r.recall(request("r-"+id, id))[0]
 			}
 			for _, id := range []string{"a", "b"} {
-				if got := recalled(id); got.Status != shared.Recalled {
+				if got := recalled(id); got.Status != shared.StatusRecalled {
 					t.Fatalf("%s: %+v", id, got)
 				}
 			}
@@ -94,7 +88,7 @@ permit "own" {
 				t.Errorf("within the minute: %+v, want to try again at %s", got, want)
 			}
 			r.clock.advance(40 * time.Second)
-			if got := recalled("d"); got.Status != shared.Recalled {
+			if got := recalled("d"); got.Status != shared.StatusRecalled {
 				t.Errorf("after the minute: %+v", got)
 			}
 		})
@@ -113,18 +107,18 @@ func TestRecall_Held(t *testing.T) {
 	r.clock.advance(10 * time.Second)
 	t.Run("is judged by when it was made", func(t *testing.T) {
 		got := r.recall(held("a", 4*time.Second))[0]
-		if want := sent.Add(6 * time.Second); got.Status != shared.Recalled || !got.RecalledAt.Equal(want) {
+		if want := sent.Add(6 * time.Second); got.Status != shared.StatusRecalled || !got.RecalledAt.Equal(want) {
 			t.Errorf("%+v, want it at %s", got, want)
 		}
 	})
 	t.Run("is never before the message was sent", func(t *testing.T) {
-		if got := r.recall(held("b", time.Hour))[0]; got.Status != shared.Recalled || !got.RecalledAt.Equal(sent) {
+		if got := r.recall(held("b", time.Hour))[0]; got.Status != shared.StatusRecalled || !got.RecalledAt.Equal(sent) {
 			t.Errorf("%+v, want it at %s", got, sent)
 		}
 	})
 	t.Run("is not refused after the clock was set back", func(t *testing.T) {
 		r.clock.set(-time.Hour)
-		if got := r.recall(held("c", 2*time.Second))[0]; got.Status != shared.Recalled {
+		if got := r.recall(held("c", 2*time.Second))[0]; got.Status != shared.StatusRecalled {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -132,21 +126,21 @@ func TestRecall_Held(t *testing.T) {
 
 func TestOpener(t *testing.T) {
 	// steps waits for the deliveries of one event and returns their steps.
-	steps := func(events chan shared.Event, n int) (names []string) {
+	steps := func(events chan shared.Delivery, n int) (names []string) {
 		for range n {
-			names = append(names, (<-events).Steps[0])
+			names = append(names, (<-events).Step)
 		}
 		slices.Sort(names)
 		return names
 	}
-	consume := func(t *testing.T, r *rig) (events chan shared.Event) {
+	consume := func(t *testing.T, r *rig) (events chan shared.Delivery) {
 		ctx, cancel := context.WithCancel(t.Context())
-		events = make(chan shared.Event, 100)
+		events = make(chan shared.Delivery, 100)
 		ended := make(chan error, 1)
 		go func() {
-			ended <- r.Events(ctx, func(e shared.Event, s shared.Settler) {
-				if events <- e; e.Steps[0] == "notify" {
-					_ = s.Settle(ctx, "notify", shared.OutcomeFailed, errors.New("nobody listens"))
+			ended <- r.deliver(ctx, func(s settler) {
+				if events <- s.Delivery; s.Step == "notify" {
+					_ = s.settle(ctx, shared.OutcomeFailed, errors.New("nobody listens"))
 				}
 			})
 		}()
@@ -173,8 +167,8 @@ func TestOpener(t *testing.T) {
 		r.clock.advance(1)
 		var got []string
 		for len(got) < 2 {
-			if e := <-events; e.Steps[0] != "notify" {
-				got = append(got, e.Steps[0])
+			if e := <-events; e.Step != "notify" {
+				got = append(got, e.Step)
 			}
 		}
 		if slices.Sort(got); !slices.Equal(got, []string{"history", "wipe"}) {
@@ -236,13 +230,14 @@ func TestRecall_IDOfAnotherActor(t *testing.T) {
 		"Check": r.Check, "Recall": r.Recall,
 	} {
 		got, err := call(t.Context(), req)
-		want := shared.RecallResult{MessageID: "b", Status: shared.Denied, Code: shared.CodeRecallIDUsed}
-		if err != nil || got[0] != want {
+		want := shared.RecallResult{MessageID: "b", Status: shared.StatusDenied, Code: shared.CodeRecallIDUsed,
+			Text: shared.Words(shared.StatusDenied, shared.CodeRecallIDUsed)}
+		if err != nil || !reflect.DeepEqual(got[0], want) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	req.MessageIDs = []string{"a"} // nothing of it is recalled
-	if got := r.recall(req)[0]; got.Status != shared.AlreadyRecalled {
+	req.Targets = targets("a") // nothing of it is recalled
+	if got := r.recall(req)[0]; got.Status != shared.StatusAlreadyRecalled {
 		t.Errorf("a recalled message: %+v", got)
 	}
 }

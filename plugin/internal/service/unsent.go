@@ -9,8 +9,8 @@ import (
 // unsent is deliveries that wait for a consumer to take them. They are gathered while it is busy with earlier ones.
 type unsent struct {
 	mu     sync.Mutex
-	some   sync.Cond // of mu: there are events, or it is closed
-	events []shared.Event
+	some   sync.Cond // of mu: there are deliveries, or it is closed
+	list   []shared.Delivery
 	bytes  int64
 	closed bool
 }
@@ -21,23 +21,23 @@ func newUnsent() *unsent {
 	return u
 }
 
-func (u *unsent) add(events []shared.Event, bytes int64) {
+func (u *unsent) add(list []shared.Delivery, bytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.events, u.bytes = append(u.events, events...), u.bytes+bytes
+	u.list, u.bytes = append(u.list, list...), u.bytes+bytes
 	u.some.Signal()
 }
 
-// take waits for events and takes all that there are; none once it is closed.
-func (u *unsent) take() (events []shared.Event, bytes int64) {
+// take waits for deliveries and takes all that there are; none once it is closed.
+func (u *unsent) take() (list []shared.Delivery, bytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for len(u.events) == 0 && !u.closed {
+	for len(u.list) == 0 && !u.closed {
 		u.some.Wait()
 	}
-	events, bytes = u.events, u.bytes
-	u.events, u.bytes = nil, 0
-	return events, bytes
+	list, bytes = u.list, u.bytes
+	u.list, u.bytes = nil, 0
+	return list, bytes
 }
 
 // close ends it and returns the bytes of what was not taken.
@@ -45,7 +45,7 @@ func (u *unsent) close() (bytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	bytes = u.bytes
-	u.events, u.bytes, u.closed = nil, 0, true
+	u.list, u.bytes, u.closed = nil, 0, true
 	u.some.Signal()
 	return bytes
 }

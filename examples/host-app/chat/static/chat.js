@@ -18,7 +18,7 @@ class Page {
     this.me = me;
     this.model = new Model(me);
     this.connected = false;
-    this.cursor = 0; // of the recalls
+    this.cursor = ''; // of the recalls
     this.messages = new Messages(this);
     this.composer = new Composer(this);
     this.selection = new Selection(this);

@@ -4,18 +4,18 @@ import { lang, t, has } from './i18n.js';
 
 // placeholder is the text for one viewer: the rules' own where they have one, else the page's.
 export function placeholder(m, model) {
-  const { actor, tombstone: texts } = m.recalled;
+  const { actor, role, placeholder: texts } = m.recalled;
   const named = (user) => (user === model.me ? t('you') : model.name(user));
   const text = pick(texts);
   if (text) { // whoever never had the message does not learn who sent it, nor of what type it was
-    const values = { actor: named(actor.id), sender: m.sender ? named(m.sender) : t('somebody'), role: t(actor.role || 'member'), type: typeName(m.type || 'custom') };
+    const values = { actor: named(actor), sender: m.sender ? named(m.sender) : t('somebody'), role: t(role || 'member'), type: typeName(m.type || 'custom') };
     return text.replace(/\{(actor|sender|role|type)\}/g, (_, name) => values[name]);
   }
-  if (!m.sender) return actor.role === 'system' ? t('removedUnknown', { who: t('theServer') }) : t('recalledBy', { actor: model.name(actor.id) });
-  if (actor.id === m.sender) return actor.id === model.me ? t('youRecalled') : t('recalledBy', { actor: model.name(actor.id) });
-  if (actor.id === model.me) return t('youRemoved', { sender: model.name(m.sender) });
-  const who = { owner: 'theOwner', admin: 'anAdmin', system: 'theServer' }[actor.role];
-  return t(m.sender === model.me ? 'removedYours' : 'removedBy', { sender: model.name(m.sender), who: who ? t(who) : model.name(actor.id) });
+  if (!m.sender) return role === 'system' ? t('removedUnknown', { who: t('theServer') }) : t('recalledBy', { actor: model.name(actor) });
+  if (actor === m.sender) return actor === model.me ? t('youRecalled') : t('recalledBy', { actor: model.name(actor) });
+  if (actor === model.me) return t('youRemoved', { sender: model.name(m.sender) });
+  const who = { owner: 'theOwner', admin: 'anAdmin', system: 'theServer' }[role];
+  return t(m.sender === model.me ? 'removedYours' : 'removedBy', { sender: model.name(m.sender), who: who ? t(who) : model.name(actor) });
 }
 
 // pick is the text of the page's language, else of the first part of its tag, else the English one, else the first by tag.

@@ -10,7 +10,7 @@ const KEPT = 50; // entries that are shown
 export class Recalls {
   constructor(list) {
     this.list = list;
-    this.after = 0;
+    this.after = '';
     this.entries = []; // newest first: {event, steps, node}
     this.times = [];
   }
@@ -31,7 +31,7 @@ export class Recalls {
   // refresh asks for new recalls, and for the ledger of those that have open steps.
   async refresh(names) {
     for (let more = true; more;) {
-      const page = await get(`/operator/recalls?after=${this.after}`);
+      const page = await get(`/operator/recalls?after=${encodeURIComponent(this.after)}`);
       for (const event of page.events || []) {
         this.times.push(Date.parse(event.recalled_at));
         this.entries.unshift({ event, steps: [], settled: false });
@@ -63,13 +63,13 @@ export class Recalls {
     const { event, steps } = entry;
     const name = (id) => names.get(id) ?? id;
     const outcome = (s) => ({ done: 'done', nothing_to_do: 'nothing_to_do', unsupported: 'unsupported', failed: 'failedOutcome' }[s.outcome] ?? 'open');
-    const { message, actor, rule } = event;
+    const { message, actor, role, rule } = event;
     const open = entry.node?.querySelector('details').open;
     const focused = entry.node?.contains(document.activeElement);
     const node = el('li', { 'data-recall': event.recall_id }, el('details', { open: open || null },
       el('summary', {},
         el('span', { class: 'muted', text: clockTime(new Date(event.recalled_at)) }),
-        el('span', { class: 'words', text: t('by', { actor: name(actor.id), role: t(actor.role || 'member'), what: typeName(message.type), sender: name(message.sender), room: `${message.conversation.type}/${message.conversation.id}` }) }),
+        el('span', { class: 'words', text: t('by', { actor: name(actor.id), role: t(role || 'member'), what: typeName(message.type), sender: name(message.sender), room: `${message.conversation.type}/${message.conversation.id}` }) }),
         el('code', { class: 'muted', text: rule.line ? `${rule.name} · ${rule.file}:${rule.line}` : rule.name || '' }),
         el('span', { class: `pill ${entry.settled ? 'good' : 'warn'}`, text: t(entry.settled ? 'settled' : 'settling') })),
       event.reason && el('p', { class: 'muted', text: `${t('reason')}: ${event.reason}` }),

@@ -17,8 +17,8 @@ export function rulesList(list, parts) {
     el('span', { class: `pill ${r.kind === 'forbid' ? 'bad' : 'good'}`, text: t(r.kind) }), el('strong', { text: r.name }),
     parts && el('span', { class: 'muted', text: r.decides ? t('decides') : t(r.matched ? 'holds' : 'holdsNot') }),
     el('code', { class: 'place', text: `${r.file}:${r.line}` }),
-    parts && el('ul', { class: 'parts' }, ...(r.parts || []).map((p) => el('li', {},
-      el('span', { class: p.held ? 'held' : 'not', 'aria-hidden': 'true', text: p.held ? '✓' : '✗' }), el('span', {}, el('code', { text: p.text }),
+    parts && el('ul', { class: 'parts' }, ...(r.conditions || []).map((p) => el('li', {},
+      el('span', { class: p.holds ? 'held' : 'not', 'aria-hidden': 'true', text: p.holds ? '✓' : '✗' }), el('span', {}, el('code', { text: p.text }),
         p.value && el('span', { class: 'muted', text: ` ${p.field ? `${p.field} is ` : ''}${p.value}` })))))));
 }
 

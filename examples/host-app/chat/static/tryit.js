@@ -42,7 +42,7 @@ export class TryIt {
     try {
       const x = await post('/operator/explain', { message_id: this.message.value, actor: this.actor.value, reason: byId('try-reason').value });
       out.replaceChildren(
-        el('p', {}, el('span', { class: `pill ${x.permit ? 'good' : 'bad'}`, text: t(x.permit ? 'permitted' : 'refusedVerdict') }), ' ', el('span', { 'data-verdict': '', text: x.code ?? '' })),
+        el('p', {}, el('span', { class: `pill ${x.result.status === 'recalled' ? 'good' : 'bad'}`, text: t(x.result.status === 'recalled' ? 'permitted' : 'refusedVerdict') }), ' ', el('span', { 'data-verdict': '', text: x.result.code ?? '' })),
         el('ol', { class: 'rules' }, ...this.rulesList(x.rules, true)), el('p', { class: 'muted small', text: t('limitsNote') }));
     } catch (error) {
       out.replaceChildren(el('p', { text: error.message }));

@@ -158,6 +158,7 @@ const (
 	Role_ROLE_ADMIN       Role = 2
 	Role_ROLE_OWNER       Role = 3
 	Role_ROLE_SYSTEM      Role = 4
+	Role_ROLE_NONE        Role = 5
 )
 
 // Enum value maps for Role.
@@ -168,6 +169,7 @@ var (
 		2: "ROLE_ADMIN",
 		3: "ROLE_OWNER",
 		4: "ROLE_SYSTEM",
+		5: "ROLE_NONE",
 	}
 	Role_value = map[string]int32{
 		"ROLE_UNSPECIFIED": 0,
@@ -175,6 +177,7 @@ var (
 		"ROLE_ADMIN":       2,
 		"ROLE_OWNER":       3,
 		"ROLE_SYSTEM":      4,
+		"ROLE_NONE":        5,
 	}
 )
 
@@ -468,9 +471,11 @@ type Record struct {
 	Sender           string                 `protobuf:"bytes,3,opt,name=sender,proto3" json:"sender,omitempty"`
 	Type             MessageType            `protobuf:"varint,4,opt,name=type,proto3,enum=recall.index.v1.MessageType" json:"type,omitempty"`
 	SentAt           int64                  `protobuf:"varint,5,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
-	Attachments      []string               `protobuf:"bytes,6,rep,name=attachments,proto3" json:"attachments,omitempty"` // sorted, each once
+	Attachments      []string               `protobuf:"bytes,6,rep,name=attachments,proto3" json:"attachments,omitempty"` // keys, sorted
 	Labels           []string               `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty"`           // sorted, each once
 	Tombstone        *Tombstone             `protobuf:"bytes,8,opt,name=tombstone,proto3" json:"tombstone,omitempty"`
+	Ref              string                 `protobuf:"bytes,9,opt,name=ref,proto3" json:"ref,omitempty"`
+	Owners           []string               `protobuf:"bytes,10,rep,name=owners,proto3" json:"owners,omitempty"` // of attachments, in their order; empty: all are the sender's
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -557,6 +562,20 @@ func (x *Record) GetLabels() []string {
 func (x *Record) GetTombstone() *Tombstone {
 	if x != nil {
 		return x.Tombstone
+	}
+	return nil
+}
+
+func (x *Record) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *Record) GetOwners() []string {
+	if x != nil {
+		return x.Owners
 	}
 	return nil
 }
@@ -760,17 +779,18 @@ type Entry struct {
 	Ext           string                 `protobuf:"bytes,4,opt,name=ext,proto3" json:"ext,omitempty"`
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	RecalledAt    int64                  `protobuf:"varint,6,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`
-	Attachments   []string               `protobuf:"bytes,7,rep,name=attachments,proto3" json:"attachments,omitempty"` // to delete
+	Attachments   []string               `protobuf:"bytes,7,rep,name=attachments,proto3" json:"attachments,omitempty"` // keys of those to delete or archive
 	RuleName      string                 `protobuf:"bytes,8,opt,name=rule_name,json=ruleName,proto3" json:"rule_name,omitempty"`
 	RuleFile      string                 `protobuf:"bytes,9,opt,name=rule_file,json=ruleFile,proto3" json:"rule_file,omitempty"`
 	RuleLine      int32                  `protobuf:"varint,10,opt,name=rule_line,json=ruleLine,proto3" json:"rule_line,omitempty"`
 	PolicyDigest  string                 `protobuf:"bytes,11,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"`
 	Steps         []*Step                `protobuf:"bytes,12,rep,name=steps,proto3" json:"steps,omitempty"`
 	Silent        bool                   `protobuf:"varint,13,opt,name=silent,proto3" json:"silent,omitempty"`
-	Tombstone     map[string]string      `protobuf:"bytes,14,rep,name=tombstone,proto3" json:"tombstone,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what clients show, by language tag
+	Placeholder   map[string]string      `protobuf:"bytes,14,rep,name=placeholder,proto3" json:"placeholder,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what clients show, by language tag
 	Disposition   Disposition            `protobuf:"varint,15,opt,name=disposition,proto3,enum=recall.index.v1.Disposition" json:"disposition,omitempty"`
 	Retention     int64                  `protobuf:"varint,16,opt,name=retention,proto3" json:"retention,omitempty"` // microseconds
 	MessageId     string                 `protobuf:"bytes,17,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	ActorLabels   []string               `protobuf:"bytes,18,rep,name=actor_labels,json=actorLabels,proto3" json:"actor_labels,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -896,9 +916,9 @@ func (x *Entry) GetSilent() bool {
 	return false
 }
 
-func (x *Entry) GetTombstone() map[string]string {
+func (x *Entry) GetPlaceholder() map[string]string {
 	if x != nil {
-		return x.Tombstone
+		return x.Placeholder
 	}
 	return nil
 }
@@ -922,6 +942,13 @@ func (x *Entry) GetMessageId() string {
 		return x.MessageId
 	}
 	return ""
+}
+
+func (x *Entry) GetActorLabels() []string {
+	if x != nil {
+		return x.ActorLabels
+	}
+	return nil
 }
 
 // Step is a step of a recall as it was committed. An outcome, of a step that the host does not carry out or that has
@@ -978,7 +1005,7 @@ func (x *Step) GetOutcome() Outcome {
 	return Outcome_OUTCOME_UNSPECIFIED
 }
 
-// Attempts is the value of s/<sequence>/<step>: what came of the attempts of a step.
+// Attempts is the value of s/<sequence>/<step>: the outcomes of the attempts of a step.
 type Attempts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Outcome       Outcome                `protobuf:"varint,1,opt,name=outcome,proto3,enum=recall.index.v1.Outcome" json:"outcome,omitempty"` // of the last one that counted
@@ -1180,7 +1207,7 @@ const file_index_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"9\n" +
 	"\aCounter\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x1a\n" +
-	"\bfailures\x18\x02 \x01(\x04R\bfailures\"\xd8\x02\n" +
+	"\bfailures\x18\x02 \x01(\x04R\bfailures\"\x82\x03\n" +
 	"\x06Record\x12N\n" +
 	"\x11conversation_type\x18\x01 \x01(\x0e2!.recall.index.v1.ConversationTypeR\x10conversationType\x12'\n" +
 	"\x0fconversation_id\x18\x02 \x01(\tR\x0econversationId\x12\x16\n" +
@@ -1189,7 +1216,10 @@ const file_index_proto_rawDesc = "" +
 	"\asent_at\x18\x05 \x01(\x03R\x06sentAt\x12 \n" +
 	"\vattachments\x18\x06 \x03(\tR\vattachments\x12\x16\n" +
 	"\x06labels\x18\a \x03(\tR\x06labels\x128\n" +
-	"\ttombstone\x18\b \x01(\v2\x1a.recall.index.v1.TombstoneR\ttombstone\"\xab\x01\n" +
+	"\ttombstone\x18\b \x01(\v2\x1a.recall.index.v1.TombstoneR\ttombstone\x12\x10\n" +
+	"\x03ref\x18\t \x01(\tR\x03ref\x12\x16\n" +
+	"\x06owners\x18\n" +
+	" \x03(\tR\x06owners\"\xab\x01\n" +
 	"\tTombstone\x12\x1b\n" +
 	"\trecall_id\x18\x01 \x01(\tR\brecallId\x12\x19\n" +
 	"\bactor_id\x18\x02 \x01(\tR\aactorId\x12)\n" +
@@ -1204,7 +1234,7 @@ const file_index_proto_rawDesc = "" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\"A\n" +
 	"\bRecallID\x12\x19\n" +
 	"\bactor_id\x18\x01 \x01(\tR\aactorId\x12\x1a\n" +
-	"\bmessages\x18\x02 \x01(\rR\bmessages\"\x97\x05\n" +
+	"\bmessages\x18\x02 \x01(\rR\bmessages\"\xc2\x05\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x19\n" +
 	"\bactor_id\x18\x02 \x01(\tR\aactorId\x12)\n" +
@@ -1220,13 +1250,14 @@ const file_index_proto_rawDesc = "" +
 	" \x01(\x05R\bruleLine\x12#\n" +
 	"\rpolicy_digest\x18\v \x01(\tR\fpolicyDigest\x12+\n" +
 	"\x05steps\x18\f \x03(\v2\x15.recall.index.v1.StepR\x05steps\x12\x16\n" +
-	"\x06silent\x18\r \x01(\bR\x06silent\x12C\n" +
-	"\ttombstone\x18\x0e \x03(\v2%.recall.index.v1.Entry.TombstoneEntryR\ttombstone\x12>\n" +
+	"\x06silent\x18\r \x01(\bR\x06silent\x12I\n" +
+	"\vplaceholder\x18\x0e \x03(\v2'.recall.index.v1.Entry.PlaceholderEntryR\vplaceholder\x12>\n" +
 	"\vdisposition\x18\x0f \x01(\x0e2\x1c.recall.index.v1.DispositionR\vdisposition\x12\x1c\n" +
 	"\tretention\x18\x10 \x01(\x03R\tretention\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\x11 \x01(\tR\tmessageId\x1a<\n" +
-	"\x0eTombstoneEntry\x12\x10\n" +
+	"message_id\x18\x11 \x01(\tR\tmessageId\x12!\n" +
+	"\factor_labels\x18\x12 \x03(\tR\vactorLabels\x1a>\n" +
+	"\x10PlaceholderEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"N\n" +
 	"\x04Step\x12\x12\n" +
@@ -1261,7 +1292,7 @@ const file_index_proto_rawDesc = "" +
 	"\x15MESSAGE_TYPE_LOCATION\x10\x06\x12\x17\n" +
 	"\x13MESSAGE_TYPE_CUSTOM\x10\a\x12\x18\n" +
 	"\x14MESSAGE_TYPE_COMBINE\x10\b\x12\x18\n" +
-	"\x14MESSAGE_TYPE_COMMAND\x10\t*^\n" +
+	"\x14MESSAGE_TYPE_COMMAND\x10\t*m\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_MEMBER\x10\x01\x12\x0e\n" +
@@ -1269,7 +1300,8 @@ const file_index_proto_rawDesc = "" +
 	"ROLE_ADMIN\x10\x02\x12\x0e\n" +
 	"\n" +
 	"ROLE_OWNER\x10\x03\x12\x0f\n" +
-	"\vROLE_SYSTEM\x10\x04*|\n" +
+	"\vROLE_SYSTEM\x10\x04\x12\r\n" +
+	"\tROLE_NONE\x10\x05*|\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTCOME_DONE\x10\x01\x12\x19\n" +
@@ -1313,7 +1345,7 @@ var file_index_proto_goTypes = []any{
 	(*Attempts)(nil),      // 14: recall.index.v1.Attempts
 	(*Group)(nil),         // 15: recall.index.v1.Group
 	(*GroupPart)(nil),     // 16: recall.index.v1.GroupPart
-	nil,                   // 17: recall.index.v1.Entry.TombstoneEntry
+	nil,                   // 17: recall.index.v1.Entry.PlaceholderEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
@@ -1322,7 +1354,7 @@ var file_index_proto_depIdxs = []int32{
 	2,  // 3: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 4: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
 	13, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	17, // 6: recall.index.v1.Entry.tombstone:type_name -> recall.index.v1.Entry.TombstoneEntry
+	17, // 6: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
 	4,  // 7: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
 	3,  // 8: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
 	3,  // 9: recall.index.v1.Attempts.outcome:type_name -> recall.index.v1.Outcome

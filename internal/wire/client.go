@@ -1,0 +1,395 @@
+package wire
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
+
+	"github.com/chat-recall/recall/shared"
+	"github.com/chat-recall/recall/shared/recallv1"
+)
+
+// Client is Plugin over one gRPC connection to a plugin process.
+type Client struct {
+	ctx       context.Context // ends when the plugin goes away
+	calls     *callConn
+	recall    recallv1.RecallServiceClient
+	lifecycle recallv1.LifecycleServiceClient
+}
+
+var _ Plugin = (*Client)(nil)
+
+// NewClient speaks to a plugin over conn; ctx ends when the plugin goes away.
+func NewClient(ctx context.Context, conn grpc.ClientConnInterface) *Client {
+	calls := &callConn{ClientConnInterface: conn, unary: semaphore.NewWeighted(maxUnaryClient)}
+	return &Client{
+		ctx: ctx, calls: calls, recall: recallv1.NewRecallServiceClient(calls),
+		lifecycle: recallv1.NewLifecycleServiceClient(conn),
+	}
+}
+
+// UseLane makes calls go by the lane whose other end the plugin serves: see CapabilityLane. It is called once. The
+// Client closes conn when the plugin goes away.
+func (c *Client) UseLane(conn *net.UnixConn) error {
+	lane, err := newLaneClient(conn)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(c.ctx, func() { conn.Close() })
+	c.calls.lane.Store(lane)
+	return nil
+}
+
+// Done is closed when the plugin has gone away.
+func (c *Client) Done() <-chan struct{} { return c.ctx.Done() }
+
+// call makes one unary call and reads its answer.
+func call[Req, Resp any](
+	ctx context.Context,
+	f func(context.Context, Req, ...grpc.CallOption) (Resp, error),
+	req Req,
+) (Resp, error) {
+	resp, err := f(ctx, req)
+	return resp, fromStatus(ctx, err)
+}
+
+// Index is [shared.Recall]. It answers for malformed messages itself and sends the others.
+func (c *Client) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
+	if err := ValidateBatch("messages", len(msgs)); err != nil { // before it crosses the wire
+		return nil, err
+	}
+	return eachValid(msgs, ValidateMessage, func(m *shared.Message) string { return m.ID },
+		func(msgs []shared.Message) ([]shared.IndexResult, error) {
+			req, resp := indexRequest{messages: msgs, compact: true}, &recallv1.IndexResponse{}
+			err := c.calls.invoke(ctx, recallv1.RecallService_Index_FullMethodName, req.payload(), req.message, resp,
+				grpc.StaticMethod())
+			if err != nil {
+				return nil, fromStatus(ctx, err)
+			}
+			return req.results(resp)
+		})
+}
+
+// Amend is [shared.Recall]. It answers for malformed amendments itself and sends the others.
+func (c *Client) Amend(ctx context.Context, amendments []shared.Amendment) ([]shared.IndexResult, error) {
+	if err := ValidateBatch("amendments", len(amendments)); err != nil {
+		return nil, err
+	}
+	return eachValid(amendments, ValidateAmendment, func(a *shared.Amendment) string { return a.MessageID },
+		func(all []shared.Amendment) ([]shared.IndexResult, error) {
+			resp, err := call(ctx, c.recall.Amend, &recallv1.AmendRequest{Amendments: mapSlice(all, encodeAmendment)})
+			if err != nil {
+				return nil, err
+			}
+			d := decoder{}
+			return answers(&d, func(i int) string { return all[i].MessageID }, len(all), resp.GetResults(), d.indexResult,
+				func(r *shared.IndexResult) string { return r.MessageID })
+		})
+}
+
+// eachValid answers IndexInvalid for each part of a batch that validate refuses, and lets do answer for the others.
+func eachValid[T any](
+	batch []T,
+	validate func(*T) error,
+	idOf func(*T) string,
+	do func([]T) ([]shared.IndexResult, error),
+) ([]shared.IndexResult, error) {
+	var results []shared.IndexResult // nil while all are valid
+	var valid []T
+	var at []int // where each of valid stands
+	for i := range batch {
+		err := validate(&batch[i])
+		if err != nil && results == nil {
+			results = make([]shared.IndexResult, len(batch))
+			valid = append(valid, batch[:i]...)
+			for k := range i {
+				at = append(at, k)
+			}
+		}
+		switch {
+		case err != nil:
+			results[i] = InvalidResult(idOf(&batch[i]), err)
+		case results != nil:
+			valid, at = append(valid, batch[i]), append(at, i)
+		}
+	}
+	if results == nil {
+		return do(batch)
+	}
+	if len(valid) == 0 {
+		return results, nil
+	}
+	answered, err := do(valid)
+	if err != nil {
+		return nil, err
+	}
+	for k, i := range at {
+		results[i] = answered[k]
+	}
+	return results, nil
+}
+
+func (c *Client) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+	return c.judge(ctx, req, c.recall.Recall)
+}
+
+func (c *Client) Check(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+	return c.judge(ctx, req, c.recall.Check)
+}
+
+func (c *Client) judge(
+	ctx context.Context,
+	req shared.RecallRequest,
+	f func(context.Context, *recallv1.RecallRequest, ...grpc.CallOption) (*recallv1.RecallResponse, error),
+) ([]shared.RecallResult, error) {
+	if err := ValidateRecall(&req); err != nil {
+		return nil, err
+	}
+	resp, err := call(ctx, f, encodeRecallRequest(req))
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	return answers(&d, func(i int) string { return req.Targets[i].MessageID }, len(req.Targets), resp.GetResults(),
+		d.recallResult, func(r *shared.RecallResult) string { return r.MessageID })
+}
+
+func (c *Client) Explain(ctx context.Context, req shared.RecallRequest) ([]shared.Explanation, error) {
+	if err := ValidateRecall(&req); err != nil {
+		return nil, err
+	}
+	resp, err := call(ctx, c.recall.Explain, encodeRecallRequest(req))
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	return answers(&d, func(i int) string { return req.Targets[i].MessageID }, len(req.Targets), resp.GetExplanations(),
+		d.explanation, func(e *shared.Explanation) string { return e.MessageID })
+}
+
+func (c *Client) Status(ctx context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
+	if err := ValidateStatus(tenant, ids); err != nil {
+		return nil, err
+	}
+	resp, err := call(ctx, c.recall.Status, &recallv1.StatusRequest{Tenant: tenant, MessageIds: ids})
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	return answers(&d, func(i int) string { return ids[i] }, len(ids), resp.GetStatuses(), d.messageStatus,
+		func(s *shared.MessageStatus) string { return s.MessageID })
+}
+
+func (c *Client) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
+	if err := ValidateSince(&req); err != nil {
+		return shared.EventPage{}, err
+	}
+	resp, err := call(ctx, c.recall.Since, encodeSinceRequest(req))
+	if err != nil {
+		return shared.EventPage{}, err
+	}
+	d := decoder{}
+	d.atMost("events", len(resp.GetEvents()), cmp.Or(req.Limit, shared.MaxSinceLimit))
+	if d.err != nil {
+		return shared.EventPage{}, badAnswer(d.err)
+	}
+	page := shared.EventPage{
+		Events: mapSlice(resp.GetEvents(), d.event), Next: d.text("next", resp.GetNext(), maxCursorBytes),
+		More: resp.GetMore(), Reset: resp.GetReset_(),
+	}
+	for i := range page.Events {
+		if tenant := page.Events[i].Tenant; tenant != req.Tenant {
+			d.fail(shared.Invalidf(fmt.Sprintf("events[%d].tenant", i), "is %q, asked was %q", tenant, req.Tenant))
+		}
+	}
+	d.checkPage(req.After, page.Next, page.More)
+	if d.err != nil {
+		return shared.EventPage{}, badAnswer(d.err)
+	}
+	return page, nil
+}
+
+// checkPage refuses a page that would be asked for again and again.
+func (d *decoder) checkPage(after, next string, more bool) {
+	if more && next == after {
+		d.fail(shared.Invalidf("next", "is the cursor of the page itself"))
+	}
+}
+
+func (c *Client) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
+	if err := ValidateLedger(&req); err != nil {
+		return shared.LedgerPage{}, err
+	}
+	resp, err := call(ctx, c.recall.Ledger, &recallv1.LedgerRequest{
+		Tenant: req.Tenant, RecallId: req.RecallID, After: req.After, Limit: int32(req.Limit),
+	})
+	if err != nil {
+		return shared.LedgerPage{}, err
+	}
+	d := decoder{}
+	d.atMost("entries", len(resp.GetEntries()), cmp.Or(req.Limit, shared.MaxLedgerLimit))
+	if d.err != nil {
+		return shared.LedgerPage{}, badAnswer(d.err)
+	}
+	page := shared.LedgerPage{
+		Entries: mapSlice(resp.GetEntries(), d.ledgerEntry), Next: d.text("next", resp.GetNext(), maxCursorBytes),
+		More: resp.GetMore(), Reset: resp.GetReset_(),
+	}
+	for i := range page.Entries {
+		if e := &page.Entries[i].Event; e.Tenant != req.Tenant || e.RecallID != req.RecallID {
+			d.fail(shared.Invalidf("entries", "are of recall %.80q of tenant %.80q", e.RecallID, e.Tenant))
+		}
+	}
+	d.checkPage(req.After, page.Next, page.More)
+	if d.err != nil {
+		return shared.LedgerPage{}, badAnswer(d.err)
+	}
+	return page, nil
+}
+
+// Settle is [Plugin].
+func (c *Client) Settle(ctx context.Context, all []Settlement) ([]error, error) {
+	if err := ValidateSettlements(len(all)); err != nil || len(all) == 0 {
+		return nil, err
+	}
+	resp, err := call(ctx, c.recall.Settle, &recallv1.SettleRequest{Settlements: mapSlice(all, encodeSettlement)})
+	if err != nil {
+		return nil, err
+	}
+	if n := len(resp.GetStatuses()); n != len(all) {
+		return nil, badAnswer(fmt.Errorf("%d statuses for %d settlements", n, len(all)))
+	}
+	errs := make([]error, len(all))
+	for i, data := range resp.GetStatuses() {
+		if len(data) > maxAnswerTextBytes {
+			return nil, badAnswer(fmt.Errorf("statuses[%d] is %d bytes long; at most %d", i, len(data), maxAnswerTextBytes))
+		}
+		errs[i] = fromStatus(ctx, unmarshalStatus(data))
+	}
+	return errs, nil
+}
+
+func (c *Client) Describe(ctx context.Context) (Description, error) {
+	resp, err := call(ctx, c.lifecycle.Describe, &recallv1.DescribeRequest{})
+	if err != nil {
+		return Description{}, err
+	}
+	d := decoder{}
+	d.atMost("protocol_versions", len(resp.GetProtocolVersions()), maxProtocolVersions)
+	d.atMost("capabilities", len(resp.GetCapabilities()), maxCapabilities)
+	description := Description{
+		Name:             d.text("name", resp.GetName(), shared.MaxIDBytes),
+		Version:          d.text("version", resp.GetVersion(), shared.MaxIDBytes),
+		IndexFormat:      int(resp.GetIndexFormat()),
+		ProtocolVersions: mapSlice(resp.GetProtocolVersions(), func(v int32) int { return int(v) }),
+		Capabilities: mapSlice(
+			resp.GetCapabilities(),
+			func(c string) string { return d.text("capabilities", c, shared.MaxIDBytes) },
+		),
+	}
+	if d.err != nil {
+		return Description{}, badAnswer(d.err)
+	}
+	return description, nil
+}
+
+func (c *Client) Prepare(ctx context.Context, configFile string) (shared.Diagnostics, error) {
+	resp, err := call(ctx, c.lifecycle.Prepare, &recallv1.PrepareRequest{ConfigFile: configFile})
+	return readDiagnostics(resp, err)
+}
+
+func (c *Client) Activate(ctx context.Context, steps []string) error {
+	_, err := call(ctx, c.lifecycle.Activate, &recallv1.ActivateRequest{Steps: steps})
+	return err
+}
+
+func (c *Client) Expect(ctx context.Context, index shared.IndexIdentity) error {
+	_, err := call(ctx, c.lifecycle.Expect, &recallv1.ExpectRequest{Index: encodeIdentity(index)})
+	return err
+}
+
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.lifecycle.Backup(ctx, &recallv1.BackupRequest{})
+	if err != nil {
+		return fromStatus(ctx, err)
+	}
+	for {
+		chunk, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fromStatus(ctx, err)
+		}
+		if _, err := w.Write(chunk.GetData()); err != nil {
+			return fmt.Errorf("write the backup: %w", err)
+		}
+	}
+}
+
+func (c *Client) Flush(ctx context.Context) error {
+	_, err := call(ctx, c.lifecycle.Flush, &recallv1.FlushRequest{})
+	return err
+}
+
+func (c *Client) Quiesce(ctx context.Context) error {
+	_, err := call(ctx, c.lifecycle.Quiesce, &recallv1.QuiesceRequest{})
+	return err
+}
+
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	resp, err := call(ctx, c.lifecycle.Health, &recallv1.HealthRequest{})
+	if err != nil {
+		return Health{}, err
+	}
+	d := decoder{}
+	h := d.health(resp)
+	if d.err != nil {
+		return Health{}, badAnswer(d.err)
+	}
+	return h, nil
+}
+
+func (c *Client) Reload(ctx context.Context) (shared.Diagnostics, error) {
+	resp, err := call(ctx, c.lifecycle.Reload, &recallv1.ReloadRequest{})
+	return readDiagnostics(resp, err)
+}
+
+func readDiagnostics(resp *recallv1.DiagnosticsResponse, err error) (shared.Diagnostics, error) {
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	ds := d.diagnostics("diagnostics", resp.GetDiagnostics())
+	if d.err != nil {
+		return nil, badAnswer(d.err)
+	}
+	return ds, nil
+}
+
+func (c *Client) Metrics(ctx context.Context) ([]shared.Metric, error) {
+	resp, err := call(ctx, c.lifecycle.Metrics, &recallv1.MetricsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{}
+	d.atMost("metrics", len(resp.GetMetrics()), maxMetrics)
+	if d.err != nil {
+		return nil, badAnswer(d.err)
+	}
+	metrics := mapSlice(resp.GetMetrics(), func(m *recallv1.Metric) shared.Metric {
+		return shared.Metric{Name: d.text("metrics.name", m.GetName(), maxAnswerTextBytes), Value: m.GetValue()}
+	})
+	if d.err != nil {
+		return nil, badAnswer(d.err)
+	}
+	return metrics, nil
+}

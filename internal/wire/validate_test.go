@@ -1,0 +1,160 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+func TestBadInputNamesItsFieldAndLimit(t *testing.T) {
+	msg := func(change func(*shared.Message)) func() error {
+		return func() error {
+			bad := fullMessage
+			change(&bad)
+			return ValidateMessage(&bad)
+		}
+	}
+	req := func(change func(*shared.RecallRequest)) func() error {
+		return func() error {
+			bad, message := fullRequest, fullMessage
+			bad.Targets = fullTargets()
+			bad.Targets[0].Message = &message
+			change(&bad)
+			return ValidateRecall(&bad)
+		}
+	}
+	since := func(change func(*shared.SinceRequest)) func() error {
+		return func() error {
+			bad := fullSince
+			change(&bad)
+			return ValidateSince(&bad)
+		}
+	}
+	many := func(n int) []string {
+		ids := make([]string, n)
+		for i := range ids {
+			ids[i] = fmt.Sprint(i)
+		}
+		return ids
+	}
+	long := strings.Repeat("x", 64<<10)
+	for _, tc := range []struct {
+		call         func() error
+		field, words string
+	}{
+		{msg(func(m *shared.Message) { m.Tenant = "" }), "tenant", "empty"},
+		{msg(func(m *shared.Message) { m.ID = "" }), "id", "empty"},
+		{msg(func(m *shared.Message) { m.ID = long }), "id", "65536 bytes long; at most 256"},
+		{msg(func(m *shared.Message) { m.ID = "a\x00b" }), "id", "NUL"},
+		{msg(func(m *shared.Message) { m.ID = "a\xff" }), "id", "UTF-8"},
+		{msg(func(m *shared.Message) { m.Conversation.ID = "" }), "conversation.id", "empty"},
+		{msg(func(m *shared.Message) { m.Conversation.Type = "grupo" }), "conversation.type", `"grupo"; one of single, group, chatroom`},
+		{msg(func(m *shared.Message) { m.Sender = long }), "sender", "at most 256"},
+		{msg(func(m *shared.Message) { m.Type = "gif" }), "type", "one of text, image"},
+		{msg(func(m *shared.Message) { m.SentAt = time.Time{} }), "sent_at", "not set"},
+		{msg(func(m *shared.Message) { m.SentAt = time.Unix(-5, 0) }), "sent_at", "1970"},
+		{msg(func(m *shared.Message) { m.SentAt = time.Unix(1<<40, 0) }), "sent_at", "9999"},
+		{msg(func(m *shared.Message) { m.Attachments = make([]shared.Attachment, 101) }), "attachments", "101 entries; at most 100"},
+		{msg(func(m *shared.Message) { m.Attachments = []shared.Attachment{{Key: "a"}, {Key: long}} }), "attachments[1].key", "at most 2048"},
+		{msg(func(m *shared.Message) { m.Labels = []string{""} }), "labels[0]", "empty"},
+		{msg(func(m *shared.Message) { m.Attachments = []shared.Attachment{{}} }), "attachments[0].key", "empty"},
+		{msg(func(m *shared.Message) { m.Attachments = []shared.Attachment{{Key: "a", Owner: long}} }), "attachments[0].owner", "256"},
+		{msg(func(m *shared.Message) { m.Ref = long }), "ref", "65536 bytes long; at most 1024"},
+		{func() error { return ValidateBatch("messages", 1_000_000) }, "messages", "1000000 entries; at most 1000"},
+		{func() error { return ValidateAmendment(&shared.Amendment{Tenant: "t"}) }, "message_id", "empty"},
+		{func() error {
+			return ValidateAmendment(&shared.Amendment{Tenant: "t", MessageID: "m", Conversation: &shared.Conversation{ID: "g"}})
+		}, "conversation.type", "one of single"},
+		{func() error { return ValidateAmendment(&shared.Amendment{Tenant: "t", MessageID: "m", Ref: &long}) }, "ref", "at most 1024"},
+
+		{req(func(r *shared.RecallRequest) { r.Tenant = "" }), "tenant", "empty"},
+		{req(func(r *shared.RecallRequest) { r.Targets = nil }), "targets", "0 targets; 1 to 100"},
+		{req(func(r *shared.RecallRequest) { r.Targets = make([]shared.Target, 101) }), "targets", "101 targets; 1 to 100"},
+		{req(func(r *shared.RecallRequest) { r.Targets = append(r.Targets, r.Targets[0]) }), "targets[1].message_id", "targets[0].message_id"},
+		{req(func(r *shared.RecallRequest) { r.Targets[0].MessageID = "" }), "targets[0].message_id", "empty"},
+		{req(func(r *shared.RecallRequest) { r.Targets[0].Role = "admim" }), "targets[0].role",
+			`"admim"; one of member, admin, owner, system, none`},
+		{req(func(r *shared.RecallRequest) { r.Targets[0].Conversation = shared.Conversation{} }), "targets[0].conversation",
+			"only the role system"},
+		{req(func(r *shared.RecallRequest) { r.Targets[0].Conversation.Type = "" }), "targets[0].conversation.type", "one of single"},
+		{req(func(r *shared.RecallRequest) { r.Targets[0].Labels = many(33) }), "targets[0].labels", "at most 32"},
+		{req(func(r *shared.RecallRequest) { r.Targets[0].Message.Sender = "" }), "targets[0].message.sender", "empty"},
+		{req(func(r *shared.RecallRequest) { r.Targets[0].Message.Tenant = "other" }), "targets[0].message.tenant", "tenant"},
+		{req(func(r *shared.RecallRequest) { r.Targets[0].Message.ID = "other" }), "targets[0].message.id", "m/1"},
+		{req(func(r *shared.RecallRequest) { r.Targets[0].Message.Conversation.ID = "other" }),
+			"targets[0].message.conversation", "lobby"},
+		{req(func(r *shared.RecallRequest) { r.Actor.Labels = many(33) }), "actor.labels", "at most 32"},
+		{req(func(r *shared.RecallRequest) { r.Actor.ID = "" }), "actor.id", "empty"},
+		{req(func(r *shared.RecallRequest) { r.Ext = long }), "ext", "at most 4096"},
+		{req(func(r *shared.RecallRequest) { r.Reason = long }), "reason", "at most 1024"},
+		{req(func(r *shared.RecallRequest) { r.RecallID = "" }), "recall_id", "empty"},
+		{req(func(r *shared.RecallRequest) { r.RequestedAt = time.Unix(-1, 0) }), "requested_at", "1970"},
+		{req(func(r *shared.RecallRequest) { r.RequestedAt = time.Unix(0, 999) }), "requested_at", "1970"},
+		{req(func(r *shared.RecallRequest) { // so long ago that its microseconds are those of today
+			r.RequestedAt = time.Unix(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Unix()-1<<58/15625, 0)
+		}), "requested_at", "1970"},
+
+		{func() error { return ValidateStatus("", nil) }, "tenant", "empty"},
+		{func() error { return ValidateStatus("t", many(1001)) }, "message_ids", "at most 1000"},
+		{func() error { return ValidateStatus("t", []string{"a", "\xfe"}) }, "message_ids[1]", "UTF-8"},
+		{since(func(r *shared.SinceRequest) { r.After = long }), "after", "at most 256"},
+		{since(func(r *shared.SinceRequest) { r.Limit = 1001 }), "limit", "1000"},
+		{since(func(r *shared.SinceRequest) { r.Limit = -1 }), "limit", "-1"},
+		{since(func(r *shared.SinceRequest) { r.Conversations = make([]shared.Conversation, 1001) }), "conversations", "at most 1000"},
+		{since(func(r *shared.SinceRequest) { r.Conversations = append(r.Conversations, r.Conversations[0]) }), "conversations[1]", "conversations[0]"},
+		{func() error { return ValidateLedger(&shared.LedgerRequest{Tenant: "t"}) }, "recall_id", "empty"},
+		{func() error { return shared.ValidateStep("step", "No Tify") }, "step", "a-z"},
+		{func() error { return shared.ValidateStep("step", long) }, "step", "64"},
+	} {
+		// Each change works on slices of its own.
+		fullSince.Conversations = []shared.Conversation{{Type: shared.ConversationGroup, ID: "g"}}
+		err := tc.call()
+		var field *shared.FieldError
+		if !errors.As(err, &field) || field.Field != tc.field || !strings.Contains(field.Problem, tc.words) {
+			t.Errorf("%s: got %v, want a problem with %q", tc.field, err, tc.words)
+		}
+		if len(err.Error()) > 300 {
+			t.Errorf("%s: an error of %d bytes repeats the bad input", tc.field, len(err.Error()))
+		}
+	}
+}
+
+func TestAllThatIsAllowedPasses(t *testing.T) {
+	m := fullMessage
+	m.ID = strings.Repeat("é", shared.MaxIDBytes/2)
+	for _, kind := range strings.Split(messageTypes.words(), ", ") {
+		m.Type = shared.MessageType(kind)
+		if err := ValidateMessage(&m); err != nil {
+			t.Error(err)
+		}
+	}
+	r := fullRequest
+	r.Targets, r.RequestedAt = []shared.Target{{MessageID: "m", Role: shared.RoleSystem}}, time.Time{}
+	r.Ext = strings.Repeat("x", shared.MaxExtBytes)
+	if err := ValidateRecall(&r); err != nil {
+		t.Error(err)
+	}
+	for _, step := range shared.StandardSteps() {
+		if err := shared.ValidateStep("step", step); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func FuzzClipText(f *testing.F) {
+	f.Add("aé漢😀", 5)
+	f.Add("\xff\xfe", 1)
+	f.Fuzz(func(t *testing.T, s string, limit int) {
+		if limit < 0 || limit > 1<<16 {
+			return
+		}
+		if got := clipText(s, limit); len(got) > limit || !utf8.ValidString(got) {
+			t.Errorf("%q of %d bytes, limit %d", got, len(got), limit)
+		}
+	})
+}

@@ -1,0 +1,29 @@
+package shared
+
+import (
+	"context"
+	"fmt"
+)
+
+// ReadLedger reads all pages of the ledger of a recall, at most MaxRecallMessages entries.
+func ReadLedger(ctx context.Context, from Recall, tenant, recallID string) ([]LedgerEntry, error) {
+	var entries []LedgerEntry
+	req := LedgerRequest{Tenant: tenant, RecallID: recallID}
+	for {
+		page, err := from.Ledger(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		if page.Reset {
+			return nil, fmt.Errorf("%w: the index was restored or replaced while the ledger was read; read it again",
+				ErrUnavailable)
+		}
+		entries, req.After = append(entries, page.Entries...), page.Next
+		if !page.More {
+			return entries, nil
+		}
+		if len(entries) > MaxRecallMessages {
+			return nil, fmt.Errorf("the ledger of recall %q has more than %d entries", recallID, MaxRecallMessages)
+		}
+	}
+}

@@ -1,0 +1,28 @@
+package shared
+
+// The limits of a call. Each is refused with a *FieldError that names it.
+const (
+	MaxIDBytes            = 256  // tenant, message, conversation, sender, actor and recall ids
+	MaxRecallTargets      = 100  // messages of a RecallRequest
+	MaxIndexBatch         = 1000 // messages of an Index call, amendments of an Amend call
+	MaxStatusIDs          = 1000 // ids of a Status call
+	MaxSinceConversations = 1000
+	MaxSinceLimit         = 1000
+	MaxLedgerLimit        = 1000
+	MaxExtBytes           = 4 << 10
+	MaxReasonBytes        = 1 << 10
+	MaxAttachments        = 100
+	MaxAttachmentBytes    = 2 << 10 // one attachment key
+	MaxRefBytes           = 1 << 10
+	MaxLabels             = 32
+	MaxLabelBytes         = 128
+	MaxStepBytes          = 64  // the name of a step
+	MaxSteps              = 32  // steps that a host carries out
+	MaxDeliveries         = 128 // deliveries of one step without an outcome; a host runs no more at once
+
+	// MaxRecallMessages is how many messages can be recalled under one recall id, in one request or many.
+	MaxRecallMessages = 10_000
+)
+
+// MaxStepErrorBytes is how much of the error of a step the ledger keeps.
+const MaxStepErrorBytes = 1 << 10
