@@ -343,3 +343,22 @@ func TestParse_MismatchAdvice(t *testing.T) {
 		}
 	}
 }
+
+func TestParse_PlaceholderText(t *testing.T) {
+	for text, want := range map[string]string{
+		"gone": "", "{actor} {sender} {role} {type} {reason}": "", "{actor}{actor}": "", "撤回": "",
+		"{actor} {actr}":          "a placeholder has no field {actr}", // not only the first is checked
+		"{actor} {sender} {rule}": "a placeholder has no field {rule}",
+		"{}":                      "a placeholder has no field {}",
+		"{actor":                  "unbalanced curly bracket",
+		"actor}":                  "unbalanced curly bracket",
+		"{actor} }":               "unbalanced curly bracket",
+		"{{actor}}":               "unbalanced curly bracket",
+	} {
+		p, diags := parse("rules.hcl", []byte("placeholder \"p\" { text = { en = \""+text+"\" } }\n"+
+			"on_recall { placeholder = \"p\" }\npermit \"own\" { sender = true }"))
+		if (p != nil) != (want == "") || len(diags) > 1 || !strings.Contains(diags.String(), want) {
+			t.Errorf("%s: got %s, want %q", text, diags, want)
+		}
+	}
+}

@@ -1,8 +1,9 @@
 package lang
 
 import (
+	"cmp"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -224,11 +225,9 @@ func (r *Reporter) checkLabels(b *hclsyntax.Block, spec *BlockSpec) {
 	}
 }
 
+// sortedAttributes returns the attributes of a body in the order of the file.
 func sortedAttributes(body *hclsyntax.Body) []*hclsyntax.Attribute {
-	out := make([]*hclsyntax.Attribute, 0, len(body.Attributes))
-	for _, a := range body.Attributes {
-		out = append(out, a)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].SrcRange.Start.Byte < out[j].SrcRange.Start.Byte })
-	return out
+	return slices.SortedFunc(maps.Values(body.Attributes), func(a, b *hclsyntax.Attribute) int {
+		return cmp.Compare(a.SrcRange.Start.Byte, b.SrcRange.Start.Byte)
+	})
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -86,13 +85,12 @@ func ruleFiles(paths []string, match func(name string) bool, r *Reporter) []stri
 			names = append(names, path)
 			continue
 		}
-		entries, err := os.ReadDir(path)
+		entries, err := os.ReadDir(path) // in name order
 		if err != nil {
 			r.FileError(path, "", err)
 			continue
 		}
 		found := false
-		sort.Slice(entries, func(i, j int) bool { return entries[i].Name() < entries[j].Name() })
 		for _, e := range entries {
 			name := filepath.Join(path, e.Name())
 			if match(e.Name()) {
