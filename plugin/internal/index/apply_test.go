@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -332,27 +333,36 @@ func TestAttachmentsStepIsSettledWhereNothingIsToDelete(t *testing.T) {
 	}
 }
 
-func TestOpenedStepsWakeTheirLaneFromTheFirstOfThem(t *testing.T) {
+// opened applies one entry of one call and returns the steps that it opened.
+func opened(t *testing.T, x *Index, ops ...Op) map[string]uint64 {
+	t.Helper()
+	applied, err := x.Apply(x.Position()+1, [][]Op{ops})
+	if err != nil || applied.Answers[0].Refused != nil {
+		t.Fatalf("%+v %v", applied, err)
+	}
+	return applied.Opened
+}
+
+func TestApply_OpenedSteps(t *testing.T) {
 	x := openNew(t)
-	woken := make(chan string, 10)
-	x.OnOpen(func(step string, first uint64) { woken <- fmt.Sprint(step, " ", first) })
 	m := message("m")
-	apply(t, x, put(m), recall("r", m, shared.StepNotify, shared.StepHistory))
-	apply(t, x, recall("r", m, shared.StepNotify))
-	apply(t, x, fail(1, shared.StepNotify, 1, ""))
-	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeDone))
-	for _, id := range []string{"n", "o"} {
-		apply(t, x, recall("r", message(id), shared.StepNotify, shared.StepHistory))
-	}
-	apply(t, x, settle(3, shared.StepNotify, shared.OutcomeDone), settle(2, shared.StepNotify, shared.OutcomeDone))
-	apply(t, x) // the hook runs before the committer goes on
-	close(woken)
-	var got []string
-	for step := range woken {
-		got = append(got, step)
-	}
-	if want := []string{"notify 1", "history 1", "notify 2", "notify 3", "history 2"}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+	for _, c := range []struct {
+		name string
+		ops  []Op
+		want map[string]uint64
+	}{
+		{"a recall", []Op{put(m), recall("r", m, shared.StepNotify, shared.StepHistory)}, map[string]uint64{"notify": 1}},
+		{"a recalled message", []Op{recall("r", m, shared.StepNotify)}, nil},
+		{"a failed attempt", []Op{fail(1, shared.StepNotify, 1, "")}, nil},
+		{"notify is settled", []Op{settle(1, shared.StepNotify, shared.OutcomeDone)}, map[string]uint64{"history": 1}},
+		{"another recall", []Op{recall("r", message("n"), shared.StepNotify, shared.StepHistory)}, map[string]uint64{"notify": 2}},
+		{"a third one", []Op{recall("r", message("o"), shared.StepNotify, shared.StepHistory)}, map[string]uint64{"notify": 3}},
+		{"both are settled", []Op{settle(3, shared.StepNotify, shared.OutcomeDone), settle(2, shared.StepNotify, shared.OutcomeDone)},
+			map[string]uint64{"history": 2}},
+	} {
+		if got := opened(t, x, c.ops...); !maps.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
 	}
 }
 
@@ -503,32 +513,6 @@ func TestWhatTheRulesAskedForIsKeptWithTheRecall(t *testing.T) {
 	} {
 		if !e.Silent || !reflect.DeepEqual(e.Placeholder, want.Placeholder) || e.Disposition != want.Disposition || e.Retention != want.Retention {
 			t.Errorf("%s: %+v", where, e)
-		}
-	}
-}
-
-func TestInvalidTextFailsForItsCallerOnly(t *testing.T) {
-	x := openNew(t)
-	h := hold(x)
-	badMessage := message("bad")
-	badMessage.Sender = "\xff"
-	var wg sync.WaitGroup
-	errs := make([]error, 10)
-	for i := range errs {
-		wg.Go(func() {
-			m := message(fmt.Sprint("m", i))
-			if i == 4 {
-				m = badMessage
-			}
-			_, errs[i] = x.Append(context.Background(), []Op{put(m)})
-		})
-	}
-	h.untilQueued(len(errs))
-	h.release()
-	wg.Wait()
-	for i, err := range errs {
-		if (err != nil) != (i == 4) {
-			t.Errorf("call %d: %v", i, err)
 		}
 	}
 }

@@ -15,8 +15,8 @@ const maxOpBytes = 1 << 20
 const maxRecordBytes = shared.MaxAttachments*(shared.MaxAttachmentBytes+shared.MaxIDBytes) +
 	shared.MaxLabels*shared.MaxLabelBytes + 8*shared.MaxIDBytes + shared.MaxRefBytes
 
-// bytes is about what an operation writes.
-func (op *Op) bytes() int {
+// Bytes is about what an operation writes.
+func (op *Op) Bytes() int {
 	switch {
 	case op.Put != nil:
 		return messageBytes(op.Put)
@@ -50,7 +50,7 @@ func (op *Op) bytes() int {
 }
 
 // EventBytes is about what an event takes in memory.
-func EventBytes(e *shared.Event) int { return (&Op{Recall: &Recall{Event: *e}}).bytes() }
+func EventBytes(e *shared.Event) int { return (&Op{Recall: &Recall{Event: *e}}).Bytes() }
 
 func messageBytes(m *shared.Message) int {
 	n := 3*(len(m.Tenant)+len(m.ID)) + 2*len(m.Sender) + 2*len(m.Conversation.ID) + len(m.Ref) + 96
@@ -61,6 +61,16 @@ func messageBytes(m *shared.Message) int {
 		n += len(l) + 2
 	}
 	return n
+}
+
+// CheckOps refuses, with a [shared.ErrInvalid], operations that have no place in the index.
+func CheckOps(ops []Op) error {
+	for i := range ops {
+		if err := ops[i].check(); err != nil {
+			return fmt.Errorf("operation %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // check refuses what has no place in the index. Callers have checked the limits of package shared; this keeps keys and
@@ -86,8 +96,8 @@ func (op *Op) check() error {
 	if set != 1 {
 		return shared.Invalidf("operation", "%d of put, amend, recall, settle and ungate are set; exactly one must be", set)
 	}
-	if err == nil && op.bytes() > maxOpBytes {
-		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.bytes(), maxOpBytes)
+	if err == nil && op.Bytes() > maxOpBytes {
+		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.Bytes(), maxOpBytes)
 	}
 	return err
 }

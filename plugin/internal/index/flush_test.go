@@ -31,11 +31,11 @@ func TestFlush_WhileCallsAreApplied(t *testing.T) {
 		for i := range 5 {
 			apply(t, x, thousand(fmt.Sprint("more", round, "-", i, "-"))...)
 		}
-		before := x.Stats().Commits
-		if err := x.Flush(t.Context()); err != nil {
+		before := x.dir.Version()
+		if err := x.Flush(t.Context(), &turns); err != nil {
 			t.Error(err)
 		}
-		if n := x.Stats().Commits - before; n < 30 {
+		if n := x.dir.Version() - before; n < 30 {
 			t.Errorf("%d commits: there was nothing to flush", n)
 		}
 	}
@@ -45,7 +45,7 @@ func TestFlush_WhileCallsAreApplied(t *testing.T) {
 
 func TestFlush_KeepsWhatWasApplied(t *testing.T) {
 	x := filled(t)
-	if err := x.Flush(t.Context()); err != nil {
+	if err := x.Flush(t.Context(), &turns); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, x, thousand("after")...)

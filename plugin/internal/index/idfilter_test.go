@@ -101,7 +101,6 @@ func TestIDFilter_DamagedGroup(t *testing.T) {
 	path := t.TempDir()
 	x := openAt(t, path)
 	apply(t, x, put(message("m")))
-	x.committing.Lock()
 	txn := x.dir.NewTransaction(true)
 	if err := set(
 		txn,
@@ -113,7 +112,6 @@ func TestIDFilter_DamagedGroup(t *testing.T) {
 	if err := x.dir.Commit(txn); err != nil {
 		t.Fatal(err)
 	}
-	x.committing.Unlock()
 	if err := x.Close(); err != nil {
 		t.Fatal(err)
 	}

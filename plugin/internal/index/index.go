@@ -52,40 +52,27 @@ type Index struct {
 	log   hclog.Logger
 	dir   *badgerdir.Dir
 	epoch string
-	queue queue
 
 	recent recentEvents
 	ids    *idFilter
 
-	onOpen atomic.Pointer[func(step string, first uint64)]
-
 	stopLearner context.CancelFunc
 	learner     sync.WaitGroup
 
-	committing sync.Mutex // held by whoever commits, and guards the following
+	// The caller of Apply owns the following.
 
+	position  uint64                  // of the last entry; 0: the version of the last commit
 	sequence  uint64                  // of the last recall
 	failures  uint64                  // position of the last failed attempt
 	commitTxn func(*badger.Txn) error // dir.Commit; tests make it fail
 
-	committer sync.WaitGroup
-
 	lastSequence, lastFailure, commits, operations atomic.Uint64
-
-	taken  atomic.Int64  // calls that are being committed
-	groups atomic.Uint64 // of calls that were answered
 }
 
-var _ Log = (*Index)(nil)
-
-// Close finishes and answers the waiting calls, waits for the reads in progress and releases the folder. It may be
+// Close waits for the reads in progress and releases the folder. It is called after the last call of Apply, and may be
 // called again. It takes as long as Badger needs to write its tables; a process in a hurry may exit without it, because
-// what was acknowledged is on disk.
+// what was applied is on disk.
 func (x *Index) Close() error {
-	x.queue.close()
-	x.committer.Wait()
-	x.committing.Lock() // a caller may commit, too
-	defer x.committing.Unlock()
 	x.stopLearner()
 	x.learner.Wait()
 	return x.dir.Close()
@@ -94,36 +81,18 @@ func (x *Index) Close() error {
 // Failure is why the index no longer answers; nil while it does.
 func (x *Index) Failure() error { return x.dir.Failure() }
 
-// Flush shortens the replay after a crash, see [badgerdir.Dir.Flush].
-func (x *Index) Flush(ctx context.Context) error {
-	return x.dir.Flush(ctx, func(ctx context.Context, bytes int) error {
-		_, err := x.await(ctx, &call{padding: bytes})
-		return err
-	})
-}
-
-// Progress returns how many calls wait for the index, and how much it has done: commits, reads, and new tables of
-// flushes and compactions. An index is stuck if something waits and nothing is done for long.
-func (x *Index) Progress() (waiting int, done uint64) {
-	calls, _, _ := x.queue.stats()
+// Progress returns how many reads are in progress, and how much the index has done: commits, reads, and new tables of
+// flushes and compactions.
+func (x *Index) Progress() (reading int, done uint64) {
 	files := x.dir.Stats()
-	return calls + files.Reading + int(x.taken.Load()), x.groups.Load() + x.commits.Load() + files.Reads + files.Tables
+	return files.Reading, x.commits.Load() + files.Reads + files.Tables
 }
-
-// OnOpen sets the function that is called, once for each step, after a commit that opened this step for any event; first
-// is the lowest sequence among those. Steps that wait for notify open in any order, so first may be lower than that of
-// an event whose step was open before. f runs on the goroutine that commits, after the calls of that commit were
-// answered, and must not block.
-func (x *Index) OnOpen(f func(step string, first uint64)) { x.onOpen.Store(&f) }
 
 // Stats are the numbers of an index since it was opened.
 type Stats struct {
 	Sequence   uint64 // of the last recall, 0 before the first
-	Commits    uint64 // transactions
+	Commits    uint64 // entries that changed the index
 	Operations uint64 // operations applied
-	Overloads  uint64 // calls of Append refused because too much was waiting
-	QueueCalls int    // calls of Append waiting
-	QueueBytes int    // size of their operations
 	DiskBytes  int64  // size of the tables, refreshed by Badger once a minute; 0 once the index is closed
 	Scrubs     uint64 // how often every table was read again and found whole
 	Damaged    bool   // a file of the index is damaged, and nothing is answered from it
@@ -133,11 +102,9 @@ type Stats struct {
 // Stats returns the numbers of the index.
 func (x *Index) Stats() Stats {
 	files := x.dir.Stats()
-	s := Stats{
+	return Stats{
 		Sequence: x.lastSequence.Load(), Commits: x.commits.Load(), Operations: x.operations.Load(),
 		DiskBytes: files.DiskBytes, Scrubs: files.Scrubs,
 		Damaged: errors.Is(x.Failure(), ErrCorrupt), ReadOnly: x.dir.ReadOnly(),
 	}
-	s.QueueCalls, s.QueueBytes, s.Overloads = x.queue.stats()
-	return s
 }

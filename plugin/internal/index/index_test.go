@@ -2,10 +2,11 @@ package index
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
-	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,10 +16,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv(childEnv); path != "" {
-		runChild(path)
-		return
-	}
 	goleak.VerifyTestMain(m,
 		// Badger leaves these two behind where it fails to open damaged files. An index left open leaves many more.
 		goleak.IgnoreAnyFunction("github.com/dgraph-io/ristretto/v2/z.(*AllocatorPool).freeupAllocators"),
@@ -33,15 +30,42 @@ func openAt(t testing.TB, path string) *Index {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x.queue.mu.Lock()
-	x.queue.maxDelay = 0 // a test settles one step after the other, and queue_test has the waiting
-	x.queue.mu.Unlock()
 	t.Cleanup(func() {
 		if err := x.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return x
+}
+
+// turns is held by whoever applies an entry in a test.
+var turns sync.Mutex
+
+// Append applies one call as the next entry of the log, or as several if it is too large for one. Packages that use the
+// index have journal.Log for it, which this package cannot import.
+func (x *Index) Append(_ context.Context, ops []Op) ([]Result, error) {
+	if err := CheckOps(ops); err != nil {
+		return nil, err
+	}
+	turns.Lock()
+	defer turns.Unlock()
+	return x.applyAll(ops)
+}
+
+func (x *Index) applyAll(ops []Op) ([]Result, error) {
+	applied, err := x.Apply(x.Position()+1, [][]Op{ops})
+	if errors.Is(err, ErrTooLarge) && len(ops) > 1 {
+		first, err := x.applyAll(ops[:len(ops)/2])
+		if err != nil {
+			return nil, err
+		}
+		rest, err := x.applyAll(ops[len(ops)/2:])
+		return append(first, rest...), err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return applied.Answers[0].Results, applied.Answers[0].Refused
 }
 
 func openNew(t testing.TB) *Index { return openAt(t, t.TempDir()) }

@@ -15,7 +15,7 @@ import (
 //	i/                                           Identity  which index this is, and which epoch of it
 //	n/                                           Counter   the next sequence, and the position of the last failed attempt
 //	m/<tenant>/<message id>                      Record    the message and its tombstone
-//	t/<version>                                  Group     the messages that a commit indexed
+//	t/<position>                                 Group     the messages that an entry of the log indexed
 //	a/<tenant>/<attachment key>/<message id>               the live messages that use an attachment
 //	u/<tenant>/<attachment key>                            a message of its owner that used it was recalled, and others use it
 //	r/<tenant>/<conversation>/<sequence>         Pointer   the recalls of a conversation
@@ -26,11 +26,12 @@ import (
 //	e/<step>/<sequence>                                    the step queue: events whose step is open and never failed
 //	b/<step>/<level>/<position>/<sequence>                 events whose step failed and backs off, oldest failure first
 //	w/<sequence>                                           events whose other steps wait for notify
-//	g/                                                     padding, see emptyLog
+//	p/                                           number    the position of the log, see Index.Position
+//	g/                                                     padding, see Index.Flush
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtauroqlsebwg"
+const keyKinds = "finmtauroqlsebwpg"
 
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
 
@@ -48,6 +49,7 @@ var (
 	formatKey   = newKey('f')
 	identityKey = newKey('i')
 	sequenceKey = newKey('n')
+	positionKey = newKey('p')
 	paddingKey  = newKey('g')
 )
 

@@ -1,34 +1,13 @@
 package index
 
 import (
-	"context"
 	"time"
 
 	"github.com/chat-recall/recall/shared"
 )
 
-// The index is a state machine: it applies an ordered log of decided operations. Everything that a decision needed
-// the clock, the rules or chance for is in the operation, so applying one is deterministic, and applying it twice
-// changes nothing.
-
-// Log orders operations. On one machine the committer of the index is the log; a replicated log would stand in its
-// place, and every node would apply what comes back.
-type Log interface {
-	// Append returns once all ops are applied and on disk, in their order and nothing between them, with one Result
-	// an op. It fails with shared.ErrUnavailable when the index is released; having done nothing, with
-	// shared.ErrOverloaded when too much is waiting, and with shared.ErrInvalid when one of ops is refused:
-	//   - a recall under a recall id that has shared.MaxRecallMessages already;
-	//   - atomic recalls that are together too large for one transaction;
-	//   - the settlement of an event or step that does not exist, or of a step that waits for notify.
-	Append(ctx context.Context, ops []Op) ([]Result, error)
-
-	// AppendThen is Append that does not wait: it calls then once, from any goroutine and perhaps before it returns. then
-	// must not block. alone says that nobody else is about to append, so that nothing is gained by gathering: the calling
-	// goroutine may commit.
-	AppendThen(ops []Op, alone bool, then func([]Result, error))
-}
-
-// Op is one decided operation. Exactly one field is set.
+// Op is one decided operation. Exactly one field is set. Everything that the decision needed the clock, the rules or
+// chance for is in it, so applying it is deterministic, and applying it twice changes nothing.
 type Op struct {
 	Put    *shared.Message   // this message exists
 	Amend  *shared.Amendment // these facts of a live message changed so

@@ -36,7 +36,7 @@ func open(ctx context.Context, o Options) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{path: o.Path, log: o.Logger, dir: dir, queue: newQueue(), ids: newIDFilter(), commitTxn: dir.Commit}
+	x := &Index{path: o.Path, log: o.Logger, dir: dir, ids: newIDFilter(), commitTxn: dir.Commit}
 	if err := x.begin(); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
@@ -45,7 +45,6 @@ func open(ctx context.Context, o Options) (*Index, error) {
 	if !dir.ReadOnly() {
 		x.learner.Go(func() { x.learn(learn) })
 	}
-	x.committer.Go(x.commitLoop)
 	return x, nil
 }
 
@@ -77,6 +76,9 @@ func (x *Index) begin() error {
 	x.sequence, x.failures = next.Next-1, next.Failures
 	x.lastSequence.Store(x.sequence)
 	x.lastFailure.Store(x.failures)
+	if err := x.readPosition(txn); err != nil {
+		return err
+	}
 	var pb indexpb.Identity
 	if _, err := get(txn, identityKey, &pb); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -172,7 +173,7 @@ func TestAfterARestartTheNextConsumerGetsWhatIsUnsettled(t *testing.T) {
 
 // fullLog refuses the next Append, as an index does for which too much is waiting.
 type fullLog struct {
-	index.Log
+	journal.Log
 	full bool
 }
 

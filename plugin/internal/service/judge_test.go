@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -160,7 +161,7 @@ func TestRecall_FactsOfAnIndexedMessageAreIgnored(t *testing.T) {
 
 // meddledLog does something between a judgement and its commit, or fails instead of it.
 type meddledLog struct {
-	index.Log
+	journal.Log
 	before func()
 	fail   error
 }
@@ -229,7 +230,7 @@ func TestRecall_FactsThatChangeBeforeTheCommit(t *testing.T) {
 		log := &meddledLog{before: func() {
 			n++
 			ref := fmt.Sprint(n)
-			if got, err := r.active.index.Append(t.Context(), []index.Op{{Amend: &shared.Amendment{
+			if got, err := r.active.log.Append(t.Context(), []index.Op{{Amend: &shared.Amendment{
 				Tenant: "acme", MessageID: "m", Ref: &ref,
 			}}}); err != nil || got[0].Put != shared.IndexAmended {
 				t.Errorf("amend: %+v, %v", got, err)

@@ -142,7 +142,7 @@ func (s *Service) Activate(ctx context.Context, steps []string) error {
 	}
 	s.mu.Unlock()
 	if !taken {
-		if err := x.Close(); err != nil {
+		if err := a.local.Close(); err != nil {
 			return fmt.Errorf("release the index: %w", err)
 		}
 		return s.unavailable()
@@ -178,7 +178,7 @@ func (s *Service) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.stop, cancel)() // Quiesce does not wait for what it does itself
-	return a.index.Flush(ctx)
+	return a.local.Flush(ctx)
 }
 
 // Quiesce is wire.Lifecycle. It may be called in any state and again; where ctx ends first the service goes on
@@ -212,7 +212,7 @@ func (s *Service) release(a *active) {
 	a.dispatcher.close(s.unavailable())
 	<-a.opener.done
 	s.calls.Wait()
-	if err := a.index.Close(); err != nil {
+	if err := a.local.Close(); err != nil {
 		s.releaseErr = fmt.Errorf("release the index: %w", err)
 		s.logger.Error("the index was not released cleanly", "error", err)
 		return
@@ -229,7 +229,7 @@ func (s *Service) Health(context.Context) (wire.Health, error) {
 			return wire.Health{}, fmt.Errorf("the index does not answer: %w", err)
 		}
 		h.Index = a.index.Identity()
-		h.Waiting, h.Done = a.index.Progress()
+		h.Waiting, h.Done = a.local.Progress()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -36,7 +37,7 @@ const (
 // remembers a mark for each part of the time, and no event.
 type opener struct {
 	index   *index.Index
-	log     index.Log
+	log     journal.Log
 	steps   []string // of the host
 	clock   Clock
 	elapsed func() time.Duration

@@ -13,6 +13,7 @@ import (
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/config"
 	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
 )
@@ -66,8 +67,9 @@ var _ wire.Plugin = (*Service)(nil)
 
 // active is what there is while the service is active.
 type active struct {
-	index      *index.Index // what there is to read
-	log        index.Log    // orders what is written; on one machine the index itself
+	index      *index.Index   // for reads
+	local      *journal.Local // owns the index
+	log        journal.Log    // orders writes: local, except in tests
 	dispatcher *dispatcher
 	opener     *opener
 	rules      *rules.Watcher
@@ -99,13 +101,14 @@ func New(o Options) *Service {
 // newActive puts together what answers calls. steps are valid.
 func (s *Service) newActive(x *index.Index, steps []string) *active {
 	sorted := slices.Sorted(slices.Values(steps))
+	local := journal.NewLocal(x)
 	a := &active{
-		index: x, log: x, rules: s.followed(), kept: keptPath(s.config.IndexPath), steps: sorted,
+		index: x, local: local, log: local, rules: s.followed(), kept: keptPath(s.config.IndexPath), steps: sorted,
 		dispatcher: &dispatcher{index: x, steps: sorted, clock: s.clock, elapsed: s.elapsed, logger: s.logger},
 	}
 	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), steps))
 	a.opener = newOpener(s, a)
-	x.OnOpen(func(step string, first uint64) {
+	local.OnOpen(func(step string, first uint64) {
 		a.dispatcher.open(step, first)
 		if step == shared.StepNotify {
 			a.opener.recalled()

@@ -11,12 +11,13 @@ import (
 
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/shared"
 )
 
 // countingLog counts operations that were appended.
 type countingLog struct {
-	index.Log
+	journal.Log
 	appends, ops atomic.Int64
 	fail         error // instead
 }
@@ -171,7 +172,7 @@ func TestSettle(t *testing.T) {
 
 // heldLog holds back its answers until it is released.
 type heldLog struct {
-	index.Log
+	journal.Log
 	waiting func() // called when it holds one
 	release chan struct{}
 	told    chan struct{} // closed once it has answered
@@ -190,7 +191,7 @@ func (l *heldLog) AppendThen(ops []index.Op, alone bool, then func([]index.Resul
 
 // tornLog cannot apply what is about one event.
 type tornLog struct {
-	index.Log
+	journal.Log
 	sequence uint64
 	err      error
 }

@@ -1,4 +1,4 @@
-package index
+package journal
 
 import (
 	"fmt"
@@ -6,45 +6,47 @@ import (
 	"sync"
 	"time"
 
-	"github.com/chat-recall/recall/plugin/internal/badgerdir"
+	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 
-// What may wait for the committer. Over it a call is refused at once: at the slowest that a disk is useful, 4,096
-// calls are a wait of seconds, after which their callers have given up. A single call may be larger than the bytes.
+// Limits of what waits for the committer. Beyond them a call is refused at once: on the slowest useful disk, 4,096 calls
+// wait for seconds, and by then their callers have given up. A single call may be larger than the bytes.
 const (
 	maxQueueCalls = 4096
 	maxQueueBytes = 32 << 20
 )
 
-// What the committer takes at a time, unless one call alone is more.
+// Limits of one entry, unless a single call is larger.
 const (
-	maxGroupOps   = 4096
-	maxGroupBytes = 1 << 20
+	maxEntryOps   = 4096
+	maxEntryBytes = 1 << 20
 )
 
-// Nobody waits for a settlement but the step behind it, and each recall brings some. So settlements wait for another
-// operation, for a batch of their kind, or for settleDelay. A recall by one caller is then one sync of the disk and not
-// two, because the settlement of the one before goes along (bench speed: p50 0.7 ×).
+// Settlements wait for another operation, for batchSize of their kind, or for maxDelay: only the step that follows waits
+// for one, and each recall brings some. So a recall by one caller is one sync of the disk and not two, because the
+// settlement of the recall before goes along (bench speed: p50 0.7 ×).
 const (
-	settleDelay = time.Millisecond
-	settleBatch = 64
+	maxDelay  = time.Millisecond
+	batchSize = 64
 )
 
-// call is one Append that waits for its answer. One that pads the log has no operations.
+// call is one Append that waits for its answer.
 type call struct {
-	ops     []Op
-	padding int // bytes
-	bytes   int
-	patient bool // it only settles
+	ops       []index.Op
+	bytes     int
+	deferable bool // it only settles
 
-	answer func([]Result, error) // called once, by whoever commits; it does not block
+	answer func([]index.Result, error) // called once, by whoever commits; it does not block
 }
 
-// queue is what waits for the committer.
+// errClosed says that the log was closed.
+var errClosed = fmt.Errorf("%w: the index is released", shared.ErrUnavailable)
+
+// queue holds the calls that wait for the committer.
 type queue struct {
 	wake     chan struct{} // one token: there is something to do
-	maxDelay time.Duration // settleDelay
+	maxDelay time.Duration // maxDelay
 
 	mu        sync.Mutex
 	calls     []*call
@@ -52,36 +54,34 @@ type queue struct {
 	closed    bool
 	overloads uint64
 
-	patient  int       // of calls, those that only settle
+	deferred int       // of calls, those that only settle
 	settling int       // operations of those
 	due      time.Time // when those are committed alone
 }
 
-func newQueue() queue { return queue{wake: make(chan struct{}, 1), maxDelay: settleDelay} }
+func newQueue() queue { return queue{wake: make(chan struct{}, 1), maxDelay: maxDelay} }
 
-// push adds a call, and leaves it to the caller to signal.
+// push adds a call. The caller calls signal.
 func (q *queue) push(c *call) error {
-	c.patient = len(c.ops) > 0
+	c.deferable = len(c.ops) > 0
 	for i := range c.ops {
-		c.bytes += c.ops[i].bytes()
-		c.patient = c.patient && c.ops[i].Settle != nil
+		c.bytes += c.ops[i].Bytes()
+		c.deferable = c.deferable && c.ops[i].Settle != nil
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return badgerdir.ErrClosed
+		return errClosed
 	}
-	// Padding is not bounded by what waits: its caller waits for each.
-	if c.padding == 0 && (len(q.calls) >= maxQueueCalls || len(q.calls) > 0 && q.bytes+c.bytes > maxQueueBytes) {
+	if len(q.calls) >= maxQueueCalls || len(q.calls) > 0 && q.bytes+c.bytes > maxQueueBytes {
 		q.overloads++
 		return fmt.Errorf("%w: %d calls of %d bytes wait for the disk", shared.ErrOverloaded, len(q.calls), q.bytes)
 	}
-	c.bytes += c.padding
 	q.calls = append(q.calls, c)
 	q.bytes += c.bytes
-	if c.patient {
+	if c.deferable {
 		q.settling += len(c.ops)
-		if q.patient++; q.patient == 1 {
+		if q.deferred++; q.deferred == 1 {
 			q.due = time.Now().Add(q.maxDelay)
 		}
 	}
@@ -101,7 +101,7 @@ func (q *queue) wait() bool {
 	for {
 		q.mu.Lock()
 		waiting, closed, delay := len(q.calls), q.closed, time.Duration(0)
-		if waiting == q.patient && q.settling < settleBatch && !closed {
+		if waiting == q.deferred && q.settling < batchSize && !closed {
 			delay = time.Until(q.due)
 		}
 		q.mu.Unlock()
@@ -123,18 +123,18 @@ func (q *queue) wait() bool {
 	}
 }
 
-// take returns the next group of calls; none where none wait.
+// take returns the calls of the next entry; none if none wait.
 func (q *queue) take() []*call {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, ops, bytes := 0, 0, 0
 	for _, c := range q.calls {
-		if n > 0 && (ops+len(c.ops) > maxGroupOps || bytes+c.bytes > maxGroupBytes) {
+		if n > 0 && (ops+len(c.ops) > maxEntryOps || bytes+c.bytes > maxEntryBytes) {
 			break
 		}
 		n, ops, bytes = n+1, ops+len(c.ops), bytes+c.bytes
-		if c.patient {
-			q.patient--
+		if c.deferable {
+			q.deferred--
 			q.settling -= len(c.ops)
 		}
 	}
@@ -147,12 +147,12 @@ func (q *queue) take() []*call {
 	return group
 }
 
-// gather lets those add their calls who are about to: calls come in by the frame, and the first of one must not leave
-// the others behind for a sync of their own (bench speed: 64 and 256 callers index 1.17 × as many messages a second).
+// gather yields until no more calls arrive: a frame brings many calls, and the first of them must not leave the others
+// to a sync of their own (bench speed: 64 and 256 callers index 1.17 × as many messages a second).
 func (q *queue) gather() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for waiting := 0; waiting < len(q.calls) && len(q.calls) < maxGroupOps; {
+	for waiting := 0; waiting < len(q.calls) && len(q.calls) < maxEntryOps; {
 		waiting = len(q.calls)
 		q.mu.Unlock()
 		runtime.Gosched()

@@ -1,15 +1,17 @@
-package index
+package journal
 
 import (
 	"context"
 	"fmt"
 	"sync/atomic"
 	"testing"
+
+	"github.com/chat-recall/recall/plugin/internal/index"
 )
 
 var benchCount atomic.Int64
 
-func benchMessage() Op {
+func benchMessage() index.Op {
 	n := benchCount.Add(1)
 	m := message(fmt.Sprintf("01JD8Z0000000000000%07d", n))
 	m.Sender = fmt.Sprint("user-", n%1000)
@@ -17,12 +19,12 @@ func benchMessage() Op {
 	return put(m)
 }
 
-func benchAppend(b *testing.B, x *Index, n int) {
-	ops := make([]Op, n)
+func benchAppend(b *testing.B, l *Local, n int) {
+	ops := make([]index.Op, n)
 	for i := range ops {
 		ops[i] = benchMessage()
 	}
-	if _, err := x.Append(context.Background(), ops); err != nil {
+	if _, err := l.Append(context.Background(), ops); err != nil {
 		b.Error(err)
 	}
 }
@@ -33,66 +35,66 @@ func reportRate(b *testing.B, perOp int) {
 }
 
 func BenchmarkAppendOne(b *testing.B) {
-	x := openNew(b)
+	l := openNew(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		benchAppend(b, x, 1)
+		benchAppend(b, l, 1)
 	}
 	reportRate(b, 1)
 }
 
 func BenchmarkAppend64Callers(b *testing.B) {
-	x := openNew(b)
+	l := openNew(b)
 	b.ReportAllocs()
 	b.SetParallelism(32) // times 2 cores
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			benchAppend(b, x, 1)
+			benchAppend(b, l, 1)
 		}
 	})
 	reportRate(b, 1)
 }
 
 func BenchmarkAppendBatchOf500(b *testing.B) {
-	x := openNew(b)
+	l := openNew(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		benchAppend(b, x, 500)
+		benchAppend(b, l, 500)
 	}
 	reportRate(b, 500)
 }
 
 func BenchmarkRecallAndSettle(b *testing.B) {
-	x := openNew(b)
+	l := openNew(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		op := benchMessage()
-		r := apply(b, x, op, recall("r"+op.Put.ID, *op.Put))
-		apply(b, x, settle(r[1].Tombstone.Sequence, "notify", "done")) // the others wait for it
-		var ops []Op
+		r := apply(b, l, op, recall("r"+op.Put.ID, *op.Put))
+		apply(b, l, settle(r[1].Tombstone.Sequence, "notify", "done")) // the others wait for it
+		var ops []index.Op
 		for _, s := range []string{"history", "offline", "roaming", "search", "push"} {
 			ops = append(ops, settle(r[1].Tombstone.Sequence, s, "done"))
 		}
-		apply(b, x, ops...)
+		apply(b, l, ops...)
 	}
 }
 
 func BenchmarkMessages(b *testing.B) {
-	x := openNew(b)
-	apply(b, x, put(message("m")))
+	l := openNew(b)
+	apply(b, l, put(message("m")))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := x.Messages("acme", []string{"m"}); err != nil {
+		if _, err := l.index.Messages("acme", []string{"m"}); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
 func BenchmarkAppendAlone(b *testing.B) {
-	x := openNew(b)
+	l := openNew(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		x.AppendThen([]Op{benchMessage()}, true, func(_ []Result, err error) {
+		l.AppendThen([]index.Op{benchMessage()}, true, func(_ []index.Result, err error) {
 			if err != nil {
 				b.Error(err)
 			}

@@ -1,28 +1,30 @@
-package index
+package journal
 
 import (
 	"runtime"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/chat-recall/recall/plugin/internal/index"
 )
 
-// patientQueue is one whose settlements wait longer than any test.
-func patientQueue() *queue {
+// slowQueue is a queue whose settlements wait longer than any test.
+func slowQueue() *queue {
 	q := newQueue()
 	q.maxDelay = time.Hour
 	return &q
 }
 
-func mustPush(t *testing.T, q *queue, op Op) {
+func mustPush(t *testing.T, q *queue, op index.Op) {
 	t.Helper()
-	if err := q.push(&call{ops: []Op{op}}); err != nil {
+	if err := q.push(&call{ops: []index.Op{op}}); err != nil {
 		t.Fatal(err)
 	}
 	q.signal()
 }
 
-// next is what the committer commits next.
+// next returns what the committer commits next.
 func next(q *queue) []*call {
 	if !q.wait() {
 		return nil
@@ -31,7 +33,7 @@ func next(q *queue) []*call {
 }
 
 func TestQueue_SettlementGoesAlongWithTheNextOperation(t *testing.T) {
-	q := patientQueue()
+	q := slowQueue()
 	mustPush(t, q, settle(1, "notify", "done"))
 	taken := make(chan []*call, 1)
 	go func() { taken <- next(q) }()
@@ -57,18 +59,18 @@ func TestQueue_SettlementAlone(t *testing.T) {
 }
 
 func TestQueue_ManySettlementsDoNotWait(t *testing.T) {
-	q := patientQueue()
-	for i := range settleBatch {
+	q := slowQueue()
+	for i := range batchSize {
 		mustPush(t, q, settle(uint64(i+1), "notify", "done"))
 	}
-	if group := next(q); len(group) != settleBatch {
-		t.Errorf("%d calls in a group; want %d", len(group), settleBatch)
+	if group := next(q); len(group) != batchSize {
+		t.Errorf("%d calls in a group; want %d", len(group), batchSize)
 	}
 }
 
 func TestQueue_ManySettlementsOfOneCallDoNotWait(t *testing.T) {
-	q := patientQueue()
-	if err := q.push(&call{ops: slices.Repeat([]Op{settle(1, "notify", "done")}, settleBatch)}); err != nil {
+	q := slowQueue()
+	if err := q.push(&call{ops: slices.Repeat([]index.Op{settle(1, "notify", "done")}, batchSize)}); err != nil {
 		t.Fatal(err)
 	}
 	if group := next(q); len(group) != 1 || q.settling != 0 {
@@ -77,7 +79,7 @@ func TestQueue_ManySettlementsOfOneCallDoNotWait(t *testing.T) {
 }
 
 func TestQueue_ClosedDoesNotWait(t *testing.T) {
-	q := patientQueue()
+	q := slowQueue()
 	mustPush(t, q, settle(1, "notify", "done"))
 	q.close()
 	if group := next(q); len(group) != 1 {

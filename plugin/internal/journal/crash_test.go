@@ -1,4 +1,4 @@
-package index
+package journal
 
 import (
 	"bufio"
@@ -12,12 +12,14 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 
 // childEnv makes the test binary a writer that is killed: it holds the path of an index.
-const childEnv = "RECALL_INDEX_TEST_CHILD"
+const childEnv = "RECALL_JOURNAL_TEST_CHILD"
 
 const (
 	childWriters = 8
@@ -32,7 +34,7 @@ func batchID(run string, writer, b, i int) string {
 // runChild writes until it is killed, and says on stdout which batch of which writer is acknowledged. Every other message
 // of a batch is recalled in the same call.
 func runChild(path string) {
-	x, err := Open(context.Background(), Options{Path: path})
+	l, err := open(context.Background(), path)
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -43,14 +45,14 @@ func runChild(path string) {
 	for w := range childWriters {
 		go func() {
 			for b := 0; ; b++ {
-				var ops []Op
+				var ops []index.Op
 				for i := range childBatch {
 					m := message(batchID(run, w, b, i), fmt.Sprint("file", i/2))
 					if ops = append(ops, put(m)); i%2 == 1 {
 						ops = append(ops, recall("r-"+m.ID, m))
 					}
 				}
-				if _, err := x.Append(context.Background(), ops); err != nil {
+				if _, err := l.Append(context.Background(), ops); err != nil {
 					fmt.Println("error", err)
 					os.Exit(1)
 				}
@@ -63,20 +65,20 @@ func runChild(path string) {
 	select {}
 }
 
-func TestSIGKILLLosesNothingAcknowledgedAndTearsNoBatch(t *testing.T) {
+func TestLocal_Killed(t *testing.T) {
 	path := t.TempDir()
 	sequence := uint64(0)
 	for run := range 5 {
 		name := fmt.Sprint("run", run)
 		acked := killedChild(t, path, name, 20+rand.IntN(200))
-		x := openAt(t, path)
+		l := openAt(t, path)
 		total := 0
 		for w := range childWriters {
 			for b := 0; ; b++ {
 				present := 0
 				for i := range childBatch {
 					id := batchID(name, w, b, i)
-					r, err := x.Messages("acme", []string{id})
+					r, err := l.index.Messages("acme", []string{id})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -90,7 +92,7 @@ func TestSIGKILLLosesNothingAcknowledgedAndTearsNoBatch(t *testing.T) {
 						continue
 					}
 					total++
-					e, err := x.Entry(r[0].Tombstone.Sequence, shared.StepNotify)
+					e, err := l.index.Entry(r[0].Tombstone.Sequence, shared.StepNotify)
 					if err != nil || e == nil || e.Event.Message.ID != id {
 						t.Fatalf("%s: its event is %+v %v", id, e, err)
 					}
@@ -104,11 +106,11 @@ func TestSIGKILLLosesNothingAcknowledgedAndTearsNoBatch(t *testing.T) {
 				}
 			}
 		}
-		if got := x.Stats().Sequence; got != sequence+uint64(total) {
+		if got := l.index.Stats().Sequence; got != sequence+uint64(total) {
 			t.Fatalf("sequence %d after %d and %d recalls", got, sequence, total)
 		}
-		sequence = x.Stats().Sequence
-		if err := x.Close(); err != nil {
+		sequence = l.index.Stats().Sequence
+		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -162,7 +164,7 @@ func killedChild(t *testing.T, path, run string, acks int) (last [childWriters]i
 	return last
 }
 
-func TestOpenOfAFolderHeldByAnotherProcessNamesIt(t *testing.T) {
+func TestOpen_HeldByAnotherProcess(t *testing.T) {
 	path := t.TempDir()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+path)
@@ -182,7 +184,9 @@ func TestOpenOfAFolderHeldByAnotherProcessNamesIt(t *testing.T) {
 		defer close(drained)
 		_, _ = io.Copy(io.Discard, lines)
 	}()
-	err = tryOpen(t, path)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err = open(ctx, path)
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("held by another process (%d)", cmd.Process.Pid)) {
 		t.Errorf("%v", err)
 	}

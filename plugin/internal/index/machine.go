@@ -1,0 +1,239 @@
+package index
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// ErrTooLarge says that an entry does not fit in one transaction (2.4 MB with the default memtable). Nothing of it was
+// applied. A single operation always fits.
+var ErrTooLarge = errors.New("the entry is too large for one transaction")
+
+// Answer is what one call of an entry is answered.
+type Answer struct {
+	Results []Result // one for each operation; nil if the call was refused
+
+	// Refused is why none of the operations was applied, a [shared.ErrInvalid]; nil if they were:
+	//   - a recall under a recall id that has [shared.MaxRecallMessages] already;
+	//   - atomic recalls that are together too large for one transaction;
+	//   - the settlement of an event or step that does not exist, or of a step that waits for notify.
+	Refused error
+}
+
+// Applied is what applying an entry did.
+type Applied struct {
+	Answers []Answer // one for each call
+
+	// Opened are the steps that the entry opened for any event, and the lowest sequence of those events. Steps that wait
+	// for notify open in any order, so that may be lower than the sequence of an event whose step was open before.
+	Opened map[string]uint64
+}
+
+// Apply applies one entry of the log: calls, in their order and each with nothing between its operations. It is one
+// transaction, and on disk when Apply returns; the position is part of it. All operations passed [CheckOps]. Positions
+// increase. An entry at or before [Index.Position] was applied before: Apply changes nothing and returns no answers.
+//
+// What an entry changes depends only on the entries before it, so the same log makes the same index anywhere. A refused
+// call is an answer and not an error. After [ErrTooLarge] and [ErrDiskFull] nothing of the entry was applied; after any
+// other error the index is failed. Apply is called by one goroutine at a time.
+func (x *Index) Apply(position uint64, calls [][]Op) (Applied, error) {
+	if err := x.Failure(); err != nil {
+		return Applied{}, err
+	}
+	if position <= x.Position() {
+		return Applied{}, nil
+	}
+	b := x.newBatch()
+	defer b.discard()
+	answers := make([]Answer, len(calls))
+	var w writes // one for all: Badger keeps keys and values, but not the list of them
+	for i, ops := range calls {
+		var err error
+		if answers[i], err = x.applyCall(b, ops, &w); err != nil {
+			return Applied{}, err
+		}
+	}
+	if err := x.commit(b, position); err != nil {
+		return Applied{}, err
+	}
+	return Applied{Answers: answers, Opened: b.opened}, nil
+}
+
+// applyCall applies the operations of one call to a batch, or refuses them all.
+func (x *Index) applyCall(b *batch, ops []Op, w *writes) (Answer, error) {
+	err := x.dir.Guard(func() error { return b.refused(ops) })
+	if errors.Is(err, shared.ErrInvalid) {
+		return Answer{Refused: err}, nil
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	if isAtomic(ops) {
+		if a, done, err := x.tryAtomic(b, ops, w); done || err != nil {
+			return a, err
+		}
+	}
+	results := make([]Result, len(ops))
+	for i := range ops {
+		w.reset()
+		err := x.dir.Guard(func() (err error) {
+			results[i], err = b.plan(&ops[i], w)
+			return err
+		})
+		if err == nil && len(w.entries) > 0 {
+			err = x.dir.Writable()
+		}
+		if err == nil && !b.fits(w) {
+			err = ErrTooLarge
+		}
+		if err == nil {
+			err = b.write(w)
+		}
+		if err != nil {
+			return Answer{}, fmt.Errorf("apply operation %d: %w", i, err)
+		}
+		b.ops++
+	}
+	return Answer{Results: results}, nil
+}
+
+func isAtomic(ops []Op) bool {
+	return slices.ContainsFunc(ops, func(op Op) bool { return op.Recall != nil && op.Recall.Atomic })
+}
+
+// tryAtomic plans the operations of an atomic call without writing any. It is done, and answers the call, if they cannot
+// all be applied.
+func (x *Index) tryAtomic(b *batch, ops []Op, w *writes) (a Answer, done bool, err error) {
+	results := make([]Result, len(ops))
+	all := *b // its bytes and count are those with the call
+	for i := range ops {
+		w.reset()
+		err := x.dir.Guard(func() (err error) {
+			results[i], err = b.plan(&ops[i], w)
+			return err
+		})
+		if err != nil {
+			return Answer{}, false, fmt.Errorf("plan operation %d: %w", i, err)
+		}
+		if !all.fits(w) && b.count > 0 {
+			return Answer{}, false, ErrTooLarge
+		}
+		if !all.fits(w) {
+			return Answer{Refused: shared.Invalidf("targets",
+				"the facts of the messages are too large for one atomic request; send fewer targets")}, true, nil
+		}
+		all.bytes, all.count = all.bytes+w.bytes(), all.count+int64(len(w.entries))
+	}
+	return Answer{Results: results}, abort(results), nil
+}
+
+// abort reports whether one of these atomic recalls cannot be applied, and marks the others as aborted.
+func abort(results []Result) bool {
+	if !slices.ContainsFunc(results, func(r Result) bool { return r.Stale || r.OtherActor }) {
+		return false
+	}
+	for i := range results {
+		if results[i].New {
+			results[i] = Result{Aborted: true}
+		}
+	}
+	return true
+}
+
+// commit puts a batch on disk. One that changes nothing is not committed.
+func (x *Index) commit(b *batch, position uint64) error {
+	if b.count == 0 {
+		return nil
+	}
+	if b.sequence != x.sequence || b.failures != x.failures {
+		if err := set(b.txn, sequenceKey, &indexpb.Counter{Next: b.sequence + 1, Failures: b.failures}); err != nil {
+			return err
+		}
+	}
+	if b.group.count > 0 {
+		data, err := b.group.encode()
+		if err == nil {
+			err = b.txn.Set(groupKey(position), data)
+		}
+		if err != nil {
+			return fmt.Errorf("write the group of the entry: %w", err)
+		}
+	}
+	if x.position != 0 || position != x.dir.Version()+1 {
+		if err := b.txn.Set(positionKey, binary.BigEndian.AppendUint64(nil, position)); err != nil {
+			return fmt.Errorf("write the position of the entry: %w", err)
+		}
+	}
+	if err := x.commitTxn(b.txn); err != nil {
+		return err
+	}
+	if x.position != 0 || position != x.dir.Version() {
+		x.position = position
+	}
+	x.sequence, x.failures = b.sequence, b.failures
+	x.recent.add(b.recalls)
+	x.lastSequence.Store(b.sequence)
+	x.lastFailure.Store(b.failures)
+	x.commits.Add(1)
+	x.operations.Add(uint64(b.ops))
+	return nil
+}
+
+// Position is that of the last entry that changed the index. It is the version of the last commit, and costs no key,
+// while every entry is given the position after it, as the log of a single machine does. Only the caller of Apply may
+// call it.
+func (x *Index) Position() uint64 {
+	if x.position != 0 {
+		return x.position
+	}
+	return x.dir.Version()
+}
+
+// readPosition reads the position of the log, if the index has followed one whose positions are not its versions.
+func (x *Index) readPosition(txn *badger.Txn) error {
+	item, err := find(txn, positionKey)
+	if item == nil {
+		return err
+	}
+	return item.Value(func(value []byte) error {
+		if len(value) != 8 {
+			return fmt.Errorf("%w: the position of its log has %d bytes", ErrCorrupt, len(value))
+		}
+		x.position = binary.BigEndian.Uint64(value)
+		return nil
+	})
+}
+
+// Flush shortens the replay after a crash, see [badgerdir.Dir.Flush]. turn is the lock that the caller of Apply holds: the
+// padding takes turns with the entries.
+func (x *Index) Flush(ctx context.Context, turn sync.Locker) error {
+	return x.dir.Flush(ctx, func(ctx context.Context, bytes int) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		turn.Lock()
+		defer turn.Unlock()
+		if err := x.dir.Writable(); err != nil {
+			return err
+		}
+		txn := x.dir.NewTransaction(true)
+		defer txn.Discard()
+		if err := txn.Set(paddingKey, make([]byte, bytes)); err != nil {
+			return err
+		}
+		return x.commitTxn(txn)
+	})
+}
+
+// ZeroAhead prepares the disk for the next entry, see [badgerdir.Dir.ZeroAhead]. The caller of Apply calls it after it has
+// answered.
+func (x *Index) ZeroAhead() { x.dir.ZeroAhead() }

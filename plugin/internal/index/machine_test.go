@@ -1,0 +1,135 @@
+package index
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+func TestApply_Position(t *testing.T) {
+	path := t.TempDir()
+	x := openAt(t, path)
+	m := message("m")
+	at := func(x *Index, position uint64, ops ...Op) Applied {
+		t.Helper()
+		applied, err := x.Apply(position, [][]Op{ops})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return applied
+	}
+	at(x, x.Position()+1, put(m))
+	if x.position != 0 || x.Position() != x.dir.Version() {
+		t.Errorf("position %d with a key of its own, version %d", x.Position(), x.dir.Version())
+	}
+	if r := at(x, 100, recall("r", m)); !r.Answers[0].Results[0].New || x.Position() != 100 {
+		t.Fatalf("%+v, position %d", r, x.Position())
+	}
+	t.Run("an old one changes nothing", func(t *testing.T) {
+		before := contents(t, x)
+		for _, position := range []uint64{1, 99, 100} {
+			if r := at(x, position, put(message("other"))); r.Answers != nil {
+				t.Errorf("position %d: %+v", position, r)
+			}
+		}
+		if after := contents(t, x); len(after) != len(before) || x.Position() != 100 {
+			t.Errorf("%d keys, before %d; position %d", len(after), len(before), x.Position())
+		}
+	})
+	t.Run("survives a crash with its entry", func(t *testing.T) {
+		at(x, 200, settle(1, shared.StepNotify, shared.OutcomeDone))
+		y := openAt(t, snapshot(t, path))
+		if y.Position() != 200 || y.position != 200 {
+			t.Errorf("position %d", y.Position())
+		}
+		at(y, 201, put(message("next")))
+		if groups, err := y.numbers(t.Context(), newKey('t'), 100, 10); err != nil || len(groups) != 1 || groups[0] != 201 {
+			t.Errorf("groups %v %v", groups, err)
+		}
+	})
+	t.Run("is not taken by an entry that changes nothing", func(t *testing.T) {
+		if r := at(x, 300, put(m)); r.Answers[0].Results[0].Put != shared.IndexRecalled || x.Position() != 200 {
+			t.Errorf("%+v, position %d", r, x.Position())
+		}
+	})
+	t.Run("is gone after a salvage", func(t *testing.T) {
+		_, y := salvage(t, snapshot(t, path))
+		if y.position != 0 {
+			t.Errorf("position %d", y.position)
+		}
+	})
+}
+
+func TestApply_RefusedCall(t *testing.T) {
+	x := openNew(t)
+	applied, err := x.Apply(x.Position()+1, [][]Op{
+		{put(message("a"))}, {put(message("b")), settle(7, shared.StepNotify, shared.OutcomeDone)}, {put(message("c"))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, a := range applied.Answers {
+		if refused := errors.Is(a.Refused, shared.ErrInvalid); refused != (i == 1) || refused != (a.Results == nil) {
+			t.Errorf("call %d: %+v", i, a)
+		}
+	}
+	records, err := x.Messages("acme", []string{"a", "b", "c"})
+	if err != nil || records[0] == nil || records[1] != nil || records[2] == nil {
+		t.Errorf("%+v %v", records, err)
+	}
+}
+
+func TestApply_TooLarge(t *testing.T) {
+	x := openNew(t)
+	apply(t, x, put(message("before")))
+	before, position := contents(t, x), x.Position()
+	var ops []Op
+	for i := range 4000 {
+		ops = append(ops, put(message(strings.Repeat("i", 200)+string(rune('a'+i%26))+strings.Repeat("j", i/26))))
+	}
+	if _, err := x.Apply(position+1, [][]Op{ops}); !errors.Is(err, ErrTooLarge) {
+		t.Fatal(err)
+	}
+	if after := contents(t, x); len(after) != len(before) || x.Position() != position || x.Failure() != nil {
+		t.Errorf("%d keys, before %d; position %d; %v", len(after), len(before), x.Position(), x.Failure())
+	}
+	for i, r := range apply(t, x, ops...) { // in parts
+		if r.Put != shared.IndexAdded {
+			t.Fatalf("message %d: %s", i, r.Put)
+		}
+	}
+}
+
+func TestApply_AtomicCallAmongOthers(t *testing.T) {
+	x := openNew(t)
+	apply(t, x, put(message("a")), put(message("b")))
+	atomic := func(id, sender string) Op {
+		m := message(id)
+		m.Sender = sender
+		op := recall("r", m)
+		op.Recall.Event.Actor.ID = "moderator"
+		op.Recall.Atomic = true
+		return op
+	}
+	before := x.Stats().Commits
+	applied, err := x.Apply(x.Position()+1, [][]Op{
+		{put(message("c"))}, {atomic("a", "ann"), atomic("b", "bob")}, {put(message("d"))}, {atomic("c", "ann"), atomic("d", "ann")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := applied.Answers[1].Results; r[0] != (Result{Aborted: true}) || r[1] != (Result{Stale: true}) {
+		t.Errorf("a call with a stale recall: %+v", r)
+	}
+	if r := applied.Answers[3].Results; !r[0].New || !r[1].New {
+		t.Errorf("a call on messages of the same entry: %+v", r)
+	}
+	if n := x.Stats().Commits - before; n != 1 {
+		t.Errorf("%d commits", n)
+	}
+	if n := len(ledger(t, x, "acme", "r").Entries); n != 2 || x.LastSequence() != 2 {
+		t.Errorf("%d recalls, last sequence %d", n, x.LastSequence())
+	}
+}
