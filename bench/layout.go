@@ -9,7 +9,7 @@ import (
 )
 
 // What the plugin writes: the options and the records of its index, without the index. They are those of
-// plugin/internal/index, which this package may not import; a test compares them with what a plugin writes.
+// internal/index, which this package may not import; a test compares them with what a plugin writes.
 
 // indexOptions are those of the plugin's index. A commit is on disk once the newest log is synced, see syncedLog.
 func indexOptions(folder string) badger.Options {

@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/internal/wire"
-	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/plugin/internal/service"
 	"github.com/chat-recall/recall/shared"
 )

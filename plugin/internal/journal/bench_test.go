@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/internal/index"
 )
 
 var benchCount atomic.Int64

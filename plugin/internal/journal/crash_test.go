@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 

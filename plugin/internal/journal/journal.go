@@ -6,7 +6,7 @@ package journal
 import (
 	"context"
 
-	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/internal/index"
 )
 
 // Log orders operations.

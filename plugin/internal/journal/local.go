@@ -6,7 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/internal/index"
 )
 
 // Local is the log of a single machine. One committer gathers what waits into an entry and applies it, with one sync of

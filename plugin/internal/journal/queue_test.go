@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/internal/index"
 )
 
 // slowQueue is a queue whose settlements wait longer than any test.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
-	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
 )

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chat-recall/recall/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
-	"github.com/chat-recall/recall/plugin/internal/badgerdir"
 	"github.com/chat-recall/recall/plugin/internal/config"
-	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 

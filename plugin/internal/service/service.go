@@ -10,9 +10,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/config"
-	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"

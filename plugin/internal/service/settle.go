@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
-	"github.com/chat-recall/recall/plugin/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 

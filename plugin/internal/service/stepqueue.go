@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/chat-recall/recall/plugin/internal/index"
+	"github.com/chat-recall/recall/internal/index"
 )
 
 const (

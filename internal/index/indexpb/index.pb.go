@@ -1311,7 +1311,7 @@ const file_index_proto_rawDesc = "" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISPOSITION_ERASE\x10\x01\x12\x17\n" +
-	"\x13DISPOSITION_ARCHIVE\x10\x02B=Z;github.com/chat-recall/recall/plugin/internal/index/indexpbb\x06proto3"
+	"\x13DISPOSITION_ARCHIVE\x10\x02B6Z4github.com/chat-recall/recall/internal/index/indexpbb\x06proto3"
 
 var (
 	file_index_proto_rawDescOnce sync.Once

@@ -7,8 +7,8 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
-	"github.com/chat-recall/recall/plugin/internal/badgerdir"
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/index/indexpb"
 )
 
 // Identity names an index, its epoch, and how far it has come.

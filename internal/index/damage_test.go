@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/chat-recall/recall/plugin/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/badgerdir"
 	"github.com/chat-recall/recall/shared"
 )
 

@@ -7,7 +7,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chat-recall/recall/plugin/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/badgerdir"
 )
 
 // Backup writes one version of the index to w, while the index goes on serving: everything that was acknowledged before

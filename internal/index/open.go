@@ -8,8 +8,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chat-recall/recall/plugin/internal/badgerdir"
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/index/indexpb"
 )
 
 // Open opens the index in a folder, waiting for its lock until ctx ends. Its errors name the folder: [ErrLocked],

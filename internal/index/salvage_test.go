@@ -15,7 +15,7 @@ import (
 	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
 

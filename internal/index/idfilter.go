@@ -9,7 +9,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/internal/index/indexpb"
 )
 
 // idFilter tells of most new messages that the index does not know them, without a lookup (batches of 500: 1.4 × as

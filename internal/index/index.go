@@ -11,7 +11,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chat-recall/recall/plugin/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/badgerdir"
 )
 
 // Format is the format version of the index that this package reads and writes.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
 

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"strings"
 
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
 

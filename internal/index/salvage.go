@@ -8,7 +8,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chat-recall/recall/plugin/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/badgerdir"
 )
 
 // Salvaged says what Salvage saved of an index, and what was lost.

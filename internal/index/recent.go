@@ -3,7 +3,7 @@ package index
 import (
 	"sync"
 
-	"github.com/chat-recall/recall/plugin/internal/index/indexpb"
+	"github.com/chat-recall/recall/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
 
