@@ -78,7 +78,10 @@ func TestMeasure_EndsWithAnError(t *testing.T) {
 // testSetup is a setup of which nothing is started, with PostgreSQL.
 func testSetup(t *testing.T) *setup {
 	t.Helper()
-	s := newSetup(t.TempDir(), "recall-plugin", 100_000, 10_000_000, time.Second)
+	s, err := newSetup(t.Context(), t.TempDir(), "recall-plugin", 100_000, 10_000_000, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.postgres = &postgres{}
 	return s
 }

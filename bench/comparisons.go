@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -33,14 +34,17 @@ type setup struct {
 	recallsOfRun int // at most
 }
 
-func newSetup(dir, binary string, base, size int64, run time.Duration) *setup {
-	index := logBytes(append(messageRecords(1), groupRecord(1, 1)))
+func newSetup(ctx context.Context, dir, binary string, base, size int64, run time.Duration) (*setup, error) {
+	message, recall, err := entryBytes(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
 	s := &setup{
 		small:        &chat{parent: dir, name: "small", binary: binary, size: base},
 		large:        &largeIndex{chat: &chat{parent: dir, name: "large", binary: binary, size: size}, look: run},
 		ping:         &pingPong{},
-		indexWire:    &pingPong{file: filepath.Join(dir, "index.log"), bytes: index},
-		recallWire:   &pingPong{file: filepath.Join(dir, "recall.log"), bytes: logBytes(recallRecords(1))},
+		indexWire:    &pingPong{file: filepath.Join(dir, "index.log"), bytes: message},
+		recallWire:   &pingPong{file: filepath.Join(dir, "recall.log"), bytes: recall},
 		disk:         &disk{folder: filepath.Join(dir, "disk"), size: base},
 		echo:         &echo{dir: dir},
 		recallsOfRun: int(maxRecalls * run.Seconds()),
@@ -48,7 +52,7 @@ func newSetup(dir, binary string, base, size int64, run time.Duration) *setup {
 	if _, err := postgresBinaries(); err == nil {
 		s.postgres = &postgres{dir: filepath.Join(dir, "postgres"), size: base}
 	}
-	return s
+	return s, nil
 }
 
 // comparisons are all that can run here.

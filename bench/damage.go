@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chat-recall/recall/host"
@@ -139,7 +138,7 @@ func (d *damager) prepare(ctx context.Context) error {
 	if err := errors.Join(err, h.Close()); err != nil {
 		return err
 	}
-	db, err := badger.OpenManaged(indexOptions(index))
+	db, err := openClosed(index)
 	if err != nil {
 		return err
 	}

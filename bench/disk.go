@@ -80,7 +80,7 @@ func (d *disk) indexNew(n int) error {
 	first := ids.Add(int64(n)) - int64(n) + 1
 	records := make([]record, 0, n)
 	for i := range int64(n) {
-		records = append(records, messageRecords(first+i)...)
+		records = append(records, messageRecord(first+i))
 	}
 	return d.write(records)
 }

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/dgraph-io/badger/v4"
 )
 
 func TestFrame(t *testing.T) {
@@ -52,7 +50,7 @@ func TestDisk_AcknowledgedIsThere(t *testing.T) {
 		callers.Go(func() {
 			for {
 				n := ids.Add(1)
-				if err := d.write(messageRecords(n)); err != nil {
+				if err := d.write([]record{messageRecord(n)}); err != nil {
 					return // it was killed
 				}
 				mu.Lock()
@@ -71,15 +69,15 @@ func TestDisk_AcknowledgedIsThere(t *testing.T) {
 	d.reader.Wait()
 	_ = d.child.cmd.Wait()
 
-	db, err := badger.OpenManaged(indexOptions(d.folder))
+	c, err := newDiskCommitter(t.Context(), d.folder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
-	txn := db.NewTransactionAt(db.MaxVersion(), false)
+	defer c.Close()
+	txn := c.NewTransaction(false)
 	defer txn.Discard()
 	for _, n := range acknowledged {
-		r := messageRecord(n, 0)
+		r := messageRecord(n)
 		item, err := txn.Get(r.key)
 		if err != nil {
 			t.Fatalf("%s: %v", r.key, err)
@@ -114,53 +112,28 @@ func TestDisk_StartsEmptyAgain(t *testing.T) {
 	}
 }
 
-func TestSyncedLog_FollowsTheNewestLog(t *testing.T) {
-	folder := t.TempDir()
-	name := func(n string) string { return filepath.Join(folder, n+".mem") }
-	for _, n := range []string{"00001", "00002"} {
-		if err := os.WriteFile(name(n), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	l, err := openSyncedLog(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.close() }()
-	if l.number != 2 {
-		t.Fatalf("it began with %d", l.number)
-	}
-	for _, n := range []string{"00003", "00004"} {
-		if err := os.WriteFile(name(n), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := l.sync(); err != nil || l.number != 4 || l.file.Name() != name("00004") {
-		t.Errorf("it syncs %s, %v", l.file.Name(), err)
-	}
-}
-
 func TestLogBytes_IsWhatBadgerWrites(t *testing.T) {
-	c, err := newDiskCommitter(filepath.Join(t.TempDir(), "disk"))
+	folder := filepath.Join(t.TempDir(), "disk")
+	c, err := newDiskCommitter(t.Context(), folder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = c.close() }()
+	defer func() { _ = c.Close() }()
 	end := func() int {
-		b, err := os.ReadFile(c.log.file.Name())
+		n, err := logEnd(folder)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(bytes.TrimRight(b, "\x00"))
+		return n
 	}
-	if err := c.commit([]diskCall{{1, messageRecords(1)}}); err != nil {
+	if err := c.commit([]diskCall{{1, []record{messageRecord(1)}}}); err != nil {
 		t.Fatal(err)
 	}
 	before := end()
-	if err := c.commit([]diskCall{{2, messageRecords(2)}}); err != nil {
+	if err := c.commit([]diskCall{{2, []record{messageRecord(2)}}}); err != nil {
 		t.Fatal(err)
 	}
-	want := logBytes(append(messageRecords(2), groupRecord(2, 1)))
+	want := logBytes([]record{messageRecord(2), groupRecord(2, messagesFrom(2, 1))})
 	if got := end() - before; got < want-4 || got > want+4 {
 		t.Errorf("Badger wrote %d bytes, logBytes says %d", got, want)
 	}

@@ -6,15 +6,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
 	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/chat-recall/recall/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/shared"
 )
 
 type diskCall struct {
@@ -27,9 +28,9 @@ const (
 	diskGroupBytes = 1 << 20 // of records, at most in one commit
 )
 
-// diskChild writes the calls that come over its socket to Badger, by one committer that gathers what waits into one
-// commit, and answers each once it is on disk.
-func diskChild(_ context.Context, args []string) error {
+// diskChild writes the calls that come over its socket to Badger and answers each once it is on disk. One committer
+// gathers what waits into one commit.
+func diskChild(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("disk-child", flag.ContinueOnError)
 	folder := set.String("folder", "", "of the data")
 	if err := parse(set, args); err != nil {
@@ -40,7 +41,7 @@ func diskChild(_ context.Context, args []string) error {
 		return err
 	}
 	socket := os.NewFile(childSocket, "socket")
-	c, err := newDiskCommitter(*folder)
+	c, err := newDiskCommitter(ctx, *folder)
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func diskChild(_ context.Context, args []string) error {
 	if err := c.run(calls, socket); err != nil {
 		return err // the reader ends with this process
 	}
-	return errors.Join(<-read, c.close())
+	return errors.Join(<-read, c.Close())
 }
 
 func readCalls(socket io.Reader, calls chan<- diskCall) error {
@@ -73,26 +74,19 @@ func readCalls(socket io.Reader, calls chan<- diskCall) error {
 	}
 }
 
-// A diskCommitter is the only writer of a database.
+// A diskCommitter is the only writer of a database, which it commits to as the index does.
 type diskCommitter struct {
-	db      *badger.DB
-	log     *syncedLog
-	version uint64
+	*badgerdir.Dir
+	messages []shared.Message // some, for the group of an entry
 }
 
-func newDiskCommitter(folder string) (*diskCommitter, error) {
-	db, err := badger.OpenManaged(indexOptions(folder))
+func newDiskCommitter(ctx context.Context, folder string) (*diskCommitter, error) {
+	dir, err := badgerdir.Open(ctx, badgerdir.Options{Path: folder, MemtableBytes: index.DefaultMemtableBytes})
 	if err != nil {
 		return nil, err
 	}
-	log, err := openSyncedLog(folder)
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &diskCommitter{db: db, log: log, version: db.MaxVersion()}, nil
+	return &diskCommitter{Dir: dir}, nil
 }
-
-func (c *diskCommitter) close() error { return errors.Join(c.db.Close(), c.log.close()) }
 
 func (c *diskCommitter) run(calls <-chan diskCall, socket io.Writer) error {
 	var answers []byte
@@ -108,6 +102,7 @@ func (c *diskCommitter) run(calls <-chan diskCall, socket io.Writer) error {
 		if _, err := socket.Write(answers); err != nil {
 			return err
 		}
+		c.ZeroAhead()
 	}
 	return nil
 }
@@ -131,23 +126,22 @@ func gather(first diskCall, calls <-chan diskCall) []diskCall {
 
 // commit writes the calls of a group in one transaction and returns when it is on disk.
 func (c *diskCommitter) commit(group []diskCall) error {
-	c.version++
-	txn := c.db.NewTransactionAt(c.version, true)
+	txn := c.NewTransaction(true)
 	defer txn.Discard()
-	messages := 0
+	n := 0
 	for _, call := range group {
-		messages += len(call.records)
+		n += len(call.records)
 		if err := setAll(txn, call.records); err != nil {
 			return err
 		}
 	}
-	if err := setAll(txn, []record{groupRecord(c.version, messages)}); err != nil {
+	if more := n - len(c.messages); more > 0 {
+		c.messages = append(c.messages, messagesFrom(int64(len(c.messages)), more)...)
+	}
+	if err := setAll(txn, []record{groupRecord(c.Version()+1, c.messages[:n])}); err != nil {
 		return err
 	}
-	if err := txn.CommitAt(c.version, nil); err != nil {
-		return err
-	}
-	return c.log.sync()
+	return c.Commit(txn)
 }
 
 func setAll(txn *badger.Txn, records []record) error {
@@ -158,50 +152,3 @@ func setAll(txn *badger.Txn, records []record) error {
 	}
 	return nil
 }
-
-// A syncedLog puts Badger's commits on disk: one fdatasync of its newest log. (Badger's own WithSyncWrites syncs its
-// value log too, which is empty.)
-type syncedLog struct {
-	folder string
-	number int
-	file   *os.File
-}
-
-func openSyncedLog(folder string) (*syncedLog, error) {
-	l := &syncedLog{folder: folder}
-	logs, err := filepath.Glob(filepath.Join(folder, "*.mem"))
-	if err != nil {
-		return nil, err
-	}
-	for _, log := range logs {
-		n := 0
-		if _, err := fmt.Sscanf(filepath.Base(log), "%d.mem", &n); err == nil {
-			l.number = max(l.number, n)
-		}
-	}
-	l.file, err = l.open(l.number)
-	return l, err
-}
-
-func (l *syncedLog) open(number int) (*os.File, error) {
-	return os.OpenFile(filepath.Join(l.folder, fmt.Sprintf("%05d.mem", number)), os.O_RDWR, 0)
-}
-
-// sync is called after each commit, which lies in one log: Badger begins the next only before a commit.
-func (l *syncedLog) sync() error {
-	for {
-		next, err := l.open(l.number + 1)
-		if errors.Is(err, fs.ErrNotExist) {
-			return os.NewSyscallError("fdatasync", syscall.Fdatasync(int(l.file.Fd())))
-		}
-		if err != nil {
-			return err
-		}
-		if err := l.file.Close(); err != nil {
-			return err
-		}
-		l.file, l.number = next, l.number+1
-	}
-}
-
-func (l *syncedLog) close() error { return l.file.Close() }

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -12,10 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
+	"github.com/chat-recall/recall/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/shared"
 )
 
 const (
@@ -27,8 +27,9 @@ const (
 // second has committed something.
 type bareTimes struct{ closed, replayed float64 }
 
-// handover measures the best bare handover of the index's own data between two processes that have nothing but Badger:
-// once with a clean Close and Open, once with an exit without Close and an Open that replays. The second process is
+// handover measures the bare handover of the data between two processes that have nothing but the index: no calls, no
+// rules, no delivery. It hands over once with a clean Close and Open, and once with an exit without Close and an Open
+// that replays. The second process is
 // running already and waits for the lock, as a standby does. It works on a copy of the folder.
 func handover(ctx context.Context, folder string, rate int) (bareTimes, error) {
 	work, err := os.MkdirTemp(filepath.Dir(folder), "handover")
@@ -127,54 +128,37 @@ func (c *bareChild) end() {
 	_ = c.cmd.Wait()
 }
 
-// handoverChild waits for the folder's lock, opens the data, commits once and says "open". Then it writes what the
-// callers wrote, at their rate, until it reads how to hand over.
-func handoverChild(_ context.Context, args []string) error {
+// handoverChild opens the index, which waits for its lock, applies one entry and says "open". Then it writes what the
+// callers of a swap write, at their rate, until it reads how to hand over.
+func handoverChild(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("handover-child", flag.ContinueOnError)
 	folder := set.String("folder", "", "of the data")
 	rate := whole(set, "rate", 0, 0, "messages a second; 0: as fast as it goes")
 	if err := parse(set, args); err != nil {
 		return err
 	}
-	lock, err := waitForLock(*folder)
+	if badgerdir.Held(*folder) {
+		fmt.Println("waiting")
+	}
+	x, err := index.Open(ctx, index.Options{Path: *folder})
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	// A log of no size is what a kill leaves of one that was being made or removed; Badger does not open beside it.
-	logs, err := filepath.Glob(filepath.Join(*folder, "*.mem"))
-	if err != nil {
-		return err
-	}
-	for _, log := range logs {
-		if info, err := os.Stat(log); err == nil && info.Size() == 0 {
-			_ = os.Remove(log)
+	start, written, settled := time.Now(), 0, x.LastSequence()
+	apply := func(n int) error {
+		var calls [][]index.Op
+		for ; settled < x.LastSequence(); settled++ { // of the recalls of the entry before
+			calls = append(calls, settlement(settled+1, shared.StepNotify), settlement(settled+1, shared.StepHistory))
 		}
-	}
-	db, err := badger.OpenManaged(indexOptions(*folder))
-	if err != nil {
-		return err
-	}
-	synced, err := openSyncedLog(*folder)
-	if err != nil {
-		return err
-	}
-	start, written, ts := time.Now(), 0, db.MaxVersion()
-	commit := func(n int) error {
-		ts++
-		txn := db.NewTransactionAt(ts, true)
-		defer txn.Discard()
-		records := []record{groupRecord(ts, n)}
 		for range n {
-			records = append(records, handoverRecords(int64(os.Getpid())<<32+int64(written))...)
+			calls = append(calls, handoverCall(int64(os.Getpid())<<32+int64(written)))
 			written++
 		}
-		if err := errors.Join(setAll(txn, records), txn.CommitAt(ts, nil)); err != nil {
-			return err
-		}
-		return synced.sync()
+		_, err := x.Apply(x.Position()+1, calls)
+		x.ZeroAhead()
+		return err
 	}
-	if err := commit(1); err != nil {
+	if err := apply(1); err != nil {
 		return err
 	}
 	fmt.Println("open")
@@ -187,7 +171,7 @@ func handoverChild(_ context.Context, args []string) error {
 		select {
 		case way := <-told:
 			if way == "close" {
-				return db.Close()
+				return x.Close()
 			}
 			os.Exit(0)
 		default:
@@ -199,36 +183,23 @@ func handoverChild(_ context.Context, args []string) error {
 				continue
 			}
 		}
-		if err := commit(min(due, 500)); err != nil {
+		if err := apply(min(due, 500)); err != nil {
 			return err
 		}
 	}
 }
 
-// handoverRecords is what callers of the swap write for a message: the message, of one in recallEvery the recall, and
-// what became of its two steps.
-func handoverRecords(n int64) []record {
-	records := messageRecords(n)
-	if n%recallEvery != 0 {
-		return records
+// handoverCall is a call of a caller of the swap: a message, and of one in recallEvery the recall.
+func handoverCall(n int64) []index.Op {
+	m := speedMessage(n)
+	ops := []index.Op{{Put: &m}}
+	if n%recallEvery == 0 {
+		ops = append(ops, index.Op{Recall: recallOf(m, n)})
 	}
-	return slices.Concat(records, recallRecords(n), outcomeRecords(n, "notify"), outcomeRecords(n, "history"))
+	return ops
 }
 
-// waitForLock takes the lock that the index takes, on the folder itself. It is held while the file is open.
-func waitForLock(folder string) (*os.File, error) {
-	f, err := os.Open(folder)
-	if err != nil {
-		return nil, err
-	}
-	lock := int(f.Fd())
-	for said := false; ; time.Sleep(time.Millisecond) {
-		if err := syscall.Flock(lock, syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
-			return f, nil
-		}
-		if !said {
-			fmt.Println("waiting")
-			said = true
-		}
-	}
+// settlement is the call that settles a step of a recall.
+func settlement(sequence uint64, step string) []index.Op {
+	return []index.Op{{Settle: &index.Settle{Sequence: sequence, Step: step, Outcome: shared.OutcomeDone, At: time.Now()}}}
 }

@@ -1,70 +1,43 @@
 package main
 
 import (
-	"encoding/binary"
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/shared"
 )
 
-// What the plugin writes: the options and the records of its index, without the index. They are those of
-// internal/index, which this package may not import; a test compares them with what a plugin writes.
-
-// indexOptions are those of the plugin's index. A commit is on disk once the newest log is synced, see syncedLog.
-func indexOptions(folder string) badger.Options {
-	return badger.DefaultOptions(folder).WithLogger(nil).WithMetricsEnabled(false).
-		WithBypassLockGuard(true).WithSyncWrites(false).WithDetectConflicts(false).WithNumVersionsToKeep(1).
-		WithMemTableSize(16 << 20).WithNumMemtables(2).WithNumCompactors(2).WithValueLogFileSize(1 << 20).
-		WithCompression(options.None).WithBlockCacheSize(0).WithChecksumVerificationMode(options.OnBlockRead).
-		WithIndexCacheSize(64 << 20)
-}
+// What the plugin writes, without a plugin: the records of its index, and the options of their database.
 
 type record struct{ key, value []byte }
 
-// messageRecords are what indexing a message writes.
-func messageRecords(n int64) []record { return []record{messageRecord(n, 0)} }
-
-func messageRecord(n int64, tombstone int) record {
-	m := speedMessage(n)
-	value := make([]byte, 2+2+len(m.Conversation.ID)+2+len(m.Sender)+2+9+tombstone)
-	copy(value, m.Conversation.ID+m.Sender)
-	binary.BigEndian.PutUint64(value[len(value)-8:], uint64(m.SentAt.UnixMicro()))
-	return record{[]byte("m/" + tenant + "\x00" + m.ID + "\x00"), value}
-}
-
-// groupRecord is what a commit adds to its messages: the end of each id, which mostly begins as the one before, its
-// sender and its time in short.
-func groupRecord(version uint64, messages int) record {
-	const head, first, other = 10 + len(tenant), 28 + 4 + 6, 17 + 4 + 1
-	value := make([]byte, head+first+other*(messages-1))
-	return record{binary.BigEndian.AppendUint64([]byte("t/"), version), value}
-}
-
-// recallRecords are what a recall without an open step writes: the message with its tombstone, the recall of the
-// conversation, where the event is found, whose the recall id is, the ledger and the sequence.
-func recallRecords(n int64) []record {
-	const tombstoneBytes, ledgerBytes = 36 + 8 + 2 + 8 + 4, 140
-	number := binary.BigEndian.AppendUint64(nil, uint64(n))
-	m := speedMessage(n)
-	ledger := binary.BigEndian.AppendUint64([]byte("l/"+tenant+"\x00"+recallID(n)+"\x00"), uint64(n))
-	return []record{
-		messageRecord(n, tombstoneBytes),
-		{append([]byte("r/"+tenant+"\x00\x02"+m.Conversation.ID+"\x00"), number...), make([]byte, 36+26+4)},
-		{append([]byte("q/"), number...), make([]byte, 36+26+len(tenant)+6)},
-		{[]byte("o/" + tenant + "\x00" + recallID(n) + "\x00"), make([]byte, 2+len("moderator")+2)},
-		{ledger, make([]byte, ledgerBytes)},
-		{[]byte("n/"), number},
+// messageRecord is what indexing a message writes.
+func messageRecord(n int64) record {
+	key, value, err := index.MessageRecord(speedMessage(n))
+	if err != nil {
+		panic(err) // its texts are ASCII
 	}
+	return record{key, value}
 }
 
-// outcomeRecords are what opening and settling a step write: its place in the step queue, the removal of it, and the
-// outcome.
-func outcomeRecords(n int64, step string) []record {
-	number := binary.BigEndian.AppendUint64(nil, uint64(n))
-	queue := append([]byte("e/"+step+"\x00"), number...)
-	outcome := append(append([]byte("s/"), number...), step+"\x00"...)
-	return []record{{queue, nil}, {queue, nil}, {outcome, make([]byte, 13)}}
+// groupRecord is what an entry adds to the records of its messages.
+func groupRecord(position uint64, messages []shared.Message) record {
+	key, value, err := index.GroupRecord(position, messages)
+	if err != nil {
+		panic(err) // its texts are ASCII
+	}
+	return record{key, value}
 }
 
 // logBytes is the size of records in Badger's log, as one transaction: a head, the key with its version, the value and
@@ -78,9 +51,76 @@ func logBytes(records []record) int {
 	return n
 }
 
+// entryBytes is how many bytes of Badger's log the index writes for an entry of one message, and for one of a recall
+// without an open step.
+func entryBytes(ctx context.Context, dir string) (message, recall int, err error) {
+	folder := filepath.Join(dir, "entries")
+	x, err := index.Open(ctx, index.Options{Path: folder})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, x.Close(), os.RemoveAll(folder)) }()
+	m := speedMessage(1)
+	put, taken := index.Op{Put: &m}, index.Op{Recall: recallOf(m, 1)}
+	taken.Recall.Steps = []string{shared.StepAttachments} // which has nothing to do
+	var bytes [2]int
+	for i, op := range []index.Op{put, taken} {
+		before, err := logEnd(folder)
+		if err != nil {
+			return 0, 0, err
+		}
+		if _, err := x.Apply(x.Position()+1, [][]index.Op{{op}}); err != nil {
+			return 0, 0, err
+		}
+		after, err := logEnd(folder)
+		if err != nil {
+			return 0, 0, err
+		}
+		bytes[i] = after - before
+	}
+	return bytes[0], bytes[1], nil
+}
+
+// recallOf is the recall of a message as the built-in policy decides it, with the steps of the hosts here.
+func recallOf(m shared.Message, n int64) *index.Recall {
+	return &index.Recall{
+		Steps: []string{shared.StepNotify, shared.StepHistory},
+		Event: shared.Event{
+			Tenant: m.Tenant, RecallID: recallID(n), Actor: shared.Actor{ID: "moderator"}, Role: shared.RoleAdmin, Message: m,
+			RecalledAt: m.SentAt.Add(time.Second), Disposition: shared.DispositionErase,
+			Rule:         shared.Rule{Name: "managers_any_time", File: "default.hcl", Line: 18},
+			PolicyDigest: fmt.Sprintf("%064x", 1),
+		},
+	}
+}
+
+// logEnd is how far the newest log of an index is written.
+func logEnd(folder string) (int, error) {
+	logs, err := filepath.Glob(filepath.Join(folder, "*.mem"))
+	if err != nil {
+		return 0, err
+	}
+	slices.Sort(logs)
+	for _, log := range slices.Backward(logs) { // the last one may be empty, for later
+		data, err := os.ReadFile(log)
+		if err != nil {
+			return 0, err
+		}
+		if end := len(bytes.TrimRight(data, "\x00")); end > 0 {
+			return end, nil
+		}
+	}
+	return 0, fmt.Errorf("%s has no log", folder)
+}
+
+// openClosed opens the database of an index that no plugin has open.
+func openClosed(folder string) (*badger.DB, error) {
+	return badger.OpenManaged(badgerdir.BadgerOptions(folder, index.DefaultMemtableBytes, hclog.NewNullLogger()))
+}
+
 // compact brings a released index into its final shape and returns the bytes of its tables.
 func compact(folder string) (int64, error) {
-	db, err := badger.OpenManaged(indexOptions(folder))
+	db, err := openClosed(folder)
 	if err != nil {
 		return 0, fmt.Errorf("compact %s: %w", folder, err)
 	}

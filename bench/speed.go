@@ -92,7 +92,10 @@ func (s *speed) measure(ctx context.Context) (*speedResult, []sizeFigures, error
 	}
 	defer remove()
 	result.Machine = machine(dir)
-	setup := newSetup(dir, filepath.Join(filepath.Dir(config), "recall-plugin"), s.base, s.messages, s.run)
+	setup, err := newSetup(ctx, dir, filepath.Join(filepath.Dir(config), "recall-plugin"), s.base, s.messages, s.run)
+	if err != nil {
+		return nil, nil, err
+	}
 	if setup.postgres == nil {
 		result.Postgres = "PostgreSQL is not installed: the rows beside it are left out."
 	}

@@ -55,7 +55,7 @@ func (b Build) run(
 	if err := removeContents(temp); err != nil {
 		return Identity{}, err
 	}
-	db, err := openBadger(badgerOptions(temp, b.MemtableBytes, b.Logger))
+	db, err := openBadger(BadgerOptions(temp, b.MemtableBytes, b.Logger))
 	if err != nil {
 		return Identity{}, err
 	}

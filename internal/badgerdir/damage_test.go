@@ -163,7 +163,7 @@ func TestCompaction_DamagedBlock(t *testing.T) {
 		return
 	}
 	path := closedDir(t, 4000)
-	opts := badgerOptions(path, testMemtable, hclog.NewNullLogger())
+	opts := BadgerOptions(path, testMemtable, hclog.NewNullLogger())
 	db, err := openBadger(opts.WithCompactL0OnClose(true))
 	if err != nil {
 		t.Fatal(err)

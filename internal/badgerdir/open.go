@@ -36,7 +36,7 @@ func Open(ctx context.Context, o Options) (_ *Dir, err error) {
 		o.Lend(lock.folder)
 	}
 	warnOfReaders(lock.folder, o.Logger)
-	opts := badgerOptions(o.Path, o.MemtableBytes, o.Logger)
+	opts := BadgerOptions(o.Path, o.MemtableBytes, o.Logger)
 	found, err := inspect(ctx, o, opts)
 	if err != nil {
 		return nil, err
@@ -159,10 +159,11 @@ func openBadger(opts badger.Options) (db *badger.DB, err error) {
 
 // readOptions are for reading the files of a folder without opening it.
 func readOptions(folder string) badger.Options {
-	return badgerOptions(folder, badger.DefaultOptions("").MemTableSize, hclog.NewNullLogger())
+	return BadgerOptions(folder, badger.DefaultOptions("").MemTableSize, hclog.NewNullLogger())
 }
 
-func badgerOptions(folder string, memtable int64, log hclog.Logger) badger.Options {
+// BadgerOptions are the options with which the package opens Badger. They are exported for measurements.
+func BadgerOptions(folder string, memtable int64, log hclog.Logger) badger.Options {
 	return badger.DefaultOptions(folder).
 		WithLogger(badgerLog{log.Named("badger")}).
 		WithMetricsEnabled(false).

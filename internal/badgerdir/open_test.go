@@ -18,7 +18,7 @@ func TestOpen_CompressedTables(t *testing.T) {
 	if err := clean(path, &survey{fresh: true}, false); err != nil {
 		t.Fatal(err)
 	}
-	opts := badgerOptions(path, testMemtable, hclog.NewNullLogger()).
+	opts := BadgerOptions(path, testMemtable, hclog.NewNullLogger()).
 		WithCompression(options.Snappy).WithBlockCacheSize(1 << 20)
 	for _, want := range []bool{false, true} { // the first makes a table of the log when it is closed
 		db, err := openBadger(opts)

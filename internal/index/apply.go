@@ -214,7 +214,7 @@ func checkRecallID(txn *badger.Txn, tenant, recallID, actor string, more int) (o
 }
 
 func (w *writes) newMessage(m shared.Message, hash uint64) {
-	w.indexed = append(w.indexed, member{m.Tenant, m.ID, senderSum(m.Sender), m.SentAt.UnixMilli()})
+	w.indexed = append(w.indexed, newMember(&m))
 	w.hashes = append(w.hashes, hash)
 }
 

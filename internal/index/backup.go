@@ -41,5 +41,5 @@ func Restore(
 }
 
 func newBuild(folder string, log hclog.Logger) badgerdir.Build {
-	return badgerdir.Build{Path: folder, MemtableBytes: defaultMemtableBytes, Logger: log, Identify: setIdentity}
+	return badgerdir.Build{Path: folder, MemtableBytes: DefaultMemtableBytes, Logger: log, Identify: setIdentity}
 }

@@ -7,20 +7,22 @@ import (
 	"strings"
 
 	"github.com/chat-recall/recall/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
 )
 
-// A group lists the messages that one commit indexed, in its order: what a walk over all messages in the order of their
-// indexing reads. It holds what a walk filters by, in short; the record of a message has the rest. One key a commit
-// costs nothing that can be measured; a key a message, ordered by sender, cost a third of the throughput of batches.
+// A group lists the messages that one entry of the log indexed, in its order. A walk over all messages in the order of
+// their indexing reads groups. A group holds what such a walk filters by, in short; the record of a message has the
+// rest. One key for each entry costs nothing measurable. A key for each message, ordered by sender, cost a third of the
+// throughput of batches.
 //
-// groupWriter puts one together.
+// groupWriter builds a group.
 type groupWriter struct {
 	parts    []*groupPart
 	byTenant map[string]*groupPart
 	count    int
 }
 
-// groupPart is the part of a tenant.
+// groupPart is the part of one tenant.
 type groupPart struct {
 	pb     *indexpb.GroupPart
 	id     string // the last one
@@ -39,7 +41,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // senderSum stands for a sender in a group. Senders may share one.
 func senderSum(sender string) uint32 { return crc32.Checksum([]byte(sender), castagnoli) }
 
-// memberBytes is at most what a message takes in a group.
+func newMember(m *shared.Message) member {
+	return member{m.Tenant, m.ID, senderSum(m.Sender), m.SentAt.UnixMilli()}
+}
+
+// memberBytes is an upper bound of what a message takes in a group.
 func memberBytes(m *member) int64 {
 	return int64(len(m.tenant)+len(m.id)) + 4*binary.MaxVarintLen32 + 4 + binary.MaxVarintLen64
 }
@@ -55,11 +61,11 @@ func (g *groupWriter) add(m *member) {
 		g.byTenant[m.tenant] = p
 		g.parts = append(g.parts, p)
 	}
-	shared := 0
-	for shared < min(len(p.id), len(m.id)) && p.id[shared] == m.id[shared] {
-		shared++
+	common := 0
+	for common < min(len(p.id), len(m.id)) && p.id[common] == m.id[common] {
+		common++
 	}
-	p.pb.Ids = appendText(binary.AppendUvarint(p.pb.Ids, uint64(shared)), m.id[shared:])
+	p.pb.Ids = appendText(binary.AppendUvarint(p.pb.Ids, uint64(common)), m.id[common:])
 	p.pb.Senders = append(p.pb.Senders, m.sender)
 	p.pb.SentAt = append(p.pb.SentAt, m.sentAt-p.sentAt)
 	p.id, p.sentAt = m.id, m.sentAt
@@ -82,15 +88,15 @@ func members(pb *indexpb.Group) ([]member, error) {
 			return nil, fmt.Errorf("%w: a group with %d senders and %d times", ErrCorrupt, len(part.Senders), len(part.SentAt))
 		}
 		for i := range part.Senders {
-			shared, n := binary.Uvarint(ids)
-			if n <= 0 || shared > uint64(len(id)) {
+			common, n := binary.Uvarint(ids)
+			if n <= 0 || common > uint64(len(id)) {
 				return nil, fmt.Errorf("%w: a group whose ids end within one", ErrCorrupt)
 			}
 			rest, k, err := readText(ids[n:])
 			if err != nil {
 				return nil, err
 			}
-			id, ids = id[:shared]+rest, ids[n+k:]
+			id, ids = id[:common]+rest, ids[n+k:]
 			if strings.IndexByte(id, 0) >= 0 {
 				return nil, fmt.Errorf("%w: a group with the id %q", ErrCorrupt, id)
 			}
@@ -98,7 +104,7 @@ func members(pb *indexpb.Group) ([]member, error) {
 			out = append(out, member{part.Tenant, id, part.Senders[i], sentAt})
 		}
 		if len(ids) > 0 {
-			return nil, fmt.Errorf("%w: a group with %d bytes behind its ids", ErrCorrupt, len(ids))
+			return nil, fmt.Errorf("%w: a group with %d bytes after its ids", ErrCorrupt, len(ids))
 		}
 	}
 	return out, nil
@@ -137,8 +143,8 @@ func init() {
 	}
 }
 
-// appendText appends a text in the narrowest alphabet that has all of it: its length and the number of the alphabet
-// (uvarint, length*4 + number), then its characters.
+// appendText appends a text in the narrowest alphabet that contains all of its characters: its length and the number of
+// the alphabet (uvarint, length*4 + number), then its characters.
 func appendText(b []byte, text string) []byte {
 	for n := 1; n < len(alphabets); n++ {
 		a := &alphabets[n]
@@ -162,7 +168,7 @@ func appendText(b []byte, text string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(text))<<2), text...)
 }
 
-// readText reads what appendText wrote, and tells how many bytes it took.
+// readText reads what appendText wrote, and returns how many bytes it took.
 func readText(b []byte) (text string, size int, err error) {
 	head, n := binary.Uvarint(b)
 	a, length := &alphabets[head&3], head>>2

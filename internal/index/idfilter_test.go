@@ -39,7 +39,7 @@ func TestIDFilter_BoundedInBytes(t *testing.T) {
 	f := newIDFilter()
 	for len(f.layers) < 5 {
 		f.add(1)
-		f.layers[len(f.layers)-1].room = 0
+		f.layers[len(f.layers)-1].free = 0
 	}
 	f.add(2)
 	if f.bytes > maxFilterBytes || len(f.layers) != 5 {

@@ -20,7 +20,7 @@ const Format = 3
 // The size of a memtable bounds what is replayed after a crash, and with it the pause of a swap. The minimum holds the
 // largest operation in one transaction, which may fill 15 % of a memtable.
 const (
-	defaultMemtableBytes = 16 << 20
+	DefaultMemtableBytes = 16 << 20
 	minMemtableBytes     = 8 << 20
 )
 
@@ -43,7 +43,7 @@ type Options = badgerdir.Options
 
 // CheckSpace returns [ErrDiskFull] if the disk has too little free space to open an index for writing. A folder that
 // does not exist yet passes.
-func CheckSpace(path string) error { return badgerdir.CheckSpace(path, defaultMemtableBytes) }
+func CheckSpace(path string) error { return badgerdir.CheckSpace(path, DefaultMemtableBytes) }
 
 // Index is an open index. Its methods may be called concurrently, also with Close. After Close they return
 // [shared.ErrUnavailable].

@@ -24,7 +24,7 @@ func Open(ctx context.Context, o Options) (*Index, error) {
 
 func open(ctx context.Context, o Options) (*Index, error) {
 	if o.MemtableBytes == 0 {
-		o.MemtableBytes = defaultMemtableBytes
+		o.MemtableBytes = DefaultMemtableBytes
 	}
 	if o.MemtableBytes < minMemtableBytes {
 		return nil, fmt.Errorf("a memtable of %d bytes is too small; at least %d", o.MemtableBytes, minMemtableBytes)

@@ -11,7 +11,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// get reads a value; found tells whether it is there.
+// get reads the value of a key; found reports whether there is one.
 func get(txn *badger.Txn, k key, into proto.Message) (found bool, err error) {
 	item, err := find(txn, k)
 	if item == nil {
@@ -20,7 +20,7 @@ func get(txn *badger.Txn, k key, into proto.Message) (found bool, err error) {
 	return true, decode(item, into)
 }
 
-// find is nil where there is no such key.
+// find returns nil if there is no such key.
 func find(txn *badger.Txn, k key) (*badger.Item, error) {
 	item, err := txn.Get(k)
 	if errors.Is(err, badger.ErrKeyNotFound) {
@@ -48,18 +48,18 @@ func set(txn *badger.Txn, k key, value proto.Message) error {
 	return txn.Set(k, data)
 }
 
-// encode is a value as the index keeps it: the same for the same message, also where that holds a map.
+// encode returns a value as the index keeps it. It is deterministic, maps included.
 func encode(value proto.Message) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(value)
 }
 
-// readRecord is nil for an unknown message.
+// readRecord returns nil for an unknown message.
 func readRecord(txn *badger.Txn, tenant, id string) (*Record, error) {
 	return recordAt(txn, messageKey(tenant, id), tenant, id)
 }
 
-// recordAt is readRecord for one whose key is at hand. A message that is not known, as every new one, costs no
-// record: two allocations and 220 bytes less.
+// recordAt is readRecord for a key that the caller has already. An unknown message, as every new one is, costs no record:
+// two allocations and 220 bytes less.
 func recordAt(txn *badger.Txn, k key, tenant, id string) (*Record, error) {
 	item, err := find(txn, k)
 	if item == nil {
@@ -72,7 +72,7 @@ func recordAt(txn *badger.Txn, k key, tenant, id string) (*Record, error) {
 	return decodeRecord(tenant, id, &pb), nil
 }
 
-// mustGet reads a value that belongs to an event and must be there.
+// mustGet reads a value of an event. It is damage if there is none.
 func mustGet(txn *badger.Txn, k key, into proto.Message, sequence uint64) error {
 	found, err := get(txn, k, into)
 	if err == nil && !found {
