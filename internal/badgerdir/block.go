@@ -17,8 +17,8 @@ type storedKey struct {
 
 const metaDelete = 1 << 0 // of an entry: the key is deleted (badger v4.9.6: value.go, bitDelete)
 
-// blockKeys returns the keys of a whole block. A block is entries, the offset of each, their number and the checksum. An
-// entry is the length of the prefix that its key shares with the first key of the block, the length of the rest, the
+// blockKeys returns the keys of a whole block. A block is entries, the offset of each, their number and the checksum.
+// An entry is the length of the prefix that its key shares with the first key of the block, the length of the rest, the
 // rest, and the value. (badger v4.9.6: table/builder.go, table/iterator.go, y/iterator.go)
 func blockKeys(block []byte, compression options.CompressionType) ([]storedKey, bool) {
 	if compression == options.Snappy {

@@ -113,7 +113,7 @@ func vacate(path string) (folder string, err error) {
 		return "", err
 	}
 	if err := os.Remove(folder); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("%w; where the folder is a mount point, name a new one in it and move its files up afterwards", err)
+		return "", fmt.Errorf("%w; if the folder is a mount point, name a new one in it and move its files up later", err)
 	}
 	return folder, nil
 }
@@ -134,12 +134,12 @@ func isFree(folder string, id Identity) error {
 		return err
 	}
 	if len(files) > 0 {
-		return fmt.Errorf("%s is not empty; move it away first, or name another folder; where it is a mount point, name a new one "+
-			"in it and move its files up afterwards", folder)
+		return fmt.Errorf("%s is not empty; move it away first, or name another folder; if it is a mount point, name a new "+
+			"one in it and move its files up afterwards", folder)
 	}
 	beside, ok, err := readMarker(besidePath(folder))
 	if err == nil && ok && beside.ID != id.ID {
-		return fmt.Errorf("%s says that the index %s belongs here, and this is %s; remove that file to put it here all the same",
+		return fmt.Errorf("%s says that the index %s belongs here, and this is %s; remove that file to put it here anyway",
 			besidePath(folder), beside.ID, id.ID)
 	}
 	return nil

@@ -224,7 +224,8 @@ func TestScrub_ReadsEveryTable(t *testing.T) {
 
 func TestScrub_TableRemovedByACompaction(t *testing.T) {
 	d := openNew(t)
-	for name, left := range map[string][]byte{"000998.sst": nil, "000999.sst": make([]byte, 100)} { // emptied before it is removed
+	// Badger empties a table before it removes it.
+	for name, left := range map[string][]byte{"000998.sst": nil, "000999.sst": make([]byte, 100)} {
 		if err := os.WriteFile(filepath.Join(d.path, name), left, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -95,7 +95,8 @@ func (d *Dir) Writable() error {
 	if !d.readOnly {
 		return nil
 	}
-	return fmt.Errorf("%w: the index was opened for reads only; free some space, and it is opened for writing", ErrDiskFull)
+	return fmt.Errorf("%w: the index was opened for reads only; free some space, and it is opened for writing",
+		ErrDiskFull)
 }
 
 // Version is the version of the last commit.

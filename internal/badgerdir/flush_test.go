@@ -91,7 +91,8 @@ func TestFlush_Fails(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.path = crash
-		if err := d.Flush(t.Context(), func(context.Context, int) error { return ErrClosed }); !errors.Is(err, shared.ErrUnavailable) {
+		err := d.Flush(t.Context(), func(context.Context, int) error { return ErrClosed })
+		if !errors.Is(err, shared.ErrUnavailable) {
 			t.Error(err)
 		}
 	})

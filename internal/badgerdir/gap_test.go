@@ -25,9 +25,9 @@ func newestLogs(t *testing.T, path string) []string {
 	})
 }
 
-// flushed is the folder of an open database just after a log became a table, which MANIFEST names in its last record: the
-// first keys are in an older table, then in that one, and a few in the log. before is the MANIFEST without that record,
-// and old that log as it was at its end.
+// flushed is the folder of an open database just after a log became a table, which MANIFEST names in its last record:
+// the first keys are in an older table, then in that one, and a few in the log. before is the MANIFEST without that
+// record, and old that log as it was at its end.
 func flushed(t *testing.T) (path string, keys int, before []byte, log string, old []byte) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "index")
@@ -79,8 +79,8 @@ func flushed(t *testing.T) (path string, keys int, before []byte, log string, ol
 func midFlush(t *testing.T) (path, log string, keys int) {
 	t.Helper()
 	path, keys, before, log, old := flushed(t)
-	err := errors.Join(os.WriteFile(filepath.Join(path, badger.ManifestFilename), before, 0o600), os.WriteFile(log, old, 0o600),
-		os.Truncate(log, 2*testMemtable), os.RemoveAll(filepath.Join(path, verifiedFile)))
+	err := errors.Join(os.WriteFile(filepath.Join(path, badger.ManifestFilename), before, 0o600),
+		os.WriteFile(log, old, 0o600), os.Truncate(log, 2*testMemtable), os.RemoveAll(filepath.Join(path, verifiedFile)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,16 +18,16 @@ import (
 //   - One sync a commit. Badger's WithSyncWrites also syncs its value log, which is empty here, and that flushes the
 //     disk's cache a second time (112 µs of 760 in a call of one caller). sync does it once, for the log alone.
 //   - Free space. Badger maps its log into memory, as a sparse file: writing a page for which the disk has no block
-//     raises SIGBUS, which ends the process. So the blocks of a whole log are allocated before Badger writes to it: those
-//     of the log in use when the database is opened, and from then on those of the next one, in an empty file under its
-//     name.
+//     raises SIGBUS, which ends the process. So the blocks of a whole log are allocated before Badger writes to it:
+//     those of the log in use when the database is opened, and from then on those of the next one, in an empty file
+//     under its name.
 //   - Zeroed blocks. After a write to allocated blocks, the file system records in its journal which blocks hold data
-//     now, and sync waits for that (328 µs for 3,300 bytes, 195 if the blocks were written before). So zeros are written
-//     ahead, between commits.
+//     now, and sync waits for that (328 µs for 3,300 bytes, 195 if the blocks were written before). So zeros are
+//     written ahead, between commits.
 //   - Nothing else to write. A sync writes whole folios of the page cache: readahead and large writes make folios of up
 //     to megabytes (120 KB a commit, 720 µs for 200). And it writes the inode of a file whose times changed: a read
-//     changes the atime, and reading the times gives the next write a time of its own (5 KB and 110 µs a commit). So the
-//     file is read at random, written page by page, without atime, and never passed to stat.
+//     changes the atime, and reading the times gives the next write a time of its own (5 KB and 110 µs a commit). So
+//     the file is read at random, written page by page, without atime, and never passed to stat.
 //
 // It is guarded by Dir.writing.
 type liveLog struct {
@@ -44,8 +44,8 @@ type liveLog struct {
 	buf    []byte
 }
 
-// openLiveLog takes over the log that Badger has just created in a folder, and allocates its blocks and those of the next
-// one. size is the size that Badger gives a log.
+// openLiveLog takes over the log that Badger has just created in a folder, and allocates its blocks and those of the
+// next one. size is the size that Badger gives a log.
 func openLiveLog(folder string, size int64, log hclog.Logger) (_ *liveLog, err error) {
 	logs, err := filepath.Glob(filepath.Join(folder, "*.mem"))
 	if err != nil {
@@ -93,8 +93,8 @@ func (l *liveLog) use(file *os.File) {
 	_ = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_RANDOM) // a failure costs only time
 }
 
-// ready is called before each commit. It allocates the next log, which the commit may need, and fails with [ErrDiskFull]
-// if the disk has too little space. It fails with [ErrCorrupt] if the log in use is gone.
+// ready is called before each commit. It allocates the next log, which the commit may need, and fails with
+// [ErrDiskFull] if the disk has too little space. It fails with [ErrCorrupt] if the log in use is gone.
 func (l *liveLog) ready() error {
 	if err := unix.Access(l.file.Name(), unix.F_OK); errors.Is(err, os.ErrNotExist) { // unlike stat, it reads no times
 		return damaged(filepath.Base(l.file.Name()), -1, "it was moved or removed while it was in use")

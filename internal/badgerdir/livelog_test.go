@@ -125,7 +125,8 @@ func TestLiveLog_ZeroesAhead(t *testing.T) {
 func TestLiveLog_CommitNotInTheLog(t *testing.T) {
 	d := openNew(t)
 	mustPut(t, d, 0, 1)
-	d.commitAt = func(_ *badger.Txn, version uint64) error { return d.live.sync(version) } // as if Badger had written nothing
+	// As if Badger had written nothing.
+	d.commitAt = func(_ *badger.Txn, version uint64) error { return d.live.sync(version) }
 	err := put(d, 1, 2)
 	if !errors.Is(err, shared.ErrUnavailable) || !errors.Is(err, ErrCorrupt) || d.Failure() == nil {
 		t.Errorf("%v; the database says %v", err, d.Failure())

@@ -15,8 +15,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// A marker says which database belongs in a place and how far it had come. One is in the folder, and a copy of the folder
-// takes it along. The other is beside the folder, and stays when the folder is lost, emptied or replaced.
+// A marker says which database belongs in a place and how far it had come. One is in the folder, and a copy of the
+// folder takes it along. The other is beside the folder, and stays when the folder is lost, emptied or replaced.
 //
 // A commit writes its version to both after it is synced, and before it is acknowledged. So a database whose files hold
 // less than its marker says has lost commits that were acknowledged. Markers are not synced at each commit: after a

@@ -19,8 +19,8 @@ import (
 // mismatches counts the blocks with a wrong checksum that Badger met in this process.
 var mismatches atomic.Uint64
 
-// stopped says that a compaction met one and was stopped, or that Badger met a table that was cut. Badger then cannot be
-// closed any more.
+// stopped says that a compaction met one and was stopped, or that Badger met a table that was cut. Badger then cannot
+// be closed any more.
 var stopped atomic.Bool
 
 // mismatch replaces y.ErrChecksumMismatch.

@@ -161,8 +161,8 @@ func (d *Dir) Restored(here Identity) (bool, error) {
 	return f.beside == nil && canWrite(filepath.Dir(besidePath(f.folder))), nil
 }
 
-// inPlace fails the database if its folder is no longer where it was opened: the next process would miss what is written
-// there.
+// inPlace fails the database if its folder is no longer where it was opened: the next process would miss what is
+// written there.
 func (d *Dir) inPlace() error {
 	opened, err := d.lock.folder.Stat()
 	if err != nil {

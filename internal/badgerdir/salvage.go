@@ -24,9 +24,9 @@ type salvager struct {
 	lost []Damage
 }
 
-// Salvage puts every version of every key that can be read in the folder from, which it does not change, into a database
-// that to creates. owns reports whether a key is one of the caller's: in a damaged log it tells an entry from noise. mend
-// then repairs what the lost keys left behind. lost are the places that could not be read.
+// Salvage puts every version of every key that can be read in the folder from, which it does not change, into a
+// database that to creates. owns reports whether a key is one of the caller's: in a damaged log it tells an entry from
+// noise. mend then repairs what the lost keys left behind. lost are the places that could not be read.
 func Salvage(
 	ctx context.Context, from string, to Build, owns func(key []byte) bool, mend func(db *badger.DB) error,
 ) (id Identity, lost []Damage, err error) {
@@ -84,8 +84,8 @@ func (s *salvager) copy(ctx context.Context, db *badger.DB, checkSpace func() er
 	return s.into.Flush()
 }
 
-// compression is how the blocks of each table are compressed; nil if the list of tables is damaged, and then every table
-// is read.
+// compression is how the blocks of each table are compressed; nil if the list of tables is damaged, and then every
+// table is read.
 func (s *salvager) compression() map[string]options.CompressionType {
 	fp, err := os.OpenFile(filepath.Join(s.from, badger.ManifestFilename), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -109,8 +109,8 @@ func (s *salvager) compression() map[string]options.CompressionType {
 	return tables
 }
 
-// table copies the whole blocks of a table. If MANIFEST does not name it, what cannot be read is not lost: a kill leaves a
-// part of the table that was being written.
+// table copies the whole blocks of a table. If MANIFEST does not name it, what cannot be read is not lost: a kill
+// leaves a part of the table that was being written.
 func (s *salvager) table(name string, compression options.CompressionType, named bool) error {
 	f, err := os.Open(filepath.Join(s.from, name))
 	if err != nil {

@@ -45,8 +45,8 @@ func (d *Dir) watchTables(ctx context.Context) {
 	}
 }
 
-// tableNames are the tables of the database at this moment. Badger reads each where it is mapped into memory. If one was
-// cut, so that this faults, the names are those in the folder.
+// tableNames are the tables of the database at this moment. Badger reads each where it is mapped into memory. If one
+// was cut, so that this faults, the names are those in the folder.
 func (d *Dir) tableNames() (names []string) {
 	_, leave, err := d.use()
 	if err != nil {

@@ -119,8 +119,8 @@ func (s *surveyor) run(ctx context.Context) error {
 	return nil
 }
 
-// gaps looks for commits that are in no table and no log while newer ones are. Commits are numbered one by one, each log
-// continues where the one before it ended, and logs become tables in their order.
+// gaps looks for commits that are in no table and no log while newer ones are. Commits are numbered one by one, each
+// log continues where the one before it ended, and logs become tables in their order.
 func (s *surveyor) gaps() {
 	for _, name := range slices.Sorted(maps.Keys(s.survey.logs)) {
 		log := s.survey.logs[name]

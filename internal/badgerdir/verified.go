@@ -18,8 +18,8 @@ import (
 	"github.com/chat-recall/recall/internal/hclfile"
 )
 
-// verifiedFile lists the tables that were read and found whole. A restart need not read them again, and a table that was
-// exchanged for another one under its name is noticed. Without the file, Open reads every table.
+// verifiedFile lists the tables that were read and found whole. A restart need not read them again, and a table that
+// was exchanged for another one under its name is noticed. Without the file, Open reads every table.
 const verifiedFile = "VERIFIED"
 
 // verifiedFormat is the format of the list. A list of another format is read as empty.
@@ -29,8 +29,8 @@ const verifiedFormat = 1
 // tables.
 const maxVerifiedBytes = 16 << 20
 
-// fileIdentity differs between any two files since the machine booted, and changes when a file is written to: the kernel
-// sets the change time at each write.
+// fileIdentity differs between any two files since the machine booted, and changes when a file is written to: the
+// kernel sets the change time at each write.
 type fileIdentity struct {
 	Size   int64  `json:"size"`
 	Inode  uint64 `json:"inode"`
@@ -85,7 +85,8 @@ func loadVerified(folder string) *verifiedTables {
 	}
 	sum, list, ok := strings.Cut(string(text), "\n")
 	var read verifiedList
-	if !ok || sum != listSum(list) || json.Unmarshal([]byte(list), &read) != nil || read.Format != verifiedFormat || read.Tables == nil {
+	if !ok || sum != listSum(list) || json.Unmarshal([]byte(list), &read) != nil || read.Format != verifiedFormat ||
+		read.Tables == nil {
 		return v
 	}
 	v.tables = read.Tables

@@ -18,8 +18,8 @@ type Report struct {
 	Damage []Damage `json:"damage"`
 }
 
-// Verify reads every file of a database that no process has open, and changes nothing. Damage is in the report; an error
-// means that the files could not be verified. progress is called with bytes of tables; it may be nil.
+// Verify reads every file of a database that no process has open, and changes nothing. Damage is in the report; an
+// error means that the files could not be verified. progress is called with bytes of tables; it may be nil.
 func Verify(ctx context.Context, path string, progress func(done, total int64)) (Report, error) {
 	r := Report{Path: path, Damage: []Damage{}}
 	unlock, err := lockClosed(path)

@@ -109,8 +109,8 @@ const (
 )
 
 // readWritten reads a file up to the end of its data: the rest is a hole, which reads as zeros. A log is mostly a hole.
-// It is not mapped into memory, because reading a hole allocates blocks on some file systems, and a page without a block
-// raises SIGBUS.
+// It is not mapped into memory, because reading a hole allocates blocks on some file systems, and a page without a
+// block raises SIGBUS.
 func readWritten(f *os.File, size int64) ([]byte, error) {
 	end, err := written(f, size)
 	if err != nil {
@@ -146,11 +146,11 @@ func written(f *os.File, size int64) (end int64, err error) {
 //
 // data is what is written of it; the rest up to size is zero.
 //
-// Transactions are written one at a time, and each is synced before the next. So a crash tears only the last one, with at
-// most its own mark after the tear: two marks there belong to transactions that were acknowledged. And a log is longer
-// than what is written until Badger cuts it to its whole transactions, so a log that ends within a transaction was cut
-// by something else. A log cut just after a mark, or damaged in its very last transaction, looks whole here. Then the
-// version in the marker tells, or a gap before the next log (see found.check, surveyor.gaps).
+// Transactions are written one at a time, and each is synced before the next. So a crash tears only the last one, with
+// at most its own mark after the tear: two marks there belong to transactions that were acknowledged. And a log is
+// longer than what is written until Badger cuts it to its whole transactions, so a log that ends within a transaction
+// was cut by something else. A log cut just after a mark, or damaged in its very last transaction, looks whole here.
+// Then the version in the marker tells, or a gap before the next log (see found.check, surveyor.gaps).
 func inspectLog(data []byte, size int) (facts logFacts, at int, why string) {
 	facts.size = int64(size)
 	if size < logHeaderBytes {

@@ -196,7 +196,7 @@ func (b *batch) recallRefused(r *Recall, messages map[string]int) error {
 	return err
 }
 
-// checkRecallID tells whether a recall id is another actor's, and refuses to recall more messages under it than it
+// checkRecallID reports whether a recall id is another actor's, and refuses to recall more messages under it than it
 // has room for.
 func checkRecallID(txn *badger.Txn, tenant, recallID, actor string, more int) (otherActor bool, err error) {
 	var id indexpb.RecallID

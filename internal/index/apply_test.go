@@ -15,7 +15,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-func TestFirstFactsOfAMessageStay(t *testing.T) {
+func TestPut_FirstFactsStay(t *testing.T) {
 	x := openNew(t)
 	first := message("m1", "b", "a", "b")
 	first.Labels = []string{"y", "x"}
@@ -39,7 +39,9 @@ func TestFirstFactsOfAMessageStay(t *testing.T) {
 			m.SentAt = start.Add(1900 * time.Nanosecond).In(time.FixedZone("x", 3600))
 		}), shared.IndexUnchanged},
 		{"conversation", change(func(m *shared.Message) { m.Conversation.ID = "g2" }), shared.IndexConflict},
-		{"conversation type", change(func(m *shared.Message) { m.Conversation.Type = shared.ConversationChatroom }), shared.IndexConflict},
+		{"conversation type", change(func(m *shared.Message) {
+			m.Conversation.Type = shared.ConversationChatroom
+		}), shared.IndexConflict},
 		{"sender", change(func(m *shared.Message) { m.Sender = "bob" }), shared.IndexConflict},
 		{"type", change(func(m *shared.Message) { m.Type = shared.TypeImage }), shared.IndexConflict},
 		{"time", change(func(m *shared.Message) { m.SentAt = start.Add(time.Hour) }), shared.IndexConflict},
@@ -63,7 +65,7 @@ func TestFirstFactsOfAMessageStay(t *testing.T) {
 	}
 }
 
-func TestRecallKeepsItsFirstTombstone(t *testing.T) {
+func TestRecall_FirstTombstoneStays(t *testing.T) {
 	x := openNew(t)
 	m := message("m1")
 	first := apply(t, x, put(m), recall("r1", m), recall("r2", m))
@@ -84,7 +86,7 @@ func TestRecallKeepsItsFirstTombstone(t *testing.T) {
 	}
 }
 
-func TestRecallOfAnUnknownMessageIndexesIt(t *testing.T) {
+func TestRecall_UnknownMessage(t *testing.T) {
 	x := openNew(t)
 	m := message("m1", "file")
 	if r := apply(t, x, recall("r1", m))[0]; !r.New {
@@ -136,7 +138,8 @@ func TestRecall_Atomic(t *testing.T) {
 		other := recall("all", message("c"))
 		other.Recall.Event.Actor.ID = "zoe"
 		apply(t, x, other)
-		if got := apply(t, x, atomic("a", "b")...); got[0] != (Result{OtherActor: true}) || got[1] != (Result{OtherActor: true}) {
+		want := Result{OtherActor: true}
+		if got := apply(t, x, atomic("a", "b")...); got[0] != want || got[1] != want {
 			t.Errorf("got %+v", got)
 		}
 	})
@@ -165,13 +168,15 @@ func TestRecall_Atomic(t *testing.T) {
 			puts, ops = append(puts, put(m)), append(ops, op)
 		}
 		apply(t, x, puts...)
-		if _, err := x.Append(t.Context(), ops); !errors.Is(err, shared.ErrInvalid) || !strings.Contains(err.Error(), "targets") {
+		_, err := x.Append(t.Context(), ops)
+		if !errors.Is(err, shared.ErrInvalid) || !strings.Contains(err.Error(), "targets") {
 			t.Errorf("got %v", err)
 		}
 		if n := len(ledger(t, x, "acme", "large").Entries); n != 0 {
 			t.Errorf("%d of them were recalled", n)
 		}
-		if got := apply(t, x, recall("after", message("d"))); !got[0].New { // the batch that was dropped leaves nothing behind
+		// The refused call leaves nothing.
+		if got := apply(t, x, recall("after", message("d"))); !got[0].New {
 			t.Errorf("got %+v", got)
 		}
 		if e := ledger(t, x, "acme", "after").Entries; len(e) != 1 || e[0].Event.Sequence != x.LastSequence() {
@@ -226,7 +231,7 @@ func TestAmend_AttachmentsThatAreNoLongerUsed(t *testing.T) {
 	}
 }
 
-func TestAttachmentIsDeletedWithItsLastLiveMessage(t *testing.T) {
+func TestAttachment_ReleasedWithItsLastMessage(t *testing.T) {
 	for _, batches := range [][]int{{4}, {1, 1, 1, 1}, {3, 1}} {
 		x := openNew(t)
 		a, b := message("a", "shared", "own-a"), message("b", "shared")
@@ -253,7 +258,7 @@ func TestAttachmentIsDeletedWithItsLastLiveMessage(t *testing.T) {
 	}
 }
 
-func TestAttachmentOfAMessageIndexedInTheSameBatchIsKept(t *testing.T) {
+func TestAttachment_OfAMessageOfTheSameEntry(t *testing.T) {
 	x := openNew(t)
 	apply(t, x, put(message("a", "f")))
 	apply(t, x, put(message("b", "f")), recall("r", message("a", "f")))
@@ -262,7 +267,7 @@ func TestAttachmentOfAMessageIndexedInTheSameBatchIsKept(t *testing.T) {
 	}
 }
 
-func TestNotifyIsSettledBeforeAnyOtherStepOpens(t *testing.T) {
+func TestSettle_NotifyFirst(t *testing.T) {
 	for _, outcome := range []shared.Outcome{shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported} {
 		x := openNew(t)
 		m := message("m", "f")
@@ -283,7 +288,7 @@ func TestNotifyIsSettledBeforeAnyOtherStepOpens(t *testing.T) {
 	}
 }
 
-func TestStepsOpenAtOnceWithoutNotify(t *testing.T) {
+func TestRecall_WithoutNotify(t *testing.T) {
 	x := openNew(t)
 	unsupported := recall("r1", message("a"))
 	unsupported.Recall.Unsupported = []string{shared.StepNotify}
@@ -302,14 +307,17 @@ func TestStepsOpenAtOnceWithoutNotify(t *testing.T) {
 	}
 }
 
-func TestASettledStepKeepsItsOutcome(t *testing.T) {
+func TestSettle_SettledStep(t *testing.T) {
 	x := openNew(t)
 	apply(t, x, recall("r", message("m", "f"), shared.StepHistory, shared.StepAttachments))
 	apply(t, x, fail(1, shared.StepHistory, 1, "disk"), settle(1, shared.StepHistory, shared.OutcomeDone),
 		fail(1, shared.StepHistory, 3, "late"), settle(1, shared.StepHistory, shared.OutcomeNothingToDo))
 	steps := ledger(t, x, "acme", "r").Entries[0].Steps
 	want := []shared.StepRecord{
-		{Step: shared.StepHistory, Outcome: shared.OutcomeDone, Attempts: 2, Error: "disk", ChangedAt: start.Add(2 * time.Minute)},
+		{
+			Step: shared.StepHistory, Outcome: shared.OutcomeDone, Attempts: 2, Error: "disk",
+			ChangedAt: start.Add(2 * time.Minute),
+		},
 		{Step: shared.StepAttachments},
 	}
 	if !reflect.DeepEqual(steps, want) {
@@ -324,7 +332,7 @@ func TestASettledStepKeepsItsOutcome(t *testing.T) {
 	}
 }
 
-func TestAttachmentsStepIsSettledWhereNothingIsToDelete(t *testing.T) {
+func TestRecall_NoAttachments(t *testing.T) {
 	x := openNew(t)
 	apply(t, x, recall("r", message("m"), shared.StepAttachments))
 	s := ledger(t, x, "acme", "r").Entries[0].Steps[0]
@@ -355,10 +363,9 @@ func TestApply_OpenedSteps(t *testing.T) {
 		{"a recalled message", []Op{recall("r", m, shared.StepNotify)}, nil},
 		{"a failed attempt", []Op{fail(1, shared.StepNotify, 1, "")}, nil},
 		{"notify is settled", []Op{settle(1, shared.StepNotify, shared.OutcomeDone)}, map[string]uint64{"history": 1}},
-		{"another recall", []Op{recall("r", message("n"), shared.StepNotify, shared.StepHistory)}, map[string]uint64{"notify": 2}},
-		{"a third one", []Op{recall("r", message("o"), shared.StepNotify, shared.StepHistory)}, map[string]uint64{"notify": 3}},
-		{"both are settled", []Op{settle(3, shared.StepNotify, shared.OutcomeDone), settle(2, shared.StepNotify, shared.OutcomeDone)},
-			map[string]uint64{"history": 2}},
+		{"another recall", []Op{recall("r", message("n"), "notify", "history")}, map[string]uint64{"notify": 2}},
+		{"a third one", []Op{recall("r", message("o"), "notify", "history")}, map[string]uint64{"notify": 3}},
+		{"both are settled", []Op{settle(3, "notify", "done"), settle(2, "notify", "done")}, map[string]uint64{"history": 2}},
 	} {
 		if got := opened(t, x, c.ops...); !maps.Equal(got, c.want) {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
@@ -366,7 +373,7 @@ func TestApply_OpenedSteps(t *testing.T) {
 	}
 }
 
-func TestOfTwoRacingRecallsOneWins(t *testing.T) {
+func TestRecall_Race(t *testing.T) {
 	x := openNew(t)
 	m := message("m")
 	apply(t, x, put(m))
@@ -398,7 +405,7 @@ func TestOfTwoRacingRecallsOneWins(t *testing.T) {
 	}
 }
 
-func TestOddIDsStayApart(t *testing.T) {
+func TestKeys_OddIDs(t *testing.T) {
 	x := openNew(t)
 	long := strings.Repeat("x", shared.MaxIDBytes)
 	tenants := []string{"a", "a/b", "a/", "a\x01", "ab", long}
@@ -445,7 +452,7 @@ func TestOddIDsStayApart(t *testing.T) {
 	}
 }
 
-func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
+func TestCheckOps(t *testing.T) {
 	x := openNew(t)
 	good := put(message("good"))
 	bad := func(f func(*shared.Message)) Op {
@@ -494,12 +501,14 @@ func TestMalformedOperationsAreRefusedWhole(t *testing.T) {
 }
 
 // What the rules asked for is told the same wherever the recall is read, also after a step was settled.
-func TestWhatTheRulesAskedForIsKeptWithTheRecall(t *testing.T) {
+func TestRecall_KeepsWhatTheRulesAskedFor(t *testing.T) {
 	x := openNew(t)
 	op := recall("r1", message("m1"))
 	apply(t, x, op)
 	apply(t, x, settle(1, shared.StepNotify, shared.OutcomeDone))
-	page, err := x.Since(t.Context(), shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{message("m1").Conversation}})
+	page, err := x.Since(t.Context(), shared.SinceRequest{
+		Tenant: "acme", Conversations: []shared.Conversation{message("m1").Conversation},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -511,7 +520,8 @@ func TestWhatTheRulesAskedForIsKeptWithTheRecall(t *testing.T) {
 	for where, e := range map[string]shared.Event{
 		"the ledger": ledger(t, x, "acme", "r1").Entries[0].Event, "a page": page.Events[0], "an open step": entry.Event,
 	} {
-		if !e.Silent || !reflect.DeepEqual(e.Placeholder, want.Placeholder) || e.Disposition != want.Disposition || e.Retention != want.Retention {
+		if !e.Silent || !reflect.DeepEqual(e.Placeholder, want.Placeholder) || e.Disposition != want.Disposition ||
+			e.Retention != want.Retention {
 			t.Errorf("%s: %+v", where, e)
 		}
 	}

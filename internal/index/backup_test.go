@@ -64,7 +64,8 @@ func TestBackup_OneVersionWhileServing(t *testing.T) {
 	go func() {
 		defer close(written)
 		for i := 0; ctx.Err() == nil; i++ {
-			_, _ = x.Append(ctx, []Op{recall("later", message(fmt.Sprint("later", i))), settle(uint64(i+1), shared.StepNotify, shared.OutcomeDone)})
+			later := recall("later", message(fmt.Sprint("later", i)))
+			_, _ = x.Append(ctx, []Op{later, settle(uint64(i+1), shared.StepNotify, shared.OutcomeDone)})
 		}
 	}()
 	var backup bytes.Buffer
@@ -91,16 +92,18 @@ func TestBackup_OneVersionWhileServing(t *testing.T) {
 	if len(got) < len(want)-200 || len(got) > len(want) {
 		t.Errorf("%d keys, want about %d", len(got), len(want))
 	}
-	if r, err := y.Messages("acme", []string{"m000010", "m000011"}); err != nil || r[0].Tombstone == nil || r[1].Tombstone != nil {
+	r, err := y.Messages("acme", []string{"m000010", "m000011"})
+	if err != nil || r[0].Tombstone == nil || r[1].Tombstone != nil {
 		t.Errorf("%+v %v", r, err)
 	}
-	if page, err := y.Since(t.Context(), shared.SinceRequest{Tenant: "acme", After: page.Next}); err != nil || !page.Reset {
+	page, err = y.Since(t.Context(), shared.SinceRequest{Tenant: "acme", After: page.Next})
+	if err != nil || !page.Reset {
 		t.Errorf("a cursor of the index that was backed up: %+v %v", page, err)
 	}
 	apply(t, y, put(message("new")))
 }
 
-func TestRestore_IsTheIndex(t *testing.T) {
+func TestRestore_SameKeysAndValues(t *testing.T) {
 	x := openNew(t)
 	fill(t, x, 2000)
 	var backup bytes.Buffer

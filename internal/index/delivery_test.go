@@ -62,7 +62,7 @@ func TestSettle_AttemptsAreOrderedByNumber(t *testing.T) {
 	}
 }
 
-func TestSettle_WhatDoesNotExist(t *testing.T) {
+func TestSettle_UnknownEventOrStep(t *testing.T) {
 	x := openNew(t)
 	apply(t, x, recall("r", message("m"), shared.StepNotify, shared.StepHistory))
 	done := shared.OutcomeDone
@@ -83,7 +83,8 @@ func TestSettle_WhatDoesNotExist(t *testing.T) {
 			t.Errorf("%s: refused by %q, want %q", c.name, got, c.want)
 		}
 	}
-	if got := refusedField(t, x, settle(1, shared.StepHistory, done), settle(7, shared.StepHistory, done)); got != "sequence" {
+	got := refusedField(t, x, settle(1, shared.StepHistory, done), settle(7, shared.StepHistory, done))
+	if got != "sequence" {
 		t.Errorf("a call with one that does not exist: %q", got)
 	}
 	if got := queues(t, x); got != "[history]" {
@@ -93,12 +94,17 @@ func TestSettle_WhatDoesNotExist(t *testing.T) {
 
 func TestUngate(t *testing.T) {
 	x := openNew(t)
-	apply(t, x, recall("r", message("a"), shared.StepNotify, shared.StepHistory), recall("r", message("b"), shared.StepHistory))
+	apply(t, x, recall("r", message("a"), shared.StepNotify, shared.StepHistory),
+		recall("r", message("b"), shared.StepHistory))
 	if gated, err := x.Gated(t.Context(), 0, 10); err != nil || !slices.Equal(gated, []uint64{1}) {
 		t.Fatalf("gated: %v %v", gated, err)
 	}
 	for _, want := range []map[string]uint64{{"history": 1}, nil} {
-		got := opened(t, x, Op{Ungate: &Ungate{Sequence: 1}}, Op{Ungate: &Ungate{Sequence: 2}}, Op{Ungate: &Ungate{Sequence: 3}})
+		var ops []Op
+		for sequence := range uint64(3) {
+			ops = append(ops, Op{Ungate: &Ungate{Sequence: sequence + 1}})
+		}
+		got := opened(t, x, ops...)
 		if !maps.Equal(got, want) {
 			t.Errorf("opened %v, want %v", got, want)
 		}
@@ -224,7 +230,8 @@ func TestReads_EndWithTheirContext(t *testing.T) {
 	cancel()
 	for name, read := range map[string]func() error{
 		"Since": func() error {
-			_, err := x.Since(ctx, shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{message("m").Conversation}})
+			conversations := []shared.Conversation{message("m").Conversation}
+			_, err := x.Since(ctx, shared.SinceRequest{Tenant: "acme", Conversations: conversations})
 			return err
 		},
 		"LedgerPage": func() error {

@@ -32,7 +32,7 @@ func grouped(t *testing.T, x *Index) (all []member) {
 	return all
 }
 
-func TestGroups_OneKeyACommit(t *testing.T) {
+func TestGroups_OneKeyForEachEntry(t *testing.T) {
 	x := openNew(t)
 	a, b, c := message("a"), message("b"), message("c")
 	b.Tenant, b.Sender = "other", "bob"
@@ -52,7 +52,7 @@ func TestGroups_OneKeyACommit(t *testing.T) {
 	}
 }
 
-func TestGroups_LargestCommit(t *testing.T) {
+func TestGroups_LargestEntry(t *testing.T) {
 	x := openNew(t)
 	var ops []Op
 	for i := range 3000 { // more than one transaction

@@ -11,7 +11,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-func TestIDFilter_NeverMissesAndRarelyErrs(t *testing.T) {
+func TestIDFilter_NoFalseNegatives(t *testing.T) {
 	f := newIDFilter()
 	f.complete.Store(true)
 	hash := func(n int) uint64 { return f.hash(messageKey("acme", fmt.Sprint("m", n))) }

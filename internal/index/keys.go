@@ -17,7 +17,7 @@ import (
 //	m/<tenant>/<message id>                      Record    the message and its tombstone
 //	t/<position>                                 Group     the messages that an entry of the log indexed
 //	a/<tenant>/<attachment key>/<message id>               the live messages that use an attachment
-//	u/<tenant>/<attachment key>                            a message of its owner that used it was recalled, and others use it
+//	u/<tenant>/<attachment key>                            its owner recalled a message with it, and others use it
 //	r/<tenant>/<conversation>/<sequence>         Pointer   the recalls of a conversation
 //	o/<tenant>/<recall id>                       RecallID  whose recall id it is, and how many messages share it
 //	l/<tenant>/<recall id>/<sequence>            Entry     the ledger: what was recalled how, and by which steps

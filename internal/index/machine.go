@@ -110,8 +110,8 @@ func isAtomic(ops []Op) bool {
 	return slices.ContainsFunc(ops, func(op Op) bool { return op.Recall != nil && op.Recall.Atomic })
 }
 
-// tryAtomic plans the operations of an atomic call without writing any. It is done, and answers the call, if they cannot
-// all be applied.
+// tryAtomic plans the operations of an atomic call without writing any. It is done, and answers the call, if they
+// cannot all be applied.
 func (x *Index) tryAtomic(b *batch, ops []Op, w *writes) (a Answer, done bool, err error) {
 	results := make([]Result, len(ops))
 	all := *b // its bytes and count are those with the call
@@ -213,8 +213,8 @@ func (x *Index) readPosition(txn *badger.Txn) error {
 	})
 }
 
-// Flush shortens the replay after a crash, see [badgerdir.Dir.Flush]. turn is the lock that the caller of Apply holds: the
-// padding takes turns with the entries.
+// Flush shortens the replay after a crash, see [badgerdir.Dir.Flush]. turn is the lock that the caller of Apply holds:
+// the padding takes turns with the entries.
 func (x *Index) Flush(ctx context.Context, turn sync.Locker) error {
 	return x.dir.Flush(ctx, func(ctx context.Context, bytes int) error {
 		if err := ctx.Err(); err != nil {
@@ -234,6 +234,6 @@ func (x *Index) Flush(ctx context.Context, turn sync.Locker) error {
 	})
 }
 
-// ZeroAhead prepares the disk for the next entry, see [badgerdir.Dir.ZeroAhead]. The caller of Apply calls it after it has
-// answered.
+// ZeroAhead prepares the disk for the next entry, see [badgerdir.Dir.ZeroAhead]. The caller of Apply calls it after it
+// has answered.
 func (x *Index) ZeroAhead() { x.dir.ZeroAhead() }

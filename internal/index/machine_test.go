@@ -115,7 +115,8 @@ func TestApply_AtomicCallAmongOthers(t *testing.T) {
 	}
 	before := x.Stats().Commits
 	applied, err := x.Apply(x.Position()+1, [][]Op{
-		{put(message("c"))}, {atomic("a", "ann"), atomic("b", "bob")}, {put(message("d"))}, {atomic("c", "ann"), atomic("d", "ann")},
+		{put(message("c"))}, {atomic("a", "ann"), atomic("b", "bob")},
+		{put(message("d"))}, {atomic("c", "ann"), atomic("d", "ann")},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -63,7 +63,9 @@ func (m *mending) run(ctx context.Context, db *badger.DB, above uint64, passes [
 	defer m.txn.Discard()
 	defer m.batch.Cancel()
 	for _, pass := range passes {
-		err := each(ctx, m.txn, newKey(pass.kind), nil, func(item *badger.Item) (bool, error) { return true, pass.each(item) })
+		err := each(ctx, m.txn, newKey(pass.kind), nil, func(item *badger.Item) (bool, error) {
+			return true, pass.each(item)
+		})
 		if err != nil {
 			return err
 		}
@@ -132,7 +134,8 @@ func (m *mending) ledger(item *badger.Item) error {
 		m.recallID, m.recallIDNow = owner, indexpb.RecallID{ActorId: entry.ActorId}
 	}
 	m.recallIDNow.Messages++
-	return m.recalled(tenant, recallID, entry.MessageId, shared.Conversation{Type: shared.ConversationGroup, ID: lostText}, &entry)
+	lost := shared.Conversation{Type: shared.ConversationGroup, ID: lostText}
+	return m.recalled(tenant, recallID, entry.MessageId, lost, &entry)
 }
 
 // countRecallID writes whose the recall id is whose ledger was visited, and how many messages it has.
@@ -200,8 +203,9 @@ func (m *mending) recalled(tenant, recallID, id string, c shared.Conversation, e
 		if at == 0 {
 			at = 1
 		}
-		rec = &Record{Message: shared.Message{Tenant: tenant, ID: id, Conversation: c, Sender: lostText, Type: shared.TypeCustom,
-			SentAt: decodeTime(at)}}
+		rec = &Record{Message: shared.Message{
+			Tenant: tenant, ID: id, Conversation: c, Sender: lostText, Type: shared.TypeCustom, SentAt: decodeTime(at),
+		}}
 	} else {
 		m.out.RecalledByLedger++
 		if err := m.uses(rec, entry); err != nil {

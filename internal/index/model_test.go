@@ -46,7 +46,9 @@ func (m *model) step(s *Settle) *shared.StepRecord {
 // waits tells whether an open step waits for notify.
 func (m *model) waits(e *shared.LedgerEntry, r *shared.StepRecord) bool {
 	return !r.Outcome.Settles() && r.Step != shared.StepNotify && !m.ungated[e.Event.Sequence] &&
-		slices.ContainsFunc(e.Steps, func(r shared.StepRecord) bool { return r.Step == shared.StepNotify && !r.Outcome.Settles() })
+		slices.ContainsFunc(e.Steps, func(r shared.StepRecord) bool {
+			return r.Step == shared.StepNotify && !r.Outcome.Settles()
+		})
 }
 
 func (m *model) apply(op Op) Result {
@@ -204,7 +206,9 @@ func randomOp(r *rand.Rand, recalls int) Op {
 	m.Tenant = pick("a", "a", "a/b")
 	m.Conversation = shared.Conversation{Type: shared.ConversationGroup, ID: pick("g", "g/1")}
 	for range r.IntN(3) {
-		m.Attachments = append(m.Attachments, shared.Attachment{Key: pick("f1", "f2", "f3", "f1/x"), Owner: pick("", "", "ann", "zoe")})
+		m.Attachments = append(m.Attachments, shared.Attachment{
+			Key: pick("f1", "f2", "f3", "f1/x"), Owner: pick("", "", "ann", "zoe"),
+		})
 	}
 	steps := slices.Concat(shared.StandardSteps(), []string{"own"})
 	switch n := r.IntN(12); {
@@ -243,7 +247,9 @@ func randomOp(r *rand.Rand, recalls int) Op {
 	if r.IntN(8) == 0 {
 		return Op{Ungate: &Ungate{Sequence: sequence}}
 	}
-	outcomes := []shared.Outcome{shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed}
+	outcomes := []shared.Outcome{
+		shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed,
+	}
 	op := settle(sequence, pick(append(steps, shared.StepNotify, shared.StepNotify)...), outcomes[max(0, r.IntN(9)-5)])
 	op.Settle.Attempt = r.IntN(5)
 	op.Settle.At = start.Add(time.Duration(r.IntN(1000)) * time.Second)
@@ -254,7 +260,7 @@ func randomOp(r *rand.Rand, recalls int) Op {
 	return op
 }
 
-func TestIndexIsTheModelAlsoWhenTheLogIsAppliedTwice(t *testing.T) {
+func TestModel(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -306,11 +312,12 @@ func TestIndexIsTheModelAlsoWhenTheLogIsAppliedTwice(t *testing.T) {
 		if round%10 == 0 {
 			m.compare(t, x)
 		}
-		// Operations that are decided once and applied again change nothing. (What was drawn at random may be too early in it: a
-		// failure is the next by now, and there is an event to ungate. Facts that were amended twice, or judged too late, may
-		// be others by now.)
+		// Operations that are decided once and applied again change nothing. (What was drawn at random may be too early in
+		// it: a failure is the next by now, and there is an event to ungate. Facts that were amended twice, or judged too
+		// late, may be others by now.)
 		for _, op := range all {
-			if op.Settle != nil && op.Settle.Outcome == shared.OutcomeFailed || op.Ungate != nil || op.Amend != nil || op.Recall != nil {
+			if op.Settle != nil && op.Settle.Outcome == shared.OutcomeFailed || op.Ungate != nil || op.Amend != nil ||
+				op.Recall != nil {
 				continue
 			}
 			if res := apply(t, x, op)[0]; res.New || res.Put == shared.IndexAdded {

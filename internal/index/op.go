@@ -10,16 +10,19 @@ import (
 // chance for is in it, so applying it is deterministic, and applying it twice changes nothing.
 type Op struct {
 	Put    *shared.Message   // this message exists
-	Amend  *shared.Amendment // these facts of a live message changed so
-	Recall *Recall           // this message, of these facts, was recalled so, unless it has a tombstone or the recall id is another actor's
+	Amend  *shared.Amendment // these facts of a live message changed
+	Recall *Recall           // this message was recalled, unless it already is or the recall id is another actor's
 	Settle *Settle           // this attempt of a step ended so, unless the step is settled
 	Ungate *Ungate           // the steps of this event wait no longer for notify
 }
 
 // Recall is a decided recall of one message.
 type Recall struct {
-	Event shared.Event // all but Sequence and Attachments; Message has the facts that were judged and is indexed if it is not
-	Steps []string     // the steps of this recall, in the order of the ledger; an open notify keeps the others waiting
+	// Event is complete but for Sequence and Attachments. Message has the facts that were judged; an unknown message is
+	// indexed with them.
+	Event shared.Event
+
+	Steps []string // the steps of this recall, in the order of the ledger; an open notify keeps the others waiting
 
 	// Unsupported are those of Steps that the host does not carry out: settled so from the start.
 	Unsupported []string

@@ -48,8 +48,8 @@ func open(ctx context.Context, o Options) (*Index, error) {
 	return x, nil
 }
 
-// begin checks the format of the index, reads where its log ends, and identifies it: a new index gets an identity and its
-// first transaction, and one that was restored from a copy gets another epoch.
+// begin checks the format of the index, reads where its log ends, and identifies it: a new index gets an identity and
+// its first transaction, and one that was restored from a copy gets another epoch.
 func (x *Index) begin() error {
 	txn := x.dir.NewTransaction(true)
 	defer txn.Discard()
@@ -62,8 +62,8 @@ func (x *Index) begin() error {
 		return fmt.Errorf("%w: it has data but no format version, so it is incomplete or another program's%s",
 			ErrCorrupt, badgerdir.Advice)
 	case exists && format.Version != Format:
-		return fmt.Errorf("%w: its format is %d and this version knows %d; use the plugin that wrote it, or an index of its own",
-			ErrFormat, format.Version, Format)
+		return fmt.Errorf("%w: its format is %d and this version knows %d; use the plugin that wrote it, or an index of "+
+			"its own", ErrFormat, format.Version, Format)
 	}
 	next := indexpb.Counter{Next: 1}
 	if exists {

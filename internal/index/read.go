@@ -310,7 +310,9 @@ type Failure struct {
 
 // BackingOff lists, in the order of their positions, at most limit events that have this step on one level of backoff
 // and whose position is after one number and not after another.
-func (x *Index) BackingOff(ctx context.Context, step string, level int, after, upTo uint64, limit int) (list []Failure, err error) {
+func (x *Index) BackingOff(
+	ctx context.Context, step string, level int, after, upTo uint64, limit int,
+) (list []Failure, err error) {
 	if err := shared.ValidateStep("step", step); err != nil {
 		return nil, err
 	}

@@ -109,7 +109,8 @@ func sortedSet(list []string) []string {
 	return slices.Compact(set)
 }
 
-// SameFacts tells whether two messages say the same: times to the microsecond, attachments and labels in any order.
+// SameFacts reports whether two messages have the same facts: times to the microsecond, attachments and labels in any
+// order.
 func SameFacts(a, b shared.Message) bool {
 	a, b = normal(a), normal(b)
 	return a.Tenant == b.Tenant && a.ID == b.ID && a.Conversation == b.Conversation && a.Sender == b.Sender &&

@@ -287,8 +287,8 @@ func TestSalvage_TombstoneInAnOlderTableOnly(t *testing.T) {
 
 func TestSalvage_LostFiles(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, path string){
-		"list of tables":          func(t *testing.T, path string) { remove(t, filepath.Join(path, badger.ManifestFilename)) },
-		"list of tables, damaged": func(t *testing.T, path string) { edit(t, filepath.Join(path, badger.ManifestFilename), flip(9)) },
+		"list of tables":          func(t *testing.T, path string) { remove(t, filepath.Join(path, "MANIFEST")) },
+		"list of tables, damaged": func(t *testing.T, path string) { edit(t, filepath.Join(path, "MANIFEST"), flip(9)) },
 		"marker":                  func(t *testing.T, path string) { remove(t, filepath.Join(path, "MARKER")) },
 	} {
 		t.Run(name, func(t *testing.T) {

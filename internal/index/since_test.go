@@ -33,7 +33,7 @@ func sequences(events []shared.Event) (list []uint64) {
 	return list
 }
 
-func TestSinceMergesConversationsInOrder(t *testing.T) {
+func TestSince_MergesConversations(t *testing.T) {
 	x := openNew(t)
 	for i := range 60 {
 		apply(t, x, recallIn(i%3, fmt.Sprint("m", i))) // sequences 1…60; group 0 has 1, 4, 7, …
@@ -75,14 +75,16 @@ func TestSinceMergesConversationsInOrder(t *testing.T) {
 	}
 }
 
-func TestSinceWithoutConversationsTellsTheCursor(t *testing.T) {
+func TestSince_WithoutConversations(t *testing.T) {
 	x := openNew(t)
 	req := shared.SinceRequest{Tenant: "acme"}
-	if page, err := x.Since(t.Context(), req); err != nil || page.Next != x.cursorOf(0) || page.More || page.Events != nil {
+	if page, err := x.Since(t.Context(), req); err != nil || page.Next != x.cursorOf(0) || page.More ||
+		page.Events != nil {
 		t.Errorf("an empty index: %+v %v", page, err)
 	}
 	apply(t, x, recallIn(1, "m1"), recallIn(2, "m2"))
-	if page, err := x.Since(t.Context(), req); err != nil || page.Next != x.cursorOf(2) || page.More || page.Events != nil {
+	if page, err := x.Since(t.Context(), req); err != nil || page.Next != x.cursorOf(2) || page.More ||
+		page.Events != nil {
 		t.Errorf("%+v %v", page, err)
 	}
 	req.Conversations = []shared.Conversation{group(1)}
@@ -100,7 +102,7 @@ func TestSinceWithoutConversationsTellsTheCursor(t *testing.T) {
 	}
 }
 
-func TestSincePageFitsTheWire(t *testing.T) {
+func TestSince_PageFitsTheWire(t *testing.T) {
 	x := openNew(t)
 	const n = 40
 	for i := range n {
@@ -135,7 +137,7 @@ func TestSincePageFitsTheWire(t *testing.T) {
 	}
 }
 
-func TestSinceUnderConcurrentRecallsSkipsNothing(t *testing.T) {
+func TestSince_WhileOthersRecall(t *testing.T) {
 	x := openNew(t)
 	const writers, each = 4, 150
 	var wg sync.WaitGroup
@@ -191,7 +193,7 @@ func TestSinceUnderConcurrentRecallsSkipsNothing(t *testing.T) {
 	readers.Wait()
 }
 
-func TestOpenStepsPageInOrder(t *testing.T) {
+func TestOpenSteps_Pages(t *testing.T) {
 	x := openNew(t)
 	for i := range 300 { // beyond 255, so the order is that of numbers and not of text
 		apply(t, x, recallIn(1, fmt.Sprint("m", i)))

@@ -183,7 +183,7 @@ func (b *batch) openRest(sequence uint64, w *writes) error {
 	return nil
 }
 
-// waitsForNotify tells whether a step waits for notify while the gate of its event is closed.
+// waitsForNotify reports whether a step waits for notify while the gate of its event is closed.
 func waitsForNotify(s *indexpb.Step) bool {
 	return s.Outcome == indexpb.Outcome_OUTCOME_UNSPECIFIED && s.Name != shared.StepNotify
 }

@@ -58,8 +58,8 @@ func readRecord(txn *badger.Txn, tenant, id string) (*Record, error) {
 	return recordAt(txn, messageKey(tenant, id), tenant, id)
 }
 
-// recordAt is readRecord for a key that the caller has already. An unknown message, as every new one is, costs no record:
-// two allocations and 220 bytes less.
+// recordAt is readRecord for a key that the caller has already. An unknown message, as every new one is, costs no
+// record: two allocations and 220 bytes less.
 func recordAt(txn *badger.Txn, k key, tenant, id string) (*Record, error) {
 	item, err := find(txn, k)
 	if item == nil {

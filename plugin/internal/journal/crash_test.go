@@ -31,8 +31,8 @@ func batchID(run string, writer, b, i int) string {
 	return fmt.Sprintf("%s-%d-%d-%d", run, writer, b, i)
 }
 
-// runChild writes until it is killed, and says on stdout which batch of which writer is acknowledged. Every other message
-// of a batch is recalled in the same call.
+// runChild writes until it is killed, and says on stdout which batch of which writer is acknowledged. Every other
+// message of a batch is recalled in the same call.
 func runChild(path string) {
 	l, err := open(context.Background(), path)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package journal orders the operations of the index. The index is a state machine: it applies the entries of an ordered
-// log, each at its position, with [index.Index.Apply]. A log decides what the next entry is. [Local] is that of a single
-// machine: its order is the order of the commits, and its disk is the index.
+// Package journal orders the operations of the index. The index is a state machine: it applies the entries of an
+// ordered log, each at its position, with [index.Index.Apply]. A log decides what the next entry is. [Local] is that of
+// a single machine: its order is the order of the commits, and its disk is the index.
 package journal
 
 import (
@@ -17,8 +17,8 @@ type Log interface {
 	// [index.Answer].
 	Append(ctx context.Context, ops []index.Op) ([]index.Result, error)
 
-	// AppendThen is Append without waiting: it calls then once, from any goroutine and perhaps before it returns. then must
-	// not block. alone says that nobody else is about to append, so that gathering calls gains nothing and the calling
-	// goroutine may commit.
+	// AppendThen is Append without waiting: it calls then once, from any goroutine and perhaps before it returns. then
+	// must not block. alone says that nobody else is about to append, so that gathering calls gains nothing and the
+	// calling goroutine may commit.
 	AppendThen(ops []index.Op, alone bool, then func([]index.Result, error))
 }

@@ -17,7 +17,7 @@ type Local struct {
 
 	onOpen atomic.Pointer[func(step string, first uint64)]
 
-	committing sync.Mutex                                      // held by whoever applies an entry, and guards the following
+	committing sync.Mutex                                      // held by whoever applies an entry; guards the following
 	applyNext  func(calls [][]index.Op) (index.Applied, error) // tests make it fail
 	calls      [][]index.Op                                    // of the entry that is being applied
 
@@ -46,16 +46,16 @@ func (l *Local) Close() error {
 	return l.index.Close()
 }
 
-// OnOpen sets the function that is called, once for each step, after an entry that opened this step for any event; first
-// is the lowest sequence of those events, see [index.Applied]. f runs on the goroutine that commits, after the calls of
-// the entry were answered, and must not block.
+// OnOpen sets the function that is called, once for each step, after an entry that opened this step for any event;
+// first is the lowest sequence of those events, see [index.Applied]. f runs on the goroutine that commits, after the
+// calls of the entry were answered, and must not block.
 func (l *Local) OnOpen(f func(step string, first uint64)) { l.onOpen.Store(&f) }
 
 // Flush shortens the replay after a crash, see [index.Index.Flush].
 func (l *Local) Flush(ctx context.Context) error { return l.index.Flush(ctx, &l.committing) }
 
-// Progress returns how many calls and reads wait for the index, and how much it has done. It is stuck if something waits
-// and nothing is done for long.
+// Progress returns how many calls and reads wait for the index, and how much it has done. It is stuck if something
+// waits and nothing is done for long.
 func (l *Local) Progress() (waiting int, done uint64) {
 	calls, _, _ := l.queue.stats()
 	reading, done := l.index.Progress()
@@ -76,8 +76,8 @@ func (l *Local) Stats() (s Stats) {
 }
 
 // Append is [Log]. A call that does not fit in one transaction is applied as several entries with nothing between them,
-// and a crash may leave the first of them only. When ctx ends Append returns, and the operations may still be applied. An
-// error that is neither shared.ErrInvalid nor shared.ErrOverloaded leaves open whether they were.
+// and a crash may leave the first of them only. When ctx ends Append returns, and the operations may still be applied.
+// An error that is neither shared.ErrInvalid nor shared.ErrOverloaded leaves open whether they were.
 func (l *Local) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -96,8 +96,8 @@ func (l *Local) Append(ctx context.Context, ops []index.Op) ([]index.Result, err
 	}
 }
 
-// AppendThen is [Log]. A call that is alone is applied by the calling goroutine unless somebody else commits: that saves
-// two switches to another goroutine (bench speed: p50 of one caller 0.9 ×).
+// AppendThen is [Log]. A call that is alone is applied by the calling goroutine unless somebody else commits: that
+// saves two switches to another goroutine (bench speed: p50 of one caller 0.9 ×).
 func (l *Local) AppendThen(ops []index.Op, alone bool, then func([]index.Result, error)) {
 	if err := index.CheckOps(ops); err != nil {
 		then(nil, err)

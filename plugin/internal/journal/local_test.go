@@ -108,7 +108,8 @@ func TestLocal_CallTooLargeForOneEntry(t *testing.T) {
 		m := message(strings.Repeat("i", shared.MaxIDBytes-3) + fmt.Sprintf("%03d", i))
 		m.Tenant = strings.Repeat("t", shared.MaxIDBytes)
 		for a := range shared.MaxAttachments {
-			m.Attachments = append(m.Attachments, attached(strings.Repeat("x", shared.MaxAttachmentBytes-3)+fmt.Sprintf("%03d", a))...)
+			key := strings.Repeat("x", shared.MaxAttachmentBytes-3) + fmt.Sprintf("%03d", a)
+			m.Attachments = append(m.Attachments, attached(key)...)
 		}
 		ops = append(ops, put(m), recall("r", m))
 	}
@@ -119,7 +120,8 @@ func TestLocal_CallTooLargeForOneEntry(t *testing.T) {
 	}
 	before := l.index.Stats().Commits
 	for i, r := range apply(t, l, append(puts, recalls...)...) {
-		if i < len(puts) && r.Put != shared.IndexAdded || i >= len(puts) && (!r.New || r.Tombstone.Sequence != uint64(i-len(puts)+1)) {
+		if i < len(puts) && r.Put != shared.IndexAdded ||
+			i >= len(puts) && (!r.New || r.Tombstone.Sequence != uint64(i-len(puts)+1)) {
 			t.Fatalf("operation %d: %+v", i, r)
 		}
 	}
@@ -169,7 +171,8 @@ func TestLocal_FailedIndexFailsAllWhoWait(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			if _, err := l.Append(context.Background(), []index.Op{put(message(fmt.Sprint(i)))}); !errors.Is(err, index.ErrCorrupt) {
+			_, err := l.Append(context.Background(), []index.Op{put(message(fmt.Sprint(i)))})
+			if !errors.Is(err, index.ErrCorrupt) {
 				t.Errorf("call %d: %v", i, err)
 			}
 		})
@@ -197,7 +200,8 @@ func TestLocal_FullDiskRefusesOnlyWhatWrites(t *testing.T) {
 		return err
 	}
 	ask := []func() error{
-		func() error { return add("new") }, func() error { return add("known") }, func() error { _, err := l.Append(context.Background(), nil); return err },
+		func() error { return add("new") }, func() error { return add("known") },
+		func() error { _, err := l.Append(context.Background(), nil); return err },
 	}
 	answers := make([]error, len(ask))
 	var all sync.WaitGroup
@@ -315,7 +319,8 @@ func TestLocal_RefusedCallDoesNotSplitItsEntry(t *testing.T) {
 	for i := range 10 {
 		wg.Go(func() {
 			if i == 4 {
-				if _, err := l.Append(context.Background(), []index.Op{settle(99, "notify", "done")}); !errors.Is(err, shared.ErrInvalid) {
+				_, err := l.Append(context.Background(), []index.Op{settle(99, "notify", "done")})
+				if !errors.Is(err, shared.ErrInvalid) {
 					t.Errorf("settlement of no event: %v", err)
 				}
 				return

@@ -10,8 +10,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Limits of what waits for the committer. Beyond them a call is refused at once: on the slowest useful disk, 4,096 calls
-// wait for seconds, and by then their callers have given up. A single call may be larger than the bytes.
+// Limits of what waits for the committer. Beyond them a call is refused at once: on the slowest useful disk, 4,096
+// calls wait for seconds, and by then their callers have given up. A single call may be larger than the bytes.
 const (
 	maxQueueCalls = 4096
 	maxQueueBytes = 32 << 20
@@ -23,9 +23,9 @@ const (
 	maxEntryBytes = 1 << 20
 )
 
-// Settlements wait for another operation, for batchSize of their kind, or for maxDelay: only the step that follows waits
-// for one, and each recall brings some. So a recall by one caller is one sync of the disk and not two, because the
-// settlement of the recall before goes along (bench speed: p50 0.7 ×).
+// Settlements wait for another operation, for batchSize of their kind, or for maxDelay: only the step that follows
+// waits for one, and each recall brings some. So a recall by one caller is one sync of the disk and not two, because
+// the settlement of the recall before goes along (bench speed: p50 0.7 ×).
 const (
 	maxDelay  = time.Millisecond
 	batchSize = 64

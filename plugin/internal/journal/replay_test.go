@@ -49,8 +49,8 @@ func (m *memoryLog) follow(t *testing.T, x *index.Index, from, to int) {
 	}
 }
 
-// contents are the keys and values of a closed index, without what is of one node: its identity (i/), the padding of its
-// log (g/), and where it is in the log of another node (p/).
+// contents are the keys and values of a closed index, without what is of one node: its identity (i/), the padding of
+// its log (g/), and where it is in the log of another node (p/).
 func contents(t *testing.T, path string) (list []string) {
 	t.Helper()
 	db, err := badger.OpenManaged(badger.DefaultOptions(path).WithLogger(nil))
