@@ -103,7 +103,7 @@ func explainScope(r *policy.Rule, t *policy.Subject) []Part {
 		add(policy.TenantField, s.Tenants[t.In.Tenant], "tenant = %s", policy.QuotedList(slices.Sorted(maps.Keys(s.Tenants))))
 	}
 	words(policy.ConversationTypeField, "conversation", s.Conversations, t.Conversation)
-	words(policy.MessageTypeField, "type", s.Types, t.Typ)
+	words(policy.MessageTypeField, "type", s.Types, t.Type)
 	if !s.DefaultRoles || s.Roles&t.Role == 0 { // the default is worth showing only where it is to blame
 		words(policy.RoleField, "role", s.Roles, t.Role)
 	}

@@ -57,7 +57,7 @@ type Reservation struct {
 // one unit of the limit. Only committed recalls count: a caller that does not commit the recall calls Cancel.
 func (l *Limiter) Reserve(p *Policy, in *Input) (Decision, Reservation) {
 	for {
-		d, limit := p.compiled.DecideWithin(in, l)
+		d, limit := p.compiled.DecideWithin(in, limits{l})
 		if limit == nil {
 			return d, Reservation{}
 		}
@@ -85,8 +85,11 @@ func (l *Limiter) Cancel(r Reservation) {
 	}
 }
 
-// free implements limits.
-func (l *Limiter) Free(limit *policy.Limit, in *Input) (at time.Time, ok bool) {
+// limits is a Limiter as [policy.Limits].
+type limits struct{ *Limiter }
+
+// Free implements [policy.Limits].
+func (l limits) Free(limit *policy.Limit, in *Input) (at time.Time, ok bool) {
 	key := keyOf(limit, in)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,6 +20,7 @@ type Decoder struct {
 	used         map[string]bool // "limit x" or "placeholder x"
 }
 
+// NewDecoder returns a decoder that reports to r.
 func NewDecoder(r *Reporter) *Decoder {
 	return &Decoder{
 		Reporter:     r,

@@ -45,6 +45,7 @@ var instead = map[hclsyntax.TokenType]string{
 // Reporter collects the diagnostics of one load.
 type Reporter struct{ hclfile.Reporter }
 
+// NewReporter returns a reporter for files.
 func NewReporter(files ...hclfile.File) *Reporter {
 	return &Reporter{hclfile.Reporter{Files: files}}
 }

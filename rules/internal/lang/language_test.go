@@ -362,3 +362,31 @@ func TestParse_PlaceholderText(t *testing.T) {
 		}
 	}
 }
+
+func TestParse_ValueAdvice(t *testing.T) {
+	for attribute, want := range map[string]string{
+		`sender = "true"`:           "Write it without quotes.",
+		`sender = "false"`:          "Write it without quotes.",
+		`sender = "yes"`:            "",
+		`sender = 1`:                "",
+		`sender = tru`:              "",
+		`window = 5`:                `Write it between quotes and with its unit, like "2m".`,
+		`window = "5 m"`:            "",
+		`window = "8d"`:             "No rule file can raise this limit.",
+		`role = "admin"`:            `Put it in square brackets: ["admin"].`,
+		`role = admin`:              `Write it between quotes: "admin".`,
+		`role = [admin]`:            `Write it between quotes: "admin".`,
+		`role = [actor.role]`:       "",
+		`role = []`:                 "To match everything leave it out.",
+		`role = ["admin", "admin"]`: "",
+		`role = ["admim"]`:          `Did you mean "admin"? A role is one of "owner", "admin", "member", "system" or "none".`,
+		`role = ["xxxxxxxx"]`:       `A role is one of "owner", "admin", "member", "system" or "none".`,
+		`reason = "maybe"`:          `Write reason = "required", or leave it out.`,
+		`rol = ["admin"]`:           `Did you mean "role"?`,
+	} {
+		_, diags := parse("rules.hcl", []byte("permit \"a\" {\n  "+attribute+"\n}"))
+		if len(diags) != 1 || want == "" && diags[0].Detail != "" || !strings.Contains(diags[0].Detail, want) {
+			t.Errorf("%s: got %s, want %q", attribute, diags, want)
+		}
+	}
+}

@@ -43,10 +43,12 @@ func ReadSources(paths []string, r *Reporter) []hclfile.File {
 	return ReadFiles(names, r)
 }
 
+// IsRuleFile reports whether a file of a directory is a rule file.
 func IsRuleFile(name string) bool {
 	return strings.HasSuffix(name, ruleSuffix) && !strings.HasSuffix(name, TestSuffix) && !strings.HasPrefix(name, ".")
 }
 
+// IsTestFile reports whether a file of a directory is a test file.
 func IsTestFile(name string) bool {
 	return strings.HasSuffix(name, TestSuffix) && !strings.HasPrefix(name, ".")
 }
@@ -111,6 +113,7 @@ func ruleFiles(paths []string, match func(name string) bool, r *Reporter) []stri
 	return names
 }
 
+// ReadFiles reads files and reports those that cannot be read, or are too many or too large.
 func ReadFiles(names []string, r *Reporter) []hclfile.File {
 	if len(names) > MaxFiles {
 		r.Errorf(hcl.Range{}, "Merge some of them.", "%d rule files, but a policy has at most %d", len(names), MaxFiles)

@@ -18,6 +18,7 @@ const (
 	KindTexts                // a list of texts
 )
 
+// String names the kind in diagnostics, as in "a string".
 func (k Kind) String() string {
 	return [...]string{"a string", "a word", "true or false", "a duration", "a time", "a list of strings"}[k]
 }

@@ -24,7 +24,7 @@ const (
 type Subject struct {
 	In           *Input
 	Conversation Set
-	Typ          Set
+	Type         Set
 	Role         Set
 	IsSender     bool
 }
@@ -32,7 +32,7 @@ type Subject struct {
 // Holds reports whether t is in the scope.
 func (s *Scope) Holds(t *Subject) bool {
 	return (s.Conversations == 0 || s.Conversations&t.Conversation != 0) &&
-		(s.Types == 0 || s.Types&t.Typ != 0) &&
+		(s.Types == 0 || s.Types&t.Type != 0) &&
 		(s.Roles == 0 || s.Roles&t.Role != 0) &&
 		(s.Sender == SenderAnybody || (s.Sender == SenderOnly) == t.IsSender) &&
 		(s.Tenants == nil || s.Tenants[t.In.Tenant])
@@ -43,9 +43,9 @@ func SubjectOf(in *Input) (Subject, bool) {
 	t := Subject{
 		In:           in,
 		Conversation: ConversationTypes.Bit(in.ConversationType),
-		Typ:          MessageTypes.Bit(in.MessageType),
+		Type:         MessageTypes.Bit(in.MessageType),
 		Role:         Roles.Bit(in.Role()),
 		IsSender:     in.IsSender(),
 	}
-	return t, t.Conversation != 0 && t.Typ != 0 && t.Role != 0
+	return t, t.Conversation != 0 && t.Type != 0 && t.Role != 0
 }

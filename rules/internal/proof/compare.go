@@ -192,6 +192,7 @@ func (o outcomes) describe(v policy.Verdict) string {
 // exhausted are limits without free space. All others have free space.
 type exhausted []*policy.Limit
 
+// Free implements [policy.Limits].
 func (e exhausted) Free(l *policy.Limit, _ *policy.Input) (time.Time, bool) {
 	return time.Time{}, !slices.Contains(e, l)
 }
