@@ -74,7 +74,8 @@ type Dir struct {
 	watcher   sync.WaitGroup
 	tables    atomic.Uint64 // new tables that were verified
 
-	writing  sync.Mutex // held by Commit and ZeroAhead; guards the following
+	writing  sync.Mutex // held by Commit, ZeroAhead and Close; guards the following
+	closed   bool
 	markers  []*marker
 	live     *liveLog // nil where the database is opened for reads only
 	space    spaceGuard
@@ -110,6 +111,9 @@ func (d *Dir) Close() error {
 		d.watcher.Wait()
 		d.readers.close()
 		openDirs.remove(d)
+		d.writing.Lock()
+		defer d.writing.Unlock()
+		d.closed = true
 		var errs []error
 		if stopped.Load() {
 			d.log.Warn("the index is left as a crash would leave it, because Badger met damage and cannot be closed",
@@ -117,8 +121,6 @@ func (d *Dir) Close() error {
 		} else {
 			errs = append(errs, d.db.Close())
 		}
-		d.writing.Lock()
-		defer d.writing.Unlock()
 		if d.live != nil {
 			errs = append(errs, d.live.close())
 		}
@@ -165,6 +167,9 @@ func (d *Dir) Limits() (bytes, entries int64) { return d.db.MaxBatchSize(), d.db
 func (d *Dir) Commit(txn *badger.Txn) error {
 	d.writing.Lock()
 	defer d.writing.Unlock()
+	if d.closed {
+		return ErrClosed
+	}
 	if err := d.Failure(); err != nil {
 		return err
 	}
@@ -206,7 +211,7 @@ func (d *Dir) discardOld() { d.db.SetDiscardTs(d.readers.oldest(d.committed.Load
 func (d *Dir) ZeroAhead() {
 	d.writing.Lock()
 	defer d.writing.Unlock()
-	if d.live != nil && d.Failure() == nil {
+	if d.live != nil && !d.closed && d.Failure() == nil {
 		d.live.zero()
 	}
 }

@@ -87,6 +87,10 @@ func TestClose_RefusesLaterCalls(t *testing.T) {
 		}
 	}
 	if _, err := has(d, 0); !errors.Is(err, ErrClosed) {
-		t.Error(err)
+		t.Errorf("View: %v", err)
 	}
+	if err := put(d, 1, 2); !errors.Is(err, ErrClosed) {
+		t.Errorf("Commit: %v", err)
+	}
+	d.ZeroAhead()
 }

@@ -196,8 +196,8 @@ func (b *batch) recallRefused(r *Recall, messages map[string]int) error {
 	return err
 }
 
-// checkRecallID reports whether a recall id is another actor's, and refuses to recall more messages under it than it
-// has room for.
+// checkRecallID reports whether a recall id is another actor's, and refuses to recall more messages under it than may
+// share it.
 func checkRecallID(txn *badger.Txn, tenant, recallID, actor string, more int) (otherActor bool, err error) {
 	var id indexpb.RecallID
 	switch used, err := get(txn, recallIDKey(tenant, recallID), &id); {

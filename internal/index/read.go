@@ -214,7 +214,7 @@ func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (share
 }
 
 // CheckRecallID says what the committer would say of more messages that an actor recalls under a recall id: whether
-// it is another actor's, or that it has no room for them.
+// it is another actor's, or that too many messages share it.
 func (x *Index) CheckRecallID(tenant, recallID, actor string, more int) (otherActor bool, err error) {
 	err = x.dir.View(func(txn *badger.Txn) error {
 		otherActor, err = checkRecallID(txn, tenant, recallID, actor, more)

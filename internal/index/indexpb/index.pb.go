@@ -1082,7 +1082,7 @@ func (x *Attempts) GetPosition() uint64 {
 	return 0
 }
 
-// Group is the value of t/<version>: the messages that a commit indexed, in its order.
+// Group is the value of t/<position>: the messages that an entry of the log indexed, in its order.
 type Group struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Parts         []*GroupPart           `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"` // one a tenant
