@@ -185,7 +185,7 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 	say("Of course, the more the merrier!")
 	side.shot("side")
 	c.held.add(18 * time.Millisecond)
-	op := c.open("/operator", look{width: 1100, height: 640, dark: true, language: "en-US"})
+	op := c.open("/operator", look{width: 1100, height: 700, dark: true, language: "en-US"})
 	op.wait(`document.querySelectorAll('#rules li').length === 4 && document.querySelectorAll('#recalls li').length && document.querySelector('#chart-held rect:not([height="0"])')`)
 	op.shot("operator")
 }
