@@ -36,8 +36,8 @@ func (w *worker) attempt(s *stepRuns, d *delivery) {
 		w.release(s)
 		return
 	}
-	expired := time.AfterFunc(w.timeout+timeoutGrace, func() { w.expire(s, d) })
-	ctx, cancel := context.WithTimeout(w.closing, w.timeout)
+	expired := time.AfterFunc(s.Timeout+timeoutGrace, func() { w.expire(s, d) })
+	ctx, cancel := context.WithTimeout(w.closing, s.Timeout)
 	r := result{shared.OutcomeFailed, errGoexit}
 	defer func() {
 		if p := recover(); p != nil {
@@ -53,8 +53,14 @@ func (w *worker) attempt(s *stepRuns, d *delivery) {
 		r.cause = err
 	case outcome == shared.OutcomeFailed:
 		r.cause = fmt.Errorf("step %s answered %s", d.step, outcome)
-	case !outcome.Settles():
+	case !outcome.Settles() && outcome != shared.OutcomeDeferred:
 		r.cause = fmt.Errorf("step %s answered %q, which is no outcome", d.step, outcome)
+	case outcome == shared.OutcomeDone && s.Verify != nil:
+		if err := s.Verify(ctx, d.Delivery); err != nil {
+			r.cause = fmt.Errorf("step %s reported %s, but Verify failed: %w", d.step, outcome, err)
+			return
+		}
+		r = result{outcome: outcome}
 	default:
 		r = result{outcome: outcome}
 	}
@@ -86,7 +92,7 @@ func (w *worker) expire(s *stepRuns, d *delivery) {
 		return
 	}
 	w.record(d, result{shared.OutcomeFailed, fmt.Errorf("no outcome within %s, and it ignores the end of its context",
-		w.timeout)})
+		s.Timeout)})
 	w.release(s)
 }
 

@@ -16,9 +16,6 @@ import (
 )
 
 const (
-	// StepTimeout ends the context of one attempt of a step. The attempt has failed then, and the step is tried again.
-	StepTimeout = time.Minute
-
 	// timeoutGrace is how long after its timeout an attempt may still report its own outcome.
 	timeoutGrace = time.Second
 
@@ -33,25 +30,6 @@ const (
 	closeTime   = 2 * time.Second        // to report the outcomes that are known when the host is closed
 )
 
-// A Step carries out one part of a recall in the chat server.
-//
-// It is called at least once for each recall: again after an error, and again when the server or the plugin died
-// before the outcome was on disk. Once an outcome is recorded it is not called again. Calls for different recalls, and
-// of different steps of one recall, run side by side. The step "notify" comes first, so that what it shows can still be
-// read: the other steps of a recall start when notify is settled, or 30 s after the recall if it is not settled by
-// then.
-//
-// It returns OutcomeDone, OutcomeNothingToDo where the server held nothing, or OutcomeUnsupported where it cannot do
-// this for this message; each is final. An error, OutcomeFailed or a panic makes it be tried again, after a delay
-// that grows from 100 ms to a minute.
-//
-// ctx ends after StepTimeout or when the host is closed. An attempt that does not return then is given up: it counts as
-// failed, and the step is tried again while it still runs. If it succeeds later, while the step is open, it settles the
-// step.
-type Step struct {
-	Run func(ctx context.Context, d shared.Delivery) (shared.Outcome, error)
-}
-
 // work names one step of one event.
 type work struct {
 	sequence uint64
@@ -62,7 +40,6 @@ type work struct {
 type worker struct {
 	closing context.Context // ends when the host is closed
 	closed  context.Context // ends closeTime after closing
-	timeout time.Duration   // of an attempt
 	gate    *gate
 	reports *reporter
 	logger  hclog.Logger
@@ -95,20 +72,17 @@ type delivery struct {
 // newWorker makes a worker of a host that is open until closing ends.
 func newWorker(closing context.Context, steps map[string]Step, g *gate, logger hclog.Logger) *worker {
 	w := &worker{
-		closing: closing, timeout: stepTimeout, gate: g, reports: newReporter(g), logger: logger,
+		closing: closing, gate: g, reports: newReporter(g), logger: logger,
 		steps: map[string]*stepRuns{}, pending: map[work]*delivery{}, settled: map[work]bool{},
 	}
 	for name, step := range steps {
-		w.steps[name] = &stepRuns{Step: step}
+		w.steps[name] = &stepRuns{Step: step.withDefaults()}
 	}
 	closed, end := context.WithCancel(context.WithoutCancel(closing))
 	context.AfterFunc(closing, func() { time.AfterFunc(closeTime, end) })
 	w.closed = closed
 	return w
 }
-
-// stepTimeout is StepTimeout, for tests to shorten.
-var stepTimeout = StepTimeout
 
 // run receives events until the host is closed, and returns when every step it called has returned or was given up, and
 // every outcome is stored or was given up.
@@ -186,7 +160,7 @@ func (w *worker) take(due shared.Delivery) error {
 	}
 	d := &delivery{Delivery: due, work: one, stream: w.stream, latest: due.Attempt}
 	w.pending[one] = d
-	if s.attempts < shared.MaxDeliveries {
+	if s.attempts < s.Concurrency {
 		w.start(s, d)
 	} else {
 		s.waiting = append(s.waiting, d)
@@ -236,7 +210,7 @@ func (w *worker) stuck() error {
 
 // record reports the outcome of a step to the plugin.
 func (w *worker) record(d *delivery, r result) {
-	if r.outcome.Settles() {
+	if r.outcome.Settles() || r.outcome == shared.OutcomeDeferred {
 		w.settle(d, d.Attempt, r)
 		w.finish(d, true)
 		return

@@ -26,6 +26,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -39,8 +40,20 @@ import (
 
 // Config is what a chat server says to Open.
 type Config struct {
-	// File is the plugin.hcl: the binary to run in its block "plugin", and what that binary reads for itself.
-	File string
+	// File is the plugin.hcl: the binary to run in its block "plugin", and what that binary reads for itself. Empty takes
+	// the same settings from Plugin, Index and Rules. They are written to a file in RunDir for the plugin.
+	File   string
+	Plugin PluginConfig
+	Index  IndexConfig
+	Rules  RulesConfig
+
+	// Background makes Open return before the plugin answers. Calls are held until it does, and a plugin that does not
+	// start is tried again, as after a crash: see State. Open still fails when the configuration or the binary is wrong.
+	Background bool
+
+	// EndWithParent closes the Host when the parent of this process ends, however it ends. It is for a host inside the
+	// plugin process of another system, which would otherwise keep the index from the next one. It takes Linux 5.3.
+	EndWithParent bool
 
 	// Steps are the parts of a recall that this server carries out, by name: the standard ones (shared.StepNotify and
 	// so on) and any of its own. A standard step that is not here is recorded as unsupported when a recall is committed.
@@ -89,9 +102,17 @@ var _ shared.Recall = (*Host)(nil)
 // one minute for another host to release the run directory, then up to one minute for another process to release the
 // index.
 func Open(ctx context.Context, c Config) (*Host, error) {
-	settings, err := readSettings(c.File)
+	inGo, err := c.inGo()
 	if err != nil {
 		return nil, err
+	}
+	key := absolute(c.Index.Path) // one run directory for each index
+	if !inGo {
+		settings, err := readSettings(c.File)
+		if err != nil {
+			return nil, err
+		}
+		key = settings.file
 	}
 	logger := c.Logger
 	if logger == nil {
@@ -106,11 +127,12 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 		if err := shared.ValidateStep("host.Config.Steps", name); err != nil {
 			return nil, err
 		}
-		if c.Steps[name].Run == nil {
-			return nil, shared.Invalidf("host.Config.Steps."+name+".Run", "is not set")
+		step := c.Steps[name]
+		if err := step.check(name); err != nil {
+			return nil, err
 		}
 	}
-	runDir, err := makeRunDir(c.RunDir, settings.file)
+	runDir, err := makeRunDir(c.RunDir, key)
 	if err != nil {
 		return nil, err
 	}
@@ -118,12 +140,29 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := open(ctx, c, steps, runDir, logger)
+	if inGo {
+		c.File = filepath.Join(runDir, "plugin.hcl")
+		err = c.write(c.File)
+	}
+	var h *Host
+	if err == nil {
+		h, err = open(ctx, c, steps, runDir, logger)
+	}
 	if err != nil {
 		_ = lock.Close()
 		return nil, err
 	}
 	h.lock = lock
+	if c.EndWithParent {
+		parent, err := openParent()
+		if err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+		go parent.wait(h.running, func() {
+			logger.Warn("the parent of this process ended: closing the host")
+			_ = h.Close()
+		})
+	}
 	return h, nil
 }
 
@@ -147,20 +186,28 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState, lastUsed: used,
 		turn: make(chan struct{}, 1), swaps: make(chan *upgrade),
 	}
-	p, err := s.bringUp(ctx, staged)
-	if err != nil {
-		_ = os.Remove(staged.path) // a host that did not open leaves nothing but the folder, whose lock another may wait for
-		return nil, err
+	var p *process
+	if !c.Background {
+		if p, err = s.bringUp(ctx, staged); err != nil {
+			_ = os.Remove(staged.path) // a host that did not open leaves nothing but the folder, whose lock another may wait for
+			return nil, err
+		}
+		sweep(runDir, logger, staged.path, p.socketDir)
+	} else {
+		sweep(runDir, logger, staged.path)
 	}
-	sweep(runDir, logger, staged.path, p.socketDir)
 	if last := used.binary(); last.SHA256 != "" && last.SHA256 != staged.sha256 {
 		logger.Warn("plugin.hcl names another binary than the one that was in force last: "+
 			"an upgrade by call does not change it",
-			"binary", staged.source, "version", p.desc.Version, "sha256", staged.sha256,
+			"binary", staged.source, "sha256", staged.sha256,
 			"last_binary", last.Binary, "last_version", last.Version, "last_sha256", last.SHA256)
 		s.state.Previous = &last
 	}
-	s.publish(p, 0)
+	if p != nil {
+		s.publish(p, 0)
+	} else {
+		s.begin(staged)
+	}
 
 	h := &Host{supervisor: s, gate: g}
 	h.running, h.close = context.WithCancel(context.Background())
@@ -287,6 +334,30 @@ func (h *Host) Since(ctx context.Context, req shared.SinceRequest) (shared.Event
 // Ledger is [shared.Recall].
 func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	return call(ctx, h.gate, func(api *wire.Client) (shared.LedgerPage, error) { return api.Ledger(ctx, req) })
+}
+
+// Settle records the outcome of a step that Run deferred, or of any open step of a recall. key is [shared.Event.Key] of
+// its event. It returns once the outcome is on disk. A step that is settled keeps its outcome. OutcomeFailed makes the
+// step be delivered again after a delay; cause says why, for the ledger. An event or step that does not exist, and a step
+// that still waits for notify, is a [*shared.FieldError].
+func (h *Host) Settle(ctx context.Context, key, step string, outcome shared.Outcome, cause error) error {
+	if !outcome.Settles() && outcome != shared.OutcomeFailed {
+		return shared.Invalidf("outcome", "is %q; a step is settled as %s, %s, %s or %s", outcome, shared.OutcomeDone,
+			shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed)
+	}
+	settlement := []wire.Settlement{{Key: key, Step: step, Outcome: outcome, Error: wire.StepError(cause)}}
+	errs, err := call(ctx, h.gate, func(api *wire.Client) ([]error, error) { return api.Settle(ctx, settlement) })
+	if err != nil {
+		return err
+	}
+	return errs[0]
+}
+
+// Retry makes steps that failed and are waiting for their next attempt be delivered now, all of them if none is named. A
+// step that this host does not have is a [*shared.FieldError].
+func (h *Host) Retry(ctx context.Context, steps ...string) error {
+	_, err := call(ctx, h.gate, func(api *wire.Client) (struct{}, error) { return struct{}{}, api.Retry(ctx, steps) })
+	return err
 }
 
 // Metrics returns the counters and gauges of the host, whose names begin with "host_", and those of the plugin in

@@ -40,8 +40,12 @@ func runHost(file string) {
 		runFailingSteps(file)
 		return
 	}
+	if os.Getenv(asOuter) != "" {
+		runOuter()
+		return
+	}
 	step := os.Getenv(upgradeAt)
-	h, err := host.Open(context.Background(), host.Config{File: file, RunDir: filepath.Dir(file), OnState: func(s host.State) {
+	h, err := host.Open(context.Background(), host.Config{File: file, RunDir: filepath.Dir(file), EndWithParent: os.Getenv(asInner) != "", OnState: func(s host.State) {
 		if step != "" && s.Step == step {
 			fmt.Println("at", step)
 			select {}

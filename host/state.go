@@ -13,7 +13,7 @@ type Phase string
 const (
 	PhaseRunning    Phase = "running"    // a plugin answers
 	PhaseUpgrading  Phase = "upgrading"  // one answers and another is being put in its place
-	PhaseRestarting Phase = "restarting" // the plugin ended by itself and is being started again
+	PhaseRestarting Phase = "restarting" // the plugin ended by itself and is being started again; with Config.Background also at first
 	PhaseFailed     Phase = "failed"     // it would not start again: calls are answered shared.ErrUnavailable; it is tried on
 	PhaseClosed     Phase = "closed"
 )

@@ -59,6 +59,7 @@ type supervisor struct {
 	started time.Time // when current was published
 	crashes int       // in a row
 
+	first    bool      // no plugin has been in force yet
 	rollback bool      // the old binary is to be started again after an upgrade that failed
 	recent   float64   // ends of plugins, of which each counts half after recentTime
 	lastEnd  time.Time // of a plugin
@@ -138,6 +139,14 @@ func (s *supervisor) publish(p *process, restarts int) {
 	s.logger.Info("plugin in force", "version", p.desc.Version, "pid", p.pid(), "sha256", p.binary.sha256)
 }
 
+// begin makes run start the first plugin.
+func (s *supervisor) begin(b stagedBinary) {
+	s.binary, s.first = b, true
+	s.update(func(st *State) {
+		st.Phase, st.Binary, st.SHA256 = PhaseRestarting, b.source, b.sha256
+	})
+}
+
 // update changes the state that others see.
 func (s *supervisor) update(change func(*State)) {
 	s.telling.Lock()
@@ -160,7 +169,9 @@ func (s *supervisor) run(ctx context.Context) {
 	health := time.NewTicker(healthEvery)
 	defer health.Stop()
 	retry := time.NewTimer(0)
-	retry.Stop()
+	if s.current != nil {
+		retry.Stop()
+	}
 	for {
 		var exited <-chan struct{}
 		if s.current != nil {
@@ -282,11 +293,12 @@ func (s *supervisor) revive(ctx context.Context) bool {
 		s.noteCrash(err)
 		return false
 	}
-	if rollback {
-		s.publish(p, 0)
-	} else {
-		s.publish(p, 1)
+	restarts := 1
+	if rollback || s.first {
+		restarts = 0
 	}
+	s.first = false
+	s.publish(p, restarts)
 	return true
 }
 

@@ -85,7 +85,7 @@ var faults = []string{
 	"swapped-answers",               // of Index
 	"event-flood",                   // it delivers events without end, and waits for no outcome
 	"ghost-events",                  // with each tenth event it delivers one that does not exist
-	"few-statuses", "many-statuses", // of SettleAll, than it was asked for
+	"few-statuses", "many-statuses", // of Settle, than it was asked for
 	"older-minor", "newer-minor", "next-major", // another version of the wire; the first two have no lane
 	"lane-only",    // it answers Index and Status on the lane, and not by gRPC
 	"newer-format", // of the index
@@ -94,7 +94,7 @@ var faults = []string{
 // BuildFaulty builds a recall-plugin with a fault, or of another version, and returns its path. The faults are
 // panic-prepare, hang-prepare, panic-activate, hang-activate, panic-activated, exit-after-activate, panic-first-call,
 // panic-poison (when it indexes a message with the id "poison"), swapped-answers (of Index), event-flood, ghost-events
-// (with each tenth event one that does not exist, of step "ghost"), few-statuses, many-statuses (of SettleAll),
+// (with each tenth event one that does not exist, of step "ghost"), few-statuses, many-statuses (of Settle),
 // older-minor, newer-minor, next-major (of the wire), lane-only (Index and Status go
 // by the lane alone) and newer-format (of the index).
 func BuildFaulty(t testing.TB, fault string) string {

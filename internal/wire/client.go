@@ -275,6 +275,12 @@ func (c *Client) Settle(ctx context.Context, all []Settlement) ([]error, error) 
 	return errs, nil
 }
 
+// Retry is [Plugin].
+func (c *Client) Retry(ctx context.Context, steps []string) error {
+	_, err := call(ctx, c.recall.Retry, &recallv1.RetryRequest{Steps: steps})
+	return err
+}
+
 func (c *Client) Describe(ctx context.Context) (Description, error) {
 	resp, err := call(ctx, c.lifecycle.Describe, &recallv1.DescribeRequest{})
 	if err != nil {

@@ -82,6 +82,7 @@ var (
 		shared.OutcomeNothingToDo: recallv1.Outcome_OUTCOME_NOTHING_TO_DO,
 		shared.OutcomeUnsupported: recallv1.Outcome_OUTCOME_UNSUPPORTED,
 		shared.OutcomeFailed:      recallv1.Outcome_OUTCOME_FAILED,
+		shared.OutcomeDeferred:    recallv1.Outcome_OUTCOME_DEFERRED,
 	})
 	dispositions = newEnum(map[shared.Disposition]recallv1.Disposition{
 		shared.DispositionErase:   recallv1.Disposition_DISPOSITION_ERASE,

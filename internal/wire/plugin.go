@@ -51,7 +51,12 @@ type Plugin interface {
 	// outcome that settles the step counts whichever attempt it is of: one that was given up and succeeds late settles the
 	// step, and is not counted twice. An event or step that does not exist, and a step that still waits for notify, is a
 	// *FieldError.
+	// A deferred outcome is not recorded: the step stays open, and is not delivered again by this Deliver.
 	Settle(ctx context.Context, all []Settlement) ([]error, error)
+
+	// Retry makes the steps that failed and wait for their next attempt due now: those of these names, or all of them if
+	// there is none. A name that the host did not activate is a *FieldError.
+	Retry(ctx context.Context, steps []string) error
 }
 
 // VersionedPlugins is the plugin set of each wire major. impl is nil in a host.

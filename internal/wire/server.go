@@ -166,6 +166,13 @@ func (s *recallServer) Settle(ctx context.Context, req *recallv1.SettleRequest) 
 	return &recallv1.SettleResponse{Statuses: statuses}, nil
 }
 
+func (s *recallServer) Retry(ctx context.Context, req *recallv1.RetryRequest) (*recallv1.RetryResponse, error) {
+	if err := s.impl.Retry(ctx, req.GetSteps()); err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.RetryResponse{}, nil
+}
+
 type lifecycleServer struct {
 	recallv1.UnimplementedLifecycleServiceServer
 	impl         Lifecycle

@@ -275,7 +275,7 @@ func (s *Settlement) Validate() error {
 	if s.Attempt < 0 {
 		return shared.Invalidf("attempt", "is %d; from 1, or 0 for the next", s.Attempt)
 	}
-	if !s.Outcome.Settles() && s.Outcome != shared.OutcomeFailed {
+	if _, ok := outcomes.number[s.Outcome]; !ok {
 		return shared.Invalidf("outcome", "unknown outcome %.40q; one of %s", s.Outcome, outcomes.words())
 	}
 	if len(s.Error) > shared.MaxStepErrorBytes {

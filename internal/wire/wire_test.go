@@ -144,6 +144,10 @@ func (p *echo) Settle(_ context.Context, all []Settlement) ([]error, error) {
 	p.asked = []any{all}
 	return make([]error, len(all)), p.err
 }
+func (p *echo) Retry(_ context.Context, steps []string) error {
+	p.asked = []any{steps}
+	return p.err
+}
 func (p *echo) Describe(context.Context) (Description, error) {
 	return fullDescription, p.err
 }
@@ -259,6 +263,7 @@ func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 			shared.EventPage{Events: []shared.Event{fullEvent}, Next: "cd34-8", More: true, Reset: true}},
 		"Ledger": {func() (any, error) { return c.Ledger(ctx, fullLedger) }, []any{fullLedger},
 			shared.LedgerPage{Entries: []shared.LedgerEntry{fullEntry}, Next: "cd34-8", More: true, Reset: true}},
+		"Retry": {func() (any, error) { return "retried", c.Retry(ctx, []string{shared.StepPush}) }, []any{[]string{shared.StepPush}}, "retried"},
 		"Describe": {func() (any, error) {
 			d, err := c.Describe(ctx)
 			d.Capabilities = slices.DeleteFunc(d.Capabilities, func(c string) bool { return c == CapabilityLane })

@@ -402,6 +402,7 @@ const (
 	Outcome_OUTCOME_NOTHING_TO_DO Outcome = 2
 	Outcome_OUTCOME_UNSUPPORTED   Outcome = 3 // the host has no such step
 	Outcome_OUTCOME_FAILED        Outcome = 4 // open, to be tried again
+	Outcome_OUTCOME_DEFERRED      Outcome = 5 // in Settle only: somebody else carries the step out. Nothing is recorded
 )
 
 // Enum value maps for Outcome.
@@ -412,6 +413,7 @@ var (
 		2: "OUTCOME_NOTHING_TO_DO",
 		3: "OUTCOME_UNSUPPORTED",
 		4: "OUTCOME_FAILED",
+		5: "OUTCOME_DEFERRED",
 	}
 	Outcome_value = map[string]int32{
 		"OUTCOME_UNSPECIFIED":   0,
@@ -419,6 +421,7 @@ var (
 		"OUTCOME_NOTHING_TO_DO": 2,
 		"OUTCOME_UNSUPPORTED":   3,
 		"OUTCOME_FAILED":        4,
+		"OUTCOME_DEFERRED":      5,
 	}
 )
 
@@ -3123,6 +3126,86 @@ func (x *SettleResponse) GetStatuses() [][]byte {
 	return nil
 }
 
+type RetryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Steps         []string               `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"` // none: all steps of the host
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryRequest) Reset() {
+	*x = RetryRequest{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryRequest) ProtoMessage() {}
+
+func (x *RetryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
+func (*RetryRequest) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *RetryRequest) GetSteps() []string {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+type RetryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryResponse) Reset() {
+	*x = RetryResponse{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryResponse) ProtoMessage() {}
+
+func (x *RetryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
+func (*RetryResponse) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
+}
+
 type DescribeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3131,7 +3214,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3226,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3239,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
 }
 
 type DescribeResponse struct {
@@ -3172,7 +3255,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3267,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3280,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -3244,7 +3327,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3339,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3352,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PrepareRequest) GetConfigFile() string {
@@ -3295,7 +3378,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3390,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3403,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Diagnostic) GetSeverity() Severity {
@@ -3381,7 +3464,7 @@ type DiagnosticsResponse struct {
 
 func (x *DiagnosticsResponse) Reset() {
 	*x = DiagnosticsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3393,7 +3476,7 @@ func (x *DiagnosticsResponse) String() string {
 func (*DiagnosticsResponse) ProtoMessage() {}
 
 func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3406,7 +3489,7 @@ func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
 func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
@@ -3428,7 +3511,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3440,7 +3523,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3453,7 +3536,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -3486,7 +3569,7 @@ type ExpectRequest struct {
 
 func (x *ExpectRequest) Reset() {
 	*x = ExpectRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3498,7 +3581,7 @@ func (x *ExpectRequest) String() string {
 func (*ExpectRequest) ProtoMessage() {}
 
 func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3594,7 @@ func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectRequest.ProtoReflect.Descriptor instead.
 func (*ExpectRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ExpectRequest) GetIndex() *IndexIdentity {
@@ -3529,7 +3612,7 @@ type ExpectResponse struct {
 
 func (x *ExpectResponse) Reset() {
 	*x = ExpectResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3541,7 +3624,7 @@ func (x *ExpectResponse) String() string {
 func (*ExpectResponse) ProtoMessage() {}
 
 func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3554,7 +3637,7 @@ func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectResponse.ProtoReflect.Descriptor instead.
 func (*ExpectResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
 }
 
 type BackupRequest struct {
@@ -3565,7 +3648,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3577,7 +3660,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3590,7 +3673,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
 }
 
 type BackupChunk struct {
@@ -3602,7 +3685,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3614,7 +3697,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3627,7 +3710,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -3646,7 +3729,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3658,7 +3741,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3671,7 +3754,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ActivateRequest) GetSteps() []string {
@@ -3689,7 +3772,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3701,7 +3784,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3714,7 +3797,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 type FlushRequest struct {
@@ -3725,7 +3808,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3737,7 +3820,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3750,7 +3833,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 type FlushResponse struct {
@@ -3761,7 +3844,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3773,7 +3856,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3786,7 +3869,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
 }
 
 type QuiesceRequest struct {
@@ -3797,7 +3880,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3809,7 +3892,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3822,7 +3905,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
 }
 
 type QuiesceResponse struct {
@@ -3833,7 +3916,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3845,7 +3928,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3858,7 +3941,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
 }
 
 type HealthRequest struct {
@@ -3869,7 +3952,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +3964,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +3977,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
 }
 
 type HealthResponse struct {
@@ -3912,7 +3995,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3924,7 +4007,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3937,7 +4020,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -4004,7 +4087,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4016,7 +4099,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4029,7 +4112,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -4082,7 +4165,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4094,7 +4177,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4107,7 +4190,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
 }
 
 type MetricsRequest struct {
@@ -4118,7 +4201,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4130,7 +4213,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4143,7 +4226,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
 }
 
 // Bucket counts the observations of a histogram that are not above a bound.
@@ -4157,7 +4240,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4169,7 +4252,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4182,7 +4265,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Bucket) GetUpperBound() float64 {
@@ -4213,7 +4296,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4225,7 +4308,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4238,7 +4321,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Metric) GetName() string {
@@ -4292,7 +4375,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4304,7 +4387,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4317,7 +4400,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -4538,7 +4621,10 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\rSettleRequest\x12B\n" +
 	"\vsettlements\x18\x01 \x03(\v2 .chatrecall.recall.v1.SettlementR\vsettlements\",\n" +
 	"\x0eSettleResponse\x12\x1a\n" +
-	"\bstatuses\x18\x01 \x03(\fR\bstatuses\"\x11\n" +
+	"\bstatuses\x18\x01 \x03(\fR\bstatuses\"$\n" +
+	"\fRetryRequest\x12\x14\n" +
+	"\x05steps\x18\x01 \x03(\tR\x05steps\"\x0f\n" +
+	"\rRetryResponse\"\x11\n" +
 	"\x0fDescribeRequest\"\xb4\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -4657,13 +4743,14 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x19MESSAGE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15MESSAGE_STATE_UNKNOWN\x10\x01\x12\x16\n" +
 	"\x12MESSAGE_STATE_LIVE\x10\x02\x12\x1a\n" +
-	"\x16MESSAGE_STATE_RECALLED\x10\x03*|\n" +
+	"\x16MESSAGE_STATE_RECALLED\x10\x03*\x92\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTCOME_DONE\x10\x01\x12\x19\n" +
 	"\x15OUTCOME_NOTHING_TO_DO\x10\x02\x12\x17\n" +
 	"\x13OUTCOME_UNSUPPORTED\x10\x03\x12\x12\n" +
-	"\x0eOUTCOME_FAILED\x10\x04*y\n" +
+	"\x0eOUTCOME_FAILED\x10\x04\x12\x14\n" +
+	"\x10OUTCOME_DEFERRED\x10\x05*y\n" +
 	"\vPluginState\x12\x1c\n" +
 	"\x18PLUGIN_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PLUGIN_STATE_STANDBY\x10\x01\x12\x17\n" +
@@ -4682,7 +4769,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x17METRIC_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13METRIC_KIND_COUNTER\x10\x01\x12\x15\n" +
 	"\x11METRIC_KIND_GAUGE\x10\x02\x12\x19\n" +
-	"\x15METRIC_KIND_HISTOGRAM\x10\x032\xd6\x06\n" +
+	"\x15METRIC_KIND_HISTOGRAM\x10\x032\xa8\a\n" +
 	"\rRecallService\x12P\n" +
 	"\x05Index\x12\".chatrecall.recall.v1.IndexRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12P\n" +
 	"\x05Amend\x12\".chatrecall.recall.v1.AmendRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12S\n" +
@@ -4693,7 +4780,8 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x05Since\x12\".chatrecall.recall.v1.SinceRequest\x1a\x1f.chatrecall.recall.v1.EventPage\x12O\n" +
 	"\x06Ledger\x12#.chatrecall.recall.v1.LedgerRequest\x1a .chatrecall.recall.v1.LedgerPage\x12X\n" +
 	"\aDeliver\x12$.chatrecall.recall.v1.DeliverRequest\x1a%.chatrecall.recall.v1.DeliverResponse0\x01\x12S\n" +
-	"\x06Settle\x12#.chatrecall.recall.v1.SettleRequest\x1a$.chatrecall.recall.v1.SettleResponse2\xfe\x06\n" +
+	"\x06Settle\x12#.chatrecall.recall.v1.SettleRequest\x1a$.chatrecall.recall.v1.SettleResponse\x12P\n" +
+	"\x05Retry\x12\".chatrecall.recall.v1.RetryRequest\x1a#.chatrecall.recall.v1.RetryResponse2\xfe\x06\n" +
 	"\x10LifecycleService\x12Y\n" +
 	"\bDescribe\x12%.chatrecall.recall.v1.DescribeRequest\x1a&.chatrecall.recall.v1.DescribeResponse\x12Z\n" +
 	"\aPrepare\x12$.chatrecall.recall.v1.PrepareRequest\x1a).chatrecall.recall.v1.DiagnosticsResponse\x12S\n" +
@@ -4719,7 +4807,7 @@ func file_chatrecall_recall_v1_recall_proto_rawDescGZIP() []byte {
 }
 
 var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
-var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: chatrecall.recall.v1.ConversationType
 	(MessageType)(0),            // 1: chatrecall.recall.v1.MessageType
@@ -4769,33 +4857,35 @@ var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(*Settlement)(nil),          // 45: chatrecall.recall.v1.Settlement
 	(*SettleRequest)(nil),       // 46: chatrecall.recall.v1.SettleRequest
 	(*SettleResponse)(nil),      // 47: chatrecall.recall.v1.SettleResponse
-	(*DescribeRequest)(nil),     // 48: chatrecall.recall.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 49: chatrecall.recall.v1.DescribeResponse
-	(*PrepareRequest)(nil),      // 50: chatrecall.recall.v1.PrepareRequest
-	(*Diagnostic)(nil),          // 51: chatrecall.recall.v1.Diagnostic
-	(*DiagnosticsResponse)(nil), // 52: chatrecall.recall.v1.DiagnosticsResponse
-	(*IndexIdentity)(nil),       // 53: chatrecall.recall.v1.IndexIdentity
-	(*ExpectRequest)(nil),       // 54: chatrecall.recall.v1.ExpectRequest
-	(*ExpectResponse)(nil),      // 55: chatrecall.recall.v1.ExpectResponse
-	(*BackupRequest)(nil),       // 56: chatrecall.recall.v1.BackupRequest
-	(*BackupChunk)(nil),         // 57: chatrecall.recall.v1.BackupChunk
-	(*ActivateRequest)(nil),     // 58: chatrecall.recall.v1.ActivateRequest
-	(*ActivateResponse)(nil),    // 59: chatrecall.recall.v1.ActivateResponse
-	(*FlushRequest)(nil),        // 60: chatrecall.recall.v1.FlushRequest
-	(*FlushResponse)(nil),       // 61: chatrecall.recall.v1.FlushResponse
-	(*QuiesceRequest)(nil),      // 62: chatrecall.recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 63: chatrecall.recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 64: chatrecall.recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 65: chatrecall.recall.v1.HealthResponse
-	(*RulesState)(nil),          // 66: chatrecall.recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 67: chatrecall.recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 68: chatrecall.recall.v1.MetricsRequest
-	(*Bucket)(nil),              // 69: chatrecall.recall.v1.Bucket
-	(*Metric)(nil),              // 70: chatrecall.recall.v1.Metric
-	(*MetricsResponse)(nil),     // 71: chatrecall.recall.v1.MetricsResponse
-	nil,                         // 72: chatrecall.recall.v1.RecallResult.TextEntry
-	nil,                         // 73: chatrecall.recall.v1.Event.PlaceholderEntry
-	nil,                         // 74: chatrecall.recall.v1.Metric.LabelsEntry
+	(*RetryRequest)(nil),        // 48: chatrecall.recall.v1.RetryRequest
+	(*RetryResponse)(nil),       // 49: chatrecall.recall.v1.RetryResponse
+	(*DescribeRequest)(nil),     // 50: chatrecall.recall.v1.DescribeRequest
+	(*DescribeResponse)(nil),    // 51: chatrecall.recall.v1.DescribeResponse
+	(*PrepareRequest)(nil),      // 52: chatrecall.recall.v1.PrepareRequest
+	(*Diagnostic)(nil),          // 53: chatrecall.recall.v1.Diagnostic
+	(*DiagnosticsResponse)(nil), // 54: chatrecall.recall.v1.DiagnosticsResponse
+	(*IndexIdentity)(nil),       // 55: chatrecall.recall.v1.IndexIdentity
+	(*ExpectRequest)(nil),       // 56: chatrecall.recall.v1.ExpectRequest
+	(*ExpectResponse)(nil),      // 57: chatrecall.recall.v1.ExpectResponse
+	(*BackupRequest)(nil),       // 58: chatrecall.recall.v1.BackupRequest
+	(*BackupChunk)(nil),         // 59: chatrecall.recall.v1.BackupChunk
+	(*ActivateRequest)(nil),     // 60: chatrecall.recall.v1.ActivateRequest
+	(*ActivateResponse)(nil),    // 61: chatrecall.recall.v1.ActivateResponse
+	(*FlushRequest)(nil),        // 62: chatrecall.recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 63: chatrecall.recall.v1.FlushResponse
+	(*QuiesceRequest)(nil),      // 64: chatrecall.recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 65: chatrecall.recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 66: chatrecall.recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 67: chatrecall.recall.v1.HealthResponse
+	(*RulesState)(nil),          // 68: chatrecall.recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 69: chatrecall.recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 70: chatrecall.recall.v1.MetricsRequest
+	(*Bucket)(nil),              // 71: chatrecall.recall.v1.Bucket
+	(*Metric)(nil),              // 72: chatrecall.recall.v1.Metric
+	(*MetricsResponse)(nil),     // 73: chatrecall.recall.v1.MetricsResponse
+	nil,                         // 74: chatrecall.recall.v1.RecallResult.TextEntry
+	nil,                         // 75: chatrecall.recall.v1.Event.PlaceholderEntry
+	nil,                         // 76: chatrecall.recall.v1.Metric.LabelsEntry
 }
 var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	0,  // 0: chatrecall.recall.v1.Conversation.type:type_name -> chatrecall.recall.v1.ConversationType
@@ -4817,7 +4907,7 @@ var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	14, // 16: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
 	4,  // 17: chatrecall.recall.v1.RecallResult.status:type_name -> chatrecall.recall.v1.RecallStatus
 	15, // 18: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
-	72, // 19: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
+	74, // 19: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
 	2,  // 20: chatrecall.recall.v1.RecallResult.role:type_name -> chatrecall.recall.v1.Role
 	25, // 21: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
 	15, // 22: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
@@ -4841,24 +4931,24 @@ var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	13, // 40: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
 	12, // 41: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
 	15, // 42: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
-	73, // 43: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
+	75, // 43: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
 	9,  // 44: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
 	41, // 45: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
 	43, // 46: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
 	6,  // 47: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
 	45, // 48: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
 	8,  // 49: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
-	51, // 50: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
-	53, // 51: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	53, // 50: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
+	55, // 51: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
 	7,  // 52: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
-	66, // 53: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
-	53, // 54: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	51, // 55: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
-	51, // 56: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
+	68, // 53: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
+	55, // 54: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	53, // 55: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
+	53, // 56: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
 	10, // 57: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
-	74, // 58: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
-	69, // 59: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
-	70, // 60: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
+	76, // 58: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
+	71, // 59: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
+	72, // 60: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
 	16, // 61: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
 	22, // 62: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
 	24, // 63: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
@@ -4869,38 +4959,40 @@ var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	37, // 68: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
 	42, // 69: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
 	46, // 70: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
-	48, // 71: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
-	50, // 72: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
-	54, // 73: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
-	58, // 74: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
-	60, // 75: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
-	62, // 76: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
-	64, // 77: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
-	67, // 78: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
-	68, // 79: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
-	56, // 80: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
-	18, // 81: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
-	18, // 82: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
-	26, // 83: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
-	26, // 84: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
-	31, // 85: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
-	34, // 86: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
-	36, // 87: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
-	40, // 88: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
-	44, // 89: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
-	47, // 90: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
-	49, // 91: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
-	52, // 92: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	55, // 93: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
-	59, // 94: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
-	61, // 95: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
-	63, // 96: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
-	65, // 97: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
-	52, // 98: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	71, // 99: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
-	57, // 100: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
-	81, // [81:101] is the sub-list for method output_type
-	61, // [61:81] is the sub-list for method input_type
+	48, // 71: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
+	50, // 72: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
+	52, // 73: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
+	56, // 74: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
+	60, // 75: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
+	62, // 76: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
+	64, // 77: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
+	66, // 78: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
+	69, // 79: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
+	70, // 80: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
+	58, // 81: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
+	18, // 82: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
+	18, // 83: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
+	26, // 84: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
+	26, // 85: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
+	31, // 86: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
+	34, // 87: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
+	36, // 88: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
+	40, // 89: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
+	44, // 90: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
+	47, // 91: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
+	49, // 92: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
+	51, // 93: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
+	54, // 94: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	57, // 95: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
+	61, // 96: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
+	63, // 97: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
+	65, // 98: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
+	67, // 99: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
+	54, // 100: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	73, // 101: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
+	59, // 102: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
+	82, // [82:103] is the sub-list for method output_type
+	61, // [61:82] is the sub-list for method input_type
 	61, // [61:61] is the sub-list for extension type_name
 	61, // [61:61] is the sub-list for extension extendee
 	0,  // [0:61] is the sub-list for field type_name
@@ -4918,7 +5010,7 @@ func file_chatrecall_recall_v1_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatrecall_recall_v1_recall_proto_rawDesc), len(file_chatrecall_recall_v1_recall_proto_rawDesc)),
 			NumEnums:      11,
-			NumMessages:   64,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -41,6 +41,7 @@ const (
 	RecallService_Ledger_FullMethodName  = "/chatrecall.recall.v1.RecallService/Ledger"
 	RecallService_Deliver_FullMethodName = "/chatrecall.recall.v1.RecallService/Deliver"
 	RecallService_Settle_FullMethodName  = "/chatrecall.recall.v1.RecallService/Settle"
+	RecallService_Retry_FullMethodName   = "/chatrecall.recall.v1.RecallService/Retry"
 )
 
 // RecallServiceClient is the client API for RecallService service.
@@ -74,6 +75,8 @@ type RecallServiceClient interface {
 	// Settle records the outcomes of up to 512 attempts of steps. Each is answered for itself. After an error of the call any
 	// of them may be recorded; it can be repeated.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
+	// Retry makes the steps that failed and wait for their next attempt due now.
+	Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error)
 }
 
 type recallServiceClient struct {
@@ -193,6 +196,16 @@ func (c *recallServiceClient) Settle(ctx context.Context, in *SettleRequest, opt
 	return out, nil
 }
 
+func (c *recallServiceClient) Retry(ctx context.Context, in *RetryRequest, opts ...grpc.CallOption) (*RetryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryResponse)
+	err := c.cc.Invoke(ctx, RecallService_Retry_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RecallServiceServer is the server API for RecallService service.
 // All implementations must embed UnimplementedRecallServiceServer
 // for forward compatibility.
@@ -224,6 +237,8 @@ type RecallServiceServer interface {
 	// Settle records the outcomes of up to 512 attempts of steps. Each is answered for itself. After an error of the call any
 	// of them may be recorded; it can be repeated.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
+	// Retry makes the steps that failed and wait for their next attempt due now.
+	Retry(context.Context, *RetryRequest) (*RetryResponse, error)
 	mustEmbedUnimplementedRecallServiceServer()
 }
 
@@ -263,6 +278,9 @@ func (UnimplementedRecallServiceServer) Deliver(*DeliverRequest, grpc.ServerStre
 }
 func (UnimplementedRecallServiceServer) Settle(context.Context, *SettleRequest) (*SettleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Settle not implemented")
+}
+func (UnimplementedRecallServiceServer) Retry(context.Context, *RetryRequest) (*RetryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Retry not implemented")
 }
 func (UnimplementedRecallServiceServer) mustEmbedUnimplementedRecallServiceServer() {}
 func (UnimplementedRecallServiceServer) testEmbeddedByValue()                       {}
@@ -458,6 +476,24 @@ func _RecallService_Settle_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RecallService_Retry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).Retry(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_Retry_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).Retry(ctx, req.(*RetryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RecallService_ServiceDesc is the grpc.ServiceDesc for RecallService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -500,6 +536,10 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Settle",
 			Handler:    _RecallService_Settle_Handler,
+		},
+		{
+			MethodName: "Retry",
+			Handler:    _RecallService_Retry_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

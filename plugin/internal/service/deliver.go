@@ -2,6 +2,9 @@ package service
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -14,4 +17,24 @@ func (s *Service) Deliver(ctx context.Context, handle func([]shared.Delivery)) e
 	}
 	leave() // Quiesce waits for the dispatcher, and not for what the host does in handle
 	return a.dispatcher.run(ctx, handle)
+}
+
+// Retry is [wire.Plugin].
+func (s *Service) Retry(_ context.Context, steps []string) error {
+	a, leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	for i, step := range steps {
+		if _, ok := slices.BinarySearch(a.steps, step); !ok {
+			return shared.Invalidf(fmt.Sprintf("steps[%d]", i), "%.80q is no step of this host; it has %s", step,
+				strings.Join(a.steps, ", "))
+		}
+	}
+	if len(steps) == 0 {
+		steps = a.steps
+	}
+	a.dispatcher.retry(steps)
+	return nil
 }

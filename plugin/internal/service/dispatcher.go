@@ -145,6 +145,17 @@ func (d *dispatcher) settle(sequence uint64, step string, state index.StepState)
 	}
 }
 
+// retry makes steps that back off due now. It does not block. Without a consumer it changes nothing: what failed before is
+// due for the next one after its delay.
+func (d *dispatcher) retry(steps []string) {
+	if s := d.session(); s != nil {
+		s.newsMu.Lock()
+		s.retries = append(s.retries, steps...)
+		s.newsMu.Unlock()
+		s.signal()
+	}
+}
+
 // inFlight tells how many deliveries of each step are with the consumer; none without a consumer.
 func (d *dispatcher) inFlight() map[string]int {
 	s := d.session()
@@ -183,6 +194,7 @@ type session struct {
 	newsMu  sync.Mutex
 	opened  map[string]uint64 // steps with something new, and from which sequence on
 	settled []settlement      // since the session looked
+	retries []string          // likewise: steps that back off no longer
 	wake    chan struct{}     // one token: there is something to look at
 
 	queues []*stepQueue // by name
@@ -253,8 +265,8 @@ func (s *session) queue(step string) *stepQueue {
 
 func (s *session) takeNews() {
 	s.newsMu.Lock()
-	opened, settled := s.opened, s.settled
-	s.opened, s.settled = nil, nil
+	opened, settled, retries := s.opened, s.settled, s.retries
+	s.opened, s.settled, s.retries = nil, nil, nil
 	s.newsMu.Unlock()
 	for _, x := range settled {
 		s.apply(x)
@@ -262,6 +274,11 @@ func (s *session) takeNews() {
 	for step, sequence := range opened {
 		if q := s.queue(step); q != nil {
 			q.reopen(sequence)
+		}
+	}
+	for _, step := range retries {
+		if q := s.queue(step); q != nil {
+			q.retry(s.elapsed())
 		}
 	}
 }

@@ -49,12 +49,23 @@ func (s *Service) settle(ctx context.Context, all []wire.Settlement) error {
 	if err != nil {
 		return err
 	}
-	ops := make([]index.Op, len(all))
+	ops := make([]index.Op, 0, len(all))
 	for i := range all {
-		if ops[i], err = s.settleOp(ctx, a, &all[i]); err != nil {
+		op, err := s.settleOp(ctx, a, &all[i])
+		if err != nil {
 			leave()
 			return err
 		}
+		if all[i].Outcome == shared.OutcomeDeferred { // nothing is recorded, and nothing of it is in flight any more
+			a.dispatcher.settle(op.Settle.Sequence, op.Settle.Step, index.StepState{})
+			continue
+		}
+		ops = append(ops, op)
+	}
+	if len(ops) == 0 {
+		leave()
+		s.counts.settled(all)
+		return nil
 	}
 	// Whoever settles waits for nothing, so it is never committed alone: it goes along with the next commit.
 	_, err = await(ctx, func(then func(struct{}, error)) {
@@ -94,7 +105,7 @@ func (s *Service) settleOp(ctx context.Context, a *active, x *wire.Settlement) (
 			return index.Op{}, shared.Invalidf("key", "there is no recall %q of message %q", recallID, messageID)
 		}
 	}
-	if op.Attempt == 0 && !op.Outcome.Settles() {
+	if op.Attempt == 0 && op.Outcome == shared.OutcomeFailed {
 		var err error
 		if op.Attempt, err = nextAttempt(a, op.Sequence, op.Step); err != nil {
 			return index.Op{}, err

@@ -37,9 +37,8 @@ type stepReader interface {
 // events, and between them those that failed, each when its backoff is over. All of them wait on disk. What is
 // remembered here is bounded: what is in flight, a page of what comes next, and some marks.
 type stepQueue struct {
-	step  string
-	steps []string // step alone, for every delivery
-	read  stepReader
+	step string
+	read stepReader
 
 	cursor uint64   // everything in the step queue up to here is in ahead or in flight, or was when it was read
 	ahead  []uint64 // read, not yet delivered, ascending
@@ -74,7 +73,7 @@ type mark struct {
 // newStepQueue begins with what is on disk. What failed before, up to a position, is due again by the delay of its
 // level: when it failed was by the clock of another process, or in another session.
 func newStepQueue(step string, read stepReader, lastFailure uint64, now time.Duration) *stepQueue {
-	q := &stepQueue{step: step, steps: []string{step}, read: read, more: true, inFlight: map[uint64]delivery{}}
+	q := &stepQueue{step: step, read: read, more: true, inFlight: map[uint64]delivery{}}
 	for level := 1; level <= index.BackoffLevels && lastFailure > 0; level++ {
 		q.levels[level].marks = []mark{{upTo: lastFailure, began: now, due: now + backoff(level)}}
 	}
@@ -203,6 +202,15 @@ func (q *stepQueue) fail(sequence uint64, s index.StepState, now time.Duration) 
 	q.forget(sequence)
 	level := index.BackoffLevel(s.Attempts)
 	q.levels[level].add(s.Position, now, backoff(level))
+}
+
+// retry makes everything that backs off due now.
+func (q *stepQueue) retry(now time.Duration) {
+	for i := range q.levels {
+		for k := range q.levels[i].marks {
+			q.levels[i].marks[k].due = min(q.levels[i].marks[k].due, now)
+		}
+	}
 }
 
 // add has what failed at a position come back after a delay.

@@ -1,0 +1,336 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/host/hosttest"
+	"github.com/chat-recall/recall/shared"
+)
+
+func done(context.Context, shared.Delivery) (shared.Outcome, error) { return shared.OutcomeDone, nil }
+
+func TestOpen_StepsThatAreWrong(t *testing.T) {
+	for field, step := range map[string]host.Step{
+		"host.Config.Steps.history.Run":         {},
+		"host.Config.Steps.history.Timeout":     {Run: done, Timeout: -1},
+		"host.Config.Steps.history.Concurrency": {Run: done, Concurrency: shared.MaxDeliveries + 1},
+	} {
+		c := host.Config{File: hosttest.WriteConfig(t, "/nowhere", t.TempDir()), RunDir: hosttest.RunDir(t),
+			Steps: map[string]host.Step{shared.StepHistory: step}}
+		var wrong *shared.FieldError
+		if _, err := host.Open(within(t), c); !errors.As(err, &wrong) || wrong.Field != field {
+			t.Errorf("%s: got %v", field, err)
+		}
+	}
+}
+
+func TestStep_Verify(t *testing.T) {
+	var runs, proofs atomic.Int64
+	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
+		shared.StepNotify: {Run: done},
+		shared.StepHistory: {
+			Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
+				runs.Add(1)
+				return shared.OutcomeDone, nil
+			},
+			Verify: func(_ context.Context, d shared.Delivery) error {
+				if proofs.Add(1); d.Attempt < 3 {
+					return errors.New("it is still there")
+				}
+				return nil
+			},
+		},
+		shared.StepPush: {
+			Run: func(context.Context, shared.Delivery) (shared.Outcome, error) { return shared.OutcomeNothingToDo, nil },
+			Verify: func(context.Context, shared.Delivery) error {
+				return errors.New("there was nothing to do, so there is nothing to prove")
+			},
+		},
+	}})
+	index(t, h, "m")
+	recallID := takeBack(t, h, "m").RecallID
+	if err := h.Wait(within(t), "acme", recallID); err != nil {
+		t.Fatal(err)
+	}
+	if s := stepOf(t, h, recallID, shared.StepHistory); s.Outcome != shared.OutcomeDone || s.Attempts != 3 ||
+		runs.Load() != 3 || proofs.Load() != 3 || !strings.Contains(s.Error, "Verify failed: it is still there") {
+		t.Errorf("%+v after %d runs and %d proofs", s, runs.Load(), proofs.Load())
+	}
+	if s := stepOf(t, h, recallID, shared.StepPush); s.Outcome != shared.OutcomeNothingToDo {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestStep_TimeoutAndConcurrency(t *testing.T) {
+	var running, most atomic.Int64
+	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
+		shared.StepNotify: {Run: done},
+		shared.StepHistory: {Concurrency: 3, Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
+			defer running.Add(-1)
+			for n := running.Add(1); ; {
+				if before := most.Load(); n <= before || most.CompareAndSwap(before, n) {
+					return shared.OutcomeDone, nil
+				}
+			}
+		}},
+		shared.StepPush: {Timeout: 50 * time.Millisecond, Run: func(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
+			if d.Attempt == 1 {
+				<-ctx.Done()
+				return "", ctx.Err()
+			}
+			return shared.OutcomeDone, nil
+		}},
+	}})
+	recallMany(t, h, "m", "r", 200)
+	if err := h.Wait(within(t), "acme", "r"); err != nil {
+		t.Fatal(err)
+	}
+	if n := most.Load(); n > 3 {
+		t.Errorf("%d ran at once", n)
+	}
+}
+
+func TestStep_Deferred(t *testing.T) {
+	dir := hosttest.RunDir(t)
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
+	var mu sync.Mutex
+	keys := map[string]string{} // by message
+	runs := map[string]int{}
+	open := func() *host.Host {
+		h, err := host.Open(within(t), host.Config{File: file, RunDir: dir, Steps: map[string]host.Step{
+			shared.StepNotify: {Run: done},
+			shared.StepHistory: {Run: func(_ context.Context, d shared.Delivery) (shared.Outcome, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				keys[d.Message.ID] = d.Key()
+				runs[d.Message.ID]++
+				if d.Attempt != 1 {
+					return "", fmt.Errorf("attempt %d: a deferred step was counted", d.Attempt)
+				}
+				return shared.OutcomeDeferred, nil
+			}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	deferred := func(n, times int) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			count := 0
+			for _, r := range runs {
+				if r >= times {
+					count++
+				}
+			}
+			return count == n
+		}
+	}
+	h := open()
+	const all = 2 * shared.MaxDeliveries // more than are in flight at once: a deferred one is not
+	recallMany(t, h, "m", "r", all)
+	eventually(t, "every step is deferred", deferred(all, 1))
+	if err := h.Settle(within(t), keys["m0"], shared.StepHistory, shared.OutcomeDone, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	h = open()
+	defer h.Close()
+	eventually(t, "the others are delivered again", deferred(all-1, 2))
+	if n := runs["m0"]; n != 1 {
+		t.Errorf("the settled one ran %d times", n)
+	}
+	if err := syscall.Kill(h.State().PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "and again after a crash of the plugin", deferred(all-1, 3))
+	waited := make(chan error, 1)
+	go func() { waited <- h.Wait(within(t), "acme", "r") }()
+	for i := 1; i < all; i++ {
+		outcome := shared.OutcomeNothingToDo
+		if err := h.Settle(within(t), keys[fmt.Sprint("m", i)], shared.StepHistory, outcome, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+	entries, err := shared.ReadLedger(within(t), h, "acme", "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		for _, s := range e.Steps {
+			if s.Step == shared.StepHistory && s.Attempts != 1 {
+				t.Errorf("%s: %+v", e.Event.Message.ID, s)
+			}
+		}
+	}
+}
+
+func TestHost_SettleRefuses(t *testing.T) {
+	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{shared.StepNotify: {Run: done}}})
+	index(t, h, "m")
+	index(t, h, "live")
+	takeBack(t, h, "m")
+	e := shared.Event{Tenant: "acme", RecallID: "none", Message: shared.Message{ID: "m"}}
+	for name, tc := range map[string]struct {
+		key, step string
+		outcome   shared.Outcome
+		field     string
+	}{
+		"no key":            {"?", shared.StepHistory, shared.OutcomeDone, "key"},
+		"another recall":    {e.Key(), shared.StepHistory, shared.OutcomeDone, "key"},
+		"deferred":          {e.Key(), shared.StepHistory, shared.OutcomeDeferred, "outcome"},
+		"an unknown result": {e.Key(), shared.StepHistory, "perhaps", "outcome"},
+	} {
+		var wrong *shared.FieldError
+		if err := h.Settle(within(t), tc.key, tc.step, tc.outcome, nil); !errors.As(err, &wrong) || wrong.Field != tc.field {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	var wrong *shared.FieldError
+	if err := h.Wait(within(t), "acme", "none"); !errors.As(err, &wrong) || wrong.Field != "recall_id" {
+		t.Errorf("wait for no recall: %v", err)
+	}
+}
+
+func TestHost_Retry(t *testing.T) {
+	var fails atomic.Bool
+	fails.Store(true)
+	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
+		shared.StepNotify: {Run: done},
+		shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
+			if fails.Load() {
+				return "", errors.New("not yet")
+			}
+			return shared.OutcomeDone, nil
+		}},
+	}})
+	index(t, h, "m")
+	recallID := takeBack(t, h, "m").RecallID
+	eventually(t, "it failed for seconds", func() bool { // the next delay is 6.4 s
+		return stepOf(t, h, recallID, shared.StepHistory).Attempts >= 6
+	})
+	fails.Store(false)
+	began := time.Now()
+	if err := h.Retry(within(t), shared.StepHistory); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Wait(within(t), "acme", recallID); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it was carried out after %s", took)
+	}
+	var wrong *shared.FieldError
+	if err := h.Retry(within(t), "wipe"); !errors.As(err, &wrong) || wrong.Field != "steps[0]" {
+		t.Errorf("a step that it does not have: %v", err)
+	}
+	if err := h.Retry(within(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpen_ConfigInGo(t *testing.T) {
+	dir := t.TempDir()
+	c := host.Config{
+		RunDir: hosttest.RunDir(t),
+		Plugin: host.PluginConfig{Binary: hosttest.BuildPlugin(t)},
+		Index:  host.IndexConfig{Path: dir + "/index"},
+	}
+	h, err := host.Open(within(t), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index(t, h, "m")
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h, err = host.Open(within(t), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	takeBack(t, h, "m")
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for field, change := range map[string]func(*host.Config){
+		"host.Config.File":          func(c *host.Config) { c.File = "plugin.hcl" },
+		"host.Config.Plugin.Binary": func(c *host.Config) { c.Plugin.Binary = "" },
+		"host.Config.Index.Path":    func(c *host.Config) { c.Index.Path = "" },
+	} {
+		bad := c
+		change(&bad)
+		var wrong *shared.FieldError
+		if _, err := host.Open(within(t), bad); !errors.As(err, &wrong) || wrong.Field != field {
+			t.Errorf("%s: got %v", field, err)
+		}
+	}
+	if _, err := host.Open(within(t), host.Config{}); err == nil || !strings.Contains(err.Error(), "host.Config.File") {
+		t.Errorf("nothing set: %v", err)
+	}
+}
+
+func TestOpen_Background(t *testing.T) {
+	dir := hosttest.RunDir(t)
+	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
+	holder, err := host.Open(within(t), host.Config{File: file, RunDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	index(t, holder, "m")
+	h, err := host.Open(within(t), host.Config{File: file, RunDir: hosttest.RunDir(t), Background: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := h.State(); s.Phase != host.PhaseRestarting || s.Binary == "" {
+		t.Errorf("before it runs: %+v", s)
+	}
+	answer := make(chan error, 1)
+	go func() {
+		_, err := h.Recall(within(t), recallOf("m"))
+		answer <- err
+	}()
+	if err := holder.Close(); err != nil { // then the index is free
+		t.Fatal(err)
+	}
+	if err := <-answer; err != nil {
+		t.Errorf("the call that was held: %v", err)
+	}
+	if s := h.State(); s.Phase != host.PhaseRunning || s.Restarts != 0 {
+		t.Errorf("then: %+v", s)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	t.Run("closed before the plugin runs", func(t *testing.T) {
+		h, err := host.Open(within(t), host.Config{File: file, RunDir: dir, Background: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("a binary that is missing", func(t *testing.T) {
+		file := hosttest.WriteConfig(t, "/nowhere", t.TempDir())
+		if _, err := host.Open(within(t), host.Config{File: file, RunDir: hosttest.RunDir(t), Background: true}); err == nil {
+			t.Error("it was opened")
+		}
+	})
+}
