@@ -26,9 +26,9 @@ type setup struct {
 	small        *chat
 	large        *largeIndex
 	postgres     *postgres // nil: it is not installed
-	ping         *pingPong     // without a disk
-	indexWire    *pingPong     // with what a message writes
-	recallWire   *pingPong     // with what a recall writes
+	ping         *pingPong // without a disk
+	indexWire    *pingPong // with what a message writes
+	recallWire   *pingPong // with what a recall writes
 	disk         *disk
 	echo         *echo
 	recallsOfRun int // at most

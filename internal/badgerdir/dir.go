@@ -85,9 +85,6 @@ type Dir struct {
 	closeErr error
 }
 
-// Path is the folder of the database.
-func (d *Dir) Path() string { return d.path }
-
 // ReadOnly reports that the disk had too little free space for writes when the database was opened.
 func (d *Dir) ReadOnly() bool { return d.readOnly }
 

@@ -153,7 +153,7 @@ func TestRecallID(t *testing.T) {
 			}
 			calls = append(calls, []Op{recall("r", m)})
 		}
-		applied, err := x.Apply(x.Position()+1, calls)
+		applied, err := x.Apply(Next, calls)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -61,7 +61,7 @@ type Index struct {
 
 	// The caller of Apply owns the following.
 
-	position  uint64                  // of the last entry; 0: the version of the last commit
+	position  uint64                  // of the last entry, in a log with positions of its own; or 0
 	sequence  uint64                  // of the last recall
 	failures  uint64                  // position of the last failed attempt
 	commitTxn func(*badger.Txn) error // dir.Commit; tests make it fail

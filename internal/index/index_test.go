@@ -53,7 +53,7 @@ func (x *Index) Append(_ context.Context, ops []Op) ([]Result, error) {
 }
 
 func (x *Index) applyAll(ops []Op) ([]Result, error) {
-	applied, err := x.Apply(x.Position()+1, [][]Op{ops})
+	applied, err := x.Apply(Next, [][]Op{ops})
 	if errors.Is(err, ErrTooLarge) && len(ops) > 1 {
 		first, err := x.applyAll(ops[:len(ops)/2])
 		if err != nil {

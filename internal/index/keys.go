@@ -26,7 +26,7 @@ import (
 //	e/<step>/<sequence>                                    the step queue: events whose step is open and never failed
 //	b/<step>/<level>/<position>/<sequence>                 events whose step failed and backs off, oldest failure first
 //	w/<sequence>                                           events whose other steps wait for notify
-//	p/                                           number    the position of the log, see Index.Position
+//	p/                                           number    the position in a log that has its own, see Index.Position
 //	g/                                                     padding, see Index.Flush
 type key []byte
 

@@ -18,6 +18,10 @@ import (
 // applied. A single operation always fits.
 var ErrTooLarge = errors.New("the entry is too large for one transaction")
 
+// Next is the position after the last commit. A log whose order is the order of the commits, as that of a single
+// machine, gives it to every entry. It costs no key: the position of such an entry is the version of its commit.
+const Next uint64 = 0
+
 // Answer is what one call of an entry is answered.
 type Answer struct {
 	Results []Result // one for each operation; nil if the call was refused
@@ -39,17 +43,21 @@ type Applied struct {
 }
 
 // Apply applies one entry of the log: calls, in their order and each with nothing between its operations. It is one
-// transaction, and on disk when Apply returns; the position is part of it. All operations passed [CheckOps]. Positions
-// increase. An entry at or before [Index.Position] was applied before: Apply changes nothing and returns no answers.
+// transaction, and on disk when Apply returns; the position is part of it. All operations passed [CheckOps].
+//
+// The position is [Next], or that of a log with positions of its own, which increase from 1. An entry of such a log at
+// or before [Index.Position] was applied before: Apply changes nothing and returns no answers. An index that has
+// entries of one log does not follow another one.
 //
 // What an entry changes depends only on the entries before it, so the same log makes the same index anywhere. A refused
-// call is an answer and not an error. After [ErrTooLarge] and [ErrDiskFull] nothing of the entry was applied; after any
-// other error the index is failed. Apply is called by one goroutine at a time.
+// call is an answer and not an error. After an error, such as [ErrTooLarge] or [ErrDiskFull], nothing of the entry was
+// applied; only a commit that fails, and with it the index ([Index.Failure]), leaves that open. Apply is called by one
+// goroutine at a time.
 func (x *Index) Apply(position uint64, calls [][]Op) (Applied, error) {
 	if err := x.Failure(); err != nil {
 		return Applied{}, err
 	}
-	if position <= x.Position() {
+	if position != Next && position <= x.position {
 		return Applied{}, nil
 	}
 	b := x.newBatch()
@@ -159,16 +167,23 @@ func (x *Index) commit(b *batch, position uint64) error {
 			return err
 		}
 	}
+	if position == Next && x.position != 0 {
+		position = x.position + 1
+	}
+	groupAt := position
+	if position == Next {
+		groupAt = x.dir.Version() + 1
+	}
 	if b.group.count > 0 {
 		data, err := b.group.encode()
 		if err == nil {
-			err = b.txn.Set(groupKey(position), data)
+			err = b.txn.Set(groupKey(groupAt), data)
 		}
 		if err != nil {
 			return fmt.Errorf("write the group of the entry: %w", err)
 		}
 	}
-	if x.position != 0 || position != x.dir.Version()+1 {
+	if position != Next {
 		if err := b.txn.Set(positionKey, binary.BigEndian.AppendUint64(nil, position)); err != nil {
 			return fmt.Errorf("write the position of the entry: %w", err)
 		}
@@ -176,9 +191,7 @@ func (x *Index) commit(b *batch, position uint64) error {
 	if err := x.commitTxn(b.txn); err != nil {
 		return err
 	}
-	if x.position != 0 || position != x.dir.Version() {
-		x.position = position
-	}
+	x.position = position
 	x.sequence, x.failures = b.sequence, b.failures
 	x.recent.add(b.recalls)
 	x.lastSequence.Store(b.sequence)
@@ -188,17 +201,11 @@ func (x *Index) commit(b *batch, position uint64) error {
 	return nil
 }
 
-// Position is that of the last entry that changed the index. It is the version of the last commit, and costs no key,
-// while every entry is given the position after it, as the log of a single machine does. Only the caller of Apply may
-// call it.
-func (x *Index) Position() uint64 {
-	if x.position != 0 {
-		return x.position
-	}
-	return x.dir.Version()
-}
+// Position is that of the last entry that changed the index, in a log with positions of its own; 0 before the first.
+// Only the caller of Apply may call it.
+func (x *Index) Position() uint64 { return x.position }
 
-// readPosition reads the position of the log, if the index has followed one whose positions are not its versions.
+// readPosition reads the position in a log with positions of its own, if the index has followed one.
 func (x *Index) readPosition(txn *badger.Txn) error {
 	item, err := find(txn, positionKey)
 	if item == nil {

@@ -20,9 +20,8 @@ func TestApply_Position(t *testing.T) {
 		}
 		return applied
 	}
-	at(x, x.Position()+1, put(m))
-	if x.position != 0 || x.Position() != x.dir.Version() {
-		t.Errorf("position %d with a key of its own, version %d", x.Position(), x.dir.Version())
+	if r := at(x, 1, put(m)); r.Answers[0].Results[0].Put != shared.IndexAdded || x.Position() != 1 {
+		t.Fatalf("the first entry: %+v, position %d", r, x.Position())
 	}
 	if r := at(x, 100, recall("r", m)); !r.Answers[0].Results[0].New || x.Position() != 100 {
 		t.Fatalf("%+v, position %d", r, x.Position())
@@ -41,10 +40,10 @@ func TestApply_Position(t *testing.T) {
 	t.Run("survives a crash with its entry", func(t *testing.T) {
 		at(x, 200, settle(1, shared.StepNotify, shared.OutcomeDone))
 		y := openAt(t, snapshot(t, path))
-		if y.Position() != 200 || y.position != 200 {
+		if y.Position() != 200 {
 			t.Errorf("position %d", y.Position())
 		}
-		at(y, 201, put(message("next")))
+		at(y, Next, put(message("next")))
 		if groups, err := y.numbers(t.Context(), newKey('t'), 100, 10); err != nil || len(groups) != 1 || groups[0] != 201 {
 			t.Errorf("groups %v %v", groups, err)
 		}
@@ -56,15 +55,28 @@ func TestApply_Position(t *testing.T) {
 	})
 	t.Run("is gone after a salvage", func(t *testing.T) {
 		_, y := salvage(t, snapshot(t, path))
-		if y.position != 0 {
-			t.Errorf("position %d", y.position)
+		if y.Position() != 0 {
+			t.Errorf("position %d", y.Position())
+		}
+	})
+	t.Run("costs no key in the order of the commits", func(t *testing.T) {
+		y := openNew(t)
+		for _, id := range []string{"a", "b"} {
+			at(y, Next, put(message(id)))
+		}
+		groups, err := y.numbers(t.Context(), newKey('t'), 0, 10)
+		if err != nil || len(groups) != 2 || groups[1] != y.dir.Version() || y.Position() != 0 {
+			t.Errorf("groups %v %v, version %d, position %d", groups, err, y.dir.Version(), y.Position())
+		}
+		if _, has := contents(t, y)[string(positionKey)]; has {
+			t.Error("the position has a key")
 		}
 	})
 }
 
 func TestApply_RefusedCall(t *testing.T) {
 	x := openNew(t)
-	applied, err := x.Apply(x.Position()+1, [][]Op{
+	applied, err := x.Apply(Next, [][]Op{
 		{put(message("a"))}, {put(message("b")), settle(7, shared.StepNotify, shared.OutcomeDone)}, {put(message("c"))},
 	})
 	if err != nil {
@@ -84,16 +96,16 @@ func TestApply_RefusedCall(t *testing.T) {
 func TestApply_TooLarge(t *testing.T) {
 	x := openNew(t)
 	apply(t, x, put(message("before")))
-	before, position := contents(t, x), x.Position()
+	before, version := contents(t, x), x.dir.Version()
 	var ops []Op
 	for i := range 4000 {
 		ops = append(ops, put(message(strings.Repeat("i", 200)+string(rune('a'+i%26))+strings.Repeat("j", i/26))))
 	}
-	if _, err := x.Apply(position+1, [][]Op{ops}); !errors.Is(err, ErrTooLarge) {
+	if _, err := x.Apply(Next, [][]Op{ops}); !errors.Is(err, ErrTooLarge) {
 		t.Fatal(err)
 	}
-	if after := contents(t, x); len(after) != len(before) || x.Position() != position || x.Failure() != nil {
-		t.Errorf("%d keys, before %d; position %d; %v", len(after), len(before), x.Position(), x.Failure())
+	if after := contents(t, x); len(after) != len(before) || x.dir.Version() != version || x.Failure() != nil {
+		t.Errorf("%d keys, before %d; version %d; %v", len(after), len(before), x.dir.Version(), x.Failure())
 	}
 	for i, r := range apply(t, x, ops...) { // in parts
 		if r.Put != shared.IndexAdded {
@@ -114,7 +126,7 @@ func TestApply_AtomicCallAmongOthers(t *testing.T) {
 		return op
 	}
 	before := x.Stats().Commits
-	applied, err := x.Apply(x.Position()+1, [][]Op{
+	applied, err := x.Apply(Next, [][]Op{
 		{put(message("c"))}, {atomic("a", "ann"), atomic("b", "bob")},
 		{put(message("d"))}, {atomic("c", "ann"), atomic("d", "ann")},
 	})

@@ -32,7 +32,7 @@ var _ Log = (*Local)(nil)
 // NewLocal starts the log of an index, which it takes over: Close closes both.
 func NewLocal(x *index.Index) *Local {
 	l := &Local{index: x, queue: newQueue()}
-	l.applyNext = func(calls [][]index.Op) (index.Applied, error) { return x.Apply(x.Position()+1, calls) }
+	l.applyNext = func(calls [][]index.Op) (index.Applied, error) { return x.Apply(index.Next, calls) }
 	l.committer.Go(l.commitLoop)
 	return l
 }
