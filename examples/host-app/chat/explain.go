@@ -19,11 +19,11 @@ func (a *api) operatorExplain(r *http.Request) (any, error) {
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
 	}
-	target, known, err := a.server.target(r.Context(), in.Actor, in.MessageID)
+	target, err := a.server.target(r.Context(), in.Actor, in.MessageID)
 	if err != nil {
 		return nil, err
 	}
-	if !known {
+	if target.Role == shared.RoleNone {
 		return nil, shared.Invalidf("actor", "is not in the conversation of the message, so the server does not even ask the rules")
 	}
 	return a.explain(r.Context(), in.Actor, in.Reason, target)

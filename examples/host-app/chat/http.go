@@ -340,6 +340,10 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	rooms := a.server.store.RoomsOf(user)
 	rooms = rooms[:min(len(rooms), shared.MaxSinceConversations)]
 	page, err := a.recallsAfter(ctx, shared.SinceRequest{Tenant: Tenant, Conversations: rooms, After: cursor, Limit: limit})
+	var field *shared.FieldError
+	if errors.As(err, &field) && field.Field == "after" {
+		return nil, &shared.FieldError{Field: "recalls_after", Problem: field.Problem}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,8 @@ package chat
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/chat-recall/recall/shared"
@@ -46,52 +48,43 @@ func (s *Server) judge(ctx context.Context, user string, ask Ask,
 		Tenant: Tenant, Actor: shared.Actor{ID: user}, Ext: ask.Ext, Reason: ask.Reason, RecallID: ask.RecallID,
 		RequestedAt: ask.RequestedAt,
 	}
-	answers := make(map[string]shared.RecallResult, len(ask.MessageIDs))
 	for _, id := range ask.MessageIDs {
-		target, known, err := s.target(ctx, user, id)
+		target, err := s.target(ctx, user, id)
 		if err != nil {
 			return nil, err
 		}
-		if known {
-			request.Targets = append(request.Targets, target)
-		} else { // to somebody else this message does not exist
-			answers[id] = shared.RecallResult{MessageID: id, Status: shared.StatusNotFound,
-				Text: shared.Words(shared.StatusNotFound, "")}
-		}
+		request.Targets = append(request.Targets, target)
 	}
-	if len(request.Targets) > 0 || len(answers) == 0 { // a request for nothing is refused by the plugin
-		results, err := call(ctx, request)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range results {
-			answers[r.MessageID] = r
-		}
+	results, err := call(ctx, request)
+	var field *shared.FieldError
+	if errors.As(err, &field) && strings.HasPrefix(field.Field, "targets") { // as the user gave it
+		name := strings.TrimSuffix(strings.Replace(field.Field, "targets", "message_ids", 1), ".message_id")
+		return nil, &shared.FieldError{Field: name, Problem: field.Problem}
 	}
-	list := make([]shared.RecallResult, len(ask.MessageIDs))
-	for i, id := range ask.MessageIDs {
-		list[i] = answers[id]
-	}
-	return list, nil
+	return results, err
 }
 
-// target is a message as the plugin is asked about it: where it is, and what the user is there. A message of a
-// conversation that the user is not in is not known.
-func (s *Server) target(ctx context.Context, user, id string) (t shared.Target, known bool, err error) {
+// nowhere is a conversation without messages: a message that is looked for in it is not found.
+var nowhere = shared.Conversation{Type: shared.ConversationSingle, ID: "nowhere"}
+
+// target is a message as the plugin is asked about it: where it is, and what the user is there. To a user who is not in
+// its conversation a message does not exist.
+func (s *Server) target(ctx context.Context, user, id string) (shared.Target, error) {
+	unknown := shared.Target{MessageID: id, Conversation: nowhere, Role: shared.RoleNone}
 	room, found, err := s.store.RoomOf(ctx, id)
 	if err != nil || !found {
-		return t, false, err
+		return unknown, err
 	}
 	member, in := s.store.Member(room, user)
 	if !in {
-		return t, false, nil
+		return unknown, nil
 	}
-	t = shared.Target{MessageID: id, Conversation: room, Role: member.Role}
+	t := shared.Target{MessageID: id, Conversation: room, Role: member.Role}
 	// The facts go along: a message that is recalled while it is being sent, or that is older than the plugin, is
 	// in the store and not in the index yet.
 	m, found, err := s.store.Message(ctx, id)
 	if found && !m.indexed {
 		t.Message = &m.Message
 	}
-	return t, true, err
+	return t, err
 }
