@@ -163,21 +163,6 @@ func one(t *testing.T, path, pattern string) string {
 	return found[0]
 }
 
-// count opens an index and counts which of the messages m0… it still has, from the first.
-func count(t *testing.T, path string) int {
-	t.Helper()
-	x := openAt(t, path)
-	for n := 0; ; n++ {
-		r, err := x.Messages("acme", []string{fmt.Sprint("m", n)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r[0] == nil {
-			return n
-		}
-	}
-}
-
 func TestOpen_MissingIndex(t *testing.T) {
 	path := closedIndex(t, 200)
 	if err := os.RemoveAll(path); err != nil {
