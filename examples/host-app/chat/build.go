@@ -12,8 +12,8 @@ import (
 	"github.com/chat-recall/recall/host"
 )
 
-// BuildPlugin builds the binary that plugin.hcl names if the file does not exist. It writes to out that it does so before
-// it starts, because the first build takes some minutes.
+// BuildPlugin builds the binary that plugin.hcl names if the file does not exist. Before the build it writes to out what
+// it is about to do, because the first build takes some minutes.
 func BuildPlugin(ctx context.Context, config string, out io.Writer) error {
 	named, err := host.ConfiguredBinary(config)
 	if err != nil {
@@ -25,7 +25,8 @@ func BuildPlugin(ctx context.Context, config string, out io.Writer) error {
 	}
 	root, err := moduleRoot()
 	if err != nil {
-		return fmt.Errorf("%s does not exist, and %w; build it with CGO_ENABLED=0 go build -o %s ./plugin", binary, err, binary)
+		return fmt.Errorf("%s does not exist, and %w; build it with CGO_ENABLED=0 go build -o %s ./plugin",
+			binary, err, binary)
 	}
 	fmt.Fprintf(out, "Building the plugin, %s. The first build takes some minutes.\n", binary)
 	return goBuild(ctx, root, binary)

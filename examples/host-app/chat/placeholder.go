@@ -45,7 +45,9 @@ type placeholder struct {
 }
 
 // placeholders lists up to limit placeholders of a conversation before a sequence number, newest first.
-func (s *Store) placeholders(ctx context.Context, room shared.Conversation, before int64, limit int) ([]placeholder, error) {
+func (s *Store) placeholders(ctx context.Context, room shared.Conversation, before int64, limit int) (
+	[]placeholder, error,
+) {
 	rows, err := s.read.QueryContext(ctx, `SELECT seq, notice, received FROM placeholders
 		WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?`, roomKey(room), before, limit)
 	if err != nil {
@@ -76,7 +78,9 @@ func (p placeholder) payload(user string) Payload {
 
 // timeline is a page of the history as a user sees it: messages that may be shown and placeholders, newest first. next
 // is the sequence number before which the next page begins, 0 at the end.
-func (s *Server) timeline(ctx context.Context, room shared.Conversation, user string, before int64, limit int) (list []Payload, next int64, err error) {
+func (s *Server) timeline(ctx context.Context, room shared.Conversation, user string, before int64, limit int) (
+	list []Payload, next int64, err error,
+) {
 	if before == 0 {
 		before = math.MaxInt64
 	}
