@@ -278,7 +278,7 @@ func (c *chat) settled(ctx context.Context) error {
 		}
 		open := c.notified.Load() < c.owed.Load()
 		for _, m := range metrics {
-			open = open || m.Name == "step_"+shared.StepNotify+"_in_flight" && m.Value > 0
+			open = open || m.Name == "recall_step_in_flight" && m.Labels["step"] == shared.StepNotify && m.Value > 0
 		}
 		if !open {
 			return nil

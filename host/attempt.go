@@ -38,6 +38,7 @@ func (w *worker) attempt(s *stepRuns, d *delivery) {
 	}
 	expired := time.AfterFunc(s.Timeout+timeoutGrace, func() { w.expire(s, d) })
 	ctx, cancel := context.WithTimeout(w.closing, s.Timeout)
+	began := time.Now()
 	r := result{shared.OutcomeFailed, errGoexit}
 	defer func() {
 		if p := recover(); p != nil {
@@ -46,6 +47,7 @@ func (w *worker) attempt(s *stepRuns, d *delivery) {
 		}
 		expired.Stop()
 		cancel()
+		w.ran(d.step, r.outcome, began)
 		w.ended(s, d, r)
 	}()
 	switch outcome, err := s.Run(ctx, d.Delivery); {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -335,7 +334,7 @@ func TestRunning_DamagedTable(t *testing.T) {
 		t.Errorf("a call is answered %v", err)
 	}
 	metrics, err := h.Metrics(t.Context())
-	if err != nil || !slices.Contains(metrics, shared.Metric{Name: "host_index_damaged", Value: 1}) {
+	if err != nil || !hasMetric(metrics, shared.Metric{Name: "recall_host_index_damaged", Kind: shared.MetricGauge, Value: 1}) {
 		t.Errorf("%v %v", metrics, err)
 	}
 }

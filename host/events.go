@@ -43,6 +43,7 @@ type worker struct {
 	gate    *gate
 	reports *reporter
 	logger  hclog.Logger
+	ran     func(step string, outcome shared.Outcome, began time.Time)
 
 	mu      sync.Mutex
 	steps   map[string]*stepRuns
@@ -72,7 +73,7 @@ type delivery struct {
 // newWorker makes a worker of a host that is open until closing ends.
 func newWorker(closing context.Context, steps map[string]Step, g *gate, logger hclog.Logger) *worker {
 	w := &worker{
-		closing: closing, gate: g, reports: newReporter(g), logger: logger,
+		closing: closing, gate: g, reports: newReporter(g), logger: logger, ran: func(string, shared.Outcome, time.Time) {},
 		steps: map[string]*stepRuns{}, pending: map[work]*delivery{}, settled: map[work]bool{},
 	}
 	for name, step := range steps {

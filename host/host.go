@@ -88,6 +88,7 @@ type Host struct {
 	supervisor *supervisor
 	worker     *worker
 	gate       *gate
+	timings    *timings
 	running    context.Context // ends with Close
 	close      context.CancelFunc
 	done       sync.WaitGroup
@@ -181,7 +182,13 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 	if err != nil {
 		return nil, err
 	}
-	g := newGate(c.OnHeld)
+	timings := newTimings(steps)
+	g := newGate(func(held time.Duration) {
+		timings.held.Observe(held.Seconds())
+		if c.OnHeld != nil {
+			c.OnHeld(held)
+		}
+	})
 	s := &supervisor{
 		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState, lastUsed: used,
 		turn: make(chan struct{}, 1), swaps: make(chan *upgrade),
@@ -209,9 +216,10 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 		s.begin(staged)
 	}
 
-	h := &Host{supervisor: s, gate: g}
+	h := &Host{supervisor: s, gate: g, timings: timings}
 	h.running, h.close = context.WithCancel(context.Background())
 	h.worker = newWorker(h.running, c.Steps, g, logger)
+	h.worker.ran = timings.ran
 	// The steps end first, so that what they are about to report is still recorded.
 	stepsDone := make(chan struct{})
 	h.done.Go(func() {
@@ -358,33 +366,6 @@ func (h *Host) Settle(ctx context.Context, key, step string, outcome shared.Outc
 func (h *Host) Retry(ctx context.Context, steps ...string) error {
 	_, err := call(ctx, h.gate, func(api *wire.Client) (struct{}, error) { return struct{}{}, api.Retry(ctx, steps) })
 	return err
-}
-
-// Metrics returns the counters and gauges of the host, whose names begin with "host_", and those of the plugin in
-// force, if there is one. It does not wait for a plugin.
-func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
-	st := h.State()
-	is := func(yes bool) float64 {
-		if yes {
-			return 1
-		}
-		return 0
-	}
-	metrics := []shared.Metric{
-		{Name: "host_index_damaged", Value: is(st.Damaged)},
-		{Name: "host_plugin_running", Value: is(st.Phase == PhaseRunning || st.Phase == PhaseUpgrading)},
-		{Name: "host_restarts_total", Value: float64(st.Restarts)},
-		{Name: "host_upgrades_total", Value: float64(st.Upgrades)},
-	}
-	p := h.gate.inForce()
-	if p == nil {
-		return metrics, nil
-	}
-	plugin, err := p.api.Metrics(ctx)
-	if err != nil && !errors.Is(err, shared.ErrUnavailable) {
-		return nil, err
-	}
-	return append(metrics, plugin...), nil
 }
 
 // Backup writes one consistent version of the index to w while the plugin serves: everything that was acknowledged

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -176,11 +177,12 @@ func TestReloadTakesTheRulesBeforeItReturnsAndSaysWhatIsWrong(t *testing.T) {
 	}
 	seen := map[string]float64{}
 	for _, m := range metrics {
-		seen[m.Name] = m.Value
+		seen[m.Name+m.Labels["result"]] = m.Value
 	}
 	now := float64(time.Now().Unix())
-	if seen["rules_reloaded_total"] < 1 || seen["rules_refused_total"] < 1 || seen["rules_last_reload_successful"] != 0 ||
-		seen["rules_loaded_timestamp_seconds"] < now-600 || seen["rules_loaded_timestamp_seconds"] > now+1 {
+	if seen["recall_rules_reloads_totalloaded"] < 1 || seen["recall_rules_reloads_totalrefused"] < 1 ||
+		seen["recall_rules_last_reload_successful"] != 0 || seen["recall_rules_loaded_timestamp_seconds"] < now-600 ||
+		seen["recall_rules_loaded_timestamp_seconds"] > now+1 {
 		t.Errorf("metrics %v", seen)
 	}
 	if err := p.Close(); err != nil {
@@ -335,7 +337,7 @@ func TestBrokenRules_LastPolicyStaysInForce(t *testing.T) {
 			t.Errorf("a check says %s", got)
 		}
 		metrics, err := p.Metrics(within(t))
-		if err != nil || !slices.Contains(metrics, shared.Metric{Name: "rules_fallback", Value: 1}) {
+		if err != nil || !hasMetric(metrics, shared.Metric{Name: "recall_rules_fallback", Kind: shared.MetricGauge, Value: 1}) {
 			t.Errorf("metrics %v, %v", metrics, err)
 		}
 	}
@@ -463,4 +465,8 @@ func TestARuleFileWithALongMistakeInManyPlacesLeavesThePluginServing(t *testing.
 	if got := p.checked("m1"); got != "recalled" || p.State().PID != pid {
 		t.Errorf("a check says %s; the plugin was %d, and State says %+v", got, pid, p.State())
 	}
+}
+
+func hasMetric(list []shared.Metric, want shared.Metric) bool {
+	return slices.ContainsFunc(list, func(m shared.Metric) bool { return reflect.DeepEqual(m, want) })
 }

@@ -112,7 +112,7 @@ func TestSteps_FailingEventsDoNotBlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range metrics {
-		if m.Name == "step_history_backing_off" && m.Value < failing/2 {
+		if m.Name == "recall_step_backing_off" && m.Labels["step"] == shared.StepHistory && m.Value < failing/2 {
 			t.Errorf("%v back off", m.Value)
 		}
 	}

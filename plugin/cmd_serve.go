@@ -13,8 +13,8 @@ import (
 	plugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
-	"github.com/chat-recall/recall/plugin/internal/service"
 	"github.com/chat-recall/recall/internal/wire"
+	"github.com/chat-recall/recall/plugin/internal/service"
 )
 
 // leaveTimeout bounds how long the process holds on to the index once it has to go. What was acknowledged is on disk,
@@ -72,7 +72,7 @@ func serve() int {
 				if err != nil {
 					logger.Warn("the host broke the lane, calls go by gRPC", "error", err)
 				}
-			}),
+			}, svc.Observe),
 			GRPCServer: newServer,
 			Logger:     logger,
 		})

@@ -21,8 +21,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
-	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/service"
 	"github.com/chat-recall/recall/shared"
 )

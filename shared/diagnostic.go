@@ -80,9 +80,3 @@ func (d Diagnostic) String() string {
 	}
 	return fmt.Sprintf("%s:%d:%d: %s", d.File, d.Line, d.Column, s)
 }
-
-// Metric is one counter or gauge; counters end in _total.
-type Metric struct {
-	Name  string  `json:"name"`
-	Value float64 `json:"value"`
-}

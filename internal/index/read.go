@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -355,6 +356,41 @@ func (x *Index) CountBackingOff(ctx context.Context, step string, limit int) (n 
 		})
 	})
 	return n, err
+}
+
+// OldestOpen tells when the oldest recall was made in which this step is open: in the step queue, or backing off, of
+// which it looks at limit events. Zero: there is none.
+func (x *Index) OldestOpen(ctx context.Context, step string, limit int) (at time.Time, err error) {
+	var oldest uint64
+	err = x.dir.View(func(txn *badger.Txn) error {
+		note := func(item *badger.Item) {
+			if n := lastNumber(item.Key()); oldest == 0 || n < oldest {
+				oldest = n
+			}
+		}
+		err := each(ctx, txn, stepPrefix(step), nil, func(item *badger.Item) (bool, error) {
+			note(item) // the first is the oldest
+			return false, nil
+		})
+		if err != nil {
+			return err
+		}
+		n := 0
+		err = each(ctx, txn, backoffPrefix(step), nil, func(item *badger.Item) (bool, error) {
+			note(item)
+			n++
+			return n < limit, nil
+		})
+		if err != nil || oldest == 0 {
+			return err
+		}
+		_, entry, err := entryOf(txn, oldest)
+		if err == nil && entry != nil {
+			at = decodeTime(entry.RecalledAt)
+		}
+		return err
+	})
+	return at, err
 }
 
 // CountOpen tells in how many events each step is open, also where it backs off or waits for notify; those of but are

@@ -80,6 +80,8 @@ type admission struct {
 	maxRequest int // bytes
 	reading    *semaphore.Weighted
 	working    *semaphore.Weighted
+
+	interceptors []Interceptor
 }
 
 func newAdmission(maxRequest int, reading int64) *admission {
@@ -147,7 +149,9 @@ func (a *admission) admitted(desc grpc.ServiceDesc) *grpc.ServiceDesc {
 	streams := mapSlice(desc.Streams, a.stream)
 	for _, m := range desc.Methods {
 		handle := func(srv any, in grpc.ServerStream) error {
-			answer, err := m.Handler(srv, in.Context(), in.RecvMsg, nil)
+			ctx, done := intercept(a.interceptors, in.Context(), m.MethodName)
+			answer, err := m.Handler(srv, ctx, in.RecvMsg, nil)
+			done(err)
 			if err != nil {
 				return err
 			}

@@ -15,6 +15,8 @@ const (
 	maxRuleTraces       = 10_000
 	maxDiagnostics      = 10_000
 	maxMetrics          = 10_000
+	maxMetricLabels     = 16
+	maxMetricBuckets    = 256
 	maxAnswerTextBytes  = 64 << 10 // names of rules and files, texts of diagnostics
 	maxProtocolVersions = 64
 	maxCapabilities     = 64

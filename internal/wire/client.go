@@ -391,9 +391,7 @@ func (c *Client) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	if d.err != nil {
 		return nil, badAnswer(d.err)
 	}
-	metrics := mapSlice(resp.GetMetrics(), func(m *recallv1.Metric) shared.Metric {
-		return shared.Metric{Name: d.text("metrics.name", m.GetName(), maxAnswerTextBytes), Value: m.GetValue()}
-	})
+	metrics := mapSlice(resp.GetMetrics(), d.metric)
 	if d.err != nil {
 		return nil, badAnswer(d.err)
 	}

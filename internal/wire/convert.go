@@ -472,3 +472,27 @@ func (d *decoder) diagnostics(field string, list []*recallv1.Diagnostic) shared.
 		}
 	})
 }
+
+func encodeMetric(m shared.Metric) *recallv1.Metric {
+	return &recallv1.Metric{
+		Name: m.Name, Kind: metricKinds.number[m.Kind], Labels: m.Labels, Value: m.Value, Count: m.Count,
+		Buckets: mapSlice(m.Buckets, func(b shared.Bucket) *recallv1.Bucket {
+			return &recallv1.Bucket{UpperBound: b.UpperBound, Count: b.Count}
+		}),
+	}
+}
+
+func (d *decoder) metric(m *recallv1.Metric) shared.Metric {
+	d.atMost("metrics.labels", len(m.GetLabels()), maxMetricLabels)
+	d.atMost("metrics.buckets", len(m.GetBuckets()), maxMetricBuckets)
+	for name, value := range m.GetLabels() {
+		d.text("metrics.labels", name+value, maxAnswerTextBytes)
+	}
+	return shared.Metric{
+		Name: d.text("metrics.name", m.GetName(), maxAnswerTextBytes),
+		Kind: decodeEnum(d, metricKinds, "metrics.kind", m.GetKind()), Labels: m.GetLabels(), Value: m.GetValue(),
+		Count: m.GetCount(), Buckets: mapSlice(m.GetBuckets(), func(b *recallv1.Bucket) shared.Bucket {
+			return shared.Bucket{UpperBound: b.GetUpperBound(), Count: b.GetCount()}
+		}),
+	}
+}

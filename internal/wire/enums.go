@@ -93,6 +93,11 @@ var (
 		StateActive:   recallv1.PluginState_PLUGIN_STATE_ACTIVE,
 		StateQuiesced: recallv1.PluginState_PLUGIN_STATE_QUIESCED,
 	})
+	metricKinds = newEnum(map[shared.MetricKind]recallv1.MetricKind{
+		shared.MetricCounter:   recallv1.MetricKind_METRIC_KIND_COUNTER,
+		shared.MetricGauge:     recallv1.MetricKind_METRIC_KIND_GAUGE,
+		shared.MetricHistogram: recallv1.MetricKind_METRIC_KIND_HISTOGRAM,
+	})
 	severities = newEnum(map[shared.Severity]recallv1.Severity{
 		shared.SeverityError:   recallv1.Severity_SEVERITY_ERROR,
 		shared.SeverityWarning: recallv1.Severity_SEVERITY_WARNING,

@@ -164,7 +164,8 @@ type servedCall struct {
 	id     uint64
 	ctx    context.Context
 	cancel context.CancelFunc
-	weight laneWeight // until its answer is written
+	weight laneWeight  // until its answer is written
+	done   func(error) // of the interceptors; nil before they were called
 }
 
 // begin is laneServer.begin. If it returns an error that is the answer.
@@ -192,6 +193,9 @@ func (c *servedCall) begin(f *laneFrame, alone bool) error {
 		return status.Errorf(codes.Unimplemented, "there is no method %d on the lane", f.method)
 	}
 	method := &laneMethods[f.method]
+	if all := l.plugin.admission.interceptors; len(all) > 0 {
+		c.ctx, c.done = intercept(all, c.ctx, method.name)
+	}
 	working, err := l.plugin.admission.weigh(method.name, f.payload)
 	if err != nil {
 		return err
@@ -228,6 +232,9 @@ func (c *servedCall) carryOut(method *laneMethod, payload []byte, alone bool) {
 // answer sends the answer, a proto.Message. It is called once, on any goroutine, and does not block.
 func (c *servedCall) answer(response any, err error) {
 	l := c.lane
+	if c.done != nil {
+		c.done(err)
+	}
 	var frame []byte
 	if err == nil {
 		frame, err = encodeFrame(laneFrame{kind: laneAnswer, id: c.id}, protoPayload(response.(proto.Message)))

@@ -65,8 +65,10 @@ func VersionedPlugins(impl Plugin) map[int]plugin.PluginSet { return PluginsWith
 // PluginsWithLane is VersionedPlugins of a plugin process that also serves a lane: see OpenLane. ended is called when
 // the lane has ended, with an error if that is because the host sent what is no frame. Then calls go by gRPC. lane
 // may be nil.
-func PluginsWithLane(impl Plugin, lane *net.UnixConn, ended func(error)) map[int]plugin.PluginSet {
-	return map[int]plugin.PluginSet{ProtocolVersion: {PluginName: &GRPCPlugin{impl: impl, lane: lane, ended: ended}}}
+func PluginsWithLane(impl Plugin, lane *net.UnixConn, ended func(error), interceptors ...Interceptor,
+) map[int]plugin.PluginSet {
+	p := &GRPCPlugin{impl: impl, lane: lane, ended: ended, interceptors: interceptors}
+	return map[int]plugin.PluginSet{ProtocolVersion: {PluginName: p}}
 }
 
 // GRPCPlugin joins the two halves of the wire for go-plugin.
@@ -75,11 +77,13 @@ type GRPCPlugin struct {
 	impl  Plugin
 	lane  *net.UnixConn // may be nil
 	ended func(error)
+
+	interceptors []Interceptor
 }
 
 // GRPCServer serves the implementation. go-plugin calls it once.
 func (p *GRPCPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
-	recall := newRecallServer(p.impl)
+	recall := newRecallServer(p.impl, p.interceptors...)
 	if p.lane == nil {
 		recall.register(s)
 		return nil

@@ -12,7 +12,9 @@ import (
 )
 
 // Register serves impl on a gRPC server.
-func Register(s grpc.ServiceRegistrar, impl Plugin) { newRecallServer(impl).register(s) }
+func Register(s grpc.ServiceRegistrar, impl Plugin, interceptors ...Interceptor) {
+	newRecallServer(impl, interceptors...).register(s)
+}
 
 type recallServer struct {
 	recallv1.UnimplementedRecallServiceServer
@@ -21,9 +23,11 @@ type recallServer struct {
 	admission *admission
 }
 
-func newRecallServer(impl Plugin) *recallServer {
+func newRecallServer(impl Plugin, interceptors ...Interceptor) *recallServer {
 	async, _ := impl.(AsyncPlugin)
-	return &recallServer{impl: impl, async: async, admission: newAdmission(MaxWireBytes, maxReading)}
+	s := &recallServer{impl: impl, async: async, admission: newAdmission(MaxWireBytes, maxReading)}
+	s.admission.interceptors = interceptors
+	return s
 }
 
 // register serves both services on a gRPC server. The plugin says in Describe that it has these capabilities.
@@ -31,6 +35,7 @@ func (s *recallServer) register(r grpc.ServiceRegistrar, capabilities ...string)
 	r.RegisterService(s.admission.admitted(serviceDesc), s)
 	// Beside the calls: health is answered also where they wait for memory.
 	lifecycle := newAdmission(maxSmallBytes, 1)
+	lifecycle.interceptors = s.admission.interceptors
 	r.RegisterService(lifecycle.admitted(recallv1.LifecycleService_ServiceDesc),
 		&lifecycleServer{impl: s.impl, capabilities: capabilities})
 }
@@ -276,7 +281,5 @@ func (s *lifecycleServer) Metrics(ctx context.Context, _ *recallv1.MetricsReques
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return &recallv1.MetricsResponse{Metrics: mapSlice(metrics, func(m shared.Metric) *recallv1.Metric {
-		return &recallv1.Metric{Name: m.Name, Value: m.Value}
-	})}, nil
+	return &recallv1.MetricsResponse{Metrics: mapSlice(metrics, encodeMetric)}, nil
 }

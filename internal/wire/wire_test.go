@@ -71,6 +71,10 @@ var (
 			}},
 		}},
 	}
+	fullMetric = shared.Metric{
+		Name: "recall_call_seconds", Kind: shared.MetricHistogram, Labels: map[string]string{"method": "Index"}, Value: 1.5,
+		Count: 3, Buckets: []shared.Bucket{{UpperBound: 0.1, Count: 2}},
+	}
 	fullInvalid = shared.IndexResult{
 		MessageID: "m/1", Status: shared.IndexInvalid, Field: "sent_at", Problem: "is in the future",
 	}
@@ -186,7 +190,7 @@ func (p *echo) Health(context.Context) (Health, error) {
 }
 func (p *echo) Reload(context.Context) (shared.Diagnostics, error) { return fullDiagnostics, p.err }
 func (p *echo) Metrics(context.Context) ([]shared.Metric, error) {
-	return []shared.Metric{{Name: "recalls_total", Value: 1.5}}, p.err
+	return []shared.Metric{fullMetric}, p.err
 }
 
 // dial serves impl on a connection in memory.
@@ -281,7 +285,7 @@ func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 		"Quiesce": {func() (any, error) { return "quiet", c.Quiesce(ctx) }, nil, "quiet"},
 		"Health":  {func() (any, error) { return c.Health(ctx) }, nil, fullHealth},
 		"Reload":  {func() (any, error) { return c.Reload(ctx) }, nil, fullDiagnostics},
-		"Metrics": {func() (any, error) { return c.Metrics(ctx) }, nil, []shared.Metric{{Name: "recalls_total", Value: 1.5}}},
+		"Metrics": {func() (any, error) { return c.Metrics(ctx) }, nil, []shared.Metric{fullMetric}},
 	}
 	for name, tc := range calls {
 		t.Run(name, func(t *testing.T) {

@@ -264,7 +264,7 @@ func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.R
 	if err != nil {
 		return nil, err
 	}
-	s.counts.add("checks_total", float64(len(v.results)))
+	s.counts.checks.Add(float64(len(v.results)))
 	return v.results, nil
 }
 

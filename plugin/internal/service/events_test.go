@@ -52,7 +52,7 @@ func TestNotifyIsSettledBeforeAnyOtherStepIsDelivered(t *testing.T) {
 		t.Fatalf("first delivery %+v", e)
 	}
 	settle("notify", shared.OutcomeFailed, errors.New("nobody listens"))
-	if n := r.metric("step_notify_backing_off"); n != 1 || len(events) > 0 {
+	if n := r.metric("recall_step_backing_off", "step", "notify"); n != 1 || len(events) > 0 {
 		t.Fatalf("%v back off, %d delivered", n, len(events))
 	}
 	r.clock.advance(firstRetry)
@@ -203,7 +203,7 @@ func TestAStepWhoseOutcomeIsNotRecordedStaysWithItsConsumer(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.clock.advance(lastRetry)
-		if n := r.metric("step_notify_in_flight"); n != 1 || len(events) > 0 {
+		if n := r.metric("recall_step_in_flight", "step", "notify"); n != 1 || len(events) > 0 {
 			t.Errorf("%s, not recorded: %v with the consumer, %d delivered again", outcome, n, len(events))
 		}
 	}

@@ -71,13 +71,13 @@ func TestCheckAnswersAsRecallWouldAndChangesNothing(t *testing.T) {
 	old.SentAt = old.SentAt.Add(-time.Hour)
 	r.index(r.message("a"), r.message("b"), old)
 	r.recall(request("earlier", "b"))
-	before := r.metric("index_operations_total")
+	before := r.metric("recall_index_operations_total")
 	req := request("r", "a", "nothing", "old", "b")
 	checked, err := r.Check(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after := r.metric("index_operations_total"); after != before {
+	if after := r.metric("recall_index_operations_total"); after != before {
 		t.Errorf("Check wrote %v operations", after-before)
 	}
 	if want := r.clock.Now().Add(2 * time.Minute); !checked[0].Until.Equal(want) {
@@ -100,7 +100,7 @@ func TestARetryIsTheSameActAndMakesNoSecondEvent(t *testing.T) {
 	if !reflect.DeepEqual(first, again) {
 		t.Errorf("first %+v, again %+v", first, again)
 	}
-	if n := r.metric("index_sequence"); n != 1 {
+	if n := r.metric("recall_index_sequence"); n != 1 {
 		t.Errorf("%v events", n)
 	}
 }
@@ -332,7 +332,7 @@ func TestAmend(t *testing.T) {
 func TestExplain(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("m"))
-	before := r.metric("index_operations_total")
+	before := r.metric("recall_index_operations_total")
 	got, err := r.Explain(t.Context(), as("bob", shared.RoleMember, request("r", "m", "unknown")))
 	if err != nil || len(got) != 2 {
 		t.Fatalf("got %+v, %v", got, err)
@@ -348,7 +348,7 @@ func TestExplain(t *testing.T) {
 	if e := got[1]; e.Result.Status != shared.StatusNotFound || e.Rules != nil {
 		t.Errorf("an unknown message: %+v", e)
 	}
-	if after := r.metric("index_operations_total"); after != before {
+	if after := r.metric("recall_index_operations_total"); after != before {
 		t.Error("an explanation was written")
 	}
 }
@@ -454,7 +454,7 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 			return &shared.FieldError{Field: got[1].Field, Problem: got[1].Problem}
 		}
 	}
-	before := r.metric("index_operations_total")
+	before := r.metric("recall_index_operations_total")
 	for _, c := range []struct {
 		what  string
 		call  func() error
@@ -518,7 +518,7 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 	} {
 		field(t, c.what, c.call(), c.field)
 	}
-	if after := r.metric("index_operations_total"); after != before {
+	if after := r.metric("recall_index_operations_total"); after != before {
 		t.Errorf("%v operations were applied", after-before)
 	}
 	// Both ends of what is allowed.

@@ -77,7 +77,7 @@ func TestPrepare_BrokenRulesAfterAGoodPolicy(t *testing.T) {
 		if !st.Fallback || st.Digest != inForce || !st.Refused.HasErrors() || st.Paths[0] != r.path("rules.hcl") {
 			t.Errorf("health tells %+v", st)
 		}
-		if r.metric("rules_fallback") != 1 || r.metric("rules_last_reload_successful") != 0 {
+		if r.metric("recall_rules_fallback") != 1 || r.metric("recall_rules_last_reload_successful") != 0 {
 			t.Error("the metrics do not tell")
 		}
 	})
@@ -96,7 +96,7 @@ func TestPrepare_BrokenRulesAfterAGoodPolicy(t *testing.T) {
 		if got := r.recall(request("r", "a"))[0]; got.Status != shared.StatusRecalled {
 			t.Errorf("got %+v", got)
 		}
-		if r.metric("rules_fallback") != 0 {
+		if r.metric("recall_rules_fallback") != 0 {
 			t.Error("the metric says that it is still the fallback")
 		}
 	})
@@ -280,7 +280,7 @@ func TestKeep_FileIsPrivateAndWhole(t *testing.T) {
 func TestKeep_StandbyKeepsNothing(t *testing.T) {
 	r := newStandby(t, nobody)
 	r.write("rules.hcl", anyone)
-	r.changed(func(s shared.RulesState) bool { return r.metric("rules_reloaded_total") >= 1 })
+	r.changed(func(s shared.RulesState) bool { return r.metric("recall_rules_reloads_total", "result", "loaded") >= 1 })
 	if _, err := os.Stat(keptPath(r.path("index"))); !os.IsNotExist(err) {
 		t.Errorf("a standby kept what was never in force: %v", err)
 	}

@@ -5,52 +5,105 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/status"
+
+	"github.com/chat-recall/recall/internal/metrics"
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
 // counters count what was answered since the process started.
 type counters struct {
-	mu     sync.Mutex
-	values map[string]float64
+	registry *prometheus.Registry
+	messages *prometheus.CounterVec // status
+	recalls  *prometheus.CounterVec // status, code
+	checks   prometheus.Counter
+	steps    *prometheus.CounterVec   // step, outcome
+	reloads  *prometheus.CounterVec   // result
+	shadow   *prometheus.CounterVec   // rule, verdict
+	calls    *prometheus.HistogramVec // method
+	errors   *prometheus.CounterVec   // method, code
 }
 
-func (c *counters) add(name string, n float64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.values == nil {
-		c.values = map[string]float64{}
+func newCounters() *counters {
+	c := &counters{registry: prometheus.NewRegistry()}
+	vec := func(name string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name}, labels)
+		c.registry.MustRegister(v)
+		return v
 	}
-	c.values[name] += n
+	c.messages, c.recalls = vec("recall_messages_total", "status"), vec("recall_recalls_total", "status", "code")
+	c.steps, c.reloads = vec("recall_steps_total", "step", "outcome"), vec("recall_rules_reloads_total", "result")
+	c.shadow, c.errors = vec("recall_rules_shadow_total", "rule", "verdict"), vec("recall_call_errors_total", "method", "code")
+	c.checks = prometheus.NewCounter(prometheus.CounterOpts{Name: "recall_checks_total"})
+	c.calls = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "recall_call_seconds", Buckets: metrics.Seconds}, []string{"method"})
+	c.registry.MustRegister(c.checks, c.calls)
+	// Counters are there from the start, so that the first event is an increase.
+	for _, status := range []shared.IndexStatus{
+		shared.IndexAdded, shared.IndexAmended, shared.IndexUnchanged, shared.IndexConflict, shared.IndexRecalled,
+		shared.IndexNotFound, shared.IndexInvalid,
+	} {
+		c.messages.WithLabelValues(string(status))
+	}
+	for _, status := range []shared.RecallStatus{
+		shared.StatusRecalled, shared.StatusAlreadyRecalled, shared.StatusNotFound, shared.StatusAborted,
+	} {
+		c.recalls.WithLabelValues(string(status), "")
+	}
+	for _, code := range []shared.Code{
+		shared.CodeForbidden, shared.CodeWindowExpired, shared.CodeTypeNotRecallable, shared.CodeReasonRequired,
+		shared.CodeRateLimited, shared.CodeRecallIDUsed,
+	} {
+		c.recalls.WithLabelValues(string(shared.StatusDenied), string(code))
+	}
+	c.reloads.WithLabelValues("loaded")
+	c.reloads.WithLabelValues("refused")
+	return c
+}
+
+// hasSteps makes the counters of the steps of a host.
+func (c *counters) hasSteps(steps []string) {
+	for _, step := range steps {
+		for _, outcome := range []shared.Outcome{
+			shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed, shared.OutcomeDeferred,
+		} {
+			c.steps.WithLabelValues(step, string(outcome))
+		}
+	}
 }
 
 func (c *counters) indexed(results []shared.IndexResult) {
-	n := map[shared.IndexStatus]float64{} // of few statuses, so that a batch does not make a name for each message
+	n := map[shared.IndexStatus]float64{} // of few statuses, so that a batch does not find a counter for each message
 	for _, r := range results {
 		n[r.Status]++
 	}
 	for status, n := range n {
-		c.add("messages_"+string(status)+"_total", n)
+		c.messages.WithLabelValues(string(status)).Add(n)
 	}
 }
 
 func (c *counters) settled(all []wire.Settlement) {
-	n := map[shared.Outcome]float64{}
 	for _, x := range all {
-		n[x.Outcome]++
-	}
-	for outcome, n := range n {
-		c.add("steps_"+string(outcome)+"_total", n)
+		c.steps.WithLabelValues(x.Step, string(x.Outcome)).Inc()
 	}
 }
 
 func (c *counters) recalled(results []shared.RecallResult) {
 	for _, r := range results {
-		c.add("recalls_"+string(r.Status)+"_total", 1)
-		if r.Status == shared.StatusDenied {
-			c.add("recalls_denied_"+string(r.Code)+"_total", 1)
+		c.recalls.WithLabelValues(string(r.Status), string(r.Code)).Inc()
+	}
+}
+
+// Observe is a [wire.Interceptor]: it counts and times calls.
+func (s *Service) Observe(ctx context.Context, method string) (context.Context, func(error)) {
+	began := time.Now()
+	return ctx, func(err error) {
+		s.counts.calls.WithLabelValues(method).Observe(time.Since(began).Seconds())
+		if err != nil {
+			s.counts.errors.WithLabelValues(method, status.Code(err).String()).Inc()
 		}
 	}
 }
@@ -58,55 +111,77 @@ func (c *counters) recalled(results []shared.RecallResult) {
 // maxCounted is how far the events are counted whose step backs off: some milliseconds for each step.
 const maxCounted = 10_000
 
-// Metrics is wire.Lifecycle. Counters count since the process started.
+// Metrics is [wire.Lifecycle]. Counters count since the process started.
 func (s *Service) Metrics(ctx context.Context) ([]shared.Metric, error) {
-	out := s.counts.metrics()
-	gauge := func(name string, value float64) { out = append(out, shared.Metric{Name: name, Value: value}) }
+	out, err := metrics.Gather(s.counts.registry)
+	if err != nil {
+		return nil, err
+	}
+	gauge := func(name string, value float64) {
+		out = append(out, shared.Metric{Name: name, Kind: shared.MetricGauge, Value: value})
+	}
+	counter := func(name string, value float64) {
+		out = append(out, shared.Metric{Name: name, Kind: shared.MetricCounter, Value: value})
+	}
 	a, leave, err := s.enter()
 	if err == nil {
 		defer leave()
-		gauge("state_active", 1)
+		gauge("recall_active", 1)
 		st, queue := a.index.Stats(), a.local.Stats()
-		gauge("index_sequence", float64(st.Sequence))
-		gauge("index_commits_total", float64(st.Commits))
-		gauge("index_operations_total", float64(st.Operations))
-		gauge("index_overloads_total", float64(queue.Overloads))
-		gauge("index_queue_calls", float64(queue.QueueCalls))
-		gauge("index_queue_bytes", float64(queue.QueueBytes))
-		gauge("index_disk_bytes", float64(st.DiskBytes))
-		gauge("index_scrubs_total", float64(st.Scrubs))
-		gauge("index_damaged", number(st.Damaged))
-		gauge("index_read_only", number(st.ReadOnly))
-		inFlight := a.dispatcher.inFlight()
-		for _, step := range a.steps {
-			gauge("step_"+step+"_in_flight", float64(inFlight[step]))
-			n, err := a.index.CountBackingOff(ctx, step, maxCounted)
-			if err != nil {
-				return nil, fmt.Errorf("count what backs off: %w", err)
-			}
-			gauge("step_"+step+"_backing_off", float64(n))
+		gauge("recall_index_sequence", float64(st.Sequence))
+		counter("recall_index_commits_total", float64(st.Commits))
+		counter("recall_index_operations_total", float64(st.Operations))
+		counter("recall_index_overloads_total", float64(queue.Overloads))
+		gauge("recall_index_queue_calls", float64(queue.QueueCalls))
+		gauge("recall_index_queue_bytes", float64(queue.QueueBytes))
+		gauge("recall_index_disk_bytes", float64(st.DiskBytes))
+		counter("recall_index_scrubs_total", float64(st.Scrubs))
+		gauge("recall_index_damaged", number(st.Damaged))
+		gauge("recall_index_read_only", number(st.ReadOnly))
+		steps, err := s.stepMetrics(ctx, a)
+		if err != nil {
+			return nil, err
 		}
+		out = append(out, steps...)
 	} else {
-		gauge("state_active", 0)
+		gauge("recall_active", 0)
 	}
 	if watcher := s.followed(); watcher != nil {
 		st := watcher.State()
-		gauge("rules_last_reload_successful", number(len(st.Refused) == 0))
-		gauge("rules_fallback", number(st.Fallback))
-		gauge("rules_loaded_timestamp_seconds", float64(st.Loaded.UnixMilli())/1000)
+		gauge("recall_rules_last_reload_successful", number(len(st.Refused) == 0))
+		gauge("recall_rules_fallback", number(st.Fallback))
+		gauge("recall_rules_loaded_timestamp_seconds", float64(st.Loaded.UnixMilli())/1000)
 	}
-	slices.SortFunc(out, func(x, y shared.Metric) int { return strings.Compare(x.Name, y.Name) })
+	slices.SortStableFunc(out, func(x, y shared.Metric) int { return strings.Compare(x.Name, y.Name) })
 	return out, nil
 }
 
-func (c *counters) metrics() []shared.Metric {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := make([]shared.Metric, 0, len(c.values))
-	for name, value := range c.values {
-		out = append(out, shared.Metric{Name: name, Value: value})
+// stepMetrics are those of each step of the host.
+func (s *Service) stepMetrics(ctx context.Context, a *active) (out []shared.Metric, err error) {
+	inFlight := a.dispatcher.inFlight()
+	for _, step := range a.steps {
+		gauge := func(name string, value float64) {
+			out = append(out, shared.Metric{
+				Name: name, Kind: shared.MetricGauge, Labels: map[string]string{"step": step}, Value: value,
+			})
+		}
+		gauge("recall_step_in_flight", float64(inFlight[step]))
+		n, err := a.index.CountBackingOff(ctx, step, maxCounted)
+		if err != nil {
+			return nil, fmt.Errorf("count what backs off: %w", err)
+		}
+		gauge("recall_step_backing_off", float64(n))
+		oldest, err := a.index.OldestOpen(ctx, step, maxCounted)
+		if err != nil {
+			return nil, fmt.Errorf("find the oldest open step: %w", err)
+		}
+		age := 0.0
+		if !oldest.IsZero() {
+			age = max(0, s.now().Sub(oldest).Seconds())
+		}
+		gauge("recall_step_oldest_open_seconds", age)
 	}
-	return out
+	return out, nil
 }
 
 // number is 1 for what is so.

@@ -182,18 +182,23 @@ func (r *rig) recall(req shared.RecallRequest) []shared.RecallResult {
 	return results
 }
 
-func (r *rig) metric(name string) float64 {
+// metric is the sum of the time series of a name that have these pairs of label and value.
+func (r *rig) metric(name string, labels ...string) (sum float64) {
 	r.t.Helper()
 	all, err := r.Metrics(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	for _, m := range all {
-		if m.Name == name {
-			return m.Value
+		matches := m.Name == name
+		for i := 0; i < len(labels); i += 2 {
+			matches = matches && m.Labels[labels[i]] == labels[i+1]
+		}
+		if matches {
+			sum += m.Value
 		}
 	}
-	return 0
+	return sum
 }
 
 // field checks that err is about a field of the call.

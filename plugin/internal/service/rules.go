@@ -22,8 +22,6 @@ func (s *Service) follow(cfg *config.Config) shared.Diagnostics {
 		watcher, ds = s.fallBack(cfg, ds)
 	}
 	if watcher != nil {
-		s.counts.add("rules_reloaded_total", 0) // so that the metric exists from the start
-		s.counts.add("rules_refused_total", 0)
 		s.mu.Lock()
 		s.rules = watcher
 		s.mu.Unlock()
@@ -100,10 +98,10 @@ func (s *Service) followed() *rules.Watcher {
 // rulesChanged counts and logs the result of a change of the rules, and keeps a new policy.
 func (s *Service) rulesChanged(policy *rules.Policy, found rules.Diagnostics) {
 	if policy == nil {
-		s.counts.add("rules_refused_total", 1)
+		s.counts.reloads.WithLabelValues("refused").Inc()
 		s.logger.Error("the rules were refused, those in force stay", "diagnostics", len(found))
 	} else {
-		s.counts.add("rules_reloaded_total", 1)
+		s.counts.reloads.WithLabelValues("loaded").Inc()
 		s.logger.Info("rules in force", "policy", policy.Digest())
 		s.keep()
 	}
@@ -164,11 +162,11 @@ func diagnostics(found rules.Diagnostics) shared.Diagnostics { return hclconfig.
 // reportShadow tells what a shadow rule would have changed about a decision. It never tells of content.
 func (s *Service) reportShadow(req *shared.RecallRequest, result *shared.RecallResult, shadow *rules.Shadow) {
 	would := string(shared.StatusRecalled)
-	counter := "permitted"
+	verdict := "permitted"
 	if !shadow.Permit {
-		would, counter = string(shared.StatusDenied), "denied"
+		would, verdict = string(shared.StatusDenied), "denied"
 	}
-	s.counts.add("rules_shadow_"+shadow.Rule.Name+"_"+counter+"_total", 1)
+	s.counts.shadow.WithLabelValues(shadow.Rule.Name, verdict).Inc()
 	s.logger.Info("a shadow rule would have decided otherwise", "rule", shadow.Rule.Name, "file", shadow.Rule.File,
 		"line", shadow.Rule.Line, "would_be", would, "would_be_code", shadow.Code, "is", result.Status, "is_code", result.Code,
 		"tenant", req.Tenant, "recall_id", req.RecallID, "message_id", result.MessageID)

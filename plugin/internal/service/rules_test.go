@@ -177,7 +177,7 @@ func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
 		}
 	}
 	counts := func() string {
-		return fmt.Sprint(r.metric("rules_shadow_no_files_denied_total"), r.metric("rules_shadow_longer_permitted_total"))
+		return fmt.Sprint(r.metric("recall_rules_shadow_total", "rule", "no_files", "verdict", "denied"), r.metric("recall_rules_shadow_total", "rule", "longer", "verdict", "permitted"))
 	}
 	check("file")
 	if counts() != "0 0" {
@@ -240,7 +240,7 @@ func TestRulesFollowTheirFilesFromPrepareOnAndHealthSaysWhatIsRefused(t *testing
 	if got := r.recall(request("r", "a"))[0]; got.Code != "closed" {
 		t.Errorf("with a broken file: %+v", got)
 	}
-	if n := r.metric("rules_last_reload_successful"); n != 0 {
+	if n := r.metric("recall_rules_last_reload_successful"); n != 0 {
 		t.Errorf("a broken file counts as %v", n)
 	}
 	r.write("rules.hcl", anyone)
@@ -254,8 +254,8 @@ func TestRulesFollowTheirFilesFromPrepareOnAndHealthSaysWhatIsRefused(t *testing
 	if l := r.ledger("r"); l[0].Event.PolicyDigest != second.Digest {
 		t.Errorf("the ledger names %+v", l)
 	}
-	loaded := r.metric("rules_loaded_timestamp_seconds")
-	if r.metric("rules_last_reload_successful") != 1 || r.metric("rules_reloaded_total") < 1 || r.metric("rules_refused_total") < 1 ||
+	loaded := r.metric("recall_rules_loaded_timestamp_seconds")
+	if r.metric("recall_rules_last_reload_successful") != 1 || r.metric("recall_rules_reloads_total", "result", "loaded") < 1 || r.metric("recall_rules_reloads_total", "result", "refused") < 1 ||
 		loaded < float64(second.LoadedAt.Unix()) || loaded > float64(second.LoadedAt.Unix()+1) {
 		t.Errorf("metrics do not tell what happened; loaded at %v", loaded)
 	}

@@ -37,7 +37,7 @@ type Service struct {
 	clock   Clock
 	elapsed func() time.Duration // monotonic
 	lend    func(folder *os.File)
-	counts  counters
+	counts  *counters
 	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
 
 	// turn is held by whoever prepares, activates, reloads or releases: one at a time, and none waits for it longer
@@ -90,8 +90,8 @@ func New(o Options) *Service {
 	}
 	s := &Service{
 		version: o.Version, logger: o.Logger, clock: o.Clock, elapsed: elapsedOf(o.Clock), lend: o.Lend,
-		limiter: rules.NewLimiter(),
-		turn:    make(chan struct{}, 1), released: make(chan struct{}),
+		limiter: rules.NewLimiter(), counts: newCounters(),
+		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: wire.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
 	}
 	s.stop, s.quiesce = context.WithCancel(context.Background())
@@ -107,6 +107,7 @@ func (s *Service) newActive(x *index.Index, steps []string) *active {
 		dispatcher: &dispatcher{index: x, steps: sorted, clock: s.clock, elapsed: s.elapsed, logger: s.logger},
 	}
 	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), steps))
+	s.counts.hasSteps(sorted)
 	a.opener = newOpener(s, a)
 	local.OnOpen(func(step string, first uint64) {
 		a.dispatcher.open(step, first)

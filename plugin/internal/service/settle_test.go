@@ -71,8 +71,8 @@ func TestSettle(t *testing.T) {
 		if want := []string{"notify=done/1", "notify=failed/1", "notify=done/1"}; !slices.Equal(got, want) {
 			t.Errorf("got %v", got)
 		}
-		if r.metric("steps_done_total") != 2 || r.metric("steps_failed_total") != 1 {
-			t.Errorf("counted %v done, %v failed", r.metric("steps_done_total"), r.metric("steps_failed_total"))
+		if r.metric("recall_steps_total", "outcome", "done") != 2 || r.metric("recall_steps_total", "outcome", "failed") != 1 {
+			t.Errorf("counted %v done, %v failed", r.metric("recall_steps_total", "outcome", "done"), r.metric("recall_steps_total", "outcome", "failed"))
 		}
 	})
 	t.Run("one that is refused does not refuse the others", func(t *testing.T) {
@@ -145,12 +145,12 @@ func TestSettle(t *testing.T) {
 			context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-		if n := r.metric("step_notify_in_flight"); n != 2 {
+		if n := r.metric("recall_step_in_flight", "step", "notify"); n != 2 {
 			t.Errorf("before they are stored %v are in flight", n)
 		}
 		close(held.release)
 		<-held.told
-		if n := r.metric("step_notify_in_flight"); n != 0 {
+		if n := r.metric("recall_step_in_flight", "step", "notify"); n != 0 {
 			t.Errorf("then %v are in flight", n)
 		}
 		cancel()

@@ -41,7 +41,7 @@ func TestClock_JumpsChangeNeitherBackoffNorLedger(t *testing.T) {
 				}
 				r.clock.waitArmed(r.clock.Elapsed() + backoff(attempt))
 				r.clock.advance(backoff(attempt) - 1)
-				if r.metric("step_notify_in_flight"); len(events) > 0 {
+				if r.metric("recall_step_in_flight", "step", "notify"); len(events) > 0 {
 					t.Fatalf("attempt %d came before its time", attempt+1)
 				}
 				r.clock.advance(1)
@@ -161,7 +161,7 @@ func TestOpener(t *testing.T) {
 		r.clock.set(-24 * time.Hour)
 		r.clock.advance(notifyFirst - 1)
 		events := consume(t, r)
-		if got := steps(events, 1); got[0] != "notify" || r.metric("step_history_in_flight") != 0 {
+		if got := steps(events, 1); got[0] != "notify" || r.metric("recall_step_in_flight", "step", "history") != 0 {
 			t.Fatalf("before: %v", got)
 		}
 		r.clock.advance(1)
