@@ -8,6 +8,7 @@ import (
 
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
+	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -171,7 +172,7 @@ func (s *Service) recall(ctx context.Context, req shared.RecallRequest, alone bo
 		then(nil, err)
 		return
 	}
-	v, err := s.judge(a, &req, s.limiter.Reserve)
+	v, err := s.judge(a, &req, s.limiter.Reserve, s.limiter.Cancel)
 	if err != nil {
 		leave()
 		then(nil, err)
@@ -268,9 +269,12 @@ func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.R
 	return v.results, nil
 }
 
+// keepReservation is for a trial: nothing was reserved.
+func keepReservation(rules.Reservation) {}
+
 // check is what Recall would answer now.
 func (s *Service) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
-	v, err := s.judge(a, req, s.limiter.Trial().Reserve)
+	v, err := s.judge(a, req, s.limiter.Trial().Reserve, keepReservation)
 	if err != nil || len(v.ops) == 0 {
 		return v, err
 	}

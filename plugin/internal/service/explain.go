@@ -18,7 +18,7 @@ func (s *Service) Explain(_ context.Context, req shared.RecallRequest) ([]shared
 	v, err := s.judge(a, &req, func(p *rules.Policy, in *rules.Input) (rules.Decision, rules.Reservation) {
 		traces[in.MessageID] = traceOf(p.Explain(in))
 		return p.Decide(in), rules.Reservation{}
-	})
+	}, keepReservation)
 	if err != nil {
 		return nil, err
 	}

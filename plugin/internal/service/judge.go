@@ -29,8 +29,9 @@ type shadowed struct {
 // decider is a policy with its limits: Reserve of a [rules.Limiter], or of a trial of it.
 type decider func(*rules.Policy, *rules.Input) (rules.Decision, rules.Reservation)
 
-// judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called.
-func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*verdicts, error) {
+// judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called. cancel
+// gives back what decide reserved for a recall that does not come about.
+func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider, cancel func(rules.Reservation)) (*verdicts, error) {
 	if err := wire.ValidateRecall(req); err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider) (*
 		}
 	}
 	if req.Atomic && slices.ContainsFunc(v.results, refused) {
-		s.abort(v)
+		v.abort(cancel)
 	}
 	v.setTexts()
 	return v, nil
@@ -141,9 +142,9 @@ func refused(r shared.RecallResult) bool {
 }
 
 // abort takes back what an atomic request was permitted.
-func (s *Service) abort(v *verdicts) {
+func (v *verdicts) abort(cancel func(rules.Reservation)) {
 	for n, i := range v.at {
-		s.limiter.Cancel(v.reservations[n])
+		cancel(v.reservations[n])
 		v.results[i] = shared.RecallResult{MessageID: v.results[i].MessageID, Status: shared.StatusAborted}
 	}
 	v.ops, v.at, v.reservations = nil, nil, nil

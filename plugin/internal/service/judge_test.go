@@ -296,6 +296,42 @@ func TestRecall_Atomic(t *testing.T) {
 	}
 }
 
+func TestCheck_AtomicGivesNothingBack(t *testing.T) {
+	const one = `
+limit "one" {
+  key  = actor.id
+  rate = "1/1h"
+}
+permit "own" {
+  sender = true
+  limit  = "one"
+}
+`
+	r := newActive(t, one)
+	theirs := r.message("theirs")
+	theirs.Sender = "bob"
+	r.index(r.message("a"), r.message("b"), theirs)
+	for _, atomic := range []bool{true, false} { // what is refused as a whole takes nothing of the limit
+		req := request("r", "a", "theirs")
+		req.Atomic = atomic
+		want := shared.StatusRecalled
+		if atomic {
+			want = shared.StatusAborted
+		}
+		if got := r.recall(req)[0]; got.Status != want {
+			t.Fatalf("atomic %v: %+v", atomic, got)
+		}
+	}
+	req := request("check", "b", "theirs")
+	req.Atomic = true
+	if got, err := r.Check(t.Context(), req); err != nil || got[0].Code != shared.CodeRateLimited {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if got := r.recall(request("s", "b"))[0]; got.Code != shared.CodeRateLimited {
+		t.Errorf("after an atomic check the limit is free: %+v", got)
+	}
+}
+
 func TestAmend(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("m"), r.message("gone"))
