@@ -400,7 +400,7 @@ func (h *Host) Reload(ctx context.Context) (shared.Diagnostics, error) {
 
 // Upgrade puts another plugin binary in the place of the one that runs, without a call being lost: calls are held for
 // as long as the index is handed over. Until the new plugin has answered a call, any failure, and the end of ctx,
-// leaves or brings back the old one, and is returned. A second upgrade waits for the first.
+// leaves or brings back the old one, and is returned as a [*shared.UpgradeError]. A second upgrade waits for the first.
 func (h *Host) Upgrade(ctx context.Context, b Binary) (UpgradeReport, error) {
 	return h.supervisor.upgrade(ctx, h.running, b)
 }

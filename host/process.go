@@ -54,7 +54,7 @@ const (
 // A process is one plugin process that has shaken hands. It is made by launch and ended by kill, once each.
 type process struct {
 	binary stagedBinary
-	desc   wire.Description
+	desc   shared.Description
 	rules  shared.RulesState    // when it was activated
 	index  shared.IndexIdentity // likewise
 	api    *wire.Client

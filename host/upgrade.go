@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -27,10 +26,10 @@ const swapTimeout = 10 * time.Second
 // An UpgradeReport tells how an upgrade went, as far as it came: From and To are empty where it failed before they were
 // known.
 type UpgradeReport struct {
-	From  wire.Description `json:"from"`
-	To    wire.Description `json:"to"`
-	Steps []UpgradeStep    `json:"steps"`
-	Held  time.Duration    `json:"held"` // for how long calls were held, in nanoseconds
+	From  shared.Description `json:"from"`
+	To    shared.Description `json:"to"`
+	Steps []UpgradeStep      `json:"steps"`
+	Held  time.Duration      `json:"held"` // for how long calls were held, in nanoseconds
 }
 
 // UpgradeStep is one step of an upgrade, in the order they were done.
@@ -61,13 +60,13 @@ type upgrade struct {
 func (u *upgrade) step(name string, do func() error) error {
 	u.onStep(name)
 	if u.ctx.Err() != nil {
-		return fmt.Errorf("upgrade cancelled before %s: %w", name, u.ctx.Err())
+		return &shared.UpgradeError{Step: name, Cause: u.ctx.Err()}
 	}
 	start := time.Now()
 	err := do()
 	u.report.Steps = append(u.report.Steps, UpgradeStep{Name: name, Took: time.Since(start)})
 	if err != nil {
-		return fmt.Errorf("upgrade: %s: %w", name, err)
+		return &shared.UpgradeError{Step: name, Cause: err}
 	}
 	return nil
 }
@@ -146,7 +145,7 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 	case s.swaps <- u:
 		err = <-u.done
 	case <-u.ctx.Done():
-		err = fmt.Errorf("upgrade cancelled before %s: %w", StepDrain, u.ctx.Err())
+		err = &shared.UpgradeError{Step: StepDrain, Cause: u.ctx.Err()}
 	}
 	if err != nil {
 		u.next.kill()
@@ -156,7 +155,7 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 
 // flush has the plugin in force, if there is one, make its index quick for next to take over. That it could not is no
 // failure.
-func (s *supervisor) flush(ctx context.Context, next wire.Description) error {
+func (s *supervisor) flush(ctx context.Context, next shared.Description) error {
 	p := s.gate.inForce()
 	if p == nil || p.desc.IndexFormat != next.IndexFormat { // which swap refuses
 		return nil
@@ -171,7 +170,7 @@ func (s *supervisor) flush(ctx context.Context, next wire.Description) error {
 
 // fits refuses a plugin that could not read the index of the one in force, or would leave one that the old version
 // could not be brought back to. (The wire's version is refused by the handshake.)
-func (s *supervisor) fits(next wire.Description) error {
+func (s *supervisor) fits(next shared.Description) error {
 	if s.format != next.IndexFormat {
 		return fmt.Errorf("plugin %s %s has index format %d, the index has format %d: a swap in place needs the same; stop the server, back the index up, and open it with the new plugin",
 			next.Name, next.Version, next.IndexFormat, s.format)
@@ -187,7 +186,7 @@ func (s *supervisor) fits(next wire.Description) error {
 func (s *supervisor) swap(u *upgrade) error {
 	old, next := s.current, u.next
 	if err := s.fits(next.desc); err != nil {
-		return err
+		return &shared.UpgradeError{Step: StepPrepare, Cause: err}
 	}
 	if old != nil {
 		u.report.From = old.desc

@@ -201,6 +201,9 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tc.words) {
 			t.Errorf("%s: got %v, want %q; report %+v", tc.name, err, tc.words, report)
 		}
+		if failed, ok := errors.AsType[*shared.UpgradeError](err); !ok || failed.Step == "" {
+			t.Errorf("%s: %v does not name its step", tc.name, err)
+		}
 		index(t, h, "after "+tc.name) // waits until the old version is back
 		after := h.State()
 		if after.Phase != host.PhaseRunning || after.Version != before.Version || after.SHA256 != before.SHA256 || after.Upgrades != 0 {

@@ -92,7 +92,7 @@ func TestACaseThatIsNotThereIsWrongUsage(t *testing.T) {
 
 func TestVersionIsForPeopleAndForPrograms(t *testing.T) {
 	stdout, _, code := byHand(t, "version", "--json")
-	var d wire.Description
+	var d shared.Description
 	if err := json.Unmarshal([]byte(stdout), &d); code != 0 || err != nil {
 		t.Fatalf("exit %d, %v: %q", code, err, stdout)
 	}

@@ -41,6 +41,18 @@ func Invalidf(field, format string, args ...any) error {
 	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
 }
 
+// UpgradeError says at which step an upgrade failed, and why. The plugin that was in force before stays, or is started
+// again.
+type UpgradeError struct {
+	Step  string // host.StepVerify and so on; before it began, where Cause is the end of the context
+	Cause error
+}
+
+func (e *UpgradeError) Error() string { return "upgrade: " + e.Step + ": " + e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *UpgradeError) Unwrap() error { return e.Cause }
+
 // ConfigError says what is wrong with configuration or rule files, and where.
 type ConfigError struct{ Diagnostics Diagnostics }
 

@@ -281,15 +281,15 @@ func (c *Client) Retry(ctx context.Context, steps []string) error {
 	return err
 }
 
-func (c *Client) Describe(ctx context.Context) (Description, error) {
+func (c *Client) Describe(ctx context.Context) (shared.Description, error) {
 	resp, err := call(ctx, c.lifecycle.Describe, &recallv1.DescribeRequest{})
 	if err != nil {
-		return Description{}, err
+		return shared.Description{}, err
 	}
 	d := decoder{}
 	d.atMost("protocol_versions", len(resp.GetProtocolVersions()), maxProtocolVersions)
 	d.atMost("capabilities", len(resp.GetCapabilities()), maxCapabilities)
-	description := Description{
+	description := shared.Description{
 		Name:             d.text("name", resp.GetName(), shared.MaxIDBytes),
 		Version:          d.text("version", resp.GetVersion(), shared.MaxIDBytes),
 		IndexFormat:      int(resp.GetIndexFormat()),
@@ -300,7 +300,7 @@ func (c *Client) Describe(ctx context.Context) (Description, error) {
 		),
 	}
 	if d.err != nil {
-		return Description{}, badAnswer(d.err)
+		return shared.Description{}, badAnswer(d.err)
 	}
 	return description, nil
 }

@@ -12,7 +12,7 @@ import (
 // standby, where only Describe, Prepare, Health and Metrics answer.
 type Lifecycle interface {
 	// Describe tells what this binary is.
-	Describe(ctx context.Context) (Description, error)
+	Describe(ctx context.Context) (shared.Description, error)
 
 	// Prepare reads and checks the configuration file (an absolute path) and everything it names, and opens
 	// nothing that another process may hold. What is wrong with the files is a diagnostic, not an error. Broken rule files
@@ -48,18 +48,6 @@ type Lifecycle interface {
 
 	// Backup writes one committed version of the index to w, while the plugin serves.
 	Backup(ctx context.Context, w io.Writer) error
-}
-
-// Description is what a plugin binary says of itself.
-type Description struct {
-	Name             string `json:"name"`
-	Version          string `json:"version"`
-	ProtocolVersions []int  `json:"protocol_versions"` // wire majors it serves, ascending
-	IndexFormat      int    `json:"index_format"`      // the format version of the index it reads and writes
-
-	// Capabilities are what this process offers beyond its protocol version, such as CapabilityLane, which the wire adds
-	// by itself. A host ignores those that it does not know.
-	Capabilities []string `json:"capabilities,omitempty"`
 }
 
 // State is where a plugin process stands.

@@ -88,7 +88,7 @@ var (
 		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics,
 		Refused: fullDiagnostics, Fallback: true,
 	}, Index: fullIndex, Waiting: 3, Done: 4}
-	fullDescription = Description{
+	fullDescription = shared.Description{
 		Name: "recall-plugin", Version: "1.2.3", ProtocolVersions: []int{1, 2}, IndexFormat: 4,
 		Capabilities: []string{"tomorrow"},
 	}
@@ -152,7 +152,7 @@ func (p *echo) Retry(_ context.Context, steps []string) error {
 	p.asked = []any{steps}
 	return p.err
 }
-func (p *echo) Describe(context.Context) (Description, error) {
+func (p *echo) Describe(context.Context) (shared.Description, error) {
 	return fullDescription, p.err
 }
 func (p *echo) Prepare(_ context.Context, file string) (shared.Diagnostics, error) {

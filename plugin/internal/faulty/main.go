@@ -91,7 +91,7 @@ type faulty struct {
 // faults.
 type noAsync struct{ IndexThen, RecallThen, SettleThen struct{} }
 
-func (f *faulty) Describe(ctx context.Context) (wire.Description, error) {
+func (f *faulty) Describe(ctx context.Context) (shared.Description, error) {
 	d, err := f.Service.Describe(ctx)
 	if f.fault == "newer-format" {
 		d.IndexFormat++

@@ -18,13 +18,13 @@ import (
 )
 
 // Describe tells what this binary is.
-func (s *Service) Describe(context.Context) (wire.Description, error) {
+func (s *Service) Describe(context.Context) (shared.Description, error) {
 	return Describe(s.version), nil
 }
 
 // Describe tells what a binary of this version is.
-func Describe(version string) wire.Description {
-	return wire.Description{
+func Describe(version string) shared.Description {
+	return shared.Description{
 		Name: Name, Version: version, IndexFormat: index.Format,
 		ProtocolVersions: slices.Sorted(maps.Keys(wire.VersionedPlugins(nil))),
 	}

@@ -532,7 +532,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 
 func TestDescribeTellsWhatTheBinaryIs(t *testing.T) {
 	got := Describe("v1.2.3")
-	want := wire.Description{Name: "recall-plugin", Version: "v1.2.3", ProtocolVersions: []int{1}, IndexFormat: 3}
+	want := shared.Description{Name: "recall-plugin", Version: "v1.2.3", ProtocolVersions: []int{1}, IndexFormat: 3}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}
