@@ -90,7 +90,7 @@ func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
 		{"plugin {\n  binary = <<E\nb\nE\n}", "plugin.hcl:2:12: error: \"<<E\\n\" is not part of plugin.hcl"},
 		{"plugin {\n  binary = \"cafe\u0301\"\n}",
 			"plugin.hcl:2:12: error: Unicode normalization changes this string: U+0065 U+0301 becomes U+00E9"},
-		{"p\x00l\x00u\x00g\x00i\x00n\x00 \x00{\x00}\x00", "plugin.hcl: error: the file is UTF-16LE; Save it as UTF-8"},
+		{"p\x00l\x00u\x00g\x00i\x00n\x00 \x00{\x00}\x00", "plugin.hcl: error: the file is UTF-16LE; Convert it to UTF-8"},
 		{strings.Repeat("#", 256<<10+1), "too large: it has 262145 bytes, and the limit is 256 KiB"},
 		{"plugin {\n  binary = \"x\"\n}\nplugin {\n  binary = \"y\"\n}", "plugin.hcl:4:"},
 	} {

@@ -77,7 +77,7 @@ func TestSteps_FailingEventsDoNotBlock(t *testing.T) {
 	done := map[string]bool{}
 	var order []string
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
-	steps := map[string]host.Step{shared.StepHistory: {Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
+	steps := map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries, Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if strings.HasPrefix(e.Message.ID, "bad") && !mended {
