@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/chat-recall/recall/internal/wire"
-	"github.com/chat-recall/recall/plugin/internal/service"
+	"github.com/chat-recall/recall/plugin/internal/engine"
 )
 
 // leaveTimeout bounds how long the process holds on to the index once it has to go. What was acknowledged is on disk,
@@ -40,7 +40,7 @@ func processors(set string, all int) int {
 // serve is the process that a host started. It returns the exit code when the host does not need it any more.
 func serve() int {
 	// go-plugin takes stdout and stderr away: the logger is made first, and nothing is ever printed.
-	logger := hclog.New(&hclog.LoggerOptions{Name: service.Name, Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
+	logger := hclog.New(&hclog.LoggerOptions{Name: engine.Name, Level: hclog.Debug, Output: os.Stderr, JSONFormat: true})
 	gcPercent := debug.SetGCPercent(-1)
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
@@ -62,7 +62,7 @@ func serve() int {
 		logger.Error("the host started this plugin wrongly", "error", err)
 		return exitBad
 	}
-	svc := served{service.New(service.Options{Version: version(), Logger: logger, Lend: host.lend}), gcPercent}
+	svc := served{engine.New(engine.Options{Version: version(), Logger: logger, Lend: host.lend}), gcPercent}
 	stopped := make(chan struct{}) // go-plugin's own Shutdown call
 	go func() {
 		defer close(stopped)
@@ -94,9 +94,9 @@ func serve() int {
 	return exitGood
 }
 
-// served is the service, and with it what concerns the process.
+// served is the engine, and with it what concerns the process.
 type served struct {
-	*service.Service
+	*engine.Engine
 	gcPercent int
 }
 
@@ -106,7 +106,7 @@ var _ wire.AsyncPlugin = served{} // which its lane makes use of
 // swap: they are held for half as long); memoryLimit bounds it all the same.
 func (s served) Activate(ctx context.Context, steps []string) error {
 	defer debug.SetGCPercent(s.gcPercent)
-	return s.Service.Activate(ctx, steps)
+	return s.Engine.Activate(ctx, steps)
 }
 
 // newServer is the gRPC server with the limits of the contract; opts carry go-plugin's mutual TLS.

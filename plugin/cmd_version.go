@@ -6,7 +6,7 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/chat-recall/recall/plugin/internal/service"
+	"github.com/chat-recall/recall/plugin/internal/engine"
 )
 
 // Version is what a release is built with: -ldflags "-X main.Version=v1.2.3". Where it is empty the version control
@@ -34,7 +34,7 @@ func runVersion(args []string, stdout, stderr io.Writer) int {
 	if len(extra) > 0 {
 		return t.wrongUsage(fmt.Sprintf("it takes no argument %q", extra[0]))
 	}
-	d := service.Describe(version())
+	d := engine.Describe(version())
 	t.print(d, fmt.Sprintf("%s %s\nprotocol versions: %s\nindex format: %d\n",
 		d.Name, d.Version, strings.Trim(fmt.Sprint(d.ProtocolVersions), "[]"), d.IndexFormat))
 	return exitGood

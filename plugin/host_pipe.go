@@ -52,7 +52,7 @@ func openHostPipe() (*hostPipe, error) {
 	return p, nil
 }
 
-// lend is service.Options.Lend. A host that is gone or does not listen goes without.
+// lend is engine.Options.Lend. A host that is gone or does not listen goes without.
 func (p *hostPipe) lend(folder *os.File) {
 	if p.socket != nil {
 		_, _, _ = p.socket.WriteMsgUnix([]byte{0}, syscall.UnixRights(int(folder.Fd())), nil)

@@ -23,7 +23,7 @@ import (
 
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
-	"github.com/chat-recall/recall/plugin/internal/service"
+	"github.com/chat-recall/recall/plugin/internal/engine"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -218,7 +218,7 @@ func TestFlushLeavesAShortLog(t *testing.T) {
 func TestTheGarbageCollectorRunsFromActivateOn(t *testing.T) {
 	before := debug.SetGCPercent(-1)
 	defer debug.SetGCPercent(before)
-	s := served{service.New(service.Options{}), 77}
+	s := served{engine.New(engine.Options{}), 77}
 	if err := s.Activate(t.Context(), nil); err == nil {
 		t.Error("activated without being prepared")
 	}

@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/chat-recall/recall/internal/wire"
-	"github.com/chat-recall/recall/plugin/internal/service"
+	"github.com/chat-recall/recall/plugin/internal/engine"
 	"github.com/chat-recall/recall/shared"
 	"github.com/chat-recall/recall/shared/recallv1"
 )
@@ -40,7 +40,7 @@ func main() {
 		_, _ = io.Copy(io.Discard, os.NewFile(3, "host pipe"))
 		os.Exit(0)
 	}()
-	svc := &faulty{Service: service.New(service.Options{Version: fault, Logger: logger}), fault: fault}
+	svc := &faulty{Engine: engine.New(engine.Options{Version: fault, Logger: logger}), fault: fault}
 	var lane *net.UnixConn
 	if !slices.Contains(skewed, fault) {
 		if lane, err = wire.OpenLane(); err != nil {
@@ -82,7 +82,7 @@ func ownFault() (string, error) {
 }
 
 type faulty struct {
-	*service.Service
+	*engine.Engine
 	noAsync
 	fault string
 }
@@ -92,7 +92,7 @@ type faulty struct {
 type noAsync struct{ IndexThen, RecallThen, SettleThen struct{} }
 
 func (f *faulty) Describe(ctx context.Context) (shared.Description, error) {
-	d, err := f.Service.Describe(ctx)
+	d, err := f.Engine.Describe(ctx)
 	if f.fault == "newer-format" {
 		d.IndexFormat++
 	}
@@ -106,7 +106,7 @@ func (f *faulty) Prepare(ctx context.Context, file string) (shared.Diagnostics, 
 	case "hang-prepare":
 		select {}
 	}
-	return f.Service.Prepare(ctx, file)
+	return f.Engine.Prepare(ctx, file)
 }
 
 func (f *faulty) Activate(ctx context.Context, steps []string) error {
@@ -120,7 +120,7 @@ func (f *faulty) Activate(ctx context.Context, steps []string) error {
 	case "exit-after-activate":
 		defer time.AfterFunc(200*time.Millisecond, func() { os.Exit(1) })
 	}
-	err := f.Service.Activate(ctx, steps)
+	err := f.Engine.Activate(ctx, steps)
 	if f.fault == "panic-activated" {
 		panic("fault: activated, the index is taken")
 	}
@@ -131,7 +131,7 @@ func (f *faulty) Index(ctx context.Context, msgs []shared.Message) ([]shared.Ind
 	if f.fault == "panic-poison" && len(msgs) > 0 && msgs[0].ID == "poison" {
 		panic("fault: poison")
 	}
-	results, err := f.Service.Index(ctx, msgs)
+	results, err := f.Engine.Index(ctx, msgs)
 	if f.fault == "swapped-answers" {
 		slices.Reverse(results)
 	}
@@ -147,7 +147,7 @@ const (
 func (f *faulty) Deliver(ctx context.Context, handle func([]shared.Delivery)) error {
 	switch f.fault {
 	case "ghost-events":
-		return f.Service.Deliver(ctx, func(due []shared.Delivery) {
+		return f.Engine.Deliver(ctx, func(due []shared.Delivery) {
 			var all []shared.Delivery
 			for _, e := range due {
 				if all = append(all, e); e.Sequence%10 == 0 {
@@ -159,7 +159,7 @@ func (f *faulty) Deliver(ctx context.Context, handle func([]shared.Delivery)) er
 		})
 	case "event-flood":
 	default:
-		return f.Service.Deliver(ctx, handle)
+		return f.Engine.Deliver(ctx, handle)
 	}
 	e := shared.Delivery{Step: shared.StepHistory, Attempt: 1, Event: shared.Event{
 		Tenant: "acme", RecallID: "r", Actor: shared.Actor{ID: "ann"}, RecalledAt: time.Now(),
@@ -185,7 +185,7 @@ func (f *faulty) Status(ctx context.Context, tenant string, ids []string) ([]sha
 	if f.fault == "panic-first-call" {
 		panic("fault: first call")
 	}
-	return f.Service.Status(ctx, tenant, ids)
+	return f.Engine.Status(ctx, tenant, ids)
 }
 
 // skewed are the faults of skew that the lane would go past: a plugin with one of them offers none, as an older one

@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -177,7 +177,7 @@ func (l *meddledLog) AppendThen(ops []index.Op, alone bool, then func([]index.Re
 	l.Log.AppendThen(ops, alone, then)
 }
 
-// meddle puts l between the service and its log.
+// meddle puts l between the engine and its log.
 func (r *rig) meddle(l *meddledLog) {
 	l.Log = r.active.log
 	r.active.log = l

@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 // follow loads the policy that the configuration names and keeps it following its files, in place of what was followed
 // before. If the files are broken, the last policy that was in force takes their place and the diagnostics are
 // warnings; if there is none, or the configuration says so, nothing is followed. It is called by whoever has the turn.
-func (s *Service) follow(cfg *config.Config) shared.Diagnostics {
+func (s *Engine) follow(cfg *config.Config) shared.Diagnostics {
 	s.unfollow()
 	watcher, found := rules.Watch(cfg.RulePaths, s.rulesChanged)
 	ds := diagnostics(found)
@@ -31,7 +31,7 @@ func (s *Service) follow(cfg *config.Config) shared.Diagnostics {
 
 // fallBack follows the rule files, which are refused, with the last policy that was in force until they are mended.
 // Without such a policy it returns no watcher, and what to say.
-func (s *Service) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rules.Watcher, shared.Diagnostics) {
+func (s *Engine) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rules.Watcher, shared.Diagnostics) {
 	file := keptPath(cfg.IndexPath)
 	last, err := readKept(file)
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *Service) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rul
 
 // fallBackAgain is for a standby whose rule files were broken when it was prepared: the process that had the index
 // until now may have put another policy in force since.
-func (s *Service) fallBackAgain() {
+func (s *Engine) fallBackAgain() {
 	if w := s.followed(); !w.State().Fallback {
 		return
 	} else if last, err := readKept(keptPath(s.config.IndexPath)); err != nil || last.Digest() == w.Policy().Digest() {
@@ -79,7 +79,7 @@ func (s *Service) fallBackAgain() {
 }
 
 // unfollow ends what follow began. Where a file system hangs it waits with it.
-func (s *Service) unfollow() {
+func (s *Engine) unfollow() {
 	if watcher := s.followed(); watcher != nil {
 		watcher.Close()
 	}
@@ -89,14 +89,14 @@ func (s *Service) unfollow() {
 }
 
 // followed is the rules of the last good Prepare, nil before it.
-func (s *Service) followed() *rules.Watcher {
+func (s *Engine) followed() *rules.Watcher {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rules
 }
 
 // rulesChanged counts and logs the result of a change of the rules, and keeps a new policy.
-func (s *Service) rulesChanged(policy *rules.Policy, found rules.Diagnostics) {
+func (s *Engine) rulesChanged(policy *rules.Policy, found rules.Diagnostics) {
 	if policy == nil {
 		s.counts.reloads.WithLabelValues("refused").Inc()
 		s.logger.Error("the rules were refused, those in force stay", "diagnostics", len(found))
@@ -108,7 +108,7 @@ func (s *Service) rulesChanged(policy *rules.Policy, found rules.Diagnostics) {
 	s.logRules(found)
 }
 
-func (s *Service) logRules(found rules.Diagnostics) {
+func (s *Engine) logRules(found rules.Diagnostics) {
 	for _, d := range diagnostics(found) {
 		if d.Severity == shared.SeverityError {
 			s.logger.Error("rules", "diagnostic", d.String())
@@ -119,7 +119,7 @@ func (s *Service) logRules(found rules.Diagnostics) {
 }
 
 // rulesState tells what is in force.
-func (s *Service) rulesState() shared.RulesState {
+func (s *Engine) rulesState() shared.RulesState {
 	watcher := s.followed()
 	if watcher == nil {
 		return shared.RulesState{}
@@ -143,7 +143,7 @@ func (s *Service) rulesState() shared.RulesState {
 }
 
 // Reload is wire.Lifecycle.
-func (s *Service) Reload(ctx context.Context) (shared.Diagnostics, error) {
+func (s *Engine) Reload(ctx context.Context) (shared.Diagnostics, error) {
 	a, leave, err := s.enter()
 	if err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func (s *Service) Reload(ctx context.Context) (shared.Diagnostics, error) {
 func diagnostics(found rules.Diagnostics) shared.Diagnostics { return hclconfig.Diagnostics(found) }
 
 // reportShadow tells what a shadow rule would have changed about a decision. It never tells of content.
-func (s *Service) reportShadow(req *shared.RecallRequest, result *shared.RecallResult, shadow *rules.Shadow) {
+func (s *Engine) reportShadow(req *shared.RecallRequest, result *shared.RecallResult, shadow *rules.Shadow) {
 	would := string(shared.StatusRecalled)
 	verdict := "permitted"
 	if !shadow.Permit {

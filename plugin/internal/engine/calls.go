@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -30,13 +30,13 @@ func await[T any](ctx context.Context, call func(then func(T, error))) (T, error
 }
 
 // Index is [shared.Recall].
-func (s *Service) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
+func (s *Engine) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
 	return await(ctx, func(then func([]shared.IndexResult, error)) { s.IndexThen(ctx, slices.Clone(msgs), false, then) })
 }
 
 // IndexThen is Index that does not wait: it calls then once, from any goroutine and perhaps before it returns. then
 // must not block, and msgs are no longer the caller's. alone says that no other call waits.
-func (s *Service) IndexThen(ctx context.Context, msgs []shared.Message, alone bool,
+func (s *Engine) IndexThen(ctx context.Context, msgs []shared.Message, alone bool,
 	then func([]shared.IndexResult, error)) {
 	s.change(ctx, alone, then, func(a *active) (*batch, error) {
 		if err := wire.ValidateBatch("messages", len(msgs)); err != nil {
@@ -60,7 +60,7 @@ func (s *Service) IndexThen(ctx context.Context, msgs []shared.Message, alone bo
 }
 
 // Amend is [shared.Recall].
-func (s *Service) Amend(ctx context.Context, amendments []shared.Amendment) ([]shared.IndexResult, error) {
+func (s *Engine) Amend(ctx context.Context, amendments []shared.Amendment) ([]shared.IndexResult, error) {
 	return await(ctx, func(then func([]shared.IndexResult, error)) {
 		s.change(ctx, false, then, func(*active) (*batch, error) {
 			if err := wire.ValidateBatch("amendments", len(amendments)); err != nil {
@@ -106,7 +106,7 @@ func (b *batch) add(id string, op index.Op, err error) {
 }
 
 // change applies what prepare makes, and calls then once.
-func (s *Service) change(ctx context.Context, alone bool, then func([]shared.IndexResult, error),
+func (s *Engine) change(ctx context.Context, alone bool, then func([]shared.IndexResult, error),
 	prepare func(*active) (*batch, error)) {
 	a, leave, err := s.enter()
 	if err != nil {
@@ -146,12 +146,12 @@ func (s *Service) change(ctx context.Context, alone bool, then func([]shared.Ind
 }
 
 // Recall is [shared.Recall]. RecallID must be set.
-func (s *Service) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+func (s *Engine) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	return await(ctx, func(then func([]shared.RecallResult, error)) { s.RecallThen(ctx, req, false, then) })
 }
 
 // RecallThen is to Recall what IndexThen is to Index.
-func (s *Service) RecallThen(ctx context.Context, req shared.RecallRequest, alone bool,
+func (s *Engine) RecallThen(ctx context.Context, req shared.RecallRequest, alone bool,
 	then func([]shared.RecallResult, error)) {
 	s.recall(ctx, req, alone, maxJudgements, then)
 }
@@ -160,7 +160,7 @@ func (s *Service) RecallThen(ctx context.Context, req shared.RecallRequest, alon
 // the commit.
 const maxJudgements = 10
 
-func (s *Service) recall(ctx context.Context, req shared.RecallRequest, alone bool, judgements int,
+func (s *Engine) recall(ctx context.Context, req shared.RecallRequest, alone bool, judgements int,
 	then func([]shared.RecallResult, error)) {
 	a, leave, err := s.enter()
 	if err != nil {
@@ -223,7 +223,7 @@ func (s *Service) recall(ctx context.Context, req shared.RecallRequest, alone bo
 
 // recalled completes the results of a request by what was committed of it, and counts and reports them. It returns the
 // targets that must be judged again.
-func (s *Service) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) (stale []int) {
+func (s *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) (stale []int) {
 	anyStale := slices.ContainsFunc(applied, func(r index.Result) bool { return r.Stale })
 	for n, i := range v.at {
 		result, applied := &v.results[i], &applied[n]
@@ -255,7 +255,7 @@ func (s *Service) recalled(req *shared.RecallRequest, v *verdicts, applied []ind
 }
 
 // Check is [shared.Recall]. RecallID must be set, and may be any that is not used.
-func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+func (s *Engine) Check(_ context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	a, leave, err := s.enter()
 	if err != nil {
 		return nil, err
@@ -273,7 +273,7 @@ func (s *Service) Check(_ context.Context, req shared.RecallRequest) ([]shared.R
 func keepReservation(rules.Reservation) {}
 
 // check is what Recall would answer now.
-func (s *Service) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
+func (s *Engine) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
 	v, err := s.judge(a, req, s.limiter.Trial().Reserve, keepReservation)
 	if err != nil || len(v.ops) == 0 {
 		return v, err
@@ -290,7 +290,7 @@ func (s *Service) check(a *active, req *shared.RecallRequest) (*verdicts, error)
 }
 
 // Status is shared.Recall.
-func (s *Service) Status(_ context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
+func (s *Engine) Status(_ context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
 	a, leave, err := s.enter()
 	if err != nil {
 		return nil, err
@@ -318,7 +318,7 @@ func (s *Service) Status(_ context.Context, tenant string, ids []string) ([]shar
 }
 
 // Since is [shared.Recall].
-func (s *Service) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
+func (s *Engine) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
 	a, leave, err := s.enter()
 	if err != nil {
 		return shared.EventPage{}, err
@@ -335,7 +335,7 @@ func (s *Service) Since(ctx context.Context, req shared.SinceRequest) (shared.Ev
 }
 
 // Ledger is [shared.Recall].
-func (s *Service) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
+func (s *Engine) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	a, leave, err := s.enter()
 	if err != nil {
 		return shared.LedgerPage{}, err

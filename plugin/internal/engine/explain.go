@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 )
 
 // Explain is [shared.Recall]. Limits are taken to have room.
-func (s *Service) Explain(_ context.Context, req shared.RecallRequest) ([]shared.Explanation, error) {
+func (s *Engine) Explain(_ context.Context, req shared.RecallRequest) ([]shared.Explanation, error) {
 	a, leave, err := s.enter()
 	if err != nil {
 		return nil, err

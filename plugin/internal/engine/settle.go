@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 // Settle is [wire.Plugin]: one operation of the log for all. Where one of them cannot be recorded each goes by itself, so
 // that it stops no other.
-func (s *Service) Settle(ctx context.Context, all []wire.Settlement) ([]error, error) {
+func (s *Engine) Settle(ctx context.Context, all []wire.Settlement) ([]error, error) {
 	if err := wire.ValidateSettlements(len(all)); err != nil || len(all) == 0 {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func isOfTheCall(ctx context.Context, err error) bool {
 }
 
 // settle records settlements in one operation. Its error may be that of one of them.
-func (s *Service) settle(ctx context.Context, all []wire.Settlement) error {
+func (s *Engine) settle(ctx context.Context, all []wire.Settlement) error {
 	a, leave, err := s.enter()
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (s *Service) settle(ctx context.Context, all []wire.Settlement) error {
 }
 
 // settleOp is the operation that records an outcome.
-func (s *Service) settleOp(ctx context.Context, a *active, x *wire.Settlement) (index.Op, error) {
+func (s *Engine) settleOp(ctx context.Context, a *active, x *wire.Settlement) (index.Op, error) {
 	if err := errors.Join(ctx.Err(), x.Validate()); err != nil {
 		return index.Op{}, err
 	}

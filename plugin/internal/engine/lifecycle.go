@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 )
 
 // Describe tells what this binary is.
-func (s *Service) Describe(context.Context) (shared.Description, error) {
+func (s *Engine) Describe(context.Context) (shared.Description, error) {
 	return Describe(s.version), nil
 }
 
@@ -30,10 +30,10 @@ func Describe(version string) shared.Description {
 	}
 }
 
-// Prepare is wire.Lifecycle. It may be repeated until the service is activated; the last one holds. From then on the
+// Prepare is wire.Lifecycle. It may be repeated until the engine is activated; the last one holds. From then on the
 // rules follow their files: a change between Prepare and Activate is not lost, and a bad one keeps nobody from
 // activating.
-func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagnostics, error) {
+func (s *Engine) Prepare(ctx context.Context, configFile string) (shared.Diagnostics, error) {
 	if !filepath.IsAbs(configFile) {
 		return nil, shared.Invalidf("config_file", "%.200q is not an absolute path", configFile)
 	}
@@ -62,7 +62,7 @@ func (s *Service) Prepare(ctx context.Context, configFile string) (shared.Diagno
 }
 
 // Expect is wire.Lifecycle.
-func (s *Service) Expect(ctx context.Context, index shared.IndexIdentity) error {
+func (s *Engine) Expect(ctx context.Context, index shared.IndexIdentity) error {
 	if err := s.takeTurn(ctx, wire.StateStandby); err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (s *Service) Expect(ctx context.Context, index shared.IndexIdentity) error 
 }
 
 // Backup is wire.Lifecycle.
-func (s *Service) Backup(ctx context.Context, w io.Writer) error {
+func (s *Engine) Backup(ctx context.Context, w io.Writer) error {
 	a, leave, err := s.enter()
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func (s *Service) Backup(ctx context.Context, w io.Writer) error {
 const answerMargin = 200 * time.Millisecond
 
 // Activate is wire.Lifecycle. Repeating it with the same steps changes nothing.
-func (s *Service) Activate(ctx context.Context, steps []string) error {
+func (s *Engine) Activate(ctx context.Context, steps []string) error {
 	if err := validateSteps(steps); err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func validateSteps(steps []string) error {
 }
 
 // Flush is wire.Lifecycle.
-func (s *Service) Flush(ctx context.Context) error {
+func (s *Engine) Flush(ctx context.Context) error {
 	a, leave, err := s.enter()
 	if err != nil {
 		return err
@@ -181,9 +181,9 @@ func (s *Service) Flush(ctx context.Context) error {
 	return a.local.Flush(ctx)
 }
 
-// Quiesce is wire.Lifecycle. It may be called in any state and again; where ctx ends first the service goes on
+// Quiesce is wire.Lifecycle. It may be called in any state and again; where ctx ends first the engine goes on
 // releasing the index, and a further call waits for that.
-func (s *Service) Quiesce(ctx context.Context) error {
+func (s *Engine) Quiesce(ctx context.Context) error {
 	s.mu.Lock()
 	if s.state != wire.StateQuiesced {
 		s.setState(wire.StateQuiesced, "quiesced; the next process takes over")
@@ -201,7 +201,7 @@ func (s *Service) Quiesce(ctx context.Context) error {
 }
 
 // release waits for those who still use the index, and closes it.
-func (s *Service) release(a *active) {
+func (s *Engine) release(a *active) {
 	defer close(s.released)
 	s.turn <- struct{}{} // an Activate under way ends, and finds that it has to give back what it took
 	defer s.endTurn()
@@ -221,7 +221,7 @@ func (s *Service) release(a *active) {
 }
 
 // Health is wire.Lifecycle.
-func (s *Service) Health(context.Context) (wire.Health, error) {
+func (s *Engine) Health(context.Context) (wire.Health, error) {
 	h := wire.Health{Rules: s.rulesState()}
 	if a, leave, err := s.enter(); err == nil {
 		defer leave()
@@ -238,12 +238,12 @@ func (s *Service) Health(context.Context) (wire.Health, error) {
 }
 
 // setState is called with mu held.
-func (s *Service) setState(state wire.State, reason string) {
+func (s *Engine) setState(state wire.State, reason string) {
 	s.state, s.reason, s.since = state, reason, s.clock.Now()
 }
 
 // takeTurn waits for its turn, in one of the states.
-func (s *Service) takeTurn(ctx context.Context, states ...wire.State) error {
+func (s *Engine) takeTurn(ctx context.Context, states ...wire.State) error {
 	select {
 	case s.turn <- struct{}{}:
 	case <-s.stop.Done():
@@ -261,10 +261,10 @@ func (s *Service) takeTurn(ctx context.Context, states ...wire.State) error {
 	return nil
 }
 
-func (s *Service) endTurn() { <-s.turn }
+func (s *Engine) endTurn() { <-s.turn }
 
 // enter begins a call that uses the index, which stays open until leave.
-func (s *Service) enter() (a *active, leave func(), err error) {
+func (s *Engine) enter() (a *active, leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.active == nil {
@@ -275,14 +275,14 @@ func (s *Service) enter() (a *active, leave func(), err error) {
 }
 
 // unavailable says why there is no answer in this state.
-func (s *Service) unavailable() error {
+func (s *Engine) unavailable() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.why()
 }
 
 // why is unavailable with mu held.
-func (s *Service) why() error {
+func (s *Engine) why() error {
 	if s.state == wire.StateActive {
 		return fmt.Errorf("%w: it is active already", shared.ErrUnavailable)
 	}

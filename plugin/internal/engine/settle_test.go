@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -32,7 +32,7 @@ func (l *countingLog) AppendThen(ops []index.Op, alone bool, then func([]index.R
 	l.Log.AppendThen(ops, alone, then)
 }
 
-// recalledMany is an active service with so many recalled messages, of which nothing but notify is open.
+// recalledMany is an active engine with so many recalled messages, of which nothing but notify is open.
 func recalledMany(t *testing.T, n int) (*rig, *countingLog) {
 	t.Helper()
 	r := newActive(t, "")

@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// callsOfActive are the calls that only an active service answers.
+// callsOfActive are the calls that only an active engine answers.
 func callsOfActive(r *rig) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Index": func(ctx context.Context) error {
@@ -86,10 +86,10 @@ func TestOnlyAnActiveServiceAnswersAndTheOthersSayWhy(t *testing.T) {
 	}
 	check(wire.StateQuiesced, false)
 	if err := r.Activate(t.Context(), nil); !errors.Is(err, shared.ErrUnavailable) {
-		t.Errorf("a quiesced service was activated: %v", err)
+		t.Errorf("a quiesced engine was activated: %v", err)
 	}
 	if _, err := r.Prepare(t.Context(), r.path("plugin.hcl")); !errors.Is(err, shared.ErrUnavailable) {
-		t.Errorf("a quiesced service was prepared: %v", err)
+		t.Errorf("a quiesced engine was prepared: %v", err)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestActivateTakesValidStepsOnce(t *testing.T) {
 		t.Errorf("other steps: %v", err)
 	}
 	if _, err := r.Prepare(t.Context(), r.path("plugin.hcl")); !errors.Is(err, shared.ErrUnavailable) {
-		t.Errorf("an active service was prepared: %v", err)
+		t.Errorf("an active engine was prepared: %v", err)
 	}
 }
 
@@ -222,7 +222,7 @@ func TestQuiesceEndsEventsAndDoesNotWaitForTheHost(t *testing.T) {
 	}
 }
 
-// Whatever was acknowledged while the service was quiesced is there afterwards, and the rest was refused.
+// Whatever was acknowledged while the engine was quiesced is there afterwards, and the rest was refused.
 func TestCallsDuringQuiesceAreAnsweredOrRefusedAndNeverLost(t *testing.T) {
 	r := newActive(t, "")
 	var mu sync.Mutex

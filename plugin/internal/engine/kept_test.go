@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"bytes"
@@ -17,15 +17,15 @@ import (
 
 const broken = "permit \"all\" {\n  windw = \"1h\"\n}\n"
 
-// restart ends the service and prepares another one over the same folder. It returns what Prepare says, and the log.
+// restart ends the engine and prepares another one over the same folder. It returns what Prepare says, and the log.
 func (r *rig) restart() (shared.Diagnostics, *hosttest.LogBuffer) {
 	r.t.Helper()
 	if err := r.Quiesce(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
 	log := &hosttest.LogBuffer{}
-	r.Service = New(Options{Version: "v0", Clock: r.clock, Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
-	s := r.Service
+	r.Engine = New(Options{Version: "v0", Clock: r.clock, Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
+	s := r.Engine
 	r.t.Cleanup(func() { _ = s.Quiesce(context.Background()) })
 	ds, err := r.Prepare(r.t.Context(), r.path("plugin.hcl"))
 	if err != nil {
@@ -113,7 +113,7 @@ func TestPrepare_BrokenRulesAfterAGoodPolicy(t *testing.T) {
 
 func TestActivate_AnotherPolicyCameIntoForceSincePrepare(t *testing.T) {
 	r := newActive(t, nobody)
-	old := r.Service
+	old := r.Engine
 	r.write("rules.hcl", broken)
 	standby := New(Options{Version: "v1", Clock: r.clock})
 	t.Cleanup(func() { _ = standby.Quiesce(context.Background()) })
@@ -130,7 +130,7 @@ func TestActivate_AnotherPolicyCameIntoForceSincePrepare(t *testing.T) {
 	if err := old.Quiesce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.Service = standby
+	r.Engine = standby
 	r.activate()
 	if st := r.rules(); st.Digest != inForce {
 		t.Errorf("in force is %+v, want %s", st, inForce)

@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// rig is a service over a real index in a folder of its own.
+// rig is an engine over a real index in a folder of its own.
 type rig struct {
-	*Service
+	*Engine
 	t     testing.TB
 	clock *fakeClock
 	dir   string
 }
 
-// newStandby makes a service that is prepared. ruleText is its rule file; empty: the built-in policy.
+// newStandby makes an engine that is prepared. ruleText is its rule file; empty: the built-in policy.
 func newStandby(t testing.TB, ruleText string) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: newFakeClock(), dir: t.TempDir()}
@@ -48,7 +48,7 @@ func newActive(t testing.TB, ruleText string) *rig {
 func (r *rig) start() {
 	r.t.Helper()
 	s := New(Options{Version: "v0", Clock: r.clock})
-	r.Service = s
+	r.Engine = s
 	r.t.Cleanup(func() { _ = s.Quiesce(context.Background()) })
 	if ds, err := r.Prepare(r.t.Context(), r.path("plugin.hcl")); err != nil || len(ds) > 0 {
 		r.t.Fatalf("prepare: %v %v", ds, err)
@@ -130,15 +130,15 @@ func carrying(req shared.RecallRequest, msgs ...shared.Message) shared.RecallReq
 
 // settler settles one delivery.
 type settler struct {
-	*Service
+	*Engine
 	shared.Delivery
 }
 
 func (s settler) settle(ctx context.Context, outcome shared.Outcome, cause error) error {
-	return settleOne(ctx, s.Service, wire.NewSettlement(&s.Delivery, outcome, cause))
+	return settleOne(ctx, s.Engine, wire.NewSettlement(&s.Delivery, outcome, cause))
 }
 
-func settleOne(ctx context.Context, s *Service, x wire.Settlement) error {
+func settleOne(ctx context.Context, s *Engine, x wire.Settlement) error {
 	errs, err := s.Settle(ctx, []wire.Settlement{x})
 	if err != nil {
 		return err
@@ -148,14 +148,14 @@ func settleOne(ctx context.Context, s *Service, x wire.Settlement) error {
 
 // settleStep settles the next attempt of a step.
 func (r *rig) settleStep(ctx context.Context, sequence uint64, step string, outcome shared.Outcome, cause string) error {
-	return settleOne(ctx, r.Service, wire.Settlement{Sequence: sequence, Step: step, Outcome: outcome, Error: cause})
+	return settleOne(ctx, r.Engine, wire.Settlement{Sequence: sequence, Step: step, Outcome: outcome, Error: cause})
 }
 
 // deliver calls handle for each delivery, side by side, until ctx ends.
 func (r *rig) deliver(ctx context.Context, handle func(settler)) error {
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
-	s := r.Service
+	s := r.Engine
 	return s.Deliver(ctx, func(due []shared.Delivery) {
 		for _, d := range due {
 			handlers.Go(func() { handle(settler{s, d}) })

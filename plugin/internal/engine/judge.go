@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"fmt"
@@ -31,7 +31,7 @@ type decider func(*rules.Policy, *rules.Input) (rules.Decision, rules.Reservatio
 
 // judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called. cancel
 // gives back what decide reserved for a recall that does not come about.
-func (s *Service) judge(a *active, req *shared.RecallRequest, decide decider, cancel func(rules.Reservation)) (*verdicts, error) {
+func (s *Engine) judge(a *active, req *shared.RecallRequest, decide decider, cancel func(rules.Reservation)) (*verdicts, error) {
 	if err := wire.ValidateRecall(req); err != nil {
 		return nil, err
 	}

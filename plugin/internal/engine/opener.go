@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -47,7 +47,7 @@ type opener struct {
 	done chan struct{} // closed when run has returned
 }
 
-func newOpener(s *Service, a *active) *opener {
+func newOpener(s *Engine, a *active) *opener {
 	return &opener{
 		index: a.index, log: a.log, steps: a.steps, clock: s.clock, elapsed: s.elapsed, logger: s.logger,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),

@@ -1,5 +1,5 @@
-// Package service is what the plugin answers its host: wire.Plugin over the index and the rules.
-package service
+// Package engine is what the plugin answers its host: wire.Plugin over the index and the rules.
+package engine
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 // Name is what the plugin calls itself.
 const Name = "recall-plugin"
 
-// Options of a Service.
+// Options of an Engine.
 type Options struct {
 	Version string       // of the binary
 	Logger  hclog.Logger // nil for nothing
@@ -30,8 +30,8 @@ type Options struct {
 	Lend func(folder *os.File) // see index.Options
 }
 
-// Service is wire.Plugin. It passes through its states once: standby, active, quiesced.
-type Service struct {
+// Engine is wire.Plugin. It passes through its states once: standby, active, quiesced.
+type Engine struct {
 	version string
 	logger  hclog.Logger
 	clock   Clock
@@ -46,7 +46,7 @@ type Service struct {
 	expected *shared.IndexIdentity // what the host used last; nil: it knows of none
 	config   *config.Config        // of the last Prepare, nil where that had errors
 
-	stop     context.Context // ends when the service is quiesced
+	stop     context.Context // ends when the engine is quiesced
 	quiesce  context.CancelFunc
 	released chan struct{} // closed when the index is released, after which releaseErr says how that went
 
@@ -63,9 +63,9 @@ type Service struct {
 	releaseErr error
 }
 
-var _ wire.Plugin = (*Service)(nil)
+var _ wire.Plugin = (*Engine)(nil)
 
-// active is what there is while the service is active.
+// active is what there is while the engine is active.
 type active struct {
 	index      *index.Index   // for reads
 	local      *journal.Local // owns the index
@@ -80,15 +80,15 @@ type active struct {
 	unsupported []string // those of all that the host does not carry out
 }
 
-// New makes a service in standby. Quiesce releases what it took.
-func New(o Options) *Service {
+// New makes an engine in standby. Quiesce releases what it took.
+func New(o Options) *Engine {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}
 	if o.Clock == nil {
 		o.Clock = systemClock{}
 	}
-	s := &Service{
+	s := &Engine{
 		version: o.Version, logger: o.Logger, clock: o.Clock, elapsed: elapsedOf(o.Clock), lend: o.Lend,
 		limiter: rules.NewLimiter(), counts: newCounters(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
@@ -99,7 +99,7 @@ func New(o Options) *Service {
 }
 
 // newActive puts together what answers calls. steps are valid.
-func (s *Service) newActive(x *index.Index, steps []string) *active {
+func (s *Engine) newActive(x *index.Index, steps []string) *active {
 	sorted := slices.Sorted(slices.Values(steps))
 	local := journal.NewLocal(x)
 	a := &active{
@@ -141,6 +141,6 @@ func (a *active) ledger(list []string) (steps, unsupported []string) {
 }
 
 // now is the moment of a call, to the microsecond to which times are kept.
-func (s *Service) now() time.Time { return micros(s.clock.Now()) }
+func (s *Engine) now() time.Time { return micros(s.clock.Now()) }
 
 func micros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }

@@ -1,8 +1,8 @@
-package service
+package engine
 
 import "time"
 
-// Clock is where the service takes the time from, so that a test can set it. Now is the wall clock, which people and
+// Clock is where the engine takes the time from, so that a test can set it. Now is the wall clock, which people and
 // NTP set: it goes into what is kept and shown, and judges the times of requests. Nothing is waited for or ordered by
 // it.
 type Clock interface {

@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"bytes"
@@ -115,9 +115,9 @@ func writeKept(file string, p *rules.Policy) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// keep keeps the policy in force for a start with broken rule files, while the service is active: what a standby has
+// keep keeps the policy in force for a start with broken rule files, while the engine is active: what a standby has
 // prepared is not in force yet.
-func (s *Service) keep() {
+func (s *Engine) keep() {
 	s.keeping.Lock()
 	defer s.keeping.Unlock()
 	s.mu.Lock()

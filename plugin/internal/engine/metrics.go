@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -98,7 +98,7 @@ func (c *counters) recalled(results []shared.RecallResult) {
 }
 
 // Observe is a [wire.Interceptor]: it counts and times calls.
-func (s *Service) Observe(ctx context.Context, method string) (context.Context, func(error)) {
+func (s *Engine) Observe(ctx context.Context, method string) (context.Context, func(error)) {
 	began := time.Now()
 	return ctx, func(err error) {
 		s.counts.calls.WithLabelValues(method).Observe(time.Since(began).Seconds())
@@ -112,7 +112,7 @@ func (s *Service) Observe(ctx context.Context, method string) (context.Context, 
 const maxCounted = 10_000
 
 // Metrics is [wire.Lifecycle]. Counters count since the process started.
-func (s *Service) Metrics(ctx context.Context) ([]shared.Metric, error) {
+func (s *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	out, err := metrics.Gather(s.counts.registry)
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (s *Service) Metrics(ctx context.Context) ([]shared.Metric, error) {
 }
 
 // stepMetrics are those of each step of the host.
-func (s *Service) stepMetrics(ctx context.Context, a *active) (out []shared.Metric, err error) {
+func (s *Engine) stepMetrics(ctx context.Context, a *active) (out []shared.Metric, err error) {
 	inFlight := a.dispatcher.inFlight()
 	for _, step := range a.steps {
 		gauge := func(name string, value float64) {

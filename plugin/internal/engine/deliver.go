@@ -1,4 +1,4 @@
-package service
+package engine
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 )
 
 // Deliver is [wire.Plugin].
-func (s *Service) Deliver(ctx context.Context, handle func([]shared.Delivery)) error {
+func (s *Engine) Deliver(ctx context.Context, handle func([]shared.Delivery)) error {
 	a, leave, err := s.enter()
 	if err != nil {
 		return err
@@ -20,7 +20,7 @@ func (s *Service) Deliver(ctx context.Context, handle func([]shared.Delivery)) e
 }
 
 // Retry is [wire.Plugin].
-func (s *Service) Retry(_ context.Context, steps []string) error {
+func (s *Engine) Retry(_ context.Context, steps []string) error {
 	a, leave, err := s.enter()
 	if err != nil {
 		return err
