@@ -30,19 +30,19 @@ func await[T any](ctx context.Context, call func(then func(T, error))) (T, error
 }
 
 // Index is [shared.Recall].
-func (s *Engine) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
-	return await(ctx, func(then func([]shared.IndexResult, error)) { s.IndexThen(ctx, slices.Clone(msgs), false, then) })
+func (e *Engine) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
+	return await(ctx, func(then func([]shared.IndexResult, error)) { e.IndexThen(ctx, slices.Clone(msgs), false, then) })
 }
 
 // IndexThen is Index that does not wait: it calls then once, from any goroutine and perhaps before it returns. then
 // must not block, and msgs are no longer the caller's. alone says that no other call waits.
-func (s *Engine) IndexThen(ctx context.Context, msgs []shared.Message, alone bool,
+func (e *Engine) IndexThen(ctx context.Context, msgs []shared.Message, alone bool,
 	then func([]shared.IndexResult, error)) {
-	s.change(ctx, alone, then, func(a *active) (*batch, error) {
+	e.change(ctx, alone, then, func(a *active) (*batch, error) {
 		if err := wire.ValidateBatch("messages", len(msgs)); err != nil {
 			return nil, err
 		}
-		policy, now := a.rules.Policy(), s.now()
+		policy, now := a.rules.Policy(), e.now()
 		b := newBatch(len(msgs))
 		for i := range msgs {
 			m := &msgs[i]
@@ -60,9 +60,9 @@ func (s *Engine) IndexThen(ctx context.Context, msgs []shared.Message, alone boo
 }
 
 // Amend is [shared.Recall].
-func (s *Engine) Amend(ctx context.Context, amendments []shared.Amendment) ([]shared.IndexResult, error) {
+func (e *Engine) Amend(ctx context.Context, amendments []shared.Amendment) ([]shared.IndexResult, error) {
 	return await(ctx, func(then func([]shared.IndexResult, error)) {
-		s.change(ctx, false, then, func(*active) (*batch, error) {
+		e.change(ctx, false, then, func(*active) (*batch, error) {
 			if err := wire.ValidateBatch("amendments", len(amendments)); err != nil {
 				return nil, err
 			}
@@ -106,9 +106,9 @@ func (b *batch) add(id string, op index.Op, err error) {
 }
 
 // change applies what prepare makes, and calls then once.
-func (s *Engine) change(ctx context.Context, alone bool, then func([]shared.IndexResult, error),
+func (e *Engine) change(ctx context.Context, alone bool, then func([]shared.IndexResult, error),
 	prepare func(*active) (*batch, error)) {
-	a, leave, err := s.enter()
+	a, leave, err := e.enter()
 	if err != nil {
 		then(nil, err)
 		return
@@ -135,7 +135,7 @@ func (s *Engine) change(ctx context.Context, alone bool, then func([]shared.Inde
 			}
 			b.results[i].Status = applied[n].Put
 		}
-		s.counts.indexed(b.results)
+		e.counts.indexed(b.results)
 		then(b.results, nil)
 	}
 	if len(b.ops) == 0 {
@@ -146,23 +146,23 @@ func (s *Engine) change(ctx context.Context, alone bool, then func([]shared.Inde
 }
 
 // Recall is [shared.Recall]. RecallID must be set.
-func (s *Engine) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
-	return await(ctx, func(then func([]shared.RecallResult, error)) { s.RecallThen(ctx, req, false, then) })
+func (e *Engine) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+	return await(ctx, func(then func([]shared.RecallResult, error)) { e.RecallThen(ctx, req, false, then) })
 }
 
 // RecallThen is to Recall what IndexThen is to Index.
-func (s *Engine) RecallThen(ctx context.Context, req shared.RecallRequest, alone bool,
+func (e *Engine) RecallThen(ctx context.Context, req shared.RecallRequest, alone bool,
 	then func([]shared.RecallResult, error)) {
-	s.recall(ctx, req, alone, maxJudgements, then)
+	e.recall(ctx, req, alone, maxJudgements, then)
 }
 
 // maxJudgements bounds how often a request is judged: again where facts of a message changed between the judgement and
 // the commit.
 const maxJudgements = 10
 
-func (s *Engine) recall(ctx context.Context, req shared.RecallRequest, alone bool, judgements int,
+func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, alone bool, judgements int,
 	then func([]shared.RecallResult, error)) {
-	a, leave, err := s.enter()
+	a, leave, err := e.enter()
 	if err != nil {
 		then(nil, err)
 		return
@@ -172,7 +172,7 @@ func (s *Engine) recall(ctx context.Context, req shared.RecallRequest, alone boo
 		then(nil, err)
 		return
 	}
-	v, err := s.judge(a, &req, s.limiter.Reserve, s.limiter.Cancel)
+	v, err := e.judge(a, &req, e.limiter.Reserve, e.limiter.Cancel)
 	if err != nil {
 		leave()
 		then(nil, err)
@@ -182,12 +182,12 @@ func (s *Engine) recall(ctx context.Context, req shared.RecallRequest, alone boo
 		defer leave()
 		if err != nil {
 			for _, reservation := range v.reservations {
-				s.limiter.Cancel(reservation)
+				e.limiter.Cancel(reservation)
 			}
 			then(nil, fmt.Errorf("recall messages: %w", err))
 			return
 		}
-		stale := s.recalled(&req, v, applied)
+		stale := e.recalled(&req, v, applied)
 		if len(stale) == 0 {
 			then(v.results, nil)
 			return
@@ -203,7 +203,7 @@ func (s *Engine) recall(ctx context.Context, req shared.RecallRequest, alone boo
 			again.Targets = append(again.Targets, req.Targets[i])
 		}
 		// Not here: this may be the goroutine that commits.
-		go s.recall(ctx, again, false, judgements-1, func(results []shared.RecallResult, err error) {
+		go e.recall(ctx, again, false, judgements-1, func(results []shared.RecallResult, err error) {
 			if err != nil {
 				then(nil, err)
 				return
@@ -223,7 +223,7 @@ func (s *Engine) recall(ctx context.Context, req shared.RecallRequest, alone boo
 
 // recalled completes the results of a request by what was committed of it, and counts and reports them. It returns the
 // targets that must be judged again.
-func (s *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) (stale []int) {
+func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) (stale []int) {
 	anyStale := slices.ContainsFunc(applied, func(r index.Result) bool { return r.Stale })
 	for n, i := range v.at {
 		result, applied := &v.results[i], &applied[n]
@@ -231,7 +231,7 @@ func (s *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 		if applied.New {
 			continue
 		}
-		s.limiter.Cancel(v.reservations[n])
+		e.limiter.Cancel(v.reservations[n])
 		result.Rule = shared.Rule{}
 		switch {
 		case applied.Stale || applied.Aborted && anyStale:
@@ -245,27 +245,27 @@ func (s *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 		}
 	}
 	v.setTexts()
-	s.counts.recalled(v.results)
+	e.counts.recalled(v.results)
 	for _, shadow := range v.shadows {
 		if result := &v.results[shadow.at]; result.Rule != (shared.Rule{}) { // else another recall came first
-			s.reportShadow(req, result, &shadow.Shadow)
+			e.reportShadow(req, result, &shadow.Shadow)
 		}
 	}
 	return stale
 }
 
 // Check is [shared.Recall]. RecallID must be set, and may be any that is not used.
-func (s *Engine) Check(_ context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
-	a, leave, err := s.enter()
+func (e *Engine) Check(_ context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+	a, leave, err := e.enter()
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	v, err := s.check(a, &req)
+	v, err := e.check(a, &req)
 	if err != nil {
 		return nil, err
 	}
-	s.counts.checks.Add(float64(len(v.results)))
+	e.counts.checks.Add(float64(len(v.results)))
 	return v.results, nil
 }
 
@@ -273,8 +273,8 @@ func (s *Engine) Check(_ context.Context, req shared.RecallRequest) ([]shared.Re
 func keepReservation(rules.Reservation) {}
 
 // check is what Recall would answer now.
-func (s *Engine) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
-	v, err := s.judge(a, req, s.limiter.Trial().Reserve, keepReservation)
+func (e *Engine) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
+	v, err := e.judge(a, req, e.limiter.Trial().Reserve, keepReservation)
 	if err != nil || len(v.ops) == 0 {
 		return v, err
 	}
@@ -290,8 +290,8 @@ func (s *Engine) check(a *active, req *shared.RecallRequest) (*verdicts, error) 
 }
 
 // Status is shared.Recall.
-func (s *Engine) Status(_ context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
-	a, leave, err := s.enter()
+func (e *Engine) Status(_ context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
+	a, leave, err := e.enter()
 	if err != nil {
 		return nil, err
 	}
@@ -318,8 +318,8 @@ func (s *Engine) Status(_ context.Context, tenant string, ids []string) ([]share
 }
 
 // Since is [shared.Recall].
-func (s *Engine) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
-	a, leave, err := s.enter()
+func (e *Engine) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
+	a, leave, err := e.enter()
 	if err != nil {
 		return shared.EventPage{}, err
 	}
@@ -335,8 +335,8 @@ func (s *Engine) Since(ctx context.Context, req shared.SinceRequest) (shared.Eve
 }
 
 // Ledger is [shared.Recall].
-func (s *Engine) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
-	a, leave, err := s.enter()
+func (e *Engine) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
+	a, leave, err := e.enter()
 	if err != nil {
 		return shared.LedgerPage{}, err
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // Deliver is [wire.Plugin].
-func (s *Engine) Deliver(ctx context.Context, handle func([]shared.Delivery)) error {
-	a, leave, err := s.enter()
+func (e *Engine) Deliver(ctx context.Context, handle func([]shared.Delivery)) error {
+	a, leave, err := e.enter()
 	if err != nil {
 		return err
 	}
@@ -20,8 +20,8 @@ func (s *Engine) Deliver(ctx context.Context, handle func([]shared.Delivery)) er
 }
 
 // Retry is [wire.Plugin].
-func (s *Engine) Retry(_ context.Context, steps []string) error {
-	a, leave, err := s.enter()
+func (e *Engine) Retry(_ context.Context, steps []string) error {
+	a, leave, err := e.enter()
 	if err != nil {
 		return err
 	}

@@ -99,16 +99,16 @@ func New(o Options) *Engine {
 }
 
 // newActive puts together what answers calls. steps are valid.
-func (s *Engine) newActive(x *index.Index, steps []string) *active {
+func (e *Engine) newActive(x *index.Index, steps []string) *active {
 	sorted := slices.Sorted(slices.Values(steps))
 	local := journal.NewLocal(x)
 	a := &active{
-		index: x, local: local, log: local, rules: s.followed(), kept: keptPath(s.config.IndexPath), steps: sorted,
-		dispatcher: &dispatcher{index: x, steps: sorted, clock: s.clock, elapsed: s.elapsed, logger: s.logger},
+		index: x, local: local, log: local, rules: e.followed(), kept: keptPath(e.config.IndexPath), steps: sorted,
+		dispatcher: &dispatcher{index: x, steps: sorted, clock: e.clock, elapsed: e.elapsed, logger: e.logger},
 	}
 	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), steps))
-	s.counts.hasSteps(sorted)
-	a.opener = newOpener(s, a)
+	e.counts.hasSteps(sorted)
+	a.opener = newOpener(e, a)
 	local.OnOpen(func(step string, first uint64) {
 		a.dispatcher.open(step, first)
 		if step == shared.StepNotify {
@@ -141,6 +141,6 @@ func (a *active) ledger(list []string) (steps, unsupported []string) {
 }
 
 // now is the moment of a call, to the microsecond to which times are kept.
-func (s *Engine) now() time.Time { return micros(s.clock.Now()) }
+func (e *Engine) now() time.Time { return micros(e.clock.Now()) }
 
 func micros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }

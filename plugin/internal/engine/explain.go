@@ -8,14 +8,14 @@ import (
 )
 
 // Explain is [shared.Recall]. Limits are taken to have room.
-func (s *Engine) Explain(_ context.Context, req shared.RecallRequest) ([]shared.Explanation, error) {
-	a, leave, err := s.enter()
+func (e *Engine) Explain(_ context.Context, req shared.RecallRequest) ([]shared.Explanation, error) {
+	a, leave, err := e.enter()
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
 	traces := map[string][]shared.RuleTrace{}
-	v, err := s.judge(a, &req, func(p *rules.Policy, in *rules.Input) (rules.Decision, rules.Reservation) {
+	v, err := e.judge(a, &req, func(p *rules.Policy, in *rules.Input) (rules.Decision, rules.Reservation) {
 		traces[in.MessageID] = traceOf(p.Explain(in))
 		return p.Decide(in), rules.Reservation{}
 	}, keepReservation)

@@ -31,11 +31,11 @@ type decider func(*rules.Policy, *rules.Input) (rules.Decision, rules.Reservatio
 
 // judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called. cancel
 // gives back what decide reserved for a recall that does not come about.
-func (s *Engine) judge(a *active, req *shared.RecallRequest, decide decider, cancel func(rules.Reservation)) (*verdicts, error) {
+func (e *Engine) judge(a *active, req *shared.RecallRequest, decide decider, cancel func(rules.Reservation)) (*verdicts, error) {
 	if err := wire.ValidateRecall(req); err != nil {
 		return nil, err
 	}
-	policy, now := a.rules.Policy(), s.now()
+	policy, now := a.rules.Policy(), e.now()
 	asked := micros(now.Add(-max(req.Held, 0)))
 	if !req.RequestedAt.IsZero() {
 		asked = micros(req.RequestedAt)
@@ -67,7 +67,7 @@ func (s *Engine) judge(a *active, req *shared.RecallRequest, decide decider, can
 				asked.Format(time.RFC3339Nano), i, r.Message.SentAt.UTC().Format(time.RFC3339Nano), skew)
 		}
 	}
-	counted := steady.Add(s.elapsed() + asked.Sub(now))
+	counted := steady.Add(e.elapsed() + asked.Sub(now))
 	v := &verdicts{results: make([]shared.RecallResult, len(records))}
 	for i, r := range records {
 		target, result := &req.Targets[i], &v.results[i]

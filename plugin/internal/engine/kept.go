@@ -117,21 +117,21 @@ func writeKept(file string, p *rules.Policy) error {
 
 // keep keeps the policy in force for a start with broken rule files, while the engine is active: what a standby has
 // prepared is not in force yet.
-func (s *Engine) keep() {
-	s.keeping.Lock()
-	defer s.keeping.Unlock()
-	s.mu.Lock()
-	a := s.active
-	s.mu.Unlock()
+func (e *Engine) keep() {
+	e.keeping.Lock()
+	defer e.keeping.Unlock()
+	e.mu.Lock()
+	a := e.active
+	e.mu.Unlock()
 	if a == nil {
 		return
 	}
 	err := writeKept(a.kept, a.rules.Policy())
 	if err != nil {
-		s.logger.Error("the policy in force cannot be kept: a start with broken rule files would use an older one or fail",
+		e.logger.Error("the policy in force cannot be kept: a start with broken rule files would use an older one or fail",
 			"file", a.kept, "error", err)
 	}
-	s.mu.Lock()
-	s.keepErr = err
-	s.mu.Unlock()
+	e.mu.Lock()
+	e.keepErr = err
+	e.mu.Unlock()
 }

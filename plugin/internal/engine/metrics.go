@@ -98,12 +98,12 @@ func (c *counters) recalled(results []shared.RecallResult) {
 }
 
 // Observe is a [wire.Interceptor]: it counts and times calls.
-func (s *Engine) Observe(ctx context.Context, method string) (context.Context, func(error)) {
+func (e *Engine) Observe(ctx context.Context, method string) (context.Context, func(error)) {
 	began := time.Now()
 	return ctx, func(err error) {
-		s.counts.calls.WithLabelValues(method).Observe(time.Since(began).Seconds())
+		e.counts.calls.WithLabelValues(method).Observe(time.Since(began).Seconds())
 		if err != nil {
-			s.counts.errors.WithLabelValues(method, status.Code(err).String()).Inc()
+			e.counts.errors.WithLabelValues(method, status.Code(err).String()).Inc()
 		}
 	}
 }
@@ -112,8 +112,8 @@ func (s *Engine) Observe(ctx context.Context, method string) (context.Context, f
 const maxCounted = 10_000
 
 // Metrics is [wire.Lifecycle]. Counters count since the process started.
-func (s *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
-	out, err := metrics.Gather(s.counts.registry)
+func (e *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
+	out, err := metrics.Gather(e.counts.registry)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (s *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	counter := func(name string, value float64) {
 		out = append(out, shared.Metric{Name: name, Kind: shared.MetricCounter, Value: value})
 	}
-	a, leave, err := s.enter()
+	a, leave, err := e.enter()
 	if err == nil {
 		defer leave()
 		gauge("recall_active", 1)
@@ -138,7 +138,7 @@ func (s *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 		counter("recall_index_scrubs_total", float64(st.Scrubs))
 		gauge("recall_index_damaged", number(st.Damaged))
 		gauge("recall_index_read_only", number(st.ReadOnly))
-		steps, err := s.stepMetrics(ctx, a)
+		steps, err := e.stepMetrics(ctx, a)
 		if err != nil {
 			return nil, err
 		}
@@ -146,7 +146,7 @@ func (s *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	} else {
 		gauge("recall_active", 0)
 	}
-	if watcher := s.followed(); watcher != nil {
+	if watcher := e.followed(); watcher != nil {
 		st := watcher.State()
 		gauge("recall_rules_last_reload_successful", number(len(st.Refused) == 0))
 		gauge("recall_rules_fallback", number(st.Fallback))
@@ -157,7 +157,7 @@ func (s *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 }
 
 // stepMetrics are those of each step of the host.
-func (s *Engine) stepMetrics(ctx context.Context, a *active) (out []shared.Metric, err error) {
+func (e *Engine) stepMetrics(ctx context.Context, a *active) (out []shared.Metric, err error) {
 	inFlight := a.dispatcher.inFlight()
 	for _, step := range a.steps {
 		gauge := func(name string, value float64) {
@@ -177,7 +177,7 @@ func (s *Engine) stepMetrics(ctx context.Context, a *active) (out []shared.Metri
 		}
 		age := 0.0
 		if !oldest.IsZero() {
-			age = max(0, s.now().Sub(oldest).Seconds())
+			age = max(0, e.now().Sub(oldest).Seconds())
 		}
 		gauge("recall_step_oldest_open_seconds", age)
 	}

@@ -14,24 +14,24 @@ import (
 // follow loads the policy that the configuration names and keeps it following its files, in place of what was followed
 // before. If the files are broken, the last policy that was in force takes their place and the diagnostics are
 // warnings; if there is none, or the configuration says so, nothing is followed. It is called by whoever has the turn.
-func (s *Engine) follow(cfg *config.Config) shared.Diagnostics {
-	s.unfollow()
-	watcher, found := rules.Watch(cfg.RulePaths, s.rulesChanged)
+func (e *Engine) follow(cfg *config.Config) shared.Diagnostics {
+	e.unfollow()
+	watcher, found := rules.Watch(cfg.RulePaths, e.rulesChanged)
 	ds := diagnostics(found)
 	if watcher == nil && !cfg.RefuseBrokenRules {
-		watcher, ds = s.fallBack(cfg, ds)
+		watcher, ds = e.fallBack(cfg, ds)
 	}
 	if watcher != nil {
-		s.mu.Lock()
-		s.rules = watcher
-		s.mu.Unlock()
+		e.mu.Lock()
+		e.rules = watcher
+		e.mu.Unlock()
 	}
 	return ds
 }
 
 // fallBack follows the rule files, which are refused, with the last policy that was in force until they are mended.
 // Without such a policy it returns no watcher, and what to say.
-func (s *Engine) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rules.Watcher, shared.Diagnostics) {
+func (e *Engine) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rules.Watcher, shared.Diagnostics) {
 	file := keptPath(cfg.IndexPath)
 	last, err := readKept(file)
 	if err != nil {
@@ -43,14 +43,14 @@ func (s *Engine) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rule
 		}
 		return nil, refused
 	}
-	watcher, found := rules.WatchOr(last, cfg.RulePaths, s.rulesChanged)
+	watcher, found := rules.WatchOr(last, cfg.RulePaths, e.rulesChanged)
 	ds := diagnostics(found)
 	if watcher == nil || !watcher.State().Fallback { // they were mended meanwhile
 		return watcher, ds
 	}
-	s.logger.Error("the rule files are refused: the last policy that was in force decides until they are mended",
+	e.logger.Error("the rule files are refused: the last policy that was in force decides until they are mended",
 		"policy", last.Digest(), "kept_in", file)
-	s.logRules(found)
+	e.logRules(found)
 	for i := range ds {
 		ds[i].Severity = shared.SeverityWarning
 	}
@@ -64,63 +64,63 @@ func (s *Engine) fallBack(cfg *config.Config, refused shared.Diagnostics) (*rule
 
 // fallBackAgain is for a standby whose rule files were broken when it was prepared: the process that had the index
 // until now may have put another policy in force since.
-func (s *Engine) fallBackAgain() {
-	if w := s.followed(); !w.State().Fallback {
+func (e *Engine) fallBackAgain() {
+	if w := e.followed(); !w.State().Fallback {
 		return
-	} else if last, err := readKept(keptPath(s.config.IndexPath)); err != nil || last.Digest() == w.Policy().Digest() {
+	} else if last, err := readKept(keptPath(e.config.IndexPath)); err != nil || last.Digest() == w.Policy().Digest() {
 		return
 	}
-	if watcher, _ := s.fallBack(s.config, nil); watcher != nil {
-		s.unfollow()
-		s.mu.Lock()
-		s.rules = watcher
-		s.mu.Unlock()
+	if watcher, _ := e.fallBack(e.config, nil); watcher != nil {
+		e.unfollow()
+		e.mu.Lock()
+		e.rules = watcher
+		e.mu.Unlock()
 	}
 }
 
 // unfollow ends what follow began. Where a file system hangs it waits with it.
-func (s *Engine) unfollow() {
-	if watcher := s.followed(); watcher != nil {
+func (e *Engine) unfollow() {
+	if watcher := e.followed(); watcher != nil {
 		watcher.Close()
 	}
-	s.mu.Lock()
-	s.rules = nil
-	s.mu.Unlock()
+	e.mu.Lock()
+	e.rules = nil
+	e.mu.Unlock()
 }
 
 // followed is the rules of the last good Prepare, nil before it.
-func (s *Engine) followed() *rules.Watcher {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rules
+func (e *Engine) followed() *rules.Watcher {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.rules
 }
 
 // rulesChanged counts and logs the result of a change of the rules, and keeps a new policy.
-func (s *Engine) rulesChanged(policy *rules.Policy, found rules.Diagnostics) {
+func (e *Engine) rulesChanged(policy *rules.Policy, found rules.Diagnostics) {
 	if policy == nil {
-		s.counts.reloads.WithLabelValues("refused").Inc()
-		s.logger.Error("the rules were refused, those in force stay", "diagnostics", len(found))
+		e.counts.reloads.WithLabelValues("refused").Inc()
+		e.logger.Error("the rules were refused, those in force stay", "diagnostics", len(found))
 	} else {
-		s.counts.reloads.WithLabelValues("loaded").Inc()
-		s.logger.Info("rules in force", "policy", policy.Digest())
-		s.keep()
+		e.counts.reloads.WithLabelValues("loaded").Inc()
+		e.logger.Info("rules in force", "policy", policy.Digest())
+		e.keep()
 	}
-	s.logRules(found)
+	e.logRules(found)
 }
 
-func (s *Engine) logRules(found rules.Diagnostics) {
+func (e *Engine) logRules(found rules.Diagnostics) {
 	for _, d := range diagnostics(found) {
 		if d.Severity == shared.SeverityError {
-			s.logger.Error("rules", "diagnostic", d.String())
+			e.logger.Error("rules", "diagnostic", d.String())
 		} else {
-			s.logger.Warn("rules", "diagnostic", d.String())
+			e.logger.Warn("rules", "diagnostic", d.String())
 		}
 	}
 }
 
 // rulesState tells what is in force.
-func (s *Engine) rulesState() shared.RulesState {
-	watcher := s.followed()
+func (e *Engine) rulesState() shared.RulesState {
+	watcher := e.followed()
 	if watcher == nil {
 		return shared.RulesState{}
 	}
@@ -129,12 +129,12 @@ func (s *Engine) rulesState() shared.RulesState {
 		Digest: st.Digest, Paths: st.Paths, LoadedAt: micros(st.Loaded),
 		Warnings: diagnostics(st.Warnings), Refused: diagnostics(st.Refused), Fallback: st.Fallback,
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.keepErr != nil {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.keepErr != nil {
 		state.Warnings = append(state.Warnings, shared.Diagnostic{
 			Severity: shared.SeverityWarning, Summary: "the policy in force cannot be kept beside the index: " +
-				s.keepErr.Error(),
+				e.keepErr.Error(),
 			Detail: "a start with broken rule files would use an older policy or fail; " +
 				"let the plugin write to the folder that holds index.path",
 		})
@@ -143,15 +143,15 @@ func (s *Engine) rulesState() shared.RulesState {
 }
 
 // Reload is wire.Lifecycle.
-func (s *Engine) Reload(ctx context.Context) (shared.Diagnostics, error) {
-	a, leave, err := s.enter()
+func (e *Engine) Reload(ctx context.Context) (shared.Diagnostics, error) {
+	a, leave, err := e.enter()
 	if err != nil {
 		return nil, err
 	}
 	leave() // Quiesce does not wait for files to be read
 	found, err := a.rules.Reload(ctx)
 	if errors.Is(err, rules.ErrClosed) {
-		return nil, s.unavailable()
+		return nil, e.unavailable()
 	}
 	return diagnostics(found), err
 }
@@ -160,14 +160,14 @@ func (s *Engine) Reload(ctx context.Context) (shared.Diagnostics, error) {
 func diagnostics(found rules.Diagnostics) shared.Diagnostics { return hclconfig.Diagnostics(found) }
 
 // reportShadow tells what a shadow rule would have changed about a decision. It never tells of content.
-func (s *Engine) reportShadow(req *shared.RecallRequest, result *shared.RecallResult, shadow *rules.Shadow) {
+func (e *Engine) reportShadow(req *shared.RecallRequest, result *shared.RecallResult, shadow *rules.Shadow) {
 	would := string(shared.StatusRecalled)
 	verdict := "permitted"
 	if !shadow.Permit {
 		would, verdict = string(shared.StatusDenied), "denied"
 	}
-	s.counts.shadow.WithLabelValues(shadow.Rule.Name, verdict).Inc()
-	s.logger.Info("a shadow rule would have decided otherwise", "rule", shadow.Rule.Name, "file", shadow.Rule.File,
+	e.counts.shadow.WithLabelValues(shadow.Rule.Name, verdict).Inc()
+	e.logger.Info("a shadow rule would have decided otherwise", "rule", shadow.Rule.Name, "file", shadow.Rule.File,
 		"line", shadow.Rule.Line, "would_be", would, "would_be_code", shadow.Code, "is", result.Status, "is_code", result.Code,
 		"tenant", req.Tenant, "recall_id", req.RecallID, "message_id", result.MessageID)
 }

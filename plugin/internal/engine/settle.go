@@ -13,11 +13,11 @@ import (
 
 // Settle is [wire.Plugin]: one operation of the log for all. Where one of them cannot be recorded each goes by itself, so
 // that it stops no other.
-func (s *Engine) Settle(ctx context.Context, all []wire.Settlement) ([]error, error) {
+func (e *Engine) Settle(ctx context.Context, all []wire.Settlement) ([]error, error) {
 	if err := wire.ValidateSettlements(len(all)); err != nil || len(all) == 0 {
 		return nil, err
 	}
-	err := s.settle(ctx, all)
+	err := e.settle(ctx, all)
 	switch {
 	case err == nil:
 		return make([]error, len(all)), nil
@@ -27,7 +27,7 @@ func (s *Engine) Settle(ctx context.Context, all []wire.Settlement) ([]error, er
 	errs := make([]error, len(all))
 	var each sync.WaitGroup
 	for i := range all {
-		each.Go(func() { errs[i] = s.settle(ctx, all[i:i+1]) })
+		each.Go(func() { errs[i] = e.settle(ctx, all[i:i+1]) })
 	}
 	each.Wait()
 	for _, err := range errs {
@@ -44,14 +44,14 @@ func isOfTheCall(ctx context.Context, err error) bool {
 }
 
 // settle records settlements in one operation. Its error may be that of one of them.
-func (s *Engine) settle(ctx context.Context, all []wire.Settlement) error {
-	a, leave, err := s.enter()
+func (e *Engine) settle(ctx context.Context, all []wire.Settlement) error {
+	a, leave, err := e.enter()
 	if err != nil {
 		return err
 	}
 	ops := make([]index.Op, 0, len(all))
 	for i := range all {
-		op, err := s.settleOp(ctx, a, &all[i])
+		op, err := e.settleOp(ctx, a, &all[i])
 		if err != nil {
 			leave()
 			return err
@@ -64,7 +64,7 @@ func (s *Engine) settle(ctx context.Context, all []wire.Settlement) error {
 	}
 	if len(ops) == 0 {
 		leave()
-		s.counts.settled(all)
+		e.counts.settled(all)
 		return nil
 	}
 	// Whoever settles waits for nothing, so it is never committed alone: it goes along with the next commit.
@@ -78,7 +78,7 @@ func (s *Engine) settle(ctx context.Context, all []wire.Settlement) error {
 			for i, op := range ops {
 				a.dispatcher.settle(op.Settle.Sequence, op.Settle.Step, applied[i].Step)
 			}
-			s.counts.settled(all)
+			e.counts.settled(all)
 			then(struct{}{}, nil)
 		})
 	})
@@ -86,12 +86,12 @@ func (s *Engine) settle(ctx context.Context, all []wire.Settlement) error {
 }
 
 // settleOp is the operation that records an outcome.
-func (s *Engine) settleOp(ctx context.Context, a *active, x *wire.Settlement) (index.Op, error) {
+func (e *Engine) settleOp(ctx context.Context, a *active, x *wire.Settlement) (index.Op, error) {
 	if err := errors.Join(ctx.Err(), x.Validate()); err != nil {
 		return index.Op{}, err
 	}
 	op := &index.Settle{
-		Sequence: x.Sequence, Step: x.Step, Attempt: x.Attempt, Outcome: x.Outcome, Error: x.Error, At: s.now(),
+		Sequence: x.Sequence, Step: x.Step, Attempt: x.Attempt, Outcome: x.Outcome, Error: x.Error, At: e.now(),
 	}
 	if op.Sequence == 0 {
 		tenant, recallID, messageID, err := shared.ParseEventKey(x.Key)
