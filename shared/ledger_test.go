@@ -15,6 +15,7 @@ type paged struct {
 	api
 	entries int
 	reset   bool
+	late    bool // the last page comes before an empty one
 	endless bool
 	asked   []string
 }
@@ -35,7 +36,7 @@ func (p *paged) Ledger(_ context.Context, req LedgerRequest) (LedgerPage, error)
 		n = MaxLedgerLimit
 	}
 	return LedgerPage{
-		Entries: make([]LedgerEntry, n), Next: fmt.Sprint(from + n), More: p.endless || from+n < p.entries,
+		Entries: make([]LedgerEntry, n), Next: fmt.Sprint(from + n), More: p.endless || from+n < p.entries || p.late && n > 0,
 	}, nil
 }
 
@@ -49,6 +50,10 @@ func TestReadLedger(t *testing.T) {
 	}
 	if _, err := ReadLedger(t.Context(), &paged{entries: 5, reset: true}, "acme", "r"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("an index that was restored meanwhile: %v", err)
+	}
+	largest := &paged{entries: MaxRecallMessages, late: true}
+	if entries, err := ReadLedger(t.Context(), largest, "acme", "r"); err != nil || len(entries) != MaxRecallMessages {
+		t.Errorf("%d entries, %v", len(entries), err)
 	}
 	if _, err := ReadLedger(t.Context(), &paged{endless: true}, "acme", "r"); err == nil {
 		t.Error("a ledger without end was read")
