@@ -16,7 +16,7 @@ func (e *Engine) Deliver(ctx context.Context, handle func([]shared.Delivery)) er
 		return err
 	}
 	leave() // Quiesce waits for the dispatcher, and not for what the host does in handle
-	return a.dispatcher.run(ctx, handle)
+	return a.dispatcher.Run(ctx, handle)
 }
 
 // Retry is [wire.Plugin].
@@ -35,6 +35,6 @@ func (e *Engine) Retry(_ context.Context, steps []string) error {
 	if len(steps) == 0 {
 		steps = a.steps
 	}
-	a.dispatcher.retry(steps)
+	a.dispatcher.Retry(steps)
 	return nil
 }

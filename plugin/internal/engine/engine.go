@@ -12,7 +12,9 @@ import (
 
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
+	"github.com/chat-recall/recall/plugin/internal/clock"
 	"github.com/chat-recall/recall/plugin/internal/config"
+	"github.com/chat-recall/recall/plugin/internal/delivery"
 	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/shared"
@@ -25,7 +27,7 @@ const Name = "recall-plugin"
 type Options struct {
 	Version string       // of the binary
 	Logger  hclog.Logger // nil for nothing
-	Clock   Clock        // nil for the machine's
+	Clock   clock.Clock  // nil for the machine's
 
 	Lend func(folder *os.File) // see index.Options
 }
@@ -34,8 +36,7 @@ type Options struct {
 type Engine struct {
 	version string
 	logger  hclog.Logger
-	clock   Clock
-	elapsed func() time.Duration // monotonic
+	clock   clock.Clock
 	lend    func(folder *os.File)
 	counts  *counters
 	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
@@ -70,8 +71,8 @@ type active struct {
 	index      *index.Index   // for reads
 	local      *journal.Local // owns the index
 	log        journal.Log    // orders writes: local, except in tests
-	dispatcher *dispatcher
-	opener     *opener
+	dispatcher *delivery.Dispatcher
+	opener     *delivery.Opener
 	rules      *rules.Watcher
 	kept       string // the file that the policy in force is kept in
 
@@ -86,10 +87,10 @@ func New(o Options) *Engine {
 		o.Logger = hclog.NewNullLogger()
 	}
 	if o.Clock == nil {
-		o.Clock = systemClock{}
+		o.Clock = clock.System{}
 	}
 	s := &Engine{
-		version: o.Version, logger: o.Logger, clock: o.Clock, elapsed: elapsedOf(o.Clock), lend: o.Lend,
+		version: o.Version, logger: o.Logger, clock: o.Clock, lend: o.Lend,
 		limiter: rules.NewLimiter(), counts: newCounters(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: wire.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
@@ -104,15 +105,15 @@ func (e *Engine) newActive(x *index.Index, steps []string) *active {
 	local := journal.NewLocal(x)
 	a := &active{
 		index: x, local: local, log: local, rules: e.followed(), kept: keptPath(e.config.IndexPath), steps: sorted,
-		dispatcher: &dispatcher{index: x, steps: sorted, clock: e.clock, elapsed: e.elapsed, logger: e.logger},
+		dispatcher: delivery.NewDispatcher(x, sorted, e.clock, e.logger),
+		opener:     delivery.NewOpener(x, local, sorted, e.clock, e.logger),
 	}
 	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), steps))
 	e.counts.hasSteps(sorted)
-	a.opener = newOpener(e, a)
 	local.OnOpen(func(step string, first uint64) {
-		a.dispatcher.open(step, first)
+		a.dispatcher.Open(step, first)
 		if step == shared.StepNotify {
-			a.opener.recalled()
+			a.opener.Recalled()
 		}
 	})
 	return a

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/delivery"
 	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/shared"
 )
@@ -55,7 +56,7 @@ func TestNotifyIsSettledBeforeAnyOtherStepIsDelivered(t *testing.T) {
 	if n := r.metric("recall_step_backing_off", "step", "notify"); n != 1 || len(events) > 0 {
 		t.Fatalf("%v back off, %d delivered", n, len(events))
 	}
-	r.clock.advance(firstRetry)
+	r.clock.Advance(delivery.FirstRetry)
 	if e := <-events; e.Step != "notify" || e.Attempt != 2 {
 		t.Fatalf("second delivery %+v", e)
 	}
@@ -121,7 +122,7 @@ func TestEveryRecallIsCarriedOutWhateverTheHostDoes(t *testing.T) {
 		case <-everything:
 			done = true
 		case <-tick.C:
-			r.clock.advance(firstRetry)
+			r.clock.Advance(delivery.FirstRetry)
 		}
 	}
 	cancel()
@@ -157,8 +158,8 @@ func TestAfterARestartTheNextConsumerGetsWhatIsUnsettled(t *testing.T) {
 	var got []string
 	for i := range 3 {
 		if i == 2 { // what failed comes after its delay
-			r.clock.waitArmed(r.clock.Elapsed() + firstRetry)
-			r.clock.advance(firstRetry)
+			r.clock.WaitArmed(r.clock.Elapsed() + delivery.FirstRetry)
+			r.clock.Advance(delivery.FirstRetry)
 		}
 		e := <-events
 		got = append(got, fmt.Sprint(e.Sequence, " ", e.Step, " ", e.Attempt))
@@ -202,7 +203,7 @@ func TestAStepWhoseOutcomeIsNotRecordedStaysWithItsConsumer(t *testing.T) {
 		if err := r.settleStep(ctx, e.Sequence, "notify", outcome, ""); !errors.Is(err, shared.ErrOverloaded) {
 			t.Fatal(err)
 		}
-		r.clock.advance(lastRetry)
+		r.clock.Advance(delivery.LastRetry)
 		if n := r.metric("recall_step_in_flight", "step", "notify"); n != 1 || len(events) > 0 {
 			t.Errorf("%s, not recorded: %v with the consumer, %d delivered again", outcome, n, len(events))
 		}

@@ -67,7 +67,7 @@ func (e *Engine) judge(a *active, req *shared.RecallRequest, decide decider, can
 				asked.Format(time.RFC3339Nano), i, r.Message.SentAt.UTC().Format(time.RFC3339Nano), skew)
 		}
 	}
-	counted := steady.Add(e.elapsed() + asked.Sub(now))
+	counted := steady.Add(e.clock.Elapsed() + asked.Sub(now))
 	v := &verdicts{results: make([]shared.RecallResult, len(records))}
 	for i, r := range records {
 		target, result := &req.Targets[i], &v.results[i]

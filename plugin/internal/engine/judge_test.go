@@ -52,10 +52,10 @@ func TestOrderOfJudgement(t *testing.T) {
 		{"at the last moment", "live", "ann", "", "r", 2 * time.Minute, shared.StatusRecalled, "", "sender_in_window"},
 		{"an owner long after", "live", "bob", shared.RoleOwner, "r", late, shared.StatusRecalled, "", "managers_any_time"},
 	} {
-		r.clock.advance(c.after)
+		r.clock.Advance(c.after)
 		req := as(c.actor, c.role, request(c.recall, c.id))
 		got, err := r.Check(t.Context(), req)
-		r.clock.advance(-c.after)
+		r.clock.Advance(-c.after)
 		if err != nil {
 			t.Fatalf("%s: %v", c.what, err)
 		}
@@ -94,7 +94,7 @@ func TestARetryIsTheSameActAndMakesNoSecondEvent(t *testing.T) {
 	r.index(r.message("a"))
 	req := request("r", "a")
 	first := r.recall(req)[0]
-	r.clock.advance(time.Hour)
+	r.clock.Advance(time.Hour)
 	again := r.recall(req)[0]
 	first.Rule = shared.Rule{}
 	if !reflect.DeepEqual(first, again) {
@@ -138,7 +138,7 @@ func TestACarriedMessageIsIndexedAndRecalledTogether(t *testing.T) {
 	r := newActive(t, "")
 	m := r.message("old")
 	m.Labels = []string{"b", "a"}
-	r.clock.advance(time.Minute)
+	r.clock.Advance(time.Minute)
 	req := carrying(request("r", "old"), m)
 	if got := r.recall(req)[0]; got.Status != shared.StatusRecalled {
 		t.Fatalf("got %+v", got)
@@ -392,9 +392,9 @@ func TestExplain(t *testing.T) {
 func TestAWaitingRequestIsJudgedByWhenItWasMade(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"))
-	r.clock.advance(time.Minute)
+	r.clock.Advance(time.Minute)
 	asked := r.clock.Now()
-	r.clock.advance(time.Hour)
+	r.clock.Advance(time.Hour)
 	req := request("r", "a")
 	req.RequestedAt = asked.Add(300 * time.Nanosecond)
 	got := r.recall(req)[0]
@@ -624,7 +624,7 @@ func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
 	if got := r.recall(request("r4", "d"))[0]; got.Code != shared.CodeRateLimited {
 		t.Errorf("after a reload: %+v", got)
 	}
-	r.clock.advance(time.Minute)
+	r.clock.Advance(time.Minute)
 	if got := r.recall(request("r4", "d"))[0]; got.Status != shared.StatusRecalled {
 		t.Errorf("after a minute: %+v", got)
 	}

@@ -138,7 +138,7 @@ func (e *Engine) Activate(ctx context.Context, steps []string) error {
 	if taken {
 		e.active = a
 		e.setState(wire.StateActive, "")
-		go a.opener.run(e.stop)
+		go a.opener.Run(e.stop)
 	}
 	e.mu.Unlock()
 	if !taken {
@@ -209,8 +209,8 @@ func (e *Engine) release(a *active) {
 	if a == nil {
 		return
 	}
-	a.dispatcher.close(e.unavailable())
-	<-a.opener.done
+	a.dispatcher.Close(e.unavailable())
+	a.opener.Wait()
 	e.calls.Wait()
 	if err := a.local.Close(); err != nil {
 		e.releaseErr = fmt.Errorf("release the index: %w", err)

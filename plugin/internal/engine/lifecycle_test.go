@@ -75,10 +75,10 @@ func TestOnlyAnActiveServiceAnswersAndTheOthersSayWhy(t *testing.T) {
 		}
 	}
 	check(wire.StateStandby, false)
-	r.clock.advance(time.Minute)
+	r.clock.Advance(time.Minute)
 	r.activate()
 	check(wire.StateActive, true)
-	r.clock.advance(time.Minute)
+	r.clock.Advance(time.Minute)
 	for range 2 {
 		if err := r.Quiesce(t.Context()); err != nil {
 			t.Fatal(err)
@@ -447,7 +447,7 @@ func TestMetricsAreOrderedAndCountWhatWasAnswered(t *testing.T) {
 			t.Errorf("%s %v is %v, want %v", want.name, want.labels, got, want.value)
 		}
 	}
-	r.clock.advance(time.Minute) // while the step notify is open
+	r.clock.Advance(time.Minute) // while the step notify is open
 	if age := r.metric("recall_step_oldest_open_seconds", "step", "notify"); age != 60 {
 		t.Errorf("the oldest open step is %v s old", age)
 	}

@@ -158,7 +158,7 @@ func (e *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 
 // stepMetrics are those of each step of the host.
 func (e *Engine) stepMetrics(ctx context.Context, a *active) (out []shared.Metric, err error) {
-	inFlight := a.dispatcher.inFlight()
+	inFlight := a.dispatcher.InFlight()
 	for _, step := range a.steps {
 		gauge := func(name string, value float64) {
 			out = append(out, shared.Metric{

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chat-recall/recall/internal/wire"
+	"github.com/chat-recall/recall/plugin/internal/clock/clocktest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -18,14 +19,14 @@ import (
 type rig struct {
 	*Engine
 	t     testing.TB
-	clock *fakeClock
+	clock *clocktest.Fake
 	dir   string
 }
 
 // newStandby makes an engine that is prepared. ruleText is its rule file; empty: the built-in policy.
 func newStandby(t testing.TB, ruleText string) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: newFakeClock(), dir: t.TempDir()}
+	r := &rig{t: t, clock: clocktest.New(), dir: t.TempDir()}
 	text := "index { path = \"index\" }\n"
 	if ruleText != "" {
 		text += "rules { paths = [\"rules.hcl\"] }\n"

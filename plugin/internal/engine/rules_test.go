@@ -187,7 +187,7 @@ func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
 		t.Errorf("a shadow forbid decided: %+v", got)
 	}
 	r.recall(request("r1", "file")) // a retry is no second decision
-	r.clock.advance(10 * time.Minute)
+	r.clock.Advance(10 * time.Minute)
 	late := request("r2", "late")
 	late.Ext, late.Reason = "secret-ext", "secret-reason"
 	if got := r.recall(late)[0]; got.Code != shared.CodeWindowExpired || got.Rule.Name != "own" {

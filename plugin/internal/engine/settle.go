@@ -57,7 +57,7 @@ func (e *Engine) settle(ctx context.Context, all []wire.Settlement) error {
 			return err
 		}
 		if all[i].Outcome == shared.OutcomeDeferred { // nothing is recorded, and nothing of it is in flight any more
-			a.dispatcher.settle(op.Settle.Sequence, op.Settle.Step, index.StepState{})
+			a.dispatcher.Settle(op.Settle.Sequence, op.Settle.Step, index.StepState{})
 			continue
 		}
 		ops = append(ops, op)
@@ -76,7 +76,7 @@ func (e *Engine) settle(ctx context.Context, all []wire.Settlement) error {
 				return
 			}
 			for i, op := range ops {
-				a.dispatcher.settle(op.Settle.Sequence, op.Settle.Step, applied[i].Step)
+				a.dispatcher.Settle(op.Settle.Sequence, op.Settle.Step, applied[i].Step)
 			}
 			e.counts.settled(all)
 			then(struct{}{}, nil)

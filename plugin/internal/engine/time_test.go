@@ -2,13 +2,13 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/plugin/internal/delivery"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -37,14 +37,15 @@ func TestClock_JumpsChangeNeitherBackoffNorLedger(t *testing.T) {
 					t.Fatal(err)
 				}
 				if attempt == 1 {
-					r.clock.set(jump)
+					r.clock.Shift(jump)
 				}
-				r.clock.waitArmed(r.clock.Elapsed() + backoff(attempt))
-				r.clock.advance(backoff(attempt) - 1)
+				delay := delivery.FirstRetry << (attempt - 1)
+				r.clock.WaitArmed(r.clock.Elapsed() + delay)
+				r.clock.Advance(delay - 1)
 				if r.metric("recall_step_in_flight", "step", "notify"); len(events) > 0 {
 					t.Fatalf("attempt %d came before its time", attempt+1)
 				}
-				r.clock.advance(1)
+				r.clock.Advance(1)
 			}
 			<-events
 			cancel()
@@ -81,13 +82,13 @@ permit "own" {
 					t.Fatalf("%s: %+v", id, got)
 				}
 			}
-			r.clock.advance(20 * time.Second)
-			r.clock.set(jump)
+			r.clock.Advance(20 * time.Second)
+			r.clock.Shift(jump)
 			got := recalled("c")
 			if want := r.clock.Now().Add(40 * time.Second); got.Code != shared.CodeRateLimited || !got.RetryAt.Equal(want) {
 				t.Errorf("within the minute: %+v, want to try again at %s", got, want)
 			}
-			r.clock.advance(40 * time.Second)
+			r.clock.Advance(40 * time.Second)
 			if got := recalled("d"); got.Status != shared.StatusRecalled {
 				t.Errorf("after the minute: %+v", got)
 			}
@@ -104,7 +105,7 @@ func TestRecall_Held(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"), r.message("b"), r.message("c"))
 	sent := r.clock.Now()
-	r.clock.advance(10 * time.Second)
+	r.clock.Advance(10 * time.Second)
 	t.Run("is judged by when it was made", func(t *testing.T) {
 		got := r.recall(held("a", 4*time.Second))[0]
 		if want := sent.Add(6 * time.Second); got.Status != shared.StatusRecalled || !got.RecalledAt.Equal(want) {
@@ -117,105 +118,37 @@ func TestRecall_Held(t *testing.T) {
 		}
 	})
 	t.Run("is not refused after the clock was set back", func(t *testing.T) {
-		r.clock.set(-time.Hour)
+		r.clock.Shift(-time.Hour)
 		if got := r.recall(held("c", 2*time.Second))[0]; got.Status != shared.StatusRecalled {
 			t.Errorf("%+v", got)
 		}
 	})
 }
 
-func TestOpener(t *testing.T) {
-	// steps waits for the deliveries of one event and returns their steps.
-	steps := func(events chan shared.Delivery, n int) (names []string) {
-		for range n {
-			names = append(names, (<-events).Step)
-		}
-		slices.Sort(names)
-		return names
+func TestDeliver_NotifyNotSettled(t *testing.T) {
+	r := newActive(t, "")
+	r.clock.WaitArmed(delivery.NotifyFirst) // for what was there before
+	r.clock.Advance(delivery.NotifyFirst)
+	r.index(r.message("a"))
+	r.recall(request("r", "a"))
+	r.clock.WaitArmed(r.clock.Elapsed() + delivery.NotifyFirst)
+	ctx, cancel := context.WithCancel(t.Context())
+	steps, ended := make(chan string, 10), make(chan error, 1)
+	go func() { ended <- r.deliver(ctx, func(s settler) { steps <- s.Step }) }()
+	if step := <-steps; step != shared.StepNotify {
+		t.Errorf("%s is delivered first", step)
 	}
-	consume := func(t *testing.T, r *rig) (events chan shared.Delivery) {
-		ctx, cancel := context.WithCancel(t.Context())
-		events = make(chan shared.Delivery, 100)
-		ended := make(chan error, 1)
-		go func() {
-			ended <- r.deliver(ctx, func(s settler) {
-				if events <- s.Delivery; s.Step == "notify" {
-					_ = s.settle(ctx, shared.OutcomeFailed, errors.New("nobody listens"))
-				}
-			})
-		}()
-		t.Cleanup(func() {
-			cancel()
-			<-ended
-		})
-		return events
+	r.clock.Advance(delivery.NotifyFirst - 1)
+	if n := r.metric("recall_step_in_flight"); n != 1 {
+		t.Errorf("%v steps are delivered before the time is up", n)
 	}
-	t.Run("opens the others 30 s after the commit", func(t *testing.T) {
-		r := newActive(t, "")
-		r.clock.waitArmed(notifyFirst) // for what was there before
-		r.clock.advance(notifyFirst)
-		r.index(r.message("a"))
-		r.recall(request("r", "a"))
-		at := r.clock.Elapsed() + notifyFirst
-		r.clock.waitArmed(at)
-		r.clock.set(-24 * time.Hour)
-		r.clock.advance(notifyFirst - 1)
-		events := consume(t, r)
-		if got := steps(events, 1); got[0] != "notify" || r.metric("recall_step_in_flight", "step", "history") != 0 {
-			t.Fatalf("before: %v", got)
-		}
-		r.clock.advance(1)
-		var got []string
-		for len(got) < 2 {
-			if e := <-events; e.Step != "notify" {
-				got = append(got, e.Step)
-			}
-		}
-		if slices.Sort(got); !slices.Equal(got, []string{"history", "wipe"}) {
-			t.Errorf("then %v", got)
-		}
-	})
-	for name, c := range map[string]struct{ jump, wait time.Duration }{
-		"counts on after a restart":                     {0, notifyFirst / 2},
-		"begins anew where the clock was set back":      {-time.Hour, notifyFirst},
-		"opens them soon where the clock was set ahead": {40 * 365 * 24 * time.Hour, notifyAgain},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := newActive(t, "")
-			r.index(r.message("a"))
-			r.clock.waitArmed(notifyFirst) // for what was there before
-			r.clock.advance(notifyPart)
-			r.recall(request("r", "a"))
-			r.clock.advance(notifyFirst / 2)
-			if err := r.Quiesce(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			r.clock.set(c.jump)
-			r.start()
-			r.activate()
-			r.clock.waitArmed(r.clock.Elapsed() + c.wait)
-			r.clock.advance(c.wait - 1)
-			if n := len(gated(t, r)); n != 1 {
-				t.Fatalf("%d recalls wait for notify", n)
-			}
-			r.clock.advance(1)
-			for deadline := within(t, 30*time.Second); len(gated(t, r)) > 0; time.Sleep(time.Millisecond) {
-				if deadline.Err() != nil {
-					t.Fatal("they wait on")
-				}
-			}
-		})
+	r.clock.Advance(1)
+	got := []string{<-steps, <-steps}
+	if slices.Sort(got); !slices.Equal(got, []string{"history", "wipe"}) {
+		t.Errorf("then %v", got)
 	}
-}
-
-// gated lists the events whose steps wait for notify.
-func gated(t *testing.T, r *rig) []uint64 {
-	t.Helper()
-	list, err := r.active.index.Gated(t.Context(), 0, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
+	cancel()
+	<-ended
 }
 
 func TestRecall_IDOfAnotherActor(t *testing.T) {

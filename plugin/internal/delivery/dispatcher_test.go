@@ -1,4 +1,4 @@
-package engine
+package delivery
 
 import (
 	"cmp"
@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/clock/clocktest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -82,9 +83,9 @@ func (x *fakeIndex) Entry(sequence uint64, step string) (*shared.LedgerEntry, er
 // bench is a dispatcher over a fake index.
 type bench struct {
 	t *testing.T
-	*dispatcher
+	*Dispatcher
 	x     *fakeIndex
-	clock *fakeClock
+	clock *clocktest.Fake
 }
 
 func newBench(t *testing.T) *bench {
@@ -94,10 +95,8 @@ func newBench(t *testing.T) *bench {
 	for _, step := range []string{"history", "offline"} {
 		x.open[step], x.positions[step] = map[uint64]int{}, map[uint64]uint64{}
 	}
-	clock := newFakeClock()
-	return &bench{t, &dispatcher{
-		index: x, steps: []string{"history", "offline"}, clock: clock, elapsed: clock.Elapsed, logger: hclog.NewNullLogger(),
-	}, x, clock}
+	clock := clocktest.New()
+	return &bench{t, NewDispatcher(x, []string{"history", "offline"}, clock, hclog.NewNullLogger()), x, clock}
 }
 
 // add opens a step for events, as one commit.
@@ -107,7 +106,7 @@ func (b *bench) add(step string, sequences ...uint64) {
 		b.x.open[step][seq] = 0
 	}
 	b.x.mu.Unlock()
-	b.dispatcher.open(step, slices.Min(sequences))
+	b.Dispatcher.Open(step, slices.Min(sequences))
 }
 
 // done settles a step; fail reports it failed.
@@ -115,11 +114,11 @@ func (b *bench) done(step string, sequence uint64) {
 	b.x.mu.Lock()
 	delete(b.x.open[step], sequence)
 	b.x.mu.Unlock()
-	b.settle(sequence, step, index.StepState{})
+	b.Settle(sequence, step, index.StepState{})
 }
 
 func (b *bench) fail(step string, sequence uint64) {
-	b.settle(sequence, step, b.failOnDisk(step, sequence))
+	b.Settle(sequence, step, b.failOnDisk(step, sequence))
 }
 
 // failOnDisk records a failure, of which the dispatcher hears nothing yet.
@@ -132,7 +131,7 @@ func (b *bench) failOnDisk(step string, sequence uint64) index.StepState {
 	return index.StepState{Open: true, Attempts: b.x.open[step][sequence], Position: b.x.failures}
 }
 
-// consumer is one call of Events.
+// consumer is one call of [Dispatcher.Run].
 type consumer struct {
 	t      *testing.T
 	events chan shared.Delivery
@@ -207,12 +206,12 @@ func TestNoMoreThanAWindowOfDeliveriesIsUnsettled(t *testing.T) {
 	c := b.consume()
 	defer c.end()
 	equal(t, "window", c.next(maxInFlight), sequences(1, maxInFlight))
-	if got := b.inFlight(); got["history"] != maxInFlight || len(c.events) > 0 {
+	if got := b.InFlight(); got["history"] != maxInFlight || len(c.events) > 0 {
 		t.Fatalf("beyond the window: %+v, %d more deliveries", got, len(c.events))
 	}
 	b.done("history", 7)
 	equal(t, "after one is settled", c.next(1), []uint64{maxInFlight + 1})
-	if b.inFlight(); len(c.events) > 0 {
+	if b.InFlight(); len(c.events) > 0 {
 		t.Fatal("one settled let more than one in")
 	}
 }
@@ -247,13 +246,13 @@ func TestAFailedEventComesBackAfterItsDelayAndHoldsNobodyUp(t *testing.T) {
 			b.done("history", seq+1)
 		}
 	}
-	for attempt, delay := range []time.Duration{firstRetry, 2 * firstRetry, 4 * firstRetry} {
-		b.clock.waitArmed(failedAt + delay)
-		b.clock.advance(delay - time.Millisecond)
-		if b.inFlight(); len(c.events) > 0 {
+	for attempt, delay := range []time.Duration{FirstRetry, 2 * FirstRetry, 4 * FirstRetry} {
+		b.clock.WaitArmed(failedAt + delay)
+		b.clock.Advance(delay - time.Millisecond)
+		if b.InFlight(); len(c.events) > 0 {
 			t.Fatalf("before its time: %d deliveries", len(c.events))
 		}
-		b.clock.advance(time.Millisecond)
+		b.clock.Advance(time.Millisecond)
 		if e := <-c.events; e.Sequence != 3 || e.Attempt != attempt+2 {
 			t.Fatalf("got event %d, attempt %d, want 3, %d", e.Sequence, e.Attempt, attempt+2)
 		}
@@ -271,7 +270,7 @@ func TestAnEventThatCannotBeReadHoldsNobodyUp(t *testing.T) {
 	b.x.mu.Lock()
 	b.x.unreadable[1] = false
 	b.x.mu.Unlock()
-	if b.inFlight()["history"] != 1 {
+	if b.InFlight()["history"] != 1 {
 		t.Error("it takes a place of the window")
 	}
 	b.done("history", 2)
@@ -291,7 +290,7 @@ func TestAStepThatOpensLateIsDeliveredThoughLaterOnesWere(t *testing.T) {
 	equal(t, "between", c.next(1), []uint64{11})
 	b.add("history", 3, 14)
 	equal(t, "before and after", c.next(2), []uint64{3, 14})
-	if b.inFlight(); len(c.events) > 0 {
+	if b.InFlight(); len(c.events) > 0 {
 		t.Fatal("something was delivered twice")
 	}
 }
@@ -311,7 +310,7 @@ func TestAStepThatOpensLateTakesNothingFromThoseThatWait(t *testing.T) {
 	delete(b.x.open["history"], 2*maxInFlight-1)
 	b.x.mu.Unlock()
 	b.add("history", 2*maxInFlight-1) // later than some that wait, and before another
-	b.inFlight()
+	b.InFlight()
 	for seq := uint64(waiting + 1); seq <= maxInFlight+waiting; seq++ {
 		b.done("history", seq)
 	}
@@ -323,8 +322,8 @@ func TestDispatcher_StepThatTheHostDoesNotCarryOut(t *testing.T) {
 	b.x.open["wipe"] = map[uint64]int{1: 0}
 	c := b.consume()
 	defer c.end()
-	b.dispatcher.open("wipe", 1)
-	b.settle(1, "wipe", index.StepState{Open: true, Attempts: 1, Position: 1})
+	b.Dispatcher.Open("wipe", 1)
+	b.Settle(1, "wipe", index.StepState{Open: true, Attempts: 1, Position: 1})
 	b.add("history", 1)
 	if e := <-c.events; e.Step != "history" || len(c.events) > 0 {
 		t.Errorf("delivered %+v and %d others", e, len(c.events))
@@ -340,12 +339,12 @@ func TestANewerConsumerTakesOverWhatIsUnsettled(t *testing.T) {
 	b.fail("history", 2)
 	newer := b.consume()
 	defer newer.end()
-	if err := <-old.result; !errors.Is(err, errReplaced) {
+	if err := <-old.result; !errors.Is(err, ErrReplaced) {
 		t.Fatalf("the old consumer ended with %v", err)
 	}
 	equal(t, "newer", newer.next(1), []uint64{3})
-	b.clock.waitArmed(firstRetry)
-	b.clock.advance(firstRetry)
+	b.clock.WaitArmed(FirstRetry)
+	b.clock.Advance(FirstRetry)
 	equal(t, "newer, after the delay", newer.next(1), []uint64{2})
 }
 
@@ -357,19 +356,19 @@ func TestDispatcher_NextConsumer(t *testing.T) {
 	b.fail("history", 2)
 	b.done("history", 3)
 	b.fail("history", 4)
-	b.inFlight() // until it is heard of
-	b.clock.advance(firstRetry)
+	b.InFlight() // until it is heard of
+	b.clock.Advance(FirstRetry)
 	equal(t, "again", c.next(2), []uint64{2, 4})
 	b.fail("history", 4)
 	c.end()
 	next := b.consume()
 	defer next.end()
 	equal(t, "at once", next.next(1), []uint64{1})
-	b.clock.waitArmed(2 * firstRetry)
-	b.clock.advance(firstRetry)
+	b.clock.WaitArmed(2 * FirstRetry)
+	b.clock.Advance(FirstRetry)
 	equal(t, "after the first delay", next.next(1), []uint64{2})
-	b.clock.waitArmed(3 * firstRetry)
-	b.clock.advance(firstRetry)
+	b.clock.WaitArmed(3 * FirstRetry)
+	b.clock.Advance(FirstRetry)
 	equal(t, "after the second", next.next(1), []uint64{4})
 }
 
@@ -391,7 +390,7 @@ func TestDispatcher_FailingEventsDoNotBlock(t *testing.T) {
 			expected++
 		}
 	}
-	b.inFlight() // until everything is heard of
+	b.InFlight() // until everything is heard of
 	q := b.current.queues[0]
 	if n := len(q.inFlight) + len(q.ahead); n > 2*maxInFlight {
 		t.Errorf("%d events are remembered", n)
@@ -404,11 +403,11 @@ func TestDispatcher_FailingEventsDoNotBlock(t *testing.T) {
 	// All of those that failed come back.
 	seen := map[uint64]bool{}
 	for idle := 0; len(seen) < failing; {
-		if b.inFlight(); len(c.events) == 0 {
+		if b.InFlight(); len(c.events) == 0 {
 			if idle++; idle > 1000 {
 				t.Fatalf("%d of %d came back", len(seen), failing)
 			}
-			b.clock.advance(time.Second)
+			b.clock.Advance(time.Second)
 			continue
 		}
 		seq := c.next(1)[0]
@@ -426,16 +425,16 @@ func TestDispatcher_LateNewsOfAFailure(t *testing.T) {
 	c.next(3)
 	first := b.failOnDisk("history", 1)
 	b.fail("history", 2)
-	b.clock.waitArmed(firstRetry)
-	b.clock.advance(firstRetry)
+	b.clock.WaitArmed(FirstRetry)
+	b.clock.Advance(FirstRetry)
 	equal(t, "the one heard of", c.next(1), []uint64{2})
-	b.settle(1, "history", first)
+	b.Settle(1, "history", first)
 	equal(t, "the other, once it is heard of", c.next(1), []uint64{1})
-	if b.inFlight(); len(c.events) > 0 {
+	if b.InFlight(); len(c.events) > 0 {
 		t.Errorf("then %v", <-c.events)
 	}
-	b.settle(1, "history", first) // reported again while the next attempt is in flight
-	if n := b.inFlight()["history"]; n != 3 {
+	b.Settle(1, "history", first) // reported again while the next attempt is in flight
+	if n := b.InFlight()["history"]; n != 3 {
 		t.Errorf("%d in flight, want 3", n)
 	}
 }
@@ -448,13 +447,13 @@ func TestEventsThatFailAgainLeaveRoomForOthers(t *testing.T) {
 	for _, seq := range c.next(maxInFlight) {
 		b.fail("history", seq)
 	}
-	b.inFlight() // until all is heard of
-	b.clock.advance(lastRetry)
+	b.InFlight() // until all is heard of
+	b.clock.Advance(LastRetry)
 	again := c.next(maxRetrying) // and these hang
 	b.add("history", sequences(maxInFlight+1, 2*maxInFlight)...)
 	fresh := sequences(maxInFlight+1, maxInFlight+maxInFlight-maxRetrying)
 	equal(t, "others", c.next(len(fresh)), fresh)
-	if got := b.inFlight(); got["history"] != maxInFlight || len(c.events) > 0 {
+	if got := b.InFlight(); got["history"] != maxInFlight || len(c.events) > 0 {
 		t.Fatalf("beyond the window: %+v, %d more deliveries", got, len(c.events))
 	}
 	b.fail("history", again[0])
@@ -469,15 +468,15 @@ func TestClosingEndsTheConsumerAndRefusesFurtherOnes(t *testing.T) {
 	c := b.consume()
 	c.next(1)
 	why := errors.New("quiesced")
-	b.close(why)
+	b.Close(why)
 	if err := <-c.result; !errors.Is(err, why) {
 		t.Errorf("the consumer ended with %v", err)
 	}
 	if err := b.deliver(context.Background(), nil); !errors.Is(err, why) {
 		t.Errorf("a further consumer got %v", err)
 	}
-	b.settle(1, "history", index.StepState{}) // and nobody hangs
-	b.dispatcher.open("history", 2)
+	b.Settle(1, "history", index.StepState{}) // and nobody hangs
+	b.Dispatcher.Open("history", 2)
 }
 
 func TestBackoffDoublesUpToItsEnd(t *testing.T) {
@@ -504,7 +503,7 @@ func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
 	var held []uint64 // delivered, and nothing said of them yet: the consumer's window is full at times
 	consume := func() *consumer {
 		c := b.consume()
-		for b.inFlight() == nil { // until it is there
+		for b.InFlight() == nil { // until it is there
 			runtime.Gosched()
 		}
 		return c
@@ -556,8 +555,8 @@ func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
 				if len(held) == 0 && len(late) == 0 {
 					idle++
 				}
-				b.clock.advance(time.Second)
-				b.inFlight() // the dispatcher has seen it
+				b.clock.Advance(time.Second)
+				b.InFlight() // the dispatcher has seen it
 			}
 		}
 	}
@@ -576,13 +575,13 @@ func TestDispatcher_AConsumerThatDoesNotRead(t *testing.T) {
 		read := make(chan struct{})
 		var consumer sync.WaitGroup
 		consumer.Go(func() {
-			_ = b.run(ctx, func(events []shared.Delivery) {
+			_ = b.Run(ctx, func(events []shared.Delivery) {
 				handed.Add(int64(len(events)))
 				<-read
 			})
 		})
 		synctest.Wait()
-		if n := b.inFlight()["history"]; handed.Load() == 0 || n > maxUnsentBytes/size+1 {
+		if n := b.InFlight()["history"]; handed.Load() == 0 || n > maxUnsentBytes/size+1 {
 			t.Errorf("%d events of %d bytes wait to be read; at most %d bytes", n, size, maxUnsentBytes)
 		}
 		close(read)
@@ -611,7 +610,7 @@ func TestDispatcher_CountsAreAnsweredThoughTheSessionEnds(t *testing.T) {
 		b.current.newsMu.Lock()
 		b.current.opened = map[string]uint64{"history": 1} // which the question finds
 		b.current.newsMu.Unlock()
-		if n := b.inFlight(); n != nil {
+		if n := b.InFlight(); n != nil {
 			t.Errorf("got %v", n)
 		}
 		if err := <-c.result; err == nil || !strings.Contains(err.Error(), "the disk is gone") {
@@ -630,7 +629,7 @@ func TestDispatcher_WhatIsDueAtOnceIsDeliveredAtOnce(t *testing.T) {
 		busy := make(chan struct{})
 		var consumer sync.WaitGroup
 		consumer.Go(func() {
-			_ = b.run(ctx, func(events []shared.Delivery) {
+			_ = b.Run(ctx, func(events []shared.Delivery) {
 				calls = append(calls, len(events))
 				<-busy
 			})

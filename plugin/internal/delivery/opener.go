@@ -1,4 +1,4 @@
-package engine
+package delivery
 
 import (
 	"context"
@@ -10,14 +10,15 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/clock"
 	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/shared"
 )
 
 const (
-	// notifyFirst is how long the other steps of a recall wait for its notify: a notice that cannot be given must not keep
+	// NotifyFirst is how long the other steps of a recall wait for its notify: a notice that cannot be given must not keep
 	// the text readable.
-	notifyFirst = 30 * time.Second
+	NotifyFirst = 30 * time.Second
 
 	// notifyAgain is the least that those of an earlier process wait: a server that was down gives its notices first.
 	notifyAgain = 2 * time.Second
@@ -31,38 +32,38 @@ const (
 	openRetry = 10 * time.Second // after a failure to write, such as a full disk
 )
 
-// opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the
+// Opener opens the steps of events that wait for notify for too long. It counts on the monotonic clock from the
 // commit of the recall. For a recall of an earlier process the wall clock tells how long ago that was, so that a
 // plugin that is killed again and again does not begin anew each time; it has the last word in nothing else. It
 // remembers a mark for each part of the time, and no event.
-type opener struct {
-	index   *index.Index
-	log     journal.Log
-	steps   []string // of the host
-	clock   Clock
-	elapsed func() time.Duration
-	logger  hclog.Logger
+type Opener struct {
+	index  *index.Index
+	log    journal.Log
+	steps  []string // of the host
+	clock  clock.Clock
+	logger hclog.Logger
 
 	wake chan struct{} // one token: notify was opened for some event
-	done chan struct{} // closed when run has returned
+	done chan struct{} // closed when Run has returned
 }
 
-func newOpener(s *Engine, a *active) *opener {
-	return &opener{
-		index: a.index, log: a.log, steps: a.steps, clock: s.clock, elapsed: s.elapsed, logger: s.logger,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+// NewOpener makes an opener. steps are those of the host, sorted.
+func NewOpener(x *index.Index, log journal.Log, steps []string, c clock.Clock, logger hclog.Logger) *Opener {
+	return &Opener{
+		index: x, log: log, steps: steps, clock: c, logger: logger, wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
 
-// recalled says that there may be new events that wait for notify. It does not block.
-func (o *opener) recalled() {
+// Recalled says that there may be new events that wait for notify. It does not block.
+func (o *Opener) Recalled() {
 	select {
 	case o.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (o *opener) run(ctx context.Context) {
+// Run opens steps until ctx ends or the index is released.
+func (o *Opener) Run(ctx context.Context) {
 	defer close(o.done)
 	marks := o.earlier(ctx)
 	warnOfOthers(ctx, o.index, o.steps, o.logger)
@@ -71,17 +72,17 @@ func (o *opener) run(ctx context.Context) {
 	for {
 		if len(marks) > 0 && (timer == nil || marks[0].due != timerAt) {
 			timerAt = marks[0].due
-			timer = o.clock.After(timerAt - o.elapsed())
+			timer = o.clock.After(timerAt - o.clock.Elapsed())
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-o.wake:
-			marks = addMark(marks, o.index.LastSequence(), o.elapsed())
+			marks = addMark(marks, o.index.LastSequence(), o.clock.Elapsed())
 		case <-timer:
 			timer = nil
 		}
-		now := o.elapsed()
+		now := o.clock.Elapsed()
 		for len(marks) > 0 && marks[0].due <= now {
 			if err := o.open(ctx, marks[0].upTo); errors.Is(err, shared.ErrUnavailable) || ctx.Err() != nil {
 				return
@@ -95,9 +96,12 @@ func (o *opener) run(ctx context.Context) {
 	}
 }
 
+// Wait waits until Run has returned.
+func (o *Opener) Wait() { <-o.done }
+
 // earlier are the marks of the events that were there before.
-func (o *opener) earlier(ctx context.Context) (marks []mark) {
-	now, wall := o.elapsed(), o.clock.Now()
+func (o *Opener) earlier(ctx context.Context) (marks []mark) {
+	now, wall := o.clock.Elapsed(), o.clock.Now()
 	for after := uint64(0); ; {
 		events, err := o.index.Gated(ctx, after, openAtOnce)
 		if err != nil || len(events) == 0 { // what cannot be read now is as if it were new
@@ -105,7 +109,7 @@ func (o *opener) earlier(ctx context.Context) (marks []mark) {
 		}
 		for _, after = range events {
 			if e, err := o.index.Entry(after, shared.StepNotify); err == nil && e != nil {
-				age := min(max(wall.Sub(e.Event.RecalledAt), 0), notifyFirst-notifyAgain)
+				age := min(max(wall.Sub(e.Event.RecalledAt), 0), NotifyFirst-notifyAgain)
 				marks = addMark(marks, after, now-age)
 			}
 		}
@@ -115,14 +119,14 @@ func (o *opener) earlier(ctx context.Context) (marks []mark) {
 // addMark notes that there are events up to a sequence, which were recalled at this moment.
 func addMark(marks []mark, upTo uint64, at time.Duration) []mark {
 	if n := len(marks); n > 0 && at-marks[n-1].began < notifyPart {
-		marks[n-1].upTo, marks[n-1].due = upTo, at+notifyFirst
+		marks[n-1].upTo, marks[n-1].due = upTo, at+NotifyFirst
 		return marks
 	}
-	return append(marks, mark{upTo: upTo, began: at, due: at + notifyFirst})
+	return append(marks, mark{upTo: upTo, began: at, due: at + NotifyFirst})
 }
 
 // open opens the steps that wait for notify in events up to a sequence.
-func (o *opener) open(ctx context.Context, upTo uint64) error {
+func (o *Opener) open(ctx context.Context, upTo uint64) error {
 	opened := 0
 	for after := uint64(0); ; {
 		events, err := o.index.Gated(ctx, after, openAtOnce)
@@ -145,7 +149,7 @@ func (o *opener) open(ctx context.Context, upTo uint64) error {
 		opened += len(ops)
 	}
 	if opened > 0 {
-		o.logger.Warn("notify is not settled, the other steps go on without it", "recalls", opened, "after", notifyFirst)
+		o.logger.Warn("notify is not settled, the other steps go on without it", "recalls", opened, "after", NotifyFirst)
 	}
 	return nil
 }

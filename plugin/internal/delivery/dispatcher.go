@@ -1,4 +1,5 @@
-package engine
+// Package delivery brings the open steps of the index to the host: in step queues, with retries and backoff.
+package delivery
 
 import (
 	"context"
@@ -12,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/clock"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -24,18 +26,17 @@ type stepIndex interface {
 	Entry(sequence uint64, step string) (*shared.LedgerEntry, error)
 }
 
-// errReplaced ends the Events of a consumer when another one comes.
-var errReplaced = fmt.Errorf("%w: a newer call of Events has taken over", shared.ErrUnavailable)
+// ErrReplaced ends [Dispatcher.Run] of a consumer when another one comes.
+var ErrReplaced = fmt.Errorf("%w: a newer call of Events has taken over", shared.ErrUnavailable)
 
-// dispatcher hands the open steps of the index to one consumer at a time. What a consumer left unsettled is due for the
+// Dispatcher hands the open steps of the index to one consumer at a time. What a consumer left unsettled is due for the
 // next one, what failed before after its delay; so the dispatcher remembers nothing between them. Steps that the host
 // does not carry out stay as they are.
-type dispatcher struct {
-	index   stepIndex
-	steps   []string // of the host, sorted
-	clock   Clock
-	elapsed func() time.Duration
-	logger  hclog.Logger
+type Dispatcher struct {
+	index  stepIndex
+	steps  []string // of the host, sorted
+	clock  clock.Clock
+	logger hclog.Logger
 
 	unsentBytes atomic.Int64 // of events that the consumer has not taken, those of earlier consumers included
 
@@ -44,9 +45,14 @@ type dispatcher struct {
 	current *session // nil where there is no consumer
 }
 
-// run delivers to handle, in order and at once what is due at once, until ctx ends, another consumer comes or the
-// dispatcher is closed. It returns after handle has.
-func (d *dispatcher) run(ctx context.Context, handle func([]shared.Delivery)) error {
+// NewDispatcher makes a dispatcher for steps of the host, which are sorted.
+func NewDispatcher(x stepIndex, steps []string, c clock.Clock, logger hclog.Logger) *Dispatcher {
+	return &Dispatcher{index: x, steps: steps, clock: c, logger: logger}
+}
+
+// Run delivers to handle, in order and at once what is due at once, until ctx ends, another consumer comes or the
+// Dispatcher is closed. It returns after handle has.
+func (d *Dispatcher) Run(ctx context.Context, handle func([]shared.Delivery)) error {
 	var handler sync.WaitGroup
 	defer handler.Wait()
 	due := newUnsent()
@@ -69,7 +75,7 @@ func (d *dispatcher) run(ctx context.Context, handle func([]shared.Delivery)) er
 const maxUnsentBytes = 4 << 20
 
 // taken makes room. A consumer that was waiting for it goes on.
-func (d *dispatcher) taken(bytes int64) {
+func (d *Dispatcher) taken(bytes int64) {
 	if left := d.unsentBytes.Add(-bytes); left < maxUnsentBytes && left+bytes >= maxUnsentBytes {
 		if s := d.session(); s != nil {
 			s.signal()
@@ -77,13 +83,13 @@ func (d *dispatcher) taken(bytes int64) {
 	}
 }
 
-// deliver is run with a handle that must not block. It gets what is due at this moment, and how many bytes that is, and
+// deliver is Run with a handle that must not block. It gets what is due at this moment, and how many bytes that is, and
 // keeps nothing of the slice.
-func (d *dispatcher) deliver(ctx context.Context, handle func(due []shared.Delivery, bytes int64)) error {
+func (d *Dispatcher) deliver(ctx context.Context, handle func(due []shared.Delivery, bytes int64)) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	s := &session{
-		dispatcher: d, handle: handle, end: end, wake: make(chan struct{}, 1), counts: make(chan chan map[string]int),
+		Dispatcher: d, handle: handle, end: end, wake: make(chan struct{}, 1), counts: make(chan chan map[string]int),
 		done: make(chan struct{}),
 	}
 	d.mu.Lock()
@@ -92,7 +98,7 @@ func (d *dispatcher) deliver(ctx context.Context, handle func(due []shared.Deliv
 		return d.closed
 	}
 	if d.current != nil {
-		d.current.end(errReplaced)
+		d.current.end(ErrReplaced)
 	}
 	d.current = s
 	d.mu.Unlock()
@@ -107,9 +113,9 @@ func (d *dispatcher) deliver(ctx context.Context, handle func(due []shared.Deliv
 	return err
 }
 
-// close ends the consumer, and every later one, with err. When it returns nothing is read from the index any more;
+// Close ends the consumer, and every later one, with err. When it returns nothing is read from the index any more;
 // handles may still run.
-func (d *dispatcher) close(err error) {
+func (d *Dispatcher) Close(err error) {
 	d.mu.Lock()
 	if d.closed == nil {
 		d.closed = err
@@ -122,21 +128,21 @@ func (d *dispatcher) close(err error) {
 	}
 }
 
-func (d *dispatcher) session() *session {
+func (d *Dispatcher) session() *session {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.current
 }
 
-// open says that this step was opened for the event of this sequence, and perhaps for later ones. It does not block.
-func (d *dispatcher) open(step string, sequence uint64) {
+// Open says that this step was opened for the event of this sequence, and perhaps for later ones. It does not block.
+func (d *Dispatcher) Open(step string, sequence uint64) {
 	if s := d.session(); s != nil {
 		s.open(step, sequence)
 	}
 }
 
-// settle says where a step stands after an outcome was recorded. It does not block.
-func (d *dispatcher) settle(sequence uint64, step string, state index.StepState) {
+// Settle says where a step stands after an outcome was recorded. It does not block.
+func (d *Dispatcher) Settle(sequence uint64, step string, state index.StepState) {
 	if s := d.session(); s != nil {
 		s.newsMu.Lock()
 		s.settled = append(s.settled, settlement{sequence, step, state})
@@ -145,9 +151,9 @@ func (d *dispatcher) settle(sequence uint64, step string, state index.StepState)
 	}
 }
 
-// retry makes steps that back off due now. It does not block. Without a consumer it changes nothing: what failed before is
+// Retry makes steps that back off due now. It does not block. Without a consumer it changes nothing: what failed before is
 // due for the next one after its delay.
-func (d *dispatcher) retry(steps []string) {
+func (d *Dispatcher) Retry(steps []string) {
 	if s := d.session(); s != nil {
 		s.newsMu.Lock()
 		s.retries = append(s.retries, steps...)
@@ -156,8 +162,8 @@ func (d *dispatcher) retry(steps []string) {
 	}
 }
 
-// inFlight tells how many deliveries of each step are with the consumer; none without a consumer.
-func (d *dispatcher) inFlight() map[string]int {
+// InFlight tells how many deliveries of each step are with the consumer; none without a consumer.
+func (d *Dispatcher) InFlight() map[string]int {
 	s := d.session()
 	if s == nil {
 		return nil
@@ -185,7 +191,7 @@ type settlement struct {
 
 // session is one consumer. Its queues belong to the goroutine that runs it.
 type session struct {
-	*dispatcher
+	*Dispatcher
 	handle func(due []shared.Delivery, bytes int64)
 	end    context.CancelCauseFunc
 	counts chan chan map[string]int
@@ -224,7 +230,7 @@ func (s *session) signal() {
 func (s *session) run(ctx context.Context) error {
 	for _, step := range s.steps {
 		read := &openSteps{s.index, ctx, step}
-		s.queues = append(s.queues, newStepQueue(step, read, s.index.LastFailure(), s.elapsed()))
+		s.queues = append(s.queues, newStepQueue(step, read, s.index.LastFailure(), s.clock.Elapsed()))
 	}
 	var timer <-chan time.Time
 	var timerAt time.Duration
@@ -238,7 +244,7 @@ func (s *session) run(ctx context.Context) error {
 		case !any:
 			timer = nil
 		case timer == nil || due != timerAt:
-			timer, timerAt = s.clock.After(due-s.elapsed()), due
+			timer, timerAt = s.clock.After(due-s.clock.Elapsed()), due
 		}
 		if asked != nil {
 			asked <- s.count()
@@ -278,7 +284,7 @@ func (s *session) takeNews() {
 	}
 	for _, step := range retries {
 		if q := s.queue(step); q != nil {
-			q.retry(s.elapsed())
+			q.retry(s.clock.Elapsed())
 		}
 	}
 }
@@ -287,7 +293,7 @@ func (s *session) apply(x settlement) {
 	switch q := s.queue(x.step); {
 	case q == nil:
 	case x.state.Open:
-		q.fail(x.sequence, x.state, s.elapsed())
+		q.fail(x.sequence, x.state, s.clock.Elapsed())
 	default:
 		q.forget(x.sequence)
 	}
@@ -312,7 +318,7 @@ func (o *openSteps) BackingOff(level int, after, upTo uint64, limit int) ([]inde
 // if any.
 func (s *session) deliverDue(ctx context.Context) (next time.Duration, any bool, err error) {
 	defer s.handOver()
-	now := s.elapsed()
+	now := s.clock.Elapsed()
 	for _, q := range s.queues {
 		for ctx.Err() == nil && s.unsentBytes.Load()+s.bytes < maxUnsentBytes {
 			sequence, ok, err := q.next(now)

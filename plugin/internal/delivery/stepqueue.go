@@ -1,4 +1,4 @@
-package engine
+package delivery
 
 import (
 	"slices"
@@ -16,8 +16,11 @@ const (
 	// room for the others.
 	maxRetrying = maxInFlight / 2
 
-	firstRetry = 100 * time.Millisecond
-	lastRetry  = time.Minute
+	// FirstRetry is the delay after the first failed attempt. It doubles with each further one.
+	FirstRetry = 100 * time.Millisecond
+
+	// LastRetry is the longest delay.
+	LastRetry = time.Minute
 
 	// markParts is into how many parts the delay of a level is cut: failures of one part come back together. So a level
 	// has about that many marks, whatever the number of its failures, and nobody waits longer than a sixteenth more.
@@ -237,5 +240,5 @@ func (l *backoffLevel) add(position uint64, now, delay time.Duration) {
 	l.marks = append(l.marks, mark{upTo: position, began: now, due: now + delay})
 }
 
-// backoff is the delay of a level: firstRetry, doubled each time up to lastRetry.
-func backoff(level int) time.Duration { return min(firstRetry<<(level-1), lastRetry) }
+// backoff is the delay of a level: FirstRetry, doubled each time up to LastRetry.
+func backoff(level int) time.Duration { return min(FirstRetry<<(level-1), LastRetry) }
