@@ -256,7 +256,7 @@ func (d *damager) try(ctx context.Context, dir string, c damageCase) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	var wrong *wrongAnswer
+	var wrong *wrongAnswerError
 	outcome := "harmless"
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -280,12 +280,12 @@ func (d *damager) try(ctx context.Context, dir string, c damageCase) error {
 	return nil
 }
 
-// wrongAnswer is an answer that is not what was written.
-type wrongAnswer struct{ text string }
+// wrongAnswerError is an answer that is not what was written.
+type wrongAnswerError struct{ text string }
 
-func (e *wrongAnswer) Error() string { return e.text }
+func (e *wrongAnswerError) Error() string { return e.text }
 
-func wrongf(format string, args ...any) error { return &wrongAnswer{fmt.Sprintf(format, args...)} }
+func wrongf(format string, args ...any) error { return &wrongAnswerError{fmt.Sprintf(format, args...)} }
 
 // compare asks for every message, every event and some ledgers.
 func (d *damager) compare(ctx context.Context, h *host.Host) error {

@@ -20,11 +20,11 @@ type line struct {
 	y    []float64
 }
 
-// plotColours are of the palette of Okabe and Ito, which colour-blind people can tell apart. Each line has its own dash
+// plotColors are of the palette of Okabe and Ito, which color-blind people can tell apart. Each line has its own dash
 // too.
 var (
-	plotColours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7"}
-	plotDashes  = []string{"none", "8 4", "2 3", "8 3 2 3"}
+	plotColors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7"}
+	plotDashes = []string{"none", "8 4", "2 3", "8 3 2 3"}
 )
 
 const (
@@ -70,18 +70,18 @@ func (p *plot) svg() string {
 	fmt.Fprintf(&b, `<text transform="translate(22 %.1f) rotate(-90)" text-anchor="middle">%s</text>`+"\n",
 		plotTop+innerHeight/2, html.EscapeString(p.yTitle))
 	for n, l := range p.lines {
-		colour, dash := plotColours[n%len(plotColours)], plotDashes[n%len(plotDashes)]
+		color, dash := plotColors[n%len(plotColors)], plotDashes[n%len(plotDashes)]
 		var points []string
 		for i, y := range l.y {
 			if y > 0 {
 				points = append(points, fmt.Sprintf("%.1f,%.1f", xAt(i), yAt(y)))
-				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`, xAt(i), yAt(y), colour)
+				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`, xAt(i), yAt(y), color)
 			}
 		}
 		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2" stroke-dasharray="%s"/>`+"\n",
-			strings.Join(points, " "), colour, dash)
+			strings.Join(points, " "), color, dash)
 		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text>`+"\n",
-			plotWidth-plotRight+12, plotTop+16+20*n, colour, html.EscapeString(l.name))
+			plotWidth-plotRight+12, plotTop+16+20*n, color, html.EscapeString(l.name))
 	}
 	b.WriteString("</svg>\n")
 	return b.String()

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// texts checks that an SVG is well-formed and returns its texts and the colours of its lines.
-func texts(t *testing.T, svg string) (texts, colours []string) {
+// texts checks that an SVG is well-formed and returns its texts and the colors of its lines.
+func texts(t *testing.T, svg string) (texts, colors []string) {
 	t.Helper()
 	d := xml.NewDecoder(strings.NewReader(svg))
 	for {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
-			return texts, colours
+			return texts, colors
 		}
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, svg)
@@ -32,7 +32,7 @@ func texts(t *testing.T, svg string) (texts, colours []string) {
 			}
 			for _, a := range x.Attr {
 				if a.Name.Local == "stroke" {
-					colours = append(colours, a.Value)
+					colors = append(colors, a.Value)
 				}
 			}
 		}
@@ -45,7 +45,7 @@ func TestPlots(t *testing.T) {
 		{10_000, map[string]float64{"index": 410, "check": 85, "recall": 610}},
 	}) {
 		t.Run(name, func(t *testing.T) {
-			got, colours := texts(t, p.svg())
+			got, colors := texts(t, p.svg())
 			want := append([]string{p.title, p.xTitle, p.yTitle}, p.ticks...)
 			for _, l := range p.lines {
 				want = append(want, l.name)
@@ -55,8 +55,8 @@ func TestPlots(t *testing.T) {
 					t.Errorf("it does not say %q", w)
 				}
 			}
-			if n := len(slices.Compact(slices.Sorted(slices.Values(colours)))); n != len(p.lines) || n < 2 {
-				t.Errorf("%d lines have %d colours", len(p.lines), n)
+			if n := len(slices.Compact(slices.Sorted(slices.Values(colors)))); n != len(p.lines) || n < 2 {
+				t.Errorf("%d lines have %d colors", len(p.lines), n)
 			}
 			if !strings.ContainsAny(p.yTitle, "/,") {
 				t.Errorf("the axis %q has no unit", p.yTitle)

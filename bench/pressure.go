@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -158,9 +159,9 @@ func (p *pressure) load(ctx context.Context, kind string, callers int) error {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
 		switch word {
 		case "plugin":
-			var pid int64
-			fmt.Sscan(rest, &pid)
-			plugin.Store(pid)
+			if pid, err := strconv.ParseInt(rest, 10, 64); err == nil {
+				plugin.Store(pid)
+			}
 		case "indexed":
 			p.j.indexed(rest)
 		case "recalled":

@@ -167,7 +167,7 @@ func lease(f *os.File) (given bool, err error) {
 		err := setLease(f, syscall.F_RDLCK)
 		switch {
 		case err == nil:
-			// Nobody is to be signalled about who waits.
+			// Nobody is to be signaled about who waits.
 			_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), syscall.F_SETOWN, 0)
 			return true, nil
 		case !errors.Is(err, syscall.EAGAIN):

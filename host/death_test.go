@@ -24,8 +24,8 @@ func TestOpen_PluginDies(t *testing.T) {
 		words  []string
 		not    string
 	}{
-		"exit status and last lines": {scriptPlugin(t, "echo 'the licence is missing' >&2; exit 3"),
-			[]string{"exit status 3", "the licence is missing"}, "SIGKILL"},
+		"exit status and last lines": {scriptPlugin(t, "echo 'the license is missing' >&2; exit 3"),
+			[]string{"exit status 3", "the license is missing"}, "SIGKILL"},
 		"only the last lines": {scriptPlugin(t, stack+"; exit 1"),
 			[]string{"exit status 1", "frame 400", "frame 381"}, "frame 380\n"},
 		"the beginning of a crash": {scriptPlugin(t,

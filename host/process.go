@@ -267,7 +267,7 @@ func (p *process) adopt(c *child) error {
 	defer p.mu.Unlock()
 	if p.cut {
 		c.hangUp()
-		return errors.New("cancelled before it was started")
+		return errors.New("canceled before it was started")
 	}
 	p.child = c
 	return nil

@@ -78,7 +78,7 @@ func (c *child) tryStart() error {
 	defer c.mu.Unlock()
 	if c.killed {
 		c.hangUp()
-		return errors.New("cancelled before it was started")
+		return errors.New("canceled before it was started")
 	}
 	if c.busy {
 		again := exec.Command(c.cmd.Path) // a Cmd is of single use

@@ -230,15 +230,15 @@ func (s *supervisor) lost(cause error) {
 	p.kill() // what is left of it
 }
 
-// firstLine shortens an error to its first line for callers. The log and the state have all of it.
-type firstLine struct{ error }
+// firstLineError shortens an error to its first line for callers. The log and the state have all of it.
+type firstLineError struct{ error }
 
-func (e firstLine) Error() string {
+func (e firstLineError) Error() string {
 	line, _, _ := strings.Cut(e.error.Error(), "\n")
 	return line
 }
 
-func (e firstLine) Unwrap() error { return e.error }
+func (e firstLineError) Unwrap() error { return e.error }
 
 // noteCrash counts one more end or failed start, and after too many of them stops holding calls.
 func (s *supervisor) noteCrash(cause error) {
@@ -247,7 +247,7 @@ func (s *supervisor) noteCrash(cause error) {
 	if s.crashes >= maxCrashes || errors.Is(cause, shared.ErrDamaged) { // another start would find the same files
 		phase = PhaseFailed
 		s.gate.refuse(fmt.Errorf("%w: it failed %d times in a row, last: %w", shared.ErrUnavailable, s.crashes,
-			firstLine{cause}))
+			firstLineError{cause}))
 	}
 	s.logger.Error("plugin lost", "error", cause, "in_a_row", s.crashes)
 	s.update(func(st *State) {

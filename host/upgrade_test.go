@@ -250,12 +250,12 @@ func TestAnUpgradeCancelledAtAnyStepLeavesOrBringsBackTheOldPlugin(t *testing.T)
 		cancelAt, cancel = step, stop
 		mu.Unlock()
 		if _, err := h.Upgrade(ctx, next); !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled at %s: %v", step, err)
+			t.Errorf("canceled at %s: %v", step, err)
 		}
 		stop()
 		index(t, h, "after "+step)
 		if st := h.State(); st.SHA256 != before.SHA256 || st.Upgrades != 0 || st.Phase != host.PhaseRunning || st.Step != "" {
-			t.Errorf("cancelled at %s: state %+v", step, st)
+			t.Errorf("canceled at %s: state %+v", step, st)
 		}
 	}
 	mu.Lock()

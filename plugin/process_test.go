@@ -436,7 +436,7 @@ func TestThePluginGoesWhenItsHostIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	code := p.gone()
-	if took := time.Since(at); took > 20*leaveTimeout { // which is below a second; the rest is for neighbours
+	if took := time.Since(at); took > 20*leaveTimeout { // which is below a second; the rest is for neighbors
 		t.Errorf("it took %v", took)
 	}
 	if code != 0 {

@@ -69,7 +69,7 @@ func (t *tool) print(v any, text string) {
 	e := json.NewEncoder(t.stdout)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	e.Encode(v)
+	_ = e.Encode(v) // as with every print: nobody is left to say it to
 }
 
 // count returns n and a noun, as in "2 rules".

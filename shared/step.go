@@ -10,7 +10,7 @@ const (
 	StepNotify      = "notify"      // tell the clients; the other steps wait until it is settled, for at most 30 s
 	StepHistory     = "history"     // remove the message from the history store
 	StepOffline     = "offline"     // remove it from the queues of users who are away
-	StepRoaming     = "roaming"     // remove it from what a new device synchronises
+	StepRoaming     = "roaming"     // remove it from what a new device synchronizes
 	StepAttachments = "attachments" // delete Event.Attachments
 	StepSearch      = "search"      // remove it from the search index
 	StepPush        = "push"        // withdraw it from push notifications

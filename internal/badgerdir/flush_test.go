@@ -75,7 +75,7 @@ func TestFlush_LittleLogged(t *testing.T) {
 }
 
 func TestFlush_Fails(t *testing.T) {
-	t.Run("cancelled", func(t *testing.T) {
+	t.Run("canceled", func(t *testing.T) {
 		d := filled(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -12,13 +12,13 @@ import (
 	"github.com/chat-recall/recall/internal/index/indexpb"
 )
 
-// idFilter recognises most new messages without a lookup (batches of 500: 1.4 × as many messages a second in the index,
+// idFilter recognizes most new messages without a lookup (batches of 500: 1.4 × as many messages a second in the index,
 // 2,400 allocations less a batch). It is a split block Bloom filter over the keys of all messages, as Apache Parquet
 // specifies it, in layers: a full one is followed by one of twice its size. It never takes a message that it holds for
 // a new one.
 //
 // It holds the messages that were indexed since the index was opened, and learns the others from the groups while the
-// index serves. Until it is complete, it recognises none.
+// index serves. Until it is complete, it recognizes none.
 type idFilter struct {
 	seed     maphash.Seed
 	complete atomic.Bool

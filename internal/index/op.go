@@ -52,7 +52,7 @@ type Ungate struct {
 
 // Result is what applying one operation did.
 type Result struct {
-	Put IndexStatus // of a Put or an Amend
+	Put shared.IndexStatus // of a Put or an Amend
 
 	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it.
 	Tombstone Tombstone
@@ -77,9 +77,6 @@ type StepState struct {
 	Attempts int    // that failed
 	Position uint64 // of the last of them among all failed attempts of the index
 }
-
-// IndexStatus is shared.IndexStatus.
-type IndexStatus = shared.IndexStatus
 
 // Tombstone is what the index keeps of who took a message back.
 type Tombstone struct {

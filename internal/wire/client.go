@@ -135,10 +135,12 @@ func eachValid[T any](
 	return results, nil
 }
 
+// Recall is [shared.Recall].
 func (c *Client) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	return c.judge(ctx, req, c.recall.Recall)
 }
 
+// Check is [shared.Recall].
 func (c *Client) Check(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	return c.judge(ctx, req, c.recall.Check)
 }
@@ -160,6 +162,7 @@ func (c *Client) judge(
 		d.recallResult, func(r *shared.RecallResult) string { return r.MessageID })
 }
 
+// Explain is [shared.Recall].
 func (c *Client) Explain(ctx context.Context, req shared.RecallRequest) ([]shared.Explanation, error) {
 	if err := ValidateRecall(&req); err != nil {
 		return nil, err
@@ -173,6 +176,7 @@ func (c *Client) Explain(ctx context.Context, req shared.RecallRequest) ([]share
 		d.explanation, func(e *shared.Explanation) string { return e.MessageID })
 }
 
+// Status is [shared.Recall].
 func (c *Client) Status(ctx context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
 	if err := ValidateStatus(tenant, ids); err != nil {
 		return nil, err
@@ -186,6 +190,7 @@ func (c *Client) Status(ctx context.Context, tenant string, ids []string) ([]sha
 		func(s *shared.MessageStatus) string { return s.MessageID })
 }
 
+// Since is [shared.Recall].
 func (c *Client) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
 	if err := ValidateSince(&req); err != nil {
 		return shared.EventPage{}, err
@@ -222,6 +227,7 @@ func (d *decoder) checkPage(after, next string, more bool) {
 	}
 }
 
+// Ledger is [shared.Recall].
 func (c *Client) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	if err := ValidateLedger(&req); err != nil {
 		return shared.LedgerPage{}, err
@@ -281,6 +287,7 @@ func (c *Client) Retry(ctx context.Context, steps []string) error {
 	return err
 }
 
+// Describe is [Lifecycle].
 func (c *Client) Describe(ctx context.Context) (shared.Description, error) {
 	resp, err := call(ctx, c.lifecycle.Describe, &recallv1.DescribeRequest{})
 	if err != nil {
@@ -305,21 +312,25 @@ func (c *Client) Describe(ctx context.Context) (shared.Description, error) {
 	return description, nil
 }
 
+// Prepare is [Lifecycle].
 func (c *Client) Prepare(ctx context.Context, configFile string) (shared.Diagnostics, error) {
 	resp, err := call(ctx, c.lifecycle.Prepare, &recallv1.PrepareRequest{ConfigFile: configFile})
 	return readDiagnostics(resp, err)
 }
 
+// Activate is [Lifecycle].
 func (c *Client) Activate(ctx context.Context, steps []string) error {
 	_, err := call(ctx, c.lifecycle.Activate, &recallv1.ActivateRequest{Steps: steps})
 	return err
 }
 
+// Expect is [Lifecycle].
 func (c *Client) Expect(ctx context.Context, index shared.IndexIdentity) error {
 	_, err := call(ctx, c.lifecycle.Expect, &recallv1.ExpectRequest{Index: encodeIdentity(index)})
 	return err
 }
 
+// Backup is [Lifecycle].
 func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -341,16 +352,19 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	}
 }
 
+// Flush is [Lifecycle].
 func (c *Client) Flush(ctx context.Context) error {
 	_, err := call(ctx, c.lifecycle.Flush, &recallv1.FlushRequest{})
 	return err
 }
 
+// Quiesce is [Lifecycle].
 func (c *Client) Quiesce(ctx context.Context) error {
 	_, err := call(ctx, c.lifecycle.Quiesce, &recallv1.QuiesceRequest{})
 	return err
 }
 
+// Health is [Lifecycle].
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	resp, err := call(ctx, c.lifecycle.Health, &recallv1.HealthRequest{})
 	if err != nil {
@@ -364,6 +378,7 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	return h, nil
 }
 
+// Reload is [Lifecycle].
 func (c *Client) Reload(ctx context.Context) (shared.Diagnostics, error) {
 	resp, err := call(ctx, c.lifecycle.Reload, &recallv1.ReloadRequest{})
 	return readDiagnostics(resp, err)
@@ -381,6 +396,7 @@ func readDiagnostics(resp *recallv1.DiagnosticsResponse, err error) (shared.Diag
 	return ds, nil
 }
 
+// Metrics is [Lifecycle].
 func (c *Client) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	resp, err := call(ctx, c.lifecycle.Metrics, &recallv1.MetricsRequest{})
 	if err != nil {

@@ -39,7 +39,7 @@ import (
 // Metadata is a list of pairs, at most maxLanePairs: length of the key (2 bytes), length of the value (2 bytes), key,
 // value. It is outgoing gRPC metadata of the caller's context and becomes incoming metadata in the plugin.
 //
-// A plugin answers every call exactly once, in any order, by an answer or an error, also a call that was cancelled. A
+// A plugin answers every call exactly once, in any order, by an answer or an error, also a call that was canceled. A
 // frame of a method or kind that it does not know is answered Unimplemented. Either side ends the lane when a frame is
 // shorter than its head and metadata or longer than its limit; the host also when it gets an answer to no call of its.
 const (

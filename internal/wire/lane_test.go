@@ -122,7 +122,7 @@ type slow struct {
 	echo
 	release   chan struct{}
 	entered   chan struct{} // gets each call of Index; may be nil
-	cancelled chan error    // gets why a call of Index ended by its context; may be nil
+	canceled chan error    // gets why a call of Index ended by its context; may be nil
 }
 
 func (p *slow) Index(ctx context.Context, m []shared.Message) ([]shared.IndexResult, error) {
@@ -135,8 +135,8 @@ func (p *slow) Index(ctx context.Context, m []shared.Message) ([]shared.IndexRes
 			return shared.IndexResult{MessageID: m.ID, Status: shared.IndexAdded}
 		}), nil
 	case <-ctx.Done():
-		if p.cancelled != nil {
-			p.cancelled <- ctx.Err()
+		if p.canceled != nil {
+			p.canceled <- ctx.Err()
 		}
 		return nil, ctx.Err()
 	}
@@ -183,7 +183,7 @@ func TestCalls_ErrorIsOfItsCallAlone(t *testing.T) {
 
 func TestCalls_SlowCallHoldsUpNoOther(t *testing.T) {
 	bothWays(t, func(t *testing.T, connect func(Plugin) *Client) {
-		p := &slow{release: make(chan struct{}), entered: make(chan struct{}, 2), cancelled: make(chan error, 1)}
+		p := &slow{release: make(chan struct{}), entered: make(chan struct{}, 2), canceled: make(chan error, 1)}
 		client := connect(p)
 		ctx, cancel := context.WithCancel(t.Context())
 		waits := make(chan error, 1)
@@ -199,7 +199,7 @@ func TestCalls_SlowCallHoldsUpNoOther(t *testing.T) {
 		if err := <-waits; !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v; want the end of the context", err)
 		}
-		if err := <-p.cancelled; !errors.Is(err, context.Canceled) {
+		if err := <-p.canceled; !errors.Is(err, context.Canceled) {
 			t.Errorf("the context of the call in the plugin ended with %v", err)
 		}
 		close(p.release)
@@ -462,7 +462,7 @@ func TestLane_LeaderGivesUpWithinAFrame(t *testing.T) {
 		t.Errorf("the leader got %v", err)
 	}
 	if f := nextFrame(t, in); f.kind != laneCancel || f.id == second.id {
-		t.Errorf("the plugin got %+v; want that the first call is cancelled", f)
+		t.Errorf("the plugin got %+v; want that the first call is canceled", f)
 	}
 	write(t, plugin, answer[len(answer)-1:])
 	if err := <-follower; err != nil {
@@ -708,7 +708,7 @@ func TestLane_HostileHost(t *testing.T) {
 	}
 	t.Run("closes its half", func(t *testing.T) {
 		host, plugin := laneEnds(t)
-		p := &slow{entered: make(chan struct{}, 1), cancelled: make(chan error, 1)}
+		p := &slow{entered: make(chan struct{}, 1), canceled: make(chan error, 1)}
 		served := make(chan error, 1)
 		go func() { served <- newRecallServer(p).serveLane(plugin) }()
 		write(t, host, frameOf(t, laneFrame{kind: laneCall, method: 1, id: 1},
@@ -717,7 +717,7 @@ func TestLane_HostileHost(t *testing.T) {
 		if err := host.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-p.cancelled; !errors.Is(err, context.Canceled) {
+		if err := <-p.canceled; !errors.Is(err, context.Canceled) {
 			t.Errorf("the call ended by %v", err)
 		}
 		if err := <-served; err != nil {

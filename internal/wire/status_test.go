@@ -123,7 +123,7 @@ func TestFromStatus_EveryCode(t *testing.T) {
 		cancel()
 		for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
 			if err := fromStatus(ctx, status.Error(code, "")); err != context.Canceled {
-				t.Errorf("%s after the caller cancelled is %v", code, err)
+				t.Errorf("%s after the caller canceled is %v", code, err)
 			}
 		}
 	})

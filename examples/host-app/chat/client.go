@@ -19,7 +19,7 @@ const (
 )
 
 // errCutOff says that the server ended the connection: the client was too slow, or its user went away. It should
-// synchronise when it connects again.
+// synchronize when it connects again.
 var errCutOff = errors.New("disconnected by the server")
 
 // errReplaced says that its user has connected too often since. The client should not connect again by itself.

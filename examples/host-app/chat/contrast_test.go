@@ -7,13 +7,13 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// contrastScript defines ratio(foreground, background), paint(element), which is the colour behind an element's content,
-// and ink(element, colour), which is a colour as it is seen there. Colours are [r, g, b] from 0 to 255.
+// contrastScript defines ratio(foreground, background), paint(element), which is the color behind an element's content,
+// and ink(element, color), which is a color as it is seen there. Colors are [r, g, b] from 0 to 255.
 const contrastScript = `
 const pixel = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
-const rgba = (colour) => {
+const rgba = (color) => {
 	pixel.clearRect(0, 0, 1, 1);
-	pixel.fillStyle = colour;
+	pixel.fillStyle = color;
 	pixel.fillRect(0, 0, 1, 1);
 	const [r, g, b, a] = pixel.getImageData(0, 0, 1, 1).data;
 	return [r, g, b, a / 255];
@@ -28,7 +28,7 @@ const paint = (e) => {
 	const [r, g, b, a] = rgba(getComputedStyle(e).backgroundColor);
 	return over([r, g, b, a * getComputedStyle(e).opacity], paint(e.parentElement));
 };
-const ink = (e, colour) => { const [r, g, b, a] = rgba(colour); return over([r, g, b, a * faded(e)], paint(e)); };
+const ink = (e, color) => { const [r, g, b, a] = rgba(color); return over([r, g, b, a * faded(e)], paint(e)); };
 const what = (e) => e.tagName + '.' + (e.className.baseVal ?? e.className) + '#' + e.id + ' "' + (e.innerText ?? '').slice(0, 30) + '"';
 const seen = (e) => e.checkVisibility() && !e.closest('.sr, option, :disabled, .pending') && e.getBoundingClientRect().width > 1;
 `
@@ -39,7 +39,7 @@ func (tb *tab) contrast() {
 	tb.t.Helper()
 	for _, problem := range eval[[]string](tb, `(() => {`+contrastScript+`
 		const found = [];
-		const check = (e, kind, colour, behind, least) => { const r = ratio(colour, behind); if (r < least) found.push(kind + ' ' + r.toFixed(2) + ' to 1: ' + what(e)); };
+		const check = (e, kind, color, behind, least) => { const r = ratio(color, behind); if (r < least) found.push(kind + ' ' + r.toFixed(2) + ' to 1: ' + what(e)); };
 		for (const e of document.querySelectorAll('body *')) {
 			if (!seen(e) || e.closest('.avatar')) continue;
 			const style = getComputedStyle(e);

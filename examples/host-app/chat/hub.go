@@ -9,7 +9,7 @@ import (
 )
 
 // maxClientQueue is how far a connected client may lag. One that lags more is cut off: what it did not get waits in
-// the offline queue, and it synchronises when it connects again.
+// the offline queue, and it synchronizes when it connects again.
 const maxClientQueue = 1024
 
 // Hub delivers to connected clients.

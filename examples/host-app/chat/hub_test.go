@@ -268,7 +268,7 @@ func TestASlowClientLosesNothing(t *testing.T) {
 		t.Fatal("the queue has no bound")
 	}
 	if _, err := slow.Next(testContext(t)); !errors.Is(err, errCutOff) {
-		t.Errorf("it is not told to synchronise: %v", err)
+		t.Errorf("it is not told to synchronize: %v", err)
 	}
 	if err := slow.Leave(); err != nil {
 		t.Fatal(err)

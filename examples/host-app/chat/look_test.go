@@ -88,7 +88,7 @@ func aTeam(t *testing.T) *chat {
 	return c
 }
 
-// Every page fits its window, in both sizes, both colours and both languages. The pictures are for people; three of them,
+// Every page fits its window, in both sizes, both colors and both languages. The pictures are for people; three of them,
 // side, operator and menu-390-dark, are in docs and the README.
 func TestEveryPageFitsItsWindow(t *testing.T) {
 	for name, l := range map[string]look{

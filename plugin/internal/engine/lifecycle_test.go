@@ -106,7 +106,7 @@ func TestPrepareSaysWhatIsWrongAndOpensNothing(t *testing.T) {
 		"index { path = \"index\" }\nrules { paths = [\"none.hcl\"] }": "none.hcl: ",
 	} {
 		r.write("plugin.hcl", text)
-		r.write("bad.hcl", "permit \"x\" {\n  colour = \"red\"\n}\n")
+		r.write("bad.hcl", "permit \"x\" {\n  color = \"red\"\n}\n")
 		ds, err := r.Prepare(t.Context(), r.path("plugin.hcl"))
 		if err != nil || !ds.HasErrors() || !strings.Contains(ds.Err().Error(), r.path(want)) {
 			t.Errorf("%q: got %v, %v, want %s", text, ds, err, want)

@@ -340,7 +340,7 @@ func TestLocal_RefusedCallDoesNotSplitItsEntry(t *testing.T) {
 func TestLocal_AppendThen(t *testing.T) {
 	l := openNew(t)
 	t.Run("alone commits on the calling goroutine", func(t *testing.T) {
-		answered := false // unsynchronised: under the race detector another goroutine would show
+		answered := false // unsynchronized: under the race detector another goroutine would show
 		l.AppendThen([]index.Op{put(message("a"))}, true, func(r []index.Result, err error) {
 			answered = err == nil && r[0].Put == shared.IndexAdded
 		})

@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	// MaxFileBytes bounds one rule file and MaxTotalBytes all files of one policy. Both are far above what people write,
-	// and low enough to refuse the most hostile file within a second.
-	MaxFileBytes  = hclfile.MaxFileBytes
+	// MaxFileBytes bounds one rule file. Like MaxTotalBytes it is far above what people write, and low enough to refuse
+	// the most hostile file within a second.
+	MaxFileBytes = hclfile.MaxFileBytes
+	// MaxTotalBytes bounds all files of one policy.
 	MaxTotalBytes = 1 << 20
 	// MaxFiles bounds the files of one policy.
 	MaxFiles = 256
@@ -25,6 +26,7 @@ const (
 
 const (
 	ruleSuffix = ".hcl"
+	// TestSuffix is how the name of a file with tests of a policy ends.
 	TestSuffix = ".test.hcl"
 )
 

@@ -31,9 +31,10 @@ const (
 	MaxWindow = 7 * Day
 	// DefaultWindow is the window of a permit if neither the permit nor the policy names one.
 	DefaultWindow = 2 * time.Minute
-	// DefaultClockSkew and MaxClockSkew bound how far in the future the time of a request may be.
+	// DefaultClockSkew is how far in the future the time of a request may be if the policy does not say it.
 	DefaultClockSkew = 5 * time.Second
-	MaxClockSkew     = 5 * time.Minute
+	// MaxClockSkew is the most that a policy may say.
+	MaxClockSkew = 5 * time.Minute
 )
 
 // Input is one request to decide about: one message and one actor. MessageType, ConversationType and ActorRole are

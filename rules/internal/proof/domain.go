@@ -36,7 +36,7 @@ type Domain struct {
 // axis is one property of inputs, with all values that can be told apart.
 type axis struct {
 	name    string
-	ordered bool // values ascend; neighbours are described as a range
+	ordered bool // values ascend; neighbors are described as a range
 	values  []value
 }
 

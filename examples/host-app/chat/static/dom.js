@@ -47,7 +47,7 @@ export function icon(name) {
   return svg('svg', { viewBox: '0 0 24 24', class: 'icon', 'aria-hidden': 'true' }, svg('path', { d: paths[name] }));
 }
 
-// avatar is the first letter of a name on a colour that follows from the id.
+// avatar is the first letter of a name on a color that follows from the id.
 export function avatar(id, name) {
   let sum = 0;
   for (const c of id) sum = (sum * 197 + c.codePointAt(0)) % 1013;
