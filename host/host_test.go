@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// runHost opens a host, says so on stdout, and stays until it is killed.
+// runHost opens a host, says so on stdout, and stays until it is killed or the host is closed.
 func runHost(file string) {
 	if os.Getenv(failingSteps) != "" {
 		runFailingSteps(file)
@@ -63,7 +63,9 @@ func runHost(file string) {
 	if step != "" {
 		_, _ = h.Upgrade(context.Background(), host.Binary{Path: h.State().Binary})
 	}
-	select {}
+	for h.State().Phase != host.PhaseClosed { // the parent may end first
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // failingSteps asks this test binary, run again as a host, for recalls whose steps fail some times before they are
