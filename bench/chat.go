@@ -117,10 +117,11 @@ func (c *chat) open(ctx context.Context) error {
 
 func openSpeedHost(ctx context.Context, config string, notify func(shared.Event)) (*host.Host, error) {
 	return host.Open(ctx, host.Config{File: config, RunDir: filepath.Dir(config), Steps: map[string]host.Step{
-		shared.StepNotify: {Concurrency: shared.MaxDeliveries, Run: func(_ context.Context, d shared.Delivery) (shared.Outcome, error) {
-			notify(d.Event)
-			return shared.OutcomeDone, nil
-		}},
+		shared.StepNotify: {Concurrency: shared.MaxDeliveries,
+			Run: func(_ context.Context, d shared.Delivery) (shared.Outcome, error) {
+				notify(d.Event)
+				return shared.OutcomeDone, nil
+			}},
 	}})
 }
 

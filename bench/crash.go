@@ -51,7 +51,8 @@ func crashBench(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	figures := append([]figure{{"kills", killed}, {"restarts", h.State().Restarts}, {"messages", *messages}}, j.figures(f)...)
+	figures := []figure{{"kills", killed}, {"restarts", h.State().Restarts}, {"messages", *messages}}
+	figures = append(figures, j.figures(f)...)
 	result(*asJSON, append(figures, figure{"seconds", int(time.Since(start).Seconds())}))
 	return j.verdict(f)
 }

@@ -78,7 +78,9 @@ func (j *journal) steps() map[string]host.Step {
 			j.ran(e.Message.ID)
 			return shared.OutcomeDone, nil
 		}},
-		shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) { return shared.OutcomeDone, nil }},
+		shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
+			return shared.OutcomeDone, nil
+		}},
 	}
 }
 
@@ -213,6 +215,7 @@ func (j *journal) figures(f findings) []figure {
 		{"calls", j.calls}, {"failed", j.failures + j.wrongAnswers}, {"lost", f.lost}, {"applied_twice", f.appliedTwice},
 		{"events_lost", f.eventsLost},
 		{"held_calls", len(j.held)},
-		{"held_p50_ms", percentile(j.held, 0.50)}, {"held_p99_ms", percentile(j.held, 0.99)}, {"held_max_ms", percentile(j.held, 1)},
+		{"held_p50_ms", percentile(j.held, 0.50)}, {"held_p99_ms", percentile(j.held, 0.99)},
+		{"held_max_ms", percentile(j.held, 1)},
 	}
 }

@@ -26,7 +26,8 @@ var commands = []command{
 	{"swap", "replace the plugin under callers, beside a bare handover of the same data", swapBench},
 	{"crash", "kill the plugin under callers at random moments", crashBench},
 	{"speed", "measure every call beside the limits of the machine, and beside PostgreSQL", speedBench},
-	{"damage", "damage every kind of file of an index in many ways, and hold every answer against what was written", damageBench},
+	{"damage", "damage every kind of file of an index in many ways, and hold every answer against what was written",
+		damageBench},
 	{"pressure", "load plugin and host beyond their memory, and set hostile peers on them", pressureBench},
 	{"power", "take the power from the disk of an index under callers", powerBench},
 	{"hosts", "kill the host under callers at random moments, with its plugin", hostsBench},
@@ -149,7 +150,8 @@ func workplace() (dir, config string, remove func(), err error) {
 	}
 	remove = func() { os.RemoveAll(dir) }
 	binary := filepath.Join(dir, "recall-plugin")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/chat-recall/recall/plugin").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", binary,
+		"github.com/chat-recall/recall/plugin").CombinedOutput(); err != nil {
 		remove()
 		return "", "", nil, fmt.Errorf("build the plugin: %w\n%s", err, out)
 	}

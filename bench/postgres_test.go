@@ -91,7 +91,9 @@ func TestPostgres(t *testing.T) {
 			req  shared.RecallRequest
 			want string
 		}{
-			{"a member may not", edit(func(r *shared.RecallRequest) { r.Targets = []shared.Target{{MessageID: r.Targets[0].MessageID}} }), "forbidden"},
+			{"a member may not", edit(func(r *shared.RecallRequest) {
+				r.Targets = []shared.Target{{MessageID: r.Targets[0].MessageID}}
+			}), "forbidden"},
 			{"a new recall", req, "recalled"},
 			{"the same again", req, "recalled"},
 			{"another", edit(func(r *shared.RecallRequest) { r.RecallID = "another" }), "already_recalled"},
@@ -101,7 +103,8 @@ func TestPostgres(t *testing.T) {
 			{"too late", edit(func(r *shared.RecallRequest) {
 				r.Targets = []shared.Target{{MessageID: msgs[1].ID, Role: shared.RoleMember}}
 			}), "window_expired"},
-			{"an unknown message", edit(func(r *shared.RecallRequest) { r.Targets = []shared.Target{{MessageID: "unknown"}} }), "not_found"},
+			{"an unknown message", edit(func(r *shared.RecallRequest) { r.Targets = []shared.Target{{MessageID: "unknown"}} }),
+				"not_found"},
 		} {
 			if got, err := recallOne(ctx, c, x.req, []string{shared.StepNotify}); err != nil || got != x.want {
 				t.Errorf("%s: %s, %v; want %s", x.name, got, err, x.want)

@@ -100,7 +100,8 @@ var sqlPolicyDigest = strings.Repeat("0", 64)
 
 // recallOne recalls a message, and answers with the words that Recall has.
 func recallOne(ctx context.Context, c *pgx.Conn, req shared.RecallRequest, steps []string) (status string, err error) {
-	err = c.QueryRow(ctx, sqlRecall, req.Tenant, req.Targets[0].MessageID, req.RecallID, req.Actor.ID, string(req.Targets[0].Role),
+	err = c.QueryRow(ctx, sqlRecall, req.Tenant, req.Targets[0].MessageID, req.RecallID, req.Actor.ID,
+		string(req.Targets[0].Role),
 		time.Now(), steps, sqlPolicyDigest).Scan(&status)
 	return status, err
 }

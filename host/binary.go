@@ -85,7 +85,8 @@ func stage(dir string, b Binary) (stagedBinary, error) {
 	}
 	sum := hex.EncodeToString(hash.Sum(nil))
 	if b.SHA256 != "" && !strings.EqualFold(sum, b.SHA256) {
-		return stagedBinary{}, fmt.Errorf("plugin binary %s: %w: it has %s, configured is %s", b.Path, ErrChecksum, sum, strings.ToLower(b.SHA256))
+		return stagedBinary{}, fmt.Errorf("plugin binary %s: %w: it has %s, configured is %s", b.Path, ErrChecksum, sum,
+			strings.ToLower(b.SHA256))
 	}
 	staged := stagedBinary{source: b.Path, path: filepath.Join(dir, "plugin-"+sum), sha256: sum}
 	if staged.verify() == nil { // there already, and maybe running: one process more of it shares its memory

@@ -32,13 +32,15 @@ func TestOnlyTheBinaryThatWasNamedIsStaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = stage(dir, Binary{Path: path, SHA256: first.sha256})
-	if !errors.Is(err, ErrChecksum) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), first.sha256) {
+	if !errors.Is(err, ErrChecksum) || !strings.Contains(err.Error(), path) ||
+		!strings.Contains(err.Error(), first.sha256) {
 		t.Errorf("another file under the same name: %v", err)
 	}
 	if err := first.verify(); err != nil {
 		t.Errorf("the copy, after its source has changed: %v", err)
 	}
-	if err := errors.Join(os.Chmod(first.path, 0o700), os.WriteFile(first.path, []byte("#!/bin/sh\nrm -rf /"), 0o700)); err != nil {
+	if err := errors.Join(os.Chmod(first.path, 0o700),
+		os.WriteFile(first.path, []byte("#!/bin/sh\nrm -rf /"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.verify(); !errors.Is(err, ErrChecksum) {
@@ -80,7 +82,8 @@ func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
 		{"plugin {\n  binary = null\n}", "needs \"binary\""},
 		{"plugin {\n  binary = x\n}", "plugin.hcl:2:12"},
 		{"plugin {\n  binary = \"\"\n}", "plugin.hcl:2:12: error: plugin.binary is empty"},
-		{"plugin {\n  binary = 5\n  sha256 = \"zz\"\n}", "plugin.hcl:3:12: error: plugin.sha256 is \"zz\": a SHA-256 is 64 hexadecimal"},
+		{"plugin {\n  binary = 5\n  sha256 = \"zz\"\n}",
+			"plugin.hcl:3:12: error: plugin.sha256 is \"zz\": a SHA-256 is 64 hexadecimal"},
 		{"plugin {\n  binary = \"x\"\n  start_timeout = \"soon\"\n}", "plugin.hcl:3:19: error: plugin.start_timeout"},
 		{"plugin {\n  binary = \"x\"\n  start_timeout = \"-1s\"\n}", "plugin.hcl:3:19: error: plugin.start_timeout"},
 		{strings.Repeat("a = [", 6000), "plugin.hcl:1:"},
@@ -106,7 +109,8 @@ func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
 		t.Error("no file was accepted")
 	}
 	file := filepath.Join(t.TempDir(), "plugin.hcl")
-	if err := os.WriteFile(file, []byte("plugin {\n  binary = \"x\"\n  sha256 = null\n  start_timeout = null\n}"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("plugin {\n  binary = \"x\"\n  sha256 = null\n  start_timeout = null\n}"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := readSettings(file); err != nil || s.Plugin.StartTimeout != 10*time.Second {

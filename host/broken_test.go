@@ -56,14 +56,15 @@ func TestHost_FloodOfDeliveries(t *testing.T) {
 	file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "event-flood"), t.TempDir())
 	h := hosttest.Open(t, host.Config{
 		File: file, Logger: hclog.New(&hclog.LoggerOptions{Output: log}),
-		Steps: map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries, Run: func(ctx context.Context, _ shared.Delivery) (shared.Outcome, error) {
-			n := running.Add(1)
-			defer running.Add(-1)
-			for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
-			}
-			<-ctx.Done()
-			return "", ctx.Err()
-		}}},
+		Steps: map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries,
+			Run: func(ctx context.Context, _ shared.Delivery) (shared.Outcome, error) {
+				n := running.Add(1)
+				defer running.Add(-1)
+				for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+				}
+				<-ctx.Done()
+				return "", ctx.Err()
+			}}},
 	})
 	eventually(t, "the flood is stopped", func() bool {
 		return strings.Contains(log.String(), "more than 256 deliveries of step history have no outcome")

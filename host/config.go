@@ -62,7 +62,8 @@ func (c *Config) inGo() (bool, error) {
 func (c *Config) write(file string) error {
 	f := config.File{
 		Plugin: config.PluginBlock{
-			Binary: absolute(c.Plugin.Binary), SHA256: c.Plugin.SHA256, StartTimeout: c.Plugin.StartTimeout, Watch: c.Plugin.Watch,
+			Binary: absolute(c.Plugin.Binary), SHA256: c.Plugin.SHA256, StartTimeout: c.Plugin.StartTimeout,
+			Watch: c.Plugin.Watch,
 		},
 		Index: config.IndexBlock{Path: absolute(c.Index.Path), Create: c.Index.Create},
 	}

@@ -56,7 +56,8 @@ func (p *place) mustOpen() *host.Host {
 func (p *place) recalls(h *host.Host, ids ...string) {
 	p.t.Helper()
 	for _, id := range ids {
-		m := shared.Message{Tenant: "acme", ID: id, Sender: "ann", Type: shared.TypeText, SentAt: time.Now().Add(-time.Second),
+		m := shared.Message{Tenant: "acme", ID: id, Sender: "ann", Type: shared.TypeText,
+			SentAt:       time.Now().Add(-time.Second),
 			Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}}
 		if _, err := h.Index(p.t.Context(), []shared.Message{m}); err != nil {
 			p.t.Fatal(err)
@@ -165,8 +166,9 @@ func TestOpen_RestoredCopyBeginsAnEpoch(t *testing.T) {
 	p.thaw(backup)
 	h = p.mustOpen()
 	p.recalls(h, "c1", "c2", "c3")
-	req := shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.ConversationGroup, ID: "g"}},
-		After: page.Next}
+	req := shared.SinceRequest{Tenant: "acme",
+		Conversations: []shared.Conversation{{Type: shared.ConversationGroup, ID: "g"}},
+		After:         page.Next}
 	if page, err := h.Since(t.Context(), req); err != nil || !page.Reset {
 		t.Errorf("a cursor from before: %+v %v", page, err)
 	}
@@ -233,7 +235,8 @@ func TestOpen_PipeInPlaceOfAFile(t *testing.T) {
 	h.Close()
 	p.mustOpen().Close() // with a list of verified tables
 	table := filepath.Base(p.tables()[0])
-	for _, name := range []string{"index/MARKER", "index.marker", "index/MANIFEST", "index/KEYREGISTRY", "index/" + table, "index/00099.mem"} {
+	for _, name := range []string{"index/MARKER", "index.marker", "index/MANIFEST", "index/KEYREGISTRY", "index/" + table,
+		"index/00099.mem"} {
 		p.openPipe(filepath.Join(p.dir, name), true)
 	}
 	p.openPipe(filepath.Join(p.run, "last-used.json"), true)
@@ -334,7 +337,8 @@ func TestRunning_DamagedTable(t *testing.T) {
 		t.Errorf("a call is answered %v", err)
 	}
 	metrics, err := h.Metrics(t.Context())
-	if err != nil || !hasMetric(metrics, shared.Metric{Name: "recall_host_index_damaged", Kind: shared.MetricGauge, Value: 1}) {
+	if err != nil || !hasMetric(metrics,
+		shared.Metric{Name: "recall_host_index_damaged", Kind: shared.MetricGauge, Value: 1}) {
 		t.Errorf("%v %v", metrics, err)
 	}
 }

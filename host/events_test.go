@@ -15,7 +15,9 @@ import (
 func TestWorker_DeliveredAgainWhileUnderWay(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := make(chan int, 10)
-	w := newWorker(ctx, map[string]Step{"wipe": {Run: func(ctx context.Context, e shared.Delivery) (shared.Outcome, error) {
+	w := newWorker(ctx, map[string]Step{"wipe": {Run: func(
+		ctx context.Context, e shared.Delivery,
+	) (shared.Outcome, error) {
 		calls <- e.Attempt
 		<-ctx.Done()
 		return "", ctx.Err()
@@ -44,7 +46,8 @@ func TestWorker_TooManyAbandonedAttempts(t *testing.T) {
 			calls <- e.Step
 			return shared.OutcomeDone, nil
 		}
-		w := newWorker(ctx, map[string]Step{"wipe": {Run: step}, "previews": {Run: step}}, newGate(nil), hclog.NewNullLogger())
+		w := newWorker(ctx, map[string]Step{"wipe": {Run: step}, "previews": {Run: step}}, newGate(nil),
+			hclog.NewNullLogger())
 		w.steps["wipe"].abandoned = maxAbandoned
 		for _, name := range []string{"wipe", "previews"} {
 			if err := w.take(shared.Delivery{Step: name, Attempt: 1, Event: shared.Event{Sequence: 1}}); err != nil {

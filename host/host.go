@@ -346,8 +346,8 @@ func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.Led
 
 // Settle records the outcome of a step that Run deferred, or of any open step of a recall. key is [shared.Event.Key] of
 // its event. It returns once the outcome is on disk. A step that is settled keeps its outcome. OutcomeFailed makes the
-// step be delivered again after a delay; cause says why, for the ledger. An event or step that does not exist, and a step
-// that still waits for notify, is a [*shared.FieldError].
+// step be delivered again after a delay; cause says why, for the ledger. An event or step that does not exist, and a
+// step that still waits for notify, is a [*shared.FieldError].
 func (h *Host) Settle(ctx context.Context, key, step string, outcome shared.Outcome, cause error) error {
 	if !outcome.Settles() && outcome != shared.OutcomeFailed {
 		return shared.Invalidf("outcome", "is %q; a step is settled as %s, %s, %s or %s", outcome, shared.OutcomeDone,
@@ -361,8 +361,8 @@ func (h *Host) Settle(ctx context.Context, key, step string, outcome shared.Outc
 	return errs[0]
 }
 
-// Retry makes steps that failed and are waiting for their next attempt be delivered now, all of them if none is named. A
-// step that this host does not have is a [*shared.FieldError].
+// Retry makes steps that failed and are waiting for their next attempt be delivered now, all of them if none is named.
+// A step that this host does not have is a [*shared.FieldError].
 func (h *Host) Retry(ctx context.Context, steps ...string) error {
 	_, err := call(ctx, h.gate, func(api *wire.Client) (struct{}, error) { return struct{}{}, api.Retry(ctx, steps) })
 	return err

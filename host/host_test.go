@@ -45,12 +45,13 @@ func runHost(file string) {
 		return
 	}
 	step := os.Getenv(upgradeAt)
-	h, err := host.Open(context.Background(), host.Config{File: file, RunDir: filepath.Dir(file), EndWithParent: os.Getenv(asInner) != "", OnState: func(s host.State) {
-		if step != "" && s.Step == step {
-			fmt.Println("at", step)
-			select {}
-		}
-	}})
+	h, err := host.Open(context.Background(), host.Config{File: file, RunDir: filepath.Dir(file),
+		EndWithParent: os.Getenv(asInner) != "", OnState: func(s host.State) {
+			if step != "" && s.Step == step {
+				fmt.Println("at", step)
+				select {}
+			}
+		}})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -230,7 +231,8 @@ func TestARecallRunsEachStepOnceAndNotifyFirst(t *testing.T) {
 	got := settled(t, h, result.RecallID)
 	want := map[string]shared.Outcome{
 		"notify": "done", "history": "done", "previews": "nothing_to_do",
-		"attachments": "unsupported", "offline": "unsupported", "roaming": "unsupported", "search": "unsupported", "push": "unsupported",
+		"attachments": "unsupported", "offline": "unsupported", "roaming": "unsupported", "search": "unsupported",
+		"push": "unsupported",
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("outcomes\n got %v\nwant %v", got, want)
@@ -467,8 +469,9 @@ func TestWhatIsNoPluginIsRefusedWithItsNameAndLeavesNothing(t *testing.T) {
 		"prints something else": {write("#!/bin/sh\necho hello; sleep 600"), "Unrecognized remote plugin message: hello"},
 		"exits at once":         {write("#!/bin/sh\nexit 3"), "start plugin"},
 		"never answers":         {write("#!/bin/sh\nsleep 600"), "no answer within 1s (plugin.start_timeout)"},
-		"another wire":          {write("#!/bin/sh\necho '1|99|unix|/nowhere|grpc|'; sleep 600"), "Plugin version: 99, Client versions: [1]"},
-		"no program":            {write("\x7fELF nothing"), "exec format error"},
+		"another wire": {write("#!/bin/sh\necho '1|99|unix|/nowhere|grpc|'; sleep 600"),
+			"Plugin version: 99, Client versions: [1]"},
+		"no program": {write("\x7fELF nothing"), "exec format error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runDir := hosttest.RunDir(t)
@@ -513,7 +516,8 @@ func TestStepsThatAreWrongAreRefusedBeforeAnythingStarts(t *testing.T) {
 		"notify.Run: is not set": {shared.StepNotify: {}},
 		"Config.Steps":           {"a step": {Run: ok}},
 	} {
-		c := host.Config{File: hosttest.WriteConfig(t, "/nowhere/plugin", t.TempDir()), RunDir: hosttest.RunDir(t), Steps: steps}
+		c := host.Config{File: hosttest.WriteConfig(t, "/nowhere/plugin", t.TempDir()), RunDir: hosttest.RunDir(t),
+			Steps: steps}
 		if _, err := host.Open(within(t), c); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("got %v, want %q", err, words)
 		}
@@ -534,7 +538,8 @@ func TestConfigurationThatThePluginRefuses(t *testing.T) {
 		"rules that are away": {"rules {\n  paths = [\"/nowhere/rules\"]\n}\n", "/nowhere/rules"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := host.Open(within(t), host.Config{File: hosttest.WriteConfig(t, binary, t.TempDir(), tc.config), RunDir: hosttest.RunDir(t)})
+			_, err := host.Open(within(t),
+				host.Config{File: hosttest.WriteConfig(t, binary, t.TempDir(), tc.config), RunDir: hosttest.RunDir(t)})
 			if err == nil || !strings.Contains(err.Error(), tc.words) {
 				t.Errorf("got %v, want %q", err, tc.words)
 			}

@@ -21,7 +21,8 @@ type timings struct {
 func newTimings(steps []string) *timings {
 	t := &timings{
 		registry: prometheus.NewRegistry(),
-		held:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "recall_host_held_seconds", Buckets: metrics.Seconds}),
+		held: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "recall_host_held_seconds",
+			Buckets: metrics.Seconds}),
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "recall_host_step_seconds", Buckets: metrics.Seconds,
 		}, []string{"step", "outcome"}),
@@ -29,7 +30,8 @@ func newTimings(steps []string) *timings {
 	t.registry.MustRegister(t.held, t.steps)
 	for _, step := range steps {
 		for _, outcome := range []shared.Outcome{
-			shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed, shared.OutcomeDeferred,
+			shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed,
+			shared.OutcomeDeferred,
 		} {
 			t.steps.WithLabelValues(step, string(outcome))
 		}

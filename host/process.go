@@ -76,7 +76,8 @@ type process struct {
 
 // launch starts a process, shakes hands and asks what it is. The process is in standby then. When it fails, or ctx
 // ends before, nothing of it is left.
-func launch(ctx context.Context, staged stagedBinary, runDir string, timeout time.Duration, logger hclog.Logger) (*process, error) {
+func launch(ctx context.Context, staged stagedBinary, runDir string, timeout time.Duration,
+	logger hclog.Logger) (*process, error) {
 	runDir, err := ensureRunDir(runDir)
 	if err != nil {
 		return nil, err
@@ -93,7 +94,8 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 	}
 	// go-plugin makes a folder and in it a socket, each with a random number in its name.
 	if n := len(filepath.Join(runDir, "plugin-dir4294967295", "plugin4294967295")); n > maxSocketPath {
-		return nil, fmt.Errorf("the folder %s is too long for a unix socket (%d bytes, at most %d): set host.Config.RunDir to a shorter one", runDir, n, maxSocketPath)
+		return nil, fmt.Errorf("the folder %s is too long for a unix socket (%d bytes, at most %d): set host.Config.RunDir "+
+			"to a shorter one", runDir, n, maxSocketPath)
 	}
 	lock, theirs, err := newLentLock()
 	if err != nil {
@@ -156,7 +158,8 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 
 // start shakes hands within timeout or until ctx ends.
 func (p *process) start(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s (plugin.start_timeout)", timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout,
+		fmt.Errorf("no answer within %s (plugin.start_timeout)", timeout))
 	defer cancel()
 	started := make(chan error, 1)
 	go func() {

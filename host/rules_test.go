@@ -126,7 +126,8 @@ func TestAnEditOfTheRulesIsInForceWithinTwoSecondsAndABrokenOneIsShown(t *testin
 	p.put("\npermit \"anyone\" { windw = \"1h\" }")
 	refused := p.told("broken", func(r shared.RulesState) bool { return r.Refused.HasErrors() })
 	first := refused.Refused[0]
-	if refused.Digest != edited.Digest || first.File != filepath.Join(p.folder, "rules.hcl") || first.Line != 2 || first.Column != 19 ||
+	if refused.Digest != edited.Digest || first.File != filepath.Join(p.folder, "rules.hcl") || first.Line != 2 ||
+		first.Column != 19 ||
 		!strings.Contains(first.String(), `"window"`) {
 		t.Errorf("broken: State says %+v", refused)
 	}
@@ -219,7 +220,8 @@ permit "own" {
 		}
 		return got[0]
 	}
-	if got := recall("m0", ""); got.Status != shared.StatusDenied || got.Code != shared.CodeReasonRequired || got.Rule.Name != "own" || got.Rule.Line != 6 {
+	if got := recall("m0", ""); got.Status != shared.StatusDenied || got.Code != shared.CodeReasonRequired ||
+		got.Rule.Name != "own" || got.Rule.Line != 6 {
 		t.Errorf("without a reason: %+v", got)
 	}
 	first := recall("m0", "typo")
@@ -258,7 +260,8 @@ permit "server" {
 	}
 	server := recallOf("m1")
 	server.Actor.ID, server.Targets[0].Role = "server", shared.RoleSystem
-	if got, err := p.Check(within(t), server); err != nil || got[0].Status != shared.StatusRecalled || !got[0].Until.IsZero() {
+	if got, err := p.Check(within(t), server); err != nil || got[0].Status != shared.StatusRecalled ||
+		!got[0].Until.IsZero() {
 		t.Errorf("what has no end has one: %+v, %v", got, err)
 	}
 	late := recallOf("m1")
@@ -290,7 +293,8 @@ permit "own" {
 `, map[string]host.Step{shared.StepNotify: {Run: keep}, shared.StepHistory: {Run: keep}})
 	index(t, p.Host, "m1")
 	done := settled(t, p.Host, takeBack(t, p.Host, "m1").RecallID)
-	if len(done) != 2 || done[shared.StepHistory] != shared.OutcomeDone || done[shared.StepSearch] != shared.OutcomeUnsupported {
+	if len(done) != 2 || done[shared.StepHistory] != shared.OutcomeDone ||
+		done[shared.StepSearch] != shared.OutcomeUnsupported {
 		t.Errorf("steps %v", done)
 	}
 	e := <-events
@@ -337,7 +341,8 @@ func TestBrokenRules_LastPolicyStaysInForce(t *testing.T) {
 			t.Errorf("a check says %s", got)
 		}
 		metrics, err := p.Metrics(within(t))
-		if err != nil || !hasMetric(metrics, shared.Metric{Name: "recall_rules_fallback", Kind: shared.MetricGauge, Value: 1}) {
+		if err != nil || !hasMetric(metrics,
+			shared.Metric{Name: "recall_rules_fallback", Kind: shared.MetricGauge, Value: 1}) {
 			t.Errorf("metrics %v, %v", metrics, err)
 		}
 	}
@@ -408,7 +413,8 @@ func TestBrokenRules_Refused(t *testing.T) {
 	index(t, p.Host, "m1")
 	p.put("permit {")
 	where := filepath.Join(p.folder, "rules.hcl") + ":1:"
-	if _, err := p.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil || !strings.Contains(err.Error(), where) {
+	if _, err := p.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil ||
+		!strings.Contains(err.Error(), where) {
 		t.Errorf("an upgrade with broken rules: %v", err)
 	}
 	if got := p.checked("m1"); got != "recalled" {

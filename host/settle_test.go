@@ -112,7 +112,9 @@ func TestSettle_AnswersThatDoNotFit(t *testing.T) {
 			file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, fault), t.TempDir())
 			h := hosttest.Open(t, host.Config{
 				File: file, Logger: hclog.New(&hclog.LoggerOptions{Output: log}),
-				Steps: map[string]host.Step{shared.StepHistory: {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
+				Steps: map[string]host.Step{shared.StepHistory: {Run: func(
+					context.Context, shared.Delivery,
+				) (shared.Outcome, error) {
 					done.Add(1)
 					return shared.OutcomeDone, nil
 				}}},
@@ -153,13 +155,15 @@ func TestClose_WhileOutcomesAreGathered(t *testing.T) {
 		return running == shared.MaxDeliveries
 	}
 	t.Run("what is done is stored", func(t *testing.T) {
-		h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries, Run: step}}})
+		h := hosttest.Open(t, host.Config{File: file,
+			Steps: map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries, Run: step}}})
 		recallMany(t, h, "m", "r", shared.MaxDeliveries)
 		eventually(t, "all steps", isRunning)
 		if err := h.Close(); err != nil { // and all of them are done at once
 			t.Fatal(err)
 		}
-		h = hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries, Run: step}}})
+		h = hosttest.Open(t, host.Config{File: file,
+			Steps: map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries, Run: step}}})
 		if open, failed := openSteps(t, h, "r", shared.StepHistory); open+failed > 0 {
 			t.Errorf("%d are open, %d failed", open, failed)
 		}
@@ -174,7 +178,8 @@ func TestClose_WhileOutcomesAreGathered(t *testing.T) {
 	})
 	t.Run("a plugin that hangs does not hold it up, and nothing is lost", func(t *testing.T) {
 		running = 0
-		h := hosttest.Open(t, host.Config{File: file, Steps: map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries, Run: step}}})
+		h := hosttest.Open(t, host.Config{File: file,
+			Steps: map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries, Run: step}}})
 		recallMany(t, h, "hangs", "r-hangs", shared.MaxDeliveries)
 		eventually(t, "all steps", isRunning)
 		hosttest.Hang(t, h)

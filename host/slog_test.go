@@ -15,7 +15,8 @@ func TestASlogLoggerGetsLevelNameAndPairs(t *testing.T) {
 	l := FromSlog(slog.New(handler)).Named("recall").Named("plugin").With("pid", 7)
 	l.Debug("quiet")
 	l.Warn("loud", "step", "notify")
-	if got := out.String(); strings.Contains(got, "quiet") || !strings.Contains(got, `level=WARN msg=loud pid=7 logger=recall.plugin step=notify`) {
+	if got := out.String(); strings.Contains(got, "quiet") ||
+		!strings.Contains(got, `level=WARN msg=loud pid=7 logger=recall.plugin step=notify`) {
 		t.Errorf("got %s", got)
 	}
 	if l.IsDebug() || !l.IsInfo() || l.GetLevel() != hclog.Info {

@@ -11,11 +11,13 @@ type Phase string
 
 // The phases. Calls are held while PhaseRestarting, and for a moment of PhaseUpgrading.
 const (
-	PhaseRunning    Phase = "running"    // a plugin answers
-	PhaseUpgrading  Phase = "upgrading"  // one answers and another is being put in its place
-	PhaseRestarting Phase = "restarting" // the plugin ended by itself and is being started again; with Config.Background also at first
-	PhaseFailed     Phase = "failed"     // it would not start again: calls are answered shared.ErrUnavailable; it is tried on
-	PhaseClosed     Phase = "closed"
+	PhaseRunning   Phase = "running"   // a plugin answers
+	PhaseUpgrading Phase = "upgrading" // one answers and another is being put in its place
+	// PhaseRestarting: the plugin ended by itself and is being started again; with Config.Background also at first
+	PhaseRestarting Phase = "restarting"
+	// PhaseFailed: it would not start again, calls are answered shared.ErrUnavailable; it is tried on
+	PhaseFailed Phase = "failed"
+	PhaseClosed Phase = "closed"
 )
 
 // State tells a host author, an operator or a metric how the plugin is.

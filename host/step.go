@@ -19,18 +19,18 @@ const (
 type Step struct {
 	// Run carries out the step for one recalled message. It is called at least once: again after an error, and again when
 	// the server or the plugin died before the outcome was on disk. Once an outcome is recorded it is not called again.
-	// Calls for different recalls, and of different steps of one recall, run side by side. The step "notify" comes first, so
-	// that what it shows can still be read: the other steps of a recall start when notify is settled, or 30 s after the
+	// Calls for different recalls, and of different steps of one recall, run side by side. The step "notify" comes first,
+	// so that what it shows can still be read: the other steps of a recall start when notify is settled, or 30 s after the
 	// recall.
 	//
 	// It returns OutcomeDone, OutcomeNothingToDo where the server held nothing, or OutcomeUnsupported where it cannot do
-	// this for this message; each is final. An error, OutcomeFailed or a panic makes it run again, after a delay that grows
-	// from 100 ms to a minute. OutcomeDeferred says that somebody else carries the step out and calls [Host.Settle]: no
-	// attempt is counted, and Run is called again only when the plugin or the host starts again before that.
+	// this for this message; each is final. An error, OutcomeFailed or a panic makes it run again, after a delay that
+	// grows from 100 ms to a minute. OutcomeDeferred says that somebody else carries the step out and calls [Host.Settle]:
+	// no attempt is counted, and Run is called again only when the plugin or the host starts again before that.
 	//
 	// ctx ends after Timeout, or when the host is closed. An attempt that does not return then is given up: it counts as
-	// failed, and the step is tried again while it still runs. If it succeeds later, while the step is open, it settles the
-	// step.
+	// failed, and the step is tried again while it still runs. If it succeeds later, while the step is open, it settles
+	// the step.
 	Run func(ctx context.Context, d shared.Delivery) (shared.Outcome, error)
 
 	// Verify, if not nil, proves the effect after Run returned OutcomeDone, within the same Timeout: a system may report

@@ -82,13 +82,14 @@ func TestStep_TimeoutAndConcurrency(t *testing.T) {
 				}
 			}
 		}},
-		shared.StepPush: {Timeout: 50 * time.Millisecond, Run: func(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
-			if d.Attempt == 1 {
-				<-ctx.Done()
-				return "", ctx.Err()
-			}
-			return shared.OutcomeDone, nil
-		}},
+		shared.StepPush: {Timeout: 50 * time.Millisecond,
+			Run: func(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
+				if d.Attempt == 1 {
+					<-ctx.Done()
+					return "", ctx.Err()
+				}
+				return shared.OutcomeDone, nil
+			}},
 	}})
 	recallMany(t, h, "m", "r", 200)
 	if err := h.Wait(within(t), "acme", "r"); err != nil {

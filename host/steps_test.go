@@ -77,18 +77,19 @@ func TestSteps_FailingEventsDoNotBlock(t *testing.T) {
 	done := map[string]bool{}
 	var order []string
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
-	steps := map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries, Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if strings.HasPrefix(e.Message.ID, "bad") && !mended {
-			return "", errors.New("the shard is away")
-		}
-		if strings.HasPrefix(e.Message.ID, "good") {
-			order = append(order, e.Message.ID)
-		}
-		done[e.Message.ID] = true
-		return shared.OutcomeDone, nil
-	}}}
+	steps := map[string]host.Step{shared.StepHistory: {Concurrency: shared.MaxDeliveries,
+		Run: func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if strings.HasPrefix(e.Message.ID, "bad") && !mended {
+				return "", errors.New("the shard is away")
+			}
+			if strings.HasPrefix(e.Message.ID, "good") {
+				order = append(order, e.Message.ID)
+			}
+			done[e.Message.ID] = true
+			return shared.OutcomeDone, nil
+		}}}
 	h := hosttest.Open(t, host.Config{File: file, Steps: steps})
 	bad := recallMany(t, h, "bad", "r-bad", failing)
 	fine := recallMany(t, h, "good", "r-good", good)
@@ -358,7 +359,8 @@ func TestRecall_IDOfAnotherActor(t *testing.T) {
 	if err != nil || len(page.Entries) != 10 || !page.More {
 		t.Errorf("a page of %d, %v", len(page.Entries), err)
 	}
-	if ledger, err := shared.ReadLedger(within(t), h, "acme", "full"); err != nil || len(ledger) != shared.MaxRecallMessages {
+	if ledger, err := shared.ReadLedger(within(t), h, "acme", "full"); err != nil ||
+		len(ledger) != shared.MaxRecallMessages {
 		t.Errorf("%d entries, %v", len(ledger), err)
 	}
 }

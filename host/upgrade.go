@@ -40,10 +40,11 @@ type UpgradeStep struct {
 
 // The steps of an upgrade. State.Step names the one that is under way.
 const (
-	StepVerify   = "verify"   // the binary is copied and checked
-	StepPrepare  = "prepare"  // it is started in standby, says what it is, and checks its configuration
-	StepFlush    = "flush"    // the old plugin writes out what the new one would have to replay
-	StepDrain    = "drain"    // new calls are held, those under way get a moment to be answered, and are repeated if they are not
+	StepVerify  = "verify"  // the binary is copied and checked
+	StepPrepare = "prepare" // it is started in standby, says what it is, and checks its configuration
+	StepFlush   = "flush"   // the old plugin writes out what the new one would have to replay
+	// StepDrain: new calls are held, those under way get a moment to be answered, and are repeated if they are not
+	StepDrain    = "drain"
 	StepRelease  = "release"  // the old process ends and so releases the index
 	StepActivate = "activate" // the new one takes the index and answers a call; then it is in force
 )
@@ -172,7 +173,8 @@ func (s *supervisor) flush(ctx context.Context, next shared.Description) error {
 // could not be brought back to. (The wire's version is refused by the handshake.)
 func (s *supervisor) fits(next shared.Description) error {
 	if s.format != next.IndexFormat {
-		return fmt.Errorf("plugin %s %s has index format %d, the index has format %d: a swap in place needs the same; stop the server, back the index up, and open it with the new plugin",
+		return fmt.Errorf("plugin %s %s has index format %d, the index has format %d: a swap in place needs the same; stop "+
+			"the server, back the index up, and open it with the new plugin",
 			next.Name, next.Version, next.IndexFormat, s.format)
 	}
 	return nil

@@ -174,7 +174,8 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 	replaceIn(t, file, "plugin {", "plugin {\n  start_timeout = \"2s\"")
 	calls := newCallers()
 	runDir := hosttest.RunDir(t)
-	h := hosttest.Open(t, host.Config{File: file, RunDir: runDir, Steps: map[string]host.Step{shared.StepNotify: {Run: calls.notify}}})
+	h := hosttest.Open(t, host.Config{File: file, RunDir: runDir,
+		Steps: map[string]host.Step{shared.StepNotify: {Run: calls.notify}}})
 	calls.start(t, h, 4)
 	for _, tc := range []struct {
 		name   string
@@ -184,7 +185,8 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 	}{
 		{"missing", host.Binary{Path: "/nowhere/plugin"}, "no such file", false},
 		{"not executable", host.Binary{Path: plain}, "chmod +x", false},
-		{"wrong checksum", host.Binary{Path: hosttest.BuildPlugin(t), SHA256: strings.Repeat("ab", 32)}, "another SHA-256", false},
+		{"wrong checksum", host.Binary{Path: hosttest.BuildPlugin(t), SHA256: strings.Repeat("ab", 32)}, "another SHA-256",
+			false},
 		{"not a plugin", script("#!/bin/sh\necho hello; sleep 600"), "Unrecognized remote plugin message: hello", false},
 		{"exits at once", script("#!/bin/sh\nexit 3"), "start plugin", false},
 		{"hangs before the handshake", script("#!/bin/sh\nsleep 600"), "no answer within 2s", false},
@@ -206,7 +208,8 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 		}
 		index(t, h, "after "+tc.name) // waits until the old version is back
 		after := h.State()
-		if after.Phase != host.PhaseRunning || after.Version != before.Version || after.SHA256 != before.SHA256 || after.Upgrades != 0 {
+		if after.Phase != host.PhaseRunning || after.Version != before.Version || after.SHA256 != before.SHA256 ||
+			after.Upgrades != 0 {
 			t.Errorf("%s: state %+v", tc.name, after)
 		}
 		if after.PID != before.PID && !tc.may {
@@ -215,7 +218,8 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 	}
 	// What the files say is wrong now: the old plugin keeps what it had read.
 	replaceIn(t, file, "index {", "indx {")
-	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil || !strings.Contains(err.Error(), "indx") {
+	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil ||
+		!strings.Contains(err.Error(), "indx") {
 		t.Errorf("a configuration that is wrong: %v", err)
 	}
 	calls.check(t)
@@ -244,7 +248,8 @@ func TestAnUpgradeCancelledAtAnyStepLeavesOrBringsBackTheOldPlugin(t *testing.T)
 	calls.start(t, h, 4)
 	next := host.Binary{Path: hosttest.BuildFaulty(t, "newer-minor")}
 	before := h.State()
-	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepFlush, host.StepDrain, host.StepRelease, host.StepActivate} {
+	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepFlush, host.StepDrain, host.StepRelease,
+		host.StepActivate} {
 		ctx, stop := context.WithCancel(t.Context())
 		mu.Lock()
 		cancelAt, cancel = step, stop
@@ -526,7 +531,8 @@ func TestAPluginOneMinorOlderOrNewerWorks(t *testing.T) {
 			}
 			_, err := h.Since(within(t), shared.SinceRequest{Tenant: "acme"})
 			_, metricsErr := h.Metrics(within(t))
-			if older := fault == "older-minor"; errors.Is(err, shared.ErrUnimplemented) != older || errors.Is(metricsErr, shared.ErrUnimplemented) != older {
+			if older := fault == "older-minor"; errors.Is(err, shared.ErrUnimplemented) != older ||
+				errors.Is(metricsErr, shared.ErrUnimplemented) != older {
 				t.Errorf("calls that an older plugin lacks: %v, %v", err, metricsErr)
 			}
 		})
@@ -645,10 +651,12 @@ func TestAFullDiskFailsTheUpgradeAndLosesNothing(t *testing.T) {
 	index(t, h, "m1")
 	full, old := filepath.Join(small, "full"), h.State().PID
 	fillDisk(t, small, full)
-	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil || !strings.Contains(err.Error(), "disk") {
+	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err == nil ||
+		!strings.Contains(err.Error(), "disk") {
 		t.Errorf("an upgrade on a full disk: %v", err)
 	}
-	if got, err := h.Status(within(t), "acme", []string{"m1"}); err != nil || got[0].State != shared.MessageLive || h.State().PID != old {
+	if got, err := h.Status(within(t), "acme", []string{"m1"}); err != nil || got[0].State != shared.MessageLive ||
+		h.State().PID != old {
 		t.Errorf("after it a status is %v, %v, of process %d; it was %d", got, err, h.State().PID, old)
 	}
 	if err := os.Remove(full); err != nil {
@@ -673,11 +681,13 @@ func TestAnIndexThatIsMovedInTheConfigurationIsNotLeftBehind(t *testing.T) {
 	}
 	replaceIn(t, file, `"elsewhere"`, `"index"`)
 	meddler := filepath.Join(t.TempDir(), "recall-plugin") // moves it after the host has looked
-	script := fmt.Sprintf("#!/bin/sh\n/bin/sed -i 's/\"index\"/\"elsewhere\"/' %s\nexec %s\n", file, hosttest.BuildPlugin(t))
+	script := fmt.Sprintf("#!/bin/sh\n/bin/sed -i 's/\"index\"/\"elsewhere\"/' %s\nexec %s\n", file,
+		hosttest.BuildPlugin(t))
 	if err := os.WriteFile(meddler, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Upgrade(within(t), host.Binary{Path: meddler}); err == nil || !strings.Contains(err.Error(), "index.path is ") || h.State().PID != old {
+	if _, err := h.Upgrade(within(t), host.Binary{Path: meddler}); err == nil ||
+		!strings.Contains(err.Error(), "index.path is ") || h.State().PID != old {
 		t.Errorf("an upgrade while it is moved: %v; %+v", err, h.State())
 	}
 	hosttest.Kill(t, h)
@@ -693,7 +703,8 @@ func TestAnIndexThatIsMovedInTheConfigurationIsNotLeftBehind(t *testing.T) {
 		time.Sleep(10 * time.Millisecond) // until a start is refused
 	}
 	replaceIn(t, file, `"elsewhere"`, `"index"`)
-	if err := <-moved; err != nil && !errors.Is(err, shared.ErrUnavailable) { // where it took some starts to change it back
+	// where it took some starts to change it back
+	if err := <-moved; err != nil && !errors.Is(err, shared.ErrUnavailable) {
 		t.Error(err)
 	}
 	for h.State().Phase != host.PhaseRunning {
@@ -731,7 +742,8 @@ func fillDisk(t *testing.T, disk, path string) {
 const upgradeAt = "RECALL_TEST_UPGRADE_AT"
 
 func TestAHostKilledAtAnyStepOfAnUpgradeLosesNothing(t *testing.T) {
-	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepFlush, host.StepDrain, host.StepRelease, host.StepActivate} {
+	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepFlush, host.StepDrain, host.StepRelease,
+		host.StepActivate} {
 		t.Run(step, func(t *testing.T) {
 			dir := hosttest.RunDir(t)
 			file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)

@@ -78,14 +78,16 @@ func TestRunByHandItExplainsItself(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"frobnicate"}, {"--frobnicate"}, {"version", "-xml"}, {"version", "everything"}} {
-		if stdout, stderr, code := byHand(t, args...); code != 2 || stdout != "" || !strings.Contains(stderr, args[len(args)-1]) {
+		if stdout, stderr, code := byHand(t, args...); code != 2 || stdout != "" ||
+			!strings.Contains(stderr, args[len(args)-1]) {
 			t.Errorf("%v: exit %d, %q, %q", args, code, stdout, stderr)
 		}
 	}
 }
 
 func TestACaseThatIsNotThereIsWrongUsage(t *testing.T) {
-	if stdout, stderr, code := byHand(t, "explain", "--case", "-"); code != 2 || stdout != "" || !strings.Contains(stderr, "JSON") {
+	if stdout, stderr, code := byHand(t, "explain", "--case", "-"); code != 2 || stdout != "" ||
+		!strings.Contains(stderr, "JSON") {
 		t.Errorf("with nothing on standard input it exits with %d and prints %q and %q", code, stdout, stderr)
 	}
 }
@@ -414,10 +416,12 @@ func TestAnIndexThatAnotherProcessHoldsIsNamed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	err := second.Activate(ctx, nil)
-	if err == nil || !strings.Contains(err.Error(), index.ErrLocked.Error()) || !strings.Contains(err.Error(), filepath.Join(first.dir, "index")) {
+	if err == nil || !strings.Contains(err.Error(), index.ErrLocked.Error()) ||
+		!strings.Contains(err.Error(), filepath.Join(first.dir, "index")) {
 		t.Errorf("got %v", err)
 	}
-	if h, err := second.Health(t.Context()); err != nil || h.State != wire.StateStandby || !strings.Contains(h.Reason, index.ErrLocked.Error()) {
+	if h, err := second.Health(t.Context()); err != nil || h.State != wire.StateStandby ||
+		!strings.Contains(h.Reason, index.ErrLocked.Error()) {
 		t.Errorf("health %+v, %v", h, err)
 	}
 	if err := first.Quiesce(t.Context()); err != nil {
@@ -471,7 +475,8 @@ func TestTheWireTakesWhatTheContractAllowsAndNamesTheLimit(t *testing.T) {
 		var msgs []shared.Message
 		for i := range n {
 			m := shared.Message{
-				Tenant: "acme", ID: fmt.Sprint(n, "-", i), Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}, Sender: "ann",
+				Tenant: "acme", ID: fmt.Sprint(n, "-", i),
+				Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}, Sender: "ann",
 				Type: shared.TypeText, SentAt: time.Now(),
 			}
 			for a := range shared.MaxAttachments {

@@ -43,7 +43,8 @@ func TestDecide_RoleNone(t *testing.T) {
 			"forbidden", DefaultDeny},
 		"a condition that names others": {`permit "a" { when = actor.role != "owner" }`, twin.Request(0, outsider),
 			"forbidden", DefaultDeny},
-		"a condition that names it, with other roles": {"permit \"a\" {\n role = [\"member\"]\n when = actor.role == \"none\"\n}",
+		"a condition that names it, with other roles": {
+			"permit \"a\" {\n role = [\"member\"]\n when = actor.role == \"none\"\n}",
 			twin.Request(0, outsider), "forbidden", DefaultDeny},
 		"a forbid without roles": {"permit \"a\" { role = [\"none\"] }\nforbid \"b\" {\n code = \"closed\"\n}",
 			twin.Request(0, outsider), "closed", "b"},

@@ -28,11 +28,13 @@ func TestANoticeTellsAClientWhatToShow(t *testing.T) {
 }
 
 func TestTheErrorOfDiagnosticsLeavesWarningsOut(t *testing.T) {
-	warning, fault := Diagnostic{Severity: SeverityWarning, Summary: "odd"}, Diagnostic{Severity: SeverityError, Summary: "wrong"}
+	warning, fault := Diagnostic{Severity: SeverityWarning, Summary: "odd"},
+		Diagnostic{Severity: SeverityError, Summary: "wrong"}
 	if err := (Diagnostics{warning}).Err(); err != nil {
 		t.Errorf("a warning alone is %v", err)
 	}
-	if err := (Diagnostics{warning, fault}).Err(); err == nil || strings.Contains(err.Error(), "odd") || !strings.Contains(err.Error(), "wrong") {
+	if err := (Diagnostics{warning, fault}).Err(); err == nil || strings.Contains(err.Error(), "odd") ||
+		!strings.Contains(err.Error(), "wrong") {
 		t.Errorf("got %v", err)
 	}
 }

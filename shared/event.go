@@ -14,9 +14,9 @@ const (
 	// DispositionErase leaves nothing of the content anywhere.
 	DispositionErase Disposition = "erase"
 
-	// DispositionArchive keeps the content and the attachments in Event.Attachments where only compliance reads them, until
-	// Event.RecalledAt plus Event.Retention. The step that removes the last readable copy puts the content there first, and
-	// only once: a step can run again.
+	// DispositionArchive keeps the content and the attachments in Event.Attachments where only compliance reads them,
+	// until Event.RecalledAt plus Event.Retention. The step that removes the last readable copy puts the content there
+	// first, and only once: a step can run again.
 	DispositionArchive Disposition = "archive"
 )
 
@@ -39,12 +39,13 @@ type Event struct {
 
 	// Placeholder is what clients show instead of the message: a text by language tag ("en", "zh-Hans"), in which {actor},
 	// {sender}, {role}, {type} and {reason} stand for what the host shows for them. A client takes the text of its
-	// language, else of the first part of the tag, else the English one, else the first by tag. It is empty where the rules
-	// name none: clients then show the host's own words, unless Silent.
+	// language, else of the first part of the tag, else the English one, else the first by tag. It is empty where the
+	// rules name none: clients then show the host's own words, unless Silent.
 	Placeholder map[string]string `json:"placeholder,omitempty"`
 
-	Disposition Disposition   `json:"disposition"`
-	Retention   time.Duration `json:"retention,omitempty"` // how long an archive keeps it after RecalledAt; 0 with DispositionErase
+	Disposition Disposition `json:"disposition"`
+	// Retention is how long an archive keeps it after RecalledAt; 0 with DispositionErase
+	Retention time.Duration `json:"retention,omitempty"`
 
 	// Attachments are those that the host deletes or archives. An attachment is among them when no live message of the
 	// tenant uses its key any more and a message of the attachment's owner that used it has been recalled. So recalling a

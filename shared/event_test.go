@@ -57,7 +57,8 @@ func TestWords(t *testing.T) {
 
 func TestOutcome_Settles(t *testing.T) {
 	for outcome, want := range map[Outcome]bool{
-		OutcomeDone: true, OutcomeNothingToDo: true, OutcomeUnsupported: true, OutcomeFailed: false, OutcomeDeferred: false, "": false,
+		OutcomeDone: true, OutcomeNothingToDo: true, OutcomeUnsupported: true, OutcomeFailed: false, OutcomeDeferred: false,
+		"": false,
 	} {
 		if got := outcome.Settles(); got != want {
 			t.Errorf("%q: %v", outcome, got)
@@ -71,7 +72,8 @@ func TestValidateStep(t *testing.T) {
 		"": false, "No": false, "a b": false, "é": false, strings.Repeat("s", MaxStepBytes+1): false,
 	} {
 		var wrong *FieldError
-		if err := ValidateStep("steps[1]", step); (err == nil) != want || err != nil && (!errors.As(err, &wrong) || wrong.Field != "steps[1]") {
+		if err := ValidateStep("steps[1]", step); (err == nil) != want || err != nil &&
+			(!errors.As(err, &wrong) || wrong.Field != "steps[1]") {
 			t.Errorf("%q: %v", step, err)
 		}
 	}

@@ -14,7 +14,7 @@ type Description struct {
 	ProtocolVersions []int  `json:"protocol_versions"` // wire majors it serves, ascending
 	IndexFormat      int    `json:"index_format"`      // the format version of the index it reads and writes
 
-	// Capabilities are what this process offers beyond its protocol version, such as a faster way for calls. A host ignores
-	// those that it does not know.
+	// Capabilities are what this process offers beyond its protocol version, such as a faster way for calls. A host
+	// ignores those that it does not know.
 	Capabilities []string `json:"capabilities,omitempty"`
 }

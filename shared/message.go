@@ -5,7 +5,8 @@ import "time"
 // ConversationType is the kind of a conversation.
 type ConversationType string
 
-// The kinds of conversation. In a single conversation only the sender recalls; in the others the owner and admins do too.
+// The kinds of conversation. In a single conversation only the sender recalls; in the others the owner and admins do
+// too.
 const (
 	ConversationSingle   ConversationType = "single"
 	ConversationGroup    ConversationType = "group"
@@ -57,7 +58,8 @@ type Actor struct {
 type Attachment struct {
 	Key string `json:"key"` // storage key or URL, at most MaxAttachmentBytes
 
-	// Owner is the user whose file it is, at most MaxIDBytes. Empty means the sender of the message. See Event.Attachments.
+	// Owner is the user whose file it is, at most MaxIDBytes. Empty means the sender of the message. See
+	// Event.Attachments.
 	Owner string `json:"owner,omitempty"`
 }
 

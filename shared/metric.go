@@ -16,9 +16,10 @@ type Metric struct {
 	Kind   MetricKind        `json:"kind"`
 	Labels map[string]string `json:"labels,omitempty"`
 
-	Value   float64  `json:"value"`             // of a histogram: the sum of its observations
-	Count   uint64   `json:"count,omitempty"`   // of a histogram: its observations
-	Buckets []Bucket `json:"buckets,omitempty"` // of a histogram, by rising bound, without the last one, which has no bound
+	Value float64 `json:"value"`           // of a histogram: the sum of its observations
+	Count uint64  `json:"count,omitempty"` // of a histogram: its observations
+	// Buckets of a histogram are by rising bound, without the last one, which has none
+	Buckets []Bucket `json:"buckets,omitempty"`
 }
 
 // Bucket counts the observations of a histogram that are not above a bound.

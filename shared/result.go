@@ -13,7 +13,8 @@ const (
 	IndexConflict  IndexStatus = "conflict"  // Index: the id is live with other facts, which stay
 	IndexRecalled  IndexStatus = "recalled"  // the message is recalled, whatever its facts: do not deliver it
 	IndexNotFound  IndexStatus = "not_found" // Amend: the tenant has no such message
-	IndexInvalid   IndexStatus = "invalid"   // this message is malformed: see Field and Problem. The others are not affected
+	// IndexInvalid: this message is malformed, see Field and Problem. The others are not affected.
+	IndexInvalid IndexStatus = "invalid"
 )
 
 // IndexResult answers for one message given to Index or Amend.
@@ -52,8 +53,8 @@ type RecallRequest struct {
 	Ext    string `json:"ext,omitempty"`    // handed through to every notice; at most MaxExtBytes
 	Reason string `json:"reason,omitempty"` // for rules that require one, and the ledger; at most MaxReasonBytes
 
-	// RecallID makes a retry the same recall: a message that this actor already recalled under this id, whatever the role, is
-	// answered recalled again. The id belongs to the actor that used it first: nobody else recalls under it
+	// RecallID makes a retry the same recall: a message that this actor already recalled under this id, whatever the role,
+	// is answered recalled again. The id belongs to the actor that used it first: nobody else recalls under it
 	// (CodeRecallIDUsed). At most MaxRecallMessages share it. The host package makes one (UUIDv7) where it is empty.
 	RecallID string `json:"recall_id,omitempty"`
 
@@ -66,8 +67,8 @@ type RecallRequest struct {
 	// sent.
 	Held time.Duration `json:"held,omitempty"`
 
-	// Atomic recalls all targets or none. When one target is denied or not found, the others are answered StatusAborted and
-	// nothing is committed. A target that was recalled before does not count against the others.
+	// Atomic recalls all targets or none. When one target is denied or not found, the others are answered StatusAborted
+	// and nothing is committed. A target that was recalled before does not count against the others.
 	Atomic bool `json:"atomic,omitempty"`
 }
 

@@ -41,7 +41,8 @@ func buildOnce(t testing.TB, pkg string) string {
 		defer os.RemoveAll(tmp)
 		built, path := filepath.Join(tmp, "built"), filepath.Join(dir, filepath.Base(pkg))
 		build := exec.Command("go", "build", "-mod=readonly", "-o", built, pkg)
-		build.Dir = module // where its dependencies are known: a server that uses the SDK has no need of the plugin's, nor vendors them
+		// where its dependencies are known: a server that uses the SDK has no need of the plugin's, nor vendors them
+		build.Dir = module
 		build.Env = append(os.Environ(), "GOWORK=off")
 		if out, err := build.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)

@@ -28,7 +28,8 @@ func TestThePluginIsBuiltFromTheModuleOfAServer(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	text := fmt.Sprintf("module example.com/server\n\ngo 1.26\n\nrequire %s v0.0.0\n\nreplace %s => %s\n", modulePath, modulePath, module)
+	text := fmt.Sprintf("module example.com/server\n\ngo 1.26\n\nrequire %s v0.0.0\n\nreplace %s => %s\n", modulePath,
+		modulePath, module)
 	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

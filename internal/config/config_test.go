@@ -155,7 +155,8 @@ func TestViews_SameVerdict(t *testing.T) {
 }
 
 func TestPluginView_MistakeInTheBlockOfTheHost(t *testing.T) {
-	const text = "plugin {\n  sha256 = \"zz\"\n  later = true\n  watch = \"yes\"\n  start_timeout = 10\n  more {\n  }\n}\nindex {\n  path = \"/i\"\n}\n"
+	const text = "plugin {\n  sha256 = \"zz\"\n  later = true\n  watch = \"yes\"\n  start_timeout = 10\n  more {\n  " +
+		"}\n}\nindex {\n  path = \"/i\"\n}\n"
 	if f, ds := Host.Parse("plugin.hcl", []byte(text)); f != nil || !ds.HasErrors() {
 		t.Errorf("the host takes %+v %v", f, ds)
 	}

@@ -25,7 +25,8 @@ func indexThen(ctx context.Context, p AsyncPlugin, decode func(any) error, alone
 		then(nil, err)
 		return
 	}
-	p.IndexThen(ctx, req.messages, alone, func(results []shared.IndexResult, err error) { then(req.response(results, err)) })
+	p.IndexThen(ctx, req.messages, alone,
+		func(results []shared.IndexResult, err error) { then(req.response(results, err)) })
 }
 
 func recallThen(ctx context.Context, p AsyncPlugin, decode func(any) error, alone bool, then func(any, error)) {

@@ -21,7 +21,8 @@ func (p async) IndexThen(ctx context.Context, m []shared.Message, _ bool, then f
 	go func() { then(p.Index(ctx, m)) }()
 }
 
-func (p async) RecallThen(ctx context.Context, r shared.RecallRequest, _ bool, then func([]shared.RecallResult, error)) {
+func (p async) RecallThen(ctx context.Context, r shared.RecallRequest, _ bool,
+	then func([]shared.RecallResult, error)) {
 	then(p.Recall(ctx, r))
 }
 
@@ -42,11 +43,15 @@ func newCommitting() *committing {
 	return &committing{begun: make(chan begun, 10_000), judging: make(chan struct{})}
 }
 
-func (p *committing) IndexThen(_ context.Context, m []shared.Message, alone bool, then func([]shared.IndexResult, error)) {
-	p.begun <- begun{alone, func(err error) { then([]shared.IndexResult{{MessageID: m[0].ID, Status: shared.IndexAdded}}, err) }}
+func (p *committing) IndexThen(_ context.Context, m []shared.Message, alone bool,
+	then func([]shared.IndexResult, error)) {
+	p.begun <- begun{alone, func(err error) {
+		then([]shared.IndexResult{{MessageID: m[0].ID, Status: shared.IndexAdded}}, err)
+	}}
 }
 
-func (p *committing) RecallThen(_ context.Context, _ shared.RecallRequest, alone bool, then func([]shared.RecallResult, error)) {
+func (p *committing) RecallThen(_ context.Context, _ shared.RecallRequest, alone bool,
+	then func([]shared.RecallResult, error)) {
 	if !alone {
 		<-p.judging
 	}
@@ -65,7 +70,8 @@ func laneOf(t *testing.T, p Plugin) (s *recallServer, send func(frames ...[]byte
 	s = newRecallServer(p)
 	host := serveLane(t, s)
 	in := &laneReader{conn: host, limit: maxLaneAnswer}
-	return s, func(frames ...[]byte) { write(t, host, slices.Concat(frames...)) }, func() laneFrame { return nextFrame(t, in) }
+	return s, func(frames ...[]byte) { write(t, host, slices.Concat(frames...)) },
+		func() laneFrame { return nextFrame(t, in) }
 }
 
 // Frames of calls.
@@ -220,7 +226,8 @@ func TestAsync_RequestThatIsRefused(t *testing.T) {
 	request.Targets[0].Role = 99
 	send(frameOf(t, laneFrame{kind: laneCall, method: 2}, request))
 	var field *shared.FieldError
-	if err := fromStatus(t.Context(), laneStatus(next().payload)); !errors.As(err, &field) || field.Field != "targets[0].role" {
+	if err := fromStatus(t.Context(), laneStatus(next().payload)); !errors.As(err, &field) ||
+		field.Field != "targets[0].role" {
 		t.Errorf("got %v", err)
 	}
 	for _, method := range []byte{1, 2, 5} {

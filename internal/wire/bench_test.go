@@ -15,8 +15,9 @@ func benchBatch(n int) []shared.Message {
 	out := make([]shared.Message, n)
 	for i := range out {
 		out[i] = shared.Message{
-			Tenant: "acme", ID: fmt.Sprintf("01JD8Z0000000000000%07d", i), Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: fmt.Sprint("group-", i%100)},
-			Sender: fmt.Sprint("user-", i%1000), Type: shared.TypeText, SentAt: at,
+			Tenant: "acme", ID: fmt.Sprintf("01JD8Z0000000000000%07d", i),
+			Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: fmt.Sprint("group-", i%100)},
+			Sender:       fmt.Sprint("user-", i%1000), Type: shared.TypeText, SentAt: at,
 		}
 	}
 	return out

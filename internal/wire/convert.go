@@ -392,24 +392,26 @@ func (d *decoder) settlement(s *recallv1.Settlement) Settlement {
 }
 
 func encodeLedgerEntry(e shared.LedgerEntry) *recallv1.LedgerEntry {
-	return &recallv1.LedgerEntry{Event: encodeEvent(e.Event), Steps: mapSlice(e.Steps, func(s shared.StepRecord) *recallv1.StepRecord {
-		return &recallv1.StepRecord{
-			Step: s.Step, Outcome: outcomes.number[s.Outcome], Attempts: int32(s.Attempts), Error: s.Error,
-			ChangedAt: encodeTime(s.ChangedAt),
-		}
-	})}
+	return &recallv1.LedgerEntry{Event: encodeEvent(e.Event),
+		Steps: mapSlice(e.Steps, func(s shared.StepRecord) *recallv1.StepRecord {
+			return &recallv1.StepRecord{
+				Step: s.Step, Outcome: outcomes.number[s.Outcome], Attempts: int32(s.Attempts), Error: s.Error,
+				ChangedAt: encodeTime(s.ChangedAt),
+			}
+		})}
 }
 
 func (d *decoder) ledgerEntry(e *recallv1.LedgerEntry) shared.LedgerEntry {
 	d.atMost("steps", len(e.GetSteps()), maxEventSteps)
-	return shared.LedgerEntry{Event: d.event(e.GetEvent()), Steps: mapSlice(e.GetSteps(), func(s *recallv1.StepRecord) shared.StepRecord {
-		return shared.StepRecord{
-			Step:    d.text("steps.step", s.GetStep(), shared.MaxStepBytes),
-			Outcome: decodeOptional(d, outcomes, "steps.outcome", s.GetOutcome()), Attempts: int(s.GetAttempts()),
-			Error: d.text("steps.error", s.GetError(), maxAnswerTextBytes), ChangedAt: d.time("steps.changed_at",
-				s.GetChangedAt()),
-		}
-	})}
+	return shared.LedgerEntry{Event: d.event(e.GetEvent()),
+		Steps: mapSlice(e.GetSteps(), func(s *recallv1.StepRecord) shared.StepRecord {
+			return shared.StepRecord{
+				Step:    d.text("steps.step", s.GetStep(), shared.MaxStepBytes),
+				Outcome: decodeOptional(d, outcomes, "steps.outcome", s.GetOutcome()), Attempts: int(s.GetAttempts()),
+				Error:     d.text("steps.error", s.GetError(), maxAnswerTextBytes),
+				ChangedAt: d.time("steps.changed_at", s.GetChangedAt()),
+			}
+		})}
 }
 
 func encodeHealth(h Health) *recallv1.HealthResponse {
@@ -446,7 +448,8 @@ func encodeIdentity(id shared.IndexIdentity) *recallv1.IndexIdentity {
 
 func (d *decoder) identity(field string, id *recallv1.IndexIdentity) shared.IndexIdentity {
 	return shared.IndexIdentity{
-		ID: d.text(field+".id", id.GetId(), shared.MaxIDBytes), Epoch: d.text(field+".epoch", id.GetEpoch(), shared.MaxIDBytes),
+		ID:      d.text(field+".id", id.GetId(), shared.MaxIDBytes),
+		Epoch:   d.text(field+".epoch", id.GetEpoch(), shared.MaxIDBytes),
 		Version: id.GetVersion(),
 	}
 }

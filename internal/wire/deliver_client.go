@@ -129,8 +129,8 @@ func (h *handlers) run(ctx context.Context, f func()) bool {
 
 func (h *handlers) wait() { h.running.Wait() }
 
-// cannotRead settles as failed a step of an event that this version cannot read, and says why in its ledger. ctx is that
-// of the stream: the next one delivers it again.
+// cannotRead settles as failed a step of an event that this version cannot read, and says why in its ledger. ctx is
+// that of the stream: the next one delivers it again.
 func (c *Client) cannotRead(ctx context.Context, x *shared.Delivery, cause error) {
 	failed := []Settlement{NewSettlement(x, shared.OutcomeFailed, cause)}
 	for {

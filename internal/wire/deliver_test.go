@@ -181,7 +181,8 @@ func TestDeliver_MessagesThatCannotBe(t *testing.T) {
 	large := delivery(func(w *recallv1.Delivery) { w.Event.Ext = strings.Repeat("x", MaxDeliverBytes) })
 	good := delivery(func(*recallv1.Delivery) {})
 	// of empty attachments of one event
-	bomb := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), bytes.Repeat([]byte{10<<3 | 2, 0}, 4<<20))
+	bomb := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType),
+		bytes.Repeat([]byte{10<<3 | 2, 0}, 4<<20))
 	bomb = protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), bomb)
 	for name, tc := range map[string]struct {
 		message []byte

@@ -51,8 +51,8 @@ func (r *indexRequest) message() proto.Message {
 	return &recallv1.IndexRequest{Messages: mapSlice(r.messages, encodeMessage), Compact: r.compact}
 }
 
-// payload is the request on the wire. Its messages must have passed ValidateMessage, so that only lists, owners and refs
-// may be empty.
+// payload is the request on the wire. Its messages must have passed ValidateMessage, so that only lists, owners and
+// refs may be empty.
 func (r *indexRequest) payload() lanePayload {
 	size := 0
 	for i := range r.messages {

@@ -116,7 +116,8 @@ func wireRequests() map[string][]byte {
 			nested(messageAttachments), nested(messageAttachments, text(attachmentKey, "a")), text(messageLabels, ""))),
 		"unknown enums": slices.Concat(nested(requestMessages, number(messageType, 99), nested(messageConversation,
 			number(conversationType, 98))), nested(requestMessages)),
-		"attachments": nested(requestMessages, nested(messageAttachments, text(attachmentOwner, "ann"), text(attachmentKey, "a")),
+		"attachments": nested(requestMessages,
+			nested(messageAttachments, text(attachmentOwner, "ann"), text(attachmentKey, "a")),
 			nested(messageAttachments, text(attachmentKey, "a"), text(attachmentKey, "b")), text(messageRef, "row")),
 		"invalid UTF-8 in an owner": nested(requestMessages, nested(messageAttachments, text(attachmentOwner, "\xff"))),
 		"invalid UTF-8":             nested(requestMessages, text(messageTenant, "\xff")),
@@ -190,7 +191,8 @@ func FuzzIndexRequest(f *testing.F) {
 type statuses struct{ echo }
 
 var everyStatus = []shared.IndexStatus{
-	shared.IndexAdded, shared.IndexUnchanged, shared.IndexConflict, shared.IndexRecalled, shared.IndexAmended, shared.IndexNotFound,
+	shared.IndexAdded, shared.IndexUnchanged, shared.IndexConflict, shared.IndexRecalled, shared.IndexAmended,
+	shared.IndexNotFound,
 }
 
 func (*statuses) Index(_ context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
@@ -255,7 +257,8 @@ func TestIndex_AnswerInFull(t *testing.T) {
 	}}}
 	c := NewClient(t.Context(), dialServer(t, func(s *grpc.Server) { recallv1.RegisterRecallServiceServer(s, impl) }))
 	got, err := c.Index(t.Context(), []shared.Message{fullMessage})
-	if want := []shared.IndexResult{{MessageID: "m/1", Status: shared.IndexConflict}}; err != nil || !reflect.DeepEqual(got, want) {
+	if want := []shared.IndexResult{{MessageID: "m/1", Status: shared.IndexConflict}}; err != nil ||
+		!reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }

@@ -67,7 +67,8 @@ func TestInterceptors(t *testing.T) {
 				if want != nil {
 					code = codes.ResourceExhausted.String()
 				}
-				order := []string{"outer begins Status 00-1-2-01", "inner begins Status 00-1-2-01", "inner ends " + code, "outer ends " + code}
+				order := []string{"outer begins Status 00-1-2-01", "inner begins Status 00-1-2-01", "inner ends " + code,
+					"outer ends " + code}
 				if !reflect.DeepEqual(got, order) || impl.value != "inner" {
 					t.Errorf("got %q, value %v", got, impl.value)
 				}

@@ -63,7 +63,8 @@ type meetingPlugin struct {
 	during func()
 }
 
-func (p *meetingPlugin) IndexThen(_ context.Context, msgs []shared.Message, _ bool, then func([]shared.IndexResult, error)) {
+func (p *meetingPlugin) IndexThen(_ context.Context, msgs []shared.Message, _ bool,
+	then func([]shared.IndexResult, error)) {
 	if p.during != nil {
 		p.during()
 		p.during = nil

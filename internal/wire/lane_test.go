@@ -120,8 +120,8 @@ func (c *counting) NewStream(
 // slow is a plugin whose Index waits, and whose Status answers with the ids that it is asked for.
 type slow struct {
 	echo
-	release   chan struct{}
-	entered   chan struct{} // gets each call of Index; may be nil
+	release  chan struct{}
+	entered  chan struct{} // gets each call of Index; may be nil
 	canceled chan error    // gets why a call of Index ended by its context; may be nil
 }
 
@@ -203,7 +203,8 @@ func TestCalls_SlowCallHoldsUpNoOther(t *testing.T) {
 			t.Errorf("the context of the call in the plugin ended with %v", err)
 		}
 		close(p.release)
-		if got, err := client.Index(t.Context(), []shared.Message{fullMessage}); err != nil || got[0].Status != shared.IndexAdded {
+		if got, err := client.Index(t.Context(), []shared.Message{fullMessage}); err != nil ||
+			got[0].Status != shared.IndexAdded {
 			t.Errorf("a later call got %v, %v", got, err)
 		}
 	})
@@ -658,7 +659,8 @@ func TestLane_CallsThatAreRefused(t *testing.T) {
 			request, codes.InvalidArgument, "ends within a pair"},
 		"half a pair": {laneFrame{kind: laneCall, method: laneStatusMethod, metadata: []byte{0, 1, 0, 1, 'k'}},
 			request, codes.InvalidArgument, "ends within a pair"},
-		"a request that cannot be read": {laneFrame{kind: laneCall, method: laneStatusMethod}, rawMessage(0x0a, 9), codes.Internal,
+		"a request that cannot be read": {laneFrame{kind: laneCall, method: laneStatusMethod}, rawMessage(0x0a, 9),
+			codes.Internal,
 			"read the request of Status"},
 		"many empty elements": {laneFrame{kind: laneCall, method: 1},
 			&recallv1.IndexRequest{Messages: empty[recallv1.Message](maxLaneRequest / 2)}, codes.InvalidArgument,

@@ -43,9 +43,9 @@ type Plugin interface {
 	// the plugin goes away, after handle has returned.
 	Deliver(ctx context.Context, handle func([]shared.Delivery)) error
 
-	// Settle records the outcomes of at most MaxSettlements attempts; more are a *FieldError. It returns, in order, nil for
-	// each that is on disk, and otherwise why it is not: one that is refused does not refuse the others. After an error of
-	// the call any of them may be recorded: repeat it. The caller must not change all, even after Settle returns.
+	// Settle records the outcomes of at most MaxSettlements attempts; more are a *FieldError. It returns, in order, nil
+	// for each that is on disk, and otherwise why it is not: one that is refused does not refuse the others. After an
+	// error of the call any of them may be recorded: repeat it. The caller must not change all, even after Settle returns.
 	//
 	// A failure counts if it is of the attempt after the last one that counted, so reporting it again changes nothing. An
 	// outcome that settles the step counts whichever attempt it is of: one that was given up and succeeds late settles the

@@ -184,7 +184,8 @@ type lifecycleServer struct {
 	capabilities []string // besides those of impl
 }
 
-func (s *lifecycleServer) Describe(ctx context.Context, _ *recallv1.DescribeRequest) (*recallv1.DescribeResponse, error) {
+func (s *lifecycleServer) Describe(ctx context.Context,
+	_ *recallv1.DescribeRequest) (*recallv1.DescribeResponse, error) {
 	d, err := s.impl.Describe(ctx)
 	if err != nil {
 		return nil, toStatus(err)
@@ -196,7 +197,8 @@ func (s *lifecycleServer) Describe(ctx context.Context, _ *recallv1.DescribeRequ
 	}, nil
 }
 
-func (s *lifecycleServer) Prepare(ctx context.Context, req *recallv1.PrepareRequest) (*recallv1.DiagnosticsResponse, error) {
+func (s *lifecycleServer) Prepare(ctx context.Context,
+	req *recallv1.PrepareRequest) (*recallv1.DiagnosticsResponse, error) {
 	ds, err := s.impl.Prepare(ctx, req.GetConfigFile())
 	if err != nil {
 		return nil, toStatus(err)
@@ -204,7 +206,8 @@ func (s *lifecycleServer) Prepare(ctx context.Context, req *recallv1.PrepareRequ
 	return &recallv1.DiagnosticsResponse{Diagnostics: encodeDiagnostics(ds)}, nil
 }
 
-func (s *lifecycleServer) Activate(ctx context.Context, req *recallv1.ActivateRequest) (*recallv1.ActivateResponse, error) {
+func (s *lifecycleServer) Activate(ctx context.Context,
+	req *recallv1.ActivateRequest) (*recallv1.ActivateResponse, error) {
 	if err := s.impl.Activate(ctx, req.GetSteps()); err != nil {
 		return nil, toStatus(err)
 	}
@@ -268,7 +271,8 @@ func (s *lifecycleServer) Health(ctx context.Context, _ *recallv1.HealthRequest)
 	return encodeHealth(h), nil
 }
 
-func (s *lifecycleServer) Reload(ctx context.Context, _ *recallv1.ReloadRequest) (*recallv1.DiagnosticsResponse, error) {
+func (s *lifecycleServer) Reload(ctx context.Context,
+	_ *recallv1.ReloadRequest) (*recallv1.DiagnosticsResponse, error) {
 	ds, err := s.impl.Reload(ctx)
 	if err != nil {
 		return nil, toStatus(err)

@@ -34,7 +34,8 @@ func (p *batching) Settle(_ context.Context, all []Settlement) ([]error, error) 
 
 func settlements(sequences ...uint64) []Settlement {
 	return mapSlice(sequences, func(seq uint64) Settlement {
-		return Settlement{Sequence: seq, Key: fullEvent.Key(), Step: shared.StepHistory, Attempt: 2, Outcome: shared.OutcomeFailed, Error: "disk"}
+		return Settlement{Sequence: seq, Key: fullEvent.Key(), Step: shared.StepHistory, Attempt: 2,
+			Outcome: shared.OutcomeFailed, Error: "disk"}
 	})
 }
 

@@ -98,7 +98,8 @@ func fromStatus(ctx context.Context, err error) error {
 	case codes.ResourceExhausted:
 		switch message := st.Message(); { // gRPC's own words for a message over MaxWireBytes
 		case strings.Contains(message, "trying to send message larger than max"):
-			return shared.Invalidf("request", "%s; send fewer messages a call, a message on the wire has at most %d bytes", message,
+			return shared.Invalidf("request", "%s; send fewer messages a call, a message on the wire has at most %d bytes",
+				message,
 				MaxWireBytes)
 		case strings.Contains(message, "larger than max"):
 			return badAnswer(fmt.Errorf("it has more than %d bytes (%s)", MaxWireBytes, message))

@@ -40,7 +40,8 @@ func TestFromStatus_EveryCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sentinels := []error{shared.ErrInvalid, shared.ErrOverloaded, shared.ErrUnavailable, shared.ErrUnimplemented, shared.ErrDamaged,
+	sentinels := []error{shared.ErrInvalid, shared.ErrOverloaded, shared.ErrUnavailable, shared.ErrUnimplemented,
+		shared.ErrDamaged,
 		context.DeadlineExceeded, context.Canceled}
 	cases := []struct {
 		status error
@@ -51,9 +52,11 @@ func TestFromStatus_EveryCode(t *testing.T) {
 		{status.Error(codes.InvalidArgument, "text"), shared.ErrInvalid, "text"},
 		{status.Error(codes.ResourceExhausted, "text"), shared.ErrOverloaded, "text"},
 		{status.Error(codes.ResourceExhausted, "trying to send message larger than max (2 vs. 1)"), shared.ErrInvalid,
-			"request: trying to send message larger than max (2 vs. 1); send fewer messages a call, a message on the wire has at most 16777216 bytes"},
+			"request: trying to send message larger than max (2 vs. 1); send fewer messages a call, a message on the wire has " +
+				"at most 16777216 bytes"},
 		{status.Error(codes.ResourceExhausted, "grpc: received message larger than max (2 vs. 1)"), nil,
-			"answer of the plugin: it has more than 16777216 bytes (grpc: received message larger than max (2 vs. 1)); nothing of it is used"},
+			"answer of the plugin: it has more than 16777216 bytes (grpc: received message larger than max (2 vs. 1)); " +
+				"nothing of it is used"},
 		{status.Error(codes.Unavailable, "text"), shared.ErrUnavailable, "text"},
 		// not the caller's: how gRPC tells of a connection cut short
 		{status.Error(codes.Canceled, "text"), shared.ErrUnavailable, "text"},

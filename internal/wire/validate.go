@@ -195,7 +195,8 @@ func validTarget(tenant string, t *shared.Target) error {
 			return shared.Invalidf("message.id", "is %q in the target %q", m.ID, t.MessageID)
 		}
 		if t.Conversation != (shared.Conversation{}) && m.Conversation != t.Conversation {
-			return shared.Invalidf("message.conversation", "is %s %q in a target of %s %q", m.Conversation.Type, m.Conversation.ID,
+			return shared.Invalidf("message.conversation", "is %s %q in a target of %s %q", m.Conversation.Type,
+				m.Conversation.ID,
 				t.Conversation.Type, t.Conversation.ID)
 		}
 	}
@@ -224,7 +225,8 @@ func ValidateSince(r *shared.SinceRequest) error {
 		return err
 	}
 	if len(r.Conversations) > shared.MaxSinceConversations {
-		return shared.Invalidf("conversations", "%d conversations; at most %d a call", len(r.Conversations), shared.MaxSinceConversations)
+		return shared.Invalidf("conversations", "%d conversations; at most %d a call", len(r.Conversations),
+			shared.MaxSinceConversations)
 	}
 	seen := make(map[shared.Conversation]int, len(r.Conversations))
 	for i, c := range r.Conversations {

@@ -258,24 +258,29 @@ func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 			[]any{[]shared.Message{fullMessage}}, []shared.IndexResult{fullInvalid}},
 		"Amend": {func() (any, error) { return c.Amend(ctx, []shared.Amendment{fullAmendment}) },
 			[]any{[]shared.Amendment{fullAmendment}}, []shared.IndexResult{fullInvalid}},
-		"Recall":  {func() (any, error) { return c.Recall(ctx, fullRequest) }, []any{fullRequest}, []shared.RecallResult{fullResult}},
-		"Check":   {func() (any, error) { return c.Check(ctx, fullRequest) }, []any{fullRequest}, []shared.RecallResult{fullResult}},
-		"Explain": {func() (any, error) { return c.Explain(ctx, fullRequest) }, []any{fullRequest}, []shared.Explanation{fullExplanation}},
+		"Recall": {func() (any, error) { return c.Recall(ctx, fullRequest) }, []any{fullRequest},
+			[]shared.RecallResult{fullResult}},
+		"Check": {func() (any, error) { return c.Check(ctx, fullRequest) }, []any{fullRequest},
+			[]shared.RecallResult{fullResult}},
+		"Explain": {func() (any, error) { return c.Explain(ctx, fullRequest) }, []any{fullRequest},
+			[]shared.Explanation{fullExplanation}},
 		"Status": {func() (any, error) { return c.Status(ctx, "acme", []string{"m/1"}) }, []any{"acme", []string{"m/1"}},
 			[]shared.MessageStatus{fullStatus}},
 		"Since": {func() (any, error) { return c.Since(ctx, fullSince) }, []any{fullSince},
 			shared.EventPage{Events: []shared.Event{fullEvent}, Next: "cd34-8", More: true, Reset: true}},
 		"Ledger": {func() (any, error) { return c.Ledger(ctx, fullLedger) }, []any{fullLedger},
 			shared.LedgerPage{Entries: []shared.LedgerEntry{fullEntry}, Next: "cd34-8", More: true, Reset: true}},
-		"Retry": {func() (any, error) { return "retried", c.Retry(ctx, []string{shared.StepPush}) }, []any{[]string{shared.StepPush}}, "retried"},
+		"Retry": {func() (any, error) { return "retried", c.Retry(ctx, []string{shared.StepPush}) },
+			[]any{[]string{shared.StepPush}}, "retried"},
 		"Describe": {func() (any, error) {
 			d, err := c.Describe(ctx)
 			d.Capabilities = slices.DeleteFunc(d.Capabilities, func(c string) bool { return c == CapabilityLane })
 			return d, err
 		}, nil, fullDescription},
-		"Prepare":  {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
-		"Activate": {func() (any, error) { return "active", c.Activate(ctx, []string{shared.StepNotify}) }, []any{[]string{shared.StepNotify}}, "active"},
-		"Expect":   {func() (any, error) { return "expected", c.Expect(ctx, fullIndex) }, []any{fullIndex}, "expected"},
+		"Prepare": {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
+		"Activate": {func() (any, error) { return "active", c.Activate(ctx, []string{shared.StepNotify}) },
+			[]any{[]string{shared.StepNotify}}, "active"},
+		"Expect": {func() (any, error) { return "expected", c.Expect(ctx, fullIndex) }, []any{fullIndex}, "expected"},
 		"Backup": {func() (any, error) {
 			var w countingWriter
 			err := c.Backup(ctx, &w)
@@ -433,15 +438,18 @@ func TestUnknownEnumOfANewerPeer(t *testing.T) {
 		}
 	}
 	for field, change := range map[string]func(*recallv1.RecallRequest){
-		"targets[0].role":                      func(r *recallv1.RecallRequest) { r.Targets[0].Role = 42 },
-		"targets[0].conversation.type":         func(r *recallv1.RecallRequest) { r.Targets[0].Conversation.Type = 42 },
-		"targets[0].message.conversation.type": func(r *recallv1.RecallRequest) { r.Targets[0].Message.Conversation.Type = 42 },
+		"targets[0].role":              func(r *recallv1.RecallRequest) { r.Targets[0].Role = 42 },
+		"targets[0].conversation.type": func(r *recallv1.RecallRequest) { r.Targets[0].Conversation.Type = 42 },
+		"targets[0].message.conversation.type": func(r *recallv1.RecallRequest) {
+			r.Targets[0].Message.Conversation.Type = 42
+		},
 	} {
 		req := encodeRecallRequest(fullRequest)
 		change(req)
 		_, err := wire.Recall(t.Context(), req)
 		var got *shared.FieldError
-		if err = fromStatus(t.Context(), err); !errors.As(err, &got) || got.Field != field || !strings.Contains(got.Problem, "42") {
+		if err = fromStatus(t.Context(), err); !errors.As(err, &got) || got.Field != field ||
+			!strings.Contains(got.Problem, "42") {
 			t.Errorf("%s: got %v", field, err)
 		}
 	}
@@ -473,7 +481,8 @@ func TestAMessageOverTheWiresLimitNamesTheLimit(t *testing.T) {
 	for i := range batch {
 		batch[i] = big
 	}
-	if _, err := c.Index(t.Context(), batch); !errors.Is(err, shared.ErrInvalid) || !strings.Contains(err.Error(), "16777216") {
+	if _, err := c.Index(t.Context(), batch); !errors.Is(err, shared.ErrInvalid) ||
+		!strings.Contains(err.Error(), "16777216") {
 		t.Errorf("got %v", err)
 	}
 }

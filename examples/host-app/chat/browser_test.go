@@ -62,12 +62,15 @@ func startBrowser() {
 		b.err = err
 		return
 	}
-	allocator, endAllocator := chromedp.NewExecAllocator(context.Background(), chromedp.ExecPath(path), chromedp.UserDataDir(profile),
+	allocator, endAllocator := chromedp.NewExecAllocator(context.Background(), chromedp.ExecPath(path),
+		chromedp.UserDataDir(profile),
 		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("disable-renderer-backgrounding", true), chromedp.Flag("disable-background-timer-throttling", true),
-		chromedp.Flag("disable-backgrounding-occluded-windows", true), chromedp.Flag("hide-scrollbars", true), chromedp.Flag("mute-audio", true))
+		chromedp.Flag("disable-backgrounding-occluded-windows", true), chromedp.Flag("hide-scrollbars", true),
+		chromedp.Flag("mute-audio", true))
 	ctx, endBrowser := chromedp.NewContext(allocator)
 	b.ctx, b.err = ctx, chromedp.Do(ctx)
 	b.close = func() {
@@ -109,7 +112,8 @@ func newChat(t *testing.T, more ...string) *chat {
 	}
 	file := hosttest.WriteConfig(t, binary, dir, more...)
 	held := new(heldCalls)
-	s, plugin, err := Open(testContext(t), t.TempDir(), host.Config{File: file, RunDir: hosttest.RunDir(t), OnHeld: held.add}, hclog.NewNullLogger())
+	s, plugin, err := Open(testContext(t), t.TempDir(),
+		host.Config{File: file, RunDir: hosttest.RunDir(t), OnHeld: held.add}, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,22 +190,24 @@ func openTab(t *testing.T, address string, l look) *tab {
 		t.Fatal(err)
 	}
 	tb := &tab{t: t}
-	ctx, end := chromedp.NewContext(theBrowser.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(func(event any) {
-		switch e := event.(type) {
-		case *runtime.EventExceptionThrown:
-			tb.note(fmt.Sprintf("exception: %s %+v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception))
-		case *cdplog.EventEntryAdded:
-			if e.Entry.Source == cdplog.EntrySourceSecurity || strings.Contains(e.Entry.Text, "Content Security Policy") {
-				tb.note(e.Entry.Text)
+	ctx, end := chromedp.NewContext(theBrowser.ctx, chromedp.WithNewBrowserContext(),
+		chromedp.WithListener(func(event any) {
+			switch e := event.(type) {
+			case *runtime.EventExceptionThrown:
+				tb.note(fmt.Sprintf("exception: %s %+v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception))
+			case *cdplog.EventEntryAdded:
+				if e.Entry.Source == cdplog.EntrySourceSecurity || strings.Contains(e.Entry.Text, "Content Security Policy") {
+					tb.note(e.Entry.Text)
+				}
 			}
-		}
-	}))
+		}))
 	tb.ctx = ctx
 	scheme := "light"
 	if l.dark {
 		scheme = "dark"
 	}
-	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}
+	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme},
+		{Name: "prefers-reduced-motion", Value: "reduce"}}
 	t.Cleanup(func() {
 		_ = chromedp.Cancel(ctx)
 		end()
@@ -216,8 +222,10 @@ func openTab(t *testing.T, address string, l look) *tab {
 	}
 	command(tb, cdplog.Enable, cdp.Empty{})
 	command(tb, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
-	command(tb, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // as the tab in front
-	command(tb, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: "Mozilla/5.0 (X11; Linux x86_64) Chrome", AcceptLanguage: l.language})
+	// as the tab in front
+	command(tb, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	command(tb, emulation.SetUserAgentOverride,
+		emulation.SetUserAgentOverrideParams{UserAgent: "Mozilla/5.0 (X11; Linux x86_64) Chrome", AcceptLanguage: l.language})
 	viewport := []chromedp.EmulateViewportOption{}
 	if l.touch {
 		viewport = append(viewport, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulatePortrait)
@@ -272,7 +280,8 @@ func (tb *tab) wait(condition string, args ...any) {
 	tb.t.Helper()
 	condition = fmt.Sprintf(condition, args...)
 	deadline := time.Now().Add(patience)
-	for !eval[bool](tb, "(() => { try { return Boolean("+condition+"); } catch { return false; } })()") { // null is not there yet
+	// null is not there yet
+	for !eval[bool](tb, "(() => { try { return Boolean("+condition+"); } catch { return false; } })()") {
 		if time.Now().After(deadline) {
 			tb.shot("failed-" + strings.ReplaceAll(tb.t.Name(), "/", "-"))
 			tb.t.Fatalf("never came true: %s\nthe page shows: %.3000s", condition, tb.text("body"))
@@ -289,7 +298,8 @@ func (tb *tab) wait(condition string, args ...any) {
 func (tb *tab) text(selector string) string {
 	ctx, cancel := context.WithTimeout(tb.ctx, patience)
 	defer cancel()
-	text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector(`+quoted(selector)+`)?.innerText ?? ''`))
+	text, _ := chromedp.Run(ctx,
+		chromedp.Evaluate[string](`document.querySelector(`+quoted(selector)+`)?.innerText ?? ''`))
 	return text
 }
 
@@ -307,8 +317,10 @@ func (tb *tab) shows(selector, text string) {
 // holdsNot fails if the page holds a text anywhere: in the document, in its fields, in what it stores.
 func (tb *tab) holdsNot(text string) {
 	tb.t.Helper()
-	where := eval[[]string](tb, `Object.entries({document: document.documentElement.outerHTML, title: document.title, session: JSON.stringify(sessionStorage),
-		local: JSON.stringify(localStorage), fields: [...document.querySelectorAll('input,textarea')].map((f) => f.value).join('\n')})
+	where := eval[[]string](tb, `Object.entries({document: document.documentElement.outerHTML, title: document.title,
+		session: JSON.stringify(sessionStorage),
+		local: JSON.stringify(localStorage),
+			fields: [...document.querySelectorAll('input,textarea')].map((f) => f.value).join('\n')})
 		.filter(([, held]) => held.includes(`+quoted(text)+`)).map(([place]) => place)`)
 	if len(where) > 0 {
 		tb.t.Errorf("the page still holds %q: in %v", text, where)
@@ -330,7 +342,8 @@ func (tb *tab) say(text string) {
 // message is the selector of a message by its text, once it is there and sent.
 func (tb *tab) message(text string) string {
 	tb.t.Helper()
-	find := `[...document.querySelectorAll('#list .message:not(.pending)')].findLast((m) => m.querySelector('.bubble > .said')?.innerText.includes(` + quoted(text) + `))`
+	find := `[...document.querySelectorAll('#list .message:not(.pending)')].findLast((m) =>
+		m.querySelector('.bubble > .said')?.innerText.includes(` + quoted(text) + `))`
 	tb.wait("%s", find)
 	return `[data-id="` + eval[string](tb, find+`.dataset.id`) + `"]`
 }
@@ -384,11 +397,13 @@ func (tb *tab) shot(name string) {
 // fits fails if something of the page is outside of the window sideways, or a control's words are cut off.
 func (tb *tab) fits() {
 	tb.t.Helper()
-	for _, problem := range eval[[]string](tb, `[...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() && !e.closest('.sr, svg, .scroll, option')).flatMap((e) => {
+	for _, problem := range eval[[]string](tb, `[...document.querySelectorAll('body *')].filter((e) =>
+		e.checkVisibility() && !e.closest('.sr, svg, .scroll, option')).flatMap((e) => {
 		const r = e.getBoundingClientRect();
 		const what = e.tagName + '.' + e.className + '#' + e.id + ' "' + e.innerText?.slice(0, 30) + '"';
 		if (r.width && (r.right > innerWidth + 1 || r.left < -1)) return ['outside of the window: ' + what];
-		if (e.matches('button, a, label, .pill, h1, h2') && !e.matches('.entry') && e.scrollWidth > e.clientWidth + 1 && e.clientWidth) return ['cut off: ' + what];
+		if (e.matches('button, a, label, .pill, h1, h2') && !e.matches('.entry') && e.scrollWidth > e.clientWidth + 1 &&
+			e.clientWidth) return ['cut off: ' + what];
 		return [];
 	})`) {
 		tb.t.Error(problem)

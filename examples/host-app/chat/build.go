@@ -12,8 +12,8 @@ import (
 	"github.com/chat-recall/recall/host"
 )
 
-// BuildPlugin builds the binary that plugin.hcl names if the file does not exist. Before the build it writes to out what
-// it is about to do, because the first build takes some minutes.
+// BuildPlugin builds the binary that plugin.hcl names if the file does not exist. Before the build it writes to out
+// what it is about to do, because the first build takes some minutes.
 func BuildPlugin(ctx context.Context, config string, out io.Writer) error {
 	named, err := host.ConfiguredBinary(config)
 	if err != nil {

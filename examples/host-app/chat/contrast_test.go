@@ -21,7 +21,8 @@ const rgba = (color) => {
 const over = ([r, g, b, a], below) => [r, g, b].map((v, i) => v * a + below[i] * (1 - a));
 const luminance = (c) => c.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
 	.reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-const ratio = (a, b) => { const [x, y] = [luminance(a), luminance(b)]; return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05); };
+const ratio = (a, b) => { const [x, y] = [luminance(a), luminance(b)];
+	return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05); };
 const faded = (e) => (e ? getComputedStyle(e).opacity * faded(e.parentElement) : 1);
 const paint = (e) => {
 	if (!e) return over(rgba('Canvas'), [255, 255, 255]);
@@ -29,8 +30,10 @@ const paint = (e) => {
 	return over([r, g, b, a * getComputedStyle(e).opacity], paint(e.parentElement));
 };
 const ink = (e, color) => { const [r, g, b, a] = rgba(color); return over([r, g, b, a * faded(e)], paint(e)); };
-const what = (e) => e.tagName + '.' + (e.className.baseVal ?? e.className) + '#' + e.id + ' "' + (e.innerText ?? '').slice(0, 30) + '"';
-const seen = (e) => e.checkVisibility() && !e.closest('.sr, option, :disabled, .pending') && e.getBoundingClientRect().width > 1;
+const what = (e) => e.tagName + '.' + (e.className.baseVal ?? e.className) + '#' + e.id +
+	' "' + (e.innerText ?? '').slice(0, 30) + '"';
+const seen = (e) => e.checkVisibility() && !e.closest('.sr, option, :disabled, .pending') &&
+	e.getBoundingClientRect().width > 1;
 `
 
 // contrast fails if a text, an icon or the edge of a field has too little contrast with what is behind it (WCAG 2.2:
@@ -39,14 +42,17 @@ func (tb *tab) contrast() {
 	tb.t.Helper()
 	for _, problem := range eval[[]string](tb, `(() => {`+contrastScript+`
 		const found = [];
-		const check = (e, kind, color, behind, least) => { const r = ratio(color, behind); if (r < least) found.push(kind + ' ' + r.toFixed(2) + ' to 1: ' + what(e)); };
+		const check = (e, kind, color, behind, least) =>
+			{ const r = ratio(color, behind); if (r < least) found.push(kind + ' ' + r.toFixed(2) + ' to 1: ' + what(e)); };
 		for (const e of document.querySelectorAll('body *')) {
 			if (!seen(e) || e.closest('.avatar')) continue;
 			const style = getComputedStyle(e);
 			const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
-			if ([...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) check(e, 'text', ink(e, style.color), paint(e), large ? 3 : 4.5);
+			if ([...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) check(e, 'text', ink(e, style.color), paint(e),
+				large ? 3 : 4.5);
 			if (e.matches('.icon')) check(e, 'icon', ink(e, style.color), paint(e), 3);
-			if (e.matches('input[type=text], textarea, select')) check(e, 'edge', ink(e.parentElement, style.borderTopColor), paint(e.parentElement), 3);
+			if (e.matches('input[type=text], textarea, select')) check(e, 'edge', ink(e.parentElement, style.borderTopColor),
+				paint(e.parentElement), 3);
 			if (e.matches('.track')) check(e, 'switch', ink(e, style.backgroundColor), paint(e.parentElement), 3);
 			if (e.placeholder) check(e, 'placeholder', ink(e, getComputedStyle(e, '::placeholder').color), paint(e), 4.5);
 		}
@@ -69,8 +75,10 @@ func (tb *tab) rings() {
 			if (document.activeElement !== e) continue;
 			const shown = e.matches('.switch input') ? e.nextElementSibling : e;
 			const style = getComputedStyle(shown);
-			if (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2) { found.push('no ring: ' + what(e)); continue; }
-			const r = ratio(ink(shown.parentElement, style.outlineColor), paint(parseFloat(style.outlineOffset) < 0 ? shown : shown.parentElement));
+			if (style.outlineStyle === 'none' || parseFloat(style.outlineWidth) < 2) { found.push('no ring: ' + what(e));
+				continue; }
+			const r = ratio(ink(shown.parentElement, style.outlineColor),
+				paint(parseFloat(style.outlineOffset) < 0 ? shown : shown.parentElement));
 			if (r < 3) found.push('ring ' + r.toFixed(2) + ' to 1: ' + what(e));
 		}
 		had?.focus?.();
@@ -141,8 +149,10 @@ func TestMenuButton_Visible(t *testing.T) {
 				got := eval[map[string]float64](ann, `(() => {`+contrastScript+`
 					const button = document.querySelector('[data-id=`+id+`] .more');
 					const icon = button.querySelector('.icon');
-					return { hover: Number(button.matches(':hover')), ratio: ratio(ink(icon, getComputedStyle(icon).color), paint(icon)),
-						dot: parseFloat(getComputedStyle(icon).strokeWidth) * icon.getBoundingClientRect().width / 24, size: button.getBoundingClientRect().width };
+					return { hover: Number(button.matches(':hover')),
+						ratio: ratio(ink(icon, getComputedStyle(icon).color), paint(icon)),
+						dot: parseFloat(getComputedStyle(icon).strokeWidth) * icon.getBoundingClientRect().width / 24,
+							size: button.getBoundingClientRect().width };
 				})()`)
 				if got["hover"] != 0 || got["ratio"] < 4.5 || got["dot"] < 2.5 || got["size"] < 32 {
 					t.Errorf("%s: %v", id, got)

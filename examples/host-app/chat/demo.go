@@ -26,9 +26,11 @@ func addDemo(ctx context.Context, s *Server) error {
 		{shared.Conversation{Type: shared.ConversationSingle, ID: "ann-ben"}, "Ann and Ben",
 			map[string]shared.Role{"ann": shared.RoleMember, "ben": shared.RoleMember}},
 		{shared.Conversation{Type: shared.ConversationGroup, ID: "team"}, "Team",
-			map[string]shared.Role{"ann": shared.RoleOwner, "ben": shared.RoleAdmin, "cleo": shared.RoleMember, "dan": shared.RoleMember}},
+			map[string]shared.Role{"ann": shared.RoleOwner, "ben": shared.RoleAdmin, "cleo": shared.RoleMember,
+				"dan": shared.RoleMember}},
 		{shared.Conversation{Type: shared.ConversationChatroom, ID: "lobby"}, "Lobby",
-			map[string]shared.Role{"cleo": shared.RoleOwner, "ann": shared.RoleMember, "ben": shared.RoleMember, "dan": shared.RoleMember}},
+			map[string]shared.Role{"cleo": shared.RoleOwner, "ann": shared.RoleMember, "ben": shared.RoleMember,
+				"dan": shared.RoleMember}},
 	} {
 		if err := s.store.AddConversation(ctx, c.room, c.title); err != nil {
 			return err
@@ -66,12 +68,14 @@ func printGuide(w io.Writer, addr string) {
 The operator's page is http://%[1]s/operator. There are no passwords: whoever reaches this address is whom they say
 they are, so the server listens on the loopback interface alone.
 
-Or by hand. Users: ann, ben, cleo, dan. Conversations: single ann-ben; group team (owner ann, admin ben); chatroom lobby (owner cleo).
+Or by hand. Users: ann, ben, cleo, dan. Conversations: single ann-ben; group team (owner ann, admin ben);
+chatroom lobby (owner cleo).
 
 Listen as Ben, in a second terminal:
   curl -N 'http://%[1]s/stream?user=ben'
 Send as Cleo, to the team:
-  curl -H 'X-User: cleo' --json '{"id":"%[2]s","conversation":{"type":"group","id":"team"},"text":"oops"}' 'http://%[1]s/messages'
+  curl -H 'X-User: cleo' --json '{"id":"%[2]s","conversation":{"type":"group","id":"team"},"text":"oops"}' \
+    'http://%[1]s/messages'
 Take it back:
   curl -H 'X-User: cleo' --json '{"message_ids":["%[2]s"],"ext":"a slip"}' 'http://%[1]s/recall'
 Look: it is gone from the history.

@@ -24,7 +24,8 @@ func (a *api) operatorExplain(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if target.Role == shared.RoleNone {
-		return nil, shared.Invalidf("actor", "is not in the conversation of the message, so the server does not even ask the rules")
+		return nil, shared.Invalidf("actor",
+			"is not in the conversation of the message, so the server does not even ask the rules")
 	}
 	return a.explain(r.Context(), in.Actor, in.Reason, target)
 }

@@ -148,7 +148,8 @@ func (f *Files) Info(ctx context.Context, key string) (info FileInfo, users []st
 
 // Delete deletes a file that no message uses but those that are recalled. It returns the users that keep it, if any:
 // a message may have come to use the file after the plugin named it for deletion.
-func (f *Files) Delete(ctx context.Context, key string, recalled map[string]bool) (deleted bool, keptBy []string, err error) {
+func (f *Files) Delete(ctx context.Context, key string, recalled map[string]bool) (deleted bool, keptBy []string,
+	err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err = f.store.apply(ctx, func(tx *writeTx) error {

@@ -29,7 +29,8 @@ func testContext(t testing.TB) context.Context {
 func newTestServer(t testing.TB, more ...string) (*Server, *host.Host) {
 	t.Helper()
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir(), more...)
-	s, plugin, err := Open(testContext(t), t.TempDir(), host.Config{File: file, RunDir: hosttest.RunDir(t)}, hclog.NewNullLogger())
+	s, plugin, err := Open(testContext(t), t.TempDir(), host.Config{File: file, RunDir: hosttest.RunDir(t)},
+		hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +162,8 @@ func takeBack(t testing.TB, s *Server, user string, ask Ask) shared.RecallResult
 func notify(t testing.TB, s *Server, m Stored) {
 	t.Helper()
 	d := shared.Delivery{Step: shared.StepNotify, Attempt: 1, Event: shared.Event{
-		Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: m.Sender}, Role: shared.RoleMember, RecalledAt: time.Now(), Message: m.Message,
+		Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: m.Sender}, Role: shared.RoleMember, RecalledAt: time.Now(),
+		Message: m.Message,
 	}}
 	if _, err := s.notify(testContext(t), d); err != nil {
 		t.Fatal(err)

@@ -58,7 +58,8 @@ const messageColumns = "seq, id, conversation, sender, type, sent_at, text, atta
 func scanStored(scan func(...any) error) (m Stored, err error) {
 	var room, attachments string
 	var sentAt int64
-	if err := scan(&m.Seq, &m.ID, &room, &m.Sender, &m.Type, &sentAt, &m.Text, &attachments, &m.indexed, &m.Quote); err != nil {
+	if err := scan(&m.Seq, &m.ID, &room, &m.Sender, &m.Type, &sentAt, &m.Text, &attachments, &m.indexed,
+		&m.Quote); err != nil {
 		return m, err
 	}
 	m.Tenant, m.Conversation, m.SentAt = Tenant, parseRoom(room), time.UnixMicro(sentAt).UTC()
@@ -89,7 +90,8 @@ func (s *Store) Insert(ctx context.Context, m *Stored, away, roaming []string) (
 			return err
 		}
 		if found {
-			if old.Conversation != m.Conversation || old.Sender != m.Sender || old.Type != m.Type || old.Text != m.Text || old.Quote != m.Quote ||
+			if old.Conversation != m.Conversation || old.Sender != m.Sender || old.Type != m.Type || old.Text != m.Text ||
+				old.Quote != m.Quote ||
 				!slices.Equal(old.Attachments, m.Attachments) {
 				return ErrConflict
 			}
@@ -142,7 +144,8 @@ func (tx *writeTx) insert(m *Stored, away, roaming []string) error {
 	}
 	if _, err := tx.row(`INSERT INTO messages (id, conversation, sender, type, sent_at, text, attachments)
 		VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING seq`,
-		[]any{m.ID, roomKey(m.Conversation), m.Sender, m.Type, m.SentAt.UnixMicro(), m.Text, attachments}, &m.Seq); err != nil {
+		[]any{m.ID, roomKey(m.Conversation), m.Sender, m.Type, m.SentAt.UnixMicro(), m.Text, attachments},
+		&m.Seq); err != nil {
 		return err
 	}
 	if len(away) == 0 && len(roaming) == 0 {
@@ -150,7 +153,8 @@ func (tx *writeTx) insert(m *Stored, away, roaming []string) error {
 	}
 	payload := string(encode(m.payload()))
 	for _, user := range away {
-		if err := tx.exec("INSERT INTO offline (user, id, payload) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", user, m.ID, payload); err != nil {
+		if err := tx.exec("INSERT INTO offline (user, id, payload) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", user, m.ID,
+			payload); err != nil {
 			return err
 		}
 	}
@@ -189,7 +193,8 @@ func (s *Store) History(ctx context.Context, room shared.Conversation, before in
 	if before <= 0 {
 		before = 1<<63 - 1
 	}
-	return s.messages(ctx, "conversation = ? AND seq < ? AND type <> 'command' ORDER BY seq DESC LIMIT ?", roomKey(room), before, limit)
+	return s.messages(ctx, "conversation = ? AND seq < ? AND type <> 'command' ORDER BY seq DESC LIMIT ?", roomKey(room),
+		before, limit)
 }
 
 func (s *Store) messages(ctx context.Context, where string, args ...any) ([]Stored, error) {
@@ -223,8 +228,8 @@ func (s *Store) RoomOf(ctx context.Context, id string) (room shared.Conversation
 	return parseRoom(key), true, nil
 }
 
-// Remove takes a message out of history for good and tells whether it was there. Which files it used stays known: by that
-// they are read by nobody any more, and it is told to those from whom they were taken.
+// Remove takes a message out of history for good and tells whether it was there. Which files it used stays known: by
+// that they are read by nobody any more, and it is told to those from whom they were taken.
 func (s *Store) Remove(ctx context.Context, id string, room shared.Conversation) (bool, error) {
 	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM quotes WHERE id = ?")
 }
@@ -247,7 +252,8 @@ func (s *Store) Discard(ctx context.Context, id string) error {
 func (s *Store) bury(ctx context.Context, id string, room shared.Conversation, deletes ...string) (bool, error) {
 	var removed int64
 	err := s.apply(ctx, func(tx *writeTx) error {
-		if err := tx.exec("INSERT INTO tombstones (id, conversation) VALUES (?, ?) ON CONFLICT DO NOTHING", id, roomKey(room)); err != nil {
+		if err := tx.exec("INSERT INTO tombstones (id, conversation) VALUES (?, ?) ON CONFLICT DO NOTHING", id,
+			roomKey(room)); err != nil {
 			return err
 		}
 		for _, query := range deletes {

@@ -26,22 +26,27 @@ func TestScriptInNamesMessagesAndFilesStaysText(t *testing.T) {
 	if err := c.store.AddConversation(ctx, evil, script); err != nil {
 		t.Fatal(err)
 	}
-	for user, role := range map[string]shared.Role{`"><svg onload=window.pwned=1>`: shared.RoleAdmin, "ann": shared.RoleMember, "ben": shared.RoleMember} {
+	for user, role := range map[string]shared.Role{`"><svg onload=window.pwned=1>`: shared.RoleAdmin,
+		"ann": shared.RoleMember, "ben": shared.RoleMember} {
 		if err := c.store.SetRole(ctx, evil, user, role); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ann := c.user("ann", roomKey(evil), desktop)
 	ann.shows("#title", script)
-	for i, text := range []string{script, "javascript:window.pwned=1", "\u202egnp.exe \u0000 \u2028 𝒕𝒆𝒙𝒕", "https://example.com/<b>"} {
-		send(t, c.Server, `"><svg onload=window.pwned=1>`, Outgoing{ID: fmt.Sprintf(`x%d"]<img src=x onerror=window.pwned=1>`, i), Conversation: evil, Text: text, Quote: quoteOf(i)})
+	for i, text := range []string{script, "javascript:window.pwned=1", "\u202egnp.exe \u0000 \u2028 𝒕𝒆𝒙𝒕",
+		"https://example.com/<b>"} {
+		send(t, c.Server, `"><svg onload=window.pwned=1>`,
+			Outgoing{ID: fmt.Sprintf(`x%d"]<img src=x onerror=window.pwned=1>`, i), Conversation: evil, Text: text,
+			Quote: quoteOf(i)})
 	}
 	ann.shows(".bubble", script)
 	ann.shows(".message .by", script)
 	ann.shows(".preview", "https://example.com/<b>")
 	name := `<img src=x onerror=window.pwned=1>.png`
 	file := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(file, []byte(`<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"/>`), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(`<svg xmlns="http://www.w3.org/2000/svg" onload="window.pwned=1"/>`),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	ann.run(chromedp.SetUploadFiles(chromedp.CSS("#file"), []string{file}))
@@ -55,13 +60,15 @@ func TestScriptInNamesMessagesAndFilesStaysText(t *testing.T) {
 	ann.run(chromedp.SetUploadFiles(chromedp.CSS("#file"), []string{page}))
 	ann.click("#send")
 	ann.shows(".file", "page.html")
-	takeBack(t, c.Server, `"><svg onload=window.pwned=1>`, Ask{MessageIDs: []string{`x0"]<img src=x onerror=window.pwned=1>`}})
+	takeBack(t, c.Server, `"><svg onload=window.pwned=1>`,
+		Ask{MessageIDs: []string{`x0"]<img src=x onerror=window.pwned=1>`}})
 	ann.shows(".placeholder", script+" recalled a message")
 	ann.shows(".quote", "Message recalled")
 	op := c.open("/operator", desktop)
 	op.shows("#recalls", script)
 	for _, tb := range []*tab{ann, op} {
-		if eval[bool](tb, `Boolean(window.pwned || document.querySelector('#list svg[onload], #list img[onerror], script:not([src])'))`) {
+		if eval[bool](tb, `Boolean(window.pwned ||
+			document.querySelector('#list svg[onload], #list img[onerror], script:not([src])'))`) {
 			t.Error("a text became markup")
 		}
 	}
@@ -80,13 +87,15 @@ func TestAUserSeesNothingOfAnothersConversation(t *testing.T) {
 	dan := c.user("dan", "single/ann-ben", desktop)
 	dan.wait(`document.querySelectorAll('.entry').length === 2 && document.querySelector('#choose').checkVisibility()`)
 	for path, want := range map[string]int{
-		"/history?type=single&id=ann-ben": 404, "/messages": 405, "/attachments?key=p1": 404, "/static/..%2f..%2fmain.go": 404, "/static/": 404,
+		"/history?type=single&id=ann-ben": 404, "/messages": 405, "/attachments?key=p1": 404,
+		"/static/..%2f..%2fmain.go": 404, "/static/": 404,
 	} {
 		if got := eval[int](dan, `fetch(`+quoted(path)+`, {headers: {'X-User': 'dan'}}).then((r) => r.status)`); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
 		}
 	}
-	answer := eval[string](dan, `fetch('/recall', {method: 'POST', headers: {'X-User': 'dan', 'Content-Type': 'application/json'}, body: '{"message_ids":["p1"]}'}).then((r) => r.text())`)
+	answer := eval[string](dan, `fetch('/recall', {method: 'POST', headers: {'X-User': 'dan',
+		'Content-Type': 'application/json'}, body: '{"message_ids":["p1"]}'}).then((r) => r.text())`)
 	if !strings.Contains(answer, `"not_found"`) {
 		t.Errorf("Dan learns of a message that is not his: %s", answer)
 	}
@@ -109,13 +118,15 @@ func TestATooLargeFileIsRefusedInWords(t *testing.T) {
 	ann.shows("#refused-words", "film.mov is too large")
 	ann.click("#refused-close")
 	// A page that does not look gets the same answer from the server.
-	status := eval[int](ann, fmt.Sprintf(`fetch('/attachments?type=single&id=ann-ben&name=x', {method: 'POST', headers: {'X-User': 'ann', 'Content-Type': 'application/octet-stream'},
+	status := eval[int](ann, fmt.Sprintf(`fetch('/attachments?type=single&id=ann-ben&name=x',
+		{method: 'POST', headers: {'X-User': 'ann', 'Content-Type': 'application/octet-stream'},
 		body: new Uint8Array(%d)}).then((r) => r.status)`, maxFileBytes+1))
 	if status != http.StatusRequestEntityTooLarge {
 		t.Errorf("the server answers %d", status)
 	}
 	for _, name := range []string{"../x", `..\x`, "a/b", "a\x00b"} {
-		status := eval[int](ann, `fetch('/attachments?' + new URLSearchParams({type: 'single', id: 'ann-ben', name: `+quoted(name)+`}), {method: 'POST',
+		status := eval[int](ann, `fetch('/attachments?' + new URLSearchParams({type: 'single', id: 'ann-ben',
+			name: `+quoted(name)+`}), {method: 'POST',
 			headers: {'X-User': 'ann', 'Content-Type': 'application/octet-stream'}, body: 'x'}).then((r) => r.status)`)
 		if status != http.StatusBadRequest {
 			t.Errorf("the name %q: %d", name, status)
@@ -126,16 +137,19 @@ func TestATooLargeFileIsRefusedInWords(t *testing.T) {
 	}
 }
 
-// What a page of somebody else can make a browser do, it tries: from another port, and from another name of this machine.
+// What a page of somebody else can make a browser do, it tries: from another port, and from another name of this
+// machine.
 func TestAForeignPageReachesNothing(t *testing.T) {
 	c := newChat(t)
 	m := send(t, c.Server, "ann", Outgoing{ID: "safe", Conversation: singleRoom, Text: "not for others"})
-	for _, origin := range []string{foreignPage(t, "<title>evil</title>"), strings.Replace(foreignPage(t, "<title>evil</title>"), "localhost", "127.0.0.1", 1)} {
+	for _, origin := range []string{foreignPage(t, "<title>evil</title>"),
+		strings.Replace(foreignPage(t, "<title>evil</title>"), "localhost", "127.0.0.1", 1)} {
 		evil := openTab(t, origin, desktop)
 		evil.wait(`document.title === 'evil'`)
 		got := eval[map[string]any](evil, `(async () => {
 			const base = `+quoted(c.url)+`;
-			const text = (path, o) => fetch(base + path, o).then((r) => r.type === 'opaque' ? 'opaque' : r.text(), () => 'failed');
+			const text = (path, o) => fetch(base + path, o)
+				.then((r) => r.type === 'opaque' ? 'opaque' : r.text(), () => 'failed');
 			const loads = (tag, attribute, path) => new Promise((done) => {
 				const e = document.createElement(tag);
 				e.onload = () => done('loaded');
@@ -159,12 +173,15 @@ func TestAForeignPageReachesNothing(t *testing.T) {
 			};
 			const out = {
 				read: await text('/history?user=ann&type=single&id=ann-ben'),
-				json: await text('/recall?user=ann', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{"message_ids":["safe"]}' }),
-				plain: await text('/recall?user=ann', { method: 'POST', mode: 'no-cors', headers: { 'Content-Type': 'text/plain' }, body: '{"message_ids":["safe"]}' }),
+				json: await text('/recall?user=ann',
+					{ method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{"message_ids":["safe"]}' }),
+				plain: await text('/recall?user=ann',
+					{ method: 'POST', mode: 'no-cors', headers: { 'Content-Type': 'text/plain' }, body: '{"message_ids":["safe"]}' }),
 				kill: await text('/operator/kill', { method: 'POST', mode: 'no-cors', body: '{}' }),
 				script: await loads('script', 'src', '/static/i18n.js'),
 				image: await loads('img', 'src', '/static/icon.svg'),
-				stream: await new Promise((done) => { const s = new EventSource(base + '/stream?user=ann'); s.onopen = () => done('open'); s.onerror = () => { s.close(); done('failed'); }; }),
+				stream: await new Promise((done) => { const s = new EventSource(base + '/stream?user=ann');
+					s.onopen = () => done('open'); s.onerror = () => { s.close(); done('failed'); }; }),
 			};
 			await form('text/plain');
 			await form('application/x-www-form-urlencoded');
@@ -176,7 +193,8 @@ func TestAForeignPageReachesNothing(t *testing.T) {
 			try { out.frame = frame.contentDocument?.title ?? 'closed'; } catch { out.frame = 'closed'; }
 			return out;
 		})()`)
-		for what, want := range map[string]string{"read": "failed", "json": "failed", "plain": "opaque", "kill": "opaque", "script": "failed", "image": "failed", "stream": "failed", "frame": "closed"} {
+		for what, want := range map[string]string{"read": "failed", "json": "failed", "plain": "opaque", "kill": "opaque",
+			"script": "failed", "image": "failed", "stream": "failed", "frame": "closed"} {
 			if got[what] != want {
 				t.Errorf("%s from %s: %v, want %s", what, origin, got[what], want)
 			}

@@ -107,7 +107,8 @@ func guard(next http.Handler) http.Handler {
 				want = "application/octet-stream"
 			}
 			if got, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || got != want {
-				return refuse(http.StatusUnsupportedMediaType, "the Content-Type is %q; send %s", r.Header.Get("Content-Type"), want)
+				return refuse(http.StatusUnsupportedMediaType, "the Content-Type is %q; send %s", r.Header.Get("Content-Type"),
+					want)
 			}
 			return nil
 		}()
@@ -164,7 +165,8 @@ func writeError(w http.ResponseWriter, err error) int {
 		status = http.StatusConflict
 	case errors.Is(err, ErrRecalled), errors.Is(err, errFileGone):
 		status = http.StatusGone
-	case errors.Is(err, shared.ErrUnavailable), errors.Is(err, shared.ErrOverloaded), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, shared.ErrUnavailable), errors.Is(err, shared.ErrOverloaded),
+		errors.Is(err, context.DeadlineExceeded):
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "1")
 	}
@@ -270,7 +272,9 @@ func (a *api) send(r *http.Request, user string) (any, error) {
 	return m.payload(), nil
 }
 
-func (a *api) recall(do func(context.Context, string, Ask) ([]shared.RecallResult, error)) func(*http.Request, string) (any, error) {
+func (a *api) recall(
+	do func(context.Context, string, Ask) ([]shared.RecallResult, error),
+) func(*http.Request, string) (any, error) {
 	return func(r *http.Request, user string) (any, error) {
 		var in struct {
 			MessageIDs []string `json:"message_ids"`
@@ -281,7 +285,8 @@ func (a *api) recall(do func(context.Context, string, Ask) ([]shared.RecallResul
 		if err := readJSON(r, &in); err != nil {
 			return nil, err
 		}
-		results, err := do(r.Context(), user, Ask{MessageIDs: in.MessageIDs, Ext: in.Ext, Reason: in.Reason, RecallID: in.RecallID})
+		results, err := do(r.Context(), user,
+			Ask{MessageIDs: in.MessageIDs, Ext: in.Ext, Reason: in.Reason, RecallID: in.RecallID})
 		if err != nil {
 			return nil, err
 		}
@@ -339,7 +344,8 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	defer cancel()
 	rooms := a.server.store.RoomsOf(user)
 	rooms = rooms[:min(len(rooms), shared.MaxSinceConversations)]
-	page, err := a.recallsAfter(ctx, shared.SinceRequest{Tenant: Tenant, Conversations: rooms, After: cursor, Limit: limit})
+	page, err := a.recallsAfter(ctx,
+		shared.SinceRequest{Tenant: Tenant, Conversations: rooms, After: cursor, Limit: limit})
 	var field *shared.FieldError
 	if errors.As(err, &field) && field.Field == "after" {
 		return nil, &shared.FieldError{Field: "recalls_after", Problem: field.Problem}

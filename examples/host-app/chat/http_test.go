@@ -100,39 +100,47 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 		status                   int
 		field                    string
 	}{
-		"no user":                {"GET", "/conversations", "", "", nil, 401, "user"},
-		"unknown user":           {"GET", "/conversations", "eve", "", nil, 401, "user"},
-		"unknown user, stream":   {"GET", "/stream", "eve", "", nil, 401, "user"},
-		"not JSON":               {"POST", "/messages", "dan", "hello", nil, 400, "body"},
-		"two values":             {"POST", "/messages", "dan", "{} {}", nil, 400, "body"},
-		"unknown field":          {"POST", "/messages", "dan", `{"role":"owner"}`, nil, 400, "role"},
-		"text is a number":       {"POST", "/messages", "dan", `{"text":5}`, nil, 400, "text"},
-		"unknown type":           {"POST", "/messages", "dan", `{` + group + `,"type":"poem"}`, nil, 400, "type"},
-		"id too long":            {"POST", "/messages", "dan", `{` + group + `,"id":"` + long + `"}`, nil, 400, "id"},
-		"id that is no UTF-8":    {"POST", "/messages", "dan", `{` + group + `,"id":"a` + "\xff" + `b"}`, nil, 400, "body"},
-		"half a character":       {"POST", "/messages", "dan", `{` + group + `,"id":"a\ud800b"}`, nil, 400, "body"},
-		"id with NUL":            {"POST", "/messages", "dan", `{` + group + `,"id":"a\u0000b"}`, nil, 400, "id"},
-		"text too long":          {"POST", "/messages", "dan", `{` + group + `,"text":"` + strings.Repeat("x", maxTextBytes+1) + `"}`, nil, 400, "text"},
-		"body too long":          {"POST", "/messages", "dan", `{"text":"` + strings.Repeat("x", maxBodyBytes) + `"}`, nil, 413, "body"},
-		"unknown attachment":     {"POST", "/messages", "dan", `{` + group + `,"attachments":["../../etc/passwd"]}`, nil, 400, "attachments[0]"},
-		"not a member":           {"POST", "/messages", "dan", `{"conversation":{"type":"single","id":"ann-ben"},"text":"x"}`, nil, 404, ""},
-		"unknown conversation":   {"POST", "/messages", "dan", `{"conversation":{"type":"group","id":"ann-ben"},"text":"x"}`, nil, 404, ""},
-		"history of others":      {"GET", "/history?type=single&id=ann-ben", "dan", "", nil, 404, ""},
-		"history, bad limit":     {"GET", "/history?type=group&id=team&limit=101", "dan", "", nil, 400, "limit"},
-		"history, bad page":      {"GET", "/history?type=group&id=team&before=-1", "dan", "", nil, 400, "before"},
-		"sync, bad cursor":       {"GET", "/sync?after=x", "dan", "", nil, 400, "after"},
-		"sync, bad recalls":      {"GET", "/sync?recalls_after=1.5", "dan", "", nil, 400, "recalls_after"},
-		"recall of nothing":      {"POST", "/recall", "dan", `{"message_ids":[]}`, nil, 400, "message_ids"},
-		"recall of 101":          {"POST", "/recall", "dan", `{"message_ids":[` + many + `]}`, nil, 400, "message_ids"},
-		"recall of one twice":    {"POST", "/recall", "dan", `{"message_ids":["a","a"]}`, nil, 400, "message_ids[1]"},
-		"recall, role claimed":   {"POST", "/recall", "dan", `{"message_ids":["a"],"role":"owner"}`, nil, 400, "role"},
-		"recall, time claimed":   {"POST", "/recall", "dan", `{"message_ids":["a"],"requested_at":"2020-01-01T00:00:00Z"}`, nil, 400, "requested_at"},
-		"recall, ext too long":   {"POST", "/recall", "dan", `{"message_ids":["a"],"ext":"` + strings.Repeat("x", shared.MaxExtBytes+1) + `"}`, nil, 400, "ext"},
-		"check of an empty id":   {"POST", "/check", "dan", `{"message_ids":[""]}`, nil, 400, "message_ids[0]"},
-		"ledger of nothing":      {"GET", "/ledger", "dan", "", nil, 400, "recall_id"},
-		"attachment unknown":     {"GET", "/attachments?key=../chat.db", "dan", "", nil, 404, ""},
-		"form from a page":       {"POST", "/recall", "dan", "x", []string{"Content-Type", "text/plain"}, 415, ""},
-		"upload as a form":       {"POST", "/attachments?name=a", "dan", "x", []string{"Content-Type", "multipart/form-data"}, 415, ""},
+		"no user":              {"GET", "/conversations", "", "", nil, 401, "user"},
+		"unknown user":         {"GET", "/conversations", "eve", "", nil, 401, "user"},
+		"unknown user, stream": {"GET", "/stream", "eve", "", nil, 401, "user"},
+		"not JSON":             {"POST", "/messages", "dan", "hello", nil, 400, "body"},
+		"two values":           {"POST", "/messages", "dan", "{} {}", nil, 400, "body"},
+		"unknown field":        {"POST", "/messages", "dan", `{"role":"owner"}`, nil, 400, "role"},
+		"text is a number":     {"POST", "/messages", "dan", `{"text":5}`, nil, 400, "text"},
+		"unknown type":         {"POST", "/messages", "dan", `{` + group + `,"type":"poem"}`, nil, 400, "type"},
+		"id too long":          {"POST", "/messages", "dan", `{` + group + `,"id":"` + long + `"}`, nil, 400, "id"},
+		"id that is no UTF-8":  {"POST", "/messages", "dan", `{` + group + `,"id":"a` + "\xff" + `b"}`, nil, 400, "body"},
+		"half a character":     {"POST", "/messages", "dan", `{` + group + `,"id":"a\ud800b"}`, nil, 400, "body"},
+		"id with NUL":          {"POST", "/messages", "dan", `{` + group + `,"id":"a\u0000b"}`, nil, 400, "id"},
+		"text too long": {"POST", "/messages", "dan",
+			`{` + group + `,"text":"` + strings.Repeat("x", maxTextBytes+1) + `"}`, nil, 400, "text"},
+		"body too long": {"POST", "/messages", "dan", `{"text":"` + strings.Repeat("x", maxBodyBytes) + `"}`, nil,
+			413, "body"},
+		"unknown attachment": {"POST", "/messages", "dan", `{` + group + `,"attachments":["../../etc/passwd"]}`, nil, 400,
+			"attachments[0]"},
+		"not a member": {"POST", "/messages", "dan", `{"conversation":{"type":"single","id":"ann-ben"},"text":"x"}`,
+			nil, 404, ""},
+		"unknown conversation": {"POST", "/messages", "dan", `{"conversation":{"type":"group","id":"ann-ben"},"text":"x"}`,
+			nil, 404, ""},
+		"history of others":    {"GET", "/history?type=single&id=ann-ben", "dan", "", nil, 404, ""},
+		"history, bad limit":   {"GET", "/history?type=group&id=team&limit=101", "dan", "", nil, 400, "limit"},
+		"history, bad page":    {"GET", "/history?type=group&id=team&before=-1", "dan", "", nil, 400, "before"},
+		"sync, bad cursor":     {"GET", "/sync?after=x", "dan", "", nil, 400, "after"},
+		"sync, bad recalls":    {"GET", "/sync?recalls_after=1.5", "dan", "", nil, 400, "recalls_after"},
+		"recall of nothing":    {"POST", "/recall", "dan", `{"message_ids":[]}`, nil, 400, "message_ids"},
+		"recall of 101":        {"POST", "/recall", "dan", `{"message_ids":[` + many + `]}`, nil, 400, "message_ids"},
+		"recall of one twice":  {"POST", "/recall", "dan", `{"message_ids":["a","a"]}`, nil, 400, "message_ids[1]"},
+		"recall, role claimed": {"POST", "/recall", "dan", `{"message_ids":["a"],"role":"owner"}`, nil, 400, "role"},
+		"recall, time claimed": {"POST", "/recall", "dan", `{"message_ids":["a"],"requested_at":"2020-01-01T00:00:00Z"}`,
+			nil, 400, "requested_at"},
+		"recall, ext too long": {"POST", "/recall", "dan",
+			`{"message_ids":["a"],"ext":"` + strings.Repeat("x", shared.MaxExtBytes+1) + `"}`, nil, 400, "ext"},
+		"check of an empty id": {"POST", "/check", "dan", `{"message_ids":[""]}`, nil, 400, "message_ids[0]"},
+		"ledger of nothing":    {"GET", "/ledger", "dan", "", nil, 400, "recall_id"},
+		"attachment unknown":   {"GET", "/attachments?key=../chat.db", "dan", "", nil, 404, ""},
+		"form from a page":     {"POST", "/recall", "dan", "x", []string{"Content-Type", "text/plain"}, 415, ""},
+		"upload as a form": {"POST", "/attachments?name=a", "dan", "x", []string{"Content-Type", "multipart/form-data"},
+			415, ""},
 		"foreign origin":         {"GET", "/conversations", "dan", "", []string{"Origin", "https://evil.example"}, 403, ""},
 		"no origin of its own":   {"POST", "/recall", "dan", "{}", []string{"Origin", "null"}, 403, ""},
 		"cross-site by metadata": {"GET", "/conversations", "dan", "", []string{"Sec-Fetch-Site", "cross-site"}, 403, ""},
@@ -151,15 +159,18 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 
 func TestAttachmentsAreServedToThoseConcerned(t *testing.T) {
 	w := newWeb(t)
-	for _, name := range []string{"", "../a", "a/b", `a\b`, "..", ".", "a\nb", "a\x00b", strings.Repeat("x", maxNameBytes+1), "\xff"} {
-		if status, answer := w.upload("ann", "type=single&id=ann-ben&name="+url.QueryEscape(name), "x"); status != 400 || answer["field"] != "name" {
+	for _, name := range []string{"", "../a", "a/b", `a\b`, "..", ".", "a\nb", "a\x00b",
+		strings.Repeat("x", maxNameBytes+1), "\xff"} {
+		if status, answer := w.upload("ann", "type=single&id=ann-ben&name="+url.QueryEscape(name), "x"); status != 400 ||
+			answer["field"] != "name" {
 			t.Errorf("the name %.20q: %d %v", name, status, answer)
 		}
 	}
 	if status, _ := w.upload("dan", "type=single&id=ann-ben&name=a", "x"); status != 404 {
 		t.Errorf("an upload into another's conversation: %d", status)
 	}
-	if status, answer := w.upload("ann", "type=single&id=ann-ben&name=a", strings.Repeat("x", maxFileBytes+1)); status < 400 || answer["field"] != "body" {
+	if status, answer := w.upload("ann", "type=single&id=ann-ben&name=a",
+		strings.Repeat("x", maxFileBytes+1)); status < 400 || answer["field"] != "body" {
 		t.Errorf("too large: %d %v", status, answer)
 	}
 	if left, err := os.ReadDir(w.server.files.dir); err != nil || len(left) > 0 {
@@ -172,16 +183,20 @@ func TestAttachmentsAreServedToThoseConcerned(t *testing.T) {
 	}
 	get := func(user string, want int) {
 		t.Helper()
-		if status, answer := w.do("GET", "/attachments?key="+key, user, ""); status != want || want == 200 && answer["body"] != "the plan" {
+		if status, answer := w.do("GET", "/attachments?key="+key, user, ""); status != want || want == 200 &&
+			answer["body"] != "the plan" {
 			t.Errorf("%s reads it: %d %v; want %d", user, status, answer, want)
 		}
 	}
 	get("ann", 200)
 	get("ben", 404) // not sent yet
-	if status, answer := w.do("POST", "/messages", "dan", `{"conversation":{"type":"group","id":"team"},"attachments":["`+key+`"]}`); status != 400 {
+	if status, answer := w.do("POST", "/messages", "dan",
+		`{"conversation":{"type":"group","id":"team"},"attachments":["`+key+`"]}`); status != 400 {
 		t.Errorf("another's file is sent on by who cannot read it: %d %v", status, answer)
 	}
-	if status, answer := w.do("POST", "/messages", "ann", `{"id":"a1","type":"file","conversation":{"type":"single","id":"ann-ben"},"attachments":["`+key+`"]}`); status != 200 {
+	if status, answer := w.do("POST", "/messages", "ann",
+		`{"id":"a1","type":"file","conversation":{"type":"single","id":"ann-ben"},"attachments":["`+key+
+			`"]}`); status != 200 {
 		t.Fatalf("send: %d %v", status, answer)
 	}
 	get("ben", 200)
@@ -225,7 +240,8 @@ func TestAFileIsGoneToThoseAloneWhoCouldReadIt(t *testing.T) {
 		settled(t, w.server, "r"+id)
 		for user, want := range c.told {
 			if status, answer := w.do("GET", "/attachments?key="+key, user, ""); status != want {
-				t.Errorf("uploaded for %s, sent to %s: %s is told %d %v, want %d", c.uploaded, room, user, status, answer["error"], want)
+				t.Errorf("uploaded for %s, sent to %s: %s is told %d %v, want %d", c.uploaded, room, user, status, answer["error"],
+					want)
 			}
 		}
 	}
@@ -271,7 +287,8 @@ func TestAFileOfAMessageThatIsNotIndexedYetIsTheSendersAlone(t *testing.T) {
 func TestADownloadThatWasAllowedHasItsName(t *testing.T) {
 	var w *web
 	w = newStubWeb(t, &index{onStatus: func(string) shared.MessageState {
-		err := w.server.store.apply(testContext(t), func(tx *writeTx) error { return tx.exec("UPDATE files SET gone = 1, name = ''") })
+		err := w.server.store.apply(testContext(t),
+			func(tx *writeTx) error { return tx.exec("UPDATE files SET gone = 1, name = ''") })
 		if err != nil {
 			t.Error(err)
 		}
@@ -279,7 +296,8 @@ func TestADownloadThatWasAllowedHasItsName(t *testing.T) {
 	}})
 	_, answer := w.upload("ann", "type=single&id=ann-ben&name=plan.txt", "the plan")
 	key := answer["key"].(string)
-	send(t, w.server, "ann", Outgoing{ID: "m", Conversation: singleRoom, Type: shared.TypeFile, Attachments: []string{key}})
+	send(t, w.server, "ann", Outgoing{ID: "m", Conversation: singleRoom, Type: shared.TypeFile,
+		Attachments: []string{key}})
 	file, err := w.client.Get(w.url + "/attachments?user=ben&key=" + key)
 	if err != nil {
 		t.Fatal(err)
@@ -333,14 +351,18 @@ func TestAClientSeesAMessageComeAndGo(t *testing.T) {
 	if m := next("message"); m["text"] != "oops & <sorry>" {
 		t.Errorf("%v", m)
 	}
-	if _, answer := w.do("POST", "/recall", "cleo", `{"message_ids":["h/1"]}`); !strings.Contains(answer["body"].(string), `"code":"forbidden"`) {
+	if _, answer := w.do("POST", "/recall", "cleo", `{"message_ids":["h/1"]}`); !strings.Contains(answer["body"].(string),
+		`"code":"forbidden"`) {
 		t.Errorf("a member recalls another's: %v", answer)
 	}
-	if _, answer := w.do("POST", "/recall", "dan", `{"message_ids":["h/1","h/2"],"ext":"typo","recall_id":"r"}`); !strings.Contains(answer["body"].(string), `"status":"recalled"`) ||
+	if _, answer := w.do("POST", "/recall", "dan",
+		`{"message_ids":["h/1","h/2"],"ext":"typo","recall_id":"r"}`); !strings.Contains(answer["body"].(string),
+		`"status":"recalled"`) ||
 		!strings.Contains(answer["body"].(string), `"status":"not_found"`) {
 		t.Errorf("recall: %v", answer)
 	}
-	if n := next("notice"); n["message_id"] != "h/1" || n["ext"] != "typo" || n["message"] == nil || strings.Contains(string(encode(n)), "oops") {
+	if n := next("notice"); n["message_id"] != "h/1" || n["ext"] != "typo" || n["message"] == nil ||
+		strings.Contains(string(encode(n)), "oops") {
 		t.Errorf("notice: %v", n)
 	}
 	for _, path := range []string{"/history?type=group&id=team", "/sync"} {
@@ -355,7 +377,8 @@ func TestAClientSeesAMessageComeAndGo(t *testing.T) {
 	if status, _ := w.do("POST", "/messages", "dan", message); status != 410 {
 		t.Errorf("sent again after its recall: %d", status)
 	}
-	if _, answer := w.do("GET", "/ledger?recall_id=r", "ann", ""); !strings.Contains(answer["body"].(string), `"step":"history","outcome":"done"`) {
+	if _, answer := w.do("GET", "/ledger?recall_id=r", "ann", ""); !strings.Contains(answer["body"].(string),
+		`"step":"history","outcome":"done"`) {
 		t.Errorf("ledger: %v", answer)
 	}
 	if _, answer := w.do("GET", "/plugin", "ann", ""); answer["phase"] != "running" {
@@ -401,7 +424,8 @@ func TestAReasonIsShownToWhoGaveItAlone(t *testing.T) {
 	w.do("POST", "/recall", "ben", `{"message_ids":["m"],"recall_id":"r","reason":"cleo is being investigated"}`)
 	for user, shown := range map[string]bool{"ben": true, "cleo": false, "dan": false} {
 		_, answer := w.do("GET", "/ledger?recall_id=r", user, "")
-		if body := answer["body"].(string); !strings.Contains(body, `"id":"m"`) || strings.Contains(body, "investigated") != shown {
+		if body := answer["body"].(string); !strings.Contains(body, `"id":"m"`) ||
+			strings.Contains(body, "investigated") != shown {
 			t.Errorf("%s is shown %s", user, body)
 		}
 	}
@@ -442,10 +466,14 @@ func TestARefusedMessageLendsNobodyItsRoom(t *testing.T) {
 }
 
 func TestTheFileOfARefusedMessageIsReadByNobody(t *testing.T) {
-	w := newStubWeb(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) { return shared.IndexConflict, nil }})
+	w := newStubWeb(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+		return shared.IndexConflict,
+			nil
+	}})
 	_, answer := w.upload("ann", "type=single&id=ann-ben&name=a", "the plan")
 	key := answer["key"].(string)
-	if status, answer := w.do("POST", "/messages", "ann", `{"id":"m","type":"file","conversation":{"type":"single","id":"ann-ben"},"attachments":["`+key+`"]}`); status != 409 {
+	if status, answer := w.do("POST", "/messages", "ann",
+		`{"id":"m","type":"file","conversation":{"type":"single","id":"ann-ben"},"attachments":["`+key+`"]}`); status != 409 {
 		t.Errorf("an id that the plugin knows as another's: %d %v", status, answer)
 	}
 	for user, want := range map[string]int{"ann": 200, "ben": 404} {

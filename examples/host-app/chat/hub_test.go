@@ -127,7 +127,10 @@ func TestWhoHasAMessageIsToldWhatItWasThoughItIsRepairedFirst(t *testing.T) {
 
 // A message is recalled while it is being indexed: to its receivers it never was.
 func TestAMessageThatIsIndexedAsRecalledWasReceivedByNobody(t *testing.T) {
-	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) { return shared.IndexRecalled, nil }})
+	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
+		return shared.IndexRecalled,
+			nil
+	}})
 	ben := connect(t, s, "ben")
 	m, err := s.Send(testContext(t), "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
 	if !errors.Is(err, ErrRecalled) {
@@ -327,7 +330,8 @@ func TestAMessageThatCouldNotBeIndexedIsRepaired(t *testing.T) {
 			},
 		})
 		ben := connect(t, s, "ben")
-		if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: room, Text: "x"}); !errors.Is(err, shared.ErrUnavailable) {
+		if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: room, Text: "x"}); !errors.Is(err,
+			shared.ErrUnavailable) {
 			t.Fatalf("the sender is not told: %v", err)
 		}
 		if _, got := ben.has("message", "m"); got {
@@ -699,7 +703,8 @@ func TestWhoComesToAChatroomIsToldWhatOnlyTheyGot(t *testing.T) {
 			}
 			return shared.IndexAdded, nil
 		}})
-		if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"}); !errors.Is(err, shared.ErrUnavailable) {
+		if _, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"}); !errors.Is(err,
+			shared.ErrUnavailable) {
 			t.Fatal(err)
 		}
 		ben.wait(t, "message", "m")
@@ -711,7 +716,8 @@ func TestAStoreThatForgotARecallLearnsOfIt(t *testing.T) {
 	out := Outgoing{ID: "m", Conversation: groupRoom, Text: "x", SentAt: time.Now()}
 	send(t, s, "ann", out)
 	settled(t, s, takeBack(t, s, "ann", Ask{MessageIDs: []string{"m"}}).RecallID)
-	if err := s.store.apply(testContext(t), func(tx *writeTx) error { return tx.exec("DELETE FROM tombstones WHERE id = 'm'") }); err != nil {
+	if err := s.store.apply(testContext(t),
+		func(tx *writeTx) error { return tx.exec("DELETE FROM tombstones WHERE id = 'm'") }); err != nil {
 		t.Fatal(err) // as an older backup would have it
 	}
 	if _, err := s.Send(testContext(t), "ann", out); !errors.Is(err, ErrRecalled) {

@@ -47,7 +47,8 @@ func picture(t *testing.T, name string) string {
 func voice(t *testing.T, name string) string {
 	t.Helper()
 	const samples = 8000
-	b := []byte("RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x40\x1f\x00\x00\x01\x00\x08\x00data\x00\x00\x00\x00")
+	b := []byte("RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00" +
+		"\x40\x1f\x00\x00\x40\x1f\x00\x00\x01\x00\x08\x00data\x00\x00\x00\x00")
 	size := func(at, n int) {
 		for i := range 4 {
 			b[at+i] = byte(n >> (8 * i))
@@ -72,15 +73,21 @@ func aTeam(t *testing.T) *chat {
 		user string
 		out  Outgoing
 	}{
-		{"cleo", Outgoing{ID: "t1", Conversation: groupRoom, Text: "Morning! The venue for Thursday is booked.", SentAt: ago(50 * time.Minute)}},
+		{"cleo", Outgoing{ID: "t1", Conversation: groupRoom, Text: "Morning! The venue for Thursday is booked.",
+			SentAt: ago(50 * time.Minute)}},
 		{"dan", Outgoing{ID: "t2", Conversation: groupRoom, Text: "Great, thanks.", SentAt: ago(49 * time.Minute)}},
-		{"dan", Outgoing{ID: "t3", Conversation: groupRoom, Text: "Do we need a projector? I can bring one, but I would have to know by tomorrow at noon.", SentAt: ago(48 * time.Minute)}},
+		{"dan", Outgoing{ID: "t3", Conversation: groupRoom,
+			Text:   "Do we need a projector? I can bring one, but I would have to know by tomorrow at noon.",
+			SentAt: ago(48 * time.Minute)}},
 		{"ann", Outgoing{ID: "t4", Conversation: groupRoom, Text: "Yes please", Quote: "t3", SentAt: ago(40 * time.Minute)}},
-		{"cleo", Outgoing{ID: "t5", Conversation: groupRoom, Text: "The budget is 4,200 but keep that between us", SentAt: ago(35 * time.Minute)}},
+		{"cleo", Outgoing{ID: "t5", Conversation: groupRoom, Text: "The budget is 4,200 but keep that between us",
+			SentAt: ago(35 * time.Minute)}},
 		{"ben", Outgoing{ID: "t6", Conversation: groupRoom, Text: "谢谢，我会带上海报和一些样品。", SentAt: ago(30 * time.Minute)}},
 		{"ben", Outgoing{ID: "d1", Conversation: singleRoom, Text: "Did you get home well?", SentAt: ago(20 * time.Minute)}},
-		{"ann", Outgoing{ID: "d2", Conversation: singleRoom, Text: "Yes, thank you! That was a lovely evening.", SentAt: ago(18 * time.Minute)}},
-		{"ben", Outgoing{ID: "d3", Conversation: singleRoom, Text: "Same time next week? My sister would like to come along.", SentAt: ago(17 * time.Minute)}},
+		{"ann", Outgoing{ID: "d2", Conversation: singleRoom, Text: "Yes, thank you! That was a lovely evening.",
+			SentAt: ago(18 * time.Minute)}},
+		{"ben", Outgoing{ID: "d3", Conversation: singleRoom, Text: "Same time next week? My sister would like to come along.",
+			SentAt: ago(17 * time.Minute)}},
 		{"ann", Outgoing{ID: "l1", Conversation: lobby, Text: "Hello everyone", SentAt: ago(90 * time.Minute)}},
 	} {
 		send(t, c.Server, m.user, m.out)
@@ -88,13 +95,14 @@ func aTeam(t *testing.T) *chat {
 	return c
 }
 
-// Every page fits its window, in both sizes, both colors and both languages. The pictures are for people; three of them,
-// side, operator and menu-390-dark, are in docs and the README.
+// Every page fits its window, in both sizes, both colors and both languages. The pictures are for people; three of
+// them, side, operator and menu-390-dark, are in docs and the README.
 func TestEveryPageFitsItsWindow(t *testing.T) {
 	for name, l := range map[string]look{
 		"1280-light": desktop, "1280-dark": {width: 1280, height: 800, dark: true, language: "en-US"},
 		"390-light": phone, "390-dark": {width: 390, height: 844, dark: true, language: "en-US", touch: true},
-		"1280-chinese": {width: 1280, height: 800, language: "zh-CN"}, "390-chinese": {width: 390, height: 844, language: "zh-CN", touch: true},
+		"1280-chinese": {width: 1280, height: 800, language: "zh-CN"},
+		"390-chinese":  {width: 390, height: 844, language: "zh-CN", touch: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := aTeam(t)
@@ -167,7 +175,8 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 	}
 	c := aTeam(t)
 	side := c.open("/side?left=ann&right=ben", look{width: 1100, height: 640, language: "en-US"})
-	side.wait(`document.querySelectorAll('iframe').length === 2 && [...document.querySelectorAll('iframe')].every((f) => f.contentDocument?.body?.dataset.online === 'yes' && f.contentDocument.querySelector('#list .message'))`)
+	side.wait(`document.querySelectorAll('iframe').length === 2 && [...document.querySelectorAll('iframe')].every((f) =>
+		f.contentDocument?.body?.dataset.online === 'yes' && f.contentDocument.querySelector('#list .message'))`)
 	say := func(text string) {
 		eval[any](side, `(() => {
 			const d = document.querySelector('[data-side=left]').contentDocument;
@@ -175,17 +184,22 @@ func TestEveryPageFitsItsWindow(t *testing.T) {
 			d.querySelector('#text').dispatchEvent(new Event('input'));
 			d.querySelector('#send').click();
 		})()`)
-		side.wait(`[...document.querySelectorAll('iframe')].every((f) => [...f.contentDocument.querySelectorAll('.message:not(.pending)')].at(-1).innerText.includes(%s))`, quoted(text))
-		eval[any](side, `[...document.querySelector('[data-side=left]').contentDocument.querySelectorAll('.more')].at(-1).click()`)
-		side.wait(`document.querySelector('[data-side=left]').contentDocument.querySelector('#menu [data-item=recall]')`)
+		side.wait(`[...document.querySelectorAll('iframe')].every((f) =>
+			[...f.contentDocument.querySelectorAll('.message:not(.pending)')].at(-1).innerText.includes(%s))`, quoted(text))
+		eval[any](side, `[...document.querySelector('[data-side=left]').contentDocument
+		.querySelectorAll('.more')].at(-1).click()`)
+		side.wait(`document.querySelector('[data-side=left]').contentDocument
+		.querySelector('#menu [data-item=recall]')`)
 	}
 	say("Your sister? Oh no.")
-	eval[any](side, `document.querySelector('[data-side=left]').contentDocument.querySelector('#menu [data-item=recall]').click()`)
+	eval[any](side, `document.querySelector('[data-side=left]').contentDocument
+		.querySelector('#menu [data-item=recall]').click()`)
 	side.wait(`[...document.querySelectorAll('iframe')].every((f) => f.contentDocument.querySelector('.placeholder'))`)
 	say("Of course, the more the merrier!")
 	side.shot("side")
 	c.held.add(18 * time.Millisecond)
 	op := c.open("/operator", look{width: 1100, height: 700, dark: true, language: "en-US"})
-	op.wait(`document.querySelectorAll('#rules li').length === 4 && document.querySelectorAll('#recalls li').length && document.querySelector('#chart-held rect:not([height="0"])')`)
+	op.wait(`document.querySelectorAll('#rules li').length === 4 && document.querySelectorAll('#recalls li').length &&
+		document.querySelector('#chart-held rect:not([height="0"])')`)
 	op.shot("operator")
 }

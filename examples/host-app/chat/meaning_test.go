@@ -35,26 +35,44 @@ func TestWhoMayRecallWhatAndForHowLong(t *testing.T) {
 		{"a sender takes a video back", groupRoom, "dan", "dan", shared.TypeVideo, time.Second, shared.StatusRecalled, ""},
 		{"a sender takes a file back", lobby, "dan", "dan", shared.TypeFile, time.Second, shared.StatusRecalled, ""},
 		{"a sender takes a location back", lobby, "dan", "dan", shared.TypeLocation, time.Second, shared.StatusRecalled, ""},
-		{"a sender takes a custom message back", groupRoom, "dan", "dan", shared.TypeCustom, time.Second, shared.StatusRecalled, ""},
-		{"a sender takes a combined message back", groupRoom, "dan", "dan", shared.TypeCombine, time.Second, shared.StatusRecalled, ""},
-		{"a sender takes no command back", groupRoom, "dan", "dan", shared.TypeCommand, time.Second, shared.StatusDenied, shared.CodeTypeNotRecallable},
-		{"an owner takes no command back", groupRoom, "dan", "ann", shared.TypeCommand, time.Second, shared.StatusDenied, shared.CodeTypeNotRecallable},
-		{"two minutes are in time, in a single conversation", singleRoom, "ben", "ben", shared.TypeText, window, shared.StatusRecalled, ""},
+		{"a sender takes a custom message back", groupRoom, "dan", "dan", shared.TypeCustom, time.Second,
+			shared.StatusRecalled, ""},
+		{"a sender takes a combined message back", groupRoom, "dan", "dan", shared.TypeCombine, time.Second,
+			shared.StatusRecalled, ""},
+		{"a sender takes no command back", groupRoom, "dan", "dan", shared.TypeCommand, time.Second, shared.StatusDenied,
+			shared.CodeTypeNotRecallable},
+		{"an owner takes no command back", groupRoom, "dan", "ann", shared.TypeCommand, time.Second, shared.StatusDenied,
+			shared.CodeTypeNotRecallable},
+		{"two minutes are in time, in a single conversation", singleRoom, "ben", "ben", shared.TypeText, window,
+			shared.StatusRecalled, ""},
 		{"two minutes are in time, in a group", groupRoom, "dan", "dan", shared.TypeText, window, shared.StatusRecalled, ""},
 		{"two minutes are in time, in a chatroom", lobby, "dan", "dan", shared.TypeText, window, shared.StatusRecalled, ""},
-		{"a microsecond more is late, in a single conversation", singleRoom, "ben", "ben", shared.TypeText, window + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired},
-		{"a microsecond more is late, in a group", groupRoom, "dan", "dan", shared.TypeText, window + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired},
-		{"a microsecond more is late, in a chatroom", lobby, "dan", "dan", shared.TypeText, window + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired},
-		{"an owner recalls anyone's, however old, in a group", groupRoom, "dan", "ann", shared.TypeText, 29 * 24 * time.Hour, shared.StatusRecalled, ""},
-		{"an admin recalls anyone's, however old, in a group", groupRoom, "dan", "ben", shared.TypeText, 29 * 24 * time.Hour, shared.StatusRecalled, ""},
-		{"an admin recalls the owner's in a group", groupRoom, "ann", "ben", shared.TypeText, time.Hour, shared.StatusRecalled, ""},
-		{"an owner recalls anyone's, however old, in a chatroom", lobby, "dan", "cleo", shared.TypeText, 29 * 24 * time.Hour, shared.StatusRecalled, ""},
-		{"a member recalls nobody else's in a group", groupRoom, "dan", "cleo", shared.TypeText, time.Second, shared.StatusDenied, shared.CodeForbidden},
-		{"an owner elsewhere is a member here", lobby, "dan", "ann", shared.TypeText, time.Second, shared.StatusDenied, shared.CodeForbidden},
-		{"nobody recalls the other's in a single conversation", singleRoom, "ann", "ben", shared.TypeText, time.Second, shared.StatusDenied, shared.CodeForbidden},
-		{"nobody recalls the other's in a single conversation, not as its owner either", singleRoom, "ben", "ann", shared.TypeText, time.Second, shared.StatusDenied, shared.CodeForbidden},
-		{"an owner's own is late in a single conversation too", singleRoom, "ann", "ann", shared.TypeText, window + time.Second, shared.StatusDenied, shared.CodeWindowExpired},
-		{"to who is not in the conversation the message does not exist", singleRoom, "ben", "dan", shared.TypeText, time.Second, shared.StatusNotFound, ""},
+		{"a microsecond more is late, in a single conversation", singleRoom, "ben", "ben", shared.TypeText,
+			window + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired},
+		{"a microsecond more is late, in a group", groupRoom, "dan", "dan", shared.TypeText, window + time.Microsecond,
+			shared.StatusDenied, shared.CodeWindowExpired},
+		{"a microsecond more is late, in a chatroom", lobby, "dan", "dan", shared.TypeText, window + time.Microsecond,
+			shared.StatusDenied, shared.CodeWindowExpired},
+		{"an owner recalls anyone's, however old, in a group", groupRoom, "dan", "ann", shared.TypeText, 29 * 24 * time.Hour,
+			shared.StatusRecalled, ""},
+		{"an admin recalls anyone's, however old, in a group", groupRoom, "dan", "ben", shared.TypeText, 29 * 24 * time.Hour,
+			shared.StatusRecalled, ""},
+		{"an admin recalls the owner's in a group", groupRoom, "ann", "ben", shared.TypeText, time.Hour,
+			shared.StatusRecalled, ""},
+		{"an owner recalls anyone's, however old, in a chatroom", lobby, "dan", "cleo", shared.TypeText, 29 * 24 * time.Hour,
+			shared.StatusRecalled, ""},
+		{"a member recalls nobody else's in a group", groupRoom, "dan", "cleo", shared.TypeText, time.Second,
+			shared.StatusDenied, shared.CodeForbidden},
+		{"an owner elsewhere is a member here", lobby, "dan", "ann", shared.TypeText, time.Second, shared.StatusDenied,
+			shared.CodeForbidden},
+		{"nobody recalls the other's in a single conversation", singleRoom, "ann", "ben", shared.TypeText, time.Second,
+			shared.StatusDenied, shared.CodeForbidden},
+		{"nobody recalls the other's in a single conversation, not as its owner either", singleRoom, "ben", "ann",
+			shared.TypeText, time.Second, shared.StatusDenied, shared.CodeForbidden},
+		{"an owner's own is late in a single conversation too", singleRoom, "ann", "ann", shared.TypeText,
+			window + time.Second, shared.StatusDenied, shared.CodeWindowExpired},
+		{"to who is not in the conversation the message does not exist", singleRoom, "ben", "dan", shared.TypeText,
+			time.Second, shared.StatusNotFound, ""},
 	} {
 		t.Run(c.says, func(t *testing.T) {
 			id := fmt.Sprintf("who-%d", i)
@@ -81,14 +99,16 @@ func TestARecallIsAnsweredOnceAndForAll(t *testing.T) {
 	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.StatusRecalled {
 		t.Errorf("the same request again: %+v", r)
 	}
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r2"}); r.Status != shared.StatusAlreadyRecalled || r.RecallID != "r1" {
+	if r := takeBack(t, s, "dan",
+		Ask{MessageIDs: []string{"once"}, RecallID: "r2"}); r.Status != shared.StatusAlreadyRecalled || r.RecallID != "r1" {
 		t.Errorf("another request: %+v", r)
 	}
 	settled(t, s, "r1")
 	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.StatusRecalled {
 		t.Errorf("the same request after the stores were cleaned: %+v", r)
 	}
-	if _, err := s.Send(testContext(t), "dan", Outgoing{ID: "once", Conversation: groupRoom, Text: "only once"}); !errors.Is(err, ErrRecalled) {
+	if _, err := s.Send(testContext(t), "dan",
+		Outgoing{ID: "once", Conversation: groupRoom, Text: "only once"}); !errors.Is(err, ErrRecalled) {
 		t.Errorf("a recalled message is sent again: %v", err)
 	}
 	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"never sent"}}); r.Status != shared.StatusNotFound {
@@ -104,10 +124,12 @@ func TestARecalledMessageIsNowhereAndEveryoneIsTold(t *testing.T) {
 			ctx := testContext(t)
 			ann, ben := connect(t, s, "ann"), connect(t, s, "ben") // dan is away all the time
 			id := "m/" + string(room.Type)
-			if err := s.files.Put(ctx, "photo", FileInfo{Name: "a.png", Owner: "cleo", Conversation: room}, strings.NewReader("bytes of a photo")); err != nil {
+			if err := s.files.Put(ctx, "photo", FileInfo{Name: "a.png", Owner: "cleo", Conversation: room},
+				strings.NewReader("bytes of a photo")); err != nil {
 				t.Fatal(err)
 			}
-			send(t, s, "cleo", Outgoing{ID: id, Conversation: room, Type: shared.TypeImage, Text: "a photo of the harbour at night", Attachments: []string{"photo"}})
+			send(t, s, "cleo", Outgoing{ID: id, Conversation: room, Type: shared.TypeImage,
+				Text: "a photo of the harbor at night", Attachments: []string{"photo"}})
 			ann.wait(t, "message", id)
 			ben.wait(t, "message", id)
 			ben.leave(t) // has it, and is away when it is recalled
@@ -125,7 +147,8 @@ func TestARecalledMessageIsNowhereAndEveryoneIsTold(t *testing.T) {
 			}
 			settled(t, s, "r")
 			n := ann.notice(t, id)
-			if n.Actor != "cleo" || n.MessageID != id || n.Conversation != room || n.Ext != `{"why":"blurred"}` || n.RecallID != "r" {
+			if n.Actor != "cleo" || n.MessageID != id || n.Conversation != room || n.Ext != `{"why":"blurred"}` ||
+				n.RecallID != "r" {
 				t.Errorf("the notice does not say who took what back where: %+v", n)
 			}
 			if n.Message == nil || n.Message.Sender != "cleo" || n.Message.Type != shared.TypeImage {
@@ -196,7 +219,8 @@ func TestInASingleConversationTheOtherIsTold(t *testing.T) {
 func TestAFileThatAnotherLiveMessageUsesStays(t *testing.T) {
 	s, _ := newTestServer(t)
 	ctx := testContext(t)
-	if err := s.files.Put(ctx, "shared", FileInfo{Name: "b.txt", Owner: "dan", Conversation: groupRoom}, strings.NewReader("shared bytes")); err != nil {
+	if err := s.files.Put(ctx, "shared", FileInfo{Name: "b.txt", Owner: "dan", Conversation: groupRoom},
+		strings.NewReader("shared bytes")); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"f1", "f2"} {

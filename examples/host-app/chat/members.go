@@ -135,7 +135,8 @@ func (s *Store) AddConversation(ctx context.Context, room shared.Conversation, t
 		return nil
 	}
 	err := s.apply(ctx, func(tx *writeTx) error {
-		return tx.exec("INSERT INTO conversations (conversation, title) VALUES (?, ?) ON CONFLICT DO NOTHING", roomKey(room), title)
+		return tx.exec("INSERT INTO conversations (conversation, title) VALUES (?, ?) ON CONFLICT DO NOTHING", roomKey(room),
+			title)
 	})
 	if err != nil {
 		return fmt.Errorf("add conversation: %w", err)
@@ -161,7 +162,8 @@ func (s *Store) SetRole(ctx context.Context, room shared.Conversation, user stri
 		if err != nil {
 			return err
 		}
-		_, err = tx.row("SELECT joined FROM members WHERE conversation = ? AND user = ?", []any{roomKey(room), user}, &m.joined)
+		_, err = tx.row("SELECT joined FROM members WHERE conversation = ? AND user = ?", []any{roomKey(room), user},
+			&m.joined)
 		return err
 	})
 	if err != nil {

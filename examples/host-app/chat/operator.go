@@ -111,7 +111,8 @@ func (a *api) operatorUpgrade(r *http.Request) (any, error) {
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return nil, shared.Invalidf("path", "there is no such file in %s; build it with CGO_ENABLED=0 go build -o %s/recall-plugin-2 ./plugin", folder, folder)
+		return nil, shared.Invalidf("path",
+			"there is no such file in %s; build it with CGO_ENABLED=0 go build -o %s/recall-plugin-2 ./plugin", folder, folder)
 	}
 	if allowed, err := filepath.EvalSymlinks(folder); err != nil || filepath.Dir(real) != allowed {
 		return nil, shared.Invalidf("path", "is not a file of %s, the folder from which plugins are run", folder)

@@ -31,7 +31,8 @@ func TestTheChatGoesOnWhileThePluginIsKilledAndUpgraded(t *testing.T) {
 	ben.message("while it was away")
 	op.shows("#said", "Killed process "+strconv.Itoa(pid)+".")
 	op.shows("#said", "answers now.")
-	op.wait(`[...document.querySelectorAll('#state dt')].find((d) => d.textContent === 'Restarts').nextSibling.textContent === '1'`)
+	op.wait(`[...document.querySelectorAll('#state dt')].find((d) =>
+		d.textContent === 'Restarts').nextSibling.textContent === '1'`)
 	if now := c.plugin.State().PID; now == pid || now == 0 {
 		t.Errorf("process %d after process %d was killed", now, pid)
 	}
@@ -41,7 +42,8 @@ func TestTheChatGoesOnWhileThePluginIsKilledAndUpgraded(t *testing.T) {
 	ann.recall(before) // of the old process's time, by the new one
 	ben.shows(".placeholder", "Ann recalled a message")
 	op.shows("#said", "none was lost")
-	op.wait(`[...document.querySelectorAll('#state dt')].find((d) => d.textContent === 'Upgrades').nextSibling.textContent === '1'`)
+	op.wait(`[...document.querySelectorAll('#state dt')].find((d) =>
+		d.textContent === 'Upgrades').nextSibling.textContent === '1'`)
 	op.shows("#state", "recall-plugin-2")
 	ben.message("while it was away")
 
@@ -71,8 +73,10 @@ func TestAnUpgradeRunsOnlyWhatLiesBesideThePlugin(t *testing.T) {
 	}
 	op := c.open("/operator", desktop)
 	op.shows("#phase", "running")
-	for _, path := range []string{elsewhere, "../" + filepath.Base(filepath.Dir(elsewhere)) + "/evil", "link", "nothing", "/bin/sh", "plugin.hcl"} {
-		eval[any](op, `document.querySelector('#said').textContent = ''; document.querySelector('#binary').value = `+quoted(path))
+	for _, path := range []string{elsewhere, "../" + filepath.Base(filepath.Dir(elsewhere)) + "/evil", "link", "nothing",
+		"/bin/sh", "plugin.hcl"} {
+		eval[any](op, `document.querySelector('#said').textContent = '';
+			document.querySelector('#binary').value = `+quoted(path))
 		op.click("#upgrade button")
 		op.shows("#said", "Not upgraded")
 		op.wait(`!document.querySelector('#upgrade button').disabled`)
@@ -138,7 +142,8 @@ func TestTheTryItBoxExplains(t *testing.T) {
 	op.run(chromedp.SetValue(chromedp.CSS("#try-message"), "private"))
 	explain("dan")
 	op.shows("#explained", "is not in the conversation")
-	if states, err := c.states(testContext(t), []string{m.ID}); err != nil || !strings.Contains(string(states[m.ID]), "live") {
+	if states, err := c.states(testContext(t), []string{m.ID}); err != nil ||
+		!strings.Contains(string(states[m.ID]), "live") {
 		t.Errorf("an explanation changed something: %v %v", states, err)
 	}
 }
@@ -146,7 +151,8 @@ func TestTheTryItBoxExplains(t *testing.T) {
 // What a page shows before the server has answered, while it does not, and while there is nothing to show.
 func TestOperator_EmptyStates(t *testing.T) {
 	const buttons = `[...document.querySelectorAll('#kill, #reload, #upgrade button')]`
-	for name, l := range map[string]look{"1280-light": desktop, "390-dark": {width: 390, height: 844, dark: true, language: "en-US", touch: true}} {
+	for name, l := range map[string]look{"1280-light": desktop,
+		"390-dark": {width: 390, height: 844, dark: true, language: "en-US", touch: true}} {
 		t.Run(name, func(t *testing.T) {
 			c := newChat(t)
 			op := openTab(t, "about:blank", l)
@@ -161,11 +167,13 @@ func TestOperator_EmptyStates(t *testing.T) {
 				};`})
 			op.run(chromedp.Navigate(c.url + "/operator"))
 			op.shows("#phase", "waiting…")
-			for _, text := range []string{"version and restarts will be shown", "rules that decide will be listed", "Waiting for the first answer",
+			for _, text := range []string{"version and restarts will be shown", "rules that decide will be listed",
+				"Waiting for the first answer",
 				"which parts of each rule hold, will be shown", "Recalls and their ledgers will be listed"} {
 				op.shows(".card", text)
 			}
-			if !eval[bool](op, buttons+`.concat(document.querySelector('#explain')).every((b) => b.disabled && b.checkVisibility())`) {
+			if !eval[bool](op, buttons+`.concat(document.querySelector('#explain'))
+				.every((b) => b.disabled && b.checkVisibility())`) {
 				t.Error("a button can be used before the first answer")
 			}
 			op.holes()
@@ -175,11 +183,14 @@ func TestOperator_EmptyStates(t *testing.T) {
 
 			eval[any](op, `answer()`)
 			op.wait(buttons + `.every((b) => !b.disabled) && document.querySelectorAll('#rules li').length === 4`)
-			for _, text := range []string{"No recalls in the last 10 minutes.", "No call had to wait", "None yet. Take a message back in the chat."} {
+			for _, text := range []string{"No recalls in the last 10 minutes.", "No call had to wait",
+				"None yet. Take a message back in the chat."} {
 				op.shows(".card", text)
 			}
-			op.wait(`document.querySelector('#explain').disabled && document.querySelector('#try-message').innerText.includes('There is no message yet.')`)
-			if eval[bool](op, `document.body.innerText.includes('Waiting') || [...document.querySelectorAll('.empty')].some((e) => e.checkVisibility())`) {
+			op.wait(`document.querySelector('#explain').disabled &&
+				document.querySelector('#try-message').innerText.includes('There is no message yet.')`)
+			if eval[bool](op, `document.body.innerText.includes('Waiting') ||
+				[...document.querySelectorAll('.empty')].some((e) => e.checkVisibility())`) {
 				t.Error("the page still waits for the first answer")
 			}
 			op.holes()
@@ -210,13 +221,15 @@ func (tb *tab) holes() {
 		for (const card of cards) {
 			const words = [...card.children].filter((e) => e.tagName !== 'HEADER').map((e) => e.innerText.trim()).join('');
 			if (!words) found.push('nothing below ' + card.innerText);
-			for (const chart of card.querySelectorAll('.chart')) if (!chart.innerText.trim()) found.push('an empty chart in ' + card.innerText);
+			for (const chart of card.querySelectorAll('.chart')) if (!chart.innerText.trim())
+				found.push('an empty chart in ' + card.innerText);
 		}
 		let end = cards[0].getBoundingClientRect().top;
 		for (const card of cards) {
 			const box = card.getBoundingClientRect();
 			const row = cards.map((c) => c.getBoundingClientRect()).filter((r) => r.top === box.top);
-			if (row.some((r) => r.bottom !== box.bottom)) found.push('cards of one row end apart: ' + card.innerText.slice(0, 30));
+			if (row.some((r) => r.bottom !== box.bottom)) found.push('cards of one row end apart: ' + 
+				card.innerText.slice(0, 30));
 			if (box.left === row[0].left) {
 				if (box.top - end > 20) found.push('a gap above ' + card.innerText.slice(0, 30));
 				end = box.bottom;

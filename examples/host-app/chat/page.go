@@ -14,7 +14,8 @@ var static embed.FS
 
 // contentPolicy lets a page load what this server serves and nothing else, and run no script and no style that stands
 // in a document. Attachments are shown from blob: addresses that the page made. No foreign page may frame this one.
-const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src blob:; " +
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; " +
+	"media-src blob:; " +
 	"connect-src 'self'; frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types 'none'"
 
@@ -31,7 +32,8 @@ func pageRoutes(mux *http.ServeMux, store *Store) {
 	for address, file := range documents {
 		mux.HandleFunc("GET "+address, func(w http.ResponseWriter, _ *http.Request) { serveStatic(w, file) })
 	}
-	mux.HandleFunc("GET /static/{file}", func(w http.ResponseWriter, r *http.Request) { serveStatic(w, r.PathValue("file")) })
+	mux.HandleFunc("GET /static/{file}",
+		func(w http.ResponseWriter, r *http.Request) { serveStatic(w, r.PathValue("file")) })
 	mux.HandleFunc("GET /users", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(encode(store.Users()))

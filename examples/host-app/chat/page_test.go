@@ -71,7 +71,8 @@ func TestWhatIsRecalledLeavesBothScreens(t *testing.T) {
 
 	mine := ann.message("the secret plan")
 	ann.menu(mine)
-	ann.wait(`/^Recall · [12]:\d\d left$/.test(document.querySelector('#menu [data-item=recall]').getAttribute('aria-label'))`)
+	ann.wait(`/^Recall · [12]:\d\d left$/.test(
+		document.querySelector('#menu [data-item=recall]').getAttribute('aria-label'))`)
 	ann.click(`#menu [data-item=recall]`)
 	ann.shows(mine, "You recalled a message")
 	ben.shows(secret, "Ann recalled a message")
@@ -103,7 +104,8 @@ func TestUnreadPreviewAndNotificationLoseTheText(t *testing.T) {
 	// Notifications as the browser would show them.
 	eval[any](ben, `(() => {
 		window.shown = [];
-		window.Notification = class { static permission = 'granted'; constructor(title, o) { this.text = title + ' ' + o.body; shown.push(this); } close() { shown.splice(shown.indexOf(this), 1); } };
+		window.Notification = class { static permission = 'granted'; constructor(title, o) { this.text = title + ' ' + o.body;
+			shown.push(this); } close() { shown.splice(shown.indexOf(this), 1); } };
 	})()`)
 	send(t, c.Server, "ann", Outgoing{ID: "u1", Conversation: singleRoom, Text: "one to keep"})
 	send(t, c.Server, "ann", Outgoing{ID: "u2", Conversation: singleRoom, Text: "one to regret"})
@@ -129,7 +131,8 @@ func TestARecalledAttachmentIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range []struct{ path, shown string }{
-		{picture(t, "beach.png"), `[...document.querySelectorAll('img')].some((i) => i.naturalWidth === 480 && i.alt.includes('beach.png'))`},
+		{picture(t, "beach.png"), `[...document.querySelectorAll('img')].some((i) => i.naturalWidth === 480 &&
+			i.alt.includes('beach.png'))`},
 		{voice(t, "note.wav"), `document.querySelector('audio')?.duration === 1`},
 		{plain, `document.querySelector('.file .name')?.textContent === 'notes & plans.txt'`},
 	} {
@@ -159,7 +162,8 @@ func TestARecalledAttachmentIsGone(t *testing.T) {
 func TestTheMenuOffersARecallForAsLongAsItHolds(t *testing.T) {
 	c := newChat(t)
 	ann := c.user("ann", "single/ann-ben", desktop)
-	send(t, c.Server, "ann", Outgoing{ID: "late", Conversation: singleRoom, Text: "sent long ago", SentAt: time.Now().Add(-3 * time.Minute)})
+	send(t, c.Server, "ann", Outgoing{ID: "late", Conversation: singleRoom, Text: "sent long ago",
+		SentAt: time.Now().Add(-3 * time.Minute)})
 	ann.menu(ann.message("sent long ago"))
 	if eval[bool](ann, `document.querySelector('#menu [data-item=recall]') !== null`) {
 		t.Error("a recall is offered that will be refused")
@@ -175,7 +179,8 @@ func TestTheMenuOffersARecallForAsLongAsItHolds(t *testing.T) {
 	ann.keys(kb.Escape)
 	ann.wait(`!document.querySelector('#refused').open`)
 
-	send(t, c.Server, "ann", Outgoing{ID: "soon", Conversation: singleRoom, Text: "almost late", SentAt: time.Now().Add(-2*time.Minute + 4*time.Second)})
+	send(t, c.Server, "ann", Outgoing{ID: "soon", Conversation: singleRoom, Text: "almost late",
+		SentAt: time.Now().Add(-2*time.Minute + 4*time.Second)})
 	ann.menu(ann.message("almost late"))
 	ann.wait(`/^0:0[1-4]$/.test(document.querySelector('#menu .clock')?.textContent)`)
 	ann.wait(`!document.querySelector('#menu [data-item=recall]') && document.querySelector('#menu [data-item=why]')`)
@@ -192,8 +197,10 @@ func TestTheMenuOffersARecallForAsLongAsItHolds(t *testing.T) {
 
 func TestAnAdminRemovesWhatAMemberSent(t *testing.T) {
 	c := newChat(t)
-	ben, cleo, dan := c.user("ben", "group/team", desktop), c.user("cleo", "group/team", desktop), c.user("dan", "group/team", desktop)
-	send(t, c.Server, "cleo", Outgoing{ID: "old", Conversation: groupRoom, Text: "said too much", SentAt: time.Now().Add(-time.Hour)})
+	ben, cleo, dan := c.user("ben", "group/team", desktop), c.user("cleo", "group/team", desktop),
+		c.user("dan", "group/team", desktop)
+	send(t, c.Server, "cleo", Outgoing{ID: "old", Conversation: groupRoom, Text: "said too much",
+		SentAt: time.Now().Add(-time.Hour)})
 	dan.message("said too much")
 	cleo.message("said too much")
 	ben.recall(ben.message("said too much"))
@@ -214,7 +221,8 @@ func TestWhoWasAwayNeverSeesWhatWasRecalledMeanwhile(t *testing.T) {
 	ben.shows(`[data-room="chatroom/lobby"] .preview`, "seen in the lobby")
 
 	ben.run(chromedp.Click(chromedp.CSS(".switch")))
-	ben.wait(`document.body.dataset.online === 'no' && document.querySelector('#send').disabled && document.querySelector('#offline').checkVisibility()`)
+	ben.wait(`document.body.dataset.online === 'no' && document.querySelector('#send').disabled &&
+		document.querySelector('#offline').checkVisibility()`)
 	for c.hub.Present("ben") { // the server learns of it when the connection ends
 		select {
 		case <-time.After(5 * time.Millisecond): // polling, bounded by the context
@@ -296,11 +304,13 @@ permit "quietly" {
 
 func TestTheRulesAskForAReasonAndGiveTheWords(t *testing.T) {
 	c, _ := chatWithRules(t, ownWords)
-	ann, ben := c.user("ann", "single/ann-ben", desktop), c.user("ben", "single/ann-ben", look{width: 1280, height: 800, language: "zh-CN"})
+	ann, ben := c.user("ann", "single/ann-ben", desktop),
+		c.user("ben", "single/ann-ben", look{width: 1280, height: 800, language: "zh-CN"})
 	ann.say("a slip")
 	mine := ann.message("a slip")
 	ann.menu(mine)
-	ann.wait(`/^1:\d\d$/.test(document.querySelector('#menu .clock').textContent)`) // a window that a reason opens is known too
+	// a window that a reason opens is known too
+	ann.wait(`/^1:\d\d$/.test(document.querySelector('#menu .clock').textContent)`)
 	ann.click(`#menu [data-item=recall]`)
 	ann.focused("#reason-text")
 	ann.keys(kb.Enter) // nothing written: nothing happens
@@ -355,7 +365,8 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 	ann.wait(`document.querySelector('#menu [data-item=recall]')`)
 	ann.keys(kb.ArrowDown, kb.ArrowDown)
 	ann.focused("#menu [data-item=recall]")
-	if !eval[bool](ann, `getComputedStyle(document.activeElement).outlineStyle !== 'none' && document.activeElement.matches(':focus-visible')`) {
+	if !eval[bool](ann, `getComputedStyle(document.activeElement).outlineStyle !== 'none' &&
+		document.activeElement.matches(':focus-visible')`) {
 		t.Error("the focus cannot be seen")
 	}
 	ann.keys(kb.Enter)
@@ -366,8 +377,10 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 	// Everything that can be used has a name that is read out.
 	for _, tb := range []*tab{ann, c.open("/operator", desktop)} {
 		tb.wait(`document.readyState === 'complete' && document.querySelector('#language').textContent`)
-		for _, nameless := range eval[[]string](tb, `[...document.querySelectorAll('button, a, input, textarea, select')].filter((e) => e.checkVisibility() &&
-			!(e.getAttribute('aria-label') || e.innerText?.trim() || e.labels?.[0]?.innerText.trim())).map((e) => e.outerHTML)`) {
+		for _, nameless := range eval[[]string](tb,
+			`[...document.querySelectorAll('button, a, input, textarea, select')].filter((e) => e.checkVisibility() &&
+			!(e.getAttribute('aria-label') || e.innerText?.trim() || e.labels?.[0]?.innerText.trim()))
+				.map((e) => e.outerHTML)`) {
 			t.Errorf("no name: %s", nameless)
 		}
 	}
@@ -416,7 +429,8 @@ func TestTheLanguageIsTheReadersChoice(t *testing.T) {
 func TestAMessageWhoseAnswerWasLostIsSentOnce(t *testing.T) {
 	for when, wait := range map[string]string{
 		"before the stream brings it": ``,
-		"after the stream brought it": `while (!document.querySelector('#list .message:not(.pending)')) await new Promise(requestAnimationFrame);`,
+		"after the stream brought it": `while (!document.querySelector('#list .message:not(.pending)'))
+			await new Promise(requestAnimationFrame);`,
 	} {
 		t.Run(when, func(t *testing.T) {
 			c := newChat(t)
@@ -427,7 +441,8 @@ func TestAMessageWhoseAnswerWasLostIsSentOnce(t *testing.T) {
 				window.lost = false;
 				window.fetch = async (path, o) => {
 					const answer = await real(path, o);
-					if (path === '/messages' && !window.lost) { ` + wait + ` window.lost = true; throw new TypeError('network error'); }
+					if (path === '/messages' && !window.lost) { ` + wait + ` window.lost = true; throw new TypeError('network error');
+						}
 					return answer;
 				};`})
 			tb.run(chromedp.Navigate(c.url + "/chat?user=ann#single%2Fann-ben"))

@@ -24,7 +24,8 @@ func TestPlaceholder_EveryDevice(t *testing.T) {
 	settled(t, c.Server, c.recallIDOf(t, "secret"))
 	shown := func(tb *tab, words string) {
 		t.Helper()
-		tb.wait(`JSON.stringify([...document.querySelectorAll('#list > [data-id]')].map((e) => e.dataset.id)) === '["first","secret","last"]'`)
+		tb.wait(`JSON.stringify([...document.querySelectorAll('#list > [data-id]')].map((e) =>
+			e.dataset.id)) === '["first","secret","last"]'`)
 		tb.shows(`[data-id="secret"].placeholder`, words)
 		tb.holdsNot("said too much")
 	}
@@ -73,13 +74,15 @@ func TestPlaceholder_AwayForBoth(t *testing.T) {
 func TestPlaceholder_NoticeOfUnknownMessage(t *testing.T) {
 	c := newChat(t)
 	dan := c.user("dan", "group/team", desktop)
-	m := Stored{Text: "never delivered", Message: shared.Message{Tenant: Tenant, ID: "m", Conversation: groupRoom, Sender: "cleo",
-		Type: shared.TypeText, SentAt: time.Now().UTC()}}
+	m := Stored{Text: "never delivered",
+		Message: shared.Message{Tenant: Tenant, ID: "m", Conversation: groupRoom, Sender: "cleo",
+			Type: shared.TypeText, SentAt: time.Now().UTC()}}
 	ctx := testContext(t)
 	if _, err := c.store.Insert(ctx, &m, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	e := shared.Event{Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: "cleo"}, RecalledAt: time.Now(), Message: m.Message}
+	e := shared.Event{Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: "cleo"}, RecalledAt: time.Now(),
+		Message: m.Message}
 	if err := c.store.setPlaceholder(ctx, e, []string{}); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +116,8 @@ func TestHistory_Placeholders(t *testing.T) {
 		_, block := rulesFile(t, ownWords)
 		w := newWeb(t, block)
 		send(t, w.server, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "an advert"})
-		if r := takeBack(t, w.server, "ann", Ask{MessageIDs: []string{"m"}, RecallID: "r"}); r.Status != shared.StatusRecalled {
+		if r := takeBack(t, w.server, "ann",
+			Ask{MessageIDs: []string{"m"}, RecallID: "r"}); r.Status != shared.StatusRecalled {
 			t.Fatalf("%+v", r)
 		}
 		settled(t, w.server, "r")
@@ -125,16 +129,19 @@ func TestHistory_Placeholders(t *testing.T) {
 	t.Run("without facts when the notice is late", func(t *testing.T) {
 		w := newStubWeb(t, new(index))
 		m := send(t, w.server, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "the secret"})
-		e := shared.Event{Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: "cleo"}, RecalledAt: time.Now(), Message: m.Message}
+		e := shared.Event{Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: "cleo"}, RecalledAt: time.Now(),
+			Message: m.Message}
 		for _, step := range []string{shared.StepHistory, shared.StepNotify, shared.StepHistory} {
-			if _, err := w.server.steps()[step].Run(testContext(t), shared.Delivery{Event: e, Step: step, Attempt: 1}); err != nil {
+			if _, err := w.server.steps()[step].Run(testContext(t),
+				shared.Delivery{Event: e, Step: step, Attempt: 1}); err != nil {
 				t.Fatalf("%s: %v", step, err)
 			}
 		}
 		for user, had := range map[string]bool{"cleo": true, "dan": false} {
 			_, answer := w.do("GET", "/history?type=group&id=team", user, "")
 			body := answer["body"].(string)
-			if strings.Count(body, `"recall_id":"r"`) != 1 || strings.Contains(body, `"sender":"cleo"`) != had || strings.Contains(body, "secret") {
+			if strings.Count(body, `"recall_id":"r"`) != 1 || strings.Contains(body, `"sender":"cleo"`) != had ||
+				strings.Contains(body, "secret") {
 				t.Errorf("%s is shown %s", user, body)
 			}
 		}

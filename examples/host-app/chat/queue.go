@@ -45,12 +45,14 @@ func (s *Store) Enqueue(ctx context.Context, users []string, ids ...string) erro
 
 // Queued lists up to limit messages that wait for a user, oldest first.
 func (s *Store) Queued(ctx context.Context, user string, after int64, limit int) ([]Waiting, error) {
-	return s.waiting(ctx, false, "SELECT entry, id, payload FROM offline WHERE user = ? AND entry > ? ORDER BY entry LIMIT ?", user, after, limit)
+	return s.waiting(ctx, false,
+		"SELECT entry, id, payload FROM offline WHERE user = ? AND entry > ? ORDER BY entry LIMIT ?", user, after, limit)
 }
 
 // Kept lists up to limit notices that wait for a user, oldest first.
 func (s *Store) Kept(ctx context.Context, user string, after int64, limit int) ([]Waiting, error) {
-	return s.waiting(ctx, true, "SELECT entry, id, notice FROM notices WHERE user = ? AND entry > ? ORDER BY entry LIMIT ?", user, after, limit)
+	return s.waiting(ctx, true,
+		"SELECT entry, id, notice FROM notices WHERE user = ? AND entry > ? ORDER BY entry LIMIT ?", user, after, limit)
 }
 
 func (s *Store) waiting(ctx context.Context, notice bool, query string, args ...any) ([]Waiting, error) {

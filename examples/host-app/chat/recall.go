@@ -24,7 +24,8 @@ type Ask struct {
 func (s *Server) Recall(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
 	results, err := s.judge(ctx, user, ask, s.recall.Recall)
 	for _, r := range results {
-		if r.Status == shared.StatusRecalled || r.Status == shared.StatusAlreadyRecalled { // who was first may not be answered yet
+		// who was first may not be answered yet
+		if r.Status == shared.StatusRecalled || r.Status == shared.StatusAlreadyRecalled {
 			s.hub.Gone(r.MessageID)
 		}
 	}

@@ -14,7 +14,8 @@ func (tb *tab) watchRecalls() {
 	eval[any](tb, `(() => {
 		const real = window.fetch;
 		window.recalls = [];
-		window.fetch = (path, o) => { if (path === '/recall') recalls.push(JSON.parse(o.body).message_ids.length); return real(path, o); };
+		window.fetch = (path, o) =>
+			{ if (path === '/recall') recalls.push(JSON.parse(o.body).message_ids.length); return real(path, o); };
 	})()`)
 }
 
@@ -34,7 +35,8 @@ func TestSelection_Recall(t *testing.T) {
 		t.Helper()
 		c := newChat(t)
 		for _, m := range messages {
-			send(t, c.Server, m.sender, Outgoing{ID: m.id, Conversation: singleRoom, Text: m.text, SentAt: time.Now().Add(-m.age)})
+			send(t, c.Server, m.sender,
+				Outgoing{ID: m.id, Conversation: singleRoom, Text: m.text, SentAt: time.Now().Add(-m.age)})
 		}
 		ann := c.user("ann", "single/ann-ben", l)
 		ann.message("this one is fine")
@@ -57,7 +59,8 @@ func TestSelection_Recall(t *testing.T) {
 		ann := begin(t, desktop)
 		ann.menu(ann.message("the first mistake"))
 		ann.click(`#menu [data-item=select]`)
-		ann.wait(`document.querySelector('[data-id=one] .pick').checked && !document.querySelector('#composer').checkVisibility()`)
+		ann.wait(`document.querySelector('[data-id=one] .pick').checked &&
+			!document.querySelector('#composer').checkVisibility()`)
 		ann.click(`[data-id=two] .body`) // anywhere on the message
 		ann.click(`[data-id=kept] .pick`)
 		ann.shows("#selected", "3 selected")
@@ -65,7 +68,8 @@ func TestSelection_Recall(t *testing.T) {
 		ann.shows("#selected", "2 selected")
 		ann.click("#selection-recall")
 		recalled(t, ann, "[2]")
-		ann.wait(`!document.querySelector('#selection').checkVisibility() && document.querySelector('#composer').checkVisibility()`)
+		ann.wait(`!document.querySelector('#selection').checkVisibility() &&
+			document.querySelector('#composer').checkVisibility()`)
 		ann.focused("#text")
 	})
 

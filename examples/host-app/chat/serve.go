@@ -77,7 +77,8 @@ func checkLoopback(addr string) error {
 		return fmt.Errorf("--addr %s: %w", addr, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("--addr %s: this example has no passwords, so it listens on the loopback interface only; use 127.0.0.1 and a port", addr)
+		return fmt.Errorf("--addr %s: this example has no passwords, so it listens on the loopback interface only; use "+
+			"127.0.0.1 and a port", addr)
 	}
 	return nil
 }

@@ -68,9 +68,9 @@ func newServer(dir string, log hclog.Logger) (*Server, error) {
 		repair: make(chan struct{}, 1), ready: make(chan struct{})}, nil
 }
 
-// start gives the server its plugin and brings into the index what a crash left out of it: before anyone connects, so that
-// those who were connected then, and have it in no queue of the store, find it in the history. Nobody waits for that
-// longer than ctx.
+// start gives the server its plugin and brings into the index what a crash left out of it: before anyone connects, so
+// that those who were connected then, and have it in no queue of the store, find it in the history. Nobody waits for
+// that longer than ctx.
 func (s *Server) start(ctx context.Context, recall shared.Recall, closeRecall func() error) {
 	running, stop := context.WithCancel(context.Background())
 	s.recall, s.stop, s.close = recall, stop, closeRecall
@@ -181,7 +181,8 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 		queueErr := errors.Join(s.cameTo(ctx, m, away), s.deliverLater(ctx, here, m.ID))
 		s.hub.Drop(held)
 		s.wantRepair()
-		return m, errors.Join(fmt.Errorf("the message is stored but not delivered yet, send it again with the id %s: %w", m.ID, err), queueErr)
+		return m, errors.Join(fmt.Errorf("the message is stored but not delivered yet, send it again with the id %s: %w",
+			m.ID, err), queueErr)
 	}
 	s.store.MarkIndexed(m.ID)
 	left := s.hub.Release(held, encode(m.payload()))
@@ -192,8 +193,9 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 	return m, err
 }
 
-// cameTo leaves a message for those who came to a chatroom since Hold, who do not find it in the history yet. They were there
-// when it was sent: a recall finds that they have not got it in their queues, and once they have, that they were present.
+// cameTo leaves a message for those who came to a chatroom since Hold, who do not find it in the history yet. They were
+// there when it was sent: a recall finds that they have not got it in their queues, and once they have, that they were
+// present.
 func (s *Server) cameTo(ctx context.Context, m Stored, away []string) error {
 	if m.Conversation.Type != shared.ConversationChatroom {
 		return nil
@@ -219,8 +221,9 @@ func (s *Server) deliverLater(ctx context.Context, users []string, id string) er
 
 // accept checks a message and gives it what the server decides.
 func (s *Server) accept(sender string, out Outgoing) (Stored, error) {
-	m := Stored{Text: out.Text, Quote: out.Quote, Message: shared.Message{Tenant: Tenant, ID: out.ID, Conversation: out.Conversation,
-		Sender: sender, Type: out.Type, SentAt: out.SentAt, Attachments: attachmentsOf(out.Attachments)}}
+	m := Stored{Text: out.Text, Quote: out.Quote,
+		Message: shared.Message{Tenant: Tenant, ID: out.ID, Conversation: out.Conversation,
+			Sender: sender, Type: out.Type, SentAt: out.SentAt, Attachments: attachmentsOf(out.Attachments)}}
 	if m.ID == "" {
 		m.ID = newID()
 	}
@@ -283,7 +286,9 @@ func (s *Server) removeLeftover(ctx context.Context, m Stored) error {
 			return err
 		}
 	}
-	for _, step := range []func(context.Context, string, shared.Conversation) (bool, error){s.store.Remove, s.store.Dequeue, s.store.Unroam} {
+	for _, step := range []func(context.Context, string, shared.Conversation) (bool, error){
+		s.store.Remove, s.store.Dequeue, s.store.Unroam,
+	} {
 		if _, err := step(ctx, m.ID, m.Conversation); err != nil {
 			return err
 		}
@@ -344,8 +349,8 @@ func (s *Server) reindex(ctx context.Context, m Stored) error {
 	return err
 }
 
-// live tells which of these messages may be shown: those that the plugin knows and that are not recalled. Everything that
-// goes out late is asked for here, because a store learns of a recall a moment after it was committed.
+// live tells which of these messages may be shown: those that the plugin knows and that are not recalled. Everything
+// that goes out late is asked for here, because a store learns of a recall a moment after it was committed.
 func (s *Server) live(ctx context.Context, ids []string) (map[string]bool, error) {
 	states, err := s.states(ctx, ids)
 	if err != nil {

@@ -94,8 +94,9 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 	return outcome(len(notices) > 0), nil
 }
 
-// withReason puts the reason into the texts that ask for it: it is not in a notice, and in no text it is nobody's to read.
-// The names in the texts are for each client to put in, which knows who reads; so there are no brackets in a reason.
+// withReason puts the reason into the texts that ask for it: it is not in a notice, and in no text it is nobody's to
+// read. The names in the texts are for each client to put in, which knows who reads; so there are no brackets in a
+// reason.
 func withReason(e shared.Event) shared.Event {
 	reason := strings.NewReplacer("{", "(", "}", ")").Replace(e.Reason)
 	texts := make(map[string]string, len(e.Placeholder))

@@ -32,7 +32,8 @@ const (
 // errClosed says that the store takes no more writes.
 var errClosed = errors.New("the store is closed")
 
-// Store is the server's database: history, offline queues, roaming logs, kept notices, and who is in which conversation.
+// Store is the server's database: history, offline queues, roaming logs, kept notices, and who is in which
+// conversation.
 //
 // All writes go through one goroutine that gathers what is waiting into one transaction with one sync, so a hundred
 // senders pay for one commit. A write that returned is on disk.
@@ -68,7 +69,8 @@ func openStore(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: filepath.Join(dir, "chat.db"), lock: lock, jobs: make(chan job, 4*maxBatch), now: make(chan chan error), quit: make(chan struct{}),
+	s := &Store{path: filepath.Join(dir, "chat.db"), lock: lock, jobs: make(chan job, 4*maxBatch),
+		now: make(chan chan error), quit: make(chan struct{}),
 		ended: make(chan struct{})}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -83,7 +85,8 @@ func lockFolder(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("open the data folder: %w", err)
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("the data folder %s is held by another server (%w); stop it, or name another folder with --data", dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("the data folder %s is held by another server (%w); stop it, or name another "+
+			"folder with --data", dir, err), lock.Close())
 	}
 	return lock, nil
 }

@@ -27,7 +27,8 @@ func TestStore_DeletedTextLeavesTheFiles(t *testing.T) {
 		id := newID()
 		word := fmt.Sprintf("%x", sha256.Sum256([]byte(id)))
 		text := "letter " + word + " says that the " + strings.Repeat("river "+word[:9]+" ", i%40) + "is high"
-		m := Stored{Text: text, Message: shared.Message{Tenant: Tenant, ID: id, Conversation: groupRoom, Sender: "dan", Type: shared.TypeText}}
+		m := Stored{Text: text, Message: shared.Message{Tenant: Tenant, ID: id, Conversation: groupRoom, Sender: "dan",
+			Type: shared.TypeText}}
 		if _, err := s.Insert(ctx, &m, []string{"ben", "ann"}, []string{"dan", "ann"}); err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +67,9 @@ func TestStore_DeletedTextLeavesTheFiles(t *testing.T) {
 		t.Fatalf("before the deletion %d of 200 texts are found", n)
 	}
 	for _, id := range deleted {
-		for _, from := range []func(context.Context, string, shared.Conversation) (bool, error){s.Remove, s.Dequeue, s.Unroam} {
+		for _, from := range []func(context.Context, string, shared.Conversation) (bool, error){
+			s.Remove, s.Dequeue, s.Unroam,
+		} {
 			if _, err := from(ctx, id, groupRoom); err != nil {
 				t.Fatal(err)
 			}

@@ -31,7 +31,8 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	out := http.NewResponseController(w)
-	_ = out.SetReadDeadline(time.Time{}) // the server's bound on requests is not meant for a stream; a test's writer has none
+	// the server's bound on requests is not meant for a stream; a test's writer has none
+	_ = out.SetReadDeadline(time.Time{})
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Connection", "close") // its descriptor is free once it ends, whether the client reads on or not

@@ -20,17 +20,18 @@ import (
 
 // report is what a replay ends with.
 type report struct {
-	Messages     int            `json:"messages"`
-	Recalls      int            `json:"recalls"`
-	ByStatus     map[string]int `json:"by_status"`
-	Refused      int            `json:"refused"` // messages that the server did not take: sent again after their recall, or an id used twice
-	Mismatches   int            `json:"mismatches"`
-	Events       int            `json:"events"` // delivered to the server's steps
-	StepsSettled int            `json:"steps_settled"`
-	Unsettled    int            `json:"unsettled"` // steps still open at the end
-	Leaks        int            `json:"leaks"`
-	Restarts     int            `json:"restarts"` // of the plugin
-	Seconds      float64        `json:"seconds"`
+	Messages int            `json:"messages"`
+	Recalls  int            `json:"recalls"`
+	ByStatus map[string]int `json:"by_status"`
+	// Refused are messages that the server did not take: sent again after their recall, or an id used twice
+	Refused      int     `json:"refused"`
+	Mismatches   int     `json:"mismatches"`
+	Events       int     `json:"events"` // delivered to the server's steps
+	StepsSettled int     `json:"steps_settled"`
+	Unsettled    int     `json:"unsettled"` // steps still open at the end
+	Leaks        int     `json:"leaks"`
+	Restarts     int     `json:"restarts"` // of the plugin
+	Seconds      float64 `json:"seconds"`
 }
 
 // Options are what a replay is asked for.

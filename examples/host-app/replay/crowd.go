@@ -11,8 +11,8 @@ import (
 	"github.com/chat-recall/recall/examples/host-app/chat"
 )
 
-// Of the users of a replay, one in awayShare is away all the time, and one in roamingShare keeps a roaming log. The others
-// are connected.
+// Of the users of a replay, one in awayShare is away all the time, and one in roamingShare keeps a roaming log. The
+// others are connected.
 const (
 	awayShare    = 16
 	roamingShare = 16
@@ -111,7 +111,9 @@ func (c *crowd) comeBack(ctx context.Context, recalled map[string]bool) ([]strin
 // drain takes all that waits for a user.
 func (c *crowd) drain(ctx context.Context, user string, recalled map[string]bool) (err error) {
 	waiting := 0
-	for _, list := range []func(context.Context, string, int64, int) ([]chat.Waiting, error){c.server.Store().Queued, c.server.Store().Kept} {
+	for _, list := range []func(context.Context, string, int64, int) ([]chat.Waiting, error){
+		c.server.Store().Queued, c.server.Store().Kept,
+	} {
 		all, err := list(ctx, user, 0, 1<<30)
 		if err != nil {
 			return err

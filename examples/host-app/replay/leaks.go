@@ -214,7 +214,8 @@ func eachRecord(dir string, visit func(key, value []byte) error) error {
 	if err := os.CopyFS(filepath.Join(work, "index"), os.DirFS(dir)); err != nil {
 		return err
 	}
-	db, err := badger.OpenManaged(badger.DefaultOptions(filepath.Join(work, "index")).WithLogger(nil).WithNumVersionsToKeep(math.MaxInt))
+	options := badger.DefaultOptions(filepath.Join(work, "index"))
+	db, err := badger.OpenManaged(options.WithLogger(nil).WithNumVersionsToKeep(math.MaxInt))
 	if err != nil {
 		return err
 	}

@@ -24,9 +24,12 @@ const secret = "nobody should ever read these words again"
 func TestALeakIsFoundInEachStore(t *testing.T) {
 	lines := func() []*traceLine {
 		return []*traceLine{
-			{Op: "message", ID: "gone", ConversationID: "team", ConversationType: "group", Sender: "dan", Text: secret, Attachments: []string{"gone.png"}, accepted: true},
-			{Op: "message", ID: "short", ConversationID: "team", ConversationType: "group", Sender: "dan", Text: "psst", accepted: true},
-			{Op: "message", ID: "live", ConversationID: "team", ConversationType: "group", Sender: "dan", Text: "words that may stay where they are", Attachments: []string{"kept.png"}, accepted: true},
+			{Op: "message", ID: "gone", ConversationID: "team", ConversationType: "group", Sender: "dan", Text: secret,
+				Attachments: []string{"gone.png"}, accepted: true},
+			{Op: "message", ID: "short", ConversationID: "team", ConversationType: "group", Sender: "dan", Text: "psst",
+				accepted: true},
+			{Op: "message", ID: "live", ConversationID: "team", ConversationType: "group", Sender: "dan",
+				Text: "words that may stay where they are", Attachments: []string{"kept.png"}, accepted: true},
 		}
 	}
 	row := func(query string, args ...any) func(context.Context, *chat.Server) error {
@@ -39,21 +42,28 @@ func TestALeakIsFoundInEachStore(t *testing.T) {
 			return errors.Join(err, db.Close())
 		}
 	}
-	const insert = "INSERT INTO messages (id, conversation, sender, type, sent_at, text, attachments) VALUES (?, 'group/team', 'dan', 'text', 1, ?, '[]')"
+	const insert = "INSERT INTO messages (id, conversation, sender, type, sent_at, text, attachments) " +
+		"VALUES (?, 'group/team', 'dan', 'text', 1, ?, '[]')"
 	for name, c := range map[string]struct {
 		plant func(context.Context, *chat.Server) error
 		want  string
 	}{
-		"nothing planted":        {func(context.Context, *chat.Server) error { return nil }, ""},
-		"what may stay":          {row(insert, "live", "words that may stay where they are"), ""},
-		"history, by id":         {row(insert, "gone", "other words"), "history: message gone is there"},
-		"history, by text":       {row(insert, "quote", "psst"), "history: the text of message short"},
-		"offline queue, by id":   {row("INSERT INTO offline (user, id, payload) VALUES ('ben', 'gone', '{}')"), "offline queue: message gone"},
-		"offline queue, by text": {row(`INSERT INTO offline (user, id, payload) VALUES ('ben', 'x', '{"text":"psst"}')`), "offline queue: the text of message short"},
-		"roaming log, by id":     {row("INSERT INTO roaming (user, id, payload) VALUES ('ben', 'gone', '{}')"), "roaming log: message gone"},
-		"roaming log, by text":   {row(`INSERT INTO roaming (user, id, payload) VALUES ('ben', 'x', '{"text":"psst"}')`), "roaming log: the text of message short"},
-		"notice":                 {row(`INSERT INTO notices (user, id, notice) VALUES ('ben', 'gone', '{"message":{"text":"psst"}}')`), "notices: the text of message short"},
-		"placeholder":            {row(`INSERT INTO placeholders (seq, id, conversation, notice, received) VALUES (1, 'gone', '', '{"message":{"text":"psst"}}', '[]')`), "placeholders: the text of message short"},
+		"nothing planted":  {func(context.Context, *chat.Server) error { return nil }, ""},
+		"what may stay":    {row(insert, "live", "words that may stay where they are"), ""},
+		"history, by id":   {row(insert, "gone", "other words"), "history: message gone is there"},
+		"history, by text": {row(insert, "quote", "psst"), "history: the text of message short"},
+		"offline queue, by id": {row("INSERT INTO offline (user, id, payload) VALUES ('ben', 'gone', '{}')"),
+			"offline queue: message gone"},
+		"offline queue, by text": {row(`INSERT INTO offline (user, id, payload) VALUES ('ben', 'x', '{"text":"psst"}')`),
+			"offline queue: the text of message short"},
+		"roaming log, by id": {row("INSERT INTO roaming (user, id, payload) VALUES ('ben', 'gone', '{}')"),
+			"roaming log: message gone"},
+		"roaming log, by text": {row(`INSERT INTO roaming (user, id, payload) VALUES ('ben', 'x', '{"text":"psst"}')`),
+			"roaming log: the text of message short"},
+		"notice": {row(`INSERT INTO notices (user, id, notice) VALUES ('ben', 'gone',
+			'{"message":{"text":"psst"}}')`), "notices: the text of message short"},
+		"placeholder": {row(`INSERT INTO placeholders (seq, id, conversation, notice, received) VALUES (1, 'gone',
+			'', '{"message":{"text":"psst"}}', '[]')`), "placeholders: the text of message short"},
 		"file of an attachment": {func(_ context.Context, s *chat.Server) error {
 			return os.WriteFile(s.Files().Path("gone.png"), []byte("x"), 0o600)
 		}, "attachment: the file gone.png"},
@@ -63,7 +73,9 @@ func TestALeakIsFoundInEachStore(t *testing.T) {
 		"part of a text, in any file": {func(_ context.Context, s *chat.Server) error {
 			return os.WriteFile(filepath.Join(s.Files().Dir(), "log"), []byte("\x00\x01"+secret[3:30]+"\xff"), 0o600)
 		}, "log: a piece of the text of message gone"},
-		"name of an attachment, elsewhere": {row("INSERT INTO files (key, name, owner, conversation) VALUES ('k', ?, 'dan', '')", secret), "chat.db: a piece of the text of message gone"},
+		"name of an attachment, elsewhere": {
+			row("INSERT INTO files (key, name, owner, conversation) VALUES ('k', ?, 'dan', '')", secret),
+			"chat.db: a piece of the text of message gone"},
 		"queue of a client": {func(_ context.Context, s *chat.Server) error {
 			_, err := s.Connect("ben")
 			s.Hub().Hold("gone", []chat.Member{{User: "ben"}})
@@ -72,7 +84,8 @@ func TestALeakIsFoundInEachStore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := testContext(t)
-			config := host.Config{File: hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir()), RunDir: hosttest.RunDir(t)}
+			config := host.Config{File: hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir()),
+				RunDir: hosttest.RunDir(t)}
 			s, _, err := chat.Open(ctx, t.TempDir(), config, hclog.NewNullLogger())
 			if err != nil {
 				t.Fatal(err)
@@ -102,7 +115,8 @@ func TestATextInThePluginsFolderIsFound(t *testing.T) {
 	r := &replay{}
 	for i := range 2000 {
 		text := fmt.Sprintf("the letter %d says that the river is high", i)
-		r.lines = append(r.lines, &traceLine{Op: "message", ID: fmt.Sprint("an id of some length ", i), Text: text, accepted: true})
+		r.lines = append(r.lines, &traceLine{Op: "message", ID: fmt.Sprint("an id of some length ", i), Text: text,
+			accepted: true})
 	}
 	write := func(value func(l *traceLine) string) {
 		db, err := badger.OpenManaged(badger.DefaultOptions(dir).WithLogger(nil)) // compressed, as the plugin's

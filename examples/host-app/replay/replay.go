@@ -206,8 +206,10 @@ func (r *replay) sendAll(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// lane replays one room. Messages that follow one another are sent side by side, a burst at a time, as their senders did.
-func (r *replay) lane(ctx context.Context, list []*traceLine, rooms map[string]shared.Conversation, slots chan struct{}) error {
+// lane replays one room. Messages that follow one another are sent side by side, a burst at a time, as their senders
+// did.
+func (r *replay) lane(ctx context.Context, list []*traceLine, rooms map[string]shared.Conversation,
+	slots chan struct{}) error {
 	for len(list) > 0 && ctx.Err() == nil {
 		n := burst(list)
 		for _, l := range list[:n] { // everyone is there before the first of them is sent
@@ -300,7 +302,8 @@ func (r *replay) arrive(ctx context.Context, l *traceLine, rooms map[string]shar
 }
 
 func (r *replay) send(ctx context.Context, l *traceLine) error {
-	out := chat.Outgoing{ID: l.ID, Conversation: l.room(), Type: l.Type, Text: l.Text, Attachments: l.Attachments, SentAt: l.SentAt}
+	out := chat.Outgoing{ID: l.ID, Conversation: l.room(), Type: l.Type, Text: l.Text, Attachments: l.Attachments,
+		SentAt: l.SentAt}
 	_, err := r.server.Send(ctx, l.Sender, out)
 	// A trace has keys of files and no files. One that another message used may have been deleted with it.
 	for err != nil && r.lacksFile(err) {

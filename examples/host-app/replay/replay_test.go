@@ -47,7 +47,8 @@ func replayTrace(t *testing.T, prepare func(*replay)) report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Mismatches+result.Unsettled+result.Leaks > 0 || result.Events == 0 || result.StepsSettled != 5*result.Events {
+	if result.Mismatches+result.Unsettled+result.Leaks > 0 || result.Events == 0 ||
+		result.StepsSettled != 5*result.Events {
 		t.Errorf("%+v\n%s", result, out.String())
 	}
 	return result
@@ -194,11 +195,13 @@ func TestKillingThePluginChangesNothingInTheEnd(t *testing.T) {
 }
 
 func TestAMalformedLineIsNamed(t *testing.T) {
-	const good = `{"op":"message","id":"a","conversation_id":"c","conversation_type":"group","sender":"u","sent_at":"2026-01-01T00:00:00Z","text":"x","new":1}`
+	const good = `{"op":"message","id":"a","conversation_id":"c","conversation_type":"group","sender":"u",` +
+		`"sent_at":"2026-01-01T00:00:00Z","text":"x","new":1}`
 	for name, c := range map[string]struct{ trace, want string }{
-		"no JSON":         {good + "\n{", "line 2:"},
-		"unknown op":      {good + "\n\n{\"op\":\"edit\"}", "line 3: op is \"edit\""},
-		"no sender":       {`{"op":"message","id":"a","conversation_id":"c","conversation_type":"group","sent_at":"2026-01-01T00:00:00Z"}`, "line 1: sender is missing"},
+		"no JSON":    {good + "\n{", "line 2:"},
+		"unknown op": {good + "\n\n{\"op\":\"edit\"}", "line 3: op is \"edit\""},
+		"no sender": {`{"op":"message","id":"a","conversation_id":"c","conversation_type":"group",` +
+			`"sent_at":"2026-01-01T00:00:00Z"}`, "line 1: sender is missing"},
 		"no time":         {`{"op":"recall","message_id":"a","actor":"u"}`, "line 1: at is missing"},
 		"not a time":      {`{"op":"recall","message_id":"a","actor":"u","at":"yesterday"}`, "line 1:"},
 		"no message id":   {`{"op":"recall","actor":"u","at":"2026-01-01T00:00:00Z"}`, "line 1: message_id is missing"},

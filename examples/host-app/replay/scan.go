@@ -129,8 +129,8 @@ func roll(in io.ByteReader, size int, do func(h uint64)) error {
 	}
 }
 
-// findInFolder looks into all files below a folder, byte by byte, whatever they are: it sees what is written as it is. It
-// does not see inside compressed or encrypted data, nor a text that is cut into pieces shorter than a window.
+// findInFolder looks into all files below a folder, byte by byte, whatever they are: it sees what is written as it is.
+// It does not see inside compressed or encrypted data, nor a text that is cut into pieces shorter than a window.
 func (f *fragments) findInFolder(dir string, found func(file, name string)) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {

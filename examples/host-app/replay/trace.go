@@ -117,7 +117,8 @@ func (l *traceLine) check() error {
 		if l.SentAt.IsZero() {
 			return errors.New("sent_at is missing")
 		}
-		return need("id", l.ID, "conversation_id", l.ConversationID, "conversation_type", string(l.ConversationType), "sender", l.Sender)
+		return need("id", l.ID, "conversation_id", l.ConversationID, "conversation_type", string(l.ConversationType),
+			"sender", l.Sender)
 	case "recall":
 		if l.At.IsZero() {
 			return errors.New("at is missing")

@@ -8,7 +8,8 @@ import (
 func TestParse_View(t *testing.T) {
 	t.Run("takes what the file says", func(t *testing.T) {
 		c, ds := Parse("/p/plugin.hcl",
-			[]byte("plugin {\n  later = 1\n}\nindex {\n  path = \"i\"\n  create = true\n}\nrules {\n  paths = [\"r\"]\n  on_error = \"refuse\"\n}\n"))
+			[]byte("plugin {\n  later = 1\n}\nindex {\n  path = \"i\"\n  create = true\n}\nrules {\n  paths = [\"r\"]\n  "+
+				"on_error = \"refuse\"\n}\n"))
 		want := &Config{IndexPath: "/p/i", IndexCreate: true, RulePaths: []string{"/p/r"}, RefuseBrokenRules: true}
 		if !reflect.DeepEqual(c, want) || ds.HasErrors() || len(ds) != 1 || ds[0].Line != 2 {
 			t.Errorf("got %+v, %v; want %+v and a warning", c, ds, want)

@@ -151,8 +151,8 @@ func (d *Dispatcher) Settle(sequence uint64, step string, state index.StepState)
 	}
 }
 
-// Retry makes steps that back off due now. It does not block. Without a consumer it changes nothing: what failed before is
-// due for the next one after its delay.
+// Retry makes steps that back off due now. It does not block. Without a consumer it changes nothing: what failed before
+// is due for the next one after its delay.
 func (d *Dispatcher) Retry(steps []string) {
 	if s := d.session(); s != nil {
 		s.newsMu.Lock()

@@ -29,9 +29,10 @@ type shadowed struct {
 // decider is a policy with its limits: Reserve of a [rules.Limiter], or of a trial of it.
 type decider func(*rules.Policy, *rules.Input) (rules.Decision, rules.Reservation)
 
-// judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called. cancel
-// gives back what decide reserved for a recall that does not come about.
-func (e *Engine) judge(a *active, req *shared.RecallRequest, decide decider, cancel func(rules.Reservation)) (*verdicts, error) {
+// judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called.
+// cancel gives back what decide reserved for a recall that does not come about.
+func (e *Engine) judge(a *active, req *shared.RecallRequest, decide decider,
+	cancel func(rules.Reservation)) (*verdicts, error) {
 	if err := wire.ValidateRecall(req); err != nil {
 		return nil, err
 	}
@@ -92,7 +93,8 @@ func (e *Engine) judge(a *active, req *shared.RecallRequest, decide decider, can
 			op := a.recallOp(req, in, &d, r)
 			op.Event.PolicyDigest, op.Event.Rule = policy.Digest(), result.Rule
 			result.Status, result.Until = shared.StatusRecalled, d.Until
-			result.RecallID, result.RecalledBy, result.Role, result.RecalledAt = req.RecallID, req.Actor.ID, op.Event.Role, in.RequestedAt
+			result.RecallID, result.RecalledBy, result.Role, result.RecalledAt = req.RecallID, req.Actor.ID, op.Event.Role,
+				in.RequestedAt
 			v.at = append(v.at, i)
 			v.reservations = append(v.reservations, reservation)
 			v.ops = append(v.ops, index.Op{Recall: op})
@@ -113,8 +115,8 @@ func targetIDs(req *shared.RecallRequest) []string {
 	return ids
 }
 
-// askedOf is when a message was asked for. How long a request was held is measured by another clock than its message was
-// sent by, and this one may have jumped.
+// askedOf is when a message was asked for. How long a request was held is measured by another clock than its message
+// was sent by, and this one may have jumped.
 func askedOf(req *shared.RecallRequest, asked time.Time, r *index.Record) time.Time {
 	if req.RequestedAt.IsZero() && req.Held > 0 && asked.Before(r.Message.SentAt) {
 		return r.Message.SentAt
@@ -123,7 +125,8 @@ func askedOf(req *shared.RecallRequest, asked time.Time, r *index.Record) time.T
 }
 
 // recallOp is the operation that recalls a message by a decision.
-func (a *active) recallOp(req *shared.RecallRequest, in *rules.Input, d *rules.Decision, r *index.Record) *index.Recall {
+func (a *active) recallOp(req *shared.RecallRequest, in *rules.Input, d *rules.Decision,
+	r *index.Record) *index.Recall {
 	op := &index.Recall{Atomic: req.Atomic, Event: shared.Event{
 		Tenant: req.Tenant, RecallID: req.RecallID, Actor: req.Actor, Role: shared.Role(in.ActorRole), Ext: req.Ext,
 		Reason: req.Reason, RecalledAt: in.RequestedAt, Message: r.Message,

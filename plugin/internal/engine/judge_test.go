@@ -42,13 +42,15 @@ func TestOrderOfJudgement(t *testing.T) {
 		{"of another tenant", "foreign", "ann", "", "r", 0, shared.StatusNotFound, "", ""},
 		{"recalled, the same act", "gone", "ann", "", "earlier", 0, shared.StatusRecalled, "", ""},
 		{"recalled, the same act, long after", "gone", "ann", "", "earlier", late, shared.StatusRecalled, "", ""},
-		{"recalled, the same act in another role", "gone", "ann", shared.RoleOwner, "earlier", 0, shared.StatusRecalled, "", ""},
+		{"recalled, the same act in another role", "gone", "ann", shared.RoleOwner, "earlier", 0, shared.StatusRecalled, "",
+			""},
 		{"recalled, the same id by another", "gone", "bob", "", "earlier", 0, shared.StatusAlreadyRecalled, "", ""},
 		{"recalled, another act", "gone", "ann", "", "r", 0, shared.StatusAlreadyRecalled, "", ""},
 		{"recalled, another who may not", "gone", "bob", "", "r", late, shared.StatusAlreadyRecalled, "", ""},
 		{"a command", "command", "ann", "", "r", 0, shared.StatusDenied, shared.CodeTypeNotRecallable, "command_messages"},
 		{"not the sender", "live", "bob", "", "r", 0, shared.StatusDenied, shared.CodeForbidden, "default_deny"},
-		{"too late", "live", "ann", "", "r", 2*time.Minute + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired, "sender_in_window"},
+		{"too late", "live", "ann", "", "r", 2*time.Minute + time.Microsecond, shared.StatusDenied, shared.CodeWindowExpired,
+			"sender_in_window"},
 		{"at the last moment", "live", "ann", "", "r", 2 * time.Minute, shared.StatusRecalled, "", "sender_in_window"},
 		{"an owner long after", "live", "bob", shared.RoleOwner, "r", late, shared.StatusRecalled, "", "managers_any_time"},
 	} {
@@ -196,7 +198,8 @@ func TestRecall_FactsThatChangeBeforeTheCommit(t *testing.T) {
 		r.index(r.message("other"))
 		r.meddle(log)
 		got := r.recall(carrying(request("r", "other", "m"), r.message("m")))
-		if got[0].Status != shared.StatusRecalled || got[1].Status != shared.StatusDenied || got[1].Code != shared.CodeForbidden {
+		if got[0].Status != shared.StatusRecalled || got[1].Status != shared.StatusDenied ||
+			got[1].Code != shared.CodeForbidden {
 			t.Errorf("got %+v", got)
 		}
 		if l := r.ledger("r"); len(l) != 1 || l[0].Event.Message.ID != "other" {
@@ -340,7 +343,8 @@ func TestAmend(t *testing.T) {
 	change := func(id string) shared.Amendment {
 		return shared.Amendment{Tenant: "acme", MessageID: id, Conversation: &room, Ref: &ref, Labels: []string{"x"}}
 	}
-	got, err := r.Amend(t.Context(), []shared.Amendment{change("m"), change("m"), change("gone"), change("unknown"), {MessageID: "m"}})
+	got, err := r.Amend(t.Context(),
+		[]shared.Amendment{change("m"), change("m"), change("gone"), change("unknown"), {MessageID: "m"}})
 	var statuses []shared.IndexStatus
 	for _, x := range got {
 		statuses = append(statuses, x.Status)
@@ -378,7 +382,8 @@ func TestExplain(t *testing.T) {
 	}
 	own := slices.IndexFunc(got[0].Rules, func(r shared.RuleTrace) bool { return r.Name == "sender_in_window" })
 	if own < 0 || got[0].Rules[own].Matched || got[0].Rules[own].Kind != "permit" ||
-		!slices.Contains(got[0].Rules[own].Conditions, shared.RuleCondition{Text: "sender = true", Field: "actor.is_sender", Value: "false"}) {
+		!slices.Contains(got[0].Rules[own].Conditions,
+			shared.RuleCondition{Text: "sender = true", Field: "actor.is_sender", Value: "false"}) {
 		t.Errorf("the rules are %+v", got[0].Rules)
 	}
 	if e := got[1]; e.Result.Status != shared.StatusNotFound || e.Rules != nil {
@@ -429,7 +434,8 @@ func TestTheLedgerListsStandardStepsThenTheHostsOwn(t *testing.T) {
 	for _, s := range ledger[0].Steps {
 		got = append(got, s.Step+" "+string(s.Outcome))
 	}
-	want := "notify ,history ,offline unsupported,roaming unsupported,attachments unsupported,search unsupported,push unsupported,wipe "
+	want := "notify ,history ,offline unsupported,roaming unsupported,attachments unsupported,search unsupported,push " +
+		"unsupported,wipe "
 	if strings.Join(got, ",") != want {
 		t.Errorf("got %s", strings.Join(got, ","))
 	}
@@ -449,7 +455,8 @@ func TestStatusTellsUnknownLiveAndRecalledApart(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if other, err := r.Status(t.Context(), "other", []string{"gone"}); err != nil || other[0].State != shared.MessageUnknown {
+	if other, err := r.Status(t.Context(), "other", []string{"gone"}); err != nil ||
+		other[0].State != shared.MessageUnknown {
 		t.Errorf("another tenant got %+v, %v", other, err)
 	}
 }
@@ -484,7 +491,8 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if got[0].Status != shared.IndexUnchanged || got[1].Status != shared.IndexInvalid || got[2].Status != shared.IndexUnchanged {
+			if got[0].Status != shared.IndexUnchanged || got[1].Status != shared.IndexInvalid ||
+				got[2].Status != shared.IndexUnchanged {
 				return fmt.Errorf("got %+v", got)
 			}
 			return &shared.FieldError{Field: got[1].Field, Problem: got[1].Problem}
@@ -498,9 +506,11 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 	}{
 		{"no ids", recall(func(q *shared.RecallRequest) { q.Targets = nil }), "targets"},
 		{"101 ids", recall(func(q *shared.RecallRequest) { q.Targets = targets(many...) }), "targets"},
-		{"the same id twice", recall(func(q *shared.RecallRequest) { q.Targets = targets("a", "b", "a") }), "targets[2].message_id"},
+		{"the same id twice", recall(func(q *shared.RecallRequest) { q.Targets = targets("a", "b", "a") }),
+			"targets[2].message_id"},
 		{"an empty id", recall(func(q *shared.RecallRequest) { q.Targets = targets("a", "") }), "targets[1].message_id"},
-		{"a 64 KiB id", recall(func(q *shared.RecallRequest) { q.Targets = targets(strings.Repeat("x", 64<<10)) }), "targets[0].message_id"},
+		{"a 64 KiB id", recall(func(q *shared.RecallRequest) { q.Targets = targets(strings.Repeat("x", 64<<10)) }),
+			"targets[0].message_id"},
 		{"a NUL", recall(func(q *shared.RecallRequest) { q.Targets = targets("a\x00b") }), "targets[0].message_id"},
 		{"no UTF-8", recall(func(q *shared.RecallRequest) { q.Targets = targets("\xff") }), "targets[0].message_id"},
 		{"no tenant", recall(func(q *shared.RecallRequest) { q.Tenant = "" }), "tenant"},
@@ -509,9 +519,12 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 		{"no recall id", recall(func(q *shared.RecallRequest) { q.RecallID = "" }), "recall_id"},
 		{"a long recall id", recall(func(q *shared.RecallRequest) { q.RecallID = long }), "recall_id"},
 		{"a large ext", recall(func(q *shared.RecallRequest) { q.Ext = strings.Repeat("x", shared.MaxExtBytes+1) }), "ext"},
-		{"a large reason", recall(func(q *shared.RecallRequest) { q.Reason = strings.Repeat("x", shared.MaxReasonBytes+1) }), "reason"},
-		{"asked in the future", recall(func(q *shared.RecallRequest) { q.RequestedAt = now.Add(skew + time.Microsecond) }), "requested_at"},
-		{"asked before it was sent", recall(func(q *shared.RecallRequest) { q.RequestedAt = now.Add(-skew - time.Microsecond) }), "requested_at"},
+		{"a large reason", recall(func(q *shared.RecallRequest) { q.Reason = strings.Repeat("x", shared.MaxReasonBytes+1) }),
+			"reason"},
+		{"asked in the future", recall(func(q *shared.RecallRequest) { q.RequestedAt = now.Add(skew + time.Microsecond) }),
+			"requested_at"},
+		{"asked before it was sent",
+			recall(func(q *shared.RecallRequest) { q.RequestedAt = now.Add(-skew - time.Microsecond) }), "requested_at"},
 		{"a carried message of another tenant", recall(func(q *shared.RecallRequest) {
 			m := r.message("a")
 			m.Tenant = "other"
@@ -532,22 +545,29 @@ func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
 			*q = carrying(request("r", "a", "new"), m)
 		}), "targets[1].message.sent_at"},
 		{"a message without id", index(func(m *shared.Message) { m.ID = "" }), "id"},
-		{"a message from the future", index(func(m *shared.Message) { m.SentAt = now.Add(skew + time.Microsecond) }), "sent_at"},
+		{"a message from the future", index(func(m *shared.Message) { m.SentAt = now.Add(skew + time.Microsecond) }),
+			"sent_at"},
 		{"an unknown type", index(func(m *shared.Message) { m.Type = "hologram" }), "type"},
-		{"an unknown conversation type", index(func(m *shared.Message) { m.Conversation.Type = "crowd" }), "conversation.type"},
+		{"an unknown conversation type", index(func(m *shared.Message) { m.Conversation.Type = "crowd" }),
+			"conversation.type"},
 		{"a batch over the limit", func() error {
 			_, err := r.Index(t.Context(), make([]shared.Message, shared.MaxIndexBatch+1))
 			return err
 		}, "messages"},
-		{"a status of nothing", func() error { _, err := r.Status(t.Context(), "acme", []string{""}); return err }, "message_ids[0]"},
+		{"a status of nothing", func() error { _, err := r.Status(t.Context(), "acme", []string{""}); return err },
+			"message_ids[0]"},
 		{"a page over the limit", func() error {
 			_, err := r.Since(t.Context(), shared.SinceRequest{Tenant: "acme", Limit: shared.MaxSinceLimit + 1})
 			return err
 		}, "limit"},
-		{"a ledger of nothing", func() error { _, err := r.Ledger(t.Context(), shared.LedgerRequest{Tenant: "acme"}); return err }, "recall_id"},
+		{"a ledger of nothing", func() error {
+			_, err := r.Ledger(t.Context(), shared.LedgerRequest{Tenant: "acme"})
+			return err
+		}, "recall_id"},
 		{"an unknown outcome", func() error { return r.settleStep(t.Context(), 1, "notify", "perhaps", "") }, "outcome"},
 		{"no outcome", func() error { return r.settleStep(t.Context(), 1, "notify", "", "") }, "outcome"},
-		{"a step that is no name", func() error { return r.settleStep(t.Context(), 1, "No Step", shared.OutcomeDone, "") }, "step"},
+		{"a step that is no name", func() error { return r.settleStep(t.Context(), 1, "No Step", shared.OutcomeDone, "") },
+			"step"},
 		{"a large cause", func() error {
 			return r.settleStep(t.Context(), 1, "notify", shared.OutcomeFailed, strings.Repeat("x", shared.MaxStepErrorBytes+1))
 		}, "error"},
@@ -615,7 +635,8 @@ func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
 		t.Fatalf("got %+v", got)
 	}
 	got := r.recall(request("r4", "d"))[0]
-	if got.Status != shared.StatusDenied || got.Code != shared.CodeRateLimited || !got.RetryAt.Equal(r.clock.Now().Add(time.Minute)) {
+	if got.Status != shared.StatusDenied || got.Code != shared.CodeRateLimited ||
+		!got.RetryAt.Equal(r.clock.Now().Add(time.Minute)) {
 		t.Fatalf("got %+v", got)
 	}
 	if ds, err := r.Reload(t.Context()); err != nil || len(ds) > 0 { // and a reload forgets nothing
@@ -642,7 +663,8 @@ func TestACheckOfMoreThanALimitHasRoomForAnswersAsTheRecallDoes(t *testing.T) {
 	for i := range checked {
 		checked[i].Until = time.Time{}
 	}
-	if got := r.recall(req); !reflect.DeepEqual(got, checked) || got[1].Status != shared.StatusRecalled || got[2].Status != shared.StatusDenied {
+	if got := r.recall(req); !reflect.DeepEqual(got, checked) || got[1].Status != shared.StatusRecalled ||
+		got[2].Status != shared.StatusDenied {
 		t.Errorf("Recall answered\n%+v\nCheck had\n%+v", got, checked)
 	}
 }

@@ -228,7 +228,8 @@ func TestPrepare_BrokenRulesWithoutALastPolicy(t *testing.T) {
 	})
 	t.Run("is of a language that this plugin does not speak", func(t *testing.T) {
 		r := newActive(t, nobody)
-		r.write("index.policy", sealed([]byte(`{"digest":"0","files":[{"name":"x.hcl","text":"permit \"a\" { until = \"noon\" }"}]}`)))
+		r.write("index.policy", sealed([]byte(`{"digest":"0","files":[{"name":"x.hcl",`+
+			`"text":"permit \"a\" { until = \"noon\" }"}]}`)))
 		refused(t, r, "until")
 	})
 }

@@ -107,7 +107,8 @@ func (e *Engine) Activate(ctx context.Context, steps []string) error {
 		return nil
 	}
 	if e.config == nil {
-		return fmt.Errorf("%w: not prepared; call Prepare with a configuration file that has no errors", shared.ErrUnavailable)
+		return fmt.Errorf("%w: not prepared; call Prepare with a configuration file that has no errors",
+			shared.ErrUnavailable)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

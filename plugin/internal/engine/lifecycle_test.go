@@ -148,7 +148,8 @@ func TestAnIndexThatCannotBeTakenLeavesTheServiceInStandbyWithTheReason(t *testi
 	if err := r.Activate(t.Context(), nil); err == nil || !strings.Contains(err.Error(), r.path("index")) {
 		t.Errorf("got %v", err)
 	}
-	if h, err := r.Health(t.Context()); err != nil || h.State != wire.StateStandby || !strings.Contains(h.Reason, r.path("index")) {
+	if h, err := r.Health(t.Context()); err != nil || h.State != wire.StateStandby ||
+		!strings.Contains(h.Reason, r.path("index")) {
 		t.Errorf("health %+v, %v", h, err)
 	}
 	if err := os.Remove(r.path("index")); err != nil {
@@ -366,7 +367,9 @@ func TestReloadChangesTheNextDecisionAndABrokenFileChangesNothing(t *testing.T) 
 	if code() != "" {
 		t.Errorf("after the reload the code is %q", code())
 	}
-	if n, m := r.metric("recall_rules_reloads_total", "result", "loaded"), r.metric("recall_rules_reloads_total", "result", "refused"); n < 1 || m < 1 { // more if they were seen before Reload was called
+	// more if they were seen before Reload was called
+	if n, m := r.metric("recall_rules_reloads_total", "result", "loaded"),
+		r.metric("recall_rules_reloads_total", "result", "refused"); n < 1 || m < 1 {
 		t.Errorf("reloaded %v, refused %v", n, m)
 	}
 }
@@ -466,8 +469,10 @@ func TestMetrics_CountersFromTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []map[string]string{
-		{"": "recall_messages_total", "status": "conflict"}, {"": "recall_recalls_total", "status": "denied", "code": "rate_limited"},
-		{"": "recall_steps_total", "step": "wipe", "outcome": "failed"}, {"": "recall_rules_reloads_total", "result": "refused"},
+		{"": "recall_messages_total", "status": "conflict"},
+		{"": "recall_recalls_total", "status": "denied", "code": "rate_limited"},
+		{"": "recall_steps_total", "step": "wipe", "outcome": "failed"},
+		{"": "recall_rules_reloads_total", "result": "refused"},
 	} {
 		if !slices.ContainsFunc(all, func(m shared.Metric) bool {
 			for label, value := range want {

@@ -37,9 +37,11 @@ func newCounters() *counters {
 	}
 	c.messages, c.recalls = vec("recall_messages_total", "status"), vec("recall_recalls_total", "status", "code")
 	c.steps, c.reloads = vec("recall_steps_total", "step", "outcome"), vec("recall_rules_reloads_total", "result")
-	c.shadow, c.errors = vec("recall_rules_shadow_total", "rule", "verdict"), vec("recall_call_errors_total", "method", "code")
+	c.shadow, c.errors = vec("recall_rules_shadow_total", "rule", "verdict"),
+		vec("recall_call_errors_total", "method", "code")
 	c.checks = prometheus.NewCounter(prometheus.CounterOpts{Name: "recall_checks_total"})
-	c.calls = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "recall_call_seconds", Buckets: metrics.Seconds}, []string{"method"})
+	c.calls = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "recall_call_seconds", Buckets: metrics.Seconds},
+		[]string{"method"})
 	c.registry.MustRegister(c.checks, c.calls)
 	// Counters are there from the start, so that the first event is an increase.
 	for _, status := range []shared.IndexStatus{
@@ -68,7 +70,8 @@ func newCounters() *counters {
 func (c *counters) hasSteps(steps []string) {
 	for _, step := range steps {
 		for _, outcome := range []shared.Outcome{
-			shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed, shared.OutcomeDeferred,
+			shared.OutcomeDone, shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed,
+			shared.OutcomeDeferred,
 		} {
 			c.steps.WithLabelValues(step, string(outcome))
 		}

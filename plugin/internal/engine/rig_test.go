@@ -104,7 +104,8 @@ func targets(ids ...string) []shared.Target {
 
 // request is ann's for messages of acme in group g.
 func request(recallID string, ids ...string) shared.RecallRequest {
-	return shared.RecallRequest{Tenant: "acme", Targets: targets(ids...), Actor: shared.Actor{ID: "ann"}, RecallID: recallID}
+	return shared.RecallRequest{Tenant: "acme", Targets: targets(ids...), Actor: shared.Actor{ID: "ann"},
+		RecallID: recallID}
 }
 
 // as is a request of another actor, who has this role in the conversations of all targets.
@@ -148,7 +149,8 @@ func settleOne(ctx context.Context, s *Engine, x wire.Settlement) error {
 }
 
 // settleStep settles the next attempt of a step.
-func (r *rig) settleStep(ctx context.Context, sequence uint64, step string, outcome shared.Outcome, cause string) error {
+func (r *rig) settleStep(ctx context.Context, sequence uint64, step string, outcome shared.Outcome,
+	cause string) error {
 	return settleOne(ctx, r.Engine, wire.Settlement{Sequence: sequence, Step: step, Outcome: outcome, Error: cause})
 }
 

@@ -168,6 +168,7 @@ func (e *Engine) reportShadow(req *shared.RecallRequest, result *shared.RecallRe
 	}
 	e.counts.shadow.WithLabelValues(shadow.Rule.Name, verdict).Inc()
 	e.logger.Info("a shadow rule would have decided otherwise", "rule", shadow.Rule.Name, "file", shadow.Rule.File,
-		"line", shadow.Rule.Line, "would_be", would, "would_be_code", shadow.Code, "is", result.Status, "is_code", result.Code,
+		"line", shadow.Rule.Line, "would_be", would, "would_be_code", shadow.Code, "is", result.Status, "is_code",
+		result.Code,
 		"tenant", req.Tenant, "recall_id", req.RecallID, "message_id", result.MessageID)
 }

@@ -99,7 +99,8 @@ func TestARuleNamesTheStepsOfItsRecalls(t *testing.T) {
 	for _, e := range r.events(3, "") {
 		seen[e.RecallID+" "+e.Step] = true
 	}
-	if want := map[string]bool{"own history": true, "own wipe": true, "system notify": true}; !reflect.DeepEqual(seen, want) {
+	want := map[string]bool{"own history": true, "own wipe": true, "system notify": true}
+	if !reflect.DeepEqual(seen, want) {
 		t.Errorf("delivered %v", seen)
 	}
 }
@@ -139,7 +140,8 @@ func TestWhatARuleAsksReachesTheHostEachTimeAndEveryPage(t *testing.T) {
 	for _, e := range r.events(3, shared.OutcomeDone) {
 		check("after a restart", e.Event)
 	}
-	page, err := r.Since(t.Context(), shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{r.message("a").Conversation}})
+	page, err := r.Since(t.Context(),
+		shared.SinceRequest{Tenant: "acme", Conversations: []shared.Conversation{r.message("a").Conversation}})
 	if err != nil || len(page.Events) != 2 {
 		t.Fatalf("%+v, %v", page, err)
 	}
@@ -177,7 +179,8 @@ func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
 		}
 	}
 	counts := func() string {
-		return fmt.Sprint(r.metric("recall_rules_shadow_total", "rule", "no_files", "verdict", "denied"), r.metric("recall_rules_shadow_total", "rule", "longer", "verdict", "permitted"))
+		return fmt.Sprint(r.metric("recall_rules_shadow_total", "rule", "no_files", "verdict", "denied"),
+			r.metric("recall_rules_shadow_total", "rule", "longer", "verdict", "permitted"))
 	}
 	check("file")
 	if counts() != "0 0" {
@@ -198,7 +201,8 @@ func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
 	}
 	text := log.String()
 	for _, want := range []string{
-		"rule=no_files", "would_be=denied would_be_code=files_stay is=recalled", "recall_id=r1 message_id=file", "tenant=acme",
+		"rule=no_files", "would_be=denied would_be_code=files_stay is=recalled", "recall_id=r1 message_id=file",
+		"tenant=acme",
 		"rule=longer", "would_be=recalled", "is=denied is_code=window_expired", "recall_id=r2 message_id=late",
 		"file=" + r.path("rules.hcl"), "line=3", "line=8",
 	} {
@@ -206,7 +210,8 @@ func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
 			t.Errorf("the log lacks %s:\n%s", want, text)
 		}
 	}
-	if strings.Contains(text, "secret") || strings.Contains(text, "message_id=plain") || strings.Count(text, "shadow") != 2 {
+	if strings.Contains(text, "secret") || strings.Contains(text, "message_id=plain") ||
+		strings.Count(text, "shadow") != 2 {
 		t.Errorf("the log tells too much:\n%s", text)
 	}
 }
@@ -255,7 +260,9 @@ func TestRulesFollowTheirFilesFromPrepareOnAndHealthSaysWhatIsRefused(t *testing
 		t.Errorf("the ledger names %+v", l)
 	}
 	loaded := r.metric("recall_rules_loaded_timestamp_seconds")
-	if r.metric("recall_rules_last_reload_successful") != 1 || r.metric("recall_rules_reloads_total", "result", "loaded") < 1 || r.metric("recall_rules_reloads_total", "result", "refused") < 1 ||
+	if r.metric("recall_rules_last_reload_successful") != 1 ||
+		r.metric("recall_rules_reloads_total", "result", "loaded") < 1 ||
+		r.metric("recall_rules_reloads_total", "result", "refused") < 1 ||
 		loaded < float64(second.LoadedAt.Unix()) || loaded > float64(second.LoadedAt.Unix()+1) {
 		t.Errorf("metrics do not tell what happened; loaded at %v", loaded)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Settle is [wire.Plugin]: one operation of the log for all. Where one of them cannot be recorded each goes by itself, so
-// that it stops no other.
+// Settle is [wire.Plugin]: one operation of the log for all. Where one of them cannot be recorded each goes by itself,
+// so that it stops no other.
 func (e *Engine) Settle(ctx context.Context, all []wire.Settlement) ([]error, error) {
 	if err := wire.ValidateSettlements(len(all)); err != nil || len(all) == 0 {
 		return nil, err

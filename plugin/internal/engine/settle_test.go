@@ -71,8 +71,10 @@ func TestSettle(t *testing.T) {
 		if want := []string{"notify=done/1", "notify=failed/1", "notify=done/1"}; !slices.Equal(got, want) {
 			t.Errorf("got %v", got)
 		}
-		if r.metric("recall_steps_total", "outcome", "done") != 2 || r.metric("recall_steps_total", "outcome", "failed") != 1 {
-			t.Errorf("counted %v done, %v failed", r.metric("recall_steps_total", "outcome", "done"), r.metric("recall_steps_total", "outcome", "failed"))
+		if r.metric("recall_steps_total", "outcome", "done") != 2 ||
+			r.metric("recall_steps_total", "outcome", "failed") != 1 {
+			t.Errorf("counted %v done, %v failed", r.metric("recall_steps_total", "outcome", "done"),
+				r.metric("recall_steps_total", "outcome", "failed"))
 		}
 	})
 	t.Run("one that is refused does not refuse the others", func(t *testing.T) {

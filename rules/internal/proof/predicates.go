@@ -73,7 +73,8 @@ func (preds *Predicates) AddPolicy(p *policy.Policy) {
 			preds.ages = append(preds.ages, r.Window+1)
 		}
 	}
-	preds.questions += aging * len(p.Live.Ages)                 // evaluated again for each age at which a result can change
+	// evaluated again for each age at which a result can change
+	preds.questions += aging * len(p.Live.Ages)
 	preds.questions += (preds.questions - before) * len(limits) // evaluated again for each exhausted limit
 }
 
