@@ -42,6 +42,22 @@ func TestThePluginIsBuiltFromTheModuleOfAServer(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	readme, err := os.ReadFile(filepath.Join(module, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, install, _ := strings.Cut(string(readme), "```sh\nCGO_ENABLED=0")
+	install, _, found := strings.Cut("CGO_ENABLED=0"+install, "```")
+	if !found {
+		t.Fatal("README.md has no command that builds the plugin")
+	}
+	command := exec.CommandContext(t.Context(), "sh", "-ec", install)
+	if out, err := command.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "recall-plugin ") {
+		t.Errorf("%s: %v\n%s", install, err, out)
+	}
+	if _, err := os.Stat("bin/recall-plugin"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTheFaultsAreThoseOfTheFaultyPlugin(t *testing.T) {
