@@ -101,10 +101,11 @@ func TestPostgres(t *testing.T) {
 				r.Targets, r.Actor.ID = []shared.Target{{MessageID: msgs[2].ID, Role: shared.RoleAdmin}}, "another"
 			}), "recall_id_taken"},
 			{"too late", edit(func(r *shared.RecallRequest) {
-				r.Targets = []shared.Target{{MessageID: msgs[1].ID, Role: shared.RoleMember}}
+				r.Targets = []shared.Target{{MessageID: msgs[1].ID, Role: shared.RoleAdmin}}
 			}), "window_expired"},
-			{"an unknown message", edit(func(r *shared.RecallRequest) { r.Targets = []shared.Target{{MessageID: "unknown"}} }),
-				"not_found"},
+			{"an unknown message", edit(func(r *shared.RecallRequest) {
+				r.Targets = []shared.Target{{MessageID: "unknown", Role: shared.RoleAdmin}}
+			}), "not_found"},
 		} {
 			if got, err := recallOne(ctx, c, x.req, []string{shared.StepNotify}); err != nil || got != x.want {
 				t.Errorf("%s: %s, %v; want %s", x.name, got, err, x.want)
