@@ -23,7 +23,7 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 		state, err := b.planSettle(op.Settle, w)
 		return Result{Step: state}, err
 	default:
-		return Result{}, b.openRest(op.Ungate.Sequence, w)
+		return Result{}, b.planUngate(op.Ungate.Sequence, w)
 	}
 }
 
@@ -142,6 +142,11 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 			s.Outcome = indexpb.Outcome_OUTCOME_NOTHING_TO_DO
 		}
 		pb.Steps = append(pb.Steps, s)
+	}
+	for _, s := range pb.Steps {
+		if isOpen(s) {
+			s.After = openOf(pb.Steps, r.After[s.Name])
+		}
 	}
 	id.ActorId = event.Actor.ID
 	id.Messages++

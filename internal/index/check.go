@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/chat-recall/recall/shared"
@@ -39,6 +40,9 @@ func (op *Op) Bytes() int {
 		}
 		for _, s := range op.Recall.Steps {
 			n += 2*len(s) + 64
+			for _, a := range op.Recall.After[s] {
+				n += len(a) + 2
+			}
 		}
 		return n
 	case op.Settle != nil:
@@ -170,6 +174,27 @@ func (r *Recall) check() error {
 			return shared.Invalidf(field, "%s is there twice", s)
 		}
 		seen[s] = true
+	}
+	return r.checkOrder()
+}
+
+// checkOrder refuses steps that would wait for ever: After must be a strict partial order, in which notify comes first.
+func (r *Recall) checkOrder() error {
+	for _, step := range r.Steps {
+		before, field := r.After[step], "recall.after."+step
+		if step == shared.StepNotify && len(before) > 0 {
+			return shared.Invalidf(field, "%s waits for no other step", step)
+		}
+		for _, b := range before {
+			if b == step {
+				return shared.Invalidf(field, "%s waits for itself", step)
+			}
+			for _, first := range r.After[b] {
+				if !slices.Contains(before, first) {
+					return shared.Invalidf(field, "has %s, and not %s, for which that waits", b, first)
+				}
+			}
+		}
 	}
 	return nil
 }

@@ -25,13 +25,14 @@ import (
 //	s/<sequence>/<step>                          Attempts  what came of the attempts of a step, from the first outcome on
 //	e/<step>/<sequence>                                    the step queue: events whose step is open and never failed
 //	b/<step>/<level>/<position>/<sequence>                 events whose step failed and backs off, oldest failure first
-//	w/<sequence>                                           events whose other steps wait for notify
+//	w/<sequence>                                           the gate: events whose other steps wait for notify
+//	d/<sequence>                                           events with steps that wait for others, by Step.after
 //	p/                                           number    the position in a log that has its own, see Index.Position
 //	g/                                                     padding, see Index.Flush
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtauroqlsebwpg"
+const keyKinds = "finmtauroqlsebwdpg"
 
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
 
@@ -100,6 +101,8 @@ func backoffKey(step string, level int, position, sequence uint64) key {
 }
 
 func gateKey(sequence uint64) key { return newKey('w').number(sequence) }
+
+func dependentsKey(sequence uint64) key { return newKey('d').number(sequence) }
 
 // lastNumber reads the number that a key ends with.
 func lastNumber(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }

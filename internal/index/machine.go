@@ -29,7 +29,7 @@ type Answer struct {
 	// Refused is why none of the operations was applied, a [shared.ErrInvalid]; nil if they were:
 	//   - a recall under a recall id that has [shared.MaxRecallMessages] already;
 	//   - atomic recalls that are together too large for one transaction;
-	//   - the settlement of an event or step that does not exist, or of a step that waits for notify.
+	//   - the settlement of an event or step that does not exist, or of a step that waits for others.
 	Refused error
 }
 
@@ -38,7 +38,7 @@ type Applied struct {
 	Answers []Answer // one for each call
 
 	// Opened are the steps that the entry opened for any event, and the lowest sequence of those events. Steps that wait
-	// for notify open in any order, so that may be lower than the sequence of an event whose step was open before.
+	// for others open in any order, so that may be lower than the sequence of an event whose step was open before.
 	Opened map[string]uint64
 }
 

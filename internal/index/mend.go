@@ -47,7 +47,7 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	}
 	// Once every event is found by its sequence again, those of lost ledgers can be told. And every message is in a group
 	// again, in the order of their ids, because that of their indexing is lost. Versions go on above those of groups.
-	passes = []pass{{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}, {'s', m.attempts}, {'m', m.grouped}}
+	passes = []pass{{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}, {'d', m.queued}, {'s', m.attempts}, {'m', m.grouped}}
 	return m.run(ctx, db, uint64(out.Messages), passes, func() error {
 		if err := m.endGroup(); err != nil {
 			return err
@@ -156,10 +156,11 @@ func (m *mending) queue(entry *indexpb.Entry) error {
 }
 
 // queueKeys are the keys by which the open steps of an entry wait. Where notify is open and no other was tried or
-// queued, the others wait for it: better once more than never.
+// queued, the others wait for it: better once more than never. A step that was neither tried nor queued waits for those
+// that it comes after and that are open.
 func (m *mending) queueKeys(entry *indexpb.Entry) (keys []key, err error) {
 	var others []key
-	notify, opened := false, false
+	notify, opened, waiting := false, false, false
 	for _, s := range entry.Steps {
 		a, err := readAttempts(m.txn, entry, s)
 		if err != nil {
@@ -174,15 +175,28 @@ func (m *mending) queueKeys(entry *indexpb.Entry) (keys []key, err error) {
 			notify, keys = true, append(keys, k)
 			continue
 		}
-		queued, err := find(m.txn, stepKey(s.Name, entry.Sequence))
+		unopened, err := isUnopened(m.txn, entry.Sequence, s.Name)
 		if err != nil {
 			return nil, err
 		}
-		opened = opened || queued != nil || a.Count > 0
+		opened = opened || !unopened
+		if unopened {
+			waitsFor, err := unsettled(m.txn, entry.Sequence, s.After, "")
+			if err != nil {
+				return nil, err
+			}
+			if len(waitsFor) > 0 {
+				waiting = true
+				continue
+			}
+		}
 		others = append(others, k)
 	}
 	if notify && !opened && len(others) > 0 {
 		others = []key{gateKey(entry.Sequence)}
+	}
+	if waiting {
+		keys = append(keys, dependentsKey(entry.Sequence))
 	}
 	return append(keys, others...), nil
 }

@@ -18,6 +18,7 @@ type model struct {
 	records   map[[2]string]*Record
 	entries   []*shared.LedgerEntry // by sequence
 	ungated   map[uint64]bool       // events whose steps do not wait for notify any more
+	after     map[uint64]map[string][]string
 	positions map[string]uint64     // of the last failure, by step and sequence
 	failures  uint64
 	recalled  map[[2]string]bool // tenant and attachment: a message of its owner was recalled, until it is released
@@ -25,8 +26,8 @@ type model struct {
 
 func newModel() *model {
 	return &model{
-		records: map[[2]string]*Record{}, ungated: map[uint64]bool{}, positions: map[string]uint64{},
-		recalled: map[[2]string]bool{},
+		records: map[[2]string]*Record{}, ungated: map[uint64]bool{}, after: map[uint64]map[string][]string{},
+		positions: map[string]uint64{}, recalled: map[[2]string]bool{},
 	}
 }
 
@@ -43,12 +44,12 @@ func (m *model) step(s *Settle) *shared.StepRecord {
 	return &e.Steps[i]
 }
 
-// waits tells whether an open step waits for notify.
+// waits tells whether an open step waits for notify, or for the steps that it comes after.
 func (m *model) waits(e *shared.LedgerEntry, r *shared.StepRecord) bool {
-	return !r.Outcome.Settles() && r.Step != shared.StepNotify && !m.ungated[e.Event.Sequence] &&
-		slices.ContainsFunc(e.Steps, func(r shared.StepRecord) bool {
-			return r.Step == shared.StepNotify && !r.Outcome.Settles()
-		})
+	return !r.Outcome.Settles() && slices.ContainsFunc(e.Steps, func(first shared.StepRecord) bool {
+		behind := first.Step == shared.StepNotify && r.Step != shared.StepNotify && !m.ungated[e.Event.Sequence]
+		return !first.Outcome.Settles() && (behind || slices.Contains(m.after[e.Event.Sequence][r.Step], first.Step))
+	})
 }
 
 func (m *model) apply(op Op) Result {
@@ -123,6 +124,7 @@ func (m *model) apply(op Op) Result {
 			entry.Steps = append(entry.Steps, rec)
 		}
 		m.entries = append(m.entries, entry)
+		m.after[e.Sequence] = op.Recall.After
 		return Result{Tombstone: *r.Tombstone, New: true}
 	case op.Ungate != nil:
 		if n := op.Ungate.Sequence; n <= uint64(len(m.entries)) {
@@ -241,6 +243,9 @@ func randomOp(r *rand.Rand, recalls int) Op {
 				op.Recall.Unsupported = append(op.Recall.Unsupported, s)
 			}
 		}
+		if r.IntN(2) == 0 {
+			op.Recall.After = randomAfter(r, steps)
+		}
 		return op
 	}
 	sequence := uint64(r.IntN(recalls + 2))
@@ -258,6 +263,25 @@ func randomOp(r *rand.Rand, recalls int) Op {
 		op.Settle.Error = pick("disk", "net")
 	}
 	return op
+}
+
+// randomAfter puts each step on one of three levels, after all steps of the levels below.
+func randomAfter(r *rand.Rand, steps []string) map[string][]string {
+	var levels [3][]string
+	for _, s := range steps {
+		n := r.IntN(3)
+		if s == shared.StepNotify {
+			n = 0
+		}
+		levels[n] = append(levels[n], s)
+	}
+	after := map[string][]string{}
+	for n, below := range [][]string{levels[0], slices.Concat(levels[0], levels[1])} {
+		for _, s := range levels[n+1] {
+			after[s] = below
+		}
+	}
+	return after
 }
 
 func TestModel(t *testing.T) {
@@ -379,6 +403,11 @@ func (m *model) compare(t *testing.T, x *Index) {
 		for _, r := range e.Steps {
 			if !r.Outcome.Settles() {
 				counts[r.Step]++
+			}
+			if m.waits(e, &r) {
+				if got, err := x.Entry(e.Event.Sequence, r.Step); err != nil || got != nil {
+					t.Fatalf("entry %d of %s, which waits: %+v %v", e.Event.Sequence, r.Step, got, err)
+				}
 			}
 		}
 	}

@@ -240,7 +240,7 @@ func ledgerEntry(txn *badger.Txn, tenant, recallID string, entry *indexpb.Entry)
 	return e, nil
 }
 
-// Entry finds an event by an open step of it; nil where that step is not open, or waits for notify. Its Steps are that
+// Entry finds an event by an open step of it; nil where that step is not open, or waits for others. Its Steps are that
 // one.
 func (x *Index) Entry(sequence uint64, step string) (e *shared.LedgerEntry, err error) {
 	if err := shared.ValidateStep("step", step); err != nil {
@@ -393,8 +393,8 @@ func (x *Index) OldestOpen(ctx context.Context, step string, limit int) (at time
 	return at, err
 }
 
-// CountOpen tells in how many events each step is open, also where it backs off or waits for notify; those of but are
-// left out. It reads every key of the others.
+// CountOpen tells in how many events each step is open, also where it backs off or waits for other steps; those of
+// but are left out. It reads every key of the others.
 func (x *Index) CountOpen(ctx context.Context, but []string) (map[string]int, error) {
 	open := map[string]int{}
 	err := x.dir.View(func(txn *badger.Txn) error {
@@ -403,24 +403,47 @@ func (x *Index) CountOpen(ctx context.Context, but []string) (map[string]int, er
 				return err
 			}
 		}
-		return each(ctx, txn, newKey('w'), nil, func(item *badger.Item) (bool, error) {
-			sequence := lastNumber(item.Key())
-			_, entry, err := entryOf(txn, sequence)
+		for _, kind := range []byte{'w', 'd'} {
+			err := each(ctx, txn, newKey(kind), nil, func(item *badger.Item) (bool, error) {
+				return true, countWaiting(txn, kind, lastNumber(item.Key()), but, open)
+			})
 			if err != nil {
-				return false, err
+				return err
 			}
-			if entry == nil {
-				return false, missing(sequence, eventKey(sequence))
-			}
-			for _, s := range entry.Steps {
-				if waitsForNotify(s) && !slices.Contains(but, s.Name) {
-					open[s.Name]++
-				}
-			}
-			return true, nil
-		})
+		}
+		return nil
 	})
 	return open, err
+}
+
+// countWaiting counts the steps of an event that wait, behind its gate (kind w) or without one for other steps (kind d).
+func countWaiting(txn *badger.Txn, kind byte, sequence uint64, but []string, counts map[string]int) error {
+	gate, err := find(txn, gateKey(sequence))
+	if err != nil || kind == 'd' && gate != nil {
+		return err
+	}
+	_, entry, err := entryOf(txn, sequence)
+	if err != nil {
+		return err
+	}
+	if entry == nil {
+		return missing(sequence, eventKey(sequence))
+	}
+	for _, s := range entry.Steps {
+		if !isBehindNotify(s) || slices.Contains(but, s.Name) {
+			continue
+		}
+		waits := gate != nil
+		if !waits && hasAfter(s) {
+			if waits, err = isUnopened(txn, sequence, s.Name); err != nil {
+				return err
+			}
+		}
+		if waits {
+			counts[s.Name]++
+		}
+	}
+	return nil
 }
 
 // countKeys counts the keys that begin with prefix by the text that follows, but for those of some texts.

@@ -10,10 +10,12 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// A step waits in one of three places until it is settled: in the step queue while no attempt of it failed, backing
-// off after that, and behind the gate of its event while notify is open. What came of its attempts is a record of its
-// own, so that settling it writes 30 bytes and leaves the ledger entry as it is (64 callers recall 1.3 times as many
-// messages a second).
+// An open step is in the step queue while no attempt of it failed, and backing off after that. Before either it may
+// wait: behind the gate of its event while notify is open, and for the steps that it comes after. A step that waits has
+// no key of its own; its event has one, see gateKey and dependentsKey. Every settlement opens what waited for it alone.
+//
+// What came of the attempts of a step is a record of its own, so that settling it writes 30 bytes and leaves the ledger
+// entry as it is (64 callers recall 1.3 times as many messages a second).
 
 // refusedSettle says why a settlement is not applied.
 func (b *batch) refusedSettle(s *Settle) error {
@@ -41,8 +43,8 @@ func (b *batch) planSettle(s *Settle, w *writes) (StepState, error) {
 		a.Error, a.Position = s.Error, b.failures+1
 		w.failed = true
 		w.add(queueKey(s.Step, s.Sequence, a))
-	case s.Step == shared.StepNotify:
-		if err := b.openRest(s.Sequence, w); err != nil {
+	default:
+		if err := b.openAfter(s.Sequence, s.Step, w); err != nil {
 			return StepState{}, err
 		}
 	}
@@ -50,7 +52,7 @@ func (b *batch) planSettle(s *Settle, w *writes) (StepState, error) {
 }
 
 // attempts reads what came of the step that a settlement is about, and refuses one of a step that is not there or that
-// waits for notify.
+// waits for others.
 func (b *batch) attempts(s *Settle) (*indexpb.Attempts, error) {
 	if queued, err := find(b.txn, stepKey(s.Step, s.Sequence)); err != nil || queued != nil {
 		return &indexpb.Attempts{}, err
@@ -69,14 +71,23 @@ func (b *batch) attempts(s *Settle) (*indexpb.Attempts, error) {
 			continue
 		}
 		a, err := readAttempts(b.txn, entry, step)
-		if err != nil || settled(a) || s.Step == shared.StepNotify {
+		if err != nil || settled(a) || a.Count > 0 || s.Step == shared.StepNotify {
 			return a, err
 		}
-		if gate, err := find(b.txn, gateKey(s.Sequence)); err != nil || gate == nil {
-			return a, err
+		waitsFor, err := unsettled(b.txn, s.Sequence, step.After, "")
+		if err != nil {
+			return nil, err
 		}
-		return nil, shared.Invalidf("step", "%s of event %d waits for %s, which is not settled", s.Step, s.Sequence,
-			shared.StepNotify)
+		if gate, err := find(b.txn, gateKey(s.Sequence)); err != nil {
+			return nil, err
+		} else if gate != nil && !slices.Contains(waitsFor, shared.StepNotify) {
+			waitsFor = append([]string{shared.StepNotify}, waitsFor...)
+		}
+		if len(waitsFor) == 0 {
+			return a, nil
+		}
+		return nil, shared.Invalidf("step", "%s of event %d waits for %s, not settled yet", s.Step, s.Sequence,
+			strings.Join(waitsFor, ", "))
 	}
 	return nil, shared.Invalidf(
 		"step",
@@ -153,24 +164,50 @@ const BackoffLevels = 11
 // BackoffLevel is the level of a step after so many failed attempts, from 1.
 func BackoffLevel(attempts int) int { return min(attempts, BackoffLevels) }
 
-// openFirst queues the steps of a new entry: notify alone where it is open and others are too, and otherwise all.
+// openFirst queues the steps of a new entry that wait for none: notify alone where it is open and others are too.
 func (w *writes) openFirst(entry *indexpb.Entry) {
-	open := func(s *indexpb.Step) bool { return s.Outcome == indexpb.Outcome_OUTCOME_UNSPECIFIED }
-	notify := func(s *indexpb.Step) bool { return open(s) && s.Name == shared.StepNotify }
-	others := func(s *indexpb.Step) bool { return open(s) && s.Name != shared.StepNotify }
-	if slices.ContainsFunc(entry.Steps, notify) && slices.ContainsFunc(entry.Steps, others) {
-		w.add(gateKey(entry.Sequence))
-		w.queue(entry, notify)
-		return
+	ready := func(s *indexpb.Step) bool { return isOpen(s) && len(s.After) == 0 }
+	notify := func(s *indexpb.Step) bool { return isOpen(s) && s.Name == shared.StepNotify }
+	if slices.ContainsFunc(entry.Steps, hasAfter) {
+		w.add(dependentsKey(entry.Sequence))
 	}
-	w.queue(entry, open)
+	if slices.ContainsFunc(entry.Steps, notify) && slices.ContainsFunc(entry.Steps, isBehindNotify) {
+		w.add(gateKey(entry.Sequence))
+		ready = notify
+	}
+	for _, s := range entry.Steps {
+		if ready(s) {
+			w.queue(entry.Sequence, s.Name)
+		}
+	}
 }
 
-// openRest queues the steps of an event that wait for notify, where any do.
-func (b *batch) openRest(sequence uint64, w *writes) error {
+// planUngate opens the gate of an event, where it has one.
+func (b *batch) planUngate(sequence uint64, w *writes) error {
 	if gate, err := find(b.txn, gateKey(sequence)); err != nil || gate == nil {
 		return err
 	}
+	return b.openWaiting(sequence, "", true, w)
+}
+
+// openAfter opens what waits for a step that is settled now.
+func (b *batch) openAfter(sequence uint64, step string, w *writes) error {
+	opensGate := false
+	if step == shared.StepNotify {
+		gate, err := find(b.txn, gateKey(sequence))
+		if err != nil {
+			return err
+		}
+		opensGate = gate != nil
+	}
+	if dependents, err := find(b.txn, dependentsKey(sequence)); err != nil || dependents == nil && !opensGate {
+		return err
+	}
+	return b.openWaiting(sequence, step, opensGate, w)
+}
+
+// openWaiting queues the steps of an event that wait no longer, now that a step is settled, its gate opens, or both.
+func (b *batch) openWaiting(sequence uint64, settledNow string, opensGate bool, w *writes) error {
 	entry, err := b.entry(sequence)
 	if err != nil {
 		return err
@@ -178,21 +215,83 @@ func (b *batch) openRest(sequence uint64, w *writes) error {
 	if entry == nil {
 		return missing(sequence, eventKey(sequence))
 	}
-	w.delete(gateKey(sequence))
-	w.queue(entry, waitsForNotify)
+	if opensGate {
+		w.delete(gateKey(sequence))
+	}
+	waiting := false // for other steps, from now on
+	for _, s := range entry.Steps {
+		switch {
+		case hasAfter(s):
+			waitsFor, err := unsettled(b.txn, sequence, s.After, settledNow)
+			if err != nil {
+				return err
+			}
+			if waiting = waiting || len(waitsFor) > 0; len(waitsFor) > 0 {
+				continue
+			}
+			// It was opened before where what it waited for was settled twice: the first time is lost in a salvaged index.
+			if a, err := readAttempts(b.txn, entry, s); err != nil {
+				return err
+			} else if a.Count == 0 && (opensGate || slices.Contains(s.After, settledNow)) {
+				w.queue(sequence, s.Name)
+			}
+		case opensGate && isBehindNotify(s):
+			w.queue(sequence, s.Name)
+		}
+	}
+	if !waiting && slices.ContainsFunc(entry.Steps, hasAfter) {
+		w.delete(dependentsKey(sequence))
+	}
 	return nil
 }
 
-// waitsForNotify reports whether a step waits for notify while the gate of its event is closed.
-func waitsForNotify(s *indexpb.Step) bool {
-	return s.Outcome == indexpb.Outcome_OUTCOME_UNSPECIFIED && s.Name != shared.StepNotify
-}
-
-func (w *writes) queue(entry *indexpb.Entry, which func(*indexpb.Step) bool) {
-	for _, s := range entry.Steps {
-		if which(s) {
-			w.add(stepKey(s.Name, entry.Sequence))
-			w.opened, w.openedOf = append(w.opened, s.Name), entry.Sequence
+// unsettled are those of some open steps of an event that are not settled, but for one.
+func unsettled(txn *badger.Txn, sequence uint64, steps []string, but string) (list []string, err error) {
+	for _, step := range steps {
+		var a indexpb.Attempts
+		if step == but {
+			continue
+		}
+		if _, err := get(txn, attemptsKey(sequence, step), &a); err != nil {
+			return nil, err
+		}
+		if !settled(&a) {
+			list = append(list, step)
 		}
 	}
+	return list, nil
+}
+
+// isUnopened reports whether an open step of an event was never queued.
+func isUnopened(txn *badger.Txn, sequence uint64, step string) (bool, error) {
+	if queued, err := find(txn, stepKey(step, sequence)); err != nil || queued != nil {
+		return false, err
+	}
+	var a indexpb.Attempts
+	_, err := get(txn, attemptsKey(sequence, step), &a)
+	return a.Count == 0, err
+}
+
+// isOpen reports whether a step was open when its recall was committed.
+func isOpen(s *indexpb.Step) bool { return s.Outcome == indexpb.Outcome_OUTCOME_UNSPECIFIED }
+
+// hasAfter reports whether a step comes after others that were open.
+func hasAfter(s *indexpb.Step) bool { return len(s.After) > 0 }
+
+// isBehindNotify reports whether a step waits for notify while the gate of its event is closed.
+func isBehindNotify(s *indexpb.Step) bool { return isOpen(s) && s.Name != shared.StepNotify }
+
+// openOf are those of some names that are open steps, in the order of the entry.
+func openOf(steps []*indexpb.Step, names []string) (open []string) {
+	for _, s := range steps {
+		if isOpen(s) && slices.Contains(names, s.Name) {
+			open = append(open, s.Name)
+		}
+	}
+	return open
+}
+
+func (w *writes) queue(sequence uint64, step string) {
+	w.add(stepKey(step, sequence))
+	w.opened, w.openedOf = append(w.opened, step), sequence
 }

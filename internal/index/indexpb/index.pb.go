@@ -957,6 +957,7 @@ type Step struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Outcome       Outcome                `protobuf:"varint,2,opt,name=outcome,proto3,enum=recall.index.v1.Outcome" json:"outcome,omitempty"`
+	After         []string               `protobuf:"bytes,3,rep,name=after,proto3" json:"after,omitempty"` // the open steps of the entry that are settled before this one is queued
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1003,6 +1004,13 @@ func (x *Step) GetOutcome() Outcome {
 		return x.Outcome
 	}
 	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *Step) GetAfter() []string {
+	if x != nil {
+		return x.After
+	}
+	return nil
 }
 
 // Attempts is the value of s/<sequence>/<step>: the outcomes of the attempts of a step.
@@ -1259,10 +1267,11 @@ const file_index_proto_rawDesc = "" +
 	"\factor_labels\x18\x12 \x03(\tR\vactorLabels\x1a>\n" +
 	"\x10PlaceholderEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"N\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"d\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
-	"\aoutcome\x18\x02 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\"\xa5\x01\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x14\n" +
+	"\x05after\x18\x03 \x03(\tR\x05after\"\xa5\x01\n" +
 	"\bAttempts\x122\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x14\n" +
