@@ -133,7 +133,7 @@ func startAttack(ctx context.Context, p *pressure) (*attack, error) {
 	}
 	if _, err := a.life.Activate(
 		ctx,
-		&recallv1.ActivateRequest{Steps: []string{shared.StepNotify, shared.StepHistory}},
+		&recallv1.ActivateRequest{Steps: []*recallv1.HostStep{{Name: shared.StepNotify}, {Name: shared.StepHistory}}},
 	); err != nil {
 		return nil, err
 	}

@@ -4,8 +4,9 @@
 //	recall, err := host.Open(ctx, host.Config{
 //		File: "plugin.hcl",
 //		Steps: map[string]host.Step{
-//			shared.StepNotify:  {Run: hub.Notify},   // tell the clients: d.Notice(delivered)
-//			shared.StepHistory: {Run: store.Remove}, // d.Message.ID, of d.Tenant
+//			shared.StepNotify:      {Run: hub.Notify},   // tell the clients: d.Notice(delivered)
+//			shared.StepAttachments: {Run: files.Delete}, // d.Attachments
+//			shared.StepHistory:     {Run: store.Remove, After: []string{shared.StepAttachments}}, // d.Message.ID
 //		},
 //	})
 //	if err != nil {
@@ -120,18 +121,9 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 		logger = hclog.NewNullLogger()
 	}
 	logger = logger.Named("recall")
-	steps := slices.Sorted(maps.Keys(c.Steps))
-	if len(steps) > shared.MaxSteps {
-		return nil, shared.Invalidf("host.Config.Steps", "%d steps; at most %d", len(steps), shared.MaxSteps)
-	}
-	for _, name := range steps {
-		if err := shared.ValidateStep("host.Config.Steps", name); err != nil {
-			return nil, err
-		}
-		step := c.Steps[name]
-		if err := step.check(name); err != nil {
-			return nil, err
-		}
+	steps, err := planSteps(c.Steps)
+	if err != nil {
+		return nil, err
 	}
 	runDir, err := makeRunDir(c.RunDir, key)
 	if err != nil {
@@ -168,7 +160,7 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 }
 
 // open loads the plugin of a host that holds its RunDir.
-func open(ctx context.Context, c Config, steps []string, runDir string, logger hclog.Logger) (*Host, error) {
+func open(ctx context.Context, c Config, steps []wire.StepPlan, runDir string, logger hclog.Logger) (*Host, error) {
 	settings, err := readSettings(c.File) // again: it may have waited for the folder
 	if err != nil {
 		return nil, err
@@ -182,7 +174,7 @@ func open(ctx context.Context, c Config, steps []string, runDir string, logger h
 	if err != nil {
 		return nil, err
 	}
-	timings := newTimings(steps)
+	timings := newTimings(slices.Sorted(maps.Keys(c.Steps)))
 	g := newGate(func(held time.Duration) {
 		timings.held.Observe(held.Seconds())
 		if c.OnHeld != nil {

@@ -312,7 +312,7 @@ func (p *process) expect(ctx context.Context, id shared.IndexIdentity) error {
 }
 
 // activate has the plugin take the index and answer one real call.
-func (p *process) activate(ctx context.Context, steps []string) error {
+func (p *process) activate(ctx context.Context, steps []wire.StepPlan) error {
 	if err := p.api.Activate(ctx, steps); err != nil {
 		return fmt.Errorf("activate plugin %s %s: %w", p.desc.Name, p.desc.Version, p.cause(err))
 	}

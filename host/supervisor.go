@@ -43,7 +43,7 @@ const (
 type supervisor struct {
 	settings settings
 	runDir   string
-	steps    []string
+	steps    []wire.StepPlan
 	gate     *gate
 	logger   hclog.Logger
 	onState  func(State)

@@ -104,7 +104,7 @@ var _ wire.AsyncPlugin = served{} // which its lane makes use of
 
 // Activate is wire.Lifecycle. The garbage collector is off until the index is open, for calls wait for that (bench
 // swap: they are held for half as long); memoryLimit bounds it all the same.
-func (s served) Activate(ctx context.Context, steps []string) error {
+func (s served) Activate(ctx context.Context, steps []wire.StepPlan) error {
 	defer debug.SetGCPercent(s.gcPercent)
 	return s.Engine.Activate(ctx, steps)
 }

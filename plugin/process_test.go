@@ -133,7 +133,7 @@ type process struct {
 func launch(t *testing.T, dir string) *process {
 	t.Helper()
 	p := standby(t, dir)
-	if err := p.Activate(t.Context(), []string{shared.StepNotify, shared.StepHistory}); err != nil {
+	if err := p.Activate(t.Context(), []wire.StepPlan{{Name: shared.StepNotify}, {Name: shared.StepHistory}}); err != nil {
 		t.Fatal(err)
 	}
 	return p

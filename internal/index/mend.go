@@ -47,7 +47,10 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	}
 	// Once every event is found by its sequence again, those of lost ledgers can be told. And every message is in a group
 	// again, in the order of their ids, because that of their indexing is lost. Versions go on above those of groups.
-	passes = []pass{{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}, {'d', m.queued}, {'s', m.attempts}, {'m', m.grouped}}
+	passes = []pass{
+		{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}, {'d', m.queued}, {'s', m.attempts},
+		{'m', m.grouped},
+	}
 	return m.run(ctx, db, uint64(out.Messages), passes, func() error {
 		if err := m.endGroup(); err != nil {
 			return err

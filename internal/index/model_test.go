@@ -19,7 +19,7 @@ type model struct {
 	entries   []*shared.LedgerEntry // by sequence
 	ungated   map[uint64]bool       // events whose steps do not wait for notify any more
 	after     map[uint64]map[string][]string
-	positions map[string]uint64     // of the last failure, by step and sequence
+	positions map[string]uint64 // of the last failure, by step and sequence
 	failures  uint64
 	recalled  map[[2]string]bool // tenant and attachment: a message of its owner was recalled, until it is released
 }

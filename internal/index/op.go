@@ -24,9 +24,9 @@ type Recall struct {
 
 	Steps []string // the steps of this recall, in the order of the ledger; an open notify keeps the others waiting
 
-	// After names, by step, the steps that are settled before it is queued. It is transitive: a step that waits for another
-	// one waits for what that waits for too. Steps that are not of this recall, or settled from the start, count as
-	// settled. Notify waits for none.
+	// After names, by step, the steps that are settled before it is queued. It is transitive: a step that waits for
+	// another one waits for what that waits for too. Steps that are not of this recall, or settled from the start, count
+	// as settled. Notify waits for none.
 	After map[string][]string
 
 	// Unsupported are those of Steps that the host does not carry out: settled so from the start.

@@ -416,7 +416,8 @@ func (x *Index) CountOpen(ctx context.Context, but []string) (map[string]int, er
 	return open, err
 }
 
-// countWaiting counts the steps of an event that wait, behind its gate (kind w) or without one for other steps (kind d).
+// countWaiting counts the steps of an event that wait, behind its gate (kind w) or without one for other steps
+// (kind d).
 func countWaiting(txn *badger.Txn, kind byte, sequence uint64, but []string, counts map[string]int) error {
 	gate, err := find(txn, gateKey(sequence))
 	if err != nil || kind == 'd' && gate != nil {

@@ -146,7 +146,7 @@ func TestAdmission_AHostThatKeepsToNoLimit(t *testing.T) {
 
 func TestAdmission_SmallServicesReadNoLargeRequest(t *testing.T) {
 	conn := dial(t, &gated{})
-	large := &recallv1.ActivateRequest{Steps: make([]string, 1<<20)}
+	large := &recallv1.ActivateRequest{Steps: mapSlice(make([]StepPlan, 1<<20), encodeStepPlan)}
 	_, err := recallv1.NewLifecycleServiceClient(conn).Activate(t.Context(), large)
 	if err := fromStatus(t.Context(), err); !errors.Is(err, shared.ErrInvalid) ||
 		!strings.Contains(err.Error(), fmt.Sprint(maxSmallBytes)) {

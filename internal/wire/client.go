@@ -319,8 +319,8 @@ func (c *Client) Prepare(ctx context.Context, configFile string) (shared.Diagnos
 }
 
 // Activate is [Lifecycle].
-func (c *Client) Activate(ctx context.Context, steps []string) error {
-	_, err := call(ctx, c.lifecycle.Activate, &recallv1.ActivateRequest{Steps: steps})
+func (c *Client) Activate(ctx context.Context, steps []StepPlan) error {
+	_, err := call(ctx, c.lifecycle.Activate, &recallv1.ActivateRequest{Steps: mapSlice(steps, encodeStepPlan)})
 	return err
 }
 

@@ -25,8 +25,9 @@ type Lifecycle interface {
 
 	// Activate takes the index, waiting for its lock until ctx ends, and begins to answer calls. steps are those that the
 	// host carries out. Every other step of a recall that is committed from then on is recorded as unsupported. Where such
-	// a step is open from before, it stays open until a host that carries it out is activated.
-	Activate(ctx context.Context, steps []string) error
+	// a step is open from before, it stays open until a host that carries it out is activated. The order of the steps of a
+	// recall is the one in force when it is committed.
+	Activate(ctx context.Context, steps []StepPlan) error
 
 	// Flush makes the index quick to take over, while the plugin goes on serving: what another process would have to
 	// replay is written out. A swap does so first; it may be left out, or cut short by ctx.

@@ -208,7 +208,7 @@ func (s *lifecycleServer) Prepare(ctx context.Context,
 
 func (s *lifecycleServer) Activate(ctx context.Context,
 	req *recallv1.ActivateRequest) (*recallv1.ActivateResponse, error) {
-	if err := s.impl.Activate(ctx, req.GetSteps()); err != nil {
+	if err := s.impl.Activate(ctx, mapSlice(req.GetSteps(), decodeStepPlan)); err != nil {
 		return nil, toStatus(err)
 	}
 	return &recallv1.ActivateResponse{}, nil

@@ -53,6 +53,7 @@ var (
 		Limit: 9,
 	}
 	fullLedger = shared.LedgerRequest{Tenant: "acme", RecallID: "r1", After: "cd34-3", Limit: 9}
+	fullSteps  = []StepPlan{{Name: shared.StepHistory, After: []string{shared.StepAttachments}}}
 	fullEntry  = shared.LedgerEntry{Event: fullEvent, Steps: []shared.StepRecord{
 		{Step: shared.StepHistory, Outcome: shared.OutcomeFailed, Attempts: 2, Error: "disk", ChangedAt: at},
 	}}
@@ -159,7 +160,7 @@ func (p *echo) Prepare(_ context.Context, file string) (shared.Diagnostics, erro
 	p.asked = []any{file}
 	return fullDiagnostics, p.err
 }
-func (p *echo) Activate(_ context.Context, steps []string) error {
+func (p *echo) Activate(_ context.Context, steps []StepPlan) error {
 	p.asked = []any{steps}
 	return p.err
 }
@@ -277,10 +278,9 @@ func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 			d.Capabilities = slices.DeleteFunc(d.Capabilities, func(c string) bool { return c == CapabilityLane })
 			return d, err
 		}, nil, fullDescription},
-		"Prepare": {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
-		"Activate": {func() (any, error) { return "active", c.Activate(ctx, []string{shared.StepNotify}) },
-			[]any{[]string{shared.StepNotify}}, "active"},
-		"Expect": {func() (any, error) { return "expected", c.Expect(ctx, fullIndex) }, []any{fullIndex}, "expected"},
+		"Prepare":  {func() (any, error) { return c.Prepare(ctx, "/f") }, []any{"/f"}, fullDiagnostics},
+		"Activate": {func() (any, error) { return "active", c.Activate(ctx, fullSteps) }, []any{fullSteps}, "active"},
+		"Expect":   {func() (any, error) { return "expected", c.Expect(ctx, fullIndex) }, []any{fullIndex}, "expected"},
 		"Backup": {func() (any, error) {
 			var w countingWriter
 			err := c.Backup(ctx, &w)

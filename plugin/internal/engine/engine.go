@@ -76,9 +76,10 @@ type active struct {
 	rules      *rules.Watcher
 	kept       string // the file that the policy in force is kept in
 
-	steps       []string // that the host carries out, sorted
-	all         []string // the steps of a recall whose rule names none, in the order of the ledger
-	unsupported []string // those of all that the host does not carry out
+	steps       []string            // that the host carries out, sorted
+	after       map[string][]string // for each of steps, those of them that are settled first, see index.Recall
+	all         []string            // the steps of a recall whose rule names none, in the order of the ledger
+	unsupported []string            // those of all that the host does not carry out
 }
 
 // New makes an engine in standby. Quiesce releases what it took.
@@ -100,15 +101,16 @@ func New(o Options) *Engine {
 }
 
 // newActive puts together what answers calls. steps are valid.
-func (e *Engine) newActive(x *index.Index, steps []string) *active {
-	sorted := slices.Sorted(slices.Values(steps))
+func (e *Engine) newActive(x *index.Index, steps []wire.StepPlan) *active {
+	sorted := names(steps)
 	local := journal.NewLocal(x)
 	a := &active{
 		index: x, local: local, log: local, rules: e.followed(), kept: keptPath(e.config.IndexPath), steps: sorted,
+		after:      wire.StepOrder(steps),
 		dispatcher: delivery.NewDispatcher(x, sorted, e.clock, e.logger),
 		opener:     delivery.NewOpener(x, local, sorted, e.clock, e.logger),
 	}
-	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), steps))
+	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), sorted))
 	e.counts.hasSteps(sorted)
 	local.OnOpen(func(step string, first uint64) {
 		a.dispatcher.Open(step, first)
@@ -117,6 +119,16 @@ func (e *Engine) newActive(x *index.Index, steps []string) *active {
 		}
 	})
 	return a
+}
+
+// names are those of the steps of a host, sorted.
+func names(steps []wire.StepPlan) []string {
+	list := make([]string, len(steps))
+	for i, s := range steps {
+		list[i] = s.Name
+	}
+	slices.Sort(list)
+	return list
 }
 
 // stepsOf are the steps of a recall, in the order of the ledger, and those of them that the host does not carry out.

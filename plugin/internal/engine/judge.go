@@ -136,6 +136,7 @@ func (a *active) recallOp(req *shared.RecallRequest, in *rules.Input, d *rules.D
 		op.Event.Placeholder = d.OnRecall.Placeholder.Texts
 	}
 	op.Steps, op.Unsupported = a.stepsOf(d.OnRecall)
+	op.After = a.after
 	return op
 }
 

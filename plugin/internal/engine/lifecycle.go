@@ -91,8 +91,8 @@ func (e *Engine) Backup(ctx context.Context, w io.Writer) error {
 const answerMargin = 200 * time.Millisecond
 
 // Activate is wire.Lifecycle. Repeating it with the same steps changes nothing.
-func (e *Engine) Activate(ctx context.Context, steps []string) error {
-	if err := validateSteps(steps); err != nil {
+func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
+	if err := wire.ValidateSteps(steps); err != nil {
 		return err
 	}
 	if err := e.takeTurn(ctx, wire.StateStandby, wire.StateActive); err != nil {
@@ -101,8 +101,9 @@ func (e *Engine) Activate(ctx context.Context, steps []string) error {
 	defer e.endTurn()
 	if a, leave, err := e.enter(); err == nil {
 		defer leave()
-		if !slices.Equal(a.steps, slices.Sorted(slices.Values(steps))) {
-			return fmt.Errorf("%w: already active for the steps %q; a new process takes others", shared.ErrUnavailable, a.steps)
+		if !slices.Equal(a.steps, names(steps)) || !maps.EqualFunc(a.after, wire.StepOrder(steps), slices.Equal) {
+			return fmt.Errorf("%w: already active for the steps %q; a new process takes others, or another order",
+				shared.ErrUnavailable, a.steps)
 		}
 		return nil
 	}
@@ -149,23 +150,7 @@ func (e *Engine) Activate(ctx context.Context, steps []string) error {
 		return e.unavailable()
 	}
 	e.keep()
-	e.logger.Info("active", "index", e.config.IndexPath, "steps", steps, "policy", a.rules.Policy().Digest())
-	return nil
-}
-
-func validateSteps(steps []string) error {
-	if len(steps) > shared.MaxSteps {
-		return shared.Invalidf("steps", "%d steps; at most %d", len(steps), shared.MaxSteps)
-	}
-	for i, step := range steps {
-		field := fmt.Sprintf("steps[%d]", i)
-		if err := shared.ValidateStep(field, step); err != nil {
-			return err
-		}
-		if first := slices.Index(steps, step); first < i {
-			return shared.Invalidf(field, "is the same as steps[%d]", first)
-		}
-	}
+	e.logger.Info("active", "index", e.config.IndexPath, "steps", a.steps, "policy", a.rules.Policy().Digest())
 	return nil
 }
 

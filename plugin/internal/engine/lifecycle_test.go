@@ -123,19 +123,26 @@ func TestActivateTakesValidStepsOnce(t *testing.T) {
 	for i := range shared.MaxSteps + 1 {
 		many = append(many, fmt.Sprintf("s%d", i))
 	}
-	field(t, "too many", r.Activate(t.Context(), many), "steps")
-	field(t, "no name", r.Activate(t.Context(), []string{"notify", "No Step"}), "steps[1]")
-	field(t, "twice", r.Activate(t.Context(), []string{"notify", "history", "notify"}), "steps[2]")
+	field(t, "too many", r.Activate(t.Context(), plan(many...)), "steps")
+	field(t, "no name", r.Activate(t.Context(), plan("notify", "No Step")), "steps[1]")
+	field(t, "twice", r.Activate(t.Context(), plan("notify", "history", "notify")), "steps[2]")
+	circle := []wire.StepPlan{{Name: "history", After: []string{"wipe"}}, {Name: "wipe", After: []string{"history"}}}
+	field(t, "a circle", r.Activate(t.Context(), circle), "steps[0].after[0]")
 	if h, _ := r.Health(t.Context()); h.State != wire.StateStandby {
 		t.Fatalf("state %s", h.State)
 	}
 	r.activate()
 	r.activate()
-	if err := r.Activate(t.Context(), []string{"wipe", "notify", "history"}); err != nil {
+	if err := r.Activate(t.Context(), plan("wipe", "notify", "history")); err != nil {
 		t.Errorf("the same steps in another order: %v", err)
 	}
-	if err := r.Activate(t.Context(), []string{"notify"}); !errors.Is(err, shared.ErrUnavailable) {
+	if err := r.Activate(t.Context(), plan("notify")); !errors.Is(err, shared.ErrUnavailable) {
 		t.Errorf("other steps: %v", err)
+	}
+	ordered := plan("notify", "history", "wipe")
+	ordered[1].After = []string{"wipe"}
+	if err := r.Activate(t.Context(), ordered); !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("another order: %v", err)
 	}
 	if _, err := r.Prepare(t.Context(), r.path("plugin.hcl")); !errors.Is(err, shared.ErrUnavailable) {
 		t.Errorf("an active engine was prepared: %v", err)

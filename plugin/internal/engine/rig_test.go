@@ -58,9 +58,17 @@ func (r *rig) start() {
 
 func (r *rig) activate() {
 	r.t.Helper()
-	if err := r.Activate(r.t.Context(), []string{"notify", "history", "wipe"}); err != nil {
+	if err := r.Activate(r.t.Context(), plan("notify", "history", "wipe")); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// plan is that of a host whose steps wait for no other than notify.
+func plan(names ...string) (steps []wire.StepPlan) {
+	for _, name := range names {
+		steps = append(steps, wire.StepPlan{Name: name})
+	}
+	return steps
 }
 
 func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }

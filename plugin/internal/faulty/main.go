@@ -109,14 +109,14 @@ func (f *faulty) Prepare(ctx context.Context, file string) (shared.Diagnostics, 
 	return f.Engine.Prepare(ctx, file)
 }
 
-func (f *faulty) Activate(ctx context.Context, steps []string) error {
+func (f *faulty) Activate(ctx context.Context, steps []wire.StepPlan) error {
 	switch f.fault {
 	case "panic-activate":
 		panic("fault: activate")
 	case "hang-activate":
 		select {}
 	case "ghost-events":
-		steps = slices.DeleteFunc(steps, func(step string) bool { return step == ghostStep })
+		steps = slices.DeleteFunc(steps, func(s wire.StepPlan) bool { return s.Name == ghostStep })
 	case "exit-after-activate":
 		defer time.AfterFunc(200*time.Millisecond, func() { os.Exit(1) })
 	}
