@@ -41,11 +41,12 @@ type Step struct {
 	// success although its server is gone. An error means that the attempt failed, and the step is tried again.
 	Verify func(ctx context.Context, d shared.Delivery) error
 
-	// After names steps of this host that are settled first, of the same recall: Run is not called before each of them is
-	// done, has nothing to do or is unsupported. A step that the recall does not have counts as settled. One that fails, or
-	// that a later host does not have, holds this one up for as long as it is open, also across crashes of the server and
-	// the plugin. "notify" comes first by default, and holds the other steps up for at most 30 s; a step that names it here
-	// waits without that limit. Notify itself waits for no step. A recall keeps the order in which it was committed.
+	// After names steps of this host that are settled first, of the same recall: Run is not called before each of them
+	// is done, has nothing to do or is unsupported. A step that the recall does not have counts as settled. One that
+	// fails, or that a later host does not have, holds this one up for as long as it is open, also across crashes of the
+	// server and the plugin. "notify" comes first by default, and holds the other steps up for at most 30 s; a step that
+	// names it here waits without that limit. Notify itself waits for no step. A recall keeps the order in which it was
+	// committed.
 	After []string
 
 	Timeout     time.Duration // of one attempt; 0 means StepTimeout

@@ -59,8 +59,8 @@ func CheckAfter(steps []StepPlan, field func(i, k int) string) error {
 	return nil
 }
 
-// StepOrder lists, for each step that waits, the steps that it waits for, directly or over others, sorted. It is nil where
-// none does.
+// StepOrder lists, for each step that waits, the steps that it waits for, directly or over others, sorted. It is nil
+// where none does.
 func StepOrder(steps []StepPlan) (order map[string][]string) {
 	direct := make(map[string][]string, len(steps))
 	for _, s := range steps {

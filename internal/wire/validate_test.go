@@ -118,7 +118,10 @@ func TestBadInputNamesItsFieldAndLimit(t *testing.T) {
 			"conversations[1]", "conversations[0]"},
 		{func() error { return ValidateLedger(&shared.LedgerRequest{Tenant: "t"}) }, "recall_id", "empty"},
 		{func() error { return ValidateSteps(make([]StepPlan, shared.MaxSteps+1)) }, "steps", "at most 32"},
-		{func() error { return ValidateSteps([]StepPlan{{Name: "push", After: []string{long}}}) }, "steps[0].after[0]", "no step"},
+		{
+			func() error { return ValidateSteps([]StepPlan{{Name: "push", After: []string{long}}}) },
+			"steps[0].after[0]", "no step",
+		},
 		{func() error { return shared.ValidateStep("step", "No Tify") }, "step", "a-z"},
 		{func() error { return shared.ValidateStep("step", long) }, "step", "64"},
 	} {
