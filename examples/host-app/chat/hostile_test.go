@@ -38,7 +38,7 @@ func TestScriptInNamesMessagesAndFilesStaysText(t *testing.T) {
 		"https://example.com/<b>"} {
 		send(t, c.Server, `"><svg onload=window.pwned=1>`,
 			Outgoing{ID: fmt.Sprintf(`x%d"]<img src=x onerror=window.pwned=1>`, i), Conversation: evil, Text: text,
-			Quote: quoteOf(i)})
+				Quote: quoteOf(i)})
 	}
 	ann.shows(".bubble", script)
 	ann.shows(".message .by", script)
