@@ -53,7 +53,7 @@ type Config struct {
 	Background bool
 
 	// EndWithParent closes the Host when the parent of this process ends, however it ends. It is for a host inside the
-	// plugin process of another system, which would otherwise keep the index from the next one. It takes Linux 5.3.
+	// plugin process of another system, which would otherwise keep the index from the next one. It needs Linux 5.3.
 	EndWithParent bool
 
 	// Steps are the parts of a recall that this server carries out, by name: the standard ones (shared.StepNotify and
@@ -339,7 +339,7 @@ func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.Led
 // Settle records the outcome of a step that Run deferred, or of any open step of a recall. key is [shared.Event.Key] of
 // its event. It returns once the outcome is on disk. A step that is settled keeps its outcome. OutcomeFailed makes the
 // step be delivered again after a delay; cause says why, for the ledger. An event or step that does not exist, and a
-// step that still waits for notify, is a [*shared.FieldError].
+// step that waits for other steps, is a [*shared.FieldError].
 func (h *Host) Settle(ctx context.Context, key, step string, outcome shared.Outcome, cause error) error {
 	if !outcome.Settles() && outcome != shared.OutcomeFailed {
 		return shared.Invalidf("outcome", "is %q; a step is settled as %s, %s, %s or %s", outcome, shared.OutcomeDone,

@@ -42,8 +42,9 @@ const (
 	OutcomeUnsupported Outcome = "unsupported" // the host has no such step; never to be read as done
 	OutcomeFailed      Outcome = "failed"      // the step is delivered again after a delay
 
-	// OutcomeDeferred is returned by a step that somebody else carries out. It is not recorded. The step stays open and is
-	// not delivered again, and no attempt is counted, until Host.Settle reports its outcome or the host is opened again.
+	// OutcomeDeferred is returned by a step that somebody else carries out. It is not recorded and counts as no attempt.
+	// The step stays open, and is not delivered again until Host.Settle reports that it failed, or the plugin or the
+	// host starts again.
 	OutcomeDeferred Outcome = "deferred"
 )
 
