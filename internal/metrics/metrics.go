@@ -10,7 +10,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Seconds are the bounds of histograms of time, from 0.1 ms to about a minute.
+// Seconds are the bounds of histograms of time, from 0.1 ms to a minute and a half.
 var Seconds = prometheus.ExponentialBuckets(0.0001, 2.5, 16)
 
 // Gather lists the metrics of a registry, ordered by name and labels.
