@@ -11,7 +11,7 @@ var testEvent = Event{
 	Placeholder: map[string]string{"zh-Hans": "{actor}撤回"},
 }
 
-func TestANoticeHidesTheMessageFromWhoNeverReceivedIt(t *testing.T) {
+func TestNotice_MessageNotDelivered(t *testing.T) {
 	if n := testEvent.Notice(false); n.Message != nil || n.MessageID != "m/1" || n.Ext != "{}" {
 		t.Errorf("got %+v", n)
 	}

@@ -381,7 +381,7 @@ func (p *indexing) Index(_ context.Context, msgs []shared.Message) ([]shared.Ind
 	}), nil
 }
 
-func TestAnErrorKeepsItsMeaningAcrossTheWire(t *testing.T) {
+func TestErrors_RoundTrip(t *testing.T) {
 	impl := &echo{}
 	c := NewClient(t.Context(), dial(t, impl))
 	for _, sentinel := range []error{shared.ErrUnavailable, shared.ErrOverloaded, shared.ErrUnimplemented} {
@@ -403,7 +403,7 @@ func TestAnErrorKeepsItsMeaningAcrossTheWire(t *testing.T) {
 	}
 }
 
-func TestAnOlderPluginIsToldByUnimplemented(t *testing.T) {
+func TestOlderPlugin_ErrUnimplemented(t *testing.T) {
 	listener := bufconn.Listen(1 << 16)
 	server := grpc.NewServer() // with no service at all
 	go func() { _ = server.Serve(listener) }()
@@ -470,7 +470,7 @@ func TestRecallRequest_HeldIsClamped(t *testing.T) {
 	}
 }
 
-func TestAMessageOverTheWiresLimitNamesTheLimit(t *testing.T) {
+func TestMaxWireBytes_ErrorNamesTheLimit(t *testing.T) {
 	c := NewClient(t.Context(), dial(t, &echo{}))
 	big := fullMessage
 	big.Attachments = make([]shared.Attachment, shared.MaxAttachments)

@@ -228,8 +228,8 @@ func (s *Store) RoomOf(ctx context.Context, id string) (room shared.Conversation
 	return parseRoom(key), true, nil
 }
 
-// Remove takes a message out of history for good and tells whether it was there. Which files it used stays known: by
-// that they are read by nobody any more, and it is told to those from whom they were taken.
+// Remove deletes a message from the history and reports whether it was there. The store still knows which attachments
+// the message used: nobody may download them, and members of the conversation are answered that they are gone.
 func (s *Store) Remove(ctx context.Context, id string, room shared.Conversation) (bool, error) {
 	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM quotes WHERE id = ?")
 }

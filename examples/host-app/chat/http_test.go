@@ -240,8 +240,8 @@ func TestAFileIsGoneToThoseAloneWhoCouldReadIt(t *testing.T) {
 		settled(t, w.server, "r"+id)
 		for user, want := range c.told {
 			if status, answer := w.do("GET", "/attachments?key="+key, user, ""); status != want {
-				t.Errorf("uploaded for %s, sent to %s: %s is told %d %v, want %d", c.uploaded, room, user, status, answer["error"],
-					want)
+				t.Errorf("file uploaded for %s, message sent to %s: %s gets status %d (%v), want %d",
+					c.uploaded, room, user, status, answer["error"], want)
 			}
 		}
 	}

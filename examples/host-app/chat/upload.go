@@ -44,9 +44,8 @@ func (a *api) upload(r *http.Request, user string) (any, error) {
 	return map[string]string{"key": key}, nil
 }
 
-// mayRead tells of a file whether a user may read it: who is in a conversation with a live message that uses it, and
-// its owner unless it was recalled. Those from whom a recall took it learn that it is gone; to others it does not
-// exist.
+// mayRead checks that a user may download a file. Members of a conversation may while a live message there uses it, and
+// its owner may until it is recalled. After the recall they get errFileGone. All others get errNoFile.
 func (a *api) mayRead(ctx context.Context, user, key string) (FileInfo, error) {
 	info, users, err := a.server.files.Info(ctx, key)
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 
 const secret = "nobody should ever read these words again"
 
-// The search for leaks is worth nothing if it does not find one: each is planted and must be seen.
-func TestALeakIsFoundInEachStore(t *testing.T) {
+// Each store in turn gets a leak, which the search must find.
+func TestFindLeaks_EachStore(t *testing.T) {
 	lines := func() []*traceLine {
 		return []*traceLine{
 			{Op: "message", ID: "gone", ConversationID: "team", ConversationType: "group", Sender: "dan", Text: secret,
@@ -110,7 +110,7 @@ func TestALeakIsFoundInEachStore(t *testing.T) {
 }
 
 // In the plugin's folder no text of any message may be, recalled or not.
-func TestATextInThePluginsFolderIsFound(t *testing.T) {
+func TestFindLeaks_IndexFolder(t *testing.T) {
 	dir := t.TempDir()
 	r := &replay{}
 	for i := range 2000 {

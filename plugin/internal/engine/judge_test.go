@@ -91,7 +91,7 @@ func TestCheckAnswersAsRecallWouldAndChangesNothing(t *testing.T) {
 	}
 }
 
-func TestARetryIsTheSameActAndMakesNoSecondEvent(t *testing.T) {
+func TestRecall_RepeatedRequest(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"))
 	req := request("r", "a")
@@ -121,14 +121,14 @@ func TestOfRacingRecallsOneWinsAndTheOthersNameIt(t *testing.T) {
 	for i, x := range results {
 		if x.Status == shared.StatusRecalled {
 			if winner != "" {
-				t.Fatalf("%s and r%d won", winner, i)
+				t.Fatalf("recalls %s and r%d were both answered recalled", winner, i)
 			}
 			winner = fmt.Sprintf("r%d", i)
 		}
 	}
 	for _, x := range results {
 		if x.RecallID != winner || x.RecalledBy != "ann" {
-			t.Errorf("%s won, and one was told %+v", winner, x)
+			t.Errorf("recall %s succeeded first, but another request was answered %+v", winner, x)
 		}
 		if x.Status == shared.StatusAlreadyRecalled && x.Rule != (shared.Rule{}) {
 			t.Errorf("a rule is named for a recall that was not made: %+v", x)
@@ -136,7 +136,7 @@ func TestOfRacingRecallsOneWinsAndTheOthersNameIt(t *testing.T) {
 	}
 }
 
-func TestACarriedMessageIsIndexedAndRecalledTogether(t *testing.T) {
+func TestRecall_MessageInTheRequest(t *testing.T) {
 	r := newActive(t, "")
 	m := r.message("old")
 	m.Labels = []string{"b", "a"}
@@ -394,7 +394,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-func TestAWaitingRequestIsJudgedByWhenItWasMade(t *testing.T) {
+func TestRecall_RequestedAt(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"))
 	r.clock.Advance(time.Minute)
@@ -423,7 +423,7 @@ func TestNoRoleIsMemberAlsoInTheEvent(t *testing.T) {
 	}
 }
 
-func TestTheLedgerListsStandardStepsThenTheHostsOwn(t *testing.T) {
+func TestLedger_OrderOfSteps(t *testing.T) {
 	r := newActive(t, "")
 	m := r.message("a")
 	m.Attachments = []shared.Attachment{{Key: "file"}}
@@ -651,7 +651,7 @@ func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
 	}
 }
 
-func TestACheckOfMoreThanALimitHasRoomForAnswersAsTheRecallDoes(t *testing.T) {
+func TestCheck_RateLimitWithinOneRequest(t *testing.T) {
 	r := newActive(t, limited)
 	r.index(r.message("a"), r.message("b"), r.message("c"), r.message("d"), r.message("e"))
 	r.recall(request("r1", "a"))
@@ -669,7 +669,7 @@ func TestACheckOfMoreThanALimitHasRoomForAnswersAsTheRecallDoes(t *testing.T) {
 	}
 }
 
-func TestARecallThatFailedSpendsNothingOfALimit(t *testing.T) {
+func TestRecall_FailureUsesNoRateLimit(t *testing.T) {
 	r := newActive(t, limited)
 	r.index(r.message("a"))
 	gone, cancel := context.WithCancel(t.Context())
