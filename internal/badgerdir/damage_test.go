@@ -11,19 +11,20 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 	"github.com/chat-recall/recall/shared"
 )
 
 func TestOpen_DamagedTable(t *testing.T) {
 	path := closedDir(t, 4000)
-	file := tables(t, path)[0]
+	file := dirtest.Tables(t, path)[0]
 	size := func(b []byte) int { return len(b) }
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for at := 0; at < size(whole); at += size(whole)/97 + 1 {
-		edit(t, file, flip(at))
+		dirtest.Edit(t, file, dirtest.Flip(at))
 		err := tryOpen(t, path)
 		var damage *DamageError
 		if !errors.As(err, &damage) || !errors.Is(err, shared.ErrDamaged) {
@@ -32,7 +33,7 @@ func TestOpen_DamagedTable(t *testing.T) {
 		if d := damage.Found[0]; d.File != filepath.Base(file) || d.Offset < 0 || d.Offset > int64(at) {
 			t.Errorf("one bit flipped at %d: the error points to %s", at, d)
 		}
-		edit(t, file, flip(at))
+		dirtest.Edit(t, file, dirtest.Flip(at))
 	}
 	if err := tryOpen(t, path); err != nil {
 		t.Errorf("mended: %v", err)
@@ -59,7 +60,7 @@ func TestOpen_VerifiedTablesAreNotReadAgain(t *testing.T) {
 	if n := read(); n != 0 {
 		t.Errorf("%d bytes of tables that were verified are read again", n)
 	}
-	file := tables(t, path)[0]
+	file := dirtest.Tables(t, path)[0]
 	now := time.Now()
 	if err := os.Chtimes(file, now, now); err != nil {
 		t.Fatal(err)
@@ -85,7 +86,7 @@ func TestOpen_AnotherTableUnderItsName(t *testing.T) {
 	if err := tryOpen(t, path); err != nil { // which is in the list from now on
 		t.Fatal(err)
 	}
-	files := tables(t, path)
+	files := dirtest.Tables(t, path)
 	if len(files) < 2 {
 		t.Fatal("there is one table only")
 	}
@@ -93,7 +94,7 @@ func TestOpen_AnotherTableUnderItsName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edit(t, files[1], func([]byte) []byte { return first })
+	dirtest.Edit(t, files[1], func([]byte) []byte { return first })
 	if err := tryOpen(t, path); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("%v", err)
 	}
@@ -109,8 +110,8 @@ func TestGuard_BlockDamagedWhileOpen(t *testing.T) {
 	if found, err := has(d, 10); err != nil || !found {
 		t.Fatalf("before: %v %v", found, err)
 	}
-	for _, file := range tables(t, path) {
-		edit(t, file, func(b []byte) []byte {
+	for _, file := range dirtest.Tables(t, path) {
+		dirtest.Edit(t, file, func(b []byte) []byte {
 			for i := 100; i < len(b)*9/10; i += 500 { // a bit of every block
 				b[i] ^= 1
 			}
@@ -134,8 +135,8 @@ func TestScrub_TableChangedWhileOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = d.Close() })
-	file := tables(t, path)[0]
-	edit(t, file, func(b []byte) []byte { b[len(b)-200] ^= 1; return b }) // in its index, which no read verifies
+	file := dirtest.Tables(t, path)[0]
+	dirtest.Edit(t, file, func(b []byte) []byte { b[len(b)-200] ^= 1; return b }) // in its index, which no read verifies
 	d.verifyNew()
 	if _, err := has(d, 10); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("%v", err)
@@ -182,9 +183,9 @@ func TestCompaction_DamagedBlock(t *testing.T) {
 	t.Cleanup(func() { _ = d.Close() })
 	d.stopWatch() // only Badger meets the damage
 	d.watcher.Wait()
-	files, before := tables(t, path), mismatches.Load()
+	files, before := dirtest.Tables(t, path), mismatches.Load()
 	for _, file := range files {
-		edit(t, file, flip(3000))
+		dirtest.Edit(t, file, dirtest.Flip(3000))
 	}
 	go func() { _ = d.db.Flatten(1) }() // never ends
 	deadline := time.After(time.Minute)
@@ -196,7 +197,7 @@ func TestCompaction_DamagedBlock(t *testing.T) {
 		}
 	}
 	for _, file := range files {
-		if now := tables(t, path); !slices.Contains(now, file) {
+		if now := dirtest.Tables(t, path); !slices.Contains(now, file) {
 			t.Errorf("the damaged table %s was replaced: %v", file, now)
 		}
 	}
@@ -277,7 +278,7 @@ func TestMarker_DamagedOrGone(t *testing.T) {
 						t.Fatal(err)
 					}
 				} else {
-					edit(t, file, change)
+					dirtest.Edit(t, file, change)
 				}
 				d := openAt(t, path)
 				if found, err := has(d, 10); err != nil || !found {
@@ -340,7 +341,7 @@ func TestGuard_TableCutWhileOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := tables(t, path)[0]
+	file := dirtest.Tables(t, path)[0]
 	if err := os.Truncate(file, 4096); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -60,7 +61,7 @@ func TestFlush_LeavesLittleToReplay(t *testing.T) {
 		t.Errorf("%d bytes in the log after", n)
 	}
 	fill(t, d, 10_000, 11_000)
-	if n := count(t, snapshot(t, d.path)); n != 11_000 {
+	if n := count(t, dirtest.Snapshot(t, d.path)); n != 11_000 {
 		t.Errorf("%d keys after a crash", n)
 	}
 }
@@ -85,7 +86,7 @@ func TestFlush_Fails(t *testing.T) {
 	})
 	t.Run("closed", func(t *testing.T) {
 		d := filled(t)
-		crash := snapshot(t, d.path) // with something logged
+		crash := dirtest.Snapshot(t, d.path) // with something logged
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 )
 
 // newestLogs are the logs of a database with something in them, in their order.
@@ -95,12 +97,12 @@ func TestOpen_OlderLogDamaged(t *testing.T) {
 	}
 	for name, damage := range map[string]func([]byte) []byte{
 		"emptied":                   func(b []byte) []byte { return nil },
-		"last transaction flipped":  func(b []byte) []byte { return flip(usedBytes(b) - 100)(b) },
+		"last transaction flipped":  func(b []byte) []byte { return dirtest.Flip(usedBytes(b) - 100)(b) },
 		"last transaction cut away": func(b []byte) []byte { clear(b[usedBytes(b)-200:]); return b },
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, log, _ := midFlush(t)
-			edit(t, log, damage)
+			dirtest.Edit(t, log, damage)
 			wantDamage(t, path, "are missing")
 		})
 	}

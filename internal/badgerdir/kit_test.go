@@ -8,13 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"go.uber.org/goleak"
+
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 )
 
 // leakyEnv is set for a test that runs in a process of its own and leaves goroutines running.
@@ -203,62 +204,7 @@ func crashed(t *testing.T) (path string, keys int) {
 	for keys = 100; keys < 600; keys += 100 {
 		mustPut(t, d, keys, keys+100)
 	}
-	return snapshot(t, live), keys
-}
-
-// snapshot copies a folder, as a kill or a backup by hand leaves it.
-func snapshot(t *testing.T, path string) string {
-	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(to, os.DirFS(path)); err != nil {
-		t.Fatal(err)
-	}
-	return to
-}
-
-// one is the only file of a pattern that is not empty: the next log is an empty file.
-func one(t *testing.T, path, pattern string) string {
-	t.Helper()
-	found, err := filepath.Glob(filepath.Join(path, pattern))
-	found = slices.DeleteFunc(found, func(file string) bool {
-		info, err := os.Stat(file)
-		return err == nil && info.Size() == 0
-	})
-	if err != nil || len(found) != 1 {
-		t.Fatalf("%s: %v %v", pattern, found, err)
-	}
-	return found[0]
-}
-
-// edit changes the bytes of a file in place: Badger may have it mapped into memory.
-func edit(t *testing.T, file string, change func([]byte) []byte) {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data = change(data)
-	_, err = f.WriteAt(data, 0)
-	if err := errors.Join(err, f.Truncate(int64(len(data))), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func flip(at int) func([]byte) []byte {
-	return func(b []byte) []byte { b[at] ^= 1; return b }
-}
-
-func tables(t *testing.T, path string) []string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(path, "*.sst"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%v %v", files, err)
-	}
-	return files
+	return dirtest.Snapshot(t, live), keys
 }
 
 // usedBytes is the length of a log without the zeros at its end.

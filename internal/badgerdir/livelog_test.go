@@ -16,6 +16,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/chat-recall/recall/host/hosttest"
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -117,7 +118,7 @@ func TestLiveLog_ZeroesAhead(t *testing.T) {
 	if n := keysIn(t, d); n != keys {
 		t.Fatalf("%d of %d keys", n, keys)
 	}
-	if n := count(t, snapshot(t, d.path)); n != keys { // what another process reads from the files
+	if n := count(t, dirtest.Snapshot(t, d.path)); n != keys { // what another process reads from the files
 		t.Fatalf("%d of %d keys after a crash", n, keys)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 )
 
 func TestOpen_CompressedTables(t *testing.T) {
@@ -82,7 +84,7 @@ func TestOpen_DamagedFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, _ := crashed(t)
-			file := one(t, path, c.file)
+			file := dirtest.One(t, path, c.file)
 			data, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -105,7 +107,7 @@ func TestOpen_DamagedFile(t *testing.T) {
 func TestOpen_LastTransactionTorn(t *testing.T) {
 	tear := func(t *testing.T) (path string, keys int) {
 		path, keys = crashed(t)
-		edit(t, one(t, path, "*.mem"), func(b []byte) []byte {
+		dirtest.Edit(t, dirtest.One(t, path, "*.mem"), func(b []byte) []byte {
 			end := usedBytes(b)
 			clear(b[end-3000 : end-1000]) // pages that never reached the disk; later ones did
 			return b
@@ -152,13 +154,13 @@ func TestOpen_LostLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, _ := crashed(t)
-			file := one(t, path, "*.mem")
+			file := dirtest.One(t, path, "*.mem")
 			if lose == nil {
 				if err := os.Remove(file); err != nil {
 					t.Fatal(err)
 				}
 			} else {
-				edit(t, file, lose)
+				dirtest.Edit(t, file, lose)
 			}
 			wantDamage(t, path, "")
 		})
@@ -167,7 +169,9 @@ func TestOpen_LostLog(t *testing.T) {
 
 func TestOpen_TornManifest(t *testing.T) {
 	path, keys := crashed(t)
-	edit(t, filepath.Join(path, badger.ManifestFilename), func(b []byte) []byte { return append(b, 0, 0, 0, 30, 1, 2, 3) })
+	dirtest.Edit(t, filepath.Join(path, badger.ManifestFilename), func(b []byte) []byte {
+		return append(b, 0, 0, 0, 30, 1, 2, 3)
+	})
 	if n := count(t, path); n != keys {
 		t.Errorf("%d of %d keys", n, keys)
 	}

@@ -1,6 +1,10 @@
 package badgerdir
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
+)
 
 func TestVerify(t *testing.T) {
 	path := closedDir(t, 4000)
@@ -8,7 +12,7 @@ func TestVerify(t *testing.T) {
 	if err != nil || !r.OK || r.Tables == 0 || r.Bytes == 0 || r.Index.ID == "" {
 		t.Fatalf("%+v %v", r, err)
 	}
-	edit(t, tables(t, path)[0], flip(5000))
+	dirtest.Edit(t, dirtest.Tables(t, path)[0], dirtest.Flip(5000))
 	r, err = Verify(t.Context(), path, nil)
 	if err != nil || r.OK || len(r.Damage) != 1 || r.Damage[0].Offset < 0 {
 		t.Errorf("a damaged table: %+v %v", r, err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chat-recall/recall/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -39,47 +40,6 @@ func fillFrom(t *testing.T, x *Index, first, end int) {
 	}
 }
 
-// edit changes the bytes of a file.
-func edit(t *testing.T, file string, change func([]byte) []byte) {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(file, os.O_WRONLY, 0) // not emptied in between: Badger may have it mapped into memory
-	if err != nil {
-		t.Fatal(err)
-	}
-	data = change(data)
-	_, err = f.WriteAt(data, 0)
-	if err := errors.Join(err, f.Truncate(int64(len(data))), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func flip(at int) func([]byte) []byte {
-	return func(b []byte) []byte { b[at] ^= 1; return b }
-}
-
-func tables(t *testing.T, path string) []string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(path, "*.sst"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%v %v", files, err)
-	}
-	return files
-}
-
-// snapshot copies the folder of an index, as a backup by hand does.
-func snapshot(t *testing.T, path string) string {
-	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(to, os.DirFS(path)); err != nil {
-		t.Fatal(err)
-	}
-	return to
-}
-
 func replace(t *testing.T, path, by string) {
 	t.Helper()
 	if err := errors.Join(os.RemoveAll(path), os.CopyFS(path, os.DirFS(by))); err != nil {
@@ -107,7 +67,7 @@ func TestSince_CursorAfterARestore(t *testing.T) {
 	if again := in(); again != old {
 		t.Errorf("a cursor went from %s to %s by a restart", old, again)
 	}
-	backup := snapshot(t, path)
+	backup := dirtest.Snapshot(t, path)
 	lost := in("b1", "b2")
 	replace(t, path, backup)
 	in("c1", "c2", "c3")
@@ -132,8 +92,8 @@ func TestMessages_DamagedBlock(t *testing.T) {
 	if r, err := x.Messages("acme", []string{"m000010"}); err != nil || r[0] == nil || r[0].Tombstone == nil {
 		t.Fatalf("before: %+v %v", r, err)
 	}
-	for _, file := range tables(t, path) {
-		edit(t, file, func(b []byte) []byte {
+	for _, file := range dirtest.Tables(t, path) {
+		dirtest.Edit(t, file, func(b []byte) []byte {
 			for i := 100; i < len(b)*9/10; i += 500 { // a bit of every block
 				b[i] ^= 1
 			}

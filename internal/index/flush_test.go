@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -49,7 +50,7 @@ func TestFlush_KeepsWhatWasApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(t, x, thousand("after")...)
-	y := openAt(t, snapshot(t, x.path))
+	y := openAt(t, dirtest.Snapshot(t, x.path))
 	for _, id := range []string{"filled0-0", "filled4-999", "after0", "after999"} {
 		if r, err := y.Messages("acme", []string{id}); err != nil || r[0] == nil {
 			t.Errorf("%s after a crash: %v, %v", id, r, err)

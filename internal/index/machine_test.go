@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -39,7 +40,7 @@ func TestApply_Position(t *testing.T) {
 	})
 	t.Run("survives a crash with its entry", func(t *testing.T) {
 		at(x, 200, settle(1, shared.StepNotify, shared.OutcomeDone))
-		y := openAt(t, snapshot(t, path))
+		y := openAt(t, dirtest.Snapshot(t, path))
 		if y.Position() != 200 {
 			t.Errorf("position %d", y.Position())
 		}
@@ -54,7 +55,7 @@ func TestApply_Position(t *testing.T) {
 		}
 	})
 	t.Run("is gone after a salvage", func(t *testing.T) {
-		_, y := salvage(t, snapshot(t, path))
+		_, y := salvage(t, dirtest.Snapshot(t, path))
 		if y.Position() != 0 {
 			t.Errorf("position %d", y.Position())
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,20 +146,6 @@ func crashed(t *testing.T) (path string, messages int) {
 		t.Fatal(err)
 	}
 	return path, messages
-}
-
-// one is the file of a pattern that is not empty: the next log is an empty file.
-func one(t *testing.T, path, pattern string) string {
-	t.Helper()
-	found, err := filepath.Glob(filepath.Join(path, pattern))
-	found = slices.DeleteFunc(found, func(file string) bool {
-		info, err := os.Stat(file)
-		return err == nil && info.Size() == 0
-	})
-	if err != nil || len(found) != 1 {
-		t.Fatalf("%s: %v %v", pattern, found, err)
-	}
-	return found[0]
 }
 
 func TestOpen_MissingIndex(t *testing.T) {

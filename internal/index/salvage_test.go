@@ -15,6 +15,7 @@ import (
 	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 	"github.com/chat-recall/recall/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
@@ -80,7 +81,7 @@ func TestSalvage_WholeIndex(t *testing.T) {
 		"killed": func(t *testing.T) string { // with a log
 			x := openNew(t)
 			fill(t, x, 4000)
-			return snapshot(t, x.path)
+			return dirtest.Snapshot(t, x.path)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,8 +101,8 @@ func TestSalvage_WholeIndex(t *testing.T) {
 
 func TestSalvage_DamagedBlocks(t *testing.T) {
 	from := closedIndex(t, 4000)
-	file := tables(t, from)[0]
-	edit(t, file, func(b []byte) []byte {
+	file := dirtest.Tables(t, from)[0]
+	dirtest.Edit(t, file, func(b []byte) []byte {
 		for i := 100; i < len(b)*9/10; i += len(b) / 9 { // some blocks of every kind of key
 			b[i] ^= 1
 		}
@@ -153,11 +154,11 @@ func blocks(t *testing.T, file string, visit func(offset int, last []byte)) {
 func damageNewer(t *testing.T, path string, kinds ...byte) {
 	t.Helper()
 	damaged := 0
-	for _, file := range tables(t, path)[1:] {
+	for _, file := range dirtest.Tables(t, path)[1:] {
 		blocks(t, file, func(offset int, last []byte) {
 			if slices.Contains(kinds, last[0]) {
 				damaged++
-				edit(t, file, flip(offset+20))
+				dirtest.Edit(t, file, dirtest.Flip(offset+20))
 			}
 		})
 	}
@@ -288,7 +289,9 @@ func TestSalvage_TombstoneInAnOlderTableOnly(t *testing.T) {
 func TestSalvage_LostFiles(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, path string){
 		"list of tables":          func(t *testing.T, path string) { remove(t, filepath.Join(path, "MANIFEST")) },
-		"list of tables, damaged": func(t *testing.T, path string) { edit(t, filepath.Join(path, "MANIFEST"), flip(9)) },
+		"list of tables, damaged": func(t *testing.T, path string) {
+			dirtest.Edit(t, filepath.Join(path, "MANIFEST"), dirtest.Flip(9))
+		},
 		"marker":                  func(t *testing.T, path string) { remove(t, filepath.Join(path, "MARKER")) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -302,7 +305,7 @@ func TestSalvage_LostFiles(t *testing.T) {
 	}
 	t.Run("table", func(t *testing.T) {
 		path := closedIndex(t, 4000)
-		remove(t, tables(t, path)[0])
+		remove(t, dirtest.Tables(t, path)[0])
 		s, y := salvage(t, path)
 		if len(s.Lost) != 1 || s.Messages != 0 {
 			t.Errorf("%+v", s)
@@ -323,7 +326,7 @@ func TestSalvage_LostFiles(t *testing.T) {
 	})
 	t.Run("middle of the log", func(t *testing.T) {
 		path, messages := crashed(t)
-		edit(t, one(t, path, "*.mem"), func(b []byte) []byte { clear(b[4096:8192]); return b })
+		dirtest.Edit(t, dirtest.One(t, path, "*.mem"), func(b []byte) []byte { clear(b[4096:8192]); return b })
 		s, y := salvage(t, path)
 		if len(s.Lost) == 0 || s.Messages < messages-120 || s.Messages >= messages {
 			t.Errorf("%d of %d messages: %+v", s.Messages, messages, s)
