@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,9 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/chat-recall/recall/internal/golden"
+)
 
 // slow is what only a hang or a blow-up takes. Hostile input takes well under a second on a machine that is at rest;
 // this is no measure of speed, since tests share their machine.
@@ -81,25 +80,8 @@ func TestTools_Golden(t *testing.T) {
 			if strings.Contains(test.line, "--junit") && xml.Unmarshal([]byte(stdout), new(junitSuites)) != nil {
 				t.Error("is not XML")
 			}
-			golden(t, filepath.Join("testdata/golden", test.golden), stdout)
+			golden.Check(t, filepath.Join("testdata/golden", test.golden), stdout)
 		})
-	}
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		os.MkdirAll(filepath.Dir(file), 0o755)
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update writes it anew)\ngot:\n%s\nwant:\n%s", file, got, want)
 	}
 }
 

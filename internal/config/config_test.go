@@ -1,7 +1,6 @@
 package config
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -10,10 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/internal/golden"
 	"github.com/chat-recall/recall/internal/hclfile"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // render shows everything of the diagnostics that an operator gets to see.
 func render(found hclfile.Diagnostics) string {
@@ -38,19 +36,7 @@ func TestLoad_BadFiles(t *testing.T) {
 			if f != nil || !ds.HasErrors() {
 				t.Fatalf("was taken: %+v", f)
 			}
-			golden := strings.TrimSuffix(file, ".hcl") + ".golden"
-			if *update {
-				if err := os.WriteFile(golden, []byte(render(ds)), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := render(ds); got != string(want) {
-				t.Errorf("got\n%s\nwant\n%s", got, want)
-			}
+			golden.Check(t, strings.TrimSuffix(file, ".hcl")+".golden", render(ds))
 		})
 	}
 }

@@ -288,11 +288,11 @@ func TestSalvage_TombstoneInAnOlderTableOnly(t *testing.T) {
 
 func TestSalvage_LostFiles(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, path string){
-		"list of tables":          func(t *testing.T, path string) { remove(t, filepath.Join(path, "MANIFEST")) },
+		"list of tables": func(t *testing.T, path string) { remove(t, filepath.Join(path, "MANIFEST")) },
 		"list of tables, damaged": func(t *testing.T, path string) {
 			dirtest.Edit(t, filepath.Join(path, "MANIFEST"), dirtest.Flip(9))
 		},
-		"marker":                  func(t *testing.T, path string) { remove(t, filepath.Join(path, "MARKER")) },
+		"marker": func(t *testing.T, path string) { remove(t, filepath.Join(path, "MARKER")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := closedIndex(t, 4000)

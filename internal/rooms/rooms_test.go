@@ -22,6 +22,7 @@ var rooms = map[string]string{
 	"internal/config":            "internal/hclfile shared",
 	"internal/badgerdir":         "internal/hclfile shared",
 	"internal/badgerdir/dirtest": "",
+	"internal/golden":            "",
 	"internal/rooms":             "",
 	"internal/wire":              "shared shared/recallv1",
 

@@ -1,25 +1,11 @@
 package rulestest
 
 import (
-	"flag"
 	"os"
 	"testing"
 
 	"github.com/chat-recall/recall/rules"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares got with the file, or writes it under -update.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		write(t, file, got)
-	}
-	if want := text(t, file); got != want {
-		t.Errorf("%s differs (go test -update writes it anew)\ngot:\n%s\nwant:\n%s", file, got, want)
-	}
-}
 
 func mustParse(t testing.TB, src string) *rules.Policy {
 	t.Helper()

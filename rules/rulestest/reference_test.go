@@ -8,6 +8,7 @@ import (
 	"testing"
 	"text/template"
 
+	"github.com/chat-recall/recall/internal/golden"
 	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/rules"
 	"github.com/chat-recall/recall/rules/internal/lang"
@@ -28,7 +29,7 @@ func TestReference_Current(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.MkdirAll("../../docs", 0o755)
-	golden(t, "../../docs/rules.md", b.String())
+	golden.Check(t, "../../docs/rules.md", b.String())
 }
 
 type referenceBlock struct {

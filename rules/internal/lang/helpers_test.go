@@ -1,7 +1,6 @@
 package lang
 
 import (
-	"flag"
 	"os"
 	"testing"
 	"time"
@@ -10,28 +9,9 @@ import (
 	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 // slow is the time that only a hang or an exponential blow-up takes. Hostile input takes well under a second on an idle
 // machine. It is no measure of speed, since tests share their machine.
 const slow = time.Minute
-
-// golden compares got with the file, or writes it under -update.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update writes it anew)\ngot:\n%s\nwant:\n%s", file, got, want)
-	}
-}
 
 func parse(name string, src []byte) (*policy.Policy, hclfile.Diagnostics) {
 	return Parse([]hclfile.File{{Name: name, Text: src}})

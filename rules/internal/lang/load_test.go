@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/chat-recall/recall/internal/golden"
 	"github.com/chat-recall/recall/internal/hclfile"
 )
 
@@ -25,7 +26,7 @@ func TestLoad_BadFiles(t *testing.T) {
 			if p != nil || !diags.HasErrors() {
 				t.Fatal("a bad file was loaded")
 			}
-			golden(t, strings.TrimSuffix(file, ".hcl")+".golden", filepath.ToSlash(diags.String()))
+			golden.Check(t, strings.TrimSuffix(file, ".hcl")+".golden", filepath.ToSlash(diags.String()))
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package proof
 
 import (
-	"flag"
 	"os"
 	"testing"
 	"time"
@@ -11,27 +10,8 @@ import (
 	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 // slow is the time that only an exponential blow-up takes. It is no measure of speed, since tests share their machine.
 const slow = time.Minute
-
-// golden compares got with the file, or writes it under -update.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update writes it anew)\ngot:\n%s\nwant:\n%s", file, got, want)
-	}
-}
 
 func mustParse(t testing.TB, src string) *policy.Policy {
 	t.Helper()

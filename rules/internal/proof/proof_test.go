@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/internal/golden"
 	"github.com/chat-recall/recall/rules/internal/policy"
 	"github.com/chat-recall/recall/rules/internal/twin"
 )
@@ -285,7 +286,7 @@ func TestCompare_ReadableClasses(t *testing.T) {
 	for _, d := range c.Differences {
 		fmt.Fprintf(&b, "%s\n  was %q, all %v\n  now %s\n", d.Where, d.Was, d.All, d.Now)
 	}
-	golden(t, "testdata/compare.golden", b.String())
+	golden.Check(t, "testdata/compare.golden", b.String())
 	if same := Compare(now, now); !same.Proven || len(same.Differences) > 0 {
 		t.Errorf("a policy differs from itself: %+v", same)
 	}
