@@ -19,7 +19,7 @@ func script(t *testing.T, text string) string {
 	return path
 }
 
-func TestOnlyTheBinaryThatWasNamedIsStaged(t *testing.T) {
+func TestStage_ChecksumMustMatch(t *testing.T) {
 	path, dir := script(t, "exit 0"), t.TempDir()
 	first, err := stage(dir, Binary{Path: path})
 	if err != nil {
@@ -51,7 +51,7 @@ func TestOnlyTheBinaryThatWasNamedIsStaged(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoBinarySaysSo(t *testing.T) {
+func TestStage_NotABinary(t *testing.T) {
 	plain := filepath.Join(t.TempDir(), "plain")
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestWhatIsNoBinarySaysSo(t *testing.T) {
 	}
 }
 
-func TestAPluginConfigurationThatIsWrongSaysWhere(t *testing.T) {
+func TestOpen_WrongConfiguration(t *testing.T) {
 	for _, tc := range []struct{ text, words string }{
 		{"plugin {", "plugin.hcl:1:"},
 		{"index {}", "plugin"},

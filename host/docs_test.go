@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestEachRowOfTheFaultTableNamesATestThatExists(t *testing.T) {
+func TestFaultTable_NamesTests(t *testing.T) {
 	doc, err := os.ReadFile("../docs/upgrades.md")
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ func answer(ctx context.Context, g *gate, f func() error) error {
 
 func ok() error { return nil }
 
-func TestACallIsHeldUntilThereIsAPlugin(t *testing.T) {
+func TestGate_HoldsCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []time.Duration
 		g := newGate(func(d time.Duration) { told = append(told, d) })
@@ -46,7 +46,7 @@ func TestACallIsHeldUntilThereIsAPlugin(t *testing.T) {
 	})
 }
 
-func TestAHeldCallEndsWithItsOwnContext(t *testing.T) {
+func TestGate_ContextOfAHeldCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
@@ -56,7 +56,7 @@ func TestAHeldCallEndsWithItsOwnContext(t *testing.T) {
 	})
 }
 
-func TestACallCutOffIsRepeatedOnTheNextPlugin(t *testing.T) {
+func TestGate_RepeatsACallThatWasCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(nil)
 		g.open(&process{})
@@ -80,7 +80,7 @@ func TestACallCutOffIsRepeatedOnTheNextPlugin(t *testing.T) {
 	})
 }
 
-func TestACallCutOffIsNotAnsweredThatNothingWasDone(t *testing.T) {
+func TestGate_OverloadedAfterACut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := 0
 		g := newGate(func(time.Duration) { told++ })
@@ -112,7 +112,7 @@ func TestACallCutOffIsNotAnsweredThatNothingWasDone(t *testing.T) {
 	})
 }
 
-func TestAPluginThatOnlySaysUnavailableDoesNotHoldACallForEver(t *testing.T) {
+func TestGate_PluginThatStaysUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(nil)
 		g.open(&process{})
@@ -124,7 +124,7 @@ func TestAPluginThatOnlySaysUnavailableDoesNotHoldACallForEver(t *testing.T) {
 	})
 }
 
-func TestARefusalAnswersHeldAndNewCallsAtOnce(t *testing.T) {
+func TestGate_Refuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(nil)
 		done := make(chan error, 1)
@@ -140,7 +140,7 @@ func TestARefusalAnswersHeldAndNewCallsAtOnce(t *testing.T) {
 	})
 }
 
-func TestCallsAreBounded(t *testing.T) {
+func TestGate_MaxCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(nil)
 		var refused atomic.Int32
@@ -166,7 +166,7 @@ func TestCallsAreBounded(t *testing.T) {
 	})
 }
 
-func TestDrainWaitsForCallsUnderWayOnly(t *testing.T) {
+func TestGate_Drain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(nil)
 		g.open(&process{})
@@ -194,7 +194,7 @@ func TestDrainWaitsForCallsUnderWayOnly(t *testing.T) {
 	})
 }
 
-func TestACallThatEndsOnePluginAfterTheOtherIsGivenUp(t *testing.T) {
+func TestGate_MaxCuts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(nil)
 		g.open(&process{})

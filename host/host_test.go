@@ -210,7 +210,7 @@ func gone(t *testing.T, pid int, limit time.Duration) {
 	}
 }
 
-func TestARecallRunsEachStepOnceAndNotifyFirst(t *testing.T) {
+func TestRecall_RunsEachStepOnce(t *testing.T) {
 	var mu sync.Mutex
 	var order []string
 	step := func(name string, outcome shared.Outcome) host.Step {
@@ -244,7 +244,7 @@ func TestARecallRunsEachStepOnceAndNotifyFirst(t *testing.T) {
 	}
 }
 
-func TestAStepThatFailsOrPanicsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
+func TestStep_FailureAndPanic(t *testing.T) {
 	var mu sync.Mutex
 	attempts := map[string]int{}
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
@@ -281,7 +281,7 @@ func TestAStepThatFailsOrPanicsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
 	}
 }
 
-func TestAStepThatEndsWhileTheHostIsClosedIsNotRunAgain(t *testing.T) {
+func TestStep_EndsDuringClose(t *testing.T) {
 	dir := t.TempDir()
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
 	started := make(chan struct{}, 10)
@@ -323,7 +323,7 @@ func TestAStepThatEndsWhileTheHostIsClosedIsNotRunAgain(t *testing.T) {
 	}
 }
 
-func TestFailingStepsOfAHostThatStandsStillAtTimesAreAllTriedAgain(t *testing.T) {
+func TestStep_FailuresInAStoppedHost(t *testing.T) {
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), hosttest.RunDir(t))
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), asHost+"="+file, failingSteps+"=1")
@@ -365,7 +365,7 @@ func TestFailingStepsOfAHostThatStandsStillAtTimesAreAllTriedAgain(t *testing.T)
 	}
 }
 
-func TestCloseLeavesNoProcessSocketOrGoroutineAndRefusesCalls(t *testing.T) {
+func TestClose_LeavesNothing(t *testing.T) {
 	runDir := hosttest.RunDir(t)
 	h := hosttest.Open(t, host.Config{RunDir: runDir})
 	index(t, h, "m1")
@@ -388,7 +388,7 @@ func TestCloseLeavesNoProcessSocketOrGoroutineAndRefusesCalls(t *testing.T) {
 	}
 }
 
-func TestKillingThePluginUnderLoadLosesNoCallAndNoEvent(t *testing.T) {
+func TestKill_UnderLoad(t *testing.T) {
 	var mu sync.Mutex
 	told := map[string]int{}
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
@@ -440,7 +440,7 @@ func TestKillingThePluginUnderLoadLosesNoCallAndNoEvent(t *testing.T) {
 	}
 }
 
-func TestAPluginThatHangsIsKilledAndReplaced(t *testing.T) {
+func TestHang_PluginIsReplaced(t *testing.T) {
 	h := hosttest.Open(t, host.Config{})
 	index(t, h, "m1")
 	before := h.State().PID
@@ -457,7 +457,7 @@ func TestAPluginThatHangsIsKilledAndReplaced(t *testing.T) {
 	gone(t, before, time.Second)
 }
 
-func TestWhatIsNoPluginIsRefusedWithItsNameAndLeavesNothing(t *testing.T) {
+func TestOpen_NotAPlugin(t *testing.T) {
 	write := func(text string) string {
 		path := filepath.Join(t.TempDir(), "script")
 		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
@@ -505,7 +505,7 @@ func TestWhatIsNoPluginIsRefusedWithItsNameAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestStepsThatAreWrongAreRefusedBeforeAnythingStarts(t *testing.T) {
+func TestOpen_InvalidSteps(t *testing.T) {
 	ok := func(context.Context, shared.Delivery) (shared.Outcome, error) { return shared.OutcomeDone, nil }
 	many := map[string]host.Step{}
 	for i := range shared.MaxSteps + 1 {
@@ -524,7 +524,7 @@ func TestStepsThatAreWrongAreRefusedBeforeAnythingStarts(t *testing.T) {
 	}
 }
 
-func TestConfigurationThatThePluginRefuses(t *testing.T) {
+func TestOpen_ConfigurationRefusedByPlugin(t *testing.T) {
 	binary := hosttest.BuildPlugin(t)
 	locked := t.TempDir()
 	hosttest.Open(t, host.Config{File: hosttest.WriteConfig(t, binary, locked)}) // holds locked/index until the test ends
@@ -576,7 +576,7 @@ func replaceIn(t *testing.T, file, old, by string) {
 	}
 }
 
-func TestAKilledHostTakesItsPluginAlongAndTheNextOneOpensTheIndex(t *testing.T) {
+func TestKill_Host(t *testing.T) {
 	dir := hosttest.RunDir(t)
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
 	first := exec.Command(os.Args[0])
@@ -608,7 +608,7 @@ func TestAKilledHostTakesItsPluginAlongAndTheNextOneOpensTheIndex(t *testing.T) 
 	}
 }
 
-func TestAnUpgradeUnderCallersLosesNothing(t *testing.T) {
+func TestUpgrade_UnderLoad(t *testing.T) {
 	h := hosttest.Open(t, host.Config{})
 	stop := make(chan struct{})
 	var work sync.WaitGroup
@@ -642,7 +642,7 @@ func TestAnUpgradeUnderCallersLosesNothing(t *testing.T) {
 	gone(t, before, time.Second)
 }
 
-func TestAnUpgradeThatCannotStartLeavesTheOldPluginServing(t *testing.T) {
+func TestUpgrade_CannotStart(t *testing.T) {
 	h := hosttest.Open(t, host.Config{})
 	before := h.State().PID
 	if _, err := h.Upgrade(within(t), host.Binary{Path: "/nowhere/plugin"}); err == nil {
@@ -654,7 +654,7 @@ func TestAnUpgradeThatCannotStartLeavesTheOldPluginServing(t *testing.T) {
 	}
 }
 
-func TestStateIsReportedAsItChanges(t *testing.T) {
+func TestOnState(t *testing.T) {
 	states := make(chan host.State, 100)
 	h := hosttest.Open(t, host.Config{OnState: func(s host.State) { states <- s }})
 	hosttest.Kill(t, h)

@@ -38,11 +38,11 @@ func TestLane_Off(t *testing.T) {
 			h.Close()
 		}
 	})
-	t.Run("calls and steps", TestARecallRunsEachStepOnceAndNotifyFirst)
-	t.Run("crashes under callers", TestKillingThePluginUnderLoadLosesNoCallAndNoEvent)
-	t.Run("upgrade under callers", TestAnUpgradeUnderCallersLosesNothing)
-	t.Run("upgrades between versions", TestAPluginOneMinorOlderOrNewerWorks)
-	t.Run("hang", TestAPluginThatHangsIsKilledAndReplaced)
+	t.Run("calls and steps", TestRecall_RunsEachStepOnce)
+	t.Run("crashes under callers", TestKill_UnderLoad)
+	t.Run("upgrade under callers", TestUpgrade_UnderLoad)
+	t.Run("upgrades between versions", TestOpen_OtherMinorVersion)
+	t.Run("hang", TestHang_PluginIsReplaced)
 	t.Run("poisonous call", TestHost_PoisonousCallHarmsNoOther)
 	t.Run("answers in another order", TestHost_AnswersInAnotherOrderAreRefused)
 }

@@ -92,7 +92,7 @@ func descriptors(t *testing.T) int {
 	return len(open)
 }
 
-func TestALentLockIsUnlockedAndNeverOutlivesItsPlugin(t *testing.T) {
+func TestLentLock_Unlock(t *testing.T) {
 	lock, theirs, err := newLentLock()
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestALentLockIsUnlockedAndNeverOutlivesItsPlugin(t *testing.T) {
 	}
 }
 
-func TestAProcessIsGoingOnlyWhenEveryThreadIs(t *testing.T) {
+func TestGoing_EveryThread(t *testing.T) {
 	const leaving, running = "7 (a) b) Z 1 7 7 0 -1 4194828 0", "8 (recall-plugin) D 1 7 7 0 -1 4194560 0"
 	for name, tc := range map[string]struct {
 		threads string
@@ -185,7 +185,7 @@ func TestAProcessIsGoingOnlyWhenEveryThreadIs(t *testing.T) {
 	}
 }
 
-func TestAProcessIsGoingOnceItIsKilledAndNotBefore(t *testing.T) {
+func TestGoing_AfterKill(t *testing.T) {
 	c, err := newChild(exec.Command(os.Args[0], "-test.run=^$")) // of several threads
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestAProcessIsGoingOnceItIsKilledAndNotBefore(t *testing.T) {
 	}
 }
 
-func TestAPluginLendsItsLockAndReleaseFreesIt(t *testing.T) {
+func TestRelease_FreesTheLentLock(t *testing.T) {
 	dir, err := os.MkdirTemp("", "recall") // short enough for a socket
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func anonymousMemory(t *testing.T, pid int) int64 {
 }
 
 // More callers than the committer's queue has places: who finds none is told so, and it costs no memory without bound.
-func TestTenThousandCallersAreAnsweredOrRefusedAndMemoryStaysBounded(t *testing.T) {
+func TestPressure_TenThousandCallers(t *testing.T) {
 	const calls, most = 3, 256 << 20
 	h := hosttest.Open(t, host.Config{})
 	ctx := within(t)
@@ -75,7 +75,7 @@ func TestTenThousandCallersAreAnsweredOrRefusedAndMemoryStaysBounded(t *testing.
 }
 
 // More recalls than are in flight at a time wait for one step; everything else goes on.
-func TestASlowStepHoldsUpNobodyButItself(t *testing.T) {
+func TestStep_SlowStepDelaysNoOther(t *testing.T) {
 	const recalls = 300
 	release := make(chan struct{})
 	var free sync.Once

@@ -108,7 +108,7 @@ func (p *policy) told(what string, is func(shared.RulesState) bool) shared.Rules
 	}
 }
 
-func TestAnEditOfTheRulesIsInForceWithinTwoSecondsAndABrokenOneIsShown(t *testing.T) {
+func TestRules_FileChanged(t *testing.T) {
 	p := openWithRules(t, nobody, nil)
 	index(t, p.Host, "m1")
 	opened := p.State().Rules
@@ -154,7 +154,7 @@ func TestAnEditOfTheRulesIsInForceWithinTwoSecondsAndABrokenOneIsShown(t *testin
 	p.told("in the end", func(r shared.RulesState) bool { return r.Refused == nil && r.Digest == opened.Digest })
 }
 
-func TestReloadTakesTheRulesBeforeItReturnsAndSaysWhatIsWrong(t *testing.T) {
+func TestReload_Diagnostics(t *testing.T) {
 	p := openWithRules(t, nobody, nil)
 	index(t, p.Host, "m1")
 	p.put(anyone)
@@ -194,7 +194,7 @@ func TestReloadTakesTheRulesBeforeItReturnsAndSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestARefusalSaysWhatIsMissingAndWhenToTryAgain(t *testing.T) {
+func TestRecall_ReasonAndRateLimit(t *testing.T) {
 	p := openWithRules(t, `
 limit "few" {
   key  = actor.id
@@ -238,7 +238,7 @@ permit "own" {
 	}
 }
 
-func TestACheckSaysUntilWhenItHolds(t *testing.T) {
+func TestCheck_Until(t *testing.T) {
 	p := openWithRules(t, `
 window "rooms" {
   conversation = ["group"]
@@ -271,7 +271,7 @@ permit "server" {
 	}
 }
 
-func TestAStepIsToldWhatTheRuleAsksAndRunsOnlyIfAsked(t *testing.T) {
+func TestStep_OnRecall(t *testing.T) {
 	events := make(chan shared.Delivery, 10)
 	keep := func(_ context.Context, e shared.Delivery) (shared.Outcome, error) {
 		events <- e
@@ -440,7 +440,7 @@ func TestBrokenRules_Refused(t *testing.T) {
 	}
 }
 
-func TestARuleFileWhoseNameIsNoTextLeavesTheRulesAndThePluginAlone(t *testing.T) {
+func TestRules_FileNameNotUTF8(t *testing.T) {
 	p := openWithRules(t, anyone, nil)
 	index(t, p.Host, "m1")
 	pid := p.State().PID
@@ -457,7 +457,7 @@ func TestARuleFileWhoseNameIsNoTextLeavesTheRulesAndThePluginAlone(t *testing.T)
 	}
 }
 
-func TestARuleFileWithALongMistakeInManyPlacesLeavesThePluginServing(t *testing.T) {
+func TestRules_ManyLongDiagnostics(t *testing.T) {
 	p := openWithRules(t, anyone, nil)
 	index(t, p.Host, "m1")
 	pid := p.State().PID

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestABinaryThatStaysBusyIsWaitedForNoLongerThanItIsWanted(t *testing.T) {
+func TestStart_BinaryBusy(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "program")
 	if err := os.WriteFile(file, []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-func TestASlogLoggerGetsLevelNameAndPairs(t *testing.T) {
+func TestFromSlog(t *testing.T) {
 	var out bytes.Buffer
 	handler := slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelInfo})
 	l := FromSlog(slog.New(handler)).Named("recall").Named("plugin").With("pid", 7)

@@ -155,7 +155,7 @@ func accounted(t *testing.T) {
 	})
 }
 
-func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
+func TestUpgrade_UnfitBinary(t *testing.T) {
 	script := func(text string) host.Binary {
 		path := filepath.Join(t.TempDir(), "script")
 		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
@@ -229,7 +229,7 @@ func TestANewBinaryThatIsNotFitLeavesTheOldPluginServing(t *testing.T) {
 	h.Close()
 }
 
-func TestAnUpgradeCancelledAtAnyStepLeavesOrBringsBackTheOldPlugin(t *testing.T) {
+func TestUpgrade_CancelledAtEachStep(t *testing.T) {
 	accounted(t)
 	var mu sync.Mutex
 	var cancelAt string
@@ -273,7 +273,7 @@ func TestAnUpgradeCancelledAtAnyStepLeavesOrBringsBackTheOldPlugin(t *testing.T)
 	h.Close()
 }
 
-func TestTwoUpgradesAtOnceComeOneAfterTheOther(t *testing.T) {
+func TestUpgrade_TwoAtOnce(t *testing.T) {
 	var mu sync.Mutex
 	var steps []string
 	preparing := make(chan struct{}, 10)
@@ -318,7 +318,7 @@ func TestTwoUpgradesAtOnceComeOneAfterTheOther(t *testing.T) {
 	}
 }
 
-func TestUpgradesThatFailAgainAndAgainAreNoCrashes(t *testing.T) {
+func TestUpgrade_RepeatedFailures(t *testing.T) {
 	h := hosttest.Open(t, host.Config{})
 	bad := host.Binary{Path: hosttest.BuildFaulty(t, "panic-activate")}
 	for i := range 10 {
@@ -332,7 +332,7 @@ func TestUpgradesThatFailAgainAndAgainAreNoCrashes(t *testing.T) {
 	}
 }
 
-func TestANewPluginThatHangsWithTheIndexInReachIsGivenUp(t *testing.T) {
+func TestUpgrade_NewPluginHangsInActivate(t *testing.T) {
 	h := hosttest.Open(t, host.Config{})
 	if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildFaulty(t, "hang-activate")}); err == nil {
 		t.Fatal("a plugin that hangs was taken")
@@ -343,7 +343,7 @@ func TestANewPluginThatHangsWithTheIndexInReachIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestARunDirThatIsRemovedIsMadeAgain(t *testing.T) {
+func TestRunDir_Removed(t *testing.T) {
 	dir := hosttest.RunDir(t)
 	h := hosttest.Open(t, host.Config{RunDir: dir})
 	index(t, h, "m1")
@@ -354,7 +354,7 @@ func TestARunDirThatIsRemovedIsMadeAgain(t *testing.T) {
 	takeBack(t, h, "m1")
 }
 
-func TestASecondHostOfOneFileTakesItsTurnAndHarmsNothing(t *testing.T) {
+func TestOpen_SecondHostOfAFile(t *testing.T) {
 	dir := t.TempDir()
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
 	runDir := hosttest.RunDir(t)
@@ -390,7 +390,7 @@ func TestASecondHostOfOneFileTakesItsTurnAndHarmsNothing(t *testing.T) {
 	}
 }
 
-func TestAnUpgradeOfAPluginThatIsDeadOrStuckSucceeds(t *testing.T) {
+func TestUpgrade_OldPluginDeadOrStuck(t *testing.T) {
 	accounted(t)
 	for name, fault := range map[string]func(testing.TB, *host.Host){"dead": hosttest.Kill, "stuck": hosttest.Hang} {
 		t.Run(name, func(t *testing.T) {
@@ -408,7 +408,7 @@ func TestAnUpgradeOfAPluginThatIsDeadOrStuckSucceeds(t *testing.T) {
 	}
 }
 
-func TestTheOldPluginMayDieAtAnyStepOfItsUpgrade(t *testing.T) {
+func TestUpgrade_OldPluginDiesAtEachStep(t *testing.T) {
 	accounted(t)
 	var mu sync.Mutex
 	var killAt string
@@ -437,7 +437,7 @@ func TestTheOldPluginMayDieAtAnyStepOfItsUpgrade(t *testing.T) {
 	h.Close()
 }
 
-func TestANewPluginThatDiesBeforeTheSwapLeavesTheOldOneServing(t *testing.T) {
+func TestUpgrade_NewPluginDiesBeforeTheSwap(t *testing.T) {
 	accounted(t)
 	var old atomic.Int64 // process
 	h := hosttest.Open(t, host.Config{OnState: func(s host.State) {
@@ -464,7 +464,7 @@ func TestANewPluginThatDiesBeforeTheSwapLeavesTheOldOneServing(t *testing.T) {
 	h.Close()
 }
 
-func TestAPluginThatDiesWhileAnUpgradePreparesIsStartedAgainAtOnce(t *testing.T) {
+func TestUpgrade_OldPluginDiesDuringPrepare(t *testing.T) {
 	preparing := make(chan struct{}, 1)
 	h := hosttest.Open(t, host.Config{OnState: func(s host.State) {
 		if s.Step == host.StepPrepare {
@@ -497,7 +497,7 @@ func TestAPluginThatDiesWhileAnUpgradePreparesIsStartedAgainAtOnce(t *testing.T)
 	}
 }
 
-func TestManyUpgradesUnderCallersLoseNothing(t *testing.T) {
+func TestUpgrade_ManyUnderLoad(t *testing.T) {
 	accounted(t)
 	calls := newCallers()
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{shared.StepNotify: {Run: calls.notify}}})
@@ -516,7 +516,7 @@ func TestManyUpgradesUnderCallersLoseNothing(t *testing.T) {
 	h.Close()
 }
 
-func TestAPluginOneMinorOlderOrNewerWorks(t *testing.T) {
+func TestOpen_OtherMinorVersion(t *testing.T) {
 	for _, fault := range []string{"newer-minor", "older-minor"} {
 		t.Run(fault, func(t *testing.T) {
 			file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, fault), t.TempDir())
@@ -539,7 +539,7 @@ func TestAPluginOneMinorOlderOrNewerWorks(t *testing.T) {
 	}
 }
 
-func TestAnotherMajorIsRefusedWithBothVersionsNamed(t *testing.T) {
+func TestOpen_OtherMajorVersion(t *testing.T) {
 	file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "next-major"), t.TempDir())
 	_, err := host.Open(within(t), host.Config{File: file, RunDir: hosttest.RunDir(t)})
 	if err == nil || !strings.Contains(err.Error(), "Plugin version: 2, Client versions: [1]") {
@@ -547,7 +547,7 @@ func TestAnotherMajorIsRefusedWithBothVersionsNamed(t *testing.T) {
 	}
 }
 
-func TestAFileThatIsReplacedIsTakenWhereTheConfigurationSaysWatch(t *testing.T) {
+func TestWatch_NewBinary(t *testing.T) {
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "recall-plugin")
 	put := func(from string) {
@@ -579,7 +579,7 @@ func TestAFileThatIsReplacedIsTakenWhereTheConfigurationSaysWatch(t *testing.T) 
 	takeBack(t, h, "m1")
 }
 
-func TestAPluginThatWillNotLiveIsReportedAndTriedOn(t *testing.T) {
+func TestRestart_PluginThatKeepsDying(t *testing.T) {
 	accounted(t)
 	states := make(chan host.State, 1000)
 	file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "exit-after-activate"), t.TempDir())
@@ -617,7 +617,7 @@ func (l *told) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestAHostWaitsForAnIndexThatIsHeldForAWhile(t *testing.T) {
+func TestOpen_WaitsForTheIndex(t *testing.T) {
 	dir := t.TempDir()
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
 	if err := os.Mkdir(filepath.Join(dir, "index"), 0o700); err != nil {
@@ -643,7 +643,7 @@ func TestAHostWaitsForAnIndexThatIsHeldForAWhile(t *testing.T) {
 	}
 }
 
-func TestAFullDiskFailsTheUpgradeAndLosesNothing(t *testing.T) {
+func TestUpgrade_FullDisk(t *testing.T) {
 	small := smallDisk(t)
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
 	replaceIn(t, file, `"index"`, fmt.Sprintf("%q", filepath.Join(small, "index")))
@@ -669,7 +669,7 @@ func TestAFullDiskFailsTheUpgradeAndLosesNothing(t *testing.T) {
 	h.Close()
 }
 
-func TestAnIndexThatIsMovedInTheConfigurationIsNotLeftBehind(t *testing.T) {
+func TestUpgrade_IndexPathChanged(t *testing.T) {
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
 	h := hosttest.Open(t, host.Config{File: file})
 	index(t, h, "m1")
@@ -713,7 +713,7 @@ func TestAnIndexThatIsMovedInTheConfigurationIsNotLeftBehind(t *testing.T) {
 	takeBack(t, h, "m1")
 }
 
-func TestAMistakeInTheBlockOfTheHostIsNoReasonToBeWithoutAPlugin(t *testing.T) {
+func TestRestart_MistakeInBlockPlugin(t *testing.T) {
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())
 	h := hosttest.Open(t, host.Config{File: file})
 	index(t, h, "m1")
@@ -741,7 +741,7 @@ func fillDisk(t *testing.T, disk, path string) {
 // upgradeAt names, to this test binary run again as a host, the step of an upgrade at which to say so and wait.
 const upgradeAt = "RECALL_TEST_UPGRADE_AT"
 
-func TestAHostKilledAtAnyStepOfAnUpgradeLosesNothing(t *testing.T) {
+func TestUpgrade_HostKilledAtEachStep(t *testing.T) {
 	for _, step := range []string{host.StepVerify, host.StepPrepare, host.StepFlush, host.StepDrain, host.StepRelease,
 		host.StepActivate} {
 		t.Run(step, func(t *testing.T) {

@@ -62,7 +62,7 @@ func byHand(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-func TestRunByHandItExplainsItself(t *testing.T) {
+func TestRun_ByHand(t *testing.T) {
 	for _, args := range [][]string{nil, {"help"}, {"--help"}} {
 		stdout, stderr, code := byHand(t, args...)
 		if code != 0 || stderr != "" {
@@ -85,14 +85,14 @@ func TestRunByHandItExplainsItself(t *testing.T) {
 	}
 }
 
-func TestACaseThatIsNotThereIsWrongUsage(t *testing.T) {
+func TestRun_MissingCase(t *testing.T) {
 	if stdout, stderr, code := byHand(t, "explain", "--case", "-"); code != 2 || stdout != "" ||
 		!strings.Contains(stderr, "JSON") {
 		t.Errorf("with nothing on standard input it exits with %d and prints %q and %q", code, stdout, stderr)
 	}
 }
 
-func TestVersionIsForPeopleAndForPrograms(t *testing.T) {
+func TestVersion_TextAndJSON(t *testing.T) {
 	stdout, _, code := byHand(t, "version", "--json")
 	var d shared.Description
 	if err := json.Unmarshal([]byte(stdout), &d); code != 0 || err != nil {
@@ -107,7 +107,7 @@ func TestVersionIsForPeopleAndForPrograms(t *testing.T) {
 	}
 }
 
-func TestAHostThatGivesNoRealPipeIsTold(t *testing.T) {
+func TestServe_InvalidHostPipe(t *testing.T) {
 	for _, fd := range []string{"stdin", "0", "77"} {
 		cmd := exec.CommandContext(t.Context(), binary)
 		cmd.Env = []string{wire.Handshake.MagicCookieKey + "=" + wire.Handshake.MagicCookieValue, wire.HostPipeEnv + "=" + fd}
@@ -184,7 +184,7 @@ func standby(t *testing.T, dir string) *process {
 	return p
 }
 
-func TestFlushLeavesAShortLog(t *testing.T) {
+func TestFlush_ShortLog(t *testing.T) {
 	dir := t.TempDir()
 	p := launch(t, dir)
 	logged := func() (bytes int) {
@@ -217,7 +217,7 @@ func TestFlushLeavesAShortLog(t *testing.T) {
 	}
 }
 
-func TestTheGarbageCollectorRunsFromActivateOn(t *testing.T) {
+func TestActivate_GarbageCollector(t *testing.T) {
 	before := debug.SetGCPercent(-1)
 	defer debug.SetGCPercent(before)
 	s := served{engine.New(engine.Options{}), 77}
@@ -334,7 +334,7 @@ func (p *process) free(id string) {
 	}
 }
 
-func TestWhatWasAcknowledgedOutlivesSIGKILL(t *testing.T) {
+func TestKill_AcknowledgedCalls(t *testing.T) {
 	dir := t.TempDir()
 	p := launch(t, dir)
 	p.index("a", "b", "c")
@@ -410,7 +410,7 @@ func TestWhatWasAcknowledgedOutlivesSIGKILL(t *testing.T) {
 }
 
 // A host that waited for the index in vain is told that another process has it, and not only that time is up.
-func TestAnIndexThatAnotherProcessHoldsIsNamed(t *testing.T) {
+func TestActivate_IndexHeldByAnotherProcess(t *testing.T) {
 	first := launch(t, t.TempDir())
 	second := standby(t, first.dir)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -432,7 +432,7 @@ func TestAnIndexThatAnotherProcessHoldsIsNamed(t *testing.T) {
 	}
 }
 
-func TestThePluginGoesWhenItsHostIsGone(t *testing.T) {
+func TestServe_HostGone(t *testing.T) {
 	p := launch(t, t.TempDir())
 	p.index("a")
 	at := time.Now()
@@ -449,7 +449,7 @@ func TestThePluginGoesWhenItsHostIsGone(t *testing.T) {
 	p.free("a")
 }
 
-func TestSIGTERMReleasesTheIndexAndSIGINTIsNotForThePlugin(t *testing.T) {
+func TestServe_Signals(t *testing.T) {
 	p := launch(t, t.TempDir())
 	p.index("a")
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
@@ -469,7 +469,7 @@ func TestSIGTERMReleasesTheIndexAndSIGINTIsNotForThePlugin(t *testing.T) {
 	p.free("a")
 }
 
-func TestTheWireTakesWhatTheContractAllowsAndNamesTheLimit(t *testing.T) {
+func TestServe_LargestRequests(t *testing.T) {
 	p := launch(t, t.TempDir())
 	batch := func(n int) []shared.Message {
 		var msgs []shared.Message

@@ -20,14 +20,14 @@ func TestNotice_MessageNotDelivered(t *testing.T) {
 	}
 }
 
-func TestANoticeTellsAClientWhatToShow(t *testing.T) {
+func TestNotice_Placeholder(t *testing.T) {
 	n := testEvent.Notice(false)
 	if !n.Silent || !reflect.DeepEqual(n.Placeholder, testEvent.Placeholder) || n.Message != nil {
 		t.Errorf("got %+v", n)
 	}
 }
 
-func TestTheErrorOfDiagnosticsLeavesWarningsOut(t *testing.T) {
+func TestDiagnostics_Err(t *testing.T) {
 	warning, fault := Diagnostic{Severity: SeverityWarning, Summary: "odd"},
 		Diagnostic{Severity: SeverityError, Summary: "wrong"}
 	if err := (Diagnostics{warning}).Err(); err != nil {

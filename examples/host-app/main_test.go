@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAWrongCommandLineIsExplained(t *testing.T) {
+func TestRun_WrongCommandLine(t *testing.T) {
 	for _, c := range []struct {
 		args  string
 		err   error

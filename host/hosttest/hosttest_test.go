@@ -11,7 +11,7 @@ import (
 )
 
 // A chat server has no sums of what only the plugin depends on.
-func TestThePluginIsBuiltFromTheModuleOfAServer(t *testing.T) {
+func TestReadme_InstallsThePlugin(t *testing.T) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestThePluginIsBuiltFromTheModuleOfAServer(t *testing.T) {
 	}
 }
 
-func TestTheFaultsAreThoseOfTheFaultyPlugin(t *testing.T) {
+func TestBuildFaulty_Faults(t *testing.T) {
 	src, err := os.ReadFile("../../plugin/internal/faulty/main.go")
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-func TestGathering(t *testing.T) {
+func TestLane_GathersCalls(t *testing.T) {
 	t.Run("one caller never waits", func(t *testing.T) {
 		var g gathering
 		for range 10 {

@@ -11,7 +11,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-func TestBadInputNamesItsFieldAndLimit(t *testing.T) {
+func TestValidate_InvalidInput(t *testing.T) {
 	msg := func(change func(*shared.Message)) func() error {
 		return func() error {
 			bad := fullMessage
@@ -138,7 +138,7 @@ func TestBadInputNamesItsFieldAndLimit(t *testing.T) {
 	}
 }
 
-func TestAllThatIsAllowedPasses(t *testing.T) {
+func TestValidate_ValidInput(t *testing.T) {
 	m := fullMessage
 	m.ID = strings.Repeat("é", shared.MaxIDBytes/2)
 	for _, kind := range strings.Split(messageTypes.words(), ", ") {

@@ -242,7 +242,7 @@ func full(t *testing.T, path string, v reflect.Value) {
 	}
 }
 
-func TestEveryCallCarriesEveryFieldBothWays(t *testing.T) {
+func TestCalls_RoundTrip(t *testing.T) {
 	bothWays(t, everyCallCarriesEveryField)
 }
 
@@ -419,7 +419,7 @@ func TestOlderPlugin_ErrUnimplemented(t *testing.T) {
 	}
 }
 
-func TestUnknownEnumOfANewerPeer(t *testing.T) {
+func TestEnums_NewerPeer(t *testing.T) {
 	impl := &echo{}
 	wire := recallv1.NewRecallServiceClient(dial(t, impl))
 	for name, change := range map[string]func(*recallv1.Message){

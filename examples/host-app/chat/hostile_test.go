@@ -16,7 +16,7 @@ import (
 // script is what must stay text wherever it is put.
 const script = `<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>{name}`
 
-func TestScriptInNamesMessagesAndFilesStaysText(t *testing.T) {
+func TestPage_ScriptStaysText(t *testing.T) {
 	c := newChat(t)
 	ctx := testContext(t)
 	evil := shared.Conversation{Type: shared.ConversationGroup, ID: "evil/<svg onload=window.pwned=1>"}
@@ -81,7 +81,7 @@ func quoteOf(i int) string {
 	return ""
 }
 
-func TestAUserSeesNothingOfAnothersConversation(t *testing.T) {
+func TestHTTP_OtherConversation(t *testing.T) {
 	c := newChat(t)
 	send(t, c.Server, "ann", Outgoing{ID: "p1", Conversation: singleRoom, Text: "between us two"})
 	dan := c.user("dan", "single/ann-ben", desktop)
@@ -107,7 +107,7 @@ func TestAUserSeesNothingOfAnothersConversation(t *testing.T) {
 	dan.holdsNot("between us two")
 }
 
-func TestATooLargeFileIsRefusedInWords(t *testing.T) {
+func TestUpload_TooLarge(t *testing.T) {
 	c := newChat(t)
 	ann := c.user("ann", "single/ann-ben", desktop)
 	large := filepath.Join(t.TempDir(), "film.mov")
@@ -139,7 +139,7 @@ func TestATooLargeFileIsRefusedInWords(t *testing.T) {
 
 // What a page of somebody else can make a browser do, it tries: from another port, and from another name of this
 // machine.
-func TestAForeignPageReachesNothing(t *testing.T) {
+func TestHTTP_ForeignOrigin(t *testing.T) {
 	c := newChat(t)
 	m := send(t, c.Server, "ann", Outgoing{ID: "safe", Conversation: singleRoom, Text: "not for others"})
 	for _, origin := range []string{foreignPage(t, "<title>evil</title>"),

@@ -89,7 +89,7 @@ func (w *web) upload(user, query, body string) (int, map[string]any) {
 	return w.do("POST", "/attachments?"+query, user, body, "Content-Type", "application/octet-stream")
 }
 
-func TestBadRequestsAreRefusedByName(t *testing.T) {
+func TestHTTP_InvalidRequests(t *testing.T) {
 	w := newWeb(t)
 	group := `"conversation":{"type":"group","id":"team"}`
 	long := strings.Repeat("x", shared.MaxIDBytes+1)
@@ -157,7 +157,7 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 	}
 }
 
-func TestAttachmentsAreServedToThoseConcerned(t *testing.T) {
+func TestAttachments_Readers(t *testing.T) {
 	w := newWeb(t)
 	for _, name := range []string{"", "../a", "a/b", `a\b`, "..", ".", "a\nb", "a\x00b",
 		strings.Repeat("x", maxNameBytes+1), "\xff"} {
@@ -223,7 +223,7 @@ func TestAttachmentsAreServedToThoseConcerned(t *testing.T) {
 	get("dan", 404)
 }
 
-func TestAFileIsGoneToThoseAloneWhoCouldReadIt(t *testing.T) {
+func TestAttachments_GoneAfterARecall(t *testing.T) {
 	w := newWeb(t)
 	for room, c := range map[string]struct {
 		uploaded string
@@ -248,7 +248,7 @@ func TestAFileIsGoneToThoseAloneWhoCouldReadIt(t *testing.T) {
 }
 
 // The plugin does not know a message that could not be indexed yet, and nobody has recalled it.
-func TestAFileOfAMessageThatIsNotIndexedYetIsTheSendersAlone(t *testing.T) {
+func TestAttachments_NotIndexedYet(t *testing.T) {
 	var up atomic.Bool
 	w := newStubWeb(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
 		if up.Load() {
@@ -284,7 +284,7 @@ func TestAFileOfAMessageThatIsNotIndexedYetIsTheSendersAlone(t *testing.T) {
 }
 
 // A recall marks the file as gone after the download was allowed, and has not deleted it yet.
-func TestADownloadThatWasAllowedHasItsName(t *testing.T) {
+func TestAttachments_DownloadName(t *testing.T) {
 	var w *web
 	w = newStubWeb(t, &index{onStatus: func(string) shared.MessageState {
 		err := w.server.store.apply(testContext(t),
@@ -309,7 +309,7 @@ func TestADownloadThatWasAllowedHasItsName(t *testing.T) {
 }
 
 // What the README shows, over HTTP.
-func TestAClientSeesAMessageComeAndGo(t *testing.T) {
+func TestStream_MessageAndRecall(t *testing.T) {
 	w := newWeb(t)
 	ctx, stop := context.WithCancel(testContext(t))
 	defer stop()
@@ -390,7 +390,7 @@ func TestAClientSeesAMessageComeAndGo(t *testing.T) {
 	next("resync")
 }
 
-func TestHalfACharacterIsToldFromAWholeOne(t *testing.T) {
+func TestHTTP_InvalidUTF8(t *testing.T) {
 	for body, lone := range map[string]bool{
 		`"\ud83d\ude00"`: false, `"\\ud800"`: false, `"é \u00e9"`: false, `"\"\u0041"`: false,
 		`"\ud83d"`: true, `"\ude00"`: true, `"\ud83dx\ude00"`: true, `"\ud83d\n"`: true, `"\ud83d\ud83d\ude00"`: true,
@@ -401,7 +401,7 @@ func TestHalfACharacterIsToldFromAWholeOne(t *testing.T) {
 	}
 }
 
-func TestALedgerTellsNobodyMoreThanTheirNotice(t *testing.T) {
+func TestLedger_Readers(t *testing.T) {
 	w := newWeb(t)
 	w.do("POST", "/messages", "cleo", `{"id":"m","conversation":{"type":"group","id":"team"},"text":"x"}`)
 	w.do("POST", "/recall", "cleo", `{"message_ids":["m"],"recall_id":"r"}`)
@@ -418,7 +418,7 @@ func TestALedgerTellsNobodyMoreThanTheirNotice(t *testing.T) {
 	}
 }
 
-func TestAReasonIsShownToWhoGaveItAlone(t *testing.T) {
+func TestLedger_ReasonReaders(t *testing.T) {
 	w := newWeb(t)
 	w.do("POST", "/messages", "cleo", `{"id":"m","conversation":{"type":"group","id":"team"},"text":"x"}`)
 	w.do("POST", "/recall", "ben", `{"message_ids":["m"],"recall_id":"r","reason":"cleo is being investigated"}`)
@@ -432,7 +432,7 @@ func TestAReasonIsShownToWhoGaveItAlone(t *testing.T) {
 }
 
 // A device that was away reads the same words in the place of a message as one that was there.
-func TestASyncAndAStreamHaveTheSameWords(t *testing.T) {
+func TestSync_SameWordsAsStream(t *testing.T) {
 	_, block := rulesFile(t, ownWords)
 	w := newWeb(t, block)
 	ben := connect(t, w.server, "ben")
@@ -447,7 +447,7 @@ func TestASyncAndAStreamHaveTheSameWords(t *testing.T) {
 }
 
 // The plugin has a message that the store does not have: data that was lost, or two servers on one index.
-func TestARefusedMessageLendsNobodyItsRoom(t *testing.T) {
+func TestSend_RefusedMessageRoom(t *testing.T) {
 	s, _ := newTestServer(t)
 	ctx := testContext(t)
 	m, err := s.accept("cleo", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
@@ -465,7 +465,7 @@ func TestARefusedMessageLendsNobodyItsRoom(t *testing.T) {
 	}
 }
 
-func TestTheFileOfARefusedMessageIsReadByNobody(t *testing.T) {
+func TestSend_RefusedMessageFile(t *testing.T) {
 	w := newStubWeb(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
 		return shared.IndexConflict,
 			nil
@@ -483,7 +483,7 @@ func TestTheFileOfARefusedMessageIsReadByNobody(t *testing.T) {
 	}
 }
 
-func TestAStrangerLearnsNothingOfARecall(t *testing.T) {
+func TestSync_OtherConversation(t *testing.T) {
 	w := newWeb(t)
 	w.do("POST", "/messages", "ann", `{"id":"m","conversation":{"type":"single","id":"ann-ben"},"text":"x"}`)
 	probe := func() (answers []any) {
@@ -506,7 +506,7 @@ func TestAStrangerLearnsNothingOfARecall(t *testing.T) {
 	}
 }
 
-func TestASecondServerIsKeptFromTheSameData(t *testing.T) {
+func TestOpen_SecondServer(t *testing.T) {
 	dir := t.TempDir()
 	first, err := openStore(dir)
 	if err != nil {
@@ -525,7 +525,7 @@ func TestASecondServerIsKeptFromTheSameData(t *testing.T) {
 	second.Close()
 }
 
-func TestOnlyTheLoopbackInterfaceIsServed(t *testing.T) {
+func TestServe_LoopbackOnly(t *testing.T) {
 	for addr, ok := range map[string]bool{"127.0.0.1:0": true, "[::1]:80": true, "localhost:80": true,
 		":8080": false, "0.0.0.0:8080": false, "192.168.1.2:80": false, "example.com:80": false, "8080": false} {
 		if err := checkLoopback(addr); (err == nil) != ok {

@@ -64,7 +64,7 @@ func newStubServer(t *testing.T, i *index) *Server {
 }
 
 // The plugin says "indexed", and before that answer is acted upon the message is recalled.
-func TestARecallDuringTheSendIsNotDelivered(t *testing.T) {
+func TestSend_RecalledMeanwhile(t *testing.T) {
 	var s *Server
 	s = newStubServer(t, &index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
 		if m.ID == "racing" {
@@ -85,7 +85,7 @@ func TestARecallDuringTheSendIsNotDelivered(t *testing.T) {
 }
 
 // A user comes back; the plugin is asked about the waiting message, says "live", and then the recall is committed.
-func TestARecallDuringALateDeliveryIsNotDelivered(t *testing.T) {
+func TestLateDelivery_RecalledMeanwhile(t *testing.T) {
 	var s *Server
 	s = newStubServer(t, &index{onStatus: func(id string) shared.MessageState {
 		if id == "racing" {
@@ -104,7 +104,7 @@ func TestARecallDuringALateDeliveryIsNotDelivered(t *testing.T) {
 
 // The repair loop may come to a message between the commit of its recall and the notices. What they tell from must be
 // there.
-func TestWhoHasAMessageIsToldWhatItWasThoughItIsRepairedFirst(t *testing.T) {
+func TestNotice_RepairedFirst(t *testing.T) {
 	var recalled atomic.Bool
 	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
 		if recalled.Load() {
@@ -126,7 +126,7 @@ func TestWhoHasAMessageIsToldWhatItWasThoughItIsRepairedFirst(t *testing.T) {
 }
 
 // A message is recalled while it is being indexed: to its receivers it never was.
-func TestAMessageThatIsIndexedAsRecalledWasReceivedByNobody(t *testing.T) {
+func TestSend_IndexedAsRecalled(t *testing.T) {
 	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
 		return shared.IndexRecalled,
 			nil
@@ -143,7 +143,7 @@ func TestAMessageThatIsIndexedAsRecalledWasReceivedByNobody(t *testing.T) {
 }
 
 // The answer to the recall that was first is still on its way to the server.
-func TestWhoeverIsAnsweredThatItIsRecalledNobodyGetsItAnyMore(t *testing.T) {
+func TestRecall_NoDeliveryAfterTheAnswer(t *testing.T) {
 	s := newStubServer(t, &index{})
 	s.recall = alreadyRecalled{s.recall}
 	ben, err := s.Connect("ben")
@@ -172,7 +172,7 @@ func (alreadyRecalled) Recall(_ context.Context, req shared.RecallRequest) (list
 }
 
 // Dan sends something under the id of Ann's message while it is recalled.
-func TestAnIdThatIsUsedAgainTakesNothingFromWhoHasTheMessage(t *testing.T) {
+func TestSend_IDUsedAgain(t *testing.T) {
 	s := newStubServer(t, &index{})
 	ben := connect(t, s, "ben")
 	m := send(t, s, "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
@@ -217,7 +217,7 @@ func waiting(t *testing.T, s *Server, n int) {
 }
 
 // Its recall is committed, and no step has run yet.
-func TestARecalledMessageIsNotAcceptedAgain(t *testing.T) {
+func TestSend_RecalledMessage(t *testing.T) {
 	var recalled atomic.Bool
 	s := newStubServer(t, &index{onIndex: func(shared.Message) (shared.IndexStatus, error) {
 		if recalled.Load() {
@@ -239,7 +239,7 @@ func TestARecalledMessageIsNotAcceptedAgain(t *testing.T) {
 }
 
 // What the plugin calls recalled is not delivered late, though the server's own stores have not heard of it yet.
-func TestALateDeliveryAsksThePlugin(t *testing.T) {
+func TestLateDelivery_AsksThePlugin(t *testing.T) {
 	s := newStubServer(t, &index{onStatus: func(id string) shared.MessageState {
 		if id == "recalled" {
 			return shared.MessageRecalled
@@ -257,7 +257,7 @@ func TestALateDeliveryAsksThePlugin(t *testing.T) {
 }
 
 // A client that does not read is cut off, and gets everything when it is back.
-func TestASlowClientLosesNothing(t *testing.T) {
+func TestStream_SlowClient(t *testing.T) {
 	s := newStubServer(t, &index{})
 	slow, err := s.Connect("ben")
 	if err != nil {
@@ -287,7 +287,7 @@ func TestASlowClientLosesNothing(t *testing.T) {
 }
 
 // A frame that was given out and never confirmed waits for the user again.
-func TestAFrameThatDidNotArriveIsDeliveredAgain(t *testing.T) {
+func TestStream_LostFrame(t *testing.T) {
 	s := newStubServer(t, &index{})
 	c, err := s.Connect("ben")
 	if err != nil {
@@ -304,7 +304,7 @@ func TestAFrameThatDidNotArriveIsDeliveredAgain(t *testing.T) {
 }
 
 // The plugin cannot answer: the sender is told so, and the message is indexed and delivered later by itself.
-func TestAMessageThatCouldNotBeIndexedIsRepaired(t *testing.T) {
+func TestRepair_IndexFailed(t *testing.T) {
 	for _, room := range []shared.Conversation{singleRoom, lobby} {
 		up := make(chan struct{})
 		isUp := func() bool {
@@ -344,7 +344,7 @@ func TestAMessageThatCouldNotBeIndexedIsRepaired(t *testing.T) {
 }
 
 // The first attempt fails after another one has indexed the message, so nothing is left to repair.
-func TestAMessageThatAnotherAttemptIndexedIsDelivered(t *testing.T) {
+func TestSend_IndexedByAnotherAttempt(t *testing.T) {
 	var s *Server
 	var again atomic.Bool
 	out := Outgoing{ID: "m", Conversation: singleRoom, Text: "x"}
@@ -363,7 +363,7 @@ func TestAMessageThatAnotherAttemptIndexedIsDelivered(t *testing.T) {
 }
 
 // While a message that could not be indexed moves from the hub to the queues of the store, one of them has it.
-func TestWhoHasNotGotAMessageIsKnownAtEveryMoment(t *testing.T) {
+func TestHub_Undelivered(t *testing.T) {
 	var s *Server
 	var once sync.Once
 	paused := make(chan func(), 1)
@@ -390,7 +390,7 @@ func TestWhoHasNotGotAMessageIsKnownAtEveryMoment(t *testing.T) {
 }
 
 // Who connects while a message is being indexed does not find it in the history yet.
-func TestWhoComesWhileAMessageIsIndexedGetsIt(t *testing.T) {
+func TestHub_ComesDuringIndex(t *testing.T) {
 	for _, room := range []shared.Conversation{groupRoom, lobby} {
 		var s *Server
 		var ben *device
@@ -405,7 +405,7 @@ func TestWhoComesWhileAMessageIsIndexedGetsIt(t *testing.T) {
 
 // The plugin is asked about a waiting message just before it is indexed; the wake-up comes while its answer is acted
 // upon.
-func TestAWakeUpDuringALookIsNotLost(t *testing.T) {
+func TestHub_WakeUp(t *testing.T) {
 	var s *Server
 	var asked atomic.Bool
 	s = newStubServer(t, &index{onStatus: func(string) shared.MessageState {
@@ -420,7 +420,7 @@ func TestAWakeUpDuringALookIsNotLost(t *testing.T) {
 }
 
 // A recall comes between the moment at which a client takes a frame and the moment at which it is written.
-func TestAFrameThatIsGivenOutIsWhole(t *testing.T) {
+func TestHub_WholeFrames(t *testing.T) {
 	s := newStubServer(t, &index{})
 	ben, err := s.Connect("ben")
 	if err != nil {
@@ -445,7 +445,7 @@ func TestAFrameThatIsGivenOutIsWhole(t *testing.T) {
 }
 
 // A client confirms what it got from the store while the recall looks who has it.
-func TestWhoConfirmsAMessageDuringItsRecallIsToldWhatItWas(t *testing.T) {
+func TestNotice_ConfirmedDuringRecall(t *testing.T) {
 	s := newStubServer(t, &index{})
 	for i := range 20 { // each a chance to look in the wrong order
 		m := send(t, s, "ann", Outgoing{ID: fmt.Sprint(i), Conversation: singleRoom, Text: "x"})
@@ -483,7 +483,7 @@ func TestWhoConfirmsAMessageDuringItsRecallIsToldWhatItWas(t *testing.T) {
 	}
 }
 
-func TestWhoLeftAChatroomWithoutAMessageIsNotToldWhatItWas(t *testing.T) {
+func TestNotice_LeftTheChatroom(t *testing.T) {
 	s := newStubServer(t, &index{onStatus: func(string) shared.MessageState { return shared.MessageRecalled }})
 	asleep, err := s.Connect("ben")
 	if err != nil {
@@ -502,7 +502,7 @@ func TestWhoLeftAChatroomWithoutAMessageIsNotToldWhatItWas(t *testing.T) {
 
 // The server dies between storing a message and indexing it. Who was connected finds it in the history when they are
 // back.
-func TestACrashBetweenStoreAndIndexIsRepairedAtStart(t *testing.T) {
+func TestRepair_CrashBeforeIndex(t *testing.T) {
 	dir := t.TempDir()
 	s, err := newServer(dir, hclog.NewNullLogger())
 	if err != nil {
@@ -544,7 +544,7 @@ func TestACrashBetweenStoreAndIndexIsRepairedAtStart(t *testing.T) {
 }
 
 // After any of the steps, a message that was on its way into a queue does not get there any more.
-func TestNothingIsPutBackAfterAStep(t *testing.T) {
+func TestRepair_AfterAStep(t *testing.T) {
 	s := newStubServer(t, &index{})
 	ctx := testContext(t)
 	m := send(t, s, "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
@@ -560,7 +560,7 @@ func TestNothingIsPutBackAfterAStep(t *testing.T) {
 }
 
 // One write that fails must not undo the others of its transaction.
-func TestAFailedWriteUndoesOnlyItself(t *testing.T) {
+func TestStore_FailedWrite(t *testing.T) {
 	s := newStubServer(t, &index{})
 	ctx := testContext(t)
 	broken := errors.New("broken")
@@ -596,7 +596,7 @@ func TestAFailedWriteUndoesOnlyItself(t *testing.T) {
 }
 
 // Between its release and the queue of the store a message is in neither.
-func TestWhoIsCutOffWhileAMessageIsLetGoHasMissedIt(t *testing.T) {
+func TestHub_CutOffBeforeDelivery(t *testing.T) {
 	s := newStubServer(t, &index{})
 	ben, err := s.Connect("ben")
 	if err != nil {
@@ -617,7 +617,7 @@ func TestWhoIsCutOffWhileAMessageIsLetGoHasMissedIt(t *testing.T) {
 	}
 }
 
-func TestWhoIsCutOffWithAMessageThatArrivedIsToldWhatItWas(t *testing.T) {
+func TestHub_CutOffAfterDelivery(t *testing.T) {
 	s := newStubServer(t, &index{})
 	m1 := send(t, s, "ann", Outgoing{ID: "m1", Conversation: singleRoom, Text: "x"})
 	send(t, s, "ann", Outgoing{ID: "m2", Conversation: singleRoom, Text: "x"})
@@ -640,7 +640,7 @@ func TestWhoIsCutOffWithAMessageThatArrivedIsToldWhatItWas(t *testing.T) {
 	}
 }
 
-func TestWhoComesToAChatroomIsToldWhatOnlyTheyGot(t *testing.T) {
+func TestNotice_JoinedTheChatroom(t *testing.T) {
 	t.Run("recalled before it came", func(t *testing.T) {
 		var s *Server
 		s = newStubServer(t, &index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
@@ -711,7 +711,7 @@ func TestWhoComesToAChatroomIsToldWhatOnlyTheyGot(t *testing.T) {
 	})
 }
 
-func TestAStoreThatForgotARecallLearnsOfIt(t *testing.T) {
+func TestRepair_RestoredStore(t *testing.T) {
 	s, _ := newTestServer(t)
 	out := Outgoing{ID: "m", Conversation: groupRoom, Text: "x", SentAt: time.Now()}
 	send(t, s, "ann", out)

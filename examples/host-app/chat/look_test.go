@@ -97,7 +97,7 @@ func aTeam(t *testing.T) *chat {
 
 // Every page fits its window, in both sizes, both colors and both languages. The pictures are for people; three of
 // them, side, operator and menu-390-dark, are in docs and the README.
-func TestEveryPageFitsItsWindow(t *testing.T) {
+func TestPage_FitsItsWindow(t *testing.T) {
 	for name, l := range map[string]look{
 		"1280-light": desktop, "1280-dark": {width: 1280, height: 800, dark: true, language: "en-US"},
 		"390-light": phone, "390-dark": {width: 390, height: 844, dark: true, language: "en-US", touch: true},

@@ -12,7 +12,7 @@ import (
 )
 
 // What recall means here, sentence by sentence, through the real plugin process.
-func TestWhoMayRecallWhatAndForHowLong(t *testing.T) {
+func TestRecall_RolesAndWindow(t *testing.T) {
 	s, _ := newTestServer(t)
 	ctx := testContext(t)
 	if err := s.store.SetRole(ctx, singleRoom, "ann", shared.RoleOwner); err != nil { // it must not help her
@@ -90,7 +90,7 @@ func TestWhoMayRecallWhatAndForHowLong(t *testing.T) {
 	}
 }
 
-func TestARecallIsAnsweredOnceAndForAll(t *testing.T) {
+func TestRecall_Repeated(t *testing.T) {
 	s, _ := newTestServer(t)
 	send(t, s, "dan", Outgoing{ID: "once", Conversation: groupRoom, Text: "only once"})
 	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.StatusRecalled {
@@ -117,7 +117,7 @@ func TestARecallIsAnsweredOnceAndForAll(t *testing.T) {
 }
 
 // A recalled message leaves history, offline queues, roaming logs, devices and attachments, and everyone is told.
-func TestARecalledMessageIsNowhereAndEveryoneIsTold(t *testing.T) {
+func TestRecall_GoneFromEachStore(t *testing.T) {
 	for _, room := range []shared.Conversation{groupRoom, lobby} {
 		t.Run(string(room.Type), func(t *testing.T) {
 			s, _ := newTestServer(t)
@@ -194,7 +194,7 @@ func TestARecalledMessageIsNowhereAndEveryoneIsTold(t *testing.T) {
 	}
 }
 
-func TestInASingleConversationTheOtherIsTold(t *testing.T) {
+func TestRecall_SingleConversation(t *testing.T) {
 	s, _ := newTestServer(t)
 	ben := connect(t, s, "ben")
 	send(t, s, "ann", Outgoing{ID: "s", Conversation: singleRoom, Text: "between us two"})
@@ -216,7 +216,7 @@ func TestInASingleConversationTheOtherIsTold(t *testing.T) {
 	}
 }
 
-func TestAFileThatAnotherLiveMessageUsesStays(t *testing.T) {
+func TestAttachments_UsedByAnotherMessage(t *testing.T) {
 	s, _ := newTestServer(t)
 	ctx := testContext(t)
 	if err := s.files.Put(ctx, "shared", FileInfo{Name: "b.txt", Owner: "dan", Conversation: groupRoom},

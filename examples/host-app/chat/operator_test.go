@@ -14,7 +14,7 @@ import (
 	"github.com/chat-recall/recall/host/hosttest"
 )
 
-func TestTheChatGoesOnWhileThePluginIsKilledAndUpgraded(t *testing.T) {
+func TestOperator_KillAndUpgrade(t *testing.T) {
 	c := newChat(t)
 	copyFile(t, hosttest.BuildPlugin(t), filepath.Join(c.dir, "recall-plugin-2"))
 	ann, ben := c.user("ann", "single/ann-ben", desktop), c.user("ben", "single/ann-ben", desktop)
@@ -61,7 +61,7 @@ func TestTheChatGoesOnWhileThePluginIsKilledAndUpgraded(t *testing.T) {
 	op.holdsNot("while it was away") // an operator sees facts and no texts
 }
 
-func TestAnUpgradeRunsOnlyWhatLiesBesideThePlugin(t *testing.T) {
+func TestOperator_UpgradeFromTheFolderOnly(t *testing.T) {
 	c := newChat(t)
 	elsewhere := filepath.Join(t.TempDir(), "evil")
 	ran := filepath.Join(t.TempDir(), "ran")
@@ -89,7 +89,7 @@ func TestAnUpgradeRunsOnlyWhatLiesBesideThePlugin(t *testing.T) {
 	}
 }
 
-func TestBadRulesAreShownAndChangeNothing(t *testing.T) {
+func TestOperator_BrokenRules(t *testing.T) {
 	c, path := chatWithRules(t, ownWords)
 	op := c.open("/operator", desktop)
 	op.shows("#rules", "own")
@@ -112,7 +112,7 @@ func TestBadRulesAreShownAndChangeNothing(t *testing.T) {
 	op.wait(`document.querySelectorAll('#rules li').length === 1`)
 }
 
-func TestTheTryItBoxExplains(t *testing.T) {
+func TestOperator_Explain(t *testing.T) {
 	c := newChat(t)
 	m := send(t, c.Server, "cleo", Outgoing{Conversation: groupRoom, Text: "a text that is nobody's business here"})
 	op := c.open("/operator", desktop)

@@ -27,7 +27,7 @@ func (tb *tab) focused(selector string) {
 	tb.wait(`document.activeElement?.matches(%s)`, quoted(selector))
 }
 
-func TestANewcomerFindsTheWayFromTheFirstPageToARecalledMessage(t *testing.T) {
+func TestPage_FirstRecall(t *testing.T) {
 	c := newChat(t)
 	for range 2 { // at every start of the server, but only once in the chat
 		if err := greet(testContext(t), c.Server); err != nil {
@@ -52,7 +52,7 @@ func TestANewcomerFindsTheWayFromTheFirstPageToARecalledMessage(t *testing.T) {
 	tb.holdsNot("my first words")
 }
 
-func TestWhatIsRecalledLeavesBothScreens(t *testing.T) {
+func TestPage_RecallOnBothScreens(t *testing.T) {
 	c := newChat(t)
 	ann, ben := c.user("ann", "single/ann-ben", desktop), c.user("ben", "single/ann-ben", desktop)
 	ann.say("the secret plan")
@@ -98,7 +98,7 @@ func TestWhatIsRecalledLeavesBothScreens(t *testing.T) {
 	}
 }
 
-func TestUnreadPreviewAndNotificationLoseTheText(t *testing.T) {
+func TestPage_PreviewAndNotification(t *testing.T) {
 	c := newChat(t)
 	ben := c.user("ben", "", desktop)
 	// Notifications as the browser would show them.
@@ -123,7 +123,7 @@ func TestUnreadPreviewAndNotificationLoseTheText(t *testing.T) {
 	ben.wait(`!document.querySelector('.badge') && !document.title.startsWith('(')`)
 }
 
-func TestARecalledAttachmentIsGone(t *testing.T) {
+func TestPage_RecalledAttachment(t *testing.T) {
 	c := newChat(t)
 	ann, ben := c.user("ann", "single/ann-ben", desktop), c.user("ben", "single/ann-ben", desktop)
 	plain := filepath.Join(t.TempDir(), "notes & plans.txt")
@@ -159,7 +159,7 @@ func TestARecalledAttachmentIsGone(t *testing.T) {
 	}
 }
 
-func TestTheMenuOffersARecallForAsLongAsItHolds(t *testing.T) {
+func TestPage_MenuUntil(t *testing.T) {
 	c := newChat(t)
 	ann := c.user("ann", "single/ann-ben", desktop)
 	send(t, c.Server, "ann", Outgoing{ID: "late", Conversation: singleRoom, Text: "sent long ago",
@@ -195,7 +195,7 @@ func TestTheMenuOffersARecallForAsLongAsItHolds(t *testing.T) {
 	ann.shows("#refused-rule", "default_deny")
 }
 
-func TestAnAdminRemovesWhatAMemberSent(t *testing.T) {
+func TestPage_AdminRecalls(t *testing.T) {
 	c := newChat(t)
 	ben, cleo, dan := c.user("ben", "group/team", desktop), c.user("cleo", "group/team", desktop),
 		c.user("dan", "group/team", desktop)
@@ -212,7 +212,7 @@ func TestAnAdminRemovesWhatAMemberSent(t *testing.T) {
 	}
 }
 
-func TestWhoWasAwayNeverSeesWhatWasRecalledMeanwhile(t *testing.T) {
+func TestPage_AwayDuringRecall(t *testing.T) {
 	c := newChat(t)
 	ann, ben := c.user("ann", "single/ann-ben", desktop), c.user("ben", "single/ann-ben", desktop)
 	ann.say("seen before")
@@ -302,7 +302,7 @@ permit "quietly" {
 }
 `
 
-func TestTheRulesAskForAReasonAndGiveTheWords(t *testing.T) {
+func TestPage_ReasonAndPlaceholder(t *testing.T) {
 	c, _ := chatWithRules(t, ownWords)
 	ann, ben := c.user("ann", "single/ann-ben", desktop),
 		c.user("ben", "single/ann-ben", look{width: 1280, height: 800, language: "zh-CN"})
@@ -340,7 +340,7 @@ func TestTheRulesAskForAReasonAndGiveTheWords(t *testing.T) {
 	ann.holdsNot("an advert")
 }
 
-func TestTheKeyboardIsEnough(t *testing.T) {
+func TestPage_Keyboard(t *testing.T) {
 	c := newChat(t)
 	ann := c.user("ann", "", desktop)
 	ann.wait(`document.querySelectorAll('.entry').length === 3`)
@@ -386,7 +386,7 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 	}
 }
 
-func TestAPhoneShowsOneThingAtATime(t *testing.T) {
+func TestPage_Phone(t *testing.T) {
 	c := newChat(t)
 	send(t, c.Server, "ben", Outgoing{Conversation: singleRoom, Text: strings.Repeat("longwordwithoutanyspace", 40)})
 	ann := c.user("ann", "", phone)
@@ -407,7 +407,7 @@ func TestAPhoneShowsOneThingAtATime(t *testing.T) {
 	ann.wait(`document.querySelector('.side').checkVisibility()`)
 }
 
-func TestTheLanguageIsTheReadersChoice(t *testing.T) {
+func TestPage_Language(t *testing.T) {
 	c := newChat(t)
 	ann := c.user("ann", "single/ann-ben", look{width: 1280, height: 800, language: "zh-CN"})
 	ann.say("您好")
@@ -426,7 +426,7 @@ func TestTheLanguageIsTheReadersChoice(t *testing.T) {
 	}
 }
 
-func TestAMessageWhoseAnswerWasLostIsSentOnce(t *testing.T) {
+func TestPage_AnswerLost(t *testing.T) {
 	for when, wait := range map[string]string{
 		"before the stream brings it": ``,
 		"after the stream brought it": `while (!document.querySelector('#list .message:not(.pending)'))

@@ -138,7 +138,7 @@ func everyoneIsThere(t *testing.T, r *replay) {
 }
 
 // A plugin that is killed at random moments leaves the server as one that lives.
-func TestKillingThePluginChangesNothingInTheEnd(t *testing.T) {
+func TestReplay_KilledPlugin(t *testing.T) {
 	var calm, killed []string
 	first := replayTrace(t, func(r *replay) {
 		r.opened = func(*chat.Server, *host.Host) { everyoneIsThere(t, r) }
@@ -194,7 +194,7 @@ func TestKillingThePluginChangesNothingInTheEnd(t *testing.T) {
 	}
 }
 
-func TestAMalformedLineIsNamed(t *testing.T) {
+func TestReplay_MalformedLine(t *testing.T) {
 	const good = `{"op":"message","id":"a","conversation_id":"c","conversation_type":"group","sender":"u",` +
 		`"sent_at":"2026-01-01T00:00:00Z","text":"x","new":1}`
 	for name, c := range map[string]struct{ trace, want string }{
@@ -218,7 +218,7 @@ func TestAMalformedLineIsNamed(t *testing.T) {
 }
 
 // All that concerns one message must stay in order, whatever room a request names.
-func TestRecallsFollowTheirMessageIntoItsRoom(t *testing.T) {
+func TestReplay_OrderWithinARoom(t *testing.T) {
 	lists, rooms := byRoom([]*traceLine{
 		{Op: "recall", MessageID: "m", ConversationID: "b"},
 		{Op: "message", ID: "m", ConversationID: "a", ConversationType: "group"},
@@ -231,7 +231,7 @@ func TestRecallsFollowTheirMessageIntoItsRoom(t *testing.T) {
 	}
 }
 
-func TestReplayWantsAnEmptyFolder(t *testing.T) {
+func TestReplay_FolderNotEmpty(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/x", nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -189,7 +189,7 @@ func equal(t *testing.T, what string, got, want []uint64) {
 	}
 }
 
-func TestAStepIsDeliveredOldestFirst(t *testing.T) {
+func TestDispatcher_OldestFirst(t *testing.T) {
 	b := newBench(t)
 	b.add("history", sequences(1, 300)...)
 	c := b.consume()
@@ -200,7 +200,7 @@ func TestAStepIsDeliveredOldestFirst(t *testing.T) {
 	}
 }
 
-func TestNoMoreThanAWindowOfDeliveriesIsUnsettled(t *testing.T) {
+func TestDispatcher_MaxInFlight(t *testing.T) {
 	b := newBench(t)
 	b.add("history", sequences(1, 1000)...)
 	c := b.consume()
@@ -216,7 +216,7 @@ func TestNoMoreThanAWindowOfDeliveriesIsUnsettled(t *testing.T) {
 	}
 }
 
-func TestASlowStepDoesNotHoldUpTheOthers(t *testing.T) {
+func TestDispatcher_SlowStep(t *testing.T) {
 	b := newBench(t)
 	b.add("history", sequences(1, 1000)...)
 	b.add("offline", sequences(1, 1000)...)
@@ -232,7 +232,7 @@ func TestASlowStepDoesNotHoldUpTheOthers(t *testing.T) {
 	}
 }
 
-func TestAFailedEventComesBackAfterItsDelayAndHoldsNobodyUp(t *testing.T) {
+func TestDispatcher_Backoff(t *testing.T) {
 	b := newBench(t)
 	b.add("history", sequences(1, 200)...)
 	c := b.consume()
@@ -261,7 +261,7 @@ func TestAFailedEventComesBackAfterItsDelayAndHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-func TestAnEventThatCannotBeReadHoldsNobodyUp(t *testing.T) {
+func TestDispatcher_UnreadableEvent(t *testing.T) {
 	b := newBench(t)
 	b.x.unreadable[1] = true
 	b.add("history", 1, 2)
@@ -280,7 +280,7 @@ func TestAnEventThatCannotBeReadHoldsNobodyUp(t *testing.T) {
 	equal(t, "once it can be read, to the next consumer", again.next(1), []uint64{1})
 }
 
-func TestAStepThatOpensLateIsDeliveredThoughLaterOnesWere(t *testing.T) {
+func TestDispatcher_OpenedLate(t *testing.T) {
 	b := newBench(t)
 	b.add("history", 10, 12)
 	c := b.consume()
@@ -295,7 +295,7 @@ func TestAStepThatOpensLateIsDeliveredThoughLaterOnesWere(t *testing.T) {
 	}
 }
 
-func TestAStepThatOpensLateTakesNothingFromThoseThatWait(t *testing.T) {
+func TestDispatcher_OpenedLateKeepsTheRest(t *testing.T) {
 	b := newBench(t)
 	const waiting = 10
 	b.add("history", sequences(1, 2*maxInFlight)...)
@@ -330,7 +330,7 @@ func TestDispatcher_StepThatTheHostDoesNotCarryOut(t *testing.T) {
 	}
 }
 
-func TestANewerConsumerTakesOverWhatIsUnsettled(t *testing.T) {
+func TestDispatcher_NewerConsumer(t *testing.T) {
 	b := newBench(t)
 	b.add("history", 1, 2, 3)
 	old := b.consume()
@@ -439,7 +439,7 @@ func TestDispatcher_LateNewsOfAFailure(t *testing.T) {
 	}
 }
 
-func TestEventsThatFailAgainLeaveRoomForOthers(t *testing.T) {
+func TestDispatcher_MaxRetrying(t *testing.T) {
 	b := newBench(t)
 	b.add("history", sequences(1, maxInFlight)...)
 	c := b.consume()
@@ -462,7 +462,7 @@ func TestEventsThatFailAgainLeaveRoomForOthers(t *testing.T) {
 	}
 }
 
-func TestClosingEndsTheConsumerAndRefusesFurtherOnes(t *testing.T) {
+func TestDispatcher_Close(t *testing.T) {
 	b := newBench(t)
 	b.add("history", 1)
 	c := b.consume()
@@ -479,7 +479,7 @@ func TestClosingEndsTheConsumerAndRefusesFurtherOnes(t *testing.T) {
 	b.Dispatcher.Open("history", 2)
 }
 
-func TestBackoffDoublesUpToItsEnd(t *testing.T) {
+func TestBackoff_Delays(t *testing.T) {
 	for level, want := range map[int]time.Duration{
 		1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 5: 1600 * time.Millisecond, 10: 51200 * time.Millisecond,
 		index.BackoffLevels: time.Minute,
@@ -491,7 +491,7 @@ func TestBackoffDoublesUpToItsEnd(t *testing.T) {
 }
 
 // Whatever happens, every open step is delivered until it is settled, and nothing after that.
-func TestEveryOpenStepIsDeliveredUntilItIsSettled(t *testing.T) {
+func TestDispatcher_Model(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

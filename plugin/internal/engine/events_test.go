@@ -27,7 +27,7 @@ func (r *rig) outcomes(recallID string) []string {
 	return out
 }
 
-func TestNotifyIsSettledBeforeAnyOtherStepIsDelivered(t *testing.T) {
+func TestDeliver_NotifyFirst(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"))
 	r.recall(request("r", "a"))
@@ -81,7 +81,7 @@ func TestNotifyIsSettledBeforeAnyOtherStepIsDelivered(t *testing.T) {
 }
 
 // Handles run side by side, fail at random and lose their consumer; in the end every step of every recall is settled.
-func TestEveryRecallIsCarriedOutWhateverTheHostDoes(t *testing.T) {
+func TestDeliver_UnreliableHost(t *testing.T) {
 	r := newActive(t, "")
 	const all = 300
 	for i := range all {
@@ -136,7 +136,7 @@ func TestEveryRecallIsCarriedOutWhateverTheHostDoes(t *testing.T) {
 	}
 }
 
-func TestAfterARestartTheNextConsumerGetsWhatIsUnsettled(t *testing.T) {
+func TestDeliver_AfterARestart(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"), r.message("b"))
 	r.recall(request("r", "a", "b"))
@@ -187,7 +187,7 @@ func (l *fullLog) AppendThen(ops []index.Op, alone bool, then func([]index.Resul
 	l.Log.AppendThen(ops, alone, then)
 }
 
-func TestAStepWhoseOutcomeIsNotRecordedStaysWithItsConsumer(t *testing.T) {
+func TestSettle_OutcomeNotRecorded(t *testing.T) {
 	r := newActive(t, "")
 	log := &fullLog{Log: r.active.log}
 	r.active.log = log

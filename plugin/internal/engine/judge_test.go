@@ -17,7 +17,7 @@ import (
 )
 
 // Unknown comes before recalled, and recalled before the rules.
-func TestOrderOfJudgement(t *testing.T) {
+func TestRecall_OrderOfChecks(t *testing.T) {
 	r := newActive(t, "")
 	command := r.message("command")
 	command.Type = shared.TypeCommand
@@ -67,7 +67,7 @@ func TestOrderOfJudgement(t *testing.T) {
 	}
 }
 
-func TestCheckAnswersAsRecallWouldAndChangesNothing(t *testing.T) {
+func TestCheck_AnswersAsRecall(t *testing.T) {
 	r := newActive(t, "")
 	old := r.message("old")
 	old.SentAt = old.SentAt.Add(-time.Hour)
@@ -107,7 +107,7 @@ func TestRecall_RepeatedRequest(t *testing.T) {
 	}
 }
 
-func TestOfRacingRecallsOneWinsAndTheOthersNameIt(t *testing.T) {
+func TestRecall_Concurrent(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"))
 	const racers = 32
@@ -411,7 +411,7 @@ func TestRecall_RequestedAt(t *testing.T) {
 	}
 }
 
-func TestNoRoleIsMemberAlsoInTheEvent(t *testing.T) {
+func TestRecall_EmptyRole(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"))
 	if got := r.recall(request("r", "a"))[0]; got.Role != shared.RoleMember {
@@ -441,7 +441,7 @@ func TestLedger_OrderOfSteps(t *testing.T) {
 	}
 }
 
-func TestStatusTellsUnknownLiveAndRecalledApart(t *testing.T) {
+func TestStatus_States(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("live"), r.message("gone"))
 	r.recall(request("r", "gone"))
@@ -461,7 +461,7 @@ func TestStatusTellsUnknownLiveAndRecalledApart(t *testing.T) {
 	}
 }
 
-func TestBadInputIsRefusedByItsFieldAndNothingOfItIsDone(t *testing.T) {
+func TestCalls_InvalidInput(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"), r.message("b"))
 	now := r.clock.Now()
@@ -612,7 +612,7 @@ permit "own" {
 `
 
 // Only a recall that is committed spends one: no check, no retry, and none that another recall forestalled.
-func TestOnlyACommittedRecallSpendsOfALimit(t *testing.T) {
+func TestRecall_RateLimitCountsCommits(t *testing.T) {
 	r := newActive(t, limited)
 	r.index(r.message("a"), r.message("b"), r.message("c"), r.message("d"))
 	for range 5 {

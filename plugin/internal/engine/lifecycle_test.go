@@ -50,7 +50,7 @@ func callsOfActive(r *rig) map[string]func(context.Context) error {
 	}
 }
 
-func TestOnlyAnActiveServiceAnswersAndTheOthersSayWhy(t *testing.T) {
+func TestCalls_InEachState(t *testing.T) {
 	r := newStandby(t, "")
 	check := func(state wire.State, answers bool) {
 		t.Helper()
@@ -93,7 +93,7 @@ func TestOnlyAnActiveServiceAnswersAndTheOthersSayWhy(t *testing.T) {
 	}
 }
 
-func TestPrepareSaysWhatIsWrongAndOpensNothing(t *testing.T) {
+func TestPrepare_Diagnostics(t *testing.T) {
 	r := newStandby(t, "")
 	if _, err := os.Stat(r.path("index")); !os.IsNotExist(err) {
 		t.Errorf("the index was opened: %v", err)
@@ -117,7 +117,7 @@ func TestPrepareSaysWhatIsWrongAndOpensNothing(t *testing.T) {
 	}
 }
 
-func TestActivateTakesValidStepsOnce(t *testing.T) {
+func TestActivate_Steps(t *testing.T) {
 	r := newStandby(t, "")
 	var many []string
 	for i := range shared.MaxSteps + 1 {
@@ -149,7 +149,7 @@ func TestActivateTakesValidStepsOnce(t *testing.T) {
 	}
 }
 
-func TestAnIndexThatCannotBeTakenLeavesTheServiceInStandbyWithTheReason(t *testing.T) {
+func TestActivate_IndexCannotBeOpened(t *testing.T) {
 	r := newStandby(t, "")
 	r.write("index", "a file where the folder should be")
 	if err := r.Activate(t.Context(), nil); err == nil || !strings.Contains(err.Error(), r.path("index")) {
@@ -166,7 +166,7 @@ func TestAnIndexThatCannotBeTakenLeavesTheServiceInStandbyWithTheReason(t *testi
 }
 
 // The next process waits for the index until this one has released it.
-func TestActivateWaitsForTheIndexOfAnother(t *testing.T) {
+func TestActivate_WaitsForTheIndex(t *testing.T) {
 	first := newActive(t, "")
 	first.index(first.message("a"))
 	second := *first
@@ -189,7 +189,7 @@ func TestActivateWaitsForTheIndexOfAnother(t *testing.T) {
 	}
 }
 
-func TestQuiesceEndsAnActivateThatWaits(t *testing.T) {
+func TestQuiesce_DuringActivate(t *testing.T) {
 	first := newActive(t, "")
 	second := *first
 	second.start()
@@ -204,7 +204,7 @@ func TestQuiesceEndsAnActivateThatWaits(t *testing.T) {
 }
 
 // What the host does in handle may itself wait for the plugin, so quiescing must not wait for it.
-func TestQuiesceEndsEventsAndDoesNotWaitForTheHost(t *testing.T) {
+func TestQuiesce_EndsDeliveries(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"))
 	r.recall(request("r", "a"))
@@ -231,7 +231,7 @@ func TestQuiesceEndsEventsAndDoesNotWaitForTheHost(t *testing.T) {
 }
 
 // Whatever was acknowledged while the engine was quiesced is there afterwards, and the rest was refused.
-func TestCallsDuringQuiesceAreAnsweredOrRefusedAndNeverLost(t *testing.T) {
+func TestQuiesce_CallsUnderWay(t *testing.T) {
 	r := newActive(t, "")
 	var mu sync.Mutex
 	var taken []string
@@ -345,7 +345,7 @@ const (
 	anyone = `permit "all" { window = "1h" }`
 )
 
-func TestReloadChangesTheNextDecisionAndABrokenFileChangesNothing(t *testing.T) {
+func TestReload_NextDecision(t *testing.T) {
 	r := newActive(t, nobody)
 	r.index(r.message("a"))
 	code := func() shared.Code {
@@ -382,7 +382,7 @@ func TestReloadChangesTheNextDecisionAndABrokenFileChangesNothing(t *testing.T) 
 }
 
 // One request of many messages is decided by one policy, however often the rules change meanwhile.
-func TestARequestIsDecidedByOnePolicy(t *testing.T) {
+func TestRecall_OnePolicyPerRequest(t *testing.T) {
 	r := newActive(t, anyone)
 	var ids []string
 	for i := range shared.MaxRecallTargets {
@@ -420,7 +420,7 @@ func TestARequestIsDecidedByOnePolicy(t *testing.T) {
 	wg.Wait()
 }
 
-func TestMetricsAreOrderedAndCountWhatWasAnswered(t *testing.T) {
+func TestMetrics_Counts(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"), r.message("b"))
 	bob := request("r", "a")
@@ -514,7 +514,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-func TestEveryMetricIsDocumented(t *testing.T) {
+func TestMetrics_Documented(t *testing.T) {
 	doc, err := os.ReadFile("../../../docs/operating.md")
 	if err != nil {
 		t.Fatal(err)
@@ -542,7 +542,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	}
 }
 
-func TestDescribeTellsWhatTheBinaryIs(t *testing.T) {
+func TestDescribe_Fields(t *testing.T) {
 	got := Describe("v1.2.3")
 	want := shared.Description{Name: "recall-plugin", Version: "v1.2.3", ProtocolVersions: []int{1}, IndexFormat: 3}
 	if !reflect.DeepEqual(got, want) {

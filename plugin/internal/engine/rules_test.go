@@ -77,7 +77,7 @@ func ledgerSteps(l []shared.LedgerEntry) string {
 	return strings.Join(steps, ", ")
 }
 
-func TestARuleNamesTheStepsOfItsRecalls(t *testing.T) {
+func TestRecall_StepsOfTheRule(t *testing.T) {
 	r := newActive(t, asking)
 	r.index(r.message("a"), r.message("b"))
 	r.recall(request("own", "a"))
@@ -105,7 +105,7 @@ func TestARuleNamesTheStepsOfItsRecalls(t *testing.T) {
 	}
 }
 
-func TestWhatARuleAsksReachesTheHostEachTimeAndEveryPage(t *testing.T) {
+func TestRecall_OnRecallInEventsAndPages(t *testing.T) {
 	r := newActive(t, asking)
 	r.index(r.message("a"), r.message("b"))
 	r.recall(request("own", "a"))
@@ -164,7 +164,7 @@ forbid "no_files" {
 }
 `
 
-func TestShadowRulesDecideNothingAndAreReported(t *testing.T) {
+func TestRecall_ShadowRules(t *testing.T) {
 	r := newStandby(t, trial)
 	var log hosttest.LogBuffer
 	r.logger = hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info})
@@ -232,7 +232,7 @@ func (r *rig) changed(is func(shared.RulesState) bool) shared.RulesState {
 	}
 }
 
-func TestRulesFollowTheirFilesFromPrepareOnAndHealthSaysWhatIsRefused(t *testing.T) {
+func TestHealth_RefusedRules(t *testing.T) {
 	r := newStandby(t, nobody)
 	first := r.changed(func(s shared.RulesState) bool { return s.Digest != "" })
 	if len(first.Paths) != 1 || first.Paths[0] != r.path("rules.hcl") || first.LoadedAt.IsZero() || first.Refused != nil {
@@ -270,7 +270,7 @@ func TestRulesFollowTheirFilesFromPrepareOnAndHealthSaysWhatIsRefused(t *testing
 	r.changed(func(s shared.RulesState) bool { return len(s.Warnings) == 1 && s.Warnings[0].Line == 2 })
 }
 
-func TestAStandbyIsPreparedAgainAndDroppedWithoutAWatcherLeft(t *testing.T) {
+func TestPrepare_Repeated(t *testing.T) {
 	r := newStandby(t, anyone)
 	r.write("rules.hcl", "permit {")
 	if ds, err := r.Prepare(t.Context(), r.path("plugin.hcl")); err != nil || !ds.HasErrors() {
