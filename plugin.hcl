@@ -23,8 +23,8 @@ index {
 }
 
 # Who may take which message back, and for how long: rule files, and folders of which each *.hcl is read in name order.
-# Without this block the built-in policy holds: the sender within two minutes, owners and admins of groups and
-# chatrooms and the system at any time, and nobody a command.
+# Without this block the built-in policy applies: a sender can recall a message for two minutes; owners and admins of
+# groups and chatrooms, and the server itself, can recall any message at any time; nobody can recall a command.
 #
 # If they are broken when a plugin starts, the last policy that was in force decides until they are mended. on_error =
 # "refuse" fails the start instead.

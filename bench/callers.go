@@ -27,7 +27,7 @@ func message(id string) shared.Message {
 
 var conversation = shared.Conversation{Type: shared.ConversationGroup, ID: "bench-group"}
 
-// a recorder takes note of what was acknowledged.
+// A recorder keeps which calls were acknowledged.
 type recorder interface {
 	indexed(id string)
 	recalled(id, recallID string)
@@ -104,7 +104,7 @@ func one(r shared.Recall, note recorder, id string, takeBack bool) {
 	}
 	recalled, err := r.Recall(ctx, shared.RecallRequest{
 		Tenant: tenant, Actor: shared.Actor{ID: "sender-1"}, RecallID: "recall-" + id,
-		Targets: []shared.Target{{MessageID: id, Conversation: message(id).Conversation}},
+		Targets: []shared.Target{{MessageID: id, Conversation: conversation}},
 	})
 	if err != nil {
 		note.failed("recall", id, err)

@@ -107,7 +107,7 @@ func hostOnce(
 	}
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() || lines.Text() != "open" {
-		return 0, fmt.Errorf("it did not open: %q, %v", lines.Text(), child.Wait())
+		return 0, fmt.Errorf("the host did not open (it printed %q): %v; see its stderr above", lines.Text(), child.Wait())
 	}
 	took := time.Since(start)
 	var ending atomic.Bool
@@ -139,8 +139,9 @@ func hostOnce(
 			j.wrong("call", rest, "")
 		}
 	}
-	if err := child.Wait(); child.ProcessState.Exited() {
-		return took, fmt.Errorf("it ended by itself: %w", err)
+	_ = child.Wait() // it is killed; how it ended is in its state
+	if child.ProcessState.Exited() {
+		return took, fmt.Errorf("the host ended before it was killed (%s): see its stderr above", child.ProcessState)
 	}
 	return took, errors.Join(lines.Err(), <-beforeErr)
 }

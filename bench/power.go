@@ -25,7 +25,7 @@ func powerBench(ctx context.Context, args []string) error {
 		return err
 	}
 	if os.Geteuid() != 0 {
-		return errors.New("power: only root may mount a file system")
+		return errors.New("power: mounting a file system needs root; run it with sudo")
 	}
 	dir, config, remove, err := workplace()
 	if err != nil {

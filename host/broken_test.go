@@ -81,7 +81,7 @@ func TestHost_AnswersInAnotherOrderAreRefused(t *testing.T) {
 	file := hosttest.WriteConfig(t, hosttest.BuildFaulty(t, "swapped-answers"), t.TempDir())
 	h := hosttest.Open(t, host.Config{File: file})
 	_, err := h.Index(within(t), []shared.Message{message("m1"), message("m2")})
-	if err == nil || !strings.Contains(err.Error(), `results[0]: is about message "m2", asked was "m1"`) {
+	if err == nil || !strings.Contains(err.Error(), `results[0]: is about message "m2", want "m1"`) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -77,7 +77,10 @@ func (c *Config) write(file string) error {
 	if err := os.WriteFile(temp, f.Text(), 0o600); err != nil {
 		return fmt.Errorf("write the configuration of the plugin: %w", err)
 	}
-	return os.Rename(temp, file)
+	if err := os.Rename(temp, file); err != nil {
+		return fmt.Errorf("write the configuration of the plugin: %w", err)
+	}
+	return nil
 }
 
 // settings are what the host takes from plugin.hcl: its own block, and where the index is, which must not change under

@@ -39,7 +39,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Config is what a chat server says to Open.
+// Config configures [Open].
 type Config struct {
 	// File is the plugin.hcl: the binary to run in its block "plugin", and what that binary reads for itself. Empty takes
 	// the same settings from Plugin, Index and Rules. They are written to a file in RunDir for the plugin.
@@ -61,7 +61,7 @@ type Config struct {
 	// Where such a step is open from before, it stays open, which is logged, until a host is opened that has it.
 	Steps map[string]Step
 
-	// Logger receives the SDK's log and the plugin's. Nil means silence. FromSlog makes one of an slog.Logger.
+	// Logger receives the SDK's log and the plugin's. Nil discards the log. FromSlog makes one of an slog.Logger.
 	Logger hclog.Logger
 
 	// RunDir is a folder for private copies of plugin binaries, which are executed, and for sockets, for this File alone.
@@ -258,15 +258,15 @@ func (h *Host) State() State {
 	return h.supervisor.state
 }
 
-// Index is shared.Recall.
+// Index implements [shared.Recall].
 func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
 	return sizedCall(ctx, h.gate, sizeOfMessages(msgs), func(api *wire.Client) ([]shared.IndexResult, error) {
 		return api.Index(ctx, msgs)
 	})
 }
 
-// Recall is shared.Recall. It makes the RecallID if that is empty. A request that is held counts as made at the moment
-// of this call: the plugin subtracts how long it was held from its own clock.
+// Recall implements [shared.Recall]. It makes the RecallID if that is empty. A request that is held counts as made at
+// the moment of this call: the plugin subtracts how long it was held from its own clock.
 func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
@@ -290,14 +290,14 @@ func ensureRecallID(req *shared.RecallRequest) error {
 	return nil
 }
 
-// Amend is [shared.Recall].
+// Amend implements [shared.Recall].
 func (h *Host) Amend(ctx context.Context, amendments []shared.Amendment) ([]shared.IndexResult, error) {
 	return sizedCall(ctx, h.gate, sizeOfAmendments(amendments), func(api *wire.Client) ([]shared.IndexResult, error) {
 		return api.Amend(ctx, amendments)
 	})
 }
 
-// Explain is [shared.Recall].
+// Explain implements [shared.Recall].
 func (h *Host) Explain(ctx context.Context, req shared.RecallRequest) ([]shared.Explanation, error) {
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
@@ -307,7 +307,7 @@ func (h *Host) Explain(ctx context.Context, req shared.RecallRequest) ([]shared.
 	})
 }
 
-// Check is [shared.Recall].
+// Check implements [shared.Recall].
 func (h *Host) Check(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
@@ -317,21 +317,21 @@ func (h *Host) Check(ctx context.Context, req shared.RecallRequest) ([]shared.Re
 	})
 }
 
-// Status is shared.Recall.
+// Status implements [shared.Recall].
 func (h *Host) Status(ctx context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
 	return sizedCall(ctx, h.gate, smallCall+sizeOfList(ids), func(api *wire.Client) ([]shared.MessageStatus, error) {
 		return api.Status(ctx, tenant, ids)
 	})
 }
 
-// Since is [shared.Recall].
+// Since implements [shared.Recall].
 func (h *Host) Since(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
 	return sizedCall(ctx, h.gate, sizeOfSince(&req), func(api *wire.Client) (shared.EventPage, error) {
 		return api.Since(ctx, req)
 	})
 }
 
-// Ledger is [shared.Recall].
+// Ledger implements [shared.Recall].
 func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	return call(ctx, h.gate, func(api *wire.Client) (shared.LedgerPage, error) { return api.Ledger(ctx, req) })
 }

@@ -15,7 +15,7 @@ const (
 	PhaseUpgrading Phase = "upgrading" // one answers and another is being put in its place
 	// PhaseRestarting: the plugin ended by itself and is being started again; with Config.Background also at first
 	PhaseRestarting Phase = "restarting"
-	// PhaseFailed: it would not start again, calls are answered shared.ErrUnavailable; it is tried on
+	// PhaseFailed: the plugin does not start; calls get shared.ErrUnavailable, and the host goes on starting it
 	PhaseFailed Phase = "failed"
 	PhaseClosed Phase = "closed"
 )

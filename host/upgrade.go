@@ -173,8 +173,8 @@ func (s *supervisor) flush(ctx context.Context, next shared.Description) error {
 // could not be brought back to. (The wire's version is refused by the handshake.)
 func (s *supervisor) fits(next shared.Description) error {
 	if s.format != next.IndexFormat {
-		return fmt.Errorf("plugin %s %s has index format %d, the index has format %d: a swap in place needs the same; stop "+
-			"the server, back the index up, and open it with the new plugin",
+		return fmt.Errorf("plugin %s %s has index format %d, the index has format %d: an upgrade needs the same, and no "+
+			"plugin opens an index of another format; keep a plugin of format %[4]d",
 			next.Name, next.Version, next.IndexFormat, s.format)
 	}
 	return nil

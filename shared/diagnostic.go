@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// RulesState tells which rules are in force, and why what is on disk is not. It is zero before a good Prepare, and of
-// a plugin from before it was told.
+// RulesState says which rules are in force, and why the files on disk are not. It is zero until rules were loaded for
+// the first time, and for a plugin that is too old to report it.
 type RulesState struct {
 	Digest   string      `json:"digest,omitempty"`   // SHA-256 of the rules in force, hex: the PolicyDigest of events
 	Paths    []string    `json:"paths,omitempty"`    // the files and folders that are followed; none: the built-in policy

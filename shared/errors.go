@@ -44,7 +44,7 @@ func Invalidf(field, format string, args ...any) error {
 // UpgradeError says at which step an upgrade failed, and why. The plugin that was in force before stays, or is started
 // again.
 type UpgradeError struct {
-	Step  string // host.StepVerify and so on; before it began, where Cause is the end of the context
+	Step  string // the step that failed, or that was next when the context ended: host.StepVerify and so on
 	Cause error
 }
 

@@ -1,6 +1,6 @@
 package shared
 
-// Explanation says which rules decide about one target, and why. Limits are taken to have room.
+// Explanation says which rules decide about one target, and why. It takes no rate limit as exhausted.
 type Explanation struct {
 	MessageID string         `json:"message_id"`
 	Result    RecallResult   `json:"result"` // what Check answers, limits aside

@@ -51,7 +51,7 @@ type Conversation struct {
 // Actor is who asks for a recall.
 type Actor struct {
 	ID     string   `json:"id"`
-	Labels []string `json:"labels,omitempty"` // of the actor, now; for rules; at most MaxLabels
+	Labels []string `json:"labels,omitempty"` // of the actor, now; for the event, not for rules; at most MaxLabels
 }
 
 // Attachment is a stored file that a message uses.

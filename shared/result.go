@@ -121,7 +121,7 @@ type RecallResult struct {
 	RecalledAt time.Time `json:"recalled_at,omitzero"`
 
 	Until   time.Time `json:"until,omitzero"`    // Check: until when StatusRecalled holds; zero: no end
-	RetryAt time.Time `json:"retry_at,omitzero"` // CodeRateLimited: when to try again; zero: only when it is too late
+	RetryAt time.Time `json:"retry_at,omitzero"` // CodeRateLimited: when to try again; zero: the window ends before
 }
 
 // MessageState is what the index knows of a message id.

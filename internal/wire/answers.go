@@ -69,7 +69,7 @@ func answers[W, R any](d *decoder, ids func(i int) string, n int, in []W, decode
 	out := mapSlice(in, decode)
 	for i := range out {
 		if got, want := idOf(&out[i]), ids(i); got != want {
-			d.fail(shared.Invalidf(fmt.Sprintf("results[%d]", i), "is about message %.80q, asked was %.80q", got, want))
+			d.fail(shared.Invalidf(fmt.Sprintf("results[%d]", i), "is about message %.80q, want %.80q", got, want))
 		}
 	}
 	if d.err != nil {

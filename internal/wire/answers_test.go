@@ -125,9 +125,9 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		words  string
 	}{
 		"index: another order": {func() { impl.index = indexed("m/2", "m/1") }, index,
-			`results[0]: is about message "m/2", asked was "m/1"`},
+			`results[0]: is about message "m/2", want "m/1"`},
 		"index: another id": {func() { impl.index = indexed("m/1", "m/3") }, index,
-			`results[1]: is about message "m/3", asked was "m/2"`},
+			`results[1]: is about message "m/3", want "m/2"`},
 		"index: too few": {func() { impl.index = indexed("m/1") }, index, "1 results for 2 messages"},
 		"index: too many": {func() { impl.index = indexed("m/1", "m/2", "m/3") }, index,
 			"3 results for 2 messages"},

@@ -210,7 +210,7 @@ func (c *Client) Since(ctx context.Context, req shared.SinceRequest) (shared.Eve
 	}
 	for i := range page.Events {
 		if tenant := page.Events[i].Tenant; tenant != req.Tenant {
-			d.fail(shared.Invalidf(fmt.Sprintf("events[%d].tenant", i), "is %q, asked was %q", tenant, req.Tenant))
+			d.fail(shared.Invalidf(fmt.Sprintf("events[%d].tenant", i), "is %q; want %q", tenant, req.Tenant))
 		}
 	}
 	d.checkPage(req.After, page.Next, page.More)

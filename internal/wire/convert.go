@@ -136,7 +136,7 @@ func encodeAmendment(a shared.Amendment) *recallv1.Amendment {
 	return w
 }
 
-// amendment reads one. Its invalid enum is left empty, to be refused with the other fields of the amendment.
+// decodeAmendment reads an amendment. An invalid enum is left empty: it is refused when the amendment is validated.
 func decodeAmendment(w *recallv1.Amendment) shared.Amendment {
 	a := shared.Amendment{Tenant: w.GetTenant(), MessageID: w.GetMessageId(), Ref: w.Ref}
 	if w.Conversation != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // Lifecycle is the SDK's side door into a plugin process; a chat server never calls it. A process starts in
-// standby, where only Describe, Prepare, Health and Metrics answer.
+// standby, where only Describe, Prepare, Expect, Activate, Health and Metrics answer.
 type Lifecycle interface {
 	// Describe tells what this binary is.
 	Describe(ctx context.Context) (shared.Description, error)
@@ -44,7 +44,7 @@ type Lifecycle interface {
 	// stay, and the diagnostics say what is wrong.
 	Reload(ctx context.Context) (shared.Diagnostics, error)
 
-	// Metrics tells the plugin's counters and gauges, ordered by name.
+	// Metrics returns the metrics of the plugin, ordered by name and labels.
 	Metrics(ctx context.Context) ([]shared.Metric, error)
 
 	// Backup writes one committed version of the index to w, while the plugin serves.

@@ -49,7 +49,7 @@ type Plugin interface {
 	//
 	// A failure counts if it is of the attempt after the last one that counted, so reporting it again changes nothing. An
 	// outcome that settles the step counts whichever attempt it is of: one that was given up and succeeds late settles the
-	// step, and is not counted twice. An event or step that does not exist, and a step that still waits for notify, is a
+	// step, and is not counted twice. An event or step that does not exist, and a step that waits for other steps, is a
 	// *FieldError.
 	// A deferred outcome is not recorded: the step stays open, and is not delivered again by this Deliver.
 	Settle(ctx context.Context, all []Settlement) ([]error, error)

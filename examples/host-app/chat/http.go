@@ -83,41 +83,43 @@ func (a *api) handler() http.Handler {
 // foreign Host (a name that was rebound to this machine), or a body of a type that needs no preflight.
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := func() error {
-			host, _, err := net.SplitHostPort(r.Host)
-			if err != nil {
-				host = r.Host
-			}
-			if ip := net.ParseIP(strings.Trim(host, "[]")); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-				return refuse(http.StatusForbidden, "the Host header is %q; this server answers to localhost alone", r.Host)
-			}
-			if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
-				return refuse(http.StatusForbidden, "cross-site request")
-			}
-			if origin := r.Header.Get("Origin"); origin != "" {
-				if u, err := url.Parse(origin); err != nil || u.Host != r.Host {
-					return refuse(http.StatusForbidden, "cross-site request: the Origin is %q", origin)
-				}
-			}
-			if r.Method != http.MethodPost {
-				return nil
-			}
-			want := "application/json"
-			if r.URL.Path == "/attachments" {
-				want = "application/octet-stream"
-			}
-			if got, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || got != want {
-				return refuse(http.StatusUnsupportedMediaType, "the Content-Type is %q; send %s", r.Header.Get("Content-Type"),
-					want)
-			}
-			return nil
-		}()
-		if err != nil {
+		if err := checkOrigin(r); err != nil {
 			writeError(w, err)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// checkOrigin refuses a request that a page of another site may have sent.
+func checkOrigin(r *http.Request) error {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	if ip := net.ParseIP(strings.Trim(host, "[]")); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return refuse(http.StatusForbidden, "the Host header is %q; this server answers to localhost alone", r.Host)
+	}
+	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
+		return refuse(http.StatusForbidden, "cross-site request; open http://%s itself", r.Host)
+	}
+	if origin := r.Header.Get("Origin"); origin != "" {
+		if u, err := url.Parse(origin); err != nil || u.Host != r.Host {
+			return refuse(http.StatusForbidden, "cross-site request: the Origin is %q, not http://%s", origin, r.Host)
+		}
+	}
+	if r.Method != http.MethodPost {
+		return nil
+	}
+	want := "application/json"
+	if r.URL.Path == "/attachments" {
+		want = "application/octet-stream"
+	}
+	sent := r.Header.Get("Content-Type")
+	if got, _, err := mime.ParseMediaType(sent); err != nil || got != want {
+		return refuse(http.StatusUnsupportedMediaType, "the Content-Type is %q; send %s", sent, want)
+	}
+	return nil
 }
 
 func (a *api) user(r *http.Request) (string, error) {

@@ -5,7 +5,6 @@ package replay
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,8 +87,12 @@ func replayFolder(named string) (dir string, cleanup func(), err error) {
 	if err := os.MkdirAll(named, 0o700); err != nil {
 		return "", nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	if entries, err := os.ReadDir(named); err != nil || len(entries) > 0 {
-		return "", nil, errors.Join(err, fmt.Errorf("--data %s: the folder is not empty; a replay starts fresh", named))
+	entries, err := os.ReadDir(named)
+	if err != nil {
+		return "", nil, fmt.Errorf("read the data folder: %w", err)
+	}
+	if len(entries) > 0 {
+		return "", nil, fmt.Errorf("--data %s: the folder is not empty; name an empty or new one, or leave out --data", named)
 	}
 	dir, err = filepath.Abs(named)
 	return dir, func() {}, err

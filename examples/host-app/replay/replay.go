@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// lanes is how many rooms are replayed side by side, so that they share the syncs of both stores.
-	lanes = 64
+	// parallelRooms is how many rooms are replayed side by side, so that they share the syncs of both stores.
+	parallelRooms = 64
 
 	// maxBurst is how many messages of one room, and inFlight how many requests of all rooms, are under way at a time.
 	maxBurst = 16
@@ -67,17 +67,17 @@ func (r *replay) run(ctx context.Context) (report, error) {
 	if err := os.MkdirAll(pluginDir, 0o700); err != nil {
 		return r.result, fmt.Errorf("make the plugin's folder: %w", err)
 	}
-	file := filepath.Join(pluginDir, "plugin.hcl")
-	text := fmt.Sprintf("plugin {\n  binary = %q\n}\n\nindex {\n  path = \"index\"\n}\n", r.binary)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return r.result, fmt.Errorf("write the plugin's configuration: %w", err)
-	}
 	runDir, err := os.MkdirTemp("", "recall") // short, for the paths of sockets
 	if err != nil {
 		return r.result, fmt.Errorf("make a folder for the plugin to run in: %w", err)
 	}
 	defer os.RemoveAll(runDir)
-	server, plugin, err := chat.Open(ctx, filepath.Join(r.dir, "host"), host.Config{File: file, RunDir: runDir}, r.log)
+	config := host.Config{
+		Plugin: host.PluginConfig{Binary: r.binary},
+		Index:  host.IndexConfig{Path: filepath.Join(pluginDir, "index")},
+		RunDir: runDir,
+	}
+	server, plugin, err := chat.Open(ctx, filepath.Join(r.dir, "host"), config, r.log)
 	if err != nil {
 		return r.result, err
 	}
@@ -185,10 +185,10 @@ func (r *replay) sendAll(ctx context.Context) error {
 	work := make(chan []*traceLine)
 	slots := make(chan struct{}, inFlight)
 	var workers sync.WaitGroup
-	for range lanes {
+	for range parallelRooms {
 		workers.Go(func() {
 			for list := range work {
-				if err := r.lane(ctx, list, rooms, slots); err != nil {
+				if err := r.replayRoom(ctx, list, rooms, slots); err != nil {
 					cancel(err)
 					return
 				}
@@ -206,9 +206,9 @@ func (r *replay) sendAll(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// lane replays one room. Messages that follow one another are sent side by side, a burst at a time, as their senders
-// did.
-func (r *replay) lane(ctx context.Context, list []*traceLine, rooms map[string]shared.Conversation,
+// replayRoom replays one room. Messages that follow one another are sent side by side, a burst at a time, as their
+// senders did.
+func (r *replay) replayRoom(ctx context.Context, list []*traceLine, rooms map[string]shared.Conversation,
 	slots chan struct{}) error {
 	for len(list) > 0 && ctx.Err() == nil {
 		n := burst(list)

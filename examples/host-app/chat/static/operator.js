@@ -20,7 +20,7 @@ const box = new TryIt(names, rulesList);
 
 function facts(list) {
   return list.filter(([, value]) => value !== undefined && value !== '')
-    .flatMap(([name, value]) => [el('dt', { text: t(name) }), el('dd', {}, typeof value === 'string' ? value : value)]);
+    .flatMap(([name, value]) => [el('dt', { text: t(name) }), el('dd', {}, value)]);
 }
 
 function showState() {
