@@ -48,7 +48,7 @@ type worker struct {
 	mu      sync.Mutex
 	steps   map[string]*stepRuns
 	pending map[work]*delivery // without an outcome
-	settled map[work]bool      // settled during this stream, but delivered by an older one
+	settled map[work]int       // of an older stream, settled or deferred in this one: the last attempt
 	stream  uint64             // counts the streams
 	handed  sync.WaitGroup     // attempts that were not given up, until their outcome is stored
 }
@@ -74,7 +74,7 @@ type delivery struct {
 func newWorker(closing context.Context, steps map[string]Step, g *gate, logger hclog.Logger) *worker {
 	w := &worker{
 		closing: closing, gate: g, reports: newReporter(g), logger: logger, ran: func(string, shared.Outcome, time.Time) {},
-		steps: map[string]*stepRuns{}, pending: map[work]*delivery{}, settled: map[work]bool{},
+		steps: map[string]*stepRuns{}, pending: map[work]*delivery{}, settled: map[work]int{},
 	}
 	for name, step := range steps {
 		w.steps[name] = &stepRuns{Step: step.withDefaults()}
@@ -108,7 +108,7 @@ func (w *worker) receive() {
 		}
 		w.mu.Lock()
 		w.stream++
-		w.settled = map[work]bool{}
+		w.settled = map[work]int{}
 		w.mu.Unlock()
 		stream, end := context.WithCancelCause(w.closing)
 		err = p.api.Deliver(stream, func(due []shared.Delivery) {
@@ -147,7 +147,7 @@ func (w *worker) take(due shared.Delivery) error {
 		return nil
 	}
 	one := work{due.Sequence, due.Step}
-	if w.settled[one] {
+	if due.Attempt <= w.settled[one] { // sent just before the outcome reached the plugin
 		return nil
 	}
 	// A plugin that was started meanwhile delivers again what is still under way here, and may have sent it just
@@ -231,7 +231,7 @@ func (w *worker) finish(d *delivery, settled bool) (attempt int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if settled && d.stream != w.stream {
-		w.settled[d.work] = true
+		w.settled[d.work] = d.latest
 	}
 	delete(w.pending, d.work)
 	return d.latest

@@ -183,6 +183,56 @@ func TestStep_Deferred(t *testing.T) {
 	}
 }
 
+// A new plugin delivers a step again while its attempt is under way. What that attempt defers may fail later.
+func TestStep_DeferredAfterAnotherPluginDeliveredIt(t *testing.T) {
+	began, deferring := make(chan shared.Delivery, 1), make(chan struct{})
+	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{
+		shared.StepNotify: {Run: func(_ context.Context, d shared.Delivery) (shared.Outcome, error) {
+			if d.Attempt > 1 {
+				return shared.OutcomeDone, nil
+			}
+			began <- d
+			<-deferring
+			return shared.OutcomeDeferred, nil
+		}},
+		shared.StepPush: {Run: done},
+	}})
+	index(t, h, "m")
+	recallID := takeBack(t, h, "m").RecallID
+	d := <-began
+	pid := h.State().PID
+	hosttest.Kill(t, h)
+	eventually(t, "another plugin runs", func() bool {
+		s := h.State()
+		return s.Phase == host.PhaseRunning && s.PID != pid
+	})
+	eventually(t, "it has delivered the step again", func() bool {
+		metrics, err := h.Metrics(within(t))
+		for _, m := range metrics {
+			if m.Name == "recall_step_in_flight" && m.Labels["step"] == shared.StepNotify && m.Value == 1 {
+				return err == nil
+			}
+		}
+		return false
+	})
+	close(deferring)
+	eventually(t, "it is deferred", func() bool {
+		metrics, err := h.Metrics(within(t))
+		for _, m := range metrics {
+			if m.Name == "recall_step_in_flight" && m.Labels["step"] == shared.StepNotify {
+				return err == nil && m.Value == 0
+			}
+		}
+		return false
+	})
+	if err := h.Settle(within(t), d.Key(), d.Step, shared.OutcomeFailed, errors.New("not there")); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Wait(within(t), "acme", recallID); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestHost_SettleRefuses(t *testing.T) {
 	h := hosttest.Open(t, host.Config{Steps: map[string]host.Step{shared.StepNotify: {Run: done}}})
 	index(t, h, "m")
@@ -327,6 +377,16 @@ func TestOpen_Background(t *testing.T) {
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
+	})
+	t.Run("upgraded from a plugin that never started", func(t *testing.T) {
+		bad := hosttest.BuildFaulty(t, "panic-activate")
+		h := hosttest.Open(t, host.Config{File: hosttest.WriteConfig(t, bad, t.TempDir()), Background: true})
+		if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+			t.Fatal(err)
+		}
+		index(t, h, "m")
+		hosttest.Kill(t, h)
+		eventually(t, "the crash is counted", func() bool { return h.State().Restarts == 1 })
 	})
 	t.Run("a binary that is missing", func(t *testing.T) {
 		file := hosttest.WriteConfig(t, "/nowhere", t.TempDir())

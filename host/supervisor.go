@@ -54,7 +54,7 @@ type supervisor struct {
 
 	current *process     // nil while none is in force
 	binary  stagedBinary // what to start when it ends
-	format  int          // of the index that it keeps
+	format  int          // of the index that it keeps; 0 before any was in force
 
 	started time.Time // when current was published
 	crashes int       // in a row
@@ -126,6 +126,7 @@ func (s *supervisor) retire(p *process) {
 // publish puts p in force, and counts restarts.
 func (s *supervisor) publish(p *process, restarts int) {
 	s.current, s.binary, s.format, s.started = p, p.binary, p.desc.IndexFormat, time.Now()
+	s.first = false
 	s.update(func(st *State) {
 		s.gate.open(p) // with the state, so that whoever is answered by p sees that it is in force
 		s.inForce = p.config
@@ -297,7 +298,6 @@ func (s *supervisor) revive(ctx context.Context) bool {
 	if rollback || s.first {
 		restarts = 0
 	}
-	s.first = false
 	s.publish(p, restarts)
 	return true
 }

@@ -172,7 +172,7 @@ func (s *supervisor) flush(ctx context.Context, next shared.Description) error {
 // fits refuses a plugin that could not read the index of the one in force, or would leave one that the old version
 // could not be brought back to. (The wire's version is refused by the handshake.)
 func (s *supervisor) fits(next shared.Description) error {
-	if s.format != next.IndexFormat {
+	if s.format != 0 && s.format != next.IndexFormat {
 		return fmt.Errorf("plugin %s %s has index format %d, the index has format %d: an upgrade needs the same, and no "+
 			"plugin opens an index of another format; keep a plugin of format %[4]d",
 			next.Name, next.Version, next.IndexFormat, s.format)
