@@ -15,7 +15,7 @@ import (
 )
 
 // ErrTooLarge says that an entry does not fit in one transaction (2.4 MB with the default memtable). Nothing of it was
-// applied. A single operation always fits.
+// applied. A single operation always fits, and atomic recalls that do not fit in an entry of their own are refused.
 var ErrTooLarge = errors.New("the entry is too large for one transaction")
 
 // Next is the position after the last commit. A log whose order is the order of the commits, as that of a single
@@ -85,11 +85,27 @@ func (x *Index) applyCall(b *batch, ops []Op, w *writes) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	if isAtomic(ops) {
-		if a, done, err := x.tryAtomic(b, ops, w); done || err != nil {
-			return a, err
-		}
+	if !isAtomic(ops) {
+		results, err := x.applyOps(b, ops, w)
+		return Answer{Results: results}, err
 	}
+	if a, done, err := x.tryAtomic(b, ops, w); done || err != nil {
+		return a, err
+	}
+	before, counted := b.count, b.ops
+	results, err := x.applyOps(b, ops, w)
+	if errors.Is(err, ErrTooLarge) && before == 0 { // the transaction has nothing else: a new one undoes the call
+		b.discard()
+		*b = *x.newBatch()
+		b.ops = counted
+		return Answer{Refused: shared.Invalidf("targets",
+			"the facts of the messages are too large for one atomic request; send fewer targets")}, nil
+	}
+	return Answer{Results: results}, err
+}
+
+// applyOps plans and writes operations, one after the other. After an error some are in the batch.
+func (x *Index) applyOps(b *batch, ops []Op, w *writes) ([]Result, error) {
 	results := make([]Result, len(ops))
 	for i := range ops {
 		w.reset()
@@ -107,22 +123,22 @@ func (x *Index) applyCall(b *batch, ops []Op, w *writes) (Answer, error) {
 			err = b.write(w)
 		}
 		if err != nil {
-			return Answer{}, fmt.Errorf("apply operation %d: %w", i, err)
+			return nil, fmt.Errorf("apply operation %d: %w", i, err)
 		}
 		b.ops++
 	}
-	return Answer{Results: results}, nil
+	return results, nil
 }
 
 func isAtomic(ops []Op) bool {
 	return slices.ContainsFunc(ops, func(op Op) bool { return op.Recall != nil && op.Recall.Atomic })
 }
 
-// tryAtomic plans the operations of an atomic call without writing any. It is done, and answers the call, if they
-// cannot all be applied.
+// tryAtomic plans the recalls of an atomic call without writing any. It is done, and answers the call, if they cannot
+// all be applied. They are of different messages, under one recall id and by one actor: what one of them writes changes
+// the size of the others, and not whether they are stale or another actor's.
 func (x *Index) tryAtomic(b *batch, ops []Op, w *writes) (a Answer, done bool, err error) {
 	results := make([]Result, len(ops))
-	all := *b // its bytes and count are those with the call
 	for i := range ops {
 		w.reset()
 		err := x.dir.Guard(func() (err error) {
@@ -132,14 +148,6 @@ func (x *Index) tryAtomic(b *batch, ops []Op, w *writes) (a Answer, done bool, e
 		if err != nil {
 			return Answer{}, false, fmt.Errorf("plan operation %d: %w", i, err)
 		}
-		if !all.fits(w) && b.count > 0 {
-			return Answer{}, false, ErrTooLarge
-		}
-		if !all.fits(w) {
-			return Answer{Refused: shared.Invalidf("targets",
-				"the facts of the messages are too large for one atomic request; send fewer targets")}, true, nil
-		}
-		all.bytes, all.count = all.bytes+w.bytes(), all.count+int64(len(w.entries))
 	}
 	return Answer{Results: results}, abort(results), nil
 }

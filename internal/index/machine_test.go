@@ -2,6 +2,8 @@ package index
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -146,4 +148,53 @@ func TestApply_AtomicCallAmongOthers(t *testing.T) {
 	if n := len(ledger(t, x, "acme", "r").Entries); n != 2 || x.LastSequence() != 2 {
 		t.Errorf("%d recalls, last sequence %d", n, x.LastSequence())
 	}
+}
+
+func TestApply_AtomicCallTooLarge(t *testing.T) {
+	x := openNew(t)
+	var large []Op // of messages that the index does not know: what is undone includes them
+	for i := range 20 {
+		m := message(fmt.Sprint("large", i))
+		for f := range shared.MaxAttachments {
+			m.Attachments = append(m.Attachments, attached(fmt.Sprintf("%0*d", shared.MaxAttachmentBytes, f))...)
+		}
+		op := recall("large", m)
+		op.Recall.Atomic = true
+		large = append(large, op)
+	}
+	m := message("m")
+	apply(t, x, put(m))
+	before, operations := contents(t, x), x.Stats().Operations
+	t.Run("after a call that writes", func(t *testing.T) {
+		if _, err := x.Apply(Next, [][]Op{{put(message("a"))}, large}); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("got %v", err)
+		}
+		if after := contents(t, x); !maps.Equal(after, before) {
+			t.Errorf("%d keys, before %d", len(after), len(before))
+		}
+	})
+	t.Run("before one", func(t *testing.T) {
+		applied, err := x.Apply(Next, [][]Op{{put(m)}, large, {recall("r", m)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *shared.FieldError
+		if a := applied.Answers[1]; !errors.As(a.Refused, &refused) || refused.Field != "targets" || a.Results != nil {
+			t.Errorf("got %+v", a)
+		}
+		if r := applied.Answers[2].Results[0]; !r.New || r.Tombstone.Sequence != 1 || x.LastSequence() != 1 {
+			t.Errorf("the call after it: %+v, last sequence %d", r, x.LastSequence())
+		}
+		if n := x.Stats().Operations - operations; n != 2 {
+			t.Errorf("%d operations", n)
+		}
+	})
+	t.Run("leaves nothing", func(t *testing.T) {
+		y := openNew(t)
+		apply(t, y, put(m))
+		apply(t, y, recall("r", m))
+		if got, want := contents(t, x), contents(t, y); len(got) != len(want) {
+			t.Errorf("%d keys, want %d", len(got), len(want))
+		}
+	})
 }

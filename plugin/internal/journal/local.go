@@ -76,7 +76,8 @@ func (l *Local) Stats() (s Stats) {
 }
 
 // Append is [Log]. A call that does not fit in one transaction is applied as several entries with nothing between them,
-// and a crash may leave the first of them only. When ctx ends Append returns, and the operations may still be applied.
+// and a crash may leave the first of them only; atomic recalls are refused instead. When ctx ends Append returns, and the
+// operations may still be applied.
 // An error that is neither shared.ErrInvalid nor shared.ErrOverloaded leaves open whether they were.
 func (l *Local) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
 	if err := ctx.Err(); err != nil {
@@ -177,8 +178,8 @@ func (l *Local) applyGroup(group []*call) {
 	}
 }
 
-// applyHalves applies a call that is too large for one entry as several. The index has not refused it as a whole, and
-// nothing is applied between the parts, so it refuses none of them.
+// applyHalves applies a call that is too large for one entry as several. The index has not refused it as a whole, as it
+// does with atomic recalls, and nothing is applied between the parts, so it refuses none of them.
 func (l *Local) applyHalves(ops []index.Op) (results []index.Result, err error) {
 	for _, half := range [][]index.Op{ops[:len(ops)/2], ops[len(ops)/2:]} {
 		applied, err := l.applyNext([][]index.Op{half})

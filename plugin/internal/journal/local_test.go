@@ -152,6 +152,43 @@ func TestLocal_CallTooLargeForOneEntry(t *testing.T) {
 	}
 }
 
+// The first of these messages has files of its sender, and the others link to them. So what a recall writes depends on
+// those before it: the last one releases the files.
+func TestLocal_AtomicCallAboutAsLargeAsAnEntry(t *testing.T) {
+	l := openNew(t)
+	fits := map[bool]int{}
+	for files := 90; files <= shared.MaxAttachments; files++ {
+		var puts, recalls []index.Op
+		for i := range 5 {
+			m := message(fmt.Sprint("m", i))
+			m.Tenant, m.Sender = fmt.Sprint("tenant", files), []string{"zoe", "ann"}[min(i, 1)]
+			for f := range files {
+				key := fmt.Sprintf("%0*d", shared.MaxAttachmentBytes, f)
+				m.Attachments = append(m.Attachments, shared.Attachment{Key: key, Owner: "zoe"})
+			}
+			op := recall("r", m)
+			op.Recall.Atomic, op.Recall.Event.Actor.ID = true, "moderator"
+			puts, recalls = append(puts, put(m)), append(recalls, op)
+		}
+		apply(t, l, puts...)
+		before := l.index.Stats()
+		_, err := l.Append(t.Context(), recalls)
+		var refused *shared.FieldError
+		if err != nil && (!errors.As(err, &refused) || refused.Field != "targets") {
+			t.Fatalf("%d files: %v", files, err)
+		}
+		after := l.index.Stats()
+		n, commits := after.Sequence-before.Sequence, after.Commits-before.Commits
+		if all := err == nil; all && (n != 5 || commits != 1) || !all && (n != 0 || commits != 0) {
+			t.Errorf("%d files: %d of 5 recalls in %d commits after the answer %v", files, n, commits, err)
+		}
+		fits[err == nil]++
+	}
+	if fits[true] == 0 || fits[false] == 0 {
+		t.Errorf("%v fit: the calls are of the wrong size for this test", fits)
+	}
+}
+
 func TestLocal_FailedIndexFailsAllWhoWait(t *testing.T) {
 	path := t.TempDir()
 	l := openAt(t, path)
