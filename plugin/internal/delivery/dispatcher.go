@@ -144,10 +144,15 @@ func (d *Dispatcher) Open(step string, sequence uint64) {
 // Settle says where a step stands after an outcome was recorded. It does not block.
 func (d *Dispatcher) Settle(sequence uint64, step string, state index.StepState) {
 	if s := d.session(); s != nil {
-		s.newsMu.Lock()
-		s.settled = append(s.settled, settlement{sequence, step, state})
-		s.newsMu.Unlock()
-		s.signal()
+		s.settle(settlement{sequence: sequence, step: step, state: state})
+	}
+}
+
+// Defer says that somebody else carries out an attempt of a step, where that is 0 the next one. The consumer does not
+// get the step again until the attempt has failed. It does not block.
+func (d *Dispatcher) Defer(sequence uint64, step string, attempt int) {
+	if s := d.session(); s != nil {
+		s.settle(settlement{sequence: sequence, step: step, deferred: true, attempt: attempt})
 	}
 }
 
@@ -182,11 +187,13 @@ func (d *Dispatcher) InFlight() map[string]int {
 	}
 }
 
-// settlement is where a step stands after an outcome was recorded.
+// settlement is where a step stands after an outcome was recorded, or which attempt of it was deferred.
 type settlement struct {
 	sequence uint64
 	step     string
 	state    index.StepState
+	deferred bool
+	attempt  int // that was deferred; 0: the next
 }
 
 // session is one consumer. Its queues belong to the goroutine that runs it.
@@ -216,6 +223,13 @@ func (s *session) open(step string, sequence uint64) {
 	if lowest, there := s.opened[step]; !there || sequence < lowest {
 		s.opened[step] = sequence
 	}
+	s.newsMu.Unlock()
+	s.signal()
+}
+
+func (s *session) settle(x settlement) {
+	s.newsMu.Lock()
+	s.settled = append(s.settled, x)
 	s.newsMu.Unlock()
 	s.signal()
 }
@@ -292,10 +306,25 @@ func (s *session) takeNews() {
 func (s *session) apply(x settlement) {
 	switch q := s.queue(x.step); {
 	case q == nil:
+	case x.deferred:
+		s.leaveOut(q, x.sequence, x.attempt)
 	case x.state.Open:
 		q.fail(x.sequence, x.state, s.clock.Elapsed())
 	default:
 		q.forget(x.sequence)
+	}
+}
+
+// leaveOut leaves out a step that was deferred. A run that began under another process may defer a step that this one
+// has yet to deliver. One that is settled or failed since has its outcome: the run returned later than that.
+func (s *session) leaveOut(q *stepQueue, sequence uint64, attempt int) {
+	if current, ok := q.attemptInFlight(sequence); ok { // the consumer has one run for all attempts in flight
+		q.leaveOut(sequence, current)
+		return
+	}
+	entry, err := s.index.Entry(sequence, q.step)
+	if err == nil && entry != nil && (attempt == 0 || entry.Steps[0].Attempts < attempt) {
+		q.leaveOut(sequence, entry.Steps[0].Attempts+1)
 	}
 }
 
@@ -355,18 +384,13 @@ func (s *session) deliverOne(q *stepQueue, sequence uint64) error {
 	case err != nil: // one event that cannot be read does not keep the others back
 		s.logger.Error("an event cannot be read; it is left out until the host connects again", "sequence", sequence,
 			"step", q.step, "error", err)
-		q.forget(sequence)
+		q.leaveOut(sequence, 0)
 		return nil
 	case entry == nil: // settled since it was read
 		q.forget(sequence)
 		return nil
 	}
-	delivery := shared.Delivery{Event: entry.Event, Step: q.step, Attempt: 1}
-	for _, r := range entry.Steps {
-		if r.Step == q.step {
-			delivery.Attempt = r.Attempts + 1
-		}
-	}
+	delivery := shared.Delivery{Event: entry.Event, Step: q.step, Attempt: entry.Steps[0].Attempts + 1}
 	q.deliver(sequence, delivery.Attempt)
 	s.due = append(s.due, delivery)
 	s.bytes += int64(index.EventBytes(&delivery.Event))
@@ -376,7 +400,7 @@ func (s *session) deliverOne(q *stepQueue, sequence uint64) error {
 func (s *session) count() map[string]int {
 	out := make(map[string]int, len(s.queues))
 	for _, q := range s.queues {
-		out[q.step] = len(q.inFlight)
+		out[q.step] = q.inFlight
 	}
 	return out
 }

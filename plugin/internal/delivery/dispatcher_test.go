@@ -263,21 +263,27 @@ func TestDispatcher_Backoff(t *testing.T) {
 
 func TestDispatcher_UnreadableEvent(t *testing.T) {
 	b := newBench(t)
-	b.x.unreadable[1] = true
-	b.add("history", 1, 2)
+	b.x.unreadable[2] = true
+	b.add("history", 2, 3)
 	c := b.consume()
-	equal(t, "deliveries", c.next(1), []uint64{2})
+	equal(t, "deliveries", c.next(1), []uint64{3})
 	b.x.mu.Lock()
-	b.x.unreadable[1] = false
+	b.x.unreadable[2] = false
 	b.x.mu.Unlock()
 	if b.InFlight()["history"] != 1 {
 		t.Error("it takes a place of the window")
 	}
-	b.done("history", 2)
+	b.done("history", 3)
+	b.add("history", 1) // so that what comes after is read again
+	equal(t, "opened later", c.next(1), []uint64{1})
+	b.done("history", 1)
+	if b.InFlight(); len(c.events) > 0 {
+		t.Errorf("event %d is delivered to the same consumer", (<-c.events).Sequence)
+	}
 	c.end()
 	again := b.consume()
 	defer again.end()
-	equal(t, "once it can be read, to the next consumer", again.next(1), []uint64{1})
+	equal(t, "once it can be read, to the next consumer", again.next(1), []uint64{2})
 }
 
 func TestDispatcher_OpenedLate(t *testing.T) {
@@ -292,6 +298,97 @@ func TestDispatcher_OpenedLate(t *testing.T) {
 	equal(t, "before and after", c.next(2), []uint64{3, 14})
 	if b.InFlight(); len(c.events) > 0 {
 		t.Fatal("something was delivered twice")
+	}
+}
+
+func TestDispatcher_Deferred(t *testing.T) {
+	b := newBench(t)
+	b.add("history", 2)
+	c := b.consume()
+	defer c.end()
+	equal(t, "first", c.next(1), []uint64{2})
+	b.Defer(2, "history", 1)
+	b.add("history", 1) // its notify took longer
+	equal(t, "opened later", c.next(1), []uint64{1})
+	if n := b.InFlight()["history"]; n != 1 || len(c.events) > 0 {
+		t.Fatalf("%d in flight, %d more deliveries", n, len(c.events))
+	}
+	b.fail("history", 2)
+	b.clock.WaitArmed(FirstRetry)
+	b.clock.Advance(FirstRetry)
+	equal(t, "after it failed", c.next(1), []uint64{2})
+
+	b.Defer(2, "history", 2)
+	b.done("history", 2)
+	b.InFlight() // until it is heard of
+	if q := b.current.queues[0]; len(q.deliveries) != 1 {
+		t.Errorf("one event is in flight and none deferred any more, but there are %v", q.deliveries)
+	}
+}
+
+func TestDispatcher_DeferredThatIsNotInFlight(t *testing.T) {
+	b := newBench(t)
+	b.add("history", 1, 2)
+	c := b.consume()
+	defer c.end()
+	c.next(2)
+	b.x.unreadable[5] = true
+	b.done("history", 1)
+	b.fail("history", 2)
+	b.InFlight() // until it is heard of
+	for sequence, attempt := range map[uint64]int{
+		1: 1, // settled before
+		2: 1, // failed before
+		3: 1, // delivered by another process
+		4: 0, // likewise, of the next attempt
+		5: 1, // cannot be read
+	} {
+		b.x.mu.Lock()
+		if sequence > 2 {
+			b.x.open["history"][sequence] = 0
+		}
+		b.x.mu.Unlock()
+		b.Defer(sequence, "history", attempt)
+	}
+	b.Dispatcher.Open("history", 3)
+	b.add("history", 6)
+	equal(t, "another one", c.next(1), []uint64{6})
+	b.clock.WaitArmed(FirstRetry)
+	b.clock.Advance(FirstRetry)
+	equal(t, "the one that failed", c.next(1), []uint64{2})
+	b.Settle(3, "history", index.StepState{Open: true}) // a failure before the attempt that was deferred
+	b.Settle(4, "history", index.StepState{Open: true})
+	if n := b.InFlight()["history"]; n != 2 || len(c.events) > 0 {
+		t.Errorf("%d in flight, %d more deliveries", n, len(c.events))
+	}
+	b.fail("history", 3)
+	b.done("history", 4)
+	b.done("history", 5)
+	b.InFlight() // until it is heard of
+	b.clock.Advance(FirstRetry)
+	equal(t, "the deferred one that failed", c.next(1), []uint64{3})
+	if n := b.InFlight()["history"]; n != 3 || len(b.current.queues[0].deliveries) != n {
+		t.Errorf("%d in flight, %v", n, b.current.queues[0].deliveries)
+	}
+}
+
+// A run of the consumer stands for every attempt that was delivered while it was under way.
+func TestDispatcher_DeferredByTheRunOfAnEarlierAttempt(t *testing.T) {
+	b := newBench(t)
+	b.add("history", 1, 2)
+	c := b.consume()
+	defer c.end()
+	equal(t, "first", c.next(2), []uint64{1, 2})
+	late := b.failOnDisk("history", 2)
+	b.fail("history", 1)
+	b.clock.WaitArmed(FirstRetry)
+	b.clock.Advance(FirstRetry)
+	equal(t, "again", c.next(1), []uint64{1})
+	b.Defer(1, "history", 1)
+	b.Settle(2, "history", late) // so that the failures before it are read again
+	equal(t, "another one", c.next(1), []uint64{2})
+	if n := b.InFlight()["history"]; n != 1 || len(c.events) > 0 {
+		t.Errorf("%d in flight, %d more deliveries", n, len(c.events))
 	}
 }
 
@@ -392,7 +489,7 @@ func TestDispatcher_FailingEventsDoNotBlock(t *testing.T) {
 	}
 	b.InFlight() // until everything is heard of
 	q := b.current.queues[0]
-	if n := len(q.inFlight) + len(q.ahead); n > 2*maxInFlight {
+	if n := len(q.deliveries) + len(q.ahead); n > 2*maxInFlight {
 		t.Errorf("%d events are remembered", n)
 	}
 	for i := range q.levels {
@@ -490,7 +587,7 @@ func TestBackoff_Delays(t *testing.T) {
 	}
 }
 
-// Whatever happens, every open step is delivered until it is settled, and nothing after that.
+// Whatever happens, every open step is delivered until it is settled, and nothing after that, nor while it is deferred.
 func TestDispatcher_Model(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -501,6 +598,8 @@ func TestDispatcher_Model(t *testing.T) {
 	attempts := map[uint64]int{}
 	settled := map[uint64]bool{}
 	var held []uint64 // delivered, and nothing said of them yet: the consumer's window is full at times
+	var deferred []uint64
+	var running []shared.Delivery // by earlier consumers
 	consume := func() *consumer {
 		c := b.consume()
 		for b.InFlight() == nil { // until it is there
@@ -510,6 +609,15 @@ func TestDispatcher_Model(t *testing.T) {
 	}
 	c := consume()
 	defer func() { c.end() }()
+	take := func(e shared.Delivery) {
+		seq := e.Sequence
+		isHeld, isDeferred := slices.Contains(held, seq), slices.Contains(deferred, seq)
+		if settled[seq] || isHeld || isDeferred || e.Attempt != attempts[seq]+1 {
+			t.Fatalf("event %d, attempt %d; settled %v after %d, held %v, deferred %v",
+				seq, e.Attempt, settled[seq], attempts[seq], isHeld, isDeferred)
+		}
+		held = append(held, seq)
+	}
 	idle := 0
 	for len(settled) < all {
 		if idle > 1000 { // each moves the clock on by a second, and the longest delay is a minute
@@ -529,15 +637,44 @@ func TestDispatcher_Model(t *testing.T) {
 			for len(c.events) > 0 {
 				<-c.events
 			}
-			held = nil
+			for _, seq := range held {
+				running = append(running, shared.Delivery{Event: shared.Event{Sequence: seq}, Attempt: attempts[seq] + 1})
+			}
+			held, deferred = nil, nil
 			c = consume()
-		case n < 500 && len(held) > 0:
+		case n < 150 && len(held) > 0:
 			at := random.IntN(len(held))
-			seq := held[at]
+			b.Defer(held[at], "history", attempts[held[at]]+1)
+			deferred = append(deferred, held[at])
 			held = slices.Delete(held, at, at+1)
+		case n < 160 && len(running) > 0:
+			d := running[0]
+			running = running[1:]
+			for b.InFlight(); len(c.events) > 0; { // so that nothing is between the dispatcher and held
+				take(<-c.events)
+			}
+			b.Defer(d.Sequence, "history", d.Attempt)
+			at := slices.Index(held, d.Sequence)
+			if at >= 0 {
+				held = slices.Delete(held, at, at+1)
+			} else if settled[d.Sequence] || attempts[d.Sequence] >= d.Attempt || slices.Contains(deferred, d.Sequence) {
+				continue
+			}
+			deferred = append(deferred, d.Sequence)
+		case n < 500 && len(held)+len(deferred) > 0:
+			some := &held
+			if n%3 == 0 && len(deferred) > 0 || len(held) == 0 {
+				some = &deferred
+			}
+			at := random.IntN(len(*some))
+			seq := (*some)[at]
+			*some = slices.Delete(*some, at, at+1)
 			if random.IntN(3) == 0 {
 				attempts[seq]++
 				b.fail("history", seq)
+				if random.IntN(3) == 0 { // by the run that carried it over to whom reported the failure
+					b.Defer(seq, "history", attempts[seq])
+				}
 			} else {
 				settled[seq] = true
 				b.done("history", seq)
@@ -546,13 +683,9 @@ func TestDispatcher_Model(t *testing.T) {
 			select {
 			case e := <-c.events:
 				idle = 0
-				if settled[e.Sequence] || slices.Contains(held, e.Sequence) || e.Attempt != attempts[e.Sequence]+1 {
-					t.Fatalf("event %d, attempt %d; settled %v after %d, held %v",
-						e.Sequence, e.Attempt, settled[e.Sequence], attempts[e.Sequence], slices.Contains(held, e.Sequence))
-				}
-				held = append(held, e.Sequence)
+				take(e)
 			default:
-				if len(held) == 0 && len(late) == 0 {
+				if len(held)+len(deferred) == 0 && len(late) == 0 {
 					idle++
 				}
 				b.clock.Advance(time.Second)

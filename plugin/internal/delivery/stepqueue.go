@@ -37,31 +37,33 @@ type stepReader interface {
 }
 
 // stepQueue is the open steps of one name as one consumer goes through them: first deliveries in the order of their
-// events, and between them those that failed, each when its backoff is over. All of them wait on disk. What is
-// remembered here is bounded: what is in flight, a page of what comes next, and some marks.
+// events, and between them those that failed, each when its backoff is over. All of them wait on disk. The queue holds
+// what is in flight, a page of what comes next, some marks, and about 40 bytes for each delivery that is left out.
 type stepQueue struct {
 	step string
 	read stepReader
 
-	cursor uint64   // everything in the step queue up to here is in ahead or in flight, or was when it was read
+	cursor uint64   // everything in the step queue up to here is in ahead or in deliveries, or was when it was read
 	ahead  []uint64 // read, not yet delivered, ascending
 	more   bool     // there may be something after cursor
 
-	levels   [index.BackoffLevels + 1]backoffLevel // from 1
-	inFlight map[uint64]delivery
-	retrying int // in flight, and failed before
+	levels     [index.BackoffLevels + 1]backoffLevel // from 1
+	deliveries map[uint64]delivery                   // by sequence, until their outcome: none of them is delivered again
+	inFlight   int                                   // those of them that are not left out
+	retrying   int                                   // those of them in flight that failed before
 }
 
-// delivery is one event whose step is with the consumer.
+// delivery is one event whose step is in flight, or left out: the consumer deferred it, or it cannot be read.
 type delivery struct {
 	attempt  int // from 1
 	retrying bool
+	leftOut  bool
 }
 
 // backoffLevel is the events that failed equally often. They have equal delays, so they are due in the order in which
 // they failed, which is that of their positions.
 type backoffLevel struct {
-	cursor uint64 // everything up to this position is in ahead or in flight, or was when it was read
+	cursor uint64 // everything up to this position is in ahead or in deliveries, or was when it was read
 	ahead  []index.Failure
 	marks  []mark // ascending in everything
 }
@@ -76,15 +78,15 @@ type mark struct {
 // newStepQueue begins with what is on disk. What failed before, up to a position, is due again by the delay of its
 // level: when it failed was by the clock of another process, or in another session.
 func newStepQueue(step string, read stepReader, lastFailure uint64, now time.Duration) *stepQueue {
-	q := &stepQueue{step: step, read: read, more: true, inFlight: map[uint64]delivery{}}
+	q := &stepQueue{step: step, read: read, more: true, deliveries: map[uint64]delivery{}}
 	for level := 1; level <= index.BackoffLevels && lastFailure > 0; level++ {
 		q.levels[level].marks = []mark{{upTo: lastFailure, began: now, due: now + backoff(level)}}
 	}
 	return q
 }
 
-// reopen goes back to where an event may lie before the cursor: a step behind notify opens when that is settled, and
-// that happens in any order. What is ahead from there on is read again.
+// reopen moves the cursor back if the step was opened for an event before it: a step that waits for others opens when
+// they are settled, in any order. What follows that event is read again.
 func (q *stepQueue) reopen(sequence uint64) {
 	q.more = true
 	if sequence <= q.cursor {
@@ -96,7 +98,7 @@ func (q *stepQueue) reopen(sequence uint64) {
 
 // next is the event to be delivered at this moment; ok is false where there is none.
 func (q *stepQueue) next(now time.Duration) (sequence uint64, ok bool, err error) {
-	if len(q.inFlight) >= maxInFlight {
+	if q.inFlight >= maxInFlight {
 		return 0, false, nil
 	}
 	if q.retrying < maxRetrying {
@@ -112,8 +114,7 @@ func (q *stepQueue) nextFirst() (sequence uint64, ok bool, err error) {
 	for {
 		for len(q.ahead) > 0 {
 			sequence, q.ahead = q.ahead[0], q.ahead[1:]
-			if _, with := q.inFlight[sequence]; !with {
-				q.inFlight[sequence] = delivery{attempt: 1}
+			if q.begin(sequence, delivery{attempt: 1}) {
 				return sequence, true, nil
 			}
 		}
@@ -140,9 +141,7 @@ func (q *stepQueue) nextRetry(now time.Duration) (sequence uint64, ok bool, err 
 		l := &q.levels[level]
 		for len(l.ahead) > 0 {
 			sequence, l.ahead = l.ahead[0].Sequence, l.ahead[1:]
-			if _, with := q.inFlight[sequence]; !with {
-				q.inFlight[sequence] = delivery{attempt: level + 1, retrying: true}
-				q.retrying++
+			if q.begin(sequence, delivery{attempt: level + 1, retrying: true}) {
 				return sequence, true, nil
 			}
 		}
@@ -174,33 +173,65 @@ func (q *stepQueue) firstDue() (level int, due time.Duration) {
 // due is when the next retry can be delivered; ok is false where there is none, or no room for it before something is
 // settled.
 func (q *stepQueue) due() (at time.Duration, ok bool) {
-	if len(q.inFlight) >= maxInFlight || q.retrying >= maxRetrying {
+	if q.inFlight >= maxInFlight || q.retrying >= maxRetrying {
 		return 0, false
 	}
 	level, at := q.firstDue()
 	return at, level > 0
 }
 
-// deliver notes the attempt that the ledger says is next.
-func (q *stepQueue) deliver(sequence uint64, attempt int) {
-	d := q.inFlight[sequence]
-	d.attempt = attempt
-	q.inFlight[sequence] = d
+// begin puts a delivery in flight, unless there is one of the event already.
+func (q *stepQueue) begin(sequence uint64, d delivery) bool {
+	if _, there := q.deliveries[sequence]; there {
+		return false
+	}
+	q.deliveries[sequence] = d
+	q.inFlight++
+	if d.retrying {
+		q.retrying++
+	}
+	return true
 }
 
-// forget drops an event that is not in flight any more.
+// deliver notes the attempt that the ledger says is next.
+func (q *stepQueue) deliver(sequence uint64, attempt int) {
+	d := q.deliveries[sequence]
+	d.attempt = attempt
+	q.deliveries[sequence] = d
+}
+
+// leaveOut takes an event out of flight, and keeps an attempt of it from being delivered.
+func (q *stepQueue) leaveOut(sequence uint64, attempt int) {
+	q.forget(sequence)
+	q.deliveries[sequence] = delivery{attempt: attempt, leftOut: true}
+}
+
+// attemptInFlight is the attempt of an event that is in flight; ok is false where none is.
+func (q *stepQueue) attemptInFlight(sequence uint64) (attempt int, ok bool) {
+	d, there := q.deliveries[sequence]
+	return d.attempt, there && !d.leftOut
+}
+
+// forget drops an event that is neither in flight nor left out any more.
 func (q *stepQueue) forget(sequence uint64) {
-	if q.inFlight[sequence].retrying {
+	d, there := q.deliveries[sequence]
+	if !there {
+		return
+	}
+	delete(q.deliveries, sequence)
+	if d.leftOut {
+		return
+	}
+	q.inFlight--
+	if d.retrying {
 		q.retrying--
 	}
-	delete(q.inFlight, sequence)
 }
 
 // fail begins the backoff after a failed attempt. s is the step's state in the ledger after it.
 func (q *stepQueue) fail(sequence uint64, s index.StepState, now time.Duration) {
-	d, with := q.inFlight[sequence]
-	if with && d.attempt > s.Attempts {
-		return // what failed is an attempt before the one that is in flight
+	if q.deliveries[sequence].attempt > s.Attempts {
+		return // what failed is an attempt before the one that is in flight or left out
 	}
 	q.forget(sequence)
 	level := index.BackoffLevel(s.Attempts)
@@ -218,7 +249,7 @@ func (q *stepQueue) retry(now time.Duration) {
 
 // add has what failed at a position come back after a delay.
 func (l *backoffLevel) add(position uint64, now, delay time.Duration) {
-	if position <= l.cursor { // it was read, and passed over since it was in flight
+	if position <= l.cursor { // it was read, and passed over because of the delivery before it
 		l.marks = slices.Insert(l.marks, 0, mark{upTo: l.cursor, began: now - delay, due: now})
 		l.cursor, l.ahead = position-1, nil
 		return

@@ -56,8 +56,8 @@ func (e *Engine) settle(ctx context.Context, all []wire.Settlement) error {
 			leave()
 			return err
 		}
-		if all[i].Outcome == shared.OutcomeDeferred { // nothing is recorded, and nothing of it is in flight any more
-			a.dispatcher.Settle(op.Settle.Sequence, op.Settle.Step, index.StepState{})
+		if all[i].Outcome == shared.OutcomeDeferred { // nothing is recorded
+			a.dispatcher.Defer(op.Settle.Sequence, op.Settle.Step, op.Settle.Attempt)
 			continue
 		}
 		ops = append(ops, op)

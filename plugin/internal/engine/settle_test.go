@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
@@ -154,6 +155,52 @@ func TestSettle(t *testing.T) {
 		<-held.told
 		if n := r.metric("recall_step_in_flight", "step", "notify"); n != 0 {
 			t.Errorf("then %v are in flight", n)
+		}
+		cancel()
+		<-stop
+	})
+	t.Run("a deferred step is not delivered again when an earlier event opens", func(t *testing.T) {
+		r, log := recalledMany(t, 2)
+		ctx, cancel := context.WithCancel(within(t, time.Minute))
+		events, stop := make(chan shared.Delivery, 10), make(chan struct{})
+		go func() {
+			defer close(stop)
+			_ = r.deliver(ctx, func(s settler) {
+				if s.Step == shared.StepHistory {
+					events <- s.Delivery
+				}
+			})
+		}()
+		next := func(sequence uint64) {
+			t.Helper()
+			select {
+			case d := <-events:
+				if d.Sequence != sequence {
+					t.Fatalf("history of event %d is delivered, want %d", d.Sequence, sequence)
+				}
+			case <-ctx.Done():
+				t.Fatal("nothing is delivered")
+			}
+		}
+		settle := func(x wire.Settlement) {
+			t.Helper()
+			if err := settleOne(ctx, r.Engine, x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		settle(done(2, shared.StepNotify))
+		next(2)
+		deferred := done(2, shared.StepHistory)
+		deferred.Outcome = shared.OutcomeDeferred
+		appends := log.appends.Load()
+		settle(deferred)
+		if log.appends.Load() != appends {
+			t.Error("it is recorded")
+		}
+		settle(done(1, shared.StepNotify))
+		next(1)
+		if n := r.metric("recall_step_in_flight", "step", shared.StepHistory); n != 1 || len(events) > 0 {
+			t.Errorf("%v in flight, %d more deliveries", n, len(events))
 		}
 		cancel()
 		<-stop
