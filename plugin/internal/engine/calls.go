@@ -222,7 +222,7 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, alone boo
 }
 
 // recalled completes the results of a request by what was committed of it, and counts and reports them. It returns the
-// targets that must be judged again.
+// targets that must be judged again, whose results are neither counted nor reported yet.
 func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) (stale []int) {
 	anyStale := slices.ContainsFunc(applied, func(r index.Result) bool { return r.Stale })
 	for n, i := range v.at {
@@ -245,7 +245,11 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 		}
 	}
 	v.setTexts()
-	e.counts.recalled(v.results)
+	for i := range v.results {
+		if !slices.Contains(stale, i) {
+			e.counts.recalled(&v.results[i])
+		}
+	}
 	for _, shadow := range v.shadows {
 		if result := &v.results[shadow.at]; result.Rule != (shared.Rule{}) { // else another recall came first
 			e.reportShadow(req, result, &shadow.Shadow)

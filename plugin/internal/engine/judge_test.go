@@ -185,6 +185,17 @@ func (r *rig) meddle(l *meddledLog) {
 	r.active.log = l
 }
 
+// countedRecalls checks how many results of recalls are counted, by status.
+func (r *rig) countedRecalls(want map[shared.RecallStatus]float64) {
+	r.t.Helper()
+	for _, status := range []shared.RecallStatus{shared.StatusRecalled, shared.StatusAlreadyRecalled,
+		shared.StatusDenied, shared.StatusNotFound, shared.StatusAborted} {
+		if n := r.metric("recall_recalls_total", "status", string(status)); n != want[status] {
+			r.t.Errorf("%v results are counted as %s, want %v", n, status, want[status])
+		}
+	}
+}
+
 func TestRecall_FactsThatChangeBeforeTheCommit(t *testing.T) {
 	t.Run("are judged again", func(t *testing.T) {
 		r := newActive(t, "")
@@ -205,6 +216,7 @@ func TestRecall_FactsThatChangeBeforeTheCommit(t *testing.T) {
 		if l := r.ledger("r"); len(l) != 1 || l[0].Event.Message.ID != "other" {
 			t.Errorf("the ledger has %+v", l)
 		}
+		r.countedRecalls(map[shared.RecallStatus]float64{shared.StatusRecalled: 1, shared.StatusDenied: 1})
 	})
 	t.Run("are judged again with all of an atomic request", func(t *testing.T) {
 		r := newActive(t, "")
@@ -225,6 +237,7 @@ func TestRecall_FactsThatChangeBeforeTheCommit(t *testing.T) {
 		if l := r.ledger("r"); len(l) != 0 {
 			t.Errorf("the ledger has %+v", l)
 		}
+		r.countedRecalls(map[shared.RecallStatus]float64{shared.StatusAborted: 1, shared.StatusDenied: 1})
 	})
 	t.Run("again and again", func(t *testing.T) {
 		r := newActive(t, "")
@@ -243,6 +256,7 @@ func TestRecall_FactsThatChangeBeforeTheCommit(t *testing.T) {
 		if _, err := r.Recall(t.Context(), request("r", "m")); !errors.Is(err, shared.ErrOverloaded) || n != maxJudgements {
 			t.Errorf("after %d changes: %v", n, err)
 		}
+		r.countedRecalls(nil)
 	})
 }
 

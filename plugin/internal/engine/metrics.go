@@ -94,10 +94,8 @@ func (c *counters) settled(all []wire.Settlement) {
 	}
 }
 
-func (c *counters) recalled(results []shared.RecallResult) {
-	for _, r := range results {
-		c.recalls.WithLabelValues(string(r.Status), string(r.Code)).Inc()
-	}
+func (c *counters) recalled(r *shared.RecallResult) {
+	c.recalls.WithLabelValues(string(r.Status), string(r.Code)).Inc()
 }
 
 // Observe is a [wire.Interceptor]: it counts and times calls.
