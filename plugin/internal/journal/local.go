@@ -76,9 +76,9 @@ func (l *Local) Stats() (s Stats) {
 }
 
 // Append is [Log]. A call that does not fit in one transaction is applied as several entries with nothing between them,
-// and a crash may leave the first of them only; atomic recalls are refused instead. When ctx ends Append returns, and the
-// operations may still be applied.
-// An error that is neither shared.ErrInvalid nor shared.ErrOverloaded leaves open whether they were.
+// and a crash may leave the first of them only; atomic recalls are refused instead. When ctx ends Append returns, and
+// the operations may still be applied. An error that is neither shared.ErrInvalid nor shared.ErrOverloaded leaves open
+// whether they were.
 func (l *Local) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
