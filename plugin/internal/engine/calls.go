@@ -153,14 +153,14 @@ func (e *Engine) Recall(ctx context.Context, req shared.RecallRequest) ([]shared
 // RecallThen is to Recall what IndexThen is to Index.
 func (e *Engine) RecallThen(ctx context.Context, req shared.RecallRequest, alone bool,
 	then func([]shared.RecallResult, error)) {
-	e.recall(ctx, req, alone, maxJudgements, then)
+	e.recall(ctx, req, e.moment(), alone, maxJudgements, then)
 }
 
 // maxJudgements bounds how often a request is judged: again where facts of a message changed between the judgement and
 // the commit.
 const maxJudgements = 10
 
-func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, alone bool, judgements int,
+func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived moment, alone bool, judgements int,
 	then func([]shared.RecallResult, error)) {
 	a, leave, err := e.enter()
 	if err != nil {
@@ -172,7 +172,7 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, alone boo
 		then(nil, err)
 		return
 	}
-	v, err := e.judge(a, &req, e.limiter.Reserve, e.limiter.Cancel)
+	v, err := a.judge(&req, arrived, e.limiter.Reserve, e.limiter.Cancel)
 	if err != nil {
 		leave()
 		then(nil, err)
@@ -203,7 +203,7 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, alone boo
 			again.Targets = append(again.Targets, req.Targets[i])
 		}
 		// Not here: this may be the goroutine that commits.
-		go e.recall(ctx, again, false, judgements-1, func(results []shared.RecallResult, err error) {
+		go e.recall(ctx, again, arrived, false, judgements-1, func(results []shared.RecallResult, err error) {
 			if err != nil {
 				then(nil, err)
 				return
@@ -278,7 +278,7 @@ func keepReservation(rules.Reservation) {}
 
 // check is what Recall would answer now.
 func (e *Engine) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
-	v, err := e.judge(a, req, e.limiter.Trial().Reserve, keepReservation)
+	v, err := a.judge(req, e.moment(), e.limiter.Trial().Reserve, keepReservation)
 	if err != nil || len(v.ops) == 0 {
 		return v, err
 	}

@@ -153,7 +153,15 @@ func (a *active) ledger(list []string) (steps, unsupported []string) {
 	return steps, unsupported
 }
 
-// now is the moment of a call, to the microsecond to which times are kept.
+// now is the time, to the microsecond to which times are kept.
 func (e *Engine) now() time.Time { return micros(e.clock.Now()) }
+
+// moment is when a call arrived, by both times of the clock.
+type moment struct {
+	now     time.Time
+	elapsed time.Duration
+}
+
+func (e *Engine) moment() moment { return moment{e.now(), e.clock.Elapsed()} }
 
 func micros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }

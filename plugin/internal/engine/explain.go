@@ -15,7 +15,7 @@ func (e *Engine) Explain(_ context.Context, req shared.RecallRequest) ([]shared.
 	}
 	defer leave()
 	traces := map[string][]shared.RuleTrace{}
-	v, err := e.judge(a, &req, func(p *rules.Policy, in *rules.Input) (rules.Decision, rules.Reservation) {
+	v, err := a.judge(&req, e.moment(), func(p *rules.Policy, in *rules.Input) (rules.Decision, rules.Reservation) {
 		traces[in.MessageID] = traceOf(p.Explain(in))
 		return p.Decide(in), rules.Reservation{}
 	}, keepReservation)

@@ -29,14 +29,14 @@ type shadowed struct {
 // decider is a policy with its limits: Reserve of a [rules.Limiter], or of a trial of it.
 type decider func(*rules.Policy, *rules.Input) (rules.Decision, rules.Reservation)
 
-// judge decides a request by one policy at one moment. It writes nothing, and where it fails decide was not called.
-// cancel gives back what decide reserved for a recall that does not come about.
-func (e *Engine) judge(a *active, req *shared.RecallRequest, decide decider,
+// judge decides a request by one policy, as of the moment when it arrived. It writes nothing, and where it fails decide
+// was not called. cancel gives back what decide reserved for a recall that does not come about.
+func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider,
 	cancel func(rules.Reservation)) (*verdicts, error) {
 	if err := wire.ValidateRecall(req); err != nil {
 		return nil, err
 	}
-	policy, now := a.rules.Policy(), e.now()
+	policy, now := a.rules.Policy(), arrived.now
 	asked := micros(now.Add(-max(req.Held, 0)))
 	if !req.RequestedAt.IsZero() {
 		asked = micros(req.RequestedAt)
@@ -68,7 +68,7 @@ func (e *Engine) judge(a *active, req *shared.RecallRequest, decide decider,
 				asked.Format(time.RFC3339Nano), i, r.Message.SentAt.UTC().Format(time.RFC3339Nano), skew)
 		}
 	}
-	counted := steady.Add(e.clock.Elapsed() + asked.Sub(now))
+	counted := steady.Add(arrived.elapsed + asked.Sub(now))
 	v := &verdicts{results: make([]shared.RecallResult, len(records))}
 	for i, r := range records {
 		target, result := &req.Targets[i], &v.results[i]

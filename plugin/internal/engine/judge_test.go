@@ -239,6 +239,35 @@ func TestRecall_FactsThatChangeBeforeTheCommit(t *testing.T) {
 		}
 		r.countedRecalls(map[shared.RecallStatus]float64{shared.StatusAborted: 1, shared.StatusDenied: 1})
 	})
+	t.Run("are judged by when the request was made", func(t *testing.T) {
+		r := newActive(t, onePerHour)
+		req := carrying(request("r", "m"), r.message("m"))
+		r.clock.Advance(time.Minute)
+		arrived := r.clock.Now()
+		log := &meddledLog{}
+		log.before = func() {
+			log.before = nil
+			m := r.message("m")
+			m.SentAt, m.Ref = req.Targets[0].Message.SentAt, "row 7"
+			r.index(m)
+			r.clock.Advance(90 * time.Second) // by then the window of m is over
+		}
+		r.meddle(log)
+		req.Held = 10 * time.Second
+		asked := arrived.Add(-req.Held)
+		if got := r.recall(req)[0]; got.Status != shared.StatusRecalled || !got.RecalledAt.Equal(asked) {
+			t.Errorf("got %+v, want it at %s", got, asked)
+		}
+		r.clock.Advance(asked.Add(time.Hour).Sub(r.clock.Now()) - time.Second)
+		r.index(r.message("next"))
+		if got := r.recall(request("early", "next"))[0]; got.Code != shared.CodeRateLimited {
+			t.Errorf("within the hour: %+v", got)
+		}
+		r.clock.Advance(time.Second)
+		if got := r.recall(request("next", "next"))[0]; got.Status != shared.StatusRecalled {
+			t.Errorf("an hour after the request: %+v", got)
+		}
+	})
 	t.Run("again and again", func(t *testing.T) {
 		r := newActive(t, "")
 		r.index(r.message("m"))
@@ -313,8 +342,8 @@ func TestRecall_Atomic(t *testing.T) {
 	}
 }
 
-func TestCheck_AtomicGivesNothingBack(t *testing.T) {
-	const one = `
+// onePerHour lets senders recall one message an hour.
+const onePerHour = `
 limit "one" {
   key  = actor.id
   rate = "1/1h"
@@ -324,7 +353,9 @@ permit "own" {
   limit  = "one"
 }
 `
-	r := newActive(t, one)
+
+func TestCheck_AtomicGivesNothingBack(t *testing.T) {
+	r := newActive(t, onePerHour)
 	theirs := r.message("theirs")
 	theirs.Sender = "bob"
 	r.index(r.message("a"), r.message("b"), theirs)
