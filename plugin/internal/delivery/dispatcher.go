@@ -38,7 +38,7 @@ type Dispatcher struct {
 	clock  clock.Clock
 	logger hclog.Logger
 
-	unsentBytes atomic.Int64 // of events that the consumer has not taken, those of earlier consumers included
+	unsentBytes atomic.Int64 // of deliveries that the consumer has not taken, those of earlier consumers included
 
 	mu      sync.Mutex
 	closed  error    // why there is no further consumer
@@ -62,10 +62,7 @@ func (d *Dispatcher) Run(ctx context.Context, handle func([]shared.Delivery)) er
 			d.taken(bytes)
 		}
 	})
-	err := d.deliver(ctx, func(list []shared.Delivery, bytes int64) {
-		d.unsentBytes.Add(bytes)
-		due.add(list, bytes)
-	})
+	err := d.deliver(ctx, due.add)
 	d.taken(due.close()) // or rather left to the next consumer
 	return err
 }
@@ -83,8 +80,8 @@ func (d *Dispatcher) taken(bytes int64) {
 	}
 }
 
-// deliver is Run with a handle that must not block. It gets what is due at this moment, and how many bytes that is, and
-// keeps nothing of the slice.
+// deliver is Run with a handle that must not block. It gets what is due at this moment, and how many bytes that is,
+// which are taken later. It keeps nothing of the slice.
 func (d *Dispatcher) deliver(ctx context.Context, handle func(due []shared.Delivery, bytes int64)) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -349,7 +346,7 @@ func (s *session) deliverDue(ctx context.Context) (next time.Duration, any bool,
 	defer s.handOver()
 	now := s.clock.Elapsed()
 	for _, q := range s.queues {
-		for ctx.Err() == nil && s.unsentBytes.Load()+s.bytes < maxUnsentBytes {
+		for ctx.Err() == nil && s.unsentBytes.Load() < maxUnsentBytes {
 			sequence, ok, err := q.next(now)
 			if err != nil {
 				return 0, false, fmt.Errorf("read the open steps %s: %w", q.step, err)
@@ -393,7 +390,9 @@ func (s *session) deliverOne(q *stepQueue, sequence uint64) error {
 	delivery := shared.Delivery{Event: entry.Event, Step: q.step, Attempt: entry.Steps[0].Attempts + 1}
 	q.deliver(sequence, delivery.Attempt)
 	s.due = append(s.due, delivery)
-	s.bytes += int64(index.EventBytes(&delivery.Event))
+	bytes := int64(index.EventBytes(&delivery.Event))
+	s.bytes += bytes
+	s.unsentBytes.Add(bytes) // at once, so that taken sees the bound as it is seen here
 	return nil
 }
 

@@ -142,7 +142,12 @@ type consumer struct {
 func (b *bench) consume() *consumer {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &consumer{b.t, make(chan shared.Delivery, 1<<16), cancel, make(chan error, 1)}
-	go func() { c.result <- b.deliver(ctx, func(events []shared.Delivery, _ int64) { c.take(events) }) }()
+	go func() {
+		c.result <- b.deliver(ctx, func(events []shared.Delivery, bytes int64) {
+			c.take(events)
+			b.taken(bytes)
+		})
+	}()
 	b.t.Cleanup(cancel)
 	return c
 }
@@ -721,6 +726,33 @@ func TestDispatcher_AConsumerThatDoesNotRead(t *testing.T) {
 		synctest.Wait()
 		if n := handed.Load(); n != events {
 			t.Errorf("%d of %d events once it reads", n, events)
+		}
+		cancel()
+		consumer.Wait()
+	})
+}
+
+func TestDispatcher_ConsumerTakesDuringTheHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.x.ext = strings.Repeat("x", maxUnsentBytes*3/4)
+		ctx, cancel := context.WithCancel(t.Context())
+		var consumer sync.WaitGroup
+		var delivered int
+		var untaken int64
+		consumer.Go(func() {
+			_ = b.deliver(ctx, func(events []shared.Delivery, bytes int64) {
+				delivered += len(events)
+				b.taken(untaken) // those before
+				untaken = bytes
+			})
+		})
+		b.add("history", 1)
+		synctest.Wait()
+		b.add("history", 2, 3, 4)
+		synctest.Wait()
+		if delivered != 4 {
+			t.Errorf("%d of 4 events are delivered, though the consumer has taken all but the last", delivered)
 		}
 		cancel()
 		consumer.Wait()
