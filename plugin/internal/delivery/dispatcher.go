@@ -341,12 +341,15 @@ func (o *openSteps) BackingOff(level int, after, upTo uint64, limit int) ([]inde
 }
 
 // deliverDue delivers, step by step and all at once, what can be delivered now, and tells when the next retry is due,
-// if any.
+// if any that there is room for.
 func (s *session) deliverDue(ctx context.Context) (next time.Duration, any bool, err error) {
 	defer s.handOver()
 	now := s.clock.Elapsed()
 	for _, q := range s.queues {
-		for ctx.Err() == nil && s.unsentBytes.Load() < maxUnsentBytes {
+		for ctx.Err() == nil {
+			if s.unsentBytes.Load() >= maxUnsentBytes {
+				return 0, false, nil // taken wakes the session; a timer would fire in vain
+			}
 			sequence, ok, err := q.next(now)
 			if err != nil {
 				return 0, false, fmt.Errorf("read the open steps %s: %w", q.step, err)

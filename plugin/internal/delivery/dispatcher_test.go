@@ -759,6 +759,60 @@ func TestDispatcher_ConsumerTakesDuringTheHandOver(t *testing.T) {
 	})
 }
 
+// countingClock counts the timers that were set.
+type countingClock struct {
+	*clocktest.Fake
+	timers atomic.Int64
+}
+
+func (c *countingClock) After(d time.Duration) <-chan time.Time {
+	c.timers.Add(1)
+	return c.Fake.After(d)
+}
+
+func TestDispatcher_RetryIsDueWhileTheConsumerDoesNotRead(t *testing.T) {
+	b := newBench(t)
+	b.x.ext = strings.Repeat("x", maxUnsentBytes*3/4)
+	clock := &countingClock{Fake: b.clock}
+	b.Dispatcher.clock = clock
+	ctx, cancel := context.WithCancel(t.Context())
+	events, untaken := make(chan uint64, 3), make(chan int64, 3)
+	var consumer sync.WaitGroup
+	consumer.Go(func() {
+		_ = b.deliver(ctx, func(list []shared.Delivery, bytes int64) {
+			for i := range list {
+				events <- list[i].Sequence
+			}
+			untaken <- bytes
+		})
+	})
+	b.add("history", 1)
+	if seq := <-events; seq != 1 {
+		t.Fatalf("event %d", seq)
+	}
+	b.fail("history", 1)
+	b.clock.WaitArmed(FirstRetry)
+	b.add("history", 2)
+	if seq := <-events; seq != 2 {
+		t.Fatalf("then event %d", seq)
+	}
+	b.InFlight() // until it is known that there is no room
+	before := clock.timers.Load()
+	b.clock.Advance(FirstRetry)
+	for range 100 {
+		b.InFlight()
+	}
+	if n := clock.timers.Load() - before; n > 0 || len(events) > 0 {
+		t.Errorf("%d timers were set for a retry that has no room, and %d events delivered", n, len(events))
+	}
+	b.taken(<-untaken)
+	if seq := <-events; seq != 1 {
+		t.Errorf("with room again event %d", seq)
+	}
+	cancel()
+	consumer.Wait()
+}
+
 // brokenIndex cannot be read.
 type brokenIndex struct{ *fakeIndex }
 
