@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
+	"sync/atomic"
 
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
@@ -17,23 +18,40 @@ func (e *Engine) Settle(ctx context.Context, all []wire.Settlement) ([]error, er
 	if err := wire.ValidateSettlements(len(all)); err != nil || len(all) == 0 {
 		return nil, err
 	}
-	err := e.settle(ctx, all)
+	errs, err := e.settleParts(ctx, all, len(all))
 	switch {
-	case err == nil:
-		return make([]error, len(all)), nil
-	case isOfTheCall(ctx, err):
+	case err != nil:
 		return nil, err
+	case errs[0] == nil:
+		return make([]error, len(all)), nil
 	}
-	errs := make([]error, len(all))
-	var each sync.WaitGroup
-	for i := range all {
-		each.Go(func() { errs[i] = e.settle(ctx, all[i:i+1]) })
-	}
-	each.Wait()
-	for _, err := range errs {
-		if err != nil && isOfTheCall(ctx, err) {
-			return nil, err
+	return e.settleParts(ctx, all, 1)
+}
+
+// settleParts records settlements in operations of size each, and returns an error for each part. The parts go to the
+// log in their order, because a step may wait for one that is settled before it.
+func (e *Engine) settleParts(ctx context.Context, all []wire.Settlement, size int) ([]error, error) {
+	errs, err := await(ctx, func(then func([]error, error)) {
+		parts := slices.Collect(slices.Chunk(all, size))
+		errs := make([]error, len(parts))
+		var waiting atomic.Int64
+		waiting.Store(int64(len(parts)))
+		for i, part := range parts {
+			e.settle(ctx, part, func(err error) {
+				errs[i] = err
+				if waiting.Add(-1) == 0 {
+					then(errs, nil)
+				}
+			})
 		}
+	})
+	for _, partErr := range errs {
+		if partErr != nil && isOfTheCall(ctx, partErr) {
+			err = partErr
+		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	return errs, nil
 }
@@ -43,18 +61,20 @@ func isOfTheCall(ctx context.Context, err error) bool {
 	return errors.Is(err, shared.ErrUnavailable) || errors.Is(err, shared.ErrOverloaded) || ctx.Err() != nil
 }
 
-// settle records settlements in one operation. Its error may be that of one of them.
-func (e *Engine) settle(ctx context.Context, all []wire.Settlement) error {
+// settle records settlements in one operation, and calls then once. Its error may be that of one of them.
+func (e *Engine) settle(ctx context.Context, all []wire.Settlement, then func(error)) {
 	a, leave, err := e.enter()
 	if err != nil {
-		return err
+		then(err)
+		return
 	}
 	ops := make([]index.Op, 0, len(all))
 	for i := range all {
 		op, err := e.settleOp(ctx, a, &all[i])
 		if err != nil {
 			leave()
-			return err
+			then(err)
+			return
 		}
 		if all[i].Outcome == shared.OutcomeDeferred { // nothing is recorded
 			a.dispatcher.Defer(op.Settle.Sequence, op.Settle.Step, op.Settle.Attempt)
@@ -62,27 +82,24 @@ func (e *Engine) settle(ctx context.Context, all []wire.Settlement) error {
 		}
 		ops = append(ops, op)
 	}
-	if len(ops) == 0 {
-		leave()
+	answer := func(applied []index.Result, err error) {
+		defer leave()
+		if err != nil { // the consumer still has the steps, and asks again
+			then(fmt.Errorf("settle %d steps: %w", len(all), err))
+			return
+		}
+		for i, op := range ops {
+			a.dispatcher.Settle(op.Settle.Sequence, op.Settle.Step, applied[i].Step)
+		}
 		e.counts.settled(all)
-		return nil
+		then(nil)
+	}
+	if len(ops) == 0 {
+		answer(nil, nil)
+		return
 	}
 	// Whoever settles waits for nothing, so it is never committed alone: it goes along with the next commit.
-	_, err = await(ctx, func(then func(struct{}, error)) {
-		a.log.AppendThen(ops, false, func(applied []index.Result, err error) {
-			defer leave()
-			if err != nil { // the consumer still has the steps, and asks again
-				then(struct{}{}, fmt.Errorf("settle %d steps: %w", len(all), err))
-				return
-			}
-			for i, op := range ops {
-				a.dispatcher.Settle(op.Settle.Sequence, op.Settle.Step, applied[i].Step)
-			}
-			e.counts.settled(all)
-			then(struct{}{}, nil)
-		})
-	})
-	return err
+	a.log.AppendThen(ops, false, answer)
 }
 
 // settleOp is the operation that records an outcome.
@@ -118,15 +135,11 @@ func (e *Engine) settleOp(ctx context.Context, a *active, x *wire.Settlement) (i
 // refuses or passes over.
 func nextAttempt(a *active, sequence uint64, step string) (int, error) {
 	entry, err := a.index.Entry(sequence, step)
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, fmt.Errorf("read event %d: %w", sequence, err)
+	case entry == nil:
+		return 1, nil
 	}
-	if entry != nil {
-		for _, r := range entry.Steps {
-			if r.Step == step {
-				return r.Attempts + 1, nil
-			}
-		}
-	}
-	return 1, nil
+	return entry.Steps[0].Attempts + 1, nil
 }

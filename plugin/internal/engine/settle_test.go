@@ -105,6 +105,18 @@ func TestSettle(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
+	t.Run("steps in the order in which they wait for each other", func(t *testing.T) {
+		const messages = 20
+		r, _ := recalledMany(t, messages)
+		var batch []wire.Settlement
+		for sequence := uint64(1); sequence <= messages; sequence++ {
+			batch = append(batch, done(sequence, "notify"), done(sequence, "history"), done(sequence, "wipe"))
+		}
+		errs, err := r.Settle(t.Context(), batch)
+		if err != nil || errors.Join(errs...) != nil {
+			t.Errorf("got %v, %v", err, errors.Join(errs...))
+		}
+	})
 	t.Run("over the limit", func(t *testing.T) {
 		r, log := recalledMany(t, 1)
 		_, err := r.Settle(t.Context(), make([]wire.Settlement, wire.MaxSettlements+1))
