@@ -58,21 +58,59 @@ func (c *Config) inGo() (bool, error) {
 	return set, nil
 }
 
-// write writes the plugin.hcl of a configuration in Go, for the plugin to read.
-func (c *Config) write(file string) error {
-	f := config.File{
-		Plugin: config.PluginBlock{
-			Binary: absolute(c.Plugin.Binary), SHA256: c.Plugin.SHA256, StartTimeout: c.Plugin.StartTimeout,
-			Watch: c.Plugin.Watch,
-		},
-		Index: config.IndexBlock{Path: absolute(c.Index.Path), Create: c.Index.Create},
-	}
-	for _, p := range c.Rules.Paths {
-		f.Rules.Paths = append(f.Rules.Paths, absolute(p))
+// plan is the plugin.hcl of a configuration in Go.
+func (c *Config) plan() (*config.File, error) {
+	f := &config.File{
+		Plugin: config.PluginBlock{SHA256: c.Plugin.SHA256, StartTimeout: c.Plugin.StartTimeout, Watch: c.Plugin.Watch},
+		Index:  config.IndexBlock{Create: c.Index.Create},
 	}
 	if c.Rules.RefuseBroken {
 		f.Rules.OnError = config.OnErrorRefuse
 	}
+	if c.Plugin.SHA256 != "" {
+		if err := config.CheckSHA256(c.Plugin.SHA256); err != nil {
+			return nil, shared.Invalidf("host.Config.Plugin.SHA256", "%v", err)
+		}
+	}
+	if c.Plugin.StartTimeout != 0 {
+		if err := config.CheckStartTimeout(c.Plugin.StartTimeout); err != nil {
+			return nil, shared.Invalidf("host.Config.Plugin.StartTimeout", "%v, or 0 for %s", err, config.DefaultStartTimeout)
+		}
+	}
+	var err error
+	if f.Plugin.Binary, err = checkedPath("host.Config.Plugin.Binary", c.Plugin.Binary); err != nil {
+		return nil, err
+	}
+	if f.Index.Path, err = checkedPath("host.Config.Index.Path", c.Index.Path); err != nil {
+		return nil, err
+	}
+	for i, p := range c.Rules.Paths {
+		path, err := checkedPath(fmt.Sprintf("host.Config.Rules.Paths[%d]", i), p)
+		if err != nil {
+			return nil, err
+		}
+		f.Rules.Paths = append(f.Rules.Paths, path)
+	}
+	return f, nil
+}
+
+// checkedPath returns a path of a configuration in Go as an absolute one.
+func checkedPath(field, path string) (string, error) {
+	if err := config.CheckPath(path); err != nil {
+		return "", shared.Invalidf(field, "%v", err)
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", shared.Invalidf(field, "is relative to the working directory, which is not known: %v", err)
+	}
+	if err := config.CheckPath(abs); err != nil { // of the working directory
+		return "", shared.Invalidf(field, "%v", err)
+	}
+	return abs, nil
+}
+
+// writeConfig writes a plugin.hcl for the plugin to read.
+func writeConfig(file string, f *config.File) error {
 	temp := file + ".new"
 	if err := os.WriteFile(temp, f.Text(), 0o600); err != nil {
 		return fmt.Errorf("write the configuration of the plugin: %w", err)

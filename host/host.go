@@ -21,8 +21,8 @@
 package host
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -35,6 +35,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/shared"
 )
@@ -53,7 +54,8 @@ type Config struct {
 	Background bool
 
 	// EndWithParent closes the Host when the parent of this process ends, however it ends. It is for a host inside the
-	// plugin process of another system, which would otherwise keep the index from the next one. It needs Linux 5.3.
+	// plugin process of another system, which would otherwise keep the index from the next one. A parent that ended before
+	// Open is not noticed; when it ends during Open, Open fails. It needs Linux 5.3.
 	EndWithParent bool
 
 	// Steps are the parts of a recall that this server carries out, by name: the standard ones (shared.StepNotify and
@@ -104,23 +106,56 @@ var _ shared.Recall = (*Host)(nil)
 // one minute for another host to release the run directory, then up to one minute for another process to release the
 // index.
 func Open(ctx context.Context, c Config) (*Host, error) {
+	logger := c.Logger
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	logger = logger.Named("recall")
+	if !c.EndWithParent {
+		return openLocked(ctx, c, logger)
+	}
+	parent, stop, err := watchParent()
+	if err != nil {
+		return nil, err
+	}
+	opening, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(parent, cancel)()
+	h, err := openLocked(opening, c, logger)
+	if err != nil {
+		defer stop()
+		return nil, cmp.Or(context.Cause(parent), err)
+	}
+	context.AfterFunc(h.running, stop)
+	context.AfterFunc(parent, func() {
+		if h.running.Err() == nil {
+			logger.Warn("closing the host", "cause", context.Cause(parent))
+			_ = h.Close()
+		}
+	})
+	return h, nil
+}
+
+// openLocked takes the RunDir and loads the plugin.
+func openLocked(ctx context.Context, c Config, logger hclog.Logger) (*Host, error) {
 	inGo, err := c.inGo()
 	if err != nil {
 		return nil, err
 	}
-	key := absolute(c.Index.Path) // one run directory for each index
-	if !inGo {
+	var plan *config.File
+	var key string // one run directory for each plugin.hcl, or for each index
+	if inGo {
+		if plan, err = c.plan(); err != nil {
+			return nil, err
+		}
+		key = plan.Index.Path
+	} else {
 		settings, err := readSettings(c.File)
 		if err != nil {
 			return nil, err
 		}
 		key = settings.file
 	}
-	logger := c.Logger
-	if logger == nil {
-		logger = hclog.NewNullLogger()
-	}
-	logger = logger.Named("recall")
 	steps, err := planSteps(c.Steps)
 	if err != nil {
 		return nil, err
@@ -135,7 +170,7 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 	}
 	if inGo {
 		c.File = filepath.Join(runDir, "plugin.hcl")
-		err = c.write(c.File)
+		err = writeConfig(c.File, plan)
 	}
 	var h *Host
 	if err == nil {
@@ -146,16 +181,6 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 		return nil, err
 	}
 	h.lock = lock
-	if c.EndWithParent {
-		parent, err := openParent()
-		if err != nil {
-			return nil, errors.Join(err, h.Close())
-		}
-		go parent.wait(h.running, func() {
-			logger.Warn("the parent of this process ended: closing the host")
-			_ = h.Close()
-		})
-	}
 	return h, nil
 }
 

@@ -46,7 +46,7 @@ func runHost(file string) {
 	}
 	step := os.Getenv(upgradeAt)
 	h, err := host.Open(context.Background(), host.Config{File: file, RunDir: filepath.Dir(file),
-		EndWithParent: os.Getenv(asInner) != "", OnState: func(s host.State) {
+		EndWithParent: os.Getenv(asInner) != "", Logger: innerLogger(), OnState: func(s host.State) {
 			if step != "" && s.Step == step {
 				fmt.Println("at", step)
 				select {}

@@ -9,40 +9,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parent is the process that started this one.
-type parent struct {
-	pid    int
-	handle *os.File // a pidfd: readable once the process has ended
-}
-
-// openParent opens the parent of this process.
-func openParent() (*parent, error) {
+// watchParent returns a context that ends, with a cause, when the process that started this one has ended. stop ends
+// the watch and the context.
+func watchParent() (parent context.Context, stop func(), err error) {
 	pid := os.Getppid()
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("host.Config.EndWithParent: open process %d, the parent of this one: %w", pid, err)
+		return nil, nil, fmt.Errorf("host.Config.EndWithParent: open process %d, the parent of this one: %w", pid, err)
 	}
-	if os.Getppid() != pid {
-		_ = unix.Close(fd)
-		return nil, errors.New("host.Config.EndWithParent: the parent of this process has ended")
+	handle := os.NewFile(uintptr(fd), "parent") // readable once the process has ended
+	ended := fmt.Errorf("the parent of this process, %d, ended", pid)
+	if os.Getppid() != pid { // the handle may be of another process with its number
+		return nil, nil, errors.Join(ended, handle.Close())
 	}
-	return &parent{pid: pid, handle: os.NewFile(uintptr(fd), "parent")}, nil
-}
-
-// wait calls ended when the process has ended, unless ctx ends first.
-func (p *parent) wait(ctx context.Context, ended func()) {
-	defer p.handle.Close()
-	raw, err := p.handle.SyscallConn()
+	raw, err := handle.SyscallConn()
 	if err != nil {
-		return
+		return nil, nil, errors.Join(fmt.Errorf("host.Config.EndWithParent: %w", err), handle.Close())
 	}
-	stop := context.AfterFunc(ctx, func() { _ = p.handle.Close() })
-	defer stop()
-	err = raw.Read(func(fd uintptr) bool {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
-	})
-	if err == nil && ctx.Err() == nil {
-		ended()
-	}
+	parent, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		err := raw.Read(func(fd uintptr) bool { // until it returns true; an error is that of a closed handle
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+		})
+		if err == nil {
+			cancel(ended)
+		}
+	}()
+	return parent, func() {
+		_ = handle.Close()
+		cancel(nil)
+	}, nil
 }

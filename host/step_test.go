@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -324,14 +326,38 @@ func TestOpen_ConfigInGo(t *testing.T) {
 		"host.Config.File":          func(c *host.Config) { c.File = "plugin.hcl" },
 		"host.Config.Plugin.Binary": func(c *host.Config) { c.Plugin.Binary = "" },
 		"host.Config.Index.Path":    func(c *host.Config) { c.Index.Path = "" },
+		// what plugin.hcl could not say, or would say of another path
+		"host.Config.Index.Path: not UTF-8":          func(c *host.Config) { c.Index.Path += "\xff" },
+		"host.Config.Index.Path: not in NFC":         func(c *host.Config) { c.Index.Path += "cafe\u0301" },
+		"host.Config.Index.Path: a NUL byte":         func(c *host.Config) { c.Index.Path += "\x00" },
+		"host.Config.Index.Path: the home folder":    func(c *host.Config) { c.Index.Path = "~/index" },
+		"host.Config.Plugin.Binary: not UTF-8":       func(c *host.Config) { c.Plugin.Binary += "\xff" },
+		"host.Config.Rules.Paths[1]: not UTF-8":      func(c *host.Config) { c.Rules.Paths = []string{"a", "\xff"} },
+		"host.Config.Plugin.SHA256":                  func(c *host.Config) { c.Plugin.SHA256 = "abc" },
+		"host.Config.Plugin.StartTimeout: negative":  func(c *host.Config) { c.Plugin.StartTimeout = -1 },
+		"host.Config.Plugin.StartTimeout: too large": func(c *host.Config) { c.Plugin.StartTimeout = 11 * time.Minute },
 	} {
 		bad := c
 		change(&bad)
+		field, _, _ = strings.Cut(field, ": ")
 		var wrong *shared.FieldError
 		if _, err := host.Open(within(t), bad); !errors.As(err, &wrong) || wrong.Field != field {
 			t.Errorf("%s: got %v", field, err)
 		}
 	}
+	t.Run("in a folder that plugin.hcl cannot name", func(t *testing.T) {
+		folder := filepath.Join(dir, "\xff")
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Chdir(folder)
+		bad := c
+		bad.Index.Path = "index"
+		var wrong *shared.FieldError
+		if _, err := host.Open(within(t), bad); !errors.As(err, &wrong) || wrong.Field != "host.Config.Index.Path" {
+			t.Errorf("got %v", err)
+		}
+	})
 	if _, err := host.Open(within(t), host.Config{}); err == nil || !strings.Contains(err.Error(), "host.Config.File") {
 		t.Errorf("nothing set: %v", err)
 	}

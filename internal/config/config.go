@@ -4,14 +4,17 @@ package config
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/shared"
@@ -239,7 +242,10 @@ func (d *decoder) plugin(p *PluginBlock, b *hclsyntax.Block) {
 	}
 	if text := d.text(b, "start_timeout"); text != "" {
 		timeout, err := time.ParseDuration(text)
-		if err != nil || timeout <= 0 || timeout > maxStartTimeout {
+		if err == nil {
+			err = CheckStartTimeout(timeout)
+		}
+		if err != nil {
 			d.mistake(b.Body.Attributes["start_timeout"].Expr.Range(), "",
 				"plugin.start_timeout is %q; a duration such as \"10s\", at most %s", text, maxStartTimeout)
 		}
@@ -254,6 +260,41 @@ func CheckSHA256(s string) error {
 		return fmt.Errorf("is %.80q: a SHA-256 is 64 hexadecimal digits, as sha256sum prints them", s)
 	}
 	return nil
+}
+
+// CheckStartTimeout tells what is wrong with a start timeout.
+func CheckStartTimeout(d time.Duration) error {
+	if d <= 0 || d > maxStartTimeout {
+		return fmt.Errorf("is %s; above 0, at most %s", d, maxStartTimeout)
+	}
+	return nil
+}
+
+// CheckPath tells what is wrong with a path. Nothing expands ~ or $HOME here, so a path that begins with one would be a
+// folder of that name; and HCL would normalize one that is not in Unicode NFC to another path.
+func CheckPath(path string) error {
+	switch {
+	case path == "":
+		return errors.New("is empty")
+	case strings.ContainsRune(path, 0):
+		return errors.New("has a NUL byte, which no path has")
+	case shellWord(path) != "":
+		return fmt.Errorf("begins with %s, which only a shell replaces", shellWord(path))
+	case !utf8.ValidString(path):
+		return fmt.Errorf("is %.80q, which is not valid UTF-8: plugin.hcl cannot name it; rename it, or link to it", path)
+	case !norm.NFC.IsNormalString(path):
+		return fmt.Errorf("is %.80q, which is not in Unicode NFC: plugin.hcl cannot name it; rename it, or link to it", path)
+	}
+	return nil
+}
+
+// shellWord is the ~ or $HOME that a path begins with; empty where it begins with none.
+func shellWord(path string) string {
+	if path == "" || path[0] != '~' && path[0] != '$' {
+		return ""
+	}
+	word, _, _ := strings.Cut(path, "/")
+	return word
 }
 
 // value is what an attribute is set to; nil where it is not set, or null.
@@ -323,27 +364,22 @@ func (d *decoder) paths(b *hclsyntax.Block, name string) []string {
 	return out
 }
 
-// resolve returns the path that an expression spells. Nothing expands ~ or $HOME here, so a path that begins with one
-// would be a folder of that name.
+// resolve returns the path that an expression spells.
 func (d *decoder) resolve(e hclsyntax.Expression, what string) string {
 	text, ok := hclfile.Text(e)
-	switch {
-	case !ok:
+	if !ok {
 		d.mistake(e.Range(), "", "%s is not a path: write a text between quotes", what)
 		return ""
-	case text == "":
-		d.mistake(e.Range(), "", "%s is empty", what)
+	}
+	if err := CheckPath(text); err != nil {
+		detail := ""
+		if word := shellWord(text); word != "" {
+			detail = "Write the whole path, or one relative to this file. For what is really named " + word + " write ./" + word + "."
+		}
+		d.mistake(e.Range(), detail, "%s %v", what, err)
 		return ""
-	case strings.ContainsRune(text, 0):
-		d.mistake(e.Range(), "", "%s has a NUL byte, which no path has", what)
-		return ""
-	case text[0] == '~' || text[0] == '$':
-		first, _, _ := strings.Cut(text, "/")
-		d.mistake(e.Range(), "Write the whole path, or one relative to this file. "+
-			"For what is really named "+first+" write ./"+first+".",
-			"%s begins with %s, which only a shell replaces", what, first)
-		return ""
-	case !filepath.IsAbs(text):
+	}
+	if !filepath.IsAbs(text) {
 		return filepath.Join(d.dir, text)
 	}
 	return filepath.Clean(text)
