@@ -38,7 +38,7 @@ func (w *worker) attempt(s *stepRuns, d *delivery) {
 	}
 	expired := time.AfterFunc(s.Timeout+timeoutGrace, func() { w.expire(s, d) })
 	ctx, cancel := context.WithTimeout(w.closing, s.Timeout)
-	began := time.Now()
+	d.began = time.Now()
 	r := result{shared.OutcomeFailed, errGoexit}
 	defer func() {
 		if p := recover(); p != nil {
@@ -47,7 +47,6 @@ func (w *worker) attempt(s *stepRuns, d *delivery) {
 		}
 		expired.Stop()
 		cancel()
-		w.ran(d.step, r.outcome, began)
 		w.ended(s, d, r)
 	}()
 	switch outcome, err := s.Run(ctx, d.Delivery); {
@@ -77,6 +76,7 @@ func (w *worker) ended(s *stepRuns, d *delivery, r result) {
 	}
 	w.mu.Unlock()
 	if !abandoned {
+		w.ran(d.step, r.outcome, d.began)
 		w.record(d, r)
 		w.release(s)
 		return
@@ -93,6 +93,7 @@ func (w *worker) expire(s *stepRuns, d *delivery) {
 	if w.closing.Err() != nil || !w.abandon(s, d) {
 		return
 	}
+	w.ran(d.step, shared.OutcomeFailed, d.began)
 	w.record(d, result{shared.OutcomeFailed, fmt.Errorf("no outcome within %s, and it ignores the end of its context",
 		s.Timeout)})
 	w.release(s)

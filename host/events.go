@@ -68,6 +68,7 @@ type delivery struct {
 	stream  uint64 // that it came by
 	latest  int    // the last attempt of it that was delivered
 	running bool   // an attempt of it that was not given up
+	began   time.Time
 }
 
 // newWorker makes a worker of a host that is open until closing ends.

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,13 +40,14 @@ func newTimings(steps []string) *timings {
 	return t
 }
 
-// ran records one attempt of a step.
+// ran records one attempt of a step: its outcome, and after which time it was known.
 func (t *timings) ran(step string, outcome shared.Outcome, began time.Time) {
 	t.steps.WithLabelValues(step, string(outcome)).Observe(time.Since(began).Seconds())
 }
 
-// Metrics returns the metrics of the host, whose names begin with recall_host_, and those of the plugin in force, if
-// there is one. It does not wait for a plugin. docs/operating.md lists them.
+// Metrics returns the metrics of the host, whose names begin with recall_host_, and those of the plugin in force. It
+// does not wait for a plugin that restarts. Where the plugin does not answer before ctx ends, or answers wrongly, it
+// returns those of the host with an error. docs/operating.md lists the metrics.
 func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	list, err := metrics.Gather(h.timings.registry)
 	if err != nil {
@@ -70,8 +72,11 @@ func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 		return list, nil
 	}
 	plugin, err := p.api.Metrics(ctx)
-	if err != nil && !errors.Is(err, shared.ErrUnavailable) {
-		return nil, err
+	switch {
+	case err == nil:
+		return append(list, plugin...), nil
+	case errors.Is(err, shared.ErrUnavailable), errors.Is(err, shared.ErrUnimplemented): // it just ended, or has none
+		return list, nil
 	}
-	return append(list, plugin...), nil
+	return list, fmt.Errorf("metrics of the plugin: %w", err)
 }

@@ -1,9 +1,12 @@
 package host_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
@@ -36,4 +39,19 @@ func TestMetrics(t *testing.T) {
 	if !ran || !calls {
 		t.Errorf("the step and the call are not timed: %+v", metrics)
 	}
+}
+
+func TestMetrics_PluginThatHangs(t *testing.T) {
+	h := hosttest.Open(t, host.Config{})
+	hosttest.Hang(t, h)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	metrics, err := h.Metrics(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if len(metrics) == 0 || !strings.HasPrefix(metrics[0].Name, "recall_host_") {
+		t.Errorf("those of the host are not there: %v", metrics)
+	}
+	hosttest.Kill(t, h) // so that Close does not wait for it
 }

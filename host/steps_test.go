@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -166,6 +167,21 @@ func TestSteps_IgnoredContext(t *testing.T) {
 				"ignores the end of its context")) {
 				t.Errorf("the ledger has %+v", s)
 			}
+		}
+	})
+	t.Run("counts as failed in the metrics", func(t *testing.T) {
+		metrics, err := h.Metrics(within(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts := map[string]uint64{}
+		for _, m := range metrics {
+			if m.Name == "recall_host_step_seconds" && m.Count > 0 {
+				counts[m.Labels["outcome"]] = m.Count
+			}
+		}
+		if want := (map[string]uint64{"failed": stuck, "done": stuck + 1}); !maps.Equal(counts, want) {
+			t.Errorf("%v; want %v", counts, want)
 		}
 	})
 	t.Run("Close names the step", func(t *testing.T) {

@@ -22,13 +22,17 @@ func Gather(r *prometheus.Registry) ([]shared.Metric, error) {
 	var out []shared.Metric
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			out = append(out, metric(f, m))
+			one, err := metric(f, m)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, one)
 		}
 	}
 	return out, nil
 }
 
-func metric(f *dto.MetricFamily, m *dto.Metric) shared.Metric {
+func metric(f *dto.MetricFamily, m *dto.Metric) (shared.Metric, error) {
 	out := shared.Metric{Name: f.GetName()}
 	for _, l := range m.GetLabel() {
 		if out.Labels == nil {
@@ -45,8 +49,10 @@ func metric(f *dto.MetricFamily, m *dto.Metric) shared.Metric {
 		for _, b := range h.GetBucket() {
 			out.Buckets = append(out.Buckets, shared.Bucket{UpperBound: b.GetUpperBound(), Count: b.GetCumulativeCount()})
 		}
-	default:
+	case dto.MetricType_GAUGE:
 		out.Kind, out.Value = shared.MetricGauge, m.GetGauge().GetValue()
+	default:
+		return out, fmt.Errorf("metric %s is of a kind that the contract does not have: %s", f.GetName(), f.GetType())
 	}
-	return out
+	return out, nil
 }

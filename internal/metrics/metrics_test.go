@@ -3,6 +3,7 @@ package metrics
 import (
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,5 +64,13 @@ func TestGather_WhatCannotBeCollected(t *testing.T) {
 func TestSeconds(t *testing.T) {
 	if first, last := Seconds[0], Seconds[len(Seconds)-1]; first != 0.0001 || last < 60 || last > 120 {
 		t.Error(first, last)
+	}
+}
+
+func TestGather_OtherKind(t *testing.T) {
+	r := prometheus.NewRegistry()
+	r.MustRegister(prometheus.NewSummary(prometheus.SummaryOpts{Name: "size_bytes"}))
+	if _, err := Gather(r); err == nil || !strings.Contains(err.Error(), "size_bytes") {
+		t.Errorf("got %v", err)
 	}
 }
