@@ -61,12 +61,15 @@ type upgrade struct {
 func (u *upgrade) step(name string, do func() error) error {
 	u.onStep(name)
 	if u.ctx.Err() != nil {
-		return &shared.UpgradeError{Step: name, Cause: u.ctx.Err()}
+		return &shared.UpgradeError{Step: name, Cause: context.Cause(u.ctx)}
 	}
 	start := time.Now()
 	err := do()
 	u.report.Steps = append(u.report.Steps, UpgradeStep{Name: name, Took: time.Since(start)})
 	if err != nil {
+		if errors.Is(context.Cause(u.ctx), errClosed) { // which is why it failed
+			err = errClosed
+		}
 		return &shared.UpgradeError{Step: name, Cause: err}
 	}
 	return nil
@@ -83,14 +86,14 @@ func (s *supervisor) upgrade(ctx, running context.Context, b Binary) (UpgradeRep
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
-		return u.report, ctx.Err()
+		return u.report, &shared.UpgradeError{Step: StepVerify, Cause: ctx.Err()}
 	case <-running.Done():
-		return u.report, errClosed
+		return u.report, &shared.UpgradeError{Step: StepVerify, Cause: errClosed}
 	}
-	var cancel context.CancelFunc
-	u.ctx, cancel = context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(running, cancel)()
+	var cancel context.CancelCauseFunc
+	u.ctx, cancel = context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(running, func() { cancel(errClosed) })()
 	u.onStep = func(name string) { s.update(func(st *State) { st.Step = name }) }
 	s.update(func(st *State) {
 		if st.Phase == PhaseRunning {
@@ -146,7 +149,7 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 	case s.swaps <- u:
 		err = <-u.done
 	case <-u.ctx.Done():
-		err = &shared.UpgradeError{Step: StepDrain, Cause: u.ctx.Err()}
+		err = &shared.UpgradeError{Step: StepDrain, Cause: context.Cause(u.ctx)}
 	}
 	if err != nil {
 		u.next.kill()

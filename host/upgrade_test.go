@@ -304,6 +304,13 @@ func TestUpgrade_TwoAtOnce(t *testing.T) {
 		t.Errorf("one ended while the first is under way: %v", err)
 	case <-time.After(200 * time.Millisecond): // time enough for the second to begin, if nothing held it
 	}
+	third, stop := context.WithCancel(t.Context())
+	stop()
+	_, err := h.Upgrade(third, host.Binary{Path: hosttest.BuildPlugin(t)})
+	if failed, ok := errors.AsType[*shared.UpgradeError](err); !ok || failed.Step != host.StepVerify ||
+		!errors.Is(err, context.Canceled) {
+		t.Errorf("one whose context ended while it waited: %v", err)
+	}
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the first ended with %v", err)
@@ -497,6 +504,31 @@ func TestUpgrade_OldPluginDiesDuringPrepare(t *testing.T) {
 	}
 }
 
+func TestUpgrade_EndedByClose(t *testing.T) {
+	preparing := make(chan struct{}, 1)
+	h := hosttest.Open(t, host.Config{OnState: func(s host.State) {
+		if s.Step == host.StepPrepare {
+			preparing <- struct{}{}
+		}
+	}})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildFaulty(t, "hang-prepare")})
+		ended <- err
+	}()
+	<-preparing
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "the host is closed") {
+		t.Errorf("got %v", err)
+	}
+	_, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)})
+	if _, ok := errors.AsType[*shared.UpgradeError](err); !ok || !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("an upgrade of a closed host: %v", err)
+	}
+}
+
 func TestUpgrade_ManyUnderLoad(t *testing.T) {
 	accounted(t)
 	calls := newCallers()
@@ -530,10 +562,12 @@ func TestOpen_OtherMinorVersion(t *testing.T) {
 				t.Errorf("an upgrade: %v", err)
 			}
 			_, err := h.Since(within(t), shared.SinceRequest{Tenant: "acme"})
-			_, metricsErr := h.Metrics(within(t))
-			if older := fault == "older-minor"; errors.Is(err, shared.ErrUnimplemented) != older ||
-				errors.Is(metricsErr, shared.ErrUnimplemented) != older {
-				t.Errorf("calls that an older plugin lacks: %v, %v", err, metricsErr)
+			metrics, metricsErr := h.Metrics(within(t))
+			if older := fault == "older-minor"; errors.Is(err, shared.ErrUnimplemented) != older {
+				t.Errorf("a call that an older plugin lacks: %v", err)
+			}
+			if len(metrics) == 0 || metricsErr != nil {
+				t.Errorf("%d metrics, %v", len(metrics), metricsErr)
 			}
 		})
 	}
