@@ -13,6 +13,7 @@ const (
 	maxEventSteps       = 2 * shared.MaxSteps // those of the host, the standard ones, and those of a host before it
 	maxLanguages        = 64                  // of Event.Placeholder and RecallResult.Text; rules allow as many
 	maxRuleTraces       = 10_000
+	maxRuleConditions   = 10_000
 	maxDiagnostics      = 10_000
 	maxMetrics          = 10_000
 	maxMetricLabels     = 16

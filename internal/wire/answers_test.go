@@ -26,6 +26,11 @@ type broken struct {
 	health      *recallv1.HealthResponse
 	diagnostics *recallv1.DiagnosticsResponse
 	metrics     *recallv1.MetricsResponse
+	explain     *recallv1.ExplainResponse
+}
+
+func (b *broken) Explain(context.Context, *recallv1.RecallRequest) (*recallv1.ExplainResponse, error) {
+	return b.explain, nil
 }
 
 func (b *broken) Index(context.Context, *recallv1.IndexRequest) (*recallv1.IndexResponse, error) {
@@ -102,8 +107,13 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 	index := func() error { _, err := c.Index(t.Context(), []shared.Message{fullMessage, second}); return err }
 	recall := func() error { _, err := c.Recall(t.Context(), both); return err }
 	check := func() error { _, err := c.Check(t.Context(), both); return err }
+	explain := func() error { _, err := c.Explain(t.Context(), both); return err }
 	ofStatus := func() error { _, err := c.Status(t.Context(), "acme", []string{"m/1", "m/2"}); return err }
 	since := func() error { _, err := c.Since(t.Context(), fullSince); return err }
+	first := func() error {
+		_, err := c.Ledger(t.Context(), shared.LedgerRequest{Tenant: "acme", RecallID: "r"})
+		return err
+	}
 	ledger := func() error { _, err := c.Ledger(t.Context(), fullLedger); return err }
 	page := func(change func(*recallv1.Event)) func() {
 		return func() { impl.since = &recallv1.EventPage{Events: []*recallv1.Event{changed(change)}} }
@@ -161,6 +171,8 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		"since: the same page again": {func() {
 			impl.since = &recallv1.EventPage{Next: fullSince.After, More: true}
 		}, since, "next: is the cursor of the page itself"},
+		"ledger: a reset without a cursor": {func() { impl.ledger = &recallv1.LedgerPage{Reset_: true} }, first,
+			"reset: is set, and the request had no cursor"},
 		"since: a long cursor": {func() { impl.since = &recallv1.EventPage{Next: long} }, since, "next: is 65537 bytes long"},
 		"ledger: steps": {entries(func(e *recallv1.LedgerEntry) { e.Steps = make([]*recallv1.StepRecord, maxEventSteps+1) }),
 			ledger, "steps: 65 entries"},
@@ -187,6 +199,10 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		"event: a long ext":        {page(func(e *recallv1.Event) { e.Ext = long }), since, "event.ext"},
 		"event: attachments": {page(func(e *recallv1.Event) { e.Attachments = make([]*recallv1.Attachment, 101) }), since,
 			"event.attachments: 101 entries"},
+		"explain: many conditions": {func() {
+			impl.explain = &recallv1.ExplainResponse{Explanations: []*recallv1.Explanation{{MessageId: "m/1",
+				Rules: []*recallv1.RuleTrace{{Conditions: make([]*recallv1.RuleCondition, maxRuleConditions+1)}}}, {}}}
+		}, explain, "explanations.rules.conditions: 10001 entries"},
 		"recall: many texts": {func() {
 			impl.recall = recalled(func(r *recallv1.RecallResult) {
 				r.Text = map[string]string{}
@@ -198,6 +214,8 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		"event: a time": {page(func(e *recallv1.Event) { e.RecalledAt = math.MinInt64 }), since,
 			"event.recalled_at"},
 		"event: a negative retention": {page(func(e *recallv1.Event) { e.Retention = -1 }), since, "event.retention"},
+		"event: the most negative retention": {page(func(e *recallv1.Event) { e.Retention = math.MinInt64 }), since,
+			"event.retention"},
 		"event: a long placeholder": {page(func(e *recallv1.Event) { e.Placeholder = map[string]string{"en": long} }), since,
 			"event.placeholder"},
 		"describe: a long version": {func() { impl.describe = &recallv1.DescribeResponse{Version: long} }, describe,

@@ -213,7 +213,7 @@ func (c *Client) Since(ctx context.Context, req shared.SinceRequest) (shared.Eve
 			d.fail(shared.Invalidf(fmt.Sprintf("events[%d].tenant", i), "is %q; want %q", tenant, req.Tenant))
 		}
 	}
-	d.checkPage(req.After, page.Next, page.More)
+	d.checkPage(req.After, page.Next, page.More, page.Reset)
 	if d.err != nil {
 		return shared.EventPage{}, badAnswer(d.err)
 	}
@@ -221,9 +221,12 @@ func (c *Client) Since(ctx context.Context, req shared.SinceRequest) (shared.Eve
 }
 
 // checkPage refuses a page that would be asked for again and again.
-func (d *decoder) checkPage(after, next string, more bool) {
+func (d *decoder) checkPage(after, next string, more, reset bool) {
 	if more && next == after {
 		d.fail(shared.Invalidf("next", "is the cursor of the page itself"))
+	}
+	if reset && after == "" {
+		d.fail(shared.Invalidf("reset", "is set, and the request had no cursor"))
 	}
 }
 
@@ -252,7 +255,7 @@ func (c *Client) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.L
 			d.fail(shared.Invalidf("entries", "are of recall %.80q of tenant %.80q", e.RecallID, e.Tenant))
 		}
 	}
-	d.checkPage(req.After, page.Next, page.More)
+	d.checkPage(req.After, page.Next, page.More, page.Reset)
 	if d.err != nil {
 		return shared.LedgerPage{}, badAnswer(d.err)
 	}

@@ -57,6 +57,12 @@ func decodeHeld(us int64) time.Duration {
 	return time.Duration(min(max(us, 0), maxHeldMicros)) * time.Microsecond
 }
 
+// decodeDuration reads a duration, clamped to what one can hold. It keeps the sign, for the caller to check.
+func decodeDuration(us int64) time.Duration {
+	const most = int64(math.MaxInt64 / time.Microsecond)
+	return time.Duration(min(max(us, -most), most)) * time.Microsecond
+}
+
 func mapSlice[A, B any](in []A, f func(A) B) []B {
 	if len(in) == 0 {
 		return nil
@@ -285,6 +291,13 @@ func encodeExplanation(e shared.Explanation) *recallv1.Explanation {
 
 func (d *decoder) explanation(w *recallv1.Explanation) shared.Explanation {
 	d.atMost("explanations.rules", len(w.GetRules()), maxRuleTraces)
+	for _, r := range w.GetRules() {
+		d.atMost("explanations.rules.conditions", len(r.GetConditions()), maxRuleConditions)
+	}
+	if d.err != nil {
+		return shared.Explanation{}
+	}
+	text := func(s string) string { return clipText(s, maxAnswerTextBytes) }
 	e := shared.Explanation{
 		MessageID: w.GetMessageId(), Result: d.recallResult(w.GetResult()),
 		Rules: mapSlice(w.GetRules(), func(r *recallv1.RuleTrace) shared.RuleTrace {
@@ -293,7 +306,7 @@ func (d *decoder) explanation(w *recallv1.Explanation) shared.Explanation {
 				Shadow: r.GetShadow(), Matched: r.GetMatched(), Decides: r.GetDecides(),
 				Conditions: mapSlice(r.GetConditions(), func(c *recallv1.RuleCondition) shared.RuleCondition {
 					return shared.RuleCondition{
-						Text: c.GetText(), Holds: c.GetHolds(), Field: c.GetField(), Value: c.GetValue(),
+						Text: text(c.GetText()), Holds: c.GetHolds(), Field: text(c.GetField()), Value: text(c.GetValue()),
 						Depth: int(c.GetDepth()),
 					}
 				}),
@@ -328,7 +341,7 @@ func (d *decoder) messageStatus(s *recallv1.MessageStatus) shared.MessageStatus 
 func encodeSinceRequest(r shared.SinceRequest) *recallv1.SinceRequest {
 	return &recallv1.SinceRequest{
 		Tenant: r.Tenant, Conversations: mapSlice(r.Conversations, encodeConversation), After: r.After,
-		Limit: int32(max(-1, min(r.Limit, shared.MaxSinceLimit+1))), // a limit out of range stays out of range
+		Limit: int32(r.Limit),
 	}
 }
 
@@ -363,7 +376,7 @@ func (d *decoder) event(e *recallv1.Event) shared.Event {
 		Attachments: mapSlice(e.GetAttachments(), decodeAttachment), Rule: d.rule(e.GetRule()),
 		PolicyDigest: e.GetPolicyDigest(), Silent: e.GetSilent(), Placeholder: e.GetPlaceholder(),
 		Disposition: decodeEnum(d, dispositions, "event.disposition", e.GetDisposition()),
-		Retention:   time.Duration(min(e.GetRetention(), int64(math.MaxInt64/time.Microsecond))) * time.Microsecond,
+		Retention:   decodeDuration(e.GetRetention()),
 	}
 	d.checkEvent(&event)
 	return event

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -113,28 +114,31 @@ type handlers struct {
 
 func newHandlers() *handlers { return &handlers{room: make(chan struct{}, maxHandlers)} }
 
-// run waits for room and does not wait for f. It tells whether there was room before ctx ended.
-func (h *handlers) run(ctx context.Context, f func()) bool {
+// run waits for room, unless ctx ends first, and does not wait for f.
+func (h *handlers) run(ctx context.Context, f func()) {
 	select {
 	case h.room <- struct{}{}:
 	case <-ctx.Done():
-		return false
+		return
 	}
 	h.running.Go(func() {
 		defer func() { <-h.room }()
 		f()
 	})
-	return true
 }
 
 func (h *handlers) wait() { h.running.Wait() }
 
-// cannotRead settles as failed a step of an event that this version cannot read, and says why in its ledger. ctx is
-// that of the stream: the next one delivers it again.
+// cannotRead settles as failed a step of an event that this version cannot read, and says why in its ledger. It tries
+// until the plugin has stored or refused that, or ctx ends, which is that of the stream: the next one delivers it again.
 func (c *Client) cannotRead(ctx context.Context, x *shared.Delivery, cause error) {
 	failed := []Settlement{NewSettlement(x, shared.OutcomeFailed, cause)}
 	for {
-		if errs, err := c.Settle(ctx, failed); err == nil && errs[0] == nil {
+		errs, err := c.Settle(ctx, failed)
+		if err == nil {
+			err = errs[0]
+		}
+		if err == nil || errors.Is(err, shared.ErrInvalid) { // asking again would be answered alike
 			return
 		}
 		select {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -157,6 +158,22 @@ func TestDeliver_WhatCannotBeReadHoldsUpNoOther(t *testing.T) {
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// refusing refuses every settlement.
+type refusing struct{ echo }
+
+func (*refusing) Settle(context.Context, []Settlement) ([]error, error) {
+	return []error{shared.Invalidf("event", "does not exist")}, nil
+}
+
+func TestDeliver_WhatCannotBeReadNorSettled(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	NewClient(t.Context(), dial(t, &refusing{})).cannotRead(ctx, &fullDelivery, errors.New("of another version"))
+	if ctx.Err() != nil {
+		t.Error("it asked again and again")
 	}
 }
 
