@@ -140,11 +140,17 @@ func RunDir(t testing.TB) string {
 	return dir
 }
 
-// Open opens a host on the real plugin and closes it when the test ends. Of c only what the test needs must be set.
+// Open opens a host on the real plugin and closes it when the test ends. Of c only what the test needs must be set:
+// without a File the defaults are the plugin of this module and a new index.
 func Open(t testing.TB, c host.Config) *host.Host {
 	t.Helper()
 	if c.File == "" {
-		c.File = WriteConfig(t, BuildPlugin(t), t.TempDir())
+		if c.Plugin.Binary == "" {
+			c.Plugin.Binary = BuildPlugin(t)
+		}
+		if c.Index.Path == "" {
+			c.Index.Path = filepath.Join(t.TempDir(), "index")
+		}
 	}
 	if c.RunDir == "" {
 		c.RunDir = RunDir(t)

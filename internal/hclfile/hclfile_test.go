@@ -164,8 +164,8 @@ func TestRead(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"":         "is a directory, not a regular file",
-		"pipe":     "is a named pipe, not a regular file",
+		"":         "it is a directory, not a regular file",
+		"pipe":     "it is a named pipe, not a regular file",
 		"large":    "too large: it has 101 bytes, and the limit is 0 KiB (100 bytes)",
 		"absent":   "no such file",
 		"caf\xe9":  "its name is not valid UTF-8",

@@ -73,7 +73,7 @@ func regular(m fs.FileMode) error {
 	case m&fs.ModeSocket != 0:
 		kind = "a socket"
 	}
-	return fmt.Errorf("is %s, not a regular file", kind)
+	return fmt.Errorf("it is %s, not a regular file", kind)
 }
 
 // FileError reports that a file cannot be read.
