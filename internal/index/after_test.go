@@ -258,14 +258,61 @@ func TestSalvage_StepsThatWait(t *testing.T) {
 	}
 }
 
+// What came of notify is lost, and the queues. A step that was settled behind the gate shows that it was open.
+func TestSalvage_SettledBehindTheGate(t *testing.T) {
+	for name, openGate := range map[string]Op{
+		"notify was settled":        settle(1, shared.StepNotify, shared.OutcomeDone),
+		"notify was not waited for": {Ungate: &Ungate{Sequence: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "index")
+			x := openAt(t, path)
+			op := recall("r", message("m"), shared.StepNotify, shared.StepHistory, shared.StepSearch, shared.StepPush, "own")
+			op.Recall.After = map[string][]string{"own": {shared.StepPush}}
+			for _, op := range []Op{op, openGate, settle(1, shared.StepHistory, shared.OutcomeDone)} {
+				apply(t, x, op)
+			}
+			removeKeysUnder(t, x, attemptsKey(1, shared.StepNotify), newKey('e'))
+			if err := x.Close(); err != nil {
+				t.Fatal(err)
+			}
+			_, y := salvage(t, path)
+			for _, c := range []struct{ settle, queues string }{
+				{"", "[notify push search]"}, {shared.StepNotify, "[push search]"}, {shared.StepPush, "[own search]"},
+				{shared.StepSearch, "[own]"}, {"own", "[]"},
+			} {
+				if c.settle != "" {
+					apply(t, y, settle(1, c.settle, shared.OutcomeDone))
+				}
+				if got := queues(t, y); got != c.queues {
+					t.Errorf("once %q is settled %s are queued, want %s", c.settle, got, c.queues)
+				}
+			}
+			if open := countOpen(t, y); len(open) > 0 {
+				t.Errorf("in the end %v are open", open)
+			}
+		})
+	}
+}
+
 // removeKeys removes all keys of some kinds, as a damaged block does.
 func removeKeys(t *testing.T, x *Index, kinds string) {
 	t.Helper()
+	var prefixes []key
+	for _, kind := range []byte(kinds) {
+		prefixes = append(prefixes, newKey(kind))
+	}
+	removeKeysUnder(t, x, prefixes...)
+}
+
+// removeKeysUnder removes all keys that begin with one of some prefixes.
+func removeKeysUnder(t *testing.T, x *Index, prefixes ...key) {
+	t.Helper()
 	txn := x.dir.NewTransaction(true)
 	defer txn.Discard()
-	for _, kind := range []byte(kinds) {
+	for _, prefix := range prefixes {
 		var keys [][]byte
-		err := each(t.Context(), txn, newKey(kind), nil, func(item *badger.Item) (bool, error) {
+		err := each(t.Context(), txn, prefix, nil, func(item *badger.Item) (bool, error) {
 			keys = append(keys, item.KeyCopy(nil))
 			return true, nil
 		})

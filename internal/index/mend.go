@@ -158,9 +158,9 @@ func (m *mending) queue(entry *indexpb.Entry) error {
 	return err
 }
 
-// queueKeys are the keys by which the open steps of an entry wait. Where notify is open and no other was tried or
-// queued, the others wait for it: better once more than never. A step that was neither tried nor queued waits for those
-// that it comes after and that are open.
+// queueKeys are the keys by which the open steps of an entry wait. Where notify is open and no other was settled, tried
+// or queued, the others wait for it: better once more than never. A step that was neither tried nor queued waits for
+// those that it comes after and that are open.
 func (m *mending) queueKeys(entry *indexpb.Entry) (keys []key, err error) {
 	var others []key
 	notify, opened, waiting := false, false, false
@@ -171,6 +171,7 @@ func (m *mending) queueKeys(entry *indexpb.Entry) (keys []key, err error) {
 		}
 		m.failures = max(m.failures, a.Position)
 		if settled(a) {
+			opened = opened || isBehindNotify(s)
 			continue
 		}
 		k := queueKey(s.Name, entry.Sequence, a)
