@@ -374,7 +374,8 @@ func (d *decoder) resolve(e hclsyntax.Expression, what string) string {
 	if err := CheckPath(text); err != nil {
 		detail := ""
 		if word := shellWord(text); word != "" {
-			detail = "Write the whole path, or one relative to this file. For what is really named " + word + " write ./" + word + "."
+			detail = "Write the whole path, or one relative to this file. For what is really named " + word + " write ./" +
+				word + "."
 		}
 		d.mistake(e.Range(), detail, "%s %v", what, err)
 		return ""

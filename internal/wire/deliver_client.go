@@ -130,7 +130,8 @@ func (h *handlers) run(ctx context.Context, f func()) {
 func (h *handlers) wait() { h.running.Wait() }
 
 // cannotRead settles as failed a step of an event that this version cannot read, and says why in its ledger. It tries
-// until the plugin has stored or refused that, or ctx ends, which is that of the stream: the next one delivers it again.
+// until the plugin has stored or refused that, or ctx ends, which is that of the stream: the next stream delivers it
+// again.
 func (c *Client) cannotRead(ctx context.Context, x *shared.Delivery, cause error) {
 	failed := []Settlement{NewSettlement(x, shared.OutcomeFailed, cause)}
 	for {
