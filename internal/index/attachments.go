@@ -7,8 +7,8 @@ import (
 )
 
 // An attachment is released, for the host to delete, when no live message uses it and a message of its owner that used
-// it was recalled. So the index has a key for each live message that uses an attachment, and one that says that such a
-// message of its owner was recalled while others used it.
+// it was recalled. So the index has a key for each live message that uses an attachment, and one that says that a
+// message of its owner with it was recalled, and others use it.
 
 // changedUse is a use of an attachment that an operation changes.
 type changedUse struct {
@@ -22,12 +22,14 @@ func (w *writes) use(tenant, attachment, id string, uses bool) {
 	w.uses = append(w.uses, changedUse{attachment: attachmentPrefix(tenant, attachment), message: id, uses: uses})
 }
 
-// release plans what recalling a message does to its attachments, and returns those that are released.
+// release plans what recalling a message does to its attachments, and returns those that are released. The message is
+// [normal].
 func (b *batch) release(m *shared.Message, w *writes) (released []shared.Attachment, err error) {
 	for first := 0; first < len(m.Attachments); {
-		attachment, next, own := m.Attachments[first].Key, first, false // one key may be there for several owners
-		for ; next < len(m.Attachments) && m.Attachments[next].Key == attachment; next++ {
-			own = own || isSenders(&m.Attachments[next], m)
+		attachment, next := m.Attachments[first].Key, first+1
+		own := m.Attachments[first].Owner == "" // the sender's; one key may be there for several owners, the sender first
+		for next < len(m.Attachments) && m.Attachments[next].Key == attachment {
+			next++
 		}
 		live, err := b.usedByOther(m.Tenant, attachment, m.ID)
 		if err != nil {
