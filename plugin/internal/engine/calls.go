@@ -273,12 +273,12 @@ func (e *Engine) Check(_ context.Context, req shared.RecallRequest) ([]shared.Re
 	return v.results, nil
 }
 
-// keepReservation is for a trial: nothing was reserved.
-func keepReservation(rules.Reservation) {}
+// noCancel is for a judgement that commits nothing: what it reserved, if anything, goes with its trial.
+func noCancel(rules.Reservation) {}
 
 // check is what Recall would answer now.
 func (e *Engine) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
-	v, err := a.judge(req, e.moment(), e.limiter.Trial().Reserve, keepReservation)
+	v, err := a.judge(req, e.moment(), e.limiter.Trial().Reserve, noCancel)
 	if err != nil || len(v.ops) == 0 {
 		return v, err
 	}
@@ -293,7 +293,7 @@ func (e *Engine) check(a *active, req *shared.RecallRequest) (*verdicts, error) 
 	return v, nil
 }
 
-// Status is shared.Recall.
+// Status is [shared.Recall].
 func (e *Engine) Status(_ context.Context, tenant string, ids []string) ([]shared.MessageStatus, error) {
 	a, leave, err := e.enter()
 	if err != nil {

@@ -90,14 +90,14 @@ func New(o Options) *Engine {
 	if o.Clock == nil {
 		o.Clock = clock.System{}
 	}
-	s := &Engine{
+	e := &Engine{
 		version: o.Version, logger: o.Logger, clock: o.Clock, lend: o.Lend,
 		limiter: rules.NewLimiter(), counts: newCounters(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: wire.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
 	}
-	s.stop, s.quiesce = context.WithCancel(context.Background())
-	return s
+	e.stop, e.quiesce = context.WithCancel(context.Background())
+	return e
 }
 
 // newActive puts together what answers calls. steps are valid.

@@ -18,7 +18,7 @@ func (e *Engine) Explain(_ context.Context, req shared.RecallRequest) ([]shared.
 	v, err := a.judge(&req, e.moment(), func(p *rules.Policy, in *rules.Input) (rules.Decision, rules.Reservation) {
 		traces[in.MessageID] = traceOf(p.Explain(in))
 		return p.Decide(in), rules.Reservation{}
-	}, keepReservation)
+	}, noCancel)
 	if err != nil {
 		return nil, err
 	}

@@ -48,9 +48,9 @@ func newActive(t testing.TB, ruleText string) *rig {
 // start is a new process over the same folder.
 func (r *rig) start() {
 	r.t.Helper()
-	s := New(Options{Version: "v0", Clock: r.clock})
-	r.Engine = s
-	r.t.Cleanup(func() { _ = s.Quiesce(context.Background()) })
+	e := New(Options{Version: "v0", Clock: r.clock})
+	r.Engine = e
+	r.t.Cleanup(func() { _ = e.Quiesce(context.Background()) })
 	if ds, err := r.Prepare(r.t.Context(), r.path("plugin.hcl")); err != nil || len(ds) > 0 {
 		r.t.Fatalf("prepare: %v %v", ds, err)
 	}
@@ -148,8 +148,8 @@ func (s settler) settle(ctx context.Context, outcome shared.Outcome, cause error
 	return settleOne(ctx, s.Engine, wire.NewSettlement(&s.Delivery, outcome, cause))
 }
 
-func settleOne(ctx context.Context, s *Engine, x wire.Settlement) error {
-	errs, err := s.Settle(ctx, []wire.Settlement{x})
+func settleOne(ctx context.Context, e *Engine, x wire.Settlement) error {
+	errs, err := e.Settle(ctx, []wire.Settlement{x})
 	if err != nil {
 		return err
 	}
@@ -166,10 +166,10 @@ func (r *rig) settleStep(ctx context.Context, sequence uint64, step string, outc
 func (r *rig) deliver(ctx context.Context, handle func(settler)) error {
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
-	s := r.Engine
-	return s.Deliver(ctx, func(due []shared.Delivery) {
+	e := r.Engine
+	return e.Deliver(ctx, func(due []shared.Delivery) {
 		for _, d := range due {
-			handlers.Go(func() { handle(settler{s, d}) })
+			handlers.Go(func() { handle(settler{e, d}) })
 		}
 	})
 }
