@@ -16,8 +16,9 @@ import (
 // lostText stands for what was lost, in records that are kept for their recall alone.
 const lostText = "(lost)"
 
-// mending makes an index whole again of which keys are missing: no key points to one that is gone, whatever has any
-// trace of a recall is recalled, every step that is open is in its queue, and every message is in a group.
+// mending makes an index whole again of which keys are missing: whatever has any trace of a recall is recalled, every
+// step that is open is in its queue, every message is in a group, and no key points to one that is gone. Only the use of
+// an attachment outlives its message: that may be live on the host, and then needs the attachment.
 type mending struct {
 	txn      *badger.Txn
 	batch    *badger.WriteBatch
@@ -45,11 +46,12 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	if err := m.run(ctx, db, 0, passes, m.countRecallID); err != nil {
 		return err
 	}
-	// Once every event is found by its sequence again, those of lost ledgers can be told. And every message is in a group
-	// again, in the order of their ids, because that of their indexing is lost. Versions go on above those of groups.
+	// Once every event is found by its sequence again, those of lost ledgers can be told, and once every record has its
+	// tombstone again, the uses of recalled messages. And every message is in a group again, in the order of their ids,
+	// because that of their indexing is lost. Versions go on above those of groups.
 	passes = []pass{
 		{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}, {'d', m.queued}, {'s', m.attempts},
-		{'m', m.grouped},
+		{'m', m.grouped}, {'a', m.use},
 	}
 	return m.run(ctx, db, uint64(out.Messages), passes, func() error {
 		if err := m.endGroup(); err != nil {
@@ -370,21 +372,31 @@ func (m *mending) message(item *badger.Item) error {
 func (m *mending) uses(rec *Record, entry *indexpb.Entry) error {
 	for i := range rec.Message.Attachments {
 		a, tenant := &rec.Message.Attachments[i], rec.Message.Tenant
-		k := attachmentKey(tenant, a.Key, rec.Message.ID)
-		if entry == nil && rec.Tombstone == nil {
-			if err := m.batch.Set(k, nil); err != nil {
-				return err
-			}
+		var k key
+		switch {
+		case entry == nil && rec.Tombstone == nil:
+			k = attachmentKey(tenant, a.Key, rec.Message.ID)
+		case entry != nil && isSenders(a, &rec.Message) && !slices.Contains(entry.Attachments, a.Key):
+			k = ownerRecalledKey(tenant, a.Key)
+		default:
 			continue
 		}
-		if err := m.batch.Delete(k); err != nil {
+		if err := m.batch.Set(k, nil); err != nil {
 			return err
-		}
-		if entry != nil && isSenders(a, &rec.Message) && !slices.Contains(entry.Attachments, a.Key) {
-			if err := m.batch.Set(ownerRecalledKey(tenant, a.Key), nil); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// use drops the use of an attachment by a message that is recalled.
+func (m *mending) use(item *badger.Item) error {
+	k := item.Key()
+	tenant := textAt(k, 2)
+	attachment := textAt(k, len(newKey('a').text(tenant)))
+	id := textAt(k, len(attachmentPrefix(tenant, attachment)))
+	rec, err := readRecord(m.txn, tenant, id)
+	if err != nil || rec == nil || rec.Tombstone == nil {
+		return err
+	}
+	return m.drop(item)
 }

@@ -286,6 +286,41 @@ func TestSalvage_TombstoneInAnOlderTableOnly(t *testing.T) {
 	}
 }
 
+func TestSalvage_UsesOfAttachmentsByLostMessages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	x := openAt(t, path)
+	apply(t, x, put(message("recalled", "file")), put(message("other", "file")), put(message("lost", "photo")),
+		put(message("another", "photo")))
+	apply(t, x, recall("r", message("recalled", "file")))
+	removeKeysUnder(t, x, messageKey("acme", "recalled"), messageKey("acme", "lost"))
+	txn := x.dir.NewTransaction(true)
+	defer txn.Discard()
+	if err := errors.Join(txn.Set(attachmentKey("acme", "file", "recalled"), nil), x.commitTxn(txn)); err != nil {
+		t.Fatal(err) // which the recall has deleted
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, y := salvage(t, path)
+	if s.FactsLost != 1 || s.Messages != 3 {
+		t.Errorf("%+v", s)
+	}
+	for _, c := range []struct {
+		message, attachment string
+		released            int
+		why                 string
+	}{
+		{"other", "file", 1, "the message that uses it too is recalled"},
+		{"another", "photo", 0, "the message that uses it too is lost, and may be live"},
+	} {
+		apply(t, y, recall("r-"+c.message, message(c.message, c.attachment)))
+		entries := ledger(t, y, "acme", "r-"+c.message).Entries
+		if len(entries) != 1 || len(entries[0].Event.Attachments) != c.released {
+			t.Errorf("%s: %+v; %s", c.attachment, entries, c.why)
+		}
+	}
+}
+
 func TestSalvage_LostFiles(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, path string){
 		"list of tables": func(t *testing.T, path string) { remove(t, filepath.Join(path, "MANIFEST")) },
