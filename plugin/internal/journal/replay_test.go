@@ -77,14 +77,22 @@ func contents(t *testing.T, path string) (list []string) {
 // randomCall is a call of a kind that the engine makes, also one that is refused or changes nothing.
 func randomCall(r *rand.Rand) (ops []index.Op) {
 	steps := []string{shared.StepNotify, shared.StepHistory, shared.StepAttachments}
-	aMessage := func() shared.Message {
-		n := r.IntN(2000)
+	orders := []map[string][]string{
+		nil, {shared.StepHistory: {shared.StepAttachments}}, {shared.StepAttachments: {shared.StepNotify, shared.StepHistory}},
+	}
+	nth := func(n int) shared.Message {
 		m := message(fmt.Sprint("m", n), fmt.Sprint("file", n/3))
 		m.Tenant = []string{"acme", "other"}[n%2]
 		m.Sender = fmt.Sprint("user", n%5)
 		return m
 	}
-	switch r.IntN(6) {
+	aMessage := func() shared.Message { return nth(r.IntN(2000)) }
+	aRecall := func(id string, m shared.Message) index.Op {
+		op := recall(id, m, steps...)
+		op.Recall.After = orders[r.IntN(len(orders))]
+		return op
+	}
+	switch r.IntN(7) {
 	case 0:
 		for range 1 + r.IntN(100) {
 			ops = append(ops, put(aMessage()))
@@ -93,7 +101,7 @@ func randomCall(r *rand.Rand) (ops []index.Op) {
 		for range 1 + r.IntN(3) {
 			m := aMessage()
 			m.Sender = fmt.Sprint("user", r.IntN(5)) // sometimes not what is indexed
-			ops = append(ops, recall(fmt.Sprint("r", r.IntN(50)), m, steps...))
+			ops = append(ops, aRecall(fmt.Sprint("r", r.IntN(50)), m))
 		}
 	case 2:
 		op := settle(1+r.Uint64N(200), steps[r.IntN(3)], shared.OutcomeDone)
@@ -107,15 +115,17 @@ func randomCall(r *rand.Rand) (ops []index.Op) {
 		}
 	case 4:
 		m := aMessage()
-		ops = append(ops, put(m), recall(fmt.Sprint("own", m.ID), m, steps...))
+		ops = append(ops, put(m), aRecall(fmt.Sprint("own", m.ID), m))
 	case 5:
 		m := aMessage()
 		ops = append(ops, index.Op{Amend: &shared.Amendment{
 			Tenant: m.Tenant, MessageID: m.ID, Attachments: attached(fmt.Sprint("file", r.IntN(700))),
 		}})
-		for range 2 {
-			op := recall(fmt.Sprint("all", m.ID), aMessage(), steps...)
-			op.Recall.Atomic = true
+	case 6:
+		id, actor, first := fmt.Sprint("all", r.IntN(100)), fmt.Sprint("moderator", r.IntN(2)), r.IntN(2000)
+		for i := range 1 + r.IntN(3) {
+			op := aRecall(id, nth((first+2*i)%2000)) // of one tenant
+			op.Recall.Atomic, op.Recall.Event.Actor.ID = true, actor
 			ops = append(ops, op)
 		}
 	}
