@@ -34,9 +34,9 @@ func dependents(t *testing.T, x *Index) []uint64 {
 	return list
 }
 
-func countOpen(t *testing.T, x *Index, but ...string) map[string]int {
+func countOpen(t *testing.T, x *Index, except ...string) map[string]int {
 	t.Helper()
-	open, err := x.CountOpen(t.Context(), but)
+	open, err := x.CountOpen(t.Context(), except)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -145,7 +145,7 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	}
 	for _, s := range pb.Steps {
 		if isOpen(s) {
-			s.After = openOf(pb.Steps, r.After[s.Name])
+			s.After = openAmong(pb.Steps, r.After[s.Name])
 		}
 	}
 	id.ActorId = event.Actor.ID

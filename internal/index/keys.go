@@ -16,8 +16,8 @@ import (
 //	n/                                           Counter   the next sequence, and the position of the last failed attempt
 //	m/<tenant>/<message id>                      Record    the message and its tombstone
 //	t/<position>                                 Group     the messages that an entry of the log indexed
-//	a/<tenant>/<attachment key>/<message id>               the live messages that use an attachment
-//	u/<tenant>/<attachment key>                            its owner recalled a message with it, and others use it
+//	a/<tenant>/<attachment key>/<message id>               a live message uses the attachment
+//	u/<tenant>/<attachment key>                            its owner's use of it was recalled; live messages still use it
 //	r/<tenant>/<conversation>/<sequence>         Pointer   the recalls of a conversation
 //	o/<tenant>/<recall id>                       RecallID  whose recall id it is, and how many messages share it
 //	l/<tenant>/<recall id>/<sequence>            Entry     the ledger: what was recalled how, and by which steps
@@ -56,7 +56,7 @@ var (
 
 func messageKey(tenant, id string) key { return newKey('m').text(tenant).text(id) }
 
-func groupKey(version uint64) key { return newKey('t').number(version) }
+func groupKey(position uint64) key { return newKey('t').number(position) }
 
 func attachmentPrefix(tenant, attachment string) key {
 	return newKey('a').text(tenant).text(attachment)

@@ -153,19 +153,19 @@ func (x *Index) OldestOpen(ctx context.Context, step string, limit int) (at time
 	return at, err
 }
 
-// CountOpen tells in how many events each step is open, also where it backs off or waits for other steps; those of
-// but are left out. It reads every key of the others.
-func (x *Index) CountOpen(ctx context.Context, but []string) (map[string]int, error) {
+// CountOpen tells in how many events each step is open, also where it backs off or waits for other steps, except for some
+// steps. It reads every key of the others.
+func (x *Index) CountOpen(ctx context.Context, except []string) (map[string]int, error) {
 	open := map[string]int{}
 	err := x.dir.View(func(txn *badger.Txn) error {
 		for _, kind := range []byte{'e', 'b'} {
-			if err := countKeys(ctx, txn, newKey(kind), but, open); err != nil {
+			if err := countKeys(ctx, txn, newKey(kind), except, open); err != nil {
 				return err
 			}
 		}
 		for _, kind := range []byte{'w', 'd'} {
 			err := each(ctx, txn, newKey(kind), nil, func(item *badger.Item) (bool, error) {
-				return true, countWaiting(txn, kind, lastNumber(item.Key()), but, open)
+				return true, countWaiting(txn, kind, lastNumber(item.Key()), except, open)
 			})
 			if err != nil {
 				return err
@@ -178,7 +178,7 @@ func (x *Index) CountOpen(ctx context.Context, but []string) (map[string]int, er
 
 // countWaiting counts the steps of an event that wait, behind its gate (kind w) or without one for other steps
 // (kind d).
-func countWaiting(txn *badger.Txn, kind byte, sequence uint64, but []string, counts map[string]int) error {
+func countWaiting(txn *badger.Txn, kind byte, sequence uint64, except []string, counts map[string]int) error {
 	gate, err := find(txn, gateKey(sequence))
 	if err != nil || kind == 'd' && gate != nil {
 		return err
@@ -191,7 +191,7 @@ func countWaiting(txn *badger.Txn, kind byte, sequence uint64, but []string, cou
 		return missing(sequence, eventKey(sequence))
 	}
 	for _, s := range entry.Steps {
-		if !isBehindNotify(s) || slices.Contains(but, s.Name) {
+		if !isBehindNotify(s) || slices.Contains(except, s.Name) {
 			continue
 		}
 		waits := gate != nil
@@ -207,8 +207,8 @@ func countWaiting(txn *badger.Txn, kind byte, sequence uint64, but []string, cou
 	return nil
 }
 
-// countKeys counts the keys that begin with prefix by the text that follows, but for those of some texts.
-func countKeys(ctx context.Context, txn *badger.Txn, prefix key, but []string, counts map[string]int) error {
+// countKeys counts the keys that begin with prefix by the text that follows, except for some texts.
+func countKeys(ctx context.Context, txn *badger.Txn, prefix key, except []string, counts map[string]int) error {
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
 	for it.Seek(prefix); it.Valid(); {
@@ -216,7 +216,7 @@ func countKeys(ctx context.Context, txn *badger.Txn, prefix key, but []string, c
 			return err
 		}
 		text := textAt(it.Item().Key(), len(prefix))
-		if !slices.Contains(but, text) {
+		if !slices.Contains(except, text) {
 			counts[text]++
 			it.Next()
 			continue

@@ -38,15 +38,14 @@ func (b *batch) planSettle(s *Settle, w *writes) (StepState, error) {
 	}
 	a.Outcome = outcomes.number[s.Outcome]
 	a.ChangedAt = encodeTime(s.At)
-	switch {
-	case !settles:
-		a.Error, a.Position = s.Error, b.failures+1
-		w.failed = true
-		w.add(queueKey(s.Step, s.Sequence, a))
-	default:
+	if settles {
 		if err := b.openAfter(s.Sequence, s.Step, w); err != nil {
 			return StepState{}, err
 		}
+	} else {
+		a.Error, a.Position = s.Error, b.failures+1
+		w.failed = true
+		w.add(queueKey(s.Step, s.Sequence, a))
 	}
 	return stateOf(a), w.set(attemptsKey(s.Sequence, s.Step), a)
 }
@@ -190,7 +189,7 @@ func (b *batch) planUngate(sequence uint64, w *writes) error {
 	return b.openWaiting(sequence, "", true, w)
 }
 
-// openAfter opens what waits for a step that is settled now.
+// openAfter opens what waits for a step that this operation settles.
 func (b *batch) openAfter(sequence uint64, step string, w *writes) error {
 	opensGate := false
 	if step == shared.StepNotify {
@@ -206,8 +205,9 @@ func (b *batch) openAfter(sequence uint64, step string, w *writes) error {
 	return b.openWaiting(sequence, step, opensGate, w)
 }
 
-// openWaiting queues the steps of an event that wait no longer, now that a step is settled, its gate opens, or both.
-func (b *batch) openWaiting(sequence uint64, settledNow string, opensGate bool, w *writes) error {
+// openWaiting queues the steps of an event that wait no longer once this operation settles a step, opens the gate of the
+// event, or both. settling is that step; empty: none.
+func (b *batch) openWaiting(sequence uint64, settling string, opensGate bool, w *writes) error {
 	entry, err := b.entry(sequence)
 	if err != nil {
 		return err
@@ -222,20 +222,20 @@ func (b *batch) openWaiting(sequence uint64, settledNow string, opensGate bool, 
 	for _, s := range entry.Steps {
 		switch {
 		case hasAfter(s):
-			waitsFor, err := unsettled(b.txn, sequence, s.After, settledNow)
+			waitsFor, err := unsettled(b.txn, sequence, s.After, settling)
 			if err != nil {
 				return err
 			}
 			if waiting = waiting || len(waitsFor) > 0; len(waitsFor) > 0 {
 				continue
 			}
-			// It was opened before where what it waited for was settled twice: the first time is lost in a salvaged index.
+			// It was opened before if what it waited for is settled again: in a salvaged index the first outcome may be lost.
 			if a, err := readAttempts(b.txn, entry, s); err != nil {
 				return err
-			} else if a.Count == 0 && (opensGate || slices.Contains(s.After, settledNow)) {
+			} else if a.Count == 0 && (opensGate || slices.Contains(s.After, settling)) {
 				w.queue(sequence, s.Name)
 			}
-		case opensGate && isBehindNotify(s):
+		case opensGate && isBehindNotify(s): // none of them was queued before
 			w.queue(sequence, s.Name)
 		}
 	}
@@ -245,11 +245,11 @@ func (b *batch) openWaiting(sequence uint64, settledNow string, opensGate bool, 
 	return nil
 }
 
-// unsettled are those of some open steps of an event that are not settled, but for one.
-func unsettled(txn *badger.Txn, sequence uint64, steps []string, but string) (list []string, err error) {
+// unsettled lists those of some steps of an event that have no outcome yet, without one step that is being settled.
+func unsettled(txn *badger.Txn, sequence uint64, steps []string, settling string) (list []string, err error) {
 	for _, step := range steps {
 		var a indexpb.Attempts
-		if step == but {
+		if step == settling {
 			continue
 		}
 		if _, err := get(txn, attemptsKey(sequence, step), &a); err != nil {
@@ -281,8 +281,8 @@ func hasAfter(s *indexpb.Step) bool { return len(s.After) > 0 }
 // isBehindNotify reports whether a step waits for notify while the gate of its event is closed.
 func isBehindNotify(s *indexpb.Step) bool { return isOpen(s) && s.Name != shared.StepNotify }
 
-// openOf are those of some names that are open steps, in the order of the entry.
-func openOf(steps []*indexpb.Step, names []string) (open []string) {
+// openAmong lists those of some names that are open steps, in the order of the entry.
+func openAmong(steps []*indexpb.Step, names []string) (open []string) {
 	for _, s := range steps {
 		if isOpen(s) && slices.Contains(names, s.Name) {
 			open = append(open, s.Name)
