@@ -17,8 +17,8 @@ import (
 const lostText = "(lost)"
 
 // mending makes an index whole again of which keys are missing: whatever has any trace of a recall is recalled, every
-// step that is open is in its queue, every message is in a group, and no key points to one that is gone. Only the use of
-// an attachment outlives its message: that may be live on the host, and then needs the attachment.
+// step that is open is in its queue, every message is in a group, and no key points to one that is gone. Only the use
+// of an attachment outlives its message: that may be live on the host, and then needs the attachment.
 type mending struct {
 	txn      *badger.Txn
 	batch    *badger.WriteBatch

@@ -153,8 +153,8 @@ func (x *Index) OldestOpen(ctx context.Context, step string, limit int) (at time
 	return at, err
 }
 
-// CountOpen tells in how many events each step is open, also where it backs off or waits for other steps, except for some
-// steps. It reads every key of the others.
+// CountOpen tells in how many events each step is open, also where it backs off or waits for other steps. It leaves out
+// the steps of except, and reads every key of the others.
 func (x *Index) CountOpen(ctx context.Context, except []string) (map[string]int, error) {
 	open := map[string]int{}
 	err := x.dir.View(func(txn *badger.Txn) error {

@@ -205,8 +205,8 @@ func (b *batch) openAfter(sequence uint64, step string, w *writes) error {
 	return b.openWaiting(sequence, step, opensGate, w)
 }
 
-// openWaiting queues the steps of an event that wait no longer once this operation settles a step, opens the gate of the
-// event, or both. settling is that step; empty: none.
+// openWaiting queues the steps of an event that wait no longer once this operation settles a step, opens the gate of
+// the event, or both. settling is that step; empty: none.
 func (b *batch) openWaiting(sequence uint64, settling string, opensGate bool, w *writes) error {
 	entry, err := b.entry(sequence)
 	if err != nil {

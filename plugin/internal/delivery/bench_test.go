@@ -33,7 +33,8 @@ func (x *endlessIndex) Entry(uint64, string) (*shared.LedgerEntry, error) { retu
 
 // BenchmarkDispatcher is of 128 deliveries that are settled. It says how many of them go at once.
 func BenchmarkDispatcher(b *testing.B) {
-	d := NewDispatcher(&endlessIndex{shared.LedgerEntry{Steps: []shared.StepRecord{{}}}}, []string{"history"}, clocktest.New(), hclog.NewNullLogger())
+	x := &endlessIndex{shared.LedgerEntry{Steps: []shared.StepRecord{{Step: "history"}}}}
+	d := NewDispatcher(x, []string{"history"}, clocktest.New(), hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(b.Context())
 	events, messages := make(chan uint64, 2*maxInFlight), 0
 	var consumer sync.WaitGroup
