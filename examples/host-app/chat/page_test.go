@@ -11,6 +11,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/chat-recall/recall/shared"
 )
 
 // keys presses keys on whatever has the focus.
@@ -169,7 +171,7 @@ func TestPage_MenuUntil(t *testing.T) {
 		t.Error("a recall is offered that will be refused")
 	}
 	ann.click(`#menu [data-item=why]`)
-	ann.shows("#refused-words", "The time to take it back is over.")
+	ann.shows("#refused-words", "This message is too old to recall.")
 	if eval[bool](ann, `document.querySelector('#refused-rule').checkVisibility()`) {
 		t.Error("the rule is shown without being asked for")
 	}
@@ -190,9 +192,16 @@ func TestPage_MenuUntil(t *testing.T) {
 	send(t, c.Server, "ben", Outgoing{ID: "bens", Conversation: singleRoom, Text: "from Ben"})
 	ann.menu(ann.message("from Ben"))
 	ann.click(`#menu [data-item=why]`)
-	ann.shows("#refused-words", "You may not take back this message here.")
+	ann.shows("#refused-words", "You can't recall this message.")
 	ann.click("#refused summary")
 	ann.shows("#refused-rule", "default_deny")
+	ann.keys(kb.Escape)
+
+	// The text comes with the refusal, in each language.
+	ann.click("#language")
+	ann.menu(ann.message("from Ben"))
+	ann.click(`#menu [data-item=why]`)
+	ann.shows("#refused-words", shared.Words(shared.StatusDenied, shared.CodeForbidden)["zh-Hans"])
 }
 
 func TestPage_AdminRecalls(t *testing.T) {

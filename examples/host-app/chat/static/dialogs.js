@@ -1,7 +1,7 @@
 // The dialogs of a recall: the reason that a rule asks for, and why it was refused.
 
 import { byId, el } from './dom.js';
-import { left, t } from './i18n.js';
+import { left, pick, t } from './i18n.js';
 
 // askReason gives the reason that was written, or null.
 export function askReason() {
@@ -31,15 +31,11 @@ export function askReason() {
   });
 }
 
-const codes = ['forbidden', 'window_expired', 'type_not_recallable', 'reason_required'];
-
-// refusalText says a refusal in words.
+// refusalText is the text of a refusal, which comes with it: that of the rule, or the standard one.
 export function refusalText(result, now) {
-  if (result.status !== 'denied') return t(result.status);
-  if (result.code === 'rate_limited') {
-    return result.retry_at ? t('rate_limited', { time: left(Date.parse(result.retry_at) - now) }) : t('noRoomInTime');
-  }
-  return codes.includes(result.code) ? t(result.code) : t('otherCode', { code: result.code });
+  const text = pick(result.text) || t(result.status);
+  if (result.code !== 'rate_limited') return text;
+  return `${text} ${result.retry_at ? t('againIn', { time: left(Date.parse(result.retry_at) - now) }) : t('againTooLate')}`;
 }
 
 // explainRefusal says why a message was not recalled; which rule said so is folded away.

@@ -26,9 +26,8 @@ const words = {
     unread: '{n} unread', newMessage: '{name}: {text}', newElsewhere: 'New message from {name} in {room}', newOther: 'New message from {name}',
     reasonTitle: 'Why do you take it back?', reasonLead: 'The rules ask for a reason. It is kept in the ledger.', reasonLabel: 'Reason', cancel: 'Cancel', close: 'Close',
     refused: 'It can’t be recalled', wrong: 'That did not work', details: 'Which rule said so', rule: 'Rule', place: 'Place', code: 'Code', noRule: 'No rule allows it; what no rule allows is refused.',
-    forbidden: 'You may not take back this message here.', window_expired: 'The time to take it back is over.', type_not_recallable: 'Messages of this kind cannot be taken back.',
-    reason_required: 'A reason is needed.', rate_limited: 'You took back too many messages in a short time. Try again in {time}.', noRoomInTime: 'You took back too many messages in a short time. When you may again, it is too late for this one.', otherCode: 'The rules do not allow it: {code}.',
-    already_recalled: 'Somebody took it back already.', not_found: 'The server does not know this message any more.', unavailable: 'The server could not answer. Nothing was changed; try again.',
+    againIn: 'It is possible again in {time}.', againTooLate: 'When it is possible again, this message is too old.',
+    already_recalled: 'This message is recalled already.', unavailable: 'The server could not answer. Nothing was changed; try again.',
     type_text: 'text', type_image: 'image', type_audio: 'voice note', type_video: 'video', type_file: 'file', type_location: 'location', type_custom: 'message', type_combine: 'messages', type_command: 'command',
     // the operator's page
     plugin: 'Plugin', chat: 'Chat', nothingLost: 'Killing or upgrading the plugin loses nothing. Every answer it gave is on disk first; calls wait while it is away and are answered by the next process.',
@@ -72,9 +71,8 @@ const words = {
     unread: '{n} 条未读', newMessage: '{name}：{text}', newElsewhere: '{name} 在 {room} 发来新消息', newOther: '{name} 发来新消息',
     reasonTitle: '为什么撤回？', reasonLead: '规则要求填写原因，它会记入账本。', reasonLabel: '原因', cancel: '取消', close: '关闭',
     refused: '不能撤回', wrong: '没有成功', details: '是哪条规则', rule: '规则', place: '位置', code: '代码', noRule: '没有规则允许；没有规则允许的一律拒绝。',
-    forbidden: '你无权在这里撤回这条消息。', window_expired: '已超过可以撤回的时间。', type_not_recallable: '这类消息不能撤回。',
-    reason_required: '需要填写原因。', rate_limited: '你短时间内撤回了太多消息，请在 {time} 后重试。', noRoomInTime: '你短时间内撤回了太多消息；等到可以再撤回时，这条消息已超过时限。', otherCode: '规则不允许：{code}。',
-    already_recalled: '已经有人撤回了它。', not_found: '服务器已不认识这条消息。', unavailable: '服务器没能回答。什么都没有改变，请重试。',
+    againIn: '{time} 后可以再撤回。', againTooLate: '等到可以再撤回时，这条消息已超过时限。',
+    already_recalled: '这条消息已经撤回。', unavailable: '服务器没能回答。什么都没有改变，请重试。',
     type_text: '文字', type_image: '图片', type_audio: '语音', type_video: '视频', type_file: '文件', type_location: '位置', type_custom: '消息', type_combine: '合并消息', type_command: '指令',
     plugin: '插件', chat: '聊天', nothingLost: '杀掉或升级插件不会丢失任何东西。它的每个回答都先写入磁盘；它不在时调用会等待，由下一个进程回答。',
     state: '状态', running: '运行中', upgrading: '升级中', restarting: '重启中', closed: '已关闭', phase_failed: '失败', pid: '进程', version: '版本', uptime: '已运行',
@@ -105,6 +103,13 @@ export const lang = () => (current === 'zh' ? 'zh-Hans' : 'en');
 export function t(key, values = {}) {
   const text = words[current][key] ?? words.en[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}
+
+// pick is the text of the page's language, else of the first part of its tag, else the English one, else the first by tag.
+export function pick(texts) {
+  if (!texts) return '';
+  const tag = lang();
+  return texts[tag] ?? texts[tag.split('-')[0]] ?? texts.en ?? texts[Object.keys(texts).sort()[0]];
 }
 
 // has tells whether there is a text of that name.

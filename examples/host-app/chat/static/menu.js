@@ -64,10 +64,14 @@ export function openMenu(button, m, page) {
     node.dataset.slot = '';
     place(menu, button);
   };
-  const refused = (result, now) => put(item('why', 'info', t('whyNot'), () => explainRefusal(result, now)));
-  ask(m, page.me).then(({ result, reason, now }) => {
+  const answered = ({ result, reason, now }) => {
     if (gone.signal.aborted) return;
-    if (result.status !== 'recalled') return refused(result, now);
+    const had = menu.contains(document.activeElement) && document.activeElement.dataset.slot !== undefined;
+    if (result.status !== 'recalled') {
+      put(item('why', 'info', t('whyNot'), () => explainRefusal(result, now)));
+      if (had) menu.querySelector('[data-slot]').focus();
+      return;
+    }
     const until = result.until ? performance.now() + (Date.parse(result.until) - now) : Infinity;
     const node = item('recall', 'recall', '', () => takeBack(m, page, reason));
     node.classList.add('danger');
@@ -79,9 +83,7 @@ export function openMenu(button, m, page) {
       const rest = until - performance.now();
       if (rest <= 0) {
         clearInterval(ticking);
-        const had = document.activeElement === node;
-        refused({ ...result, status: 'denied', code: 'window_expired' }, now);
-        if (had) menu.querySelector('[data-slot]').focus();
+        check(); // the server says that it is too late
         return;
       }
       label.textContent = reason ? t('recallReason') : t('recall');
@@ -90,8 +92,16 @@ export function openMenu(button, m, page) {
     };
     ticking = setInterval(tick, 250);
     tick();
+    if (had) node.focus();
     place(menu, button);
-  }, () => { if (!gone.signal.aborted) asked.textContent = t('unavailable'); });
+  };
+  const failed = () => {
+    if (gone.signal.aborted) return;
+    asked.textContent = t('unavailable');
+    put(asked);
+  };
+  const check = () => ask(m, page.me).then(answered, failed);
+  check();
 }
 
 // ask asks the server whether the message may be taken back, and until when. Where a rule wants a reason it asks once more with

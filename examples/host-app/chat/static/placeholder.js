@@ -1,6 +1,6 @@
 // The words that stand where a recalled message was.
 
-import { lang, t, has } from './i18n.js';
+import { has, pick, t } from './i18n.js';
 
 // placeholder is the text for one viewer: the rules' own where they have one, else the page's.
 export function placeholder(m, model) {
@@ -16,13 +16,6 @@ export function placeholder(m, model) {
   if (actor === model.me) return t('youRemoved', { sender: model.name(m.sender) });
   const who = { owner: 'theOwner', admin: 'anAdmin', system: 'theServer' }[role];
   return t(m.sender === model.me ? 'removedYours' : 'removedBy', { sender: model.name(m.sender), who: who ? t(who) : model.name(actor) });
-}
-
-// pick is the text of the page's language, else of the first part of its tag, else the English one, else the first by tag.
-function pick(texts) {
-  if (!texts) return '';
-  const tag = lang();
-  return texts[tag] ?? texts[tag.split('-')[0]] ?? texts.en ?? texts[Object.keys(texts).sort()[0]];
 }
 
 export const typeName = (type) => (has(`type_${type}`) ? t(`type_${type}`) : type);
