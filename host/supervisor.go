@@ -115,11 +115,11 @@ func (s *supervisor) activate(ctx context.Context, p *process) error {
 	return p.activate(ctx, s.steps)
 }
 
-// retire kills a process at once, so that whoever waits for its index has it, and clears up after it in the background.
+// retire kills a process and cleans up after it in the background. Whoever waits for the lock of its index gets it from
+// the kernel once nothing of the process runs anymore.
 func (s *supervisor) retire(p *process) {
 	p.retired.Store(true)
-	freed := p.release()
-	s.logger.Debug("old plugin killed", "pid", p.pid(), "index_freed_by_host", freed)
+	_ = p.child.Kill(context.Background())
 	s.retiring.Go(p.kill)
 }
 
