@@ -292,8 +292,7 @@ func (p *pressure) hostilePlugin(ctx context.Context) error {
 			return err
 		}
 		config := filepath.Join(dir, "plugin.hcl")
-		text := fmt.Sprintf("plugin {\n  binary = %q\n}\n\nindex {\n  path = \"index\"\n}\n", filepath.Join(dir, "plugin"))
-		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		if err := writeConfig(config, filepath.Join(dir, "plugin"), "index"); err != nil {
 			return err
 		}
 		child, lines, err := p.child(ctx, "--config", config, "--kind", "hostile", "--callers", "100",

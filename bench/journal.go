@@ -196,15 +196,6 @@ func settled(ctx context.Context, h shared.Recall, recallID string, until time.T
 	}
 }
 
-// percentile is in milliseconds; 0 of nothing.
-func percentile(durations []time.Duration, p float64) float64 {
-	if len(durations) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(durations))
-	return milliseconds(sorted[min(len(sorted)-1, int(p*float64(len(sorted))))])
-}
-
 func milliseconds(d time.Duration) float64 { return float64(d.Round(10*time.Microsecond)) / 1e6 }
 
 // figures of every run that kills or swaps something.
@@ -215,7 +206,7 @@ func (j *journal) figures(f findings) []figure {
 		{"calls", j.calls}, {"failed", j.failures + j.wrongAnswers}, {"lost", f.lost}, {"applied_twice", f.appliedTwice},
 		{"events_lost", f.eventsLost},
 		{"held_calls", len(j.held)},
-		{"held_p50_ms", percentile(j.held, 0.50)}, {"held_p99_ms", percentile(j.held, 0.99)},
-		{"held_max_ms", percentile(j.held, 1)},
+		{"held_p50_ms", milliseconds(quantile(j.held, 0.50))}, {"held_p99_ms", milliseconds(quantile(j.held, 0.99))},
+		{"held_max_ms", milliseconds(quantile(j.held, 1))},
 	}
 }

@@ -60,11 +60,10 @@ func (l *load) run(ctx context.Context, d time.Duration) (sample, error) {
 	if len(took) == 0 {
 		return sample{}, fmt.Errorf("no call was answered in %s", d)
 	}
-	slices.Sort(took)
-	at := func(p float64) float64 { return microseconds(took[min(len(took)-1, int(p*float64(len(took))))]) }
 	messages := float64(len(took) * l.per)
 	return sample{
-		Rate: messages / elapsed.Seconds(), P50: at(0.5), P99: at(0.99), CPU: microseconds(cpu) / messages,
+		Rate: messages / elapsed.Seconds(), P50: microseconds(quantile(took, 0.5)), P99: microseconds(quantile(took, 0.99)),
+		CPU: microseconds(cpu) / messages,
 	}, nil
 }
 

@@ -156,10 +156,15 @@ func workplace() (dir, config string, remove func(), err error) {
 		return "", "", nil, fmt.Errorf("build the plugin: %w\n%s", err, out)
 	}
 	config = filepath.Join(dir, "plugin.hcl")
-	text := fmt.Sprintf("plugin {\n  binary = %q\n}\n\nindex {\n  path = \"index\"\n}\n", binary)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := writeConfig(config, binary, "index"); err != nil {
 		remove()
 		return "", "", nil, err
 	}
 	return dir, config, remove, nil
+}
+
+// writeConfig writes a plugin.hcl.
+func writeConfig(file, binary, index string) error {
+	text := fmt.Sprintf("plugin {\n  binary = %q\n}\n\nindex {\n  path = %q\n}\n", binary, index)
+	return os.WriteFile(file, []byte(text), 0o600)
 }

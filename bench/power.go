@@ -37,9 +37,7 @@ func powerBench(ctx context.Context, args []string) error {
 		return err
 	}
 	defer disk.unmount()
-	text := fmt.Sprintf("plugin {\n  binary = %q\n}\n\nindex {\n  path = %q\n}\n", filepath.Join(dir, "recall-plugin"),
-		filepath.Join(disk.folder, "index"))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := writeConfig(config, filepath.Join(dir, "recall-plugin"), filepath.Join(disk.folder, "index")); err != nil {
 		return err
 	}
 	j := newJournal()

@@ -86,7 +86,7 @@ func spread(values []float64) float64 {
 }
 
 // quantile is between the two values that are nearest to it. It is 0 of none.
-func quantile(values []float64, p float64) float64 {
+func quantile[T ~float64 | ~int64](values []T, p float64) T {
 	if len(values) == 0 {
 		return 0
 	}
@@ -94,7 +94,7 @@ func quantile(values []float64, p float64) float64 {
 	at := p * float64(len(sorted)-1)
 	low := int(at)
 	high := min(low+1, len(sorted)-1)
-	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+	return sorted[low] + T((at-float64(low))*float64(sorted[high]-sorted[low]))
 }
 
 // rounded keeps three digits, and all of a large number.

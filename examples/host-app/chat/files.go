@@ -125,12 +125,12 @@ func (f *Files) Open(key string) (*os.File, error) {
 }
 
 // Info reads what is known of a key, and the messages that use it, recalled ones too, also when the file is gone.
-func (f *Files) Info(ctx context.Context, key string) (info FileInfo, users []string, err error) {
+func (f *Files) Info(ctx context.Context, key string) (info FileInfo, usedBy []string, err error) {
 	rows, err := f.store.read.QueryContext(ctx, "SELECT id FROM uses WHERE key = ?", key)
 	if err != nil {
-		return info, nil, fmt.Errorf("find who uses an attachment: %w", err)
+		return info, nil, fmt.Errorf("find the messages that use an attachment: %w", err)
 	}
-	if users, err = scanAll(rows, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) }); err != nil {
+	if usedBy, err = scanAll(rows, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) }); err != nil {
 		return info, nil, err
 	}
 	var room string
@@ -143,11 +143,11 @@ func (f *Files) Info(ctx context.Context, key string) (info FileInfo, users []st
 		return info, nil, fmt.Errorf("find an attachment: %w", err)
 	}
 	info.Conversation = parseRoom(room)
-	return info, users, nil
+	return info, usedBy, nil
 }
 
-// Delete deletes a file that no message uses but those that are recalled. It returns the users that keep it, if any:
-// a message may have come to use the file after the plugin named it for deletion.
+// Delete deletes a file that no message uses but those that are recalled. It returns those that keep it, if any: a
+// message may have come to use the file after the plugin named it for deletion.
 func (f *Files) Delete(ctx context.Context, key string, recalled map[string]bool) (deleted bool, keptBy []string,
 	err error) {
 	f.mu.Lock()

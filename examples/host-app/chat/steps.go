@@ -113,12 +113,12 @@ func (s *Server) deleteFiles(ctx context.Context, d shared.Delivery) (shared.Out
 	did := false
 	for _, attachment := range d.Attachments {
 		gone := map[string]bool{d.Message.ID: true}
-		deleted, users, err := s.files.Delete(ctx, attachment.Key, gone)
+		deleted, keptBy, err := s.files.Delete(ctx, attachment.Key, gone)
 		if err != nil {
 			return "", err
 		}
-		if len(users) > 0 {
-			states, err := s.states(ctx, users)
+		if len(keptBy) > 0 {
+			states, err := s.states(ctx, keptBy)
 			if err != nil {
 				return "", err
 			}

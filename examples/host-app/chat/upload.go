@@ -47,17 +47,17 @@ func (a *api) upload(r *http.Request, user string) (any, error) {
 // mayRead checks that a user may download a file. Members of a conversation may while a live message there uses it, and
 // its owner may until it is recalled. After the recall they get errFileGone. All others get errNoFile.
 func (a *api) mayRead(ctx context.Context, user, key string) (FileInfo, error) {
-	info, users, err := a.server.files.Info(ctx, key)
+	info, usedBy, err := a.server.files.Info(ctx, key)
 	if err != nil {
 		return info, err
 	}
-	states, err := a.server.states(ctx, users)
+	states, err := a.server.states(ctx, usedBy)
 	if err != nil {
 		return info, err
 	}
 	owner, gone := info.Owner == user, info.Gone
 	concerned := owner
-	for _, id := range users {
+	for _, id := range usedBy {
 		room, _, err := a.server.store.RoomOf(ctx, id)
 		if err != nil {
 			return info, err

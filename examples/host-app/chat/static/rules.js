@@ -19,7 +19,7 @@ export function rulesList(list, parts) {
     el('code', { class: 'place', text: `${r.file}:${r.line}` }),
     parts && el('ul', { class: 'parts' }, ...(r.conditions || []).map((p) => el('li', {},
       el('span', { class: p.holds ? 'held' : 'not', 'aria-hidden': 'true', text: p.holds ? '✓' : '✗' }), el('span', {}, el('code', { text: p.text }),
-        p.value && el('span', { class: 'muted', text: ` ${p.field ? `${p.field} is ` : ''}${p.value}` })))))));
+        p.value && el('span', { class: 'muted', text: ` ${p.field ? `${p.field} = ` : ''}${p.value}` })))))));
 }
 
 // lastReload takes note of what a reload by hand has said.
