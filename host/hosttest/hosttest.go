@@ -4,6 +4,7 @@ package hosttest
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/chat-recall/recall/host"
 )
@@ -168,8 +171,18 @@ func Open(t testing.TB, c host.Config) *host.Host {
 // Kill ends the plugin with SIGKILL, as the kernel does when memory runs out.
 func Kill(t testing.TB, h *host.Host) { signal(t, h, syscall.SIGKILL) }
 
-// Hang stops the plugin, as a deadlock would.
-func Hang(t testing.TB, h *host.Host) { signal(t, h, syscall.SIGSTOP) }
+// Hang stops the plugin, as a deadlock would. When it returns, no thread of the plugin runs.
+func Hang(t testing.TB, h *host.Host) {
+	t.Helper()
+	pid := signal(t, h, syscall.SIGSTOP)
+	err := error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+	}
+	if err != nil {
+		t.Fatalf("wait until the plugin has stopped: %v", err)
+	}
+}
 
 // Continue lets a plugin go on after Hang.
 func Continue(t testing.TB, h *host.Host) { signal(t, h, syscall.SIGCONT) }
@@ -180,15 +193,16 @@ func RunPlugin(t testing.TB, args ...string) ([]byte, error) {
 	return exec.CommandContext(t.Context(), BuildPlugin(t), args...).CombinedOutput()
 }
 
-func signal(t testing.TB, h *host.Host, sig syscall.Signal) {
+func signal(t testing.TB, h *host.Host, sig syscall.Signal) (pid int) {
 	t.Helper()
-	pid := h.State().PID
+	pid = h.State().PID
 	if pid == 0 {
 		t.Fatal("there is no plugin process at this moment")
 	}
 	if err := syscall.Kill(pid, sig); err != nil {
 		t.Fatalf("signal the plugin: %v", err)
 	}
+	return pid
 }
 
 // Missing skips a test that needs what this machine does not have, saying what. Under RECALL_REQUIRE_ALL=1, as in CI,

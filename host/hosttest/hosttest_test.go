@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/chat-recall/recall/host"
 )
 
 // A chat server has no sums of what only the plugin depends on.
@@ -69,5 +71,27 @@ func TestBuildFaulty_Faults(t *testing.T) {
 		if !bytes.Contains(src, []byte(fmt.Sprintf("%q", fault))) {
 			t.Errorf("%s is no fault", fault)
 		}
+	}
+}
+
+func TestHang_StopsEveryThread(t *testing.T) {
+	h := Open(t, host.Config{})
+	pid := h.State().PID
+	for range 100 {
+		Hang(t, h)
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(stats) == 0 {
+			t.Fatalf("the threads of the plugin: %v, %v", stats, err)
+		}
+		for _, path := range stats {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, state, _ := bytes.Cut(stat, []byte(") ")); state[0] != 'T' {
+				t.Errorf("a thread runs after Hang: %s", stat)
+			}
+		}
+		Continue(t, h)
 	}
 }
