@@ -94,13 +94,15 @@ func (b *batch) add(id string, op index.Op, err error) {
 	if err != nil {
 		b.results[i] = wire.InvalidResult(id, err)
 		if b.at == nil {
-			for k := range b.ops {
-				b.at = append(b.at, k)
+			b.at = make([]int, len(b.ops), cap(b.ops))
+			for k := range b.at {
+				b.at[k] = k
 			}
 		}
 		return
 	}
-	if b.ops = append(b.ops, op); b.at != nil || i != len(b.ops)-1 {
+	b.ops = append(b.ops, op)
+	if b.at != nil {
 		b.at = append(b.at, i)
 	}
 }

@@ -506,6 +506,31 @@ func TestStatus_States(t *testing.T) {
 	}
 }
 
+func TestIndex_InvalidMessagesAnywhereInABatch(t *testing.T) {
+	r := newActive(t, "")
+	known, gone := r.message("known"), r.message("gone")
+	r.index(known, gone)
+	r.recall(request("r", "gone"))
+	for invalid := range 8 { // one bit for each message
+		msgs := []shared.Message{known, gone, r.message(fmt.Sprint("new", invalid))}
+		want := []shared.IndexStatus{shared.IndexUnchanged, shared.IndexRecalled, shared.IndexAdded}
+		for i := range msgs {
+			if invalid&(1<<i) != 0 {
+				msgs[i].Sender, want[i] = "", shared.IndexInvalid
+			}
+		}
+		got, err := r.Index(t.Context(), msgs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range msgs {
+			if got[i].MessageID != m.ID || got[i].Status != want[i] {
+				t.Errorf("invalid %03b: message %d got %+v, want %s", invalid, i, got[i], want[i])
+			}
+		}
+	}
+}
+
 func TestCalls_InvalidInput(t *testing.T) {
 	r := newActive(t, "")
 	r.index(r.message("a"), r.message("b"))
