@@ -226,7 +226,6 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived m
 // recalled completes the results of a request by what was committed of it, and counts and reports them. It returns the
 // targets that must be judged again, whose results are neither counted nor reported yet.
 func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) (stale []int) {
-	anyStale := slices.ContainsFunc(applied, func(r index.Result) bool { return r.Stale })
 	for n, i := range v.at {
 		result, applied := &v.results[i], &applied[n]
 		result.Until = time.Time{}
@@ -236,12 +235,10 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 		e.limiter.Cancel(v.reservations[n])
 		result.Rule = shared.Rule{}
 		switch {
-		case applied.Stale || applied.Aborted && anyStale:
+		case applied.Stale || applied.Aborted: // only a stale one aborts others: all have one recall id and actor
 			stale = append(stale, i)
 		case applied.OtherActor:
 			denyRecallID(result)
-		case applied.Aborted:
-			*result = shared.RecallResult{MessageID: result.MessageID, Status: shared.StatusAborted}
 		default: // another recall came between the judgement and the commit
 			alreadyRecalled(result, &applied.Tombstone, req)
 		}
