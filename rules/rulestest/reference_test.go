@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"text/template"
+	"unicode/utf8"
 
 	"github.com/chat-recall/recall/internal/golden"
 	"github.com/chat-recall/recall/internal/hclfile"
@@ -20,7 +21,7 @@ import (
 
 // TestReference_Current generates docs/rules.md from the tables that the decoder uses.
 func TestReference_Current(t *testing.T) {
-	page, err := template.ParseFiles("reference.tmpl.md")
+	page, err := template.New("reference.tmpl.md").Funcs(template.FuncMap{"wrap": wrap}).ParseFiles("reference.tmpl.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,6 +31,28 @@ func TestReference_Current(t *testing.T) {
 	}
 	os.MkdirAll("../../docs", 0o755)
 	golden.Check(t, "../../docs/rules.md", b.String())
+}
+
+// wrap breaks a paragraph into lines of at most 120 characters.
+func wrap(paragraph string) string {
+	const most = 120
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Fields(paragraph) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case column+1+n > most:
+			b.WriteByte('\n')
+			column = 0
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
 }
 
 type referenceBlock struct {

@@ -1,5 +1,5 @@
-# A company: everybody can recall for ten minutes and must give a reason. Managers and compliance can recall at any time,
-# and what they recall is archived.
+# A company: everybody can recall for ten minutes and must give a reason. Managers and compliance can recall at any
+# time, and what they recall is archived.
 
 locals {
   managers = ["owner", "admin"]

@@ -1,5 +1,5 @@
-# Against flooding: a member can recall at most five messages in ten seconds in each group, and at most twenty a minute in
-# all single conversations together. Managers are not limited.
+# Against flooding: a member can recall at most five messages in ten seconds in each group, and at most twenty a minute
+# in all single conversations together. Managers are not limited.
 
 limit "per_member" {
   key  = actor.id

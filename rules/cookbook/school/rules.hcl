@@ -1,5 +1,5 @@
-# A school: pupils have thirty seconds in groups and two minutes in single conversations, but cannot recall messages that
-# a teacher labeled as reported. Teachers are owners and admins; they can recall anything in their groups, silently.
+# A school: pupils have thirty seconds in groups and two minutes in single conversations, but cannot recall messages
+# that a teacher labeled as reported. Teachers are owners and admins; they can recall anything in their groups, silently.
 
 policy {
   window = "2m"
