@@ -174,7 +174,7 @@ func openLocked(ctx context.Context, c Config, logger hclog.Logger) (*Host, erro
 	}
 	var h *Host
 	if err == nil {
-		h, err = open(ctx, c, steps, runDir, logger)
+		h, err = open(ctx, c, plan, steps, runDir, logger)
 	}
 	if err != nil {
 		_ = lock.Close()
@@ -184,8 +184,9 @@ func openLocked(ctx context.Context, c Config, logger hclog.Logger) (*Host, erro
 	return h, nil
 }
 
-// open loads the plugin of a host that holds its RunDir.
-func open(ctx context.Context, c Config, steps []wire.StepPlan, runDir string, logger hclog.Logger) (*Host, error) {
+// open loads the plugin of a host that holds its RunDir. plan is the content of c.File of a configuration in Go.
+func open(ctx context.Context, c Config, plan *config.File, steps []wire.StepPlan, runDir string, logger hclog.Logger,
+) (*Host, error) {
 	settings, err := readSettings(c.File) // again: it may have waited for the folder
 	if err != nil {
 		return nil, err
@@ -207,7 +208,7 @@ func open(ctx context.Context, c Config, steps []wire.StepPlan, runDir string, l
 		}
 	})
 	s := &supervisor{
-		settings: settings, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState, lastUsed: used,
+		settings: settings, plan: plan, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState, lastUsed: used,
 		turn: make(chan struct{}, 1), swaps: make(chan *upgrade),
 	}
 	var p *process

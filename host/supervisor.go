@@ -42,6 +42,7 @@ const (
 // A supervisor owns the plugin process. One goroutine, in run, holds all of its state but what mu guards.
 type supervisor struct {
 	settings settings
+	plan     *config.File // what settings.file says for a configuration in Go; nil: that is a file of the server's own
 	runDir   string
 	steps    []wire.StepPlan
 	gate     *gate
@@ -95,7 +96,12 @@ func (s *supervisor) standby(ctx context.Context, b stagedBinary) (*process, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.settings.Plugin.StartTimeout)
 	defer cancel()
-	err = p.prepare(ctx, s.settings.file, s.logger)
+	if s.plan != nil { // it may have been removed with the run directory
+		err = writeConfig(s.settings.file, s.plan)
+	}
+	if err == nil {
+		err = p.prepare(ctx, s.settings.file, s.logger)
+	}
 	if err == nil {
 		p.config, err = s.settings.sameIndex()
 	}

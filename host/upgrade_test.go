@@ -352,14 +352,27 @@ func TestUpgrade_NewPluginHangsInActivate(t *testing.T) {
 }
 
 func TestRunDir_Removed(t *testing.T) {
-	dir := hosttest.RunDir(t)
-	h := hosttest.Open(t, host.Config{RunDir: dir})
-	index(t, h, "m1")
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
+	for name, config := range map[string]host.Config{
+		"plugin.hcl":          {File: hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir())},
+		"configuration in Go": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config.RunDir = hosttest.RunDir(t)
+			h := hosttest.Open(t, config)
+			index(t, h, "m1")
+			if err := os.RemoveAll(config.RunDir); err != nil {
+				t.Fatal(err)
+			}
+			hosttest.Kill(t, h)
+			takeBack(t, h, "m1")
+			if err := os.RemoveAll(config.RunDir); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	hosttest.Kill(t, h)
-	takeBack(t, h, "m1")
 }
 
 func TestOpen_SecondHostOfAFile(t *testing.T) {
