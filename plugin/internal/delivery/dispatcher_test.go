@@ -266,6 +266,49 @@ func TestDispatcher_Backoff(t *testing.T) {
 	}
 }
 
+func TestDispatcher_BackoffOfSeveralSteps(t *testing.T) {
+	b := newBench(t)
+	b.add("history", 1)
+	b.add("offline", 2)
+	c := b.consume()
+	defer c.end()
+	equal(t, "first", c.next(2), []uint64{1, 2})
+	b.fail("history", 1)
+	b.failOnDisk("offline", 2)
+	b.fail("offline", 2) // its second attempt
+	b.InFlight()         // until it is heard of
+	b.clock.Advance(FirstRetry)
+	equal(t, "due first", c.next(1), []uint64{1})
+	if b.InFlight(); len(c.events) > 0 {
+		t.Errorf("then %v", <-c.events)
+	}
+	b.clock.Advance(FirstRetry)
+	equal(t, "due next", c.next(1), []uint64{2})
+}
+
+func TestDispatcher_Retry(t *testing.T) {
+	b := newBench(t)
+	b.Retry([]string{"history"}) // there is no consumer
+	b.add("history", 1, 2)
+	b.add("offline", 1)
+	c := b.consume()
+	defer c.end()
+	c.next(3)
+	b.fail("history", 1)
+	b.fail("history", 2)
+	b.fail("history", 2) // so they are of two levels
+	b.fail("offline", 1)
+	b.Retry([]string{"history", "wipe"}) // the host does not carry out wipe
+	equal(t, "at once", c.next(2), []uint64{1, 2})
+	if b.InFlight(); len(c.events) > 0 {
+		t.Errorf("then %+v", <-c.events)
+	}
+	b.clock.Advance(FirstRetry)
+	if e := <-c.events; e.Step != "offline" {
+		t.Errorf("after its delay %+v", e)
+	}
+}
+
 func TestDispatcher_UnreadableEvent(t *testing.T) {
 	b := newBench(t)
 	b.x.unreadable[2] = true
@@ -304,6 +347,21 @@ func TestDispatcher_OpenedLate(t *testing.T) {
 	if b.InFlight(); len(c.events) > 0 {
 		t.Fatal("something was delivered twice")
 	}
+}
+
+func TestDispatcher_OpenedLateWhileTheWindowIsFull(t *testing.T) {
+	b := newBench(t)
+	b.add("history", sequences(11, 10+maxInFlight)...)
+	c := b.consume()
+	defer c.end()
+	c.next(maxInFlight)
+	for _, seq := range []uint64{10, 9} { // each right before the one that was read last
+		b.add("history", seq)
+		b.InFlight() // until it is heard of
+	}
+	b.done("history", 11)
+	b.done("history", 12)
+	equal(t, "with room again", c.next(2), []uint64{9, 10})
 }
 
 func TestDispatcher_Deferred(t *testing.T) {
@@ -445,6 +503,8 @@ func TestDispatcher_NewerConsumer(t *testing.T) {
 		t.Fatalf("the old consumer ended with %v", err)
 	}
 	equal(t, "newer", newer.next(1), []uint64{3})
+	b.add("history", 4)
+	equal(t, "newer, what opens after the old one has ended", newer.next(1), []uint64{4})
 	b.clock.WaitArmed(FirstRetry)
 	b.clock.Advance(FirstRetry)
 	equal(t, "newer, after the delay", newer.next(1), []uint64{2})
@@ -472,6 +532,29 @@ func TestDispatcher_NextConsumer(t *testing.T) {
 	b.clock.WaitArmed(3 * FirstRetry)
 	b.clock.Advance(FirstRetry)
 	equal(t, "after the second", next.next(1), []uint64{4})
+}
+
+func TestDispatcher_LastLevel(t *testing.T) {
+	b := newBench(t)
+	for range index.BackoffLevels {
+		b.failOnDisk("history", 1)
+	}
+	for range 2 { // consumers
+		c := b.consume()
+		b.clock.WaitArmed(b.clock.Elapsed() + FirstRetry) // of the first level, which is empty
+		b.clock.Advance(LastRetry)
+		equal(t, "from an earlier consumer", c.next(1), []uint64{1})
+		b.fail("history", 1)
+		b.InFlight() // until it is heard of
+		b.clock.Advance(LastRetry - 1)
+		if b.InFlight(); len(c.events) > 0 {
+			t.Fatalf("before its delay %v", <-c.events)
+		}
+		b.clock.Advance(1)
+		equal(t, "once more", c.next(1), []uint64{1})
+		b.fail("history", 1)
+		c.end()
+	}
 }
 
 func TestDispatcher_FailingEventsDoNotBlock(t *testing.T) {
@@ -726,6 +809,33 @@ func TestDispatcher_AConsumerThatDoesNotRead(t *testing.T) {
 		synctest.Wait()
 		if n := handed.Load(); n != events {
 			t.Errorf("%d of %d events once it reads", n, events)
+		}
+		cancel()
+		consumer.Wait()
+	})
+}
+
+func TestDispatcher_ExactlyAsMuchAsMayBeUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.x.ext = strings.Repeat("x", maxUnsentBytes-index.EventBytes(&shared.Event{}))
+		ctx, cancel := context.WithCancel(t.Context())
+		var consumer sync.WaitGroup
+		var delivered int
+		consumer.Go(func() {
+			_ = b.deliver(ctx, func(events []shared.Delivery, bytes int64) {
+				if delivered += len(events); bytes != maxUnsentBytes {
+					t.Errorf("%d bytes", bytes)
+				}
+			})
+		})
+		b.add("history", 1, 2)
+		for n := range 2 {
+			synctest.Wait()
+			if delivered != n+1 {
+				t.Fatalf("%d events are delivered, want %d", delivered, n+1)
+			}
+			b.taken(maxUnsentBytes)
 		}
 		cancel()
 		consumer.Wait()

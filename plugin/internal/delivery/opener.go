@@ -67,12 +67,10 @@ func (o *Opener) Run(ctx context.Context) {
 	defer close(o.done)
 	marks := o.earlier(ctx)
 	warnOfOthers(ctx, o.index, o.steps, o.logger)
-	var timer <-chan time.Time
-	var timerAt time.Duration
+	var timer <-chan time.Time // for the first mark; it fires early where that was put off meanwhile
 	for {
-		if len(marks) > 0 && (timer == nil || marks[0].due != timerAt) {
-			timerAt = marks[0].due
-			timer = o.clock.After(timerAt - o.clock.Elapsed())
+		if len(marks) > 0 && timer == nil {
+			timer = o.clock.After(marks[0].due - o.clock.Elapsed())
 		}
 		select {
 		case <-ctx.Done():
