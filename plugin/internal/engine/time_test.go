@@ -117,6 +117,25 @@ func TestRecall_Held(t *testing.T) {
 			t.Errorf("%+v, want it at %s", got, sent)
 		}
 	})
+	ahead := func(id string) shared.Message { // by a server whose clock is ahead
+		m := r.message(id)
+		m.SentAt = m.SentAt.Add(3 * time.Second)
+		return m
+	}
+	t.Run("for no time is made now", func(t *testing.T) {
+		r.index(ahead("now"))
+		if got := r.recall(held("now", 0))[0]; got.Status != shared.StatusRecalled || !got.RecalledAt.Equal(r.clock.Now()) {
+			t.Errorf("%+v, want it at %s", got, r.clock.Now())
+		}
+	})
+	t.Run("does not change the time that a request has", func(t *testing.T) {
+		r.index(ahead("then"))
+		req := held("then", time.Minute)
+		req.RequestedAt = r.clock.Now().Add(-time.Second)
+		if got := r.recall(req)[0]; got.Status != shared.StatusRecalled || !got.RecalledAt.Equal(req.RequestedAt) {
+			t.Errorf("%+v, want it at %s", got, req.RequestedAt)
+		}
+	})
 	t.Run("is not refused after the clock was set back", func(t *testing.T) {
 		r.clock.Shift(-time.Hour)
 		if got := r.recall(held("c", 2*time.Second))[0]; got.Status != shared.StatusRecalled {
