@@ -231,6 +231,51 @@ func TestSettle(t *testing.T) {
 	})
 }
 
+func TestSettle_ByKey(t *testing.T) {
+	r, _ := recalledMany(t, 2)
+	event := r.ledger("r")[1].Event
+	x := wire.Settlement{Key: event.Key(), Step: "notify", Outcome: shared.OutcomeDone}
+	if err := settleOne(t.Context(), r.Engine, x); err != nil {
+		t.Error(err)
+	}
+	if got := r.outcomes("r"); got[0] != "notify=/0" || !slices.Contains(got, "notify=done/1") {
+		t.Errorf("got %v", got)
+	}
+	unknown := event
+	unknown.RecallID = "other"
+	for name, key := range map[string]string{"no key": "!", "no such recall": unknown.Key()} {
+		x.Key = key
+		field(t, name, settleOne(t.Context(), r.Engine, x), "key")
+	}
+}
+
+func TestSettle_Attempts(t *testing.T) {
+	r, _ := recalledMany(t, 1)
+	for _, tc := range []struct {
+		what          string
+		attempt, want int // reported, and those that failed then
+	}{
+		{"the first", 1, 1}, {"the first again", 1, 1}, {"the next", 0, 2}, {"the next after that", 0, 3},
+		{"one that was counted", 3, 3},
+	} {
+		err := settleOne(t.Context(), r.Engine, wire.Settlement{
+			Sequence: 1, Step: "notify", Attempt: tc.attempt, Outcome: shared.OutcomeFailed, Error: "no",
+		})
+		if s := r.ledger("r")[0].Steps[0]; err != nil || s.Attempts != tc.want {
+			t.Errorf("%s: %d attempts, want %d; %v", tc.what, s.Attempts, tc.want, err)
+		}
+	}
+	if err := r.settleStep(t.Context(), 1, "notify", shared.OutcomeDone, ""); err != nil {
+		t.Error(err)
+	}
+	if err := r.settleStep(t.Context(), 1, "notify", shared.OutcomeFailed, "late"); err != nil {
+		t.Errorf("a failure of a settled step: %v", err)
+	}
+	if s := r.ledger("r")[0].Steps[0]; s.Outcome != shared.OutcomeDone || s.Attempts != 4 {
+		t.Errorf("got %+v", s)
+	}
+}
+
 // heldLog holds back its answers until it is released.
 type heldLog struct {
 	journal.Log
