@@ -65,7 +65,8 @@ func hostsBench(ctx context.Context, args []string) error {
 		return err
 	}
 	figures := append([]figure{{"kills", *kills}, {"messages", *messages}}, j.figures(f)...)
-	figures = append(figures, figure{"open_p50_ms", milliseconds(quantile(opened, 0.5))}, figure{"open_max_ms", milliseconds(quantile(opened, 1))},
+	figures = append(figures, figure{"open_p50_ms", milliseconds(quantile(opened, 0.5))},
+		figure{"open_max_ms", milliseconds(quantile(opened, 1))},
 		figure{"seconds", int(time.Since(start).Seconds())})
 	result(*asJSON, figures)
 	return j.verdict(f)

@@ -70,7 +70,8 @@ func swapBench(ctx context.Context, args []string) error {
 	}
 	figures := append([]figure{{"swaps", upgrades}, {"messages", *messages}}, j.figures(f)...)
 	figures = append(figures,
-		figure{"gate_closed_p50_ms", milliseconds(quantile(gate, 0.50))}, figure{"gate_closed_max_ms", milliseconds(quantile(gate, 1))},
+		figure{"gate_closed_p50_ms", milliseconds(quantile(gate, 0.50))},
+		figure{"gate_closed_max_ms", milliseconds(quantile(gate, 1))},
 		figure{"handover_ms", min(bare.closed, bare.replayed)},
 		figure{"handover_close_ms", bare.closed}, figure{"handover_replay_ms", bare.replayed},
 		figure{"held_ratio", milliseconds(quantile(j.held, 0.99)) / min(bare.closed, bare.replayed)},

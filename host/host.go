@@ -208,8 +208,8 @@ func open(ctx context.Context, c Config, plan *config.File, steps []wire.StepPla
 		}
 	})
 	s := &supervisor{
-		settings: settings, plan: plan, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState, lastUsed: used,
-		turn: make(chan struct{}, 1), swaps: make(chan *upgrade),
+		settings: settings, plan: plan, runDir: runDir, steps: steps, gate: g, logger: logger, onState: c.OnState,
+		lastUsed: used, turn: make(chan struct{}, 1), swaps: make(chan *upgrade),
 	}
 	var p *process
 	if !c.Background {

@@ -78,7 +78,8 @@ func contents(t *testing.T, path string) (list []string) {
 func randomCall(r *rand.Rand) (ops []index.Op) {
 	steps := []string{shared.StepNotify, shared.StepHistory, shared.StepAttachments}
 	orders := []map[string][]string{
-		nil, {shared.StepHistory: {shared.StepAttachments}}, {shared.StepAttachments: {shared.StepNotify, shared.StepHistory}},
+		nil, {shared.StepHistory: {shared.StepAttachments}},
+		{shared.StepAttachments: {shared.StepNotify, shared.StepHistory}},
 	}
 	nth := func(n int) shared.Message {
 		m := message(fmt.Sprint("m", n), fmt.Sprint("file", n/3))
