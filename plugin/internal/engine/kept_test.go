@@ -241,8 +241,9 @@ func TestKeep_FileIsPrivateAndWhole(t *testing.T) {
 	if err != nil || before.Mode() != 0o600 {
 		t.Fatalf("%v, %v", before, err)
 	}
+	var log *hosttest.LogBuffer
 	t.Run("is left alone while the policy stays", func(t *testing.T) {
-		r.restart()
+		_, log = r.restart()
 		r.activate()
 		if now, err := os.Stat(file); err != nil || !os.SameFile(before, now) {
 			t.Errorf("%v, %v", now, err)
@@ -261,6 +262,10 @@ func TestKeep_FileIsPrivateAndWhole(t *testing.T) {
 			t.Errorf("the half is still there: %v", err)
 		}
 	})
+	const failure = "[ERROR] the policy in force cannot be kept"
+	if strings.Contains(log.String(), failure) {
+		t.Errorf("the log has a failure:\n%s", log)
+	}
 	t.Run("cannot be written", func(t *testing.T) {
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
@@ -274,6 +279,9 @@ func TestKeep_FileIsPrivateAndWhole(t *testing.T) {
 		}
 		if st := r.rules(); len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0].Summary, "cannot be kept") {
 			t.Errorf("health tells %+v", st)
+		}
+		if !strings.Contains(log.String(), failure) {
+			t.Errorf("the log lacks it:\n%s", log)
 		}
 	})
 }

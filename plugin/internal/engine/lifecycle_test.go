@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -39,6 +40,9 @@ func callsOfActive(r *rig) map[string]func(context.Context) error {
 		},
 		"Settle": func(ctx context.Context) error { return r.settleStep(ctx, 1, "notify", shared.OutcomeDone, "") },
 		"Reload": func(ctx context.Context) error { _, err := r.Reload(ctx); return err },
+		"Flush":  func(ctx context.Context) error { return r.Flush(ctx) },
+		"Backup": func(ctx context.Context) error { return r.Backup(ctx, io.Discard) },
+		"Retry":  func(ctx context.Context) error { return r.Retry(ctx, nil) },
 		"Deliver": func(ctx context.Context) error {
 			ctx, cancel := context.WithCancel(ctx)
 			cancel()
@@ -186,6 +190,40 @@ func TestActivate_WaitsForTheIndex(t *testing.T) {
 	}
 	if st, err := second.Status(t.Context(), "acme", []string{"a"}); err != nil || st[0].State != shared.MessageLive {
 		t.Errorf("got %+v, %v", st, err)
+	}
+}
+
+func TestExpect(t *testing.T) {
+	first := newActive(t, "")
+	first.index(first.message("m"))
+	h, err := first.Health(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Expect(t.Context(), h.Index); !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("while it is active: %v", err)
+	}
+	if err := first.Quiesce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second := *first
+	second.start()
+	expect := func(index shared.IndexIdentity) {
+		t.Helper()
+		if err := second.Expect(t.Context(), index); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := h.Index
+	other.ID = "another"
+	expect(other)
+	expect(shared.IndexIdentity{}) // the host knows of none, which changes nothing
+	if err := second.Activate(t.Context(), plan("notify")); err == nil {
+		t.Fatal("activated with another index")
+	}
+	expect(h.Index)
+	if err := second.Activate(t.Context(), plan("notify")); err != nil {
+		t.Errorf("with its index: %v", err)
 	}
 }
 
