@@ -7,44 +7,44 @@ import (
 )
 
 var (
-	// ErrUnavailable says that the plugin is not there or not active, so the call was not answered. It may have been
-	// carried out; repeating it is safe.
+	// ErrUnavailable says that the plugin did not answer the call: it is not running or not active. The call may have been
+	// carried out. Repeating it is safe.
 	ErrUnavailable = errors.New("recall plugin unavailable")
 
-	// ErrOverloaded says that a queue is full. The call was not carried out; try again later.
+	// ErrOverloaded says that a queue is full. The call was not carried out. Try again later.
 	ErrOverloaded = errors.New("recall plugin overloaded")
 
-	// ErrUnimplemented says that the plugin is older than the call.
+	// ErrUnimplemented says that the plugin is too old to know the call. The call was not carried out.
 	ErrUnimplemented = errors.New("the recall plugin is older than this call")
 
-	// ErrDamaged says that files of the index are damaged, missing or of another index. Nothing is answered from them. The
-	// error names the file, the place and what to do.
+	// ErrDamaged says that files of the index are damaged or missing, or belong to another index. The plugin answers
+	// nothing from them. The error names the file and the place, and says what to do.
 	ErrDamaged = errors.New("index is damaged")
 
-	// ErrInvalid is what every *FieldError is.
+	// ErrInvalid matches every [*FieldError] in errors.Is.
 	ErrInvalid = errors.New("invalid request")
 )
 
-// FieldError says which field of a call is wrong, and how. Nothing of the call was carried out.
+// FieldError says which field of a call is wrong, and how. No part of the call was carried out.
 type FieldError struct {
-	Field   string // by JSON names with indexes, such as targets[3].message_id
+	Field   string // as JSON names and indexes, such as targets[3].message_id
 	Problem string // what is wrong with it, and the limit
 }
 
 func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
 
-// Is makes errors.Is(err, ErrInvalid) true.
+// Is reports whether target is [ErrInvalid].
 func (e *FieldError) Is(target error) bool { return target == ErrInvalid }
 
-// Invalidf makes a *FieldError.
+// Invalidf returns a [*FieldError] whose Problem is the formatted text.
 func Invalidf(field, format string, args ...any) error {
 	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
 }
 
-// UpgradeError says at which step an upgrade failed, and why. The plugin that was in force before stays, or is started
-// again.
+// UpgradeError says at which step an upgrade failed, and why. The plugin that was in force before stays in force, or is
+// started again.
 type UpgradeError struct {
-	Step  string // the step that failed, or that was next when the context ended: host.StepVerify and so on
+	Step  string // the step that failed, or the next one when the context ended: host.StepVerify and so on
 	Cause error
 }
 

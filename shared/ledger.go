@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// ReadLedger reads all pages of the ledger of a recall, at most MaxRecallMessages entries.
+// ReadLedger reads all pages of the ledger of a recall, at most MaxRecallMessages entries. A recall that does not exist
+// has no entries. If the index is restored or replaced meanwhile, the error is [ErrUnavailable].
 func ReadLedger(ctx context.Context, from Recall, tenant, recallID string) ([]LedgerEntry, error) {
 	var entries []LedgerEntry
 	req := LedgerRequest{Tenant: tenant, RecallID: recallID}

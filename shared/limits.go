@@ -1,6 +1,6 @@
 package shared
 
-// The limits of a call. Each is refused with a *FieldError that names it.
+// The limits of a call. Sizes are in bytes. A call that exceeds one is refused with a [*FieldError] that names it.
 const (
 	MaxIDBytes            = 256  // tenant, message, conversation, sender, actor and recall ids
 	MaxRecallTargets      = 100  // messages of a RecallRequest
@@ -18,11 +18,11 @@ const (
 	MaxLabelBytes         = 128
 	MaxStepBytes          = 64  // the name of a step
 	MaxSteps              = 32  // steps that a host carries out
-	MaxDeliveries         = 128 // deliveries of one step without an outcome; a host runs no more at once
+	MaxDeliveries         = 128 // deliveries of one step that wait for an outcome; the most that a host runs at once
 
 	// MaxRecallMessages is how many messages can be recalled under one recall id, in one request or many.
 	MaxRecallMessages = 10_000
 )
 
-// MaxStepErrorBytes is how much of the error of a step the ledger keeps.
+// MaxStepErrorBytes is how many bytes of the error of a step the ledger keeps.
 const MaxStepErrorBytes = 1 << 10

@@ -5,8 +5,7 @@ import "time"
 // ConversationType is the kind of a conversation.
 type ConversationType string
 
-// The kinds of conversation. In a single conversation only the sender recalls; in the others the owner and admins do
-// too.
+// The kinds of conversation. A single conversation has no owner and no admins: there, these roles count as RoleMember.
 const (
 	ConversationSingle   ConversationType = "single"
 	ConversationGroup    ConversationType = "group"
@@ -29,7 +28,7 @@ const (
 	TypeCommand  MessageType = "command"
 )
 
-// Role is what an actor is in the conversation of a message. It is the host's word at the moment of the request.
+// Role is the role of an actor in the conversation of a message. The host looks it up for each request.
 type Role string
 
 // The roles. An empty role means RoleMember. RoleSystem is the server itself or a compliance tool. RoleNone means that
@@ -42,16 +41,16 @@ const (
 	RoleNone   Role = "none"
 )
 
-// Conversation names a conversation of a tenant. Two of different type may have the same id.
+// Conversation identifies a conversation of a tenant. Two conversations of different types may have the same id.
 type Conversation struct {
 	Type ConversationType `json:"type"`
 	ID   string           `json:"id"`
 }
 
-// Actor is who asks for a recall.
+// Actor is the user or system that asks for a recall.
 type Actor struct {
 	ID     string   `json:"id"`
-	Labels []string `json:"labels,omitempty"` // of the actor, now; for the event, not for rules; at most MaxLabels
+	Labels []string `json:"labels,omitempty"` // of the actor now; copied to events, not seen by rules; at most MaxLabels
 }
 
 // Attachment is a stored file that a message uses.
@@ -63,7 +62,7 @@ type Attachment struct {
 	Owner string `json:"owner,omitempty"`
 }
 
-// Message is what the index knows of a message: everything but its content, which never enters the plugin.
+// Message has the facts of a message that the index stores. The content of a message never enters the plugin.
 //
 // Ids are UTF-8 without NUL, 1 to MaxIDBytes long. Times are kept to the microsecond.
 type Message struct {
@@ -76,19 +75,19 @@ type Message struct {
 	Attachments  []Attachment `json:"attachments,omitempty"` // at most MaxAttachments, each key once
 	Labels       []string     `json:"labels,omitempty"`      // for rules; at most MaxLabels
 
-	// Ref is the host's own reference to the message, such as a row number, handed back in events: never content. At most
-	// MaxRefBytes.
+	// Ref is the host's own reference to the message, such as a row number. Events return it. It must not hold content. At
+	// most MaxRefBytes.
 	Ref string `json:"ref,omitempty"`
 }
 
-// Amendment changes facts of an indexed message. Sender, type and time of sending never change: an edit never reopens
-// the window of a message.
+// Amendment changes facts of an indexed message. Sender, type and time of sending never change, so an edit never
+// extends the time in which a message can be recalled.
 type Amendment struct {
 	Tenant    string `json:"tenant"`
 	MessageID string `json:"message_id"`
 
-	// Nil leaves a fact as it is; an empty list that is not nil removes all of it.
-	Conversation *Conversation `json:"conversation,omitempty"` // of a chat that was converted or renamed
+	// A nil field leaves the fact as it is. An empty list that is not nil removes all its elements.
+	Conversation *Conversation `json:"conversation,omitempty"` // for a chat that was converted or renamed
 	Attachments  []Attachment  `json:"attachments"`
 	Labels       []string      `json:"labels"`
 	Ref          *string       `json:"ref,omitempty"`

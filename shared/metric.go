@@ -10,19 +10,19 @@ const (
 	MetricHistogram MetricKind = "histogram"
 )
 
-// Metric is one time series, with a name and labels as Prometheus has them. docs/operating.md lists them.
+// Metric is one time series with a name and labels, as in Prometheus. docs/operating.md lists the metrics.
 type Metric struct {
 	Name   string            `json:"name"`
 	Kind   MetricKind        `json:"kind"`
 	Labels map[string]string `json:"labels,omitempty"`
 
 	Value float64 `json:"value"`           // of a histogram: the sum of its observations
-	Count uint64  `json:"count,omitempty"` // of a histogram: its observations
-	// Buckets of a histogram are by rising bound, without the last one, which has none
+	Count uint64  `json:"count,omitempty"` // of a histogram: the number of its observations
+	// Buckets are those of a histogram, by rising upper bound, without the last bucket, which has no bound.
 	Buckets []Bucket `json:"buckets,omitempty"`
 }
 
-// Bucket counts the observations of a histogram that are not above a bound.
+// Bucket is one cumulative bucket of a histogram: Count observations are at most UpperBound.
 type Bucket struct {
 	UpperBound float64 `json:"upper_bound"`
 	Count      uint64  `json:"count"`

@@ -4,46 +4,46 @@ package shared
 
 import "context"
 
-// Recall is what the plugin offers a chat server. The plugin implements it over its index, and package host over the
-// connection to the plugin: a chat server is written against this one type.
+// Recall is the interface of the plugin to a chat server. The plugin implements it with its index, and package host
+// with the connection to the plugin.
 //
 // A refusal is a result, not an error. An error is one of these:
-//   - a [*FieldError] for a malformed call: nothing of it was carried out;
-//   - [ErrOverloaded]: nothing of it was carried out, try again later;
+//   - a [*FieldError] for a malformed call: no part of it was carried out;
+//   - [ErrOverloaded]: no part of it was carried out, try again later;
 //   - [ErrUnavailable]: the call was not answered and may have been carried out;
-//   - [ErrUnimplemented]: the plugin is older than the call;
-//   - [ErrDamaged]: the index is damaged and answers nothing;
+//   - [ErrUnimplemented]: the plugin is too old to know the call;
+//   - [ErrDamaged]: the index is damaged, and the plugin answers nothing from it;
 //   - the error of ctx, after which the call may have been carried out;
-//   - another one, such as a full disk, that says what to mend.
+//   - any other error, such as a full disk: it says what to fix.
 //
 // Every call can be repeated after an error: nothing is applied twice.
 type Recall interface {
-	// Index records messages that the server accepted, at most MaxIndexBatch a call. It returns one result a message, in
-	// order, once all are on disk. Recording the same message again changes nothing.
+	// Index records messages that the server accepted, at most MaxIndexBatch per call. It returns one result per message,
+	// in order, once all are on disk. Recording the same message again changes nothing.
 	Index(ctx context.Context, msgs []Message) ([]IndexResult, error)
 
-	// Amend changes facts of indexed messages, at most MaxIndexBatch a call. It returns one result an amendment, in order,
-	// once all are on disk. A recalled message does not change.
+	// Amend changes facts of indexed messages, at most MaxIndexBatch per call. It returns one result per amendment, in
+	// order, once all are on disk. A recalled message does not change.
 	Amend(ctx context.Context, amendments []Amendment) ([]IndexResult, error)
 
-	// Recall recalls messages. It returns one result a target, in order, once all are on disk.
+	// Recall recalls messages. It returns one result per target, in order, once all are on disk.
 	Recall(ctx context.Context, req RecallRequest) ([]RecallResult, error)
 
-	// Check answers what Recall would answer now and changes nothing. A permitted result says until when it holds, so that
-	// a client can show the menu item and hide it in time.
+	// Check answers what Recall would answer now. It changes nothing. A permitted result says until when it holds, so that
+	// a client can hide the menu item in time.
 	Check(ctx context.Context, req RecallRequest) ([]RecallResult, error)
 
-	// Explain answers which rules decide a request now, and why. It changes nothing.
+	// Explain answers which rules decide about a request now, and why. It ignores rate limits and changes nothing.
 	Explain(ctx context.Context, req RecallRequest) ([]Explanation, error)
 
-	// Status says of each message, at most MaxStatusIDs a call, whether it is unknown, live or recalled. It is the filter
-	// for a late delivery.
+	// Status says for each message, at most MaxStatusIDs per call, whether it is unknown, live or recalled. Call it right
+	// before a late delivery.
 	Status(ctx context.Context, tenant string, ids []string) ([]MessageStatus, error)
 
-	// Since pages through the recalls of some conversations after a cursor, oldest first: what a client that was away
-	// missed.
+	// Since pages through the recalls of some conversations after a cursor, oldest first. A client that was away gets the
+	// recalls that it missed.
 	Since(ctx context.Context, req SinceRequest) (EventPage, error)
 
-	// Ledger pages through the messages of a recall, at most MaxRecallMessages, and the state of their steps.
+	// Ledger pages through the messages of a recall, at most MaxRecallMessages, with the state of their steps.
 	Ledger(ctx context.Context, req LedgerRequest) (LedgerPage, error)
 }

@@ -2,7 +2,7 @@ package shared
 
 import "time"
 
-// IndexStatus is what Index and Amend did with one message.
+// IndexStatus says what Index or Amend did with one message.
 type IndexStatus string
 
 // The statuses of an IndexResult.
@@ -10,19 +10,19 @@ const (
 	IndexAdded     IndexStatus = "indexed"   // Index: the message is on disk
 	IndexAmended   IndexStatus = "amended"   // Amend: the change is on disk
 	IndexUnchanged IndexStatus = "unchanged" // the index had the same facts already
-	IndexConflict  IndexStatus = "conflict"  // Index: the id is live with other facts, which stay
+	IndexConflict  IndexStatus = "conflict"  // Index: a live message has this id and other facts, which stay
 	IndexRecalled  IndexStatus = "recalled"  // the message is recalled, whatever its facts: do not deliver it
 	IndexNotFound  IndexStatus = "not_found" // Amend: the tenant has no such message
-	// IndexInvalid: this message is malformed, see Field and Problem. The others are not affected.
+	// IndexInvalid: this message or amendment is malformed, see Field and Problem. The others are not affected.
 	IndexInvalid IndexStatus = "invalid"
 )
 
-// IndexResult answers for one message given to Index or Amend.
+// IndexResult is the answer for one message of an Index call or one amendment of an Amend call.
 type IndexResult struct {
 	MessageID string      `json:"message_id"`
 	Status    IndexStatus `json:"status"`
 
-	// Field and Problem are those of a [FieldError], when Status is IndexInvalid. Field is relative to the message.
+	// Field and Problem are set if Status is IndexInvalid, as in a [FieldError]. Field is relative to the message.
 	Field   string `json:"field,omitempty"`
 	Problem string `json:"problem,omitempty"`
 }
@@ -31,48 +31,50 @@ type IndexResult struct {
 type Target struct {
 	MessageID string `json:"message_id"`
 
-	// Conversation is where the host looked up Role. A message that is indexed in another conversation is answered
-	// not_found. It may be empty for RoleSystem only.
+	// Conversation is the conversation in which the host looked up Role. If the message is indexed in another one, the
+	// answer is StatusNotFound. Conversation may be empty only for RoleSystem.
 	Conversation Conversation `json:"conversation,omitzero"`
 
 	Role   Role     `json:"role,omitempty"`   // of the actor in Conversation, now; empty means RoleMember
-	Labels []string `json:"labels,omitempty"` // of Conversation, now, for rules such as a legal hold; at most MaxLabels
+	Labels []string `json:"labels,omitempty"` // of Conversation now, for rules such as a legal hold; at most MaxLabels
 
-	// Message has facts for a message that may not be indexed, such as one sent before the plugin was installed: it is
-	// then indexed and recalled in the same commit. Facts of a message that is indexed are ignored.
+	// Message has the facts of a message that may not be indexed, such as one sent before the plugin was installed. The
+	// message is then indexed and recalled in the same commit. If the message is indexed already, Message is ignored.
 	Message *Message `json:"message,omitempty"`
 }
 
-// RecallRequest asks to recall messages of one tenant. Everything in it, the roles, labels, facts and RequestedAt above
-// all, is the host's word: never copy it from what a client sent.
+// RecallRequest asks to recall messages of one tenant. The plugin trusts everything in it. The host must look up the
+// roles, labels and facts itself, and must never copy them or RequestedAt from a client.
 type RecallRequest struct {
 	Tenant  string   `json:"tenant"`
 	Targets []Target `json:"targets"` // 1 to MaxRecallTargets, each message once
 	Actor   Actor    `json:"actor"`
 
-	Ext    string `json:"ext,omitempty"`    // handed through to every notice; at most MaxExtBytes
+	Ext    string `json:"ext,omitempty"`    // copied to every event and notice; at most MaxExtBytes
 	Reason string `json:"reason,omitempty"` // for rules that require one, and the ledger; at most MaxReasonBytes
 
-	// RecallID makes a retry the same recall: a message that this actor already recalled under this id, whatever the role,
-	// is answered recalled again. The id belongs to the actor that used it first: nobody else recalls under it
-	// (CodeRecallIDUsed). At most MaxRecallMessages share it. The host package makes one (UUIDv7) where it is empty.
+	// RecallID makes a retry the same recall: for a message that this actor already recalled under this id, in whatever
+	// role, the answer is StatusRecalled again. The id belongs to the actor that used it first; requests of others are
+	// denied with CodeRecallIDUsed. At most MaxRecallMessages messages share an id. If it is empty, package host makes one
+	// (UUIDv7).
 	RecallID string `json:"recall_id,omitempty"`
 
-	// RequestedAt is when the request was made; zero means now. A time in the past lets a request that waited be judged by
-	// when it was made. It must not be before a message was sent, nor in the future, by more than the policy's clock skew.
+	// RequestedAt is when the request was made; zero means now. A request that waited is judged by this time. By more than
+	// the policy's clock skew, it must not be in the future nor before a message was sent.
 	RequestedAt time.Time `json:"requested_at,omitzero"`
 
-	// Held is how long ago the request was made, where RequestedAt is zero: at most a day. The host package sets it to the
-	// time for which it held the request. The plugin subtracts it from its own clock, to no moment before the message was
-	// sent.
+	// Held is how long ago the request was made, if RequestedAt is zero: at most a day. Package host sets it to the time
+	// for which it held the request. The plugin subtracts it from its own clock, but never goes back to before the message
+	// was sent.
 	Held time.Duration `json:"held,omitempty"`
 
-	// Atomic recalls all targets or none. When one target is denied or not found, the others are answered StatusAborted
-	// and nothing is committed. A target that was recalled before does not count against the others.
+	// Atomic recalls all targets or none. If one target is denied or not found, nothing is committed, and the answer for
+	// the permitted targets is StatusAborted. A target that was recalled before does not keep the others from being
+	// recalled.
 	Atomic bool `json:"atomic,omitempty"`
 }
 
-// RecallStatus is what Recall did with one target, or what Check says that Recall would do.
+// RecallStatus says what Recall did with one target, or what it would do, in the answer of Check.
 type RecallStatus string
 
 // The statuses of a RecallResult.
@@ -84,10 +86,10 @@ const (
 	StatusAborted         RecallStatus = "aborted"   // permitted, but another target of an Atomic request was refused
 )
 
-// Code is why a recall was denied. A rule may name others than these.
+// Code says why a recall was denied. A rule may set a code of its own.
 type Code string
 
-// The codes of the built-in policy and of what every rule may require.
+// The standard codes, of the built-in policy and of the built-in checks of rules such as windows and limits.
 const (
 	CodeForbidden         Code = "forbidden"
 	CodeWindowExpired     Code = "window_expired"
@@ -97,34 +99,35 @@ const (
 	CodeRecallIDUsed      Code = "recall_id_used" // another actor used the RecallID first; no rule decides this
 )
 
-// Rule is the place of the rule that decided. Line 0 means that no rule of a file matched: default deny.
+// Rule is the name and place of the rule that decided. Line 0 means that no rule of a file matched, so the recall was
+// denied by default.
 type Rule struct {
 	Name string `json:"name,omitempty"`
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
 }
 
-// RecallResult answers for one target of a request.
+// RecallResult is the answer for one target of a request.
 type RecallResult struct {
 	MessageID string       `json:"message_id"`
 	Status    RecallStatus `json:"status"`
 	Code      Code         `json:"code,omitempty"` // of StatusDenied
 	Rule      Rule         `json:"rule,omitzero"`  // of StatusDenied, and of StatusRecalled by this request
 
-	// Text is what to tell the user about a refusal, by language tag. See Words.
+	// Text is a sentence for the user about a refusal, by language tag. See [Words].
 	Text map[string]string `json:"text,omitempty"`
 
-	// The recall that took the message back: this one, or the earlier one of StatusAlreadyRecalled.
+	// The recall of the message: this one, or the earlier one with StatusAlreadyRecalled.
 	RecallID   string    `json:"recall_id,omitempty"`
 	RecalledBy string    `json:"recalled_by,omitempty"` // the actor's id
 	Role       Role      `json:"role,omitempty"`        // of that actor
 	RecalledAt time.Time `json:"recalled_at,omitzero"`
 
 	Until   time.Time `json:"until,omitzero"`    // Check: until when StatusRecalled holds; zero: no end
-	RetryAt time.Time `json:"retry_at,omitzero"` // CodeRateLimited: when to try again; zero: the window ends before
+	RetryAt time.Time `json:"retry_at,omitzero"` // CodeRateLimited: when to try again; zero: a later try is refused too
 }
 
-// MessageState is what the index knows of a message id.
+// MessageState says what the index knows about a message id.
 type MessageState string
 
 // The states of a message.
@@ -134,13 +137,13 @@ const (
 	MessageRecalled MessageState = "recalled"
 )
 
-// MessageStatus answers for one id given to Status.
+// MessageStatus is the answer for one id of a Status call.
 type MessageStatus struct {
 	MessageID string       `json:"message_id"`
 	State     MessageState `json:"state"`
 
-	// Message has the indexed facts; nil when unknown. They let a host tell a message that was sent again from an id that
-	// was used twice.
+	// Message has the indexed facts; nil if the message is unknown. With them a host can tell a message that was sent
+	// again from another message with the same id.
 	Message *Message `json:"message,omitempty"`
 
 	RecallID   string    `json:"recall_id,omitempty"`  // when recalled
@@ -155,15 +158,15 @@ type SinceRequest struct {
 	Limit         int            `json:"limit,omitempty"` // 1 to MaxSinceLimit; 0 means MaxSinceLimit
 }
 
-// EventPage is one page of events, in the order of their sequence. It may end before the limit where its events come to
-// megabytes.
+// EventPage is one page of events, in the order of their sequence. It ends before the limit if its events exceed about
+// 1 MiB.
 type EventPage struct {
 	Events []Event `json:"events"`
-	Next   string  `json:"next"` // After of the next page; keep it and ask again later where More is false
+	Next   string  `json:"next"` // After of the next request; if More is false, keep it for a later one
 	More   bool    `json:"more,omitempty"`
 
-	// Reset says that the cursor was of another index, or of this one before it was restored. The page has no events:
-	// recalls may be missing from what its holder saw. Start again with an empty After.
+	// Reset says that the cursor is from another index, or from this one before a restore. The page has no events. The
+	// client may have missed recalls: start again with an empty After.
 	Reset bool `json:"reset,omitempty"`
 }
 
@@ -175,11 +178,11 @@ type LedgerRequest struct {
 	Limit    int    `json:"limit,omitempty"` // 1 to MaxLedgerLimit; 0 means MaxLedgerLimit
 }
 
-// LedgerPage is one page of a ledger, in the order of its events. It may end before the limit where its entries come to
-// megabytes. An unknown recall has a page without entries.
+// LedgerPage is one page of a ledger, in the order of its events. It ends before the limit if its entries exceed about
+// 1 MiB. The page of a recall that does not exist has no entries.
 type LedgerPage struct {
 	Entries []LedgerEntry `json:"entries"`
-	Next    string        `json:"next"` // After of the next page
+	Next    string        `json:"next"` // After of the next request
 	More    bool          `json:"more,omitempty"`
 	Reset   bool          `json:"reset,omitempty"` // as in EventPage
 }

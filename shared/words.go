@@ -36,9 +36,9 @@ var words = map[string]map[string]string{
 	},
 }
 
-// Words returns the standard texts for a refusal by language tag: English ("en") and simplified Chinese ("zh-Hans"). A
-// code that is not a standard one has the texts of CodeForbidden. It returns nil for a result that is not a refusal.
-// Do not change the map.
+// Words returns the standard texts for a refusal by language tag: English ("en") and simplified Chinese ("zh-Hans").
+// For a code that is not a standard one it returns the texts of CodeForbidden. For a result that is not a refusal it
+// returns nil. Do not change the map.
 func Words(status RecallStatus, code Code) map[string]string {
 	switch status {
 	case StatusNotFound, StatusAborted:
