@@ -20,7 +20,7 @@ import (
 // maxBinaryBytes bounds what is copied: a device or an endless file named as the plugin must not fill the disk.
 const maxBinaryBytes = 1 << 30
 
-// ErrChecksum says that a binary is not the one whose SHA-256 was given.
+// ErrChecksum says that a binary does not have the configured SHA-256.
 var ErrChecksum = errors.New("the binary has another SHA-256 than configured")
 
 // errCopy says that a private copy is not what it was when it was made. It can be made again.

@@ -12,37 +12,37 @@ import (
 
 // A Binary is a plugin binary to run.
 type Binary struct {
-	Path string // of an executable file; in plugin.hcl relative to that file, else to the working directory
+	Path string // of an executable file; relative to the working directory, or in plugin.hcl to the folder of that file
 
-	// SHA256 of the file, in hex. Nothing else runs under this name. Empty takes the file as it is at this moment,
-	// and runs that until the next upgrade.
+	// SHA256 is the checksum of the file, in hex. A file with another one is refused with ErrChecksum. If it is empty, the
+	// file is copied as it is now, and that copy runs until the next upgrade.
 	SHA256 string
 }
 
-// PluginConfig is the block "plugin" of plugin.hcl in Go.
+// PluginConfig is the Go form of the block "plugin" of plugin.hcl.
 type PluginConfig struct {
-	Binary       string        // path of the recall-plugin
-	SHA256       string        // of it, in hex; nothing else runs. Empty takes the file as it is, until the next upgrade
-	StartTimeout time.Duration // of the start, and again of the check of the configuration; 0 means 10 s, at most 10 min
-	Watch        bool          // upgrade to a new file at the path of Binary
+	Binary       string        // path of the recall-plugin binary
+	SHA256       string        // of Binary, in hex: see Binary.SHA256
+	StartTimeout time.Duration // limit for the start, and for the check of the configuration; 0: 10 s; at most 10 min
+	Watch        bool          // upgrade when a new file appears at the path of Binary
 }
 
-// IndexConfig is the block "index" of plugin.hcl in Go.
+// IndexConfig is the Go form of the block "index" of plugin.hcl.
 type IndexConfig struct {
-	Path   string // of the folder of the index; missing folders are made
-	Create bool   // make a new, empty index though one was here before
+	Path   string // folder of the index; it is created if it is missing
+	Create bool   // make a new, empty index even if this host used an index here before
 }
 
-// RulesConfig is the block "rules" of plugin.hcl in Go.
+// RulesConfig is the Go form of the block "rules" of plugin.hcl.
 type RulesConfig struct {
-	Paths []string // rule files, and folders of them; none: the built-in policy
+	Paths []string // rule files, and folders with rule files; empty: the built-in policy
 
 	// RefuseBroken makes a start with broken rule files fail. Otherwise the last policy that was in force decides until
-	// they are mended.
+	// the files are fixed.
 	RefuseBroken bool
 }
 
-// inGo tells whether c has its configuration in Go. A mixture of both is refused.
+// inGo reports whether the configuration is set in Go. It refuses a mixture of Go and File.
 func (c *Config) inGo() (bool, error) {
 	set := c.Plugin != (PluginConfig{}) || c.Index != (IndexConfig{}) || len(c.Rules.Paths) > 0 || c.Rules.RefuseBroken
 	switch {
@@ -58,7 +58,7 @@ func (c *Config) inGo() (bool, error) {
 	return set, nil
 }
 
-// plan is the plugin.hcl of a configuration in Go.
+// plan returns the plugin.hcl of a configuration in Go.
 func (c *Config) plan() (*config.File, error) {
 	f := &config.File{
 		Plugin: config.PluginBlock{SHA256: c.Plugin.SHA256, StartTimeout: c.Plugin.StartTimeout, Watch: c.Plugin.Watch},
@@ -121,8 +121,8 @@ func writeConfig(file string, f *config.File) error {
 	return nil
 }
 
-// settings are what the host takes from plugin.hcl: its own block, and where the index is, which must not change under
-// it.
+// settings are what the host takes from plugin.hcl: its own block, and the path of the index, which must not change
+// while the host runs.
 type settings struct {
 	file string // absolute
 	config.File
@@ -143,15 +143,16 @@ func readSettings(path string) (settings, error) {
 	return settings{file: abs, File: *f}, nil
 }
 
-// ConfiguredBinary is the binary that a plugin.hcl names, for a program that builds or installs it.
+// ConfiguredBinary returns the binary that a plugin.hcl names, for a program that builds or installs it.
 func ConfiguredBinary(file string) (Binary, error) {
 	s, err := readSettings(file)
 	return s.binary(), err
 }
 
 // sameIndex refuses a plugin.hcl that names another index than the one that this host has open: the next plugin would
-// begin one that knows nothing of what was sent and recalled. It is asked once that plugin has read and checked the
-// file. A mistake in the block of the host is no reason to be without a plugin. It returns what the file says.
+// start an index without the messages and recalls so far. It is called after that plugin has read and checked the file.
+// It ignores errors in the block of the host, which must not leave the host without a plugin. It returns the content of
+// the file.
 func (s settings) sameIndex() (*config.File, error) {
 	now, ds := config.Plugin.Load(s.file)
 	if now == nil {

@@ -1,5 +1,5 @@
-// Package host lets a chat server take messages back: it loads the recall plugin, keeps it alive, swaps it for another
-// without a call being lost, and runs the server's own steps for each recall.
+// Package host lets a chat server take messages back. It starts the recall plugin and restarts it after a crash,
+// upgrades it without losing a call, and runs the server's own steps for each recall.
 //
 //	recall, err := host.Open(ctx, host.Config{
 //		File: "plugin.hcl",
@@ -14,10 +14,10 @@
 //	}
 //	defer recall.Close()
 //
-// From then on the server calls recall.Index for each message that it accepts, before it acknowledges it to the
-// sender, and recall.Recall when somebody takes one back; see shared.Recall for these and the other calls. What a
-// recall means to the server's own stores is in the steps: each is called for each recalled message until it succeeds,
-// also across crashes of the plugin and of the server.
+// From then on the server calls recall.Index for each message that it accepts, before it acknowledges the message to
+// the sender, and recall.Recall when a user takes a message back. [shared.Recall] describes these and the other calls.
+// The steps remove a recalled message from the server's own stores. Each step is called for each recalled message until
+// it succeeds, also across crashes of the plugin and of the server.
 package host
 
 import (
@@ -42,51 +42,53 @@ import (
 
 // Config configures [Open].
 type Config struct {
-	// File is the plugin.hcl: the binary to run in its block "plugin", and what that binary reads for itself. Empty takes
-	// the same settings from Plugin, Index and Rules. They are written to a file in RunDir for the plugin.
+	// File is the path of the plugin.hcl. Its block "plugin" is for the host; the plugin reads the others itself. If File
+	// is empty, Plugin, Index and Rules have the same settings. The host writes them to a file in RunDir for the plugin.
 	File   string
 	Plugin PluginConfig
 	Index  IndexConfig
 	Rules  RulesConfig
 
-	// Background makes Open return before the plugin answers. Calls are held until it does, and a plugin that does not
-	// start is tried again, as after a crash: see State. Open still fails when the configuration or the binary is wrong.
+	// Background makes Open return before the plugin answers. Calls are held until it does. If the plugin does not start,
+	// the host tries again, as after a crash: see State. Open still fails if the configuration or the binary is wrong.
 	Background bool
 
-	// EndWithParent closes the Host when the parent of this process ends, however it ends. It is for a host inside the
-	// plugin process of another system, which would otherwise keep the index from the next one. A parent that ended before
-	// Open is not noticed; when it ends during Open, Open fails. It needs Linux 5.3.
+	// EndWithParent closes the Host when the parent of this process ends, however it ends. It is for a host inside a
+	// plugin process of another system: if that process outlived its parent, it would keep the index locked. If the parent
+	// ends during Open, Open fails. A parent that ended before Open is not noticed. It needs Linux 5.3.
 	EndWithParent bool
 
-	// Steps are the parts of a recall that this server carries out, by name: the standard ones (shared.StepNotify and
-	// so on) and any of its own. A standard step that is not here is recorded as unsupported when a recall is committed.
-	// Where such a step is open from before, it stays open, which is logged, until a host is opened that has it.
+	// Steps are the steps of a recall that this server carries out, by name: standard steps (shared.StepNotify and so on)
+	// and its own. A standard step that is missing here is recorded as unsupported when a recall is committed. If such a
+	// step is still open from an earlier recall, it stays open until a host with this step is opened. The host logs a
+	// warning.
 	Steps map[string]Step
 
 	// Logger receives the SDK's log and the plugin's. Nil discards the log. FromSlog makes one of an slog.Logger.
 	Logger hclog.Logger
 
-	// RunDir is a folder for private copies of plugin binaries, which are executed, and for sockets, for this File alone.
-	// It is made with mode 0700 if needed, and keeps a copy of the last binary. Open refuses one that another user owns or
-	// can write, or could exchange because a folder above it is such a one. Empty means a folder in the user's cache
-	// folder, which must be known then ($XDG_CACHE_HOME or $HOME). A copy that is cleaned away is made again.
+	// RunDir is a folder for sockets and for private copies of plugin binaries, which are executed from it. Use a folder
+	// of its own for each File or Index.Path. It is created with mode 0700 if needed, and keeps a copy of the last binary.
+	// Open refuses the folder if another user owns it, can write to it, or could replace it through a folder above it. If
+	// RunDir is empty, it is a folder in os.UserCacheDir, one for each File or Index.Path, and Open fails if there is no
+	// such folder. If a cleaner deletes a copy, the host makes it again.
 	RunDir string
 
 	// OnState, if not nil, is called after each change of State, one call at a time, and must not block.
 	OnState func(State)
 
-	// OnHeld, if not nil, is called for each call that had to wait for the plugin and was then let through, with how
-	// long it waited: the price of a swap or a crash. It is called from many goroutines and must not block.
+	// OnHeld, if not nil, is called for each call that was held and then let through, with how long it was held, during a
+	// swap or after a crash. It is called from many goroutines and must not block.
 	OnHeld func(time.Duration)
 }
 
-// Host is a loaded recall plugin. It is [shared.Recall] for the whole server, and hands what is to be carried out to
-// Config.Steps. It is safe for use by many goroutines.
+// Host is a running recall plugin. It implements [shared.Recall] for the whole server, and runs Config.Steps for each
+// recall. It is safe for use by many goroutines.
 //
-// While the plugin restarts or is swapped, calls are held until it is back or their own context ends; so give each
-// call a context that ends. A call that was cut off is repeated with the same ids. It fails with shared.ErrUnavailable
-// when the plugin does not come back, with shared.ErrOverloaded when too many calls wait (16,384 here, of 64 MiB
-// together; 4,096 in the plugin), and with a *shared.FieldError when the request is wrong.
+// While the plugin restarts or is upgraded, calls are held until it is back or their own context ends. So give each
+// call a context that ends. The host repeats a call that was cut off, with the same ids. A call fails with
+// [shared.ErrUnavailable] if the plugin does not come back, with [shared.ErrOverloaded] if too many calls wait (in the
+// host 16,384 calls or 64 MiB, in the plugin 4,096 calls), and with a [*shared.FieldError] if the request is wrong.
 type Host struct {
 	supervisor *supervisor
 	worker     *worker
@@ -102,7 +104,7 @@ type Host struct {
 
 var _ shared.Recall = (*Host)(nil)
 
-// Open loads the plugin and returns when it answers. ctx bounds only Open: end the Host with Close. Open waits up to
+// Open starts the plugin and returns when it answers. ctx limits only Open: end the Host with Close. Open waits up to
 // one minute for another host to release the run directory, then up to one minute for another process to release the
 // index.
 func Open(ctx context.Context, c Config) (*Host, error) {
@@ -261,11 +263,11 @@ func open(ctx context.Context, c Config, plan *config.File, steps []wire.StepPla
 	return h, nil
 }
 
-// Close ends the plugin in good order: steps under way have their context ended and are waited for, calls under way are
-// answered, the index is released. Later calls get shared.ErrUnavailable. It may be called more than once.
+// Close stops the plugin. It cancels the contexts of running steps and waits for the steps, lets the plugin answer the
+// calls in flight, and releases the index. Later calls get [shared.ErrUnavailable]. It may be called more than once.
 //
-// A step that ignores the end of its context is given up after 10 s. Close then returns an error that names it, and the
-// step is carried out again once the server is opened.
+// Close gives up after 10 s on a step that ignores the end of its context. It then returns an error that names the
+// step, and the step runs again after the next Open.
 func (h *Host) Close() error {
 	h.closed.Do(func() {
 		h.close()
@@ -277,7 +279,7 @@ func (h *Host) Close() error {
 	return h.closeErr
 }
 
-// State tells how the plugin is.
+// State returns the state of the plugin.
 func (h *Host) State() State {
 	h.supervisor.mu.Lock()
 	defer h.supervisor.mu.Unlock()
@@ -291,8 +293,8 @@ func (h *Host) Index(ctx context.Context, msgs []shared.Message) ([]shared.Index
 	})
 }
 
-// Recall implements [shared.Recall]. It makes the RecallID if that is empty. A request that is held counts as made at
-// the moment of this call: the plugin subtracts how long it was held from its own clock.
+// Recall implements [shared.Recall]. It makes a RecallID if that is empty. The rules judge a request that was held by
+// the time of this call: the plugin subtracts the time for which it was held from its own clock.
 func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
@@ -362,10 +364,10 @@ func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.Led
 	return call(ctx, h.gate, func(api *wire.Client) (shared.LedgerPage, error) { return api.Ledger(ctx, req) })
 }
 
-// Settle records the outcome of a step that Run deferred, or of any open step of a recall. key is [shared.Event.Key] of
-// its event. It returns once the outcome is on disk. A step that is settled keeps its outcome. OutcomeFailed makes the
-// step be delivered again after a delay; cause says why, for the ledger. An event or step that does not exist, and a
-// step that waits for other steps, is a [*shared.FieldError].
+// Settle records the outcome of a step that Run deferred, or of any other open step of a recall. key is the
+// [shared.Event.Key] of the event. Settle returns once the outcome is on disk. A step that is settled already keeps its
+// outcome. After [shared.OutcomeFailed] the step is delivered again after a delay, and the ledger shows cause. If the
+// event or the step does not exist, or the step still waits for other steps, the error is a [*shared.FieldError].
 func (h *Host) Settle(ctx context.Context, key, step string, outcome shared.Outcome, cause error) error {
 	if !outcome.Settles() && outcome != shared.OutcomeFailed {
 		return shared.Invalidf("outcome", "is %q; a step is settled as %s, %s, %s or %s", outcome, shared.OutcomeDone,
@@ -379,16 +381,16 @@ func (h *Host) Settle(ctx context.Context, key, step string, outcome shared.Outc
 	return errs[0]
 }
 
-// Retry makes steps that failed and are waiting for their next attempt be delivered now, all of them if none is named.
-// A step that this host does not have is a [*shared.FieldError].
+// Retry delivers the failed attempts of these steps again now, without waiting for the rest of their delay. Without
+// steps it does so for all. If this host does not have a step, the error is a [*shared.FieldError].
 func (h *Host) Retry(ctx context.Context, steps ...string) error {
 	_, err := call(ctx, h.gate, func(api *wire.Client) (struct{}, error) { return struct{}{}, api.Retry(ctx, steps) })
 	return err
 }
 
-// Backup writes one consistent version of the index to w while the plugin serves: everything that was acknowledged
-// before the call. Restore it with recall-plugin index restore. If the plugin ends during the backup, Backup fails with
-// shared.ErrUnavailable: discard what was written and call it again.
+// Backup writes one consistent version of the index to w, with everything that was acknowledged before the call. The
+// plugin serves calls meanwhile. Restore the backup with recall-plugin index restore. If the plugin ends during the
+// backup, Backup fails with [shared.ErrUnavailable]: discard what was written and call Backup again.
 func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 	var held time.Time
 	p, err := h.gate.enter(ctx, smallCall, &held)
@@ -398,16 +400,16 @@ func (h *Host) Backup(ctx context.Context, w io.Writer) error {
 	// Leave at once: a backup may take minutes, and neither a swap nor the calls after a crash wait for it.
 	h.gate.leave(smallCall, false)
 	if err := p.api.Backup(ctx, w); err != nil {
-		return fmt.Errorf("back up the index: %w; what was written is not whole, begin it again", err)
+		return fmt.Errorf("back up the index: %w; the backup is incomplete: discard it and start again", err)
 	}
 	return nil
 }
 
-// Reload makes the plugin read its rule files now, and returns their diagnostics. With an error among them the rules in
-// force stay. The plugin follows the files by itself: call Reload to get the diagnostics, or not to wait.
+// Reload makes the plugin read its rule files now, and returns their diagnostics. If one is an error, the rules in
+// force stay. The plugin also watches the files by itself: call Reload to get the diagnostics, or to avoid the wait.
 //
-// Reload does not put plugin.hcl in force. It adds a warning for each setting in it that differs from the one in force,
-// with how to put it in force, as State.Pending does.
+// Reload does not put plugin.hcl in force. For each setting in it that differs from the one in force, Reload adds a
+// warning that says how to put it in force, as in State.Pending.
 func (h *Host) Reload(ctx context.Context) (shared.Diagnostics, error) {
 	ds, err := call(ctx, h.gate, func(api *wire.Client) (shared.Diagnostics, error) { return api.Reload(ctx) })
 	if err != nil {
@@ -416,9 +418,9 @@ func (h *Host) Reload(ctx context.Context) (shared.Diagnostics, error) {
 	return append(ds, h.supervisor.updatePending()...), nil
 }
 
-// Upgrade puts another plugin binary in the place of the one that runs, without a call being lost: calls are held for
-// as long as the index is handed over. Until the new plugin has answered a call, any failure, and the end of ctx,
-// leaves or brings back the old one, and is returned as a [*shared.UpgradeError]. A second upgrade waits for the first.
+// Upgrade replaces the running plugin by another binary. No call is lost: calls are held while the index is handed
+// over. If a step fails, or ctx ends, before the new plugin has answered a call, the old plugin stays in force or is
+// started again, and the error is a [*shared.UpgradeError]. A second upgrade waits for the first.
 func (h *Host) Upgrade(ctx context.Context, b Binary) (UpgradeReport, error) {
 	return h.supervisor.upgrade(ctx, h.running, b)
 }

@@ -46,8 +46,8 @@ func (t *timings) ran(step string, outcome shared.Outcome, began time.Time) {
 }
 
 // Metrics returns the metrics of the host, whose names begin with recall_host_, and those of the plugin in force. It
-// does not wait for a plugin that restarts. Where the plugin does not answer before ctx ends, or answers wrongly, it
-// returns those of the host with an error. docs/operating.md lists the metrics.
+// does not wait for a plugin that restarts. If the plugin does not answer before ctx ends, or sends a malformed answer,
+// Metrics returns the metrics of the host and an error. docs/operating.md lists the metrics.
 func (h *Host) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	list, err := metrics.Gather(h.timings.registry)
 	if err != nil {

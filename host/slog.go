@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// FromSlog makes a logger for Config.Logger that writes to l. hclog's Trace is slog's Debug-4.
+// FromSlog returns a logger for Config.Logger that writes to l. It maps hclog's Trace level to slog.LevelDebug-4.
 func FromSlog(l *slog.Logger) hclog.Logger { return &slogLogger{slog: l} }
 
 // slogLogger is an hclog.Logger over slog. What hclog can set at run time, the level, belongs to slog's handler.

@@ -21,36 +21,37 @@ const (
 
 // A Step carries out one part of a recall in the chat server.
 type Step struct {
-	// Run carries out the step for one recalled message. It is called at least once: again after an error, and again when
-	// the server or the plugin died before the outcome was on disk. Once an outcome is recorded it is not called again.
-	// Calls for different recalls, and of different steps of one recall, run side by side. The step "notify" comes first,
-	// so that what it shows can still be read: the other steps of a recall start when notify is settled, or 30 s after the
-	// recall. See After for another order.
+	// Run carries out the step for one recalled message. It is called at least once. It is called again after an error,
+	// and if the server or the plugin died before the outcome was on disk. It is not called again after the outcome is
+	// recorded. Calls for different recalls, and for different steps of one recall, run concurrently. The step "notify"
+	// comes first, so that it can still read what it shows: the other steps of a recall start when notify is settled, or
+	// 30 s after the recall. See After for another order.
 	//
-	// It returns OutcomeDone, OutcomeNothingToDo where the server held nothing, or OutcomeUnsupported where it cannot do
-	// this for this message; each is final. An error, OutcomeFailed or a panic makes it run again, after a delay that
-	// grows from 100 ms to a minute. OutcomeDeferred says that somebody else carries the step out and calls [Host.Settle]:
-	// no attempt is counted, and Run is called again only when the plugin or the host starts again before that.
+	// Run returns OutcomeDone, OutcomeNothingToDo if the server holds nothing of the message, or OutcomeUnsupported if it
+	// cannot carry out the step for this message. Each of them is final. After an error, OutcomeFailed or a panic, Run is
+	// called again, after a delay that grows from 100 ms to a minute. OutcomeDeferred says that another part of the system
+	// carries out the step and calls [Host.Settle]. No attempt is counted, and Run is called again only if the plugin or
+	// the host starts again before that.
 	//
 	// ctx ends after Timeout, or when the host is closed. An attempt that does not return then is given up: it counts as
-	// failed, and the step is tried again while it still runs. If it succeeds later, while the step is open, it settles
+	// failed, and the next attempt may start while it still runs. If it succeeds later, while the step is open, it settles
 	// the step.
 	Run func(ctx context.Context, d shared.Delivery) (shared.Outcome, error)
 
-	// Verify, if not nil, proves the effect after Run returned OutcomeDone, within the same Timeout: a system may report
-	// success although its server is gone. An error means that the attempt failed, and the step is tried again.
+	// Verify, if not nil, checks that the message is gone after Run returned OutcomeDone. A storage system may report
+	// success although its server is gone. If Verify returns an error, the attempt failed and the step runs again. Run and
+	// Verify share one Timeout.
 	Verify func(ctx context.Context, d shared.Delivery) error
 
-	// After names steps of this host that are settled first, of the same recall: Run is not called before each of them
-	// is done, has nothing to do or is unsupported. A step that the recall does not have counts as settled. One that
-	// fails, or that a later host does not have, holds this one up for as long as it is open, also across crashes of the
-	// server and the plugin. "notify" comes first by default, and holds the other steps up for at most 30 s; a step that
-	// names it here waits without that limit. Notify itself waits for no step. A recall keeps the order in which it was
-	// committed.
+	// After names steps of this host that must be settled before Run is called for the same recall: done, nothing to do,
+	// or unsupported. A step that the recall does not have counts as settled. A step that keeps failing, or that a later
+	// host does not have, delays this step for as long as it is open, also across crashes of the server and the plugin.
+	// "notify" comes first by default, and delays the other steps by at most 30 s; a step that names it here waits without
+	// that limit. Notify itself waits for no step. A recall keeps the order that was set when it was committed.
 	After []string
 
-	Timeout     time.Duration // of one attempt; 0 means StepTimeout
-	Concurrency int           // attempts at once, 1 to shared.MaxDeliveries; 0 means StepConcurrency
+	Timeout     time.Duration // of one attempt, Run and Verify together; 0 means StepTimeout
+	Concurrency int           // concurrent attempts, 1 to shared.MaxDeliveries; 0 means StepConcurrency
 }
 
 // planSteps checks the steps of a server, and puts them in the order of their names.

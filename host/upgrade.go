@@ -23,30 +23,30 @@ const flushTimeout = 3 * time.Second
 // all that time calls are held. An index that was left by a crash at full rate opens in two or three seconds.
 const swapTimeout = 10 * time.Second
 
-// An UpgradeReport tells how an upgrade went, as far as it came: From and To are empty where it failed before they were
-// known.
+// An UpgradeReport describes an upgrade up to the step where it ended. From and To are empty if it failed before they
+// were known.
 type UpgradeReport struct {
 	From  shared.Description `json:"from"`
 	To    shared.Description `json:"to"`
-	Steps []UpgradeStep      `json:"steps"`
-	Held  time.Duration      `json:"held"` // for how long calls were held, in nanoseconds
+	Steps []UpgradeStep      `json:"steps"` // in the order in which they were done
+	Held  time.Duration      `json:"held"`  // how long calls were held, in nanoseconds
 }
 
-// UpgradeStep is one step of an upgrade, in the order they were done.
+// UpgradeStep is one step of an upgrade.
 type UpgradeStep struct {
 	Name string        `json:"name"`
 	Took time.Duration `json:"took"` // in nanoseconds
 }
 
-// The steps of an upgrade. State.Step names the one that is under way.
+// The steps of an upgrade. State.Step names the current one.
 const (
 	StepVerify  = "verify"  // the binary is copied and checked
-	StepPrepare = "prepare" // it is started in standby, says what it is, and checks its configuration
-	StepFlush   = "flush"   // the old plugin writes out what the new one would have to replay
-	// StepDrain: new calls are held, those under way get a moment to be answered, and are repeated if they are not
+	StepPrepare = "prepare" // the new plugin starts in standby, describes itself, and checks its configuration
+	StepFlush   = "flush"   // the old plugin writes to tables what the new one would have to replay
+	// StepDrain: new calls are held; calls in flight have 5 ms to be answered, and are repeated if they are not
 	StepDrain    = "drain"
-	StepRelease  = "release"  // the old process ends and so releases the index
-	StepActivate = "activate" // the new one takes the index and answers a call; then it is in force
+	StepRelease  = "release"  // the old plugin ends, which releases the index
+	StepActivate = "activate" // the new plugin opens the index and answers a call; then it is in force
 )
 
 type upgrade struct {

@@ -13,8 +13,8 @@ const (
 	lastLook  = time.Second
 )
 
-// Wait returns when every step of a recall is settled, in all messages that were recalled under this id so far. It
-// returns the error of ctx when that ends first. A recall that does not exist is a [*shared.FieldError].
+// Wait returns when every step of a recall is settled, for all messages that were recalled under this id so far. If ctx
+// ends first, it returns the error of ctx. If the recall does not exist, the error is a [*shared.FieldError].
 func (h *Host) Wait(ctx context.Context, tenant, recallID string) error {
 	req := shared.LedgerRequest{Tenant: tenant, RecallID: recallID}
 	found := false
