@@ -137,6 +137,29 @@ func TestActivate_AnotherPolicyCameIntoForceSincePrepare(t *testing.T) {
 	}
 }
 
+func TestActivate_LastPolicyInForce(t *testing.T) {
+	r := newActive(t, nobody)
+	inForce := r.rules().Digest
+	r.write("rules.hcl", broken)
+	t.Run("is not loaded again", func(t *testing.T) {
+		_, log := r.restart()
+		r.activate()
+		if n := strings.Count(log.String(), "[ERROR] the rule files are refused"); n != 1 {
+			t.Errorf("the log has it %d times:\n%s", n, log)
+		}
+	})
+	t.Run("stays in force though its file is lost", func(t *testing.T) {
+		r.restart()
+		if err := os.Remove(keptPath(r.path("index"))); err != nil {
+			t.Fatal(err)
+		}
+		r.activate()
+		if st := r.rules(); st.Digest != inForce || !st.Fallback {
+			t.Errorf("in force is %+v, want %s", st, inForce)
+		}
+	})
+}
+
 func TestPrepare_BrokenRulesInEveryForm(t *testing.T) {
 	for name, breakIt := range map[string]func(r *rig){
 		"a file that does not parse": func(r *rig) { r.write("rules.hcl", "permit {") },
