@@ -55,7 +55,7 @@ type stepQueue struct {
 
 // delivery is one event whose step is in flight, or left out: the consumer deferred it, or it cannot be read.
 type delivery struct {
-	attempt  int // from 1
+	attempt  int // from 1, as the ledger counts
 	retrying bool
 	leftOut  bool
 }
@@ -114,7 +114,7 @@ func (q *stepQueue) nextFirst() (sequence uint64, ok bool, err error) {
 	for {
 		for len(q.ahead) > 0 {
 			sequence, q.ahead = q.ahead[0], q.ahead[1:]
-			if q.begin(sequence, delivery{attempt: 1}) {
+			if q.begin(sequence, false) {
 				return sequence, true, nil
 			}
 		}
@@ -141,7 +141,7 @@ func (q *stepQueue) nextRetry(now time.Duration) (sequence uint64, ok bool, err 
 		l := &q.levels[level]
 		for len(l.ahead) > 0 {
 			sequence, l.ahead = l.ahead[0].Sequence, l.ahead[1:]
-			if q.begin(sequence, delivery{attempt: level + 1, retrying: true}) {
+			if q.begin(sequence, true) {
 				return sequence, true, nil
 			}
 		}
@@ -180,20 +180,20 @@ func (q *stepQueue) due() (at time.Duration, ok bool) {
 	return at, level > 0
 }
 
-// begin puts a delivery in flight, unless there is one of the event already.
-func (q *stepQueue) begin(sequence uint64, d delivery) bool {
+// begin puts a delivery in flight, unless there is one of the event already. deliver follows, or forget or leaveOut.
+func (q *stepQueue) begin(sequence uint64, retrying bool) bool {
 	if _, there := q.deliveries[sequence]; there {
 		return false
 	}
-	q.deliveries[sequence] = d
+	q.deliveries[sequence] = delivery{retrying: retrying}
 	q.inFlight++
-	if d.retrying {
+	if retrying {
 		q.retrying++
 	}
 	return true
 }
 
-// deliver notes the attempt that the ledger says is next.
+// deliver notes the attempt that is delivered.
 func (q *stepQueue) deliver(sequence uint64, attempt int) {
 	d := q.deliveries[sequence]
 	d.attempt = attempt
