@@ -85,7 +85,7 @@ type bench struct {
 	t *testing.T
 	*Dispatcher
 	x     *fakeIndex
-	clock *clocktest.Fake
+	clock *countingClock
 }
 
 func newBench(t *testing.T) *bench {
@@ -95,8 +95,35 @@ func newBench(t *testing.T) *bench {
 	for _, step := range []string{"history", "offline"} {
 		x.open[step], x.positions[step] = map[uint64]int{}, map[uint64]uint64{}
 	}
-	clock := clocktest.New()
+	clock := &countingClock{Fake: clocktest.New()}
 	return &bench{t, NewDispatcher(x, []string{"history", "offline"}, clock, hclog.NewNullLogger()), x, clock}
+}
+
+// countingClock counts the timers that were set.
+type countingClock struct {
+	*clocktest.Fake
+	timers atomic.Int64
+}
+
+func (c *countingClock) After(d time.Duration) <-chan time.Time {
+	c.timers.Add(1)
+	return c.Fake.After(d)
+}
+
+// countTimers counts the timers that the dispatcher sets from now on. check fails if there are any.
+func (b *bench) countTimers() (check func()) {
+	b.t.Helper()
+	b.InFlight() // until it has done what is due
+	before := b.clock.timers.Load()
+	return func() {
+		b.t.Helper()
+		for range 100 {
+			b.InFlight()
+		}
+		if n := b.clock.timers.Load() - before; n > 0 {
+			b.t.Errorf("%d timers were set for retries that have no room", n)
+		}
+	}
 }
 
 // add opens a step for events, as one commit.
@@ -219,6 +246,13 @@ func TestDispatcher_MaxInFlight(t *testing.T) {
 	if b.InFlight(); len(c.events) > 0 {
 		t.Fatal("one settled let more than one in")
 	}
+	b.fail("history", 8)
+	equal(t, "after one failed", c.next(1), []uint64{maxInFlight + 2})
+	check := b.countTimers()
+	b.clock.Advance(FirstRetry)
+	check()
+	b.done("history", 9)
+	equal(t, "with room for it", c.next(1), []uint64{8})
 }
 
 func TestDispatcher_SlowStep(t *testing.T) {
@@ -635,6 +669,7 @@ func TestDispatcher_MaxRetrying(t *testing.T) {
 	b.InFlight() // until all is heard of
 	b.clock.Advance(LastRetry)
 	again := c.next(maxRetrying) // and these hang
+	b.countTimers()()
 	b.add("history", sequences(maxInFlight+1, 2*maxInFlight)...)
 	fresh := sequences(maxInFlight+1, maxInFlight+maxInFlight-maxRetrying)
 	equal(t, "others", c.next(len(fresh)), fresh)
@@ -869,22 +904,9 @@ func TestDispatcher_ConsumerTakesDuringTheHandOver(t *testing.T) {
 	})
 }
 
-// countingClock counts the timers that were set.
-type countingClock struct {
-	*clocktest.Fake
-	timers atomic.Int64
-}
-
-func (c *countingClock) After(d time.Duration) <-chan time.Time {
-	c.timers.Add(1)
-	return c.Fake.After(d)
-}
-
 func TestDispatcher_RetryIsDueWhileTheConsumerDoesNotRead(t *testing.T) {
 	b := newBench(t)
 	b.x.ext = strings.Repeat("x", maxUnsentBytes*3/4)
-	clock := &countingClock{Fake: b.clock}
-	b.Dispatcher.clock = clock
 	ctx, cancel := context.WithCancel(t.Context())
 	events, untaken := make(chan uint64, 3), make(chan int64, 3)
 	var consumer sync.WaitGroup
@@ -906,14 +928,10 @@ func TestDispatcher_RetryIsDueWhileTheConsumerDoesNotRead(t *testing.T) {
 	if seq := <-events; seq != 2 {
 		t.Fatalf("then event %d", seq)
 	}
-	b.InFlight() // until it is known that there is no room
-	before := clock.timers.Load()
+	check := b.countTimers()
 	b.clock.Advance(FirstRetry)
-	for range 100 {
-		b.InFlight()
-	}
-	if n := clock.timers.Load() - before; n > 0 || len(events) > 0 {
-		t.Errorf("%d timers were set for a retry that has no room, and %d events delivered", n, len(events))
+	if check(); len(events) > 0 {
+		t.Errorf("%d events are delivered", len(events))
 	}
 	b.taken(<-untaken)
 	if seq := <-events; seq != 1 {
