@@ -710,6 +710,48 @@ func TestBackoff_Delays(t *testing.T) {
 	}
 }
 
+func TestBackoffLevel_LateFailure(t *testing.T) {
+	const now, delay = time.Hour, time.Minute
+	for _, late := range []uint64{3, 5} { // before the cursor, and at it
+		l := backoffLevel{cursor: 5, ahead: []index.Failure{{Position: 4}}}
+		l.add(late, now, delay)
+		if len(l.marks) != 1 || l.marks[0].upTo != 5 || l.marks[0].due != now || l.cursor != late-1 || l.ahead != nil {
+			t.Errorf("position %d: %+v", late, l)
+		}
+		l.add(6, now, delay) // which is not due with it
+		if len(l.marks) != 2 || l.marks[0].due != now || l.marks[1] != (mark{upTo: 6, began: now, due: now + delay}) {
+			t.Errorf("then %+v", l.marks)
+		}
+	}
+}
+
+func TestBackoffLevel_Marks(t *testing.T) {
+	const delay = markParts * time.Second
+	var l backoffLevel
+	for i, c := range []struct {
+		at   time.Duration
+		want []mark
+	}{
+		{0, []mark{{1, 0, delay}}},
+		{time.Second - 1, []mark{{2, 0, delay + time.Second - 1}}}, // in one part of the delay with the first
+		{time.Second, []mark{{2, 0, delay + time.Second - 1}, {3, time.Second, delay + time.Second}}},
+		{delay + time.Second, []mark{{3, time.Second, delay + time.Second}, // the first two are due alike
+			{4, delay + time.Second, 2*delay + time.Second}}},
+		{delay + time.Second + 1, []mark{{3, time.Second, delay + time.Second},
+			{5, delay + time.Second, 2*delay + time.Second + 1}}},
+	} {
+		position := uint64(i + 1)
+		l.add(position, c.at, delay)
+		if !slices.Equal(l.marks, c.want) {
+			t.Errorf("after %v: got %v, want %v", c.at, l.marks, c.want)
+		}
+		l.add(position, c.at+1, delay) // reported again
+		if !slices.Equal(l.marks, c.want) {
+			t.Errorf("after %v, again: got %v, want %v", c.at, l.marks, c.want)
+		}
+	}
+}
+
 // Whatever happens, every open step is delivered until it is settled, and nothing after that, nor while it is deferred.
 func TestDispatcher_Model(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
