@@ -232,8 +232,3 @@ func ServerOptions() []grpc.ServerOption {
 func isOf(service grpc.ServiceDesc, method string) bool {
 	return strings.HasPrefix(method, "/"+service.ServiceName+"/")
 }
-
-// isUnary tells whether a method is of RecallService and no stream that stays.
-func isUnary(method string) bool {
-	return method != recallv1.RecallService_Deliver_FullMethodName && isOf(recallv1.RecallService_ServiceDesc, method)
-}

@@ -82,18 +82,6 @@ func (c *callConn) invoke(ctx context.Context, method string, payload lanePayloa
 	return c.ClientConnInterface.Invoke(ctx, method, request(), reply, opts...)
 }
 
-// NewStream is grpc.ClientConnInterface. The end of ctx ends the stream.
-func (c *callConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string,
-	opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	if isUnary(method) {
-		if err := c.unary.Acquire(ctx, largeUnary); err != nil {
-			return nil, status.FromContextError(err).Err()
-		}
-		context.AfterFunc(ctx, func() { c.unary.Release(largeUnary) })
-	}
-	return c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
-}
-
 // laneClient is the host's end of a lane. Of the callers who wait for answers one leads: it reads for all, and hands
 // over to another one when it has its own answer. So a caller who is alone is woken by the kernel and by nobody else,
 // and no goroutine reads while nobody waits.
