@@ -355,7 +355,7 @@ func clipText(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
+	for !utf8.RuneStart(s[limit]) { // s is valid, so it begins with one
 		limit--
 	}
 	return s[:limit]

@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,20 @@ func TestValidate_InvalidInput(t *testing.T) {
 			return ValidateSince(&bad)
 		}
 	}
+	ledger := func(change func(*shared.LedgerRequest)) func() error {
+		return func() error {
+			bad := fullLedger
+			change(&bad)
+			return ValidateLedger(&bad)
+		}
+	}
+	settlement := func(change func(*Settlement)) func() error {
+		return func() error {
+			bad := settlements(1)[0]
+			change(&bad)
+			return bad.Validate()
+		}
+	}
 	many := func(n int) []string {
 		ids := make([]string, n)
 		for i := range ids {
@@ -51,6 +66,7 @@ func TestValidate_InvalidInput(t *testing.T) {
 		{msg(func(m *shared.Message) { m.ID = "" }), "id", "empty"},
 		{msg(func(m *shared.Message) { m.ID = long }), "id", "65536 bytes long; at most 256"},
 		{msg(func(m *shared.Message) { m.ID = "a\x00b" }), "id", "NUL"},
+		{msg(func(m *shared.Message) { m.ID = "\x00b" }), "id", "NUL"},
 		{msg(func(m *shared.Message) { m.ID = "a\xff" }), "id", "UTF-8"},
 		{msg(func(m *shared.Message) { m.Conversation.ID = "" }), "conversation.id", "empty"},
 		{msg(func(m *shared.Message) { m.Conversation.Type = "grupo" }), "conversation.type",
@@ -70,6 +86,7 @@ func TestValidate_InvalidInput(t *testing.T) {
 			"attachments[0].owner", "256"},
 		{msg(func(m *shared.Message) { m.Ref = long }), "ref", "65536 bytes long; at most 1024"},
 		{func() error { return ValidateBatch("messages", 1_000_000) }, "messages", "1000000 entries; at most 1000"},
+		{func() error { return ValidateAmendment(&shared.Amendment{MessageID: "m"}) }, "tenant", "empty"},
 		{func() error { return ValidateAmendment(&shared.Amendment{Tenant: "t"}) }, "message_id", "empty"},
 		{func() error {
 			return ValidateAmendment(&shared.Amendment{Tenant: "t", MessageID: "m", Conversation: &shared.Conversation{ID: "g"}})
@@ -116,11 +133,49 @@ func TestValidate_InvalidInput(t *testing.T) {
 			"at most 1000"},
 		{since(func(r *shared.SinceRequest) { r.Conversations = append(r.Conversations, r.Conversations[0]) }),
 			"conversations[1]", "conversations[0]"},
-		{func() error { return ValidateLedger(&shared.LedgerRequest{Tenant: "t"}) }, "recall_id", "empty"},
+		{since(func(r *shared.SinceRequest) { r.Tenant = "" }), "tenant", "empty"},
+		{since(func(r *shared.SinceRequest) { r.Conversations[0].ID = "" }), "conversations[0].id", "empty"},
+		{ledger(func(r *shared.LedgerRequest) { r.Tenant = "" }), "tenant", "empty"},
+		{ledger(func(r *shared.LedgerRequest) { r.RecallID = "" }), "recall_id", "empty"},
+		{ledger(func(r *shared.LedgerRequest) { r.After = long }), "after", "at most 256"},
+		{ledger(func(r *shared.LedgerRequest) { r.Limit = 1001 }), "limit", "1000"},
+		{ledger(func(r *shared.LedgerRequest) { r.Limit = -1 }), "limit", "-1"},
+		{settlement(func(s *Settlement) { s.Step = "" }), "step", "a-z"},
+		{settlement(func(s *Settlement) { s.Key = "no key" }), "key", ""},
+		{settlement(func(s *Settlement) { s.Attempt = -1 }), "attempt", "-1"},
+		{settlement(func(s *Settlement) { s.Outcome = "" }), "outcome", "one of done"},
+		{settlement(func(s *Settlement) { s.Error = long }), "error", "at most 1024"},
+		{func() error { return ValidateSettlements(MaxSettlements + 1) }, "settlements", "at most 512"},
 		{func() error { return ValidateSteps(make([]StepPlan, shared.MaxSteps+1)) }, "steps", "at most 32"},
 		{
 			func() error { return ValidateSteps([]StepPlan{{Name: "push", After: []string{long}}}) },
 			"steps[0].after[0]", "no step",
+		},
+		{func() error { return ValidateSteps([]StepPlan{{Name: "No"}}) }, "steps[0]", "a-z"},
+		{func() error { return ValidateSteps([]StepPlan{{Name: "push"}, {Name: "push"}}) }, "steps[1]", "steps[0]"},
+		{
+			func() error {
+				return ValidateSteps([]StepPlan{{Name: "push"}, {Name: "seen", After: []string{"seen"}}})
+			},
+			"steps[1].after[0]", "waits for itself",
+		},
+		{
+			func() error {
+				return ValidateSteps([]StepPlan{{Name: "push"}, {Name: shared.StepNotify, After: []string{"push"}}})
+			},
+			"steps[1].after[0]", "waits for no step",
+		},
+		{
+			func() error {
+				return ValidateSteps([]StepPlan{{Name: "push"}, {Name: "seen", After: []string{"push", "push"}}})
+			},
+			"steps[1].after[1]", "there twice",
+		},
+		{
+			func() error {
+				return ValidateSteps([]StepPlan{{Name: "push", After: []string{"seen"}}, {Name: "seen", After: []string{"push"}}})
+			},
+			"steps[0].after[0]", "in a circle",
 		},
 		{func() error { return shared.ValidateStep("step", "No Tify") }, "step", "a-z"},
 		{func() error { return shared.ValidateStep("step", long) }, "step", "64"},
@@ -156,6 +211,87 @@ func TestValidate_ValidInput(t *testing.T) {
 	for _, step := range shared.StandardSteps() {
 		if err := shared.ValidateStep("step", step); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestValidate_AtTheLimits(t *testing.T) {
+	text := func(n int) string { return strings.Repeat("x", n) }
+	ids := func(n int) []string {
+		return mapSlice(make([]string, n), func(string) string { return text(shared.MaxLabelBytes) })
+	}
+	attachments := slices.Repeat([]shared.Attachment{
+		{Key: text(shared.MaxAttachmentBytes), Owner: text(shared.MaxIDBytes)},
+	}, shared.MaxAttachments)
+	message := fullMessage
+	message.Attachments, message.Labels, message.Ref = attachments, ids(shared.MaxLabels), text(shared.MaxRefBytes)
+	first, last := message, message
+	first.SentAt, last.SentAt = minTime, maxTime
+	request := fullRequest
+	request.Targets = nil
+	for i := range shared.MaxRecallTargets {
+		request.Targets = append(request.Targets, shared.Target{
+			MessageID: fmt.Sprint(i), Role: shared.RoleSystem, Labels: ids(shared.MaxLabels),
+		})
+	}
+	request.Actor.Labels = ids(shared.MaxLabels)
+	request.Ext, request.Reason = text(shared.MaxExtBytes), text(shared.MaxReasonBytes)
+	one := request
+	one.Targets = request.Targets[:1]
+	since := shared.SinceRequest{Tenant: "t", After: text(maxCursorBytes), Limit: shared.MaxSinceLimit}
+	for i := range shared.MaxSinceConversations {
+		c := shared.Conversation{Type: shared.ConversationGroup, ID: fmt.Sprint(i)}
+		since.Conversations = append(since.Conversations, c)
+	}
+	ledger := shared.LedgerRequest{
+		Tenant: "t", RecallID: "r", After: text(maxCursorBytes), Limit: shared.MaxLedgerLimit,
+	}
+	settlement := settlements(1)[0]
+	settlement.Attempt, settlement.Error = 0, text(shared.MaxStepErrorBytes)
+	bySequence := settlement
+	bySequence.Key = ""
+	languages := map[string]string{"en": text(maxAnswerTextBytes - 2)}
+	for i := range maxLanguages - 1 {
+		languages[fmt.Sprint(i)] = ""
+	}
+	for name, err := range map[string]error{
+		"batch":                    ValidateBatch("messages", shared.MaxIndexBatch),
+		"message":                  ValidateMessage(&message),
+		"the first moment":         ValidateMessage(&first),
+		"the last moment":          ValidateMessage(&last),
+		"amendment":                ValidateAmendment(&shared.Amendment{Tenant: "t", MessageID: "m", Attachments: attachments}),
+		"recall":                   ValidateRecall(&request),
+		"recall of one message":    ValidateRecall(&one),
+		"status":                   ValidateStatus("t", ids(shared.MaxStatusIDs)),
+		"since":                    ValidateSince(&since),
+		"since without a limit":    ValidateSince(&shared.SinceRequest{Tenant: "t"}),
+		"ledger":                   ValidateLedger(&ledger),
+		"ledger without a limit":   ValidateLedger(&shared.LedgerRequest{Tenant: "t", RecallID: "r"}),
+		"settlement":               settlement.Validate(),
+		"settlement by a sequence": bySequence.Validate(),
+		"settlements":              ValidateSettlements(MaxSettlements),
+		"texts":                    validTexts("text", languages),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := validTexts("text", map[string]string{text(maxAnswerTextBytes): "x"}); err == nil {
+		t.Error("a language tag of 64 KiB is valid")
+	}
+}
+
+func TestClipText(t *testing.T) {
+	for _, tc := range []struct {
+		text  string
+		limit int
+		want  string
+	}{
+		{"abc", 4, "abc"}, {"abc", 3, "abc"}, {"abc", 2, "ab"}, {"abc", 0, ""},
+		{"aé", 3, "aé"}, {"aé", 2, "a"}, {"é", 1, ""}, {"a\xff", 4, "a\uFFFD"}, {"a\xff", 3, "a"},
+	} {
+		if got := clipText(tc.text, tc.limit); got != tc.want {
+			t.Errorf("%q clipped to %d bytes is %q, want %q", tc.text, tc.limit, got, tc.want)
 		}
 	}
 }
