@@ -132,10 +132,10 @@ func decodeRequest(method string, request []byte, into any) error {
 
 // elements counts the fields of an encoded message, up to one more than maxElements.
 func elements(message []byte) (n int) {
-	for len(message) > 0 && n <= maxElements {
+	for n <= maxElements {
 		_, _, size := protowire.ConsumeField(message)
 		if size < 0 {
-			return n // the decoder says what is wrong
+			return n // the end, or the decoder says what is wrong
 		}
 		message = message[size:]
 		n++

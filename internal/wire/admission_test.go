@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -165,6 +167,58 @@ func TestAdmission_ManySmallElements(t *testing.T) {
 	if err := fromStatus(t.Context(), err); !errors.Is(err, shared.ErrInvalid) ||
 		!strings.Contains(err.Error(), fmt.Sprint(maxElements)) {
 		t.Errorf("100,000 empty messages in %d bytes: %v", proto.Size(request), err)
+	}
+}
+
+func TestAdmission_Weigh(t *testing.T) {
+	a := newAdmission(MaxWireBytes, 1)
+	elements := func(n int) []byte { return bytes.Repeat([]byte{1<<3 | 2, 0}, n) }
+	for name, tc := range map[string]struct {
+		method  string
+		request []byte
+		want    int64
+	}{
+		"no method with an answer": {"Health", nil, 0},
+		"request alone":            {"Retry", elements(3), 6 * decodedFactor},
+		"answer for each element":  {"Index", elements(3), 6*decodedFactor + 3<<10},
+		"answer of any size":       {"Since", elements(3), 6*decodedFactor + 3<<20},
+		"page of a ledger":         {"Ledger", elements(3), 6*decodedFactor + 3<<20},
+		"both":                     {"Status", elements(3), 6*decodedFactor + maxRecordBytes + 3*4<<10},
+		"as much as there is":      {"Recall", elements(maxElements), maxWorkingBytes},
+		"cut short":                {"Index", append(elements(2), 1<<3|2, 9), 6*decodedFactor + 2<<10},
+	} {
+		if got, err := a.weigh(tc.method, tc.request); err != nil || got != tc.want {
+			t.Errorf("%s: weight %d, %v; want %d", name, got, err, tc.want)
+		}
+	}
+	if _, err := a.weigh("Recall", elements(maxElements+1)); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("one element more than may be: %v", err)
+	}
+}
+
+func TestServerCodec_AtTheLimits(t *testing.T) {
+	unmarshal := func(data []byte, into any) error {
+		return serverCodec{}.Unmarshal(mem.BufferSlice{mem.SliceBuffer(data)}, into)
+	}
+	const most = 100
+	for size, ok := range map[int]bool{most: true, most + 1: false} {
+		u := &undecoded{max: most}
+		err := unmarshal(make([]byte, size), u)
+		data, tooLarge := u.bytes()
+		if err != nil || (tooLarge == nil) != ok || ok != (len(data) == size) {
+			t.Errorf("%d bytes, read as they are: %v; %d bytes, %v", size, err, len(data), tooLarge)
+		}
+		if !ok && u.data != nil {
+			t.Error("what is too large is kept")
+		}
+	}
+	exact := protoBytes(t, maxSmallBytes-4) // and its tag and length
+	if err := unmarshal(exact, &recallv1.StatusRequest{}); err != nil || len(exact) != maxSmallBytes {
+		t.Errorf("%d bytes of another service: %v", len(exact), err)
+	}
+	if err := unmarshal(append(exact, 0), &recallv1.StatusRequest{}); err == nil ||
+		!strings.Contains(err.Error(), fmt.Sprint("at most ", maxSmallBytes)) {
+		t.Errorf("%d bytes of another service: %v", len(exact)+1, err)
 	}
 }
 

@@ -67,10 +67,10 @@ func checkDecoded(m proto.Message, data []byte) error {
 // decodedBytes is about what an encoded message takes in memory. It stops counting above maxDecodedBytes.
 func decodedBytes(m protoreflect.MessageDescriptor, data []byte) int {
 	total := messageBytes
-	for len(data) > 0 && total <= maxDecodedBytes {
+	for total <= maxDecodedBytes {
 		number, kind, n := protowire.ConsumeTag(data)
 		if n < 0 {
-			return total // the decoder says what is wrong
+			return total // the end, or the decoder says what is wrong
 		}
 		data = data[n:]
 		size := protowire.ConsumeFieldValue(number, kind, data)

@@ -73,3 +73,34 @@ func TestClientCodec_LargestPage(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestDecodedBytes(t *testing.T) {
+	text := func(n int) string { return strings.Repeat("x", n) }
+	statuses := func(n int) proto.Message {
+		return &recallv1.StatusResponse{Statuses: empty[recallv1.MessageStatus](n)}
+	}
+	const most = maxDecodedBytes/messageBytes - 1 // statuses in a response of maxDecodedBytes
+	for name, tc := range map[string]struct {
+		m    proto.Message
+		want int
+	}{
+		"nothing":           {&recallv1.StatusResponse{}, messageBytes},
+		"a text":            {&recallv1.StatusRequest{Tenant: text(9)}, messageBytes + elementBytes + 1 + 9},
+		"two texts":         {&recallv1.StatusRequest{Tenant: "t", MessageIds: []string{"m"}}, messageBytes + 2*(elementBytes+2)},
+		"messages":          {statuses(3), messageBytes * 4},
+		"as many as fit":    {statuses(most), maxDecodedBytes},
+		"one more":          {statuses(most + 1), maxDecodedBytes + messageBytes},
+		"stops counting":    {statuses(most + 9), maxDecodedBytes + messageBytes},
+		"unknown field":     {rawMessage(15<<3|2, 3, 'a', 'b', 'c'), messageBytes + 4},
+		"no tag":            {rawMessage(0xff), messageBytes},
+		"a tag and no more": {rawMessage(1<<3 | 2), messageBytes},
+	} {
+		data := mustMarshal(t, tc.m)
+		if got := decodedBytes(tc.m.ProtoReflect().Descriptor(), data); got != tc.want {
+			t.Errorf("%s: %d bytes, want %d", name, got, tc.want)
+		}
+		if err := checkDecoded(tc.m, data); (err != nil) != (tc.want > maxDecodedBytes) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
