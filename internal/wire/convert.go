@@ -3,6 +3,7 @@ package wire
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -230,11 +231,9 @@ func (d *decoder) recallRequest(r *recallv1.RecallRequest) shared.RecallRequest 
 		RecallID: r.GetRecallId(), RequestedAt: decodeTime(r.GetRequestedAt()), Held: decodeHeld(r.GetHeld()),
 		Atomic: r.GetAtomic(),
 	}
-	if len(r.GetTargets()) > 0 {
-		req.Targets = make([]shared.Target, len(r.GetTargets()))
-	}
+	req.Targets = slices.Grow(req.Targets, len(r.GetTargets()))
 	for i, t := range r.GetTargets() {
-		req.Targets[i] = d.target(fmt.Sprintf("targets[%d]", i), t)
+		req.Targets = append(req.Targets, d.target(fmt.Sprintf("targets[%d]", i), t))
 	}
 	return req
 }

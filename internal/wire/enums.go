@@ -1,7 +1,8 @@
 package wire
 
 import (
-	"sort"
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/chat-recall/recall/shared"
@@ -28,7 +29,7 @@ func (e enum[W, D]) words() string {
 	for d := range e.number {
 		list = append(list, string(d))
 	}
-	sort.Slice(list, func(i, j int) bool { return e.number[D(list[i])] < e.number[D(list[j])] })
+	slices.SortFunc(list, func(a, b string) int { return cmp.Compare(e.number[D(a)], e.number[D(b)]) })
 	return strings.Join(list, ", ")
 }
 
