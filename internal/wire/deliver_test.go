@@ -25,11 +25,17 @@ import (
 // delivering hands over what is due at once, and then no more.
 type delivering struct {
 	echo
-	due []shared.Delivery
+	due   []shared.Delivery
+	later uint64 // the sequence of what is due afterwards; 0: nothing
 }
 
 func (p *delivering) Deliver(_ context.Context, handle func([]shared.Delivery)) error {
 	handle(p.due)
+	if p.later > 0 {
+		x := fullDelivery
+		x.Sequence = p.later
+		handle([]shared.Delivery{x})
+	}
 	return shared.ErrUnavailable
 }
 
@@ -102,11 +108,44 @@ func TestDeliver_WhatIsDueTogetherSharesAMessage(t *testing.T) {
 			t.Errorf("events %v", sequences)
 		}
 	})
+	t.Run("up to the limit", func(t *testing.T) {
+		due := deliveriesOf(2, 0)
+		due[0].Attachments = attached(63, shared.MaxAttachmentBytes)
+		due[1].Attachments, due[1].Ext = due[0].Attachments, ""
+		free := MaxDeliverBytes - deliveryBytes(encodeDelivery(due[0])) - deliveryBytes(encodeDelivery(due[1]))
+		due[1].Ext = strings.Repeat("x", free-3) // of 3 bytes are its tag and its length
+		impl.due = due
+		if got := delivered(t, c); !reflect.DeepEqual(got, [][]uint64{{1, 2}}) {
+			t.Errorf("got %v", got)
+		}
+		due[1].Ext += "x"
+		if got := delivered(t, c); !reflect.DeepEqual(got, [][]uint64{{1}, {2}}) {
+			t.Errorf("with a byte more: got %v", got)
+		}
+	})
 	t.Run("a large one goes alone", func(t *testing.T) {
 		impl.due = deliveriesOf(3, 1)
 		impl.due[1].Attachments = attached(shared.MaxAttachments, shared.MaxAttachmentBytes)
 		impl.due[1].Message.Attachments = impl.due[1].Attachments
 		if got := delivered(t, c); !reflect.DeepEqual(got, [][]uint64{{1}, {2}, {3}}) {
+			t.Errorf("got %v", got)
+		}
+		impl.due = impl.due[1:2]
+		stream, err := recallv1.NewRecallServiceClient(conn).Deliver(t.Context(), &recallv1.DeliverRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := stream.Recv(); err != nil || len(m.GetDeliveries()) != 1 {
+			t.Errorf("the first message has %d deliveries, %v", len(m.GetDeliveries()), err)
+		}
+		for err == nil {
+			_, err = stream.Recv()
+		}
+	})
+	t.Run("what is due later goes later", func(t *testing.T) {
+		impl.due, impl.later = deliveriesOf(3, 0), fullDelivery.Sequence
+		defer func() { impl.later = 0 }()
+		if got := delivered(t, c); !reflect.DeepEqual(got, [][]uint64{{1, 2, 3}, {impl.later}}) {
 			t.Errorf("got %v", got)
 		}
 	})
@@ -231,5 +270,11 @@ func TestDeliver_MessagesThatCannotBe(t *testing.T) {
 		if len(got) != 1 || got[0].Sequence != fullEvent.Sequence {
 			t.Errorf("got %+v", got)
 		}
+	})
+	t.Run("a message without a delivery is not handled", func(t *testing.T) {
+		c := NewClient(t.Context(), dialServer(t, func(s *grpc.Server) {
+			recallv1.RegisterRecallServiceServer(s, &raw{message: []byte{9 << 3, 1}})
+		}))
+		_ = c.Deliver(t.Context(), func(due []shared.Delivery) { t.Errorf("handled %v", due) })
 	})
 }

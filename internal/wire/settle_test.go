@@ -107,6 +107,26 @@ func TestClient_Settle(t *testing.T) {
 	})
 }
 
+// terse answers one settlement, however many there are.
+type terse struct{ echo }
+
+func (p *terse) Settle(context.Context, []Settlement) ([]error, error) {
+	return make([]error, 1), p.err
+}
+
+func TestServer_SettleChecksTheAnswer(t *testing.T) {
+	impl := &terse{}
+	c := NewClient(t.Context(), dial(t, impl))
+	_, err := c.Settle(t.Context(), settlements(1, 2))
+	if want := "the plugin has 1 answers for 2 settlements"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	impl.err = shared.ErrOverloaded
+	if _, err := c.Settle(t.Context(), settlements(1, 2)); !errors.Is(err, shared.ErrOverloaded) {
+		t.Errorf("an error of the call came back as %v", err)
+	}
+}
+
 // lying answers Settle with these statuses.
 type lying struct {
 	recallv1.UnimplementedRecallServiceServer
@@ -134,9 +154,13 @@ func TestClient_SettleChecksTheAnswer(t *testing.T) {
 			t.Errorf("got %v, %v, want %q", errs, err, words)
 		}
 	}
-	impl.statuses = [][]byte{{}, []byte("\xff\xff")} // which is no status: recorded or not, ask again
-	if errs, err := c.Settle(t.Context(), settlements(1, 2)); err != nil || errs[0] != nil || errs[1] == nil ||
-		errors.Is(errs[1], shared.ErrInvalid) {
-		t.Errorf("a status that cannot be read: %v, %v", errs, err)
+	for name, status := range map[string][]byte{
+		"no status": []byte("\xff\xff"), "of the largest size": bytes.Repeat([]byte{0xff}, maxAnswerTextBytes),
+	} {
+		impl.statuses = [][]byte{{}, status} // recorded or not, ask again
+		errs, err := c.Settle(t.Context(), settlements(1, 2))
+		if err != nil || errs[0] != nil || errs[1] == nil || errors.Is(errs[1], shared.ErrInvalid) {
+			t.Errorf("a status that cannot be read, %s: %.200v, %.200v", name, errs, err)
+		}
 	}
 }

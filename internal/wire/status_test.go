@@ -40,6 +40,10 @@ func TestFromStatus_EveryCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	vague, err := status.New(codes.InvalidArgument, "text").WithDetails(&errdetails.BadRequest{}) // which names no field
+	if err != nil {
+		t.Fatal(err)
+	}
 	sentinels := []error{shared.ErrInvalid, shared.ErrOverloaded, shared.ErrUnavailable, shared.ErrUnimplemented,
 		shared.ErrDamaged,
 		context.DeadlineExceeded, context.Canceled}
@@ -50,6 +54,7 @@ func TestFromStatus_EveryCode(t *testing.T) {
 	}{
 		{detailed.Err(), shared.ErrInvalid, "message_ids[3]: is empty"},
 		{status.Error(codes.InvalidArgument, "text"), shared.ErrInvalid, "text"},
+		{vague.Err(), shared.ErrInvalid, "text"},
 		{status.Error(codes.ResourceExhausted, "text"), shared.ErrOverloaded, "text"},
 		{status.Error(codes.ResourceExhausted, "trying to send message larger than max (2 vs. 1)"), shared.ErrInvalid,
 			"request: trying to send message larger than max (2 vs. 1); send fewer messages a call, a message on the wire has " +
