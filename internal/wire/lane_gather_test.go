@@ -2,6 +2,9 @@ package wire
 
 import (
 	"context"
+	"errors"
+	"io"
+	"syscall"
 	"testing"
 	"time"
 
@@ -110,5 +113,76 @@ func TestLane_CallThatWaitedForACommit(t *testing.T) {
 	host.Close()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// polled is a connection whose polls find something only if the test wrote something before.
+type polled struct {
+	syscall.RawConn
+	polls int
+	write func() bool
+}
+
+func (p *polled) Read(f func(fd uintptr) bool) error {
+	if p.polls++; !p.write() {
+		return nil
+	}
+	return p.RawConn.Read(f)
+}
+
+func TestLane_WhenTheReaderWaitsForCompany(t *testing.T) {
+	for name, tc := range map[string]struct {
+		first   int // calls that are there before the reader begins
+		company bool
+		then    []int // calls that come after as many answers
+		polls   int
+		want    gathering
+	}{
+		"one call":                  {1, false, []int{1}, 1, gathering{expected: 1, together: 1, missed: 3}},
+		"one call after the other":  {1, false, []int{1, 1, 1}, 3, gathering{expected: 1, together: 1, missed: 3}},
+		"two calls, and no company": {2, false, []int{2}, 2, gathering{expected: 1, together: 1, missed: 4, skips: 16}},
+		"two calls, and company": {2, true, []int{3, 1}, 4,
+			gathering{expected: 1, together: 1, missed: 1, skips: 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host, plugin := laneEnds(t)
+			l, err := newLaneServer(newRecallServer(&meetingPlugin{}), plugin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			company := tc.company
+			raw := &polled{RawConn: l.raw, write: func() bool {
+				if !company {
+					return false
+				}
+				company = false
+				write(t, host, indexFrame(t, 99))
+				return true
+			}}
+			l.raw, l.gathering.missed = raw, 3
+			for id := range tc.first {
+				write(t, host, indexFrame(t, uint64(id)))
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- l.read() }()
+			in := &laneReader{conn: host, limit: maxLaneAnswer}
+			for i, answers := range tc.then {
+				for range answers {
+					nextFrame(t, in)
+				}
+				if i+1 < len(tc.then) {
+					write(t, host, indexFrame(t, 100))
+				}
+			}
+			host.Close()
+			if err := <-ended; !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+			l.end()
+			l.out.writers.Wait()
+			if raw.polls != tc.polls || l.gathering != tc.want {
+				t.Errorf("%d polls, then %+v; want %d, then %+v", raw.polls, l.gathering, tc.polls, tc.want)
+			}
+		})
 	}
 }

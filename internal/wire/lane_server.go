@@ -61,18 +61,10 @@ type laneServer struct {
 // serveLane answers the calls that come by conn, each as if it had come by gRPC, until either side ends the lane. The
 // error says what was wrong with what the host sent.
 func (s *recallServer) serveLane(conn *net.UnixConn) error {
-	l := &laneServer{
-		plugin: s, conn: conn, in: laneReader{conn: conn, limit: maxLaneCall}, room: semaphore.NewWeighted(maxLaneBytes),
-		cancels: map[uint64]context.CancelFunc{},
-	}
-	var err error
-	if l.raw, err = conn.SyscallConn(); err != nil {
+	l, err := newLaneServer(s, conn)
+	if err != nil {
 		return err
 	}
-	if l.out, err = newLaneWriter(conn, l.written, l.end); err != nil {
-		return err
-	}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
 	err = l.read()
 	l.end()
 	l.calls.Wait()
@@ -81,6 +73,22 @@ func (s *recallServer) serveLane(conn *net.UnixConn) error {
 		return wrong
 	}
 	return nil
+}
+
+func newLaneServer(s *recallServer, conn *net.UnixConn) (*laneServer, error) {
+	l := &laneServer{
+		plugin: s, conn: conn, in: laneReader{conn: conn, limit: maxLaneCall}, room: semaphore.NewWeighted(maxLaneBytes),
+		cancels: map[uint64]context.CancelFunc{},
+	}
+	var err error
+	if l.raw, err = conn.SyscallConn(); err != nil {
+		return nil, err
+	}
+	if l.out, err = newLaneWriter(conn, l.written, l.end); err != nil {
+		return nil, err
+	}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l, nil
 }
 
 // written gives back what answers held until they were written.
@@ -144,10 +152,7 @@ func (l *laneServer) begin(f laneFrame, size int) error {
 	underWay := l.underWay.Add(1)
 	l.gathering.begun(int(underWay))
 	alone := underWay == 1 && l.in.buffered() == 0
-	c := &servedCall{lane: l, id: f.id, weight: laneWeight{lane: int64(size) + laneCallBytes}}
-	if len(f.metadata) > 0 {
-		c.weight.lane += maxLanePairs * lanePairBytes
-	}
+	c := &servedCall{lane: l, id: f.id, weight: laneWeight{lane: callBytes(size, len(f.metadata))}}
 	if err := l.room.Acquire(l.ctx, c.weight.lane); err != nil {
 		return err
 	}
@@ -156,6 +161,14 @@ func (l *laneServer) begin(f laneFrame, size int) error {
 		c.answer(nil, err)
 	}
 	return nil
+}
+
+// callBytes is what a call with a frame of size bytes takes of maxLaneBytes.
+func callBytes(size, metadata int) int64 {
+	if metadata == 0 {
+		return int64(size) + laneCallBytes
+	}
+	return int64(size) + laneCallBytes + maxLanePairs*lanePairBytes
 }
 
 // servedCall is a call under way in the plugin.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -324,6 +326,179 @@ func TestLane_LargeRequestGoesByGRPC(t *testing.T) {
 	}
 	if _, err := client.Index(t.Context(), largeMessages(maxLaneRequest)); err != nil || conn.unary.Load() != 1 {
 		t.Errorf("%d calls by gRPC; want one; %v", conn.unary.Load(), err)
+	}
+}
+
+func TestClient_WayAndWeightOfACall(t *testing.T) {
+	lane, err := newLaneClient(serveLane(t, newRecallServer(&slow{})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		method string
+		size   int   // of the request
+		lane   bool  // there is one
+		weight int64 // of the call by gRPC; 0: it goes by the lane
+	}{
+		"as large as the lane takes":  {recallv1.RecallService_Status_FullMethodName, maxLaneRequest, true, 0},
+		"larger":                      {recallv1.RecallService_Status_FullMethodName, maxLaneRequest + 1, true, largeUnary},
+		"not of the lane":             {recallv1.RecallService_Since_FullMethodName, 100, true, largeUnary},
+		"small":                       {recallv1.RecallService_Status_FullMethodName, smallUnary, false, 1},
+		"larger than what is small":   {recallv1.RecallService_Status_FullMethodName, smallUnary + 1, false, largeUnary},
+		"small, with a larger answer": {recallv1.RecallService_Since_FullMethodName, 100, false, largeUnary},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := &weighing{}
+			client := NewClient(t.Context(), conn)
+			conn.unary = client.calls.unary
+			if tc.lane {
+				client.calls.lane.Store(lane)
+			}
+			request := &recallv1.StatusRequest{MessageIds: []string{"m"}, Tenant: strings.Repeat("x", tc.size)}
+			request.Tenant = request.Tenant[proto.Size(request)-tc.size:]
+			if n := proto.Size(request); n < tc.size {
+				request.Tenant += strings.Repeat("x", tc.size-n)
+			}
+			if n := proto.Size(request); n != tc.size {
+				t.Fatalf("the request has %d bytes", n)
+			}
+			if err := client.calls.Invoke(t.Context(), tc.method, request, &recallv1.StatusResponse{}); err != nil {
+				t.Error(err)
+			}
+			if conn.weight != tc.weight {
+				t.Errorf("weight %d, want %d", conn.weight, tc.weight)
+			}
+		})
+	}
+}
+
+// weighing answers every call and keeps its weight.
+type weighing struct {
+	grpc.ClientConnInterface
+	unary  *semaphore.Weighted
+	weight int64
+}
+
+func (c *weighing) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
+	left := int64(maxUnaryClient)
+	for !c.unary.TryAcquire(left) {
+		left--
+	}
+	c.unary.Release(left)
+	c.weight = maxUnaryClient - left
+	return nil
+}
+
+func TestLane_Alone(t *testing.T) {
+	host, _ := laneEnds(t)
+	l, err := newLaneClient(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		waiting, givenUp int
+		want             bool
+	}{
+		"no call":                    {0, 0, true},
+		"one waits":                  {1, 0, false},
+		"one is given up":            {0, 1, false},
+		"one waits, one is given up": {1, 1, false},
+	} {
+		clear(l.waiting)
+		clear(l.givenUp)
+		for id := range tc.waiting {
+			l.waiting[uint64(id)] = &pendingCall{}
+		}
+		for id := range tc.givenUp {
+			l.givenUp[uint64(id)] = struct{}{}
+		}
+		if _, alone, err := l.begin(99); err != nil || alone != tc.want {
+			t.Errorf("%s: alone %v, %v", name, alone, err)
+		}
+	}
+}
+
+func TestLane_FramesAtTheLimits(t *testing.T) {
+	t.Run("frame", func(t *testing.T) {
+		for _, size := range []int{laneHead, 100} {
+			frame := binary.BigEndian.AppendUint32(nil, uint32(size-4))
+			frame = append(frame, make([]byte, size-4)...)
+			if _, got, err := decodeFrame(frame, size); err != nil || got != size {
+				t.Errorf("a frame of %d bytes: %d, %v", size, got, err)
+			}
+			if _, _, err := decodeFrame(frame, size-1); err == nil {
+				t.Errorf("a frame of %d bytes is within a limit of %d", size, size-1)
+			}
+		}
+	})
+	t.Run("time left", func(t *testing.T) {
+		frame := frameOf(t, laneFrame{kind: laneCall}, nil)
+		for us, want := range map[uint64]time.Duration{
+			0: 0, 7: 7 * time.Microsecond, math.MaxUint64: math.MaxInt64 / time.Microsecond * time.Microsecond,
+		} {
+			binary.BigEndian.PutUint64(frame[16:], us)
+			if f, _, err := decodeFrame(frame, maxLaneCall); err != nil || f.timeout != want {
+				t.Errorf("%d µs are read as %v, %v", us, f.timeout, err)
+			}
+		}
+	})
+	pairs := func(n int) metadata.MD { return metadata.MD{"key": make([]string, n)} }
+	sized := func(key, value int) metadata.MD {
+		return metadata.MD{strings.Repeat("k", key): {strings.Repeat("v", value)}}
+	}
+	two := sized(1, maxLaneMetadata-4-1-(4+3+5))
+	two["two"] = []string{"value"}
+	over := sized(1, maxLaneMetadata-4-1-(4+3+5)+1)
+	over["two"] = []string{"value"}
+	for name, tc := range map[string]struct {
+		md   metadata.MD
+		fits bool
+	}{
+		"no metadata":                {metadata.MD{}, true},
+		"an empty pair":              {metadata.MD{"": {""}}, true},
+		"as many pairs as may be":    {pairs(maxLanePairs), true},
+		"a pair more":                {pairs(maxLanePairs + 1), false},
+		"as many bytes as may be":    {sized(1000, maxLaneMetadata-1004), true},
+		"a byte more":                {sized(1000, maxLaneMetadata-1003), false},
+		"a long value":               {sized(1, maxLaneMetadata-4), false},
+		"two pairs of as many bytes": {two, true},
+		"two pairs with a byte more": {over, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, fits := encodeMetadata(tc.md)
+			if fits != tc.fits {
+				t.Fatalf("fits: %v", fits)
+			}
+			if !fits {
+				return
+			}
+			if md, err := decodeMetadata(b); err != nil || !reflect.DeepEqual(md, tc.md) {
+				t.Errorf("comes back as %.200v, %v", md, err)
+			}
+		})
+	}
+}
+
+func TestLaneFrame_IsWrite(t *testing.T) {
+	for _, tc := range []struct {
+		kind, method byte
+		want         bool
+	}{
+		{laneCall, 1, true}, {laneCall, 2, true}, {laneCall, 3, false}, {laneCall, laneStatusMethod, false},
+		{laneCall, byte(len(laneMethods)), false}, {laneCancel, 1, false},
+	} {
+		if f := (laneFrame{kind: tc.kind, method: tc.method}); f.isWrite() != tc.want {
+			t.Errorf("kind %d of method %d: %v", tc.kind, tc.method, f.isWrite())
+		}
+	}
+}
+
+func TestLane_BytesOfACall(t *testing.T) {
+	if got := callBytes(100, 0); got != 100+laneCallBytes {
+		t.Errorf("without metadata: %d", got)
+	}
+	if got := callBytes(100, 1); got != 100+laneCallBytes+maxLanePairs*lanePairBytes {
+		t.Errorf("with metadata: %d", got)
 	}
 }
 
