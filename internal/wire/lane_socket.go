@@ -57,7 +57,7 @@ func (r *laneReader) fill() error {
 	default:
 		copy(r.buf, waiting)
 	}
-	if len(r.buf) < laneReadBytes {
+	if cap(r.buf) < laneReadBytes {
 		r.buf = append(make([]byte, 0, laneReadBytes), r.buf...)
 	}
 	r.buf = r.buf[:cap(r.buf)]
