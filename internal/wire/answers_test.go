@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -270,5 +271,97 @@ func TestClient_ClipsLongTextsForPeople(t *testing.T) {
 	}
 	if ds, err := c.Prepare(t.Context(), "/f"); err != nil || len(ds[0].Detail) != maxAnswerTextBytes {
 		t.Errorf("%d diagnostics, %v", len(ds), err)
+	}
+}
+
+func TestClient_AnswersAtTheLimits(t *testing.T) {
+	text := strings.Repeat("x", maxAnswerTextBytes)
+	event := changed(func(e *recallv1.Event) {
+		e.Retention, e.RecalledAt, e.Rule = 0, maxTime.UnixMicro(), &recallv1.Rule{Name: text, File: text}
+		e.Message.SentAt = minTime.UnixMicro()
+		e.PolicyDigest = strings.Repeat("x", shared.MaxIDBytes)
+	})
+	entry := encodeLedgerEntry(fullEntry)
+	entry.Event.Tenant, entry.Event.RecallId = fullLedger.Tenant, fullLedger.RecallID
+	entry.Steps = slices.Repeat([]*recallv1.StepRecord{{Step: strings.Repeat("s", shared.MaxStepBytes)}}, maxEventSteps-1)
+	entry.Steps = append(entry.Steps, &recallv1.StepRecord{Step: "s", Error: text})
+	cursor := strings.Repeat("c", maxCursorBytes)
+	id := strings.Repeat("i", shared.MaxIDBytes)
+	labels := map[string]string{"label": text[len("label"):]}
+	for i := range maxMetricLabels - 1 {
+		labels[fmt.Sprint(i)] = ""
+	}
+	diagnostics := slices.Repeat([]*recallv1.Diagnostic{{Severity: 1}}, maxDiagnostics)
+	impl := &broken{
+		since: &recallv1.EventPage{
+			Events: slices.Repeat([]*recallv1.Event{event}, fullSince.Limit), Next: cursor, More: true, Reset_: true,
+		},
+		ledger: &recallv1.LedgerPage{
+			Entries: slices.Repeat([]*recallv1.LedgerEntry{entry}, fullLedger.Limit), Next: fullLedger.After, Reset_: true,
+		},
+		describe: &recallv1.DescribeResponse{
+			Name: id, ProtocolVersions: make([]int32, maxProtocolVersions),
+			Capabilities: slices.Repeat([]string{id}, maxCapabilities),
+		},
+		health: &recallv1.HealthResponse{
+			State: recallv1.PluginState_PLUGIN_STATE_ACTIVE, Reason: text,
+			Rules: &recallv1.RulesState{Digest: id, Paths: make([]string, maxDiagnostics), Warnings: diagnostics},
+		},
+		diagnostics: &recallv1.DiagnosticsResponse{Diagnostics: diagnostics},
+		metrics: &recallv1.MetricsResponse{Metrics: slices.Repeat([]*recallv1.Metric{{
+			Kind: recallv1.MetricKind_METRIC_KIND_GAUGE, Name: "m",
+		}}, maxMetrics-1)},
+		explain: &recallv1.ExplainResponse{Explanations: []*recallv1.Explanation{{
+			MessageId: "m/1", Result: encodeRecallResult(fullResult), Rules: append(
+				make([]*recallv1.RuleTrace, maxRuleTraces-1),
+				&recallv1.RuleTrace{Conditions: make([]*recallv1.RuleCondition, maxRuleConditions)}),
+		}}},
+	}
+	impl.metrics.Metrics = append(impl.metrics.Metrics, &recallv1.Metric{
+		Kind: recallv1.MetricKind_METRIC_KIND_HISTOGRAM, Name: text, Labels: labels,
+		Buckets: make([]*recallv1.Bucket, maxMetricBuckets),
+	})
+	c := NewClient(t.Context(), dialServer(t, func(s *grpc.Server) {
+		recallv1.RegisterRecallServiceServer(s, impl)
+		recallv1.RegisterLifecycleServiceServer(s, impl)
+	}))
+	for name, call := range map[string]func() (int, error){
+		"since": func() (int, error) {
+			page, err := c.Since(t.Context(), fullSince)
+			return len(page.Events) - fullSince.Limit, err
+		},
+		"ledger": func() (int, error) {
+			page, err := c.Ledger(t.Context(), fullLedger)
+			return len(page.Entries) - fullLedger.Limit, err
+		},
+		"describe": func() (int, error) {
+			d, err := c.Describe(t.Context())
+			return len(d.Capabilities) - maxCapabilities, err
+		},
+		"health": func() (int, error) {
+			h, err := c.Health(t.Context())
+			return len(h.Reason) - maxAnswerTextBytes, err
+		},
+		"reload": func() (int, error) {
+			ds, err := c.Reload(t.Context())
+			return len(ds) - maxDiagnostics, err
+		},
+		"metrics": func() (int, error) {
+			metrics, err := c.Metrics(t.Context())
+			return len(metrics) - maxMetrics, err
+		},
+		"explain": func() (int, error) {
+			all, err := c.Explain(t.Context(), fullRequest)
+			if err != nil {
+				return 0, err
+			}
+			return len(all[0].Rules) - maxRuleTraces, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if missing, err := call(); err != nil || missing != 0 {
+				t.Errorf("%d entries, %.300v", missing, err)
+			}
+		})
 	}
 }
