@@ -5,10 +5,12 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/chat-recall/recall/shared"
 	"github.com/chat-recall/recall/shared/recallv1"
@@ -235,5 +237,28 @@ func TestAsync_RequestThatIsRefused(t *testing.T) {
 		if err := laneStatus(next().payload); status.Code(err) != codes.Internal {
 			t.Errorf("%s: a request that cannot be read: %v", laneMethods[method].name, err)
 		}
+	}
+}
+
+func TestAsync_LargeRequestIsCarriedOutBesideTheReader(t *testing.T) {
+	p := newCommitting()
+	_, send, next := laneOf(t, p)
+	for size, alone := range map[int]bool{maxInlineBytes: true, maxInlineBytes + 1: false} {
+		m := fullMessage
+		request := func(ref int) *recallv1.IndexRequest {
+			m.Ref = strings.Repeat("x", ref)
+			return &recallv1.IndexRequest{Messages: []*recallv1.Message{encodeMessage(m)}}
+		}
+		sized := request(2*size - proto.Size(request(size)))
+		if n := proto.Size(sized); n != size {
+			t.Fatalf("the request has %d bytes, want %d", n, size)
+		}
+		send(frameOf(t, laneFrame{kind: laneCall, method: 1, id: 1}, sized))
+		call := <-p.begun
+		if call.alone != alone { // only the reader knows that a call is
+			t.Errorf("alone is %v for a request of %d bytes", call.alone, size)
+		}
+		call.commit(nil)
+		next()
 	}
 }

@@ -129,7 +129,7 @@ func wireRequests() map[string][]byte {
 		"cut short":                      nested(requestMessages, text(messageID, "m"))[:4],
 		"cut short within":               nested(requestMessages, []byte{messageID, 9, 'm'}),
 		"field number 0":                 {0x00, 0x01},
-		"field number 0 in a wide tag":   {0x80, 0x00, 0x01},
+		"field number 0 in a wide tag":   {0x80, 0x00},
 		"field number above the largest": append(protowire.AppendTag(nil, protowire.MaxValidNumber+1,
 			protowire.VarintType), 1),
 		"largest field number":      append(protowire.AppendTag(nil, protowire.MaxValidNumber, protowire.VarintType), 1),

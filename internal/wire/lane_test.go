@@ -962,6 +962,36 @@ func TestLane_HostThatDoesNotReadAnswers(t *testing.T) {
 	}
 }
 
+// wordy answers Status with so many bytes.
+type wordy struct {
+	echo
+	size int
+}
+
+func (p *wordy) Status(context.Context, string, []string) ([]shared.MessageStatus, error) {
+	s := shared.MessageStatus{State: shared.MessageLive, RecallID: strings.Repeat("x", p.size)}
+	encoded := proto.Size(&recallv1.StatusResponse{Statuses: []*recallv1.MessageStatus{encodeMessageStatus(s)}})
+	s.RecallID = s.RecallID[encoded-p.size:]
+	return []shared.MessageStatus{s}, nil
+}
+
+func TestLane_LargestAnswer(t *testing.T) {
+	p := &wordy{}
+	_, send, next := laneOf(t, p)
+	p.size = MaxWireBytes
+	send(statusFrame(t, 1))
+	if f := next(); f.kind != laneAnswer || len(f.payload) != p.size {
+		t.Errorf("got kind %d with %d bytes; want an answer of %d", f.kind, len(f.payload), p.size)
+	}
+	p.size++
+	send(statusFrame(t, 2))
+	f := next()
+	if err := laneStatus(f.payload); f.kind != laneError || status.Code(err) != codes.ResourceExhausted ||
+		!strings.Contains(err.Error(), "larger than max") {
+		t.Errorf("a byte more: got kind %d, %.200v", f.kind, err)
+	}
+}
+
 func TestLane_ErrorThatIsNoText(t *testing.T) {
 	client, _ := onLane(t, &echo{err: errors.New("\xff is no text")})
 	if _, err := client.Status(t.Context(), "acme", []string{"m"}); err == nil || err.Error() != "\uFFFD is no text" {
