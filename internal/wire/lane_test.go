@@ -962,6 +962,62 @@ func TestLane_HostThatDoesNotReadAnswers(t *testing.T) {
 	}
 }
 
+func TestOpenLane(t *testing.T) {
+	open := func(t *testing.T, value string) (*net.UnixConn, error) {
+		t.Setenv(LaneFDEnv, value)
+		return OpenLane()
+	}
+	t.Run("none", func(t *testing.T) {
+		if conn, err := open(t, ""); conn != nil || err != nil {
+			t.Errorf("got %v, %v", conn, err)
+		}
+	})
+	for _, value := range []string{"lane", "-1", "2"} {
+		t.Run("no descriptor "+value, func(t *testing.T) {
+			if _, err := open(t, value); err == nil || !strings.Contains(err.Error(), LaneFDEnv) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	t.Run("no socket", func(t *testing.T) {
+		var ends [2]int
+		if err := syscall.Pipe2(ends[:], syscall.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Close(ends[1])
+		if _, err := open(t, fmt.Sprint(ends[0])); err == nil || !strings.Contains(err.Error(), LaneFDEnv) { // closes it
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("a socket of another kind", func(t *testing.T) {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(t, fmt.Sprint(fd)); err == nil || !strings.Contains(err.Error(), "not a unix socket") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("a lane", func(t *testing.T) {
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Close(fds[1])
+		conn, err := open(t, fmt.Sprint(fds[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := syscall.Write(fds[1], []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(make([]byte, 9)); n != 1 || err != nil {
+			t.Errorf("read %d bytes, %v", n, err)
+		}
+	})
+}
+
 // wordy answers Status with so many bytes.
 type wordy struct {
 	echo
