@@ -86,7 +86,7 @@ func TestDecodedBytes(t *testing.T) {
 	}{
 		"nothing":           {&recallv1.StatusResponse{}, messageBytes},
 		"a text":            {&recallv1.StatusRequest{Tenant: text(9)}, messageBytes + elementBytes + 1 + 9},
-		"two texts":         {&recallv1.StatusRequest{Tenant: "t", MessageIds: []string{"m"}}, messageBytes + 2*(elementBytes+2)},
+		"two texts":         {&recallv1.StatusRequest{MessageIds: []string{"m", "n"}}, messageBytes + 2*(elementBytes+2)},
 		"messages":          {statuses(3), messageBytes * 4},
 		"as many as fit":    {statuses(most), maxDecodedBytes},
 		"one more":          {statuses(most + 1), maxDecodedBytes + messageBytes},

@@ -81,6 +81,7 @@ func TestValidate_InvalidInput(t *testing.T) {
 		{msg(func(m *shared.Message) { m.Attachments = []shared.Attachment{{Key: "a"}, {Key: long}} }), "attachments[1].key",
 			"at most 2048"},
 		{msg(func(m *shared.Message) { m.Labels = []string{""} }), "labels[0]", "empty"},
+		{msg(func(m *shared.Message) { m.Labels = []string{"a", long} }), "labels[1]", "at most 128"},
 		{msg(func(m *shared.Message) { m.Attachments = []shared.Attachment{{}} }), "attachments[0].key", "empty"},
 		{msg(func(m *shared.Message) { m.Attachments = []shared.Attachment{{Key: "a", Owner: long}} }),
 			"attachments[0].owner", "256"},
@@ -250,6 +251,7 @@ func TestValidate_AtTheLimits(t *testing.T) {
 	settlement.Attempt, settlement.Error = 0, text(shared.MaxStepErrorBytes)
 	bySequence := settlement
 	bySequence.Key = ""
+	amendment := shared.Amendment{Tenant: "t", MessageID: "m", Attachments: attachments}
 	languages := map[string]string{"en": text(maxAnswerTextBytes - 2)}
 	for i := range maxLanguages - 1 {
 		languages[fmt.Sprint(i)] = ""
@@ -259,7 +261,7 @@ func TestValidate_AtTheLimits(t *testing.T) {
 		"message":                  ValidateMessage(&message),
 		"the first moment":         ValidateMessage(&first),
 		"the last moment":          ValidateMessage(&last),
-		"amendment":                ValidateAmendment(&shared.Amendment{Tenant: "t", MessageID: "m", Attachments: attachments}),
+		"amendment":                ValidateAmendment(&amendment),
 		"recall":                   ValidateRecall(&request),
 		"recall of one message":    ValidateRecall(&one),
 		"status":                   ValidateStatus("t", ids(shared.MaxStatusIDs)),
@@ -276,8 +278,9 @@ func TestValidate_AtTheLimits(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := validTexts("text", map[string]string{text(maxAnswerTextBytes): "x"}); err == nil {
-		t.Error("a language tag of 64 KiB is valid")
+	err := validTexts("text", map[string]string{text(maxAnswerTextBytes): "x"})
+	if want := "text: a text of 65537 bytes; at most 65536"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %q", err, want)
 	}
 }
 
