@@ -1018,6 +1018,26 @@ func TestOpenLane(t *testing.T) {
 	})
 }
 
+func TestLane_LastAnswerIsWrittenAtOnce(t *testing.T) {
+	host, plugin := laneEnds(t)
+	l, err := newLaneServer(newRecallServer(&slow{}), plugin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.underWay.Store(1)
+	l.calls.Add(1)
+	(&servedCall{lane: l, id: 7, cancel: func() {}}).answer(statusOf("m"), nil)
+	l.out.mu.Lock()
+	if l.out.writing || len(l.out.due) > 0 {
+		t.Errorf("%d bytes are left to a goroutine", len(l.out.due))
+	}
+	l.out.mu.Unlock()
+	if f := nextFrame(t, &laneReader{conn: host, limit: maxLaneAnswer}); f.kind != laneAnswer || f.id != 7 {
+		t.Errorf("got kind %d, id %d", f.kind, f.id)
+	}
+	l.end()
+}
+
 // wordy answers Status with so many bytes.
 type wordy struct {
 	echo
