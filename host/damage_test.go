@@ -518,7 +518,8 @@ func TestBackup_WriterStuck(t *testing.T) {
 	cutOff := func(w *stuckWriter, done chan error) {
 		t.Helper()
 		close(w.release)
-		if err := <-done; !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "discard it and start again") {
+		err := <-done
+		if !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "discard it and start again") {
 			t.Errorf("a backup that was cut off: %v", err)
 		}
 	}
