@@ -89,7 +89,7 @@ func (r *speedResult) text() string {
 // printTargets is the table of targets.
 func printTargets(rows []row) string {
 	var b strings.Builder
-	b.WriteString("| row | value | beside | unit | ratio | spread | target | met | value / beside |\n")
+	b.WriteString("| row | value | compared with | unit | ratio | spread | target | met | value / compared with |\n")
 	b.WriteString("| --- | ---: | ---: | --- | ---: | ---: | --- | --- | --- |\n")
 	for _, r := range rows {
 		met := "yes"
