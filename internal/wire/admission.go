@@ -16,8 +16,8 @@ import (
 	"github.com/chat-recall/recall/shared/recallv1"
 )
 
-// The memory that calls take in a plugin is bounded by bytes, whatever their number and size and whatever a broken host
-// sends. A request waits unread until there is memory to read it, and undecoded until there is memory to answer it.
+// The memory of the calls in a plugin is bounded in bytes, whatever a host sends, even a broken one. A request is not
+// read until there is memory to read it, and not decoded until there is memory to answer it.
 const (
 	// maxReading bounds the requests of RecallService that are being read at once: each may have MaxWireBytes, twice while
 	// it is put together from what came over the wire.
@@ -26,22 +26,22 @@ const (
 	// maxWorkingBytes bounds what calls take until their answers are sent, decoded requests and answers together.
 	maxWorkingBytes = 64 << 20
 
-	// decodedFactor is what a request takes when it is decoded, for each of its bytes: the most is an empty text in a
-	// list, of two bytes, which takes sixteen.
+	// decodedFactor is how many bytes a decoded request takes for each encoded byte. The worst case is an empty text in a
+	// list: two bytes become sixteen.
 	decodedFactor = 8
 
 	// maxElements bounds the fields of a request, before they are decoded. It is above the limits of every list.
 	maxElements = 2 * shared.MaxIndexBatch
 
-	// maxSmallBytes bounds a request of any other service, and one of LifecycleService.
+	// maxSmallBytes bounds a request of LifecycleService and of other services.
 	maxSmallBytes = 64 << 10
 
 	// maxStreams bounds the streams of a connection, unary calls included, until their answers have left the plugin. A
 	// host that needs more waits.
 	maxStreams = 32
 
-	// maxOtherStreams bounds those of services other than the two: of go-plugin, which needs two that stay and one at a
-	// time.
+	// maxOtherStreams bounds the streams of services other than RecallService and LifecycleService. These are go-plugin's,
+	// which needs two permanent streams and one more at a time.
 	maxOtherStreams = 4
 
 	// maxHeaderBytes bounds the metadata of a call.
@@ -58,7 +58,8 @@ const (
 const maxRecordBytes = shared.MaxAttachments*(shared.MaxAttachmentBytes+shared.MaxIDBytes) +
 	shared.MaxLabels*shared.MaxLabelBytes + 8*shared.MaxIDBytes + shared.MaxRefBytes
 
-// working is what a call takes besides its request: the records that it reads, and its answer, decoded and encoded.
+// working is the memory in bytes that a call takes in addition to its request, per call and per element: the records
+// that it reads, and its answer, decoded and encoded.
 var working = map[string]struct{ call, element int64 }{
 	"Index":   {0, 1 << 10},
 	"Amend":   {0, maxRecordBytes},
@@ -75,7 +76,7 @@ var working = map[string]struct{ call, element int64 }{
 // maxPageBytes is about the size of a page of Since or of a ledger; the last event of it may go beyond.
 const maxPageBytes = 1 << 20
 
-// admission lets calls in as far as there is memory for them.
+// admission admits calls while there is memory for them.
 type admission struct {
 	maxRequest int // bytes
 	reading    *semaphore.Weighted
@@ -90,7 +91,7 @@ func newAdmission(maxRequest int, reading int64) *admission {
 	}
 }
 
-// weigh tells how much of maxWorkingBytes a call takes.
+// weigh returns how many of maxWorkingBytes a call takes.
 func (a *admission) weigh(method string, request []byte) (int64, error) {
 	n := elements(request)
 	if n > maxElements {
@@ -106,7 +107,7 @@ func (a *admission) enter(ctx context.Context, method string, request []byte) (l
 	if err != nil {
 		return nil, err
 	}
-	if weight == 0 { // as of Health, which waits for nobody
+	if weight == 0 { // such as Health, which must not wait
 		return func() {}, nil
 	}
 	if err := a.working.Acquire(ctx, weight); err != nil {
@@ -143,8 +144,8 @@ func elements(message []byte) (n int) {
 	return n
 }
 
-// admitted makes a service of streams alone. gRPC reads the request of a unary call before it asks anybody, and that of
-// a stream when its handler wants it; on the wire the two are the same.
+// admitted turns the unary methods of a service into streams. gRPC reads the request of a unary call before any handler
+// runs, but that of a stream only when the handler asks for it. On the wire the two are the same.
 func (a *admission) admitted(desc grpc.ServiceDesc) *grpc.ServiceDesc {
 	streams := mapSlice(desc.Streams, a.stream)
 	for _, m := range desc.Methods {
@@ -204,7 +205,7 @@ func (s *admittedStream) RecvMsg(into any) error {
 	return decodeRequest(s.method, data, into)
 }
 
-// ServerOptions are those of a server on which Register serves a plugin.
+// ServerOptions returns the options of a server on which Register serves a plugin.
 func ServerOptions() []grpc.ServerOption {
 	others := semaphore.NewWeighted(maxOtherStreams)
 	return []grpc.ServerOption{

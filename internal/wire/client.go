@@ -15,7 +15,7 @@ import (
 	"github.com/chat-recall/recall/shared/recallv1"
 )
 
-// Client is Plugin over one gRPC connection to a plugin process.
+// Client implements [Plugin] with one gRPC connection to a plugin process.
 type Client struct {
 	ctx       context.Context // ends when the plugin goes away
 	calls     *callConn
@@ -34,7 +34,7 @@ func NewClient(ctx context.Context, conn grpc.ClientConnInterface) *Client {
 	}
 }
 
-// UseLane makes calls go by the lane whose other end the plugin serves: see CapabilityLane. It is called once. The
+// UseLane sends calls over the lane whose other end the plugin serves: see [CapabilityLane]. Call it at most once. The
 // Client closes conn when the plugin goes away.
 func (c *Client) UseLane(conn *net.UnixConn) error {
 	lane, err := newLaneClient(conn)
@@ -93,7 +93,7 @@ func (c *Client) Amend(ctx context.Context, amendments []shared.Amendment) ([]sh
 		})
 }
 
-// eachValid answers IndexInvalid for each part of a batch that validate refuses, and lets do answer for the others.
+// eachValid answers IndexInvalid for each element of a batch that validate refuses, and calls do for the others.
 func eachValid[T any](
 	batch []T,
 	validate func(*T) error,
@@ -102,7 +102,7 @@ func eachValid[T any](
 ) ([]shared.IndexResult, error) {
 	var results []shared.IndexResult // nil while all are valid
 	var valid []T
-	var at []int // where each of valid stands
+	var at []int // the position in batch of each element of valid
 	for i := range batch {
 		err := validate(&batch[i])
 		if err != nil && results == nil {
@@ -220,7 +220,7 @@ func (c *Client) Since(ctx context.Context, req shared.SinceRequest) (shared.Eve
 	return page, nil
 }
 
-// checkPage refuses a page that would be asked for again and again.
+// checkPage refuses a page that would make the caller ask for the same page forever.
 func (d *decoder) checkPage(after, next string, more, reset bool) {
 	if more && next == after {
 		d.fail(shared.Invalidf("next", "is the cursor of the page itself"))

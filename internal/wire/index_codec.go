@@ -14,8 +14,8 @@ import (
 	"github.com/chat-recall/recall/shared/recallv1"
 )
 
-// indexRequest is a recallv1.IndexRequest that is encoded and decoded without the structs that protobuf generates, to
-// the same bytes and the same values: no other call carries as many messages.
+// indexRequest is a recallv1.IndexRequest. It is encoded and decoded without the structs that protobuf generates, to
+// the same bytes and values, because no other call carries as many messages.
 type indexRequest struct {
 	messages []shared.Message
 	compact  bool
@@ -74,10 +74,10 @@ func (r *indexRequest) payload() lanePayload {
 	}}
 }
 
-// sizeType is the size of either type of a message, whose numbers take one byte.
+// sizeType is the size of the field of a message type or conversation type: the values take one byte.
 const sizeType = 2
 
-// sizeBytes is the size of a field with so many bytes.
+// sizeBytes returns the size of a field with n bytes.
 func sizeBytes(n int) int { return 1 + protowire.SizeBytes(n) }
 
 func sizeTexts(list []string) (size int) {
@@ -95,7 +95,7 @@ func sizeMessage(m *shared.Message) int {
 		sizeAttachments(m.Attachments) + sizeTexts(m.Labels) + sizeOptional(m.Ref)
 }
 
-// sizeOptional is the size of a text that is left out where it is empty.
+// sizeOptional returns the size of a text field that is omitted if it is empty.
 func sizeOptional(s string) int {
 	if s == "" {
 		return 0
@@ -266,8 +266,8 @@ func wireConversation(kind *int32, id *string, data []byte, text string, start i
 	return nil
 }
 
-// wireField is one field of an encoded message. It holds offsets and no slices: writing pointers took half of the time
-// while the garbage collector ran.
+// wireField is one field of an encoded message. It holds offsets instead of slices: with slices, writing the pointers
+// took half of the time while the garbage collector ran.
 type wireField struct {
 	tag        uint64 // number and wire type
 	varint     uint64 // of a varint
@@ -325,8 +325,8 @@ func (f *wireField) appendText(list []string, all string) ([]string, error) {
 	return append(list, s), err
 }
 
-// response is the answer of the plugin. It is compact if the host asked for that and the results are those of the
-// messages, in their order, and none is invalid. Others go in full, so that the host can name what is wrong.
+// response returns the answer of the plugin. It is compact if the host asked for that, the results are in the order of
+// the messages, and none is invalid. Otherwise the results are complete, so that the host can name what is wrong.
 func (r *indexRequest) response(results []shared.IndexResult, err error) (*recallv1.IndexResponse, error) {
 	if err != nil {
 		return nil, toStatus(err)
@@ -342,7 +342,7 @@ func (r *indexRequest) response(results []shared.IndexResult, err error) (*recal
 	})}, nil
 }
 
-// results reads the answer of the plugin. One that does not know compact answers with results.
+// results reads the answer of the plugin. A plugin that does not know compact answers with complete results.
 func (r *indexRequest) results(resp *recallv1.IndexResponse) ([]shared.IndexResult, error) {
 	d := decoder{}
 	idOf := func(i int) string { return r.messages[i].ID }

@@ -12,7 +12,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// await makes a call that is answered by then, and waits for its answer or the end of ctx.
+// await makes a call that answers through then, and waits for the answer or the end of ctx.
 func await[T any](ctx context.Context, call func(then func(T, error))) (T, error) {
 	type answer struct {
 		value T
@@ -34,8 +34,8 @@ func (e *Engine) Index(ctx context.Context, msgs []shared.Message) ([]shared.Ind
 	return await(ctx, func(then func([]shared.IndexResult, error)) { e.IndexThen(ctx, slices.Clone(msgs), false, then) })
 }
 
-// IndexThen is Index that does not wait: it calls then once, from any goroutine and perhaps before it returns. then
-// must not block, and msgs are no longer the caller's. alone says that no other call waits.
+// IndexThen is like [Engine.Index] but does not wait. It calls then once, from any goroutine and perhaps before it
+// returns. then must not block. The caller must not use msgs any more. alone says that no other call waits.
 func (e *Engine) IndexThen(ctx context.Context, msgs []shared.Message, alone bool,
 	then func([]shared.IndexResult, error)) {
 	e.change(ctx, alone, then, func(a *active) (*batch, error) {
@@ -80,7 +80,7 @@ func (e *Engine) Amend(ctx context.Context, amendments []shared.Amendment) ([]sh
 type batch struct {
 	results []shared.IndexResult
 	ops     []index.Op
-	at      []int // of each op, the result that waits for it; nil where each has its own
+	at      []int // the index in results of each op; nil if they are the same
 }
 
 func newBatch(n int) *batch {
@@ -107,7 +107,7 @@ func (b *batch) add(id string, op index.Op, err error) {
 	}
 }
 
-// change applies what prepare makes, and calls then once.
+// change applies the batch that prepare returns, and calls then once.
 func (e *Engine) change(ctx context.Context, alone bool, then func([]shared.IndexResult, error),
 	prepare func(*active) (*batch, error)) {
 	a, leave, err := e.enter()
@@ -152,14 +152,14 @@ func (e *Engine) Recall(ctx context.Context, req shared.RecallRequest) ([]shared
 	return await(ctx, func(then func([]shared.RecallResult, error)) { e.RecallThen(ctx, req, false, then) })
 }
 
-// RecallThen is to Recall what IndexThen is to Index.
+// RecallThen is like [Engine.Recall] but does not wait: see [Engine.IndexThen].
 func (e *Engine) RecallThen(ctx context.Context, req shared.RecallRequest, alone bool,
 	then func([]shared.RecallResult, error)) {
 	e.recall(ctx, req, e.moment(), alone, maxJudgements, then)
 }
 
-// maxJudgements bounds how often a request is judged: again where facts of a message changed between the judgement and
-// the commit.
+// maxJudgements bounds how often a request is judged. It is judged again if the facts of a message changed between the
+// judgement and the commit.
 const maxJudgements = 10
 
 func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived moment, alone bool, judgements int,
@@ -169,7 +169,7 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived m
 		then(nil, err)
 		return
 	}
-	if err = ctx.Err(); err != nil { // before it takes from a limit
+	if err = ctx.Err(); err != nil { // before it reserves units of limits
 		leave()
 		then(nil, err)
 		return
@@ -204,7 +204,7 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived m
 		for _, i := range stale {
 			again.Targets = append(again.Targets, req.Targets[i])
 		}
-		// Not here: this may be the goroutine that commits.
+		// In a goroutine of its own: this one may be the committer, which must not wait.
 		go e.recall(ctx, again, arrived, false, judgements-1, func(results []shared.RecallResult, err error) {
 			if err != nil {
 				then(nil, err)
@@ -223,8 +223,8 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived m
 	a.log.AppendThen(v.ops, alone, committed)
 }
 
-// recalled completes the results of a request by what was committed of it, and counts and reports them. It returns the
-// targets that must be judged again, whose results are neither counted nor reported yet.
+// recalled completes the results of a request after the commit, and counts and reports them. It returns the targets
+// that must be judged again. Their results are not counted or reported yet.
 func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) (stale []int) {
 	for n, i := range v.at {
 		result, applied := &v.results[i], &applied[n]
@@ -257,7 +257,7 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 	return stale
 }
 
-// Check is [shared.Recall]. RecallID must be set, and may be any that is not used.
+// Check is [shared.Recall]. RecallID must be set; an id that no recall uses will do.
 func (e *Engine) Check(_ context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	a, leave, err := e.enter()
 	if err != nil {
@@ -272,10 +272,10 @@ func (e *Engine) Check(_ context.Context, req shared.RecallRequest) ([]shared.Re
 	return v.results, nil
 }
 
-// noCancel is for a judgement that commits nothing: what it reserved, if anything, goes with its trial.
+// noCancel is for a judgement that commits nothing: its reservations are discarded with the trial of the limiter.
 func noCancel(rules.Reservation) {}
 
-// check is what Recall would answer now.
+// check returns what Recall would answer now.
 func (e *Engine) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
 	v, err := a.judge(req, e.moment(), e.limiter.Trial().Reserve, noCancel)
 	if err != nil || len(v.ops) == 0 {

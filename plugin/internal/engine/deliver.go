@@ -15,7 +15,7 @@ func (e *Engine) Deliver(ctx context.Context, handle func([]shared.Delivery)) er
 	if err != nil {
 		return err
 	}
-	leave() // Quiesce waits for the dispatcher, and not for what the host does in handle
+	leave() // Quiesce waits for the dispatcher, but not for handle
 	return a.dispatcher.Run(ctx, handle)
 }
 

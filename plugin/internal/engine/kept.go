@@ -14,19 +14,19 @@ import (
 	"github.com/chat-recall/recall/rules"
 )
 
-// The last good policy: while a policy is in force, its files lie in one file beside the index. A start whose rule
-// files are broken uses it, so that a typo and a restart do not take a chat down.
+// The last good policy: while a policy is in force, a file next to the index holds a copy of its rule files. A start
+// with broken rule files uses that copy, so that a typo and a restart do not take a chat down.
 
 const (
-	// keptSuffix makes the file's name of the path of the index.
+	// keptSuffix is appended to the path of the index.
 	keptSuffix = ".policy"
-	// maxKeptBytes bounds what is read. JSON writes a byte of a rule file as six at most, and a policy has at most 1 MiB.
+	// maxKeptBytes bounds the file. JSON encodes a byte of a rule file as at most six, and a policy has at most 1 MiB.
 	maxKeptBytes = 8 << 20
 )
 
 // keptPolicy is the content of the file, after a first line with its SHA-256.
 type keptPolicy struct {
-	Digest string     `json:"digest"` // of the policy, which the files must give again
+	Digest string     `json:"digest"` // of the policy; the files must have the same digest
 	Files  []keptFile `json:"files"`
 }
 
@@ -35,10 +35,10 @@ type keptFile struct {
 	Text string `json:"text"`
 }
 
-// keptPath is where the policy in force is kept for the index at a path.
+// keptPath returns the path of the kept policy of the index at a path.
 func keptPath(index string) string { return filepath.Clean(index) + keptSuffix }
 
-// encodeKept is the file for a policy.
+// encodeKept returns the content of the file for a policy.
 func encodeKept(p *rules.Policy) ([]byte, error) {
 	kept := keptPolicy{Digest: p.Digest()}
 	for _, f := range p.Files() {
@@ -84,7 +84,7 @@ func readKept(file string) (*rules.Policy, error) {
 	return p, nil
 }
 
-// writeKept makes file the kept form of p, whole or not at all. It writes nothing if the file is that already.
+// writeKept writes p to file, completely or not at all. It writes nothing if the file already holds p.
 func writeKept(file string, p *rules.Policy) error {
 	data, err := encodeKept(p)
 	if err != nil {
@@ -94,7 +94,7 @@ func writeKept(file string, p *rules.Policy) error {
 		return nil
 	}
 	next := file + ".new"
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) { // of a process that was killed here
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) { // left by a process that was killed here
 		return err
 	}
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -115,8 +115,8 @@ func writeKept(file string, p *rules.Policy) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// keep keeps the policy in force for a start with broken rule files, while the engine is active: what a standby has
-// prepared is not in force yet.
+// keep keeps the policy in force for a start with broken rule files. It does nothing unless the engine is active: the
+// policy that a standby has prepared is not in force yet.
 func (e *Engine) keep() {
 	e.keeping.Lock()
 	defer e.keeping.Unlock()
