@@ -212,9 +212,13 @@ func (w *worker) stuck() error {
 
 // record reports the outcome of a step to the plugin.
 func (w *worker) record(d *delivery, r result) {
-	if r.outcome.Settles() || r.outcome == shared.OutcomeDeferred {
+	if r.outcome.Settles() {
 		w.settle(d, d.Attempt, r)
 		w.finish(d, true)
+		return
+	}
+	if r.outcome == shared.OutcomeDeferred { // of the attempt that was delivered last: the plugin waits for that one
+		w.settle(d, w.finish(d, true), r)
 		return
 	}
 	// It may be delivered again from the moment at which the plugin hears of it.

@@ -38,6 +38,33 @@ func TestWorker_DeliveredAgainWhileUnderWay(t *testing.T) {
 	}
 }
 
+// The plugin waits for the outcome of the attempt that it delivered last.
+func TestWorker_DeferredAfterALaterDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		goOn := make(chan struct{})
+		w := newWorker(ctx, map[string]Step{"wipe": {Run: func(context.Context, shared.Delivery) (shared.Outcome, error) {
+			<-goOn
+			return shared.OutcomeDeferred, nil
+		}}}, newGate(nil), hclog.NewNullLogger())
+		for attempt := 1; attempt <= 2; attempt++ {
+			if err := w.take(shared.Delivery{Step: "wipe", Attempt: attempt, Event: shared.Event{Sequence: 7}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(goOn)
+		synctest.Wait() // until its outcome waits to be reported
+		if n := len(w.reports.waiting); n != 1 {
+			t.Fatalf("%d outcomes wait", n)
+		}
+		if o := w.reports.waiting[0]; o.Attempt != 2 || o.Outcome != shared.OutcomeDeferred {
+			t.Errorf("%s of attempt %d is reported; want that of attempt 2", o.Outcome, o.Attempt)
+		}
+		cancel()
+		w.handed.Wait()
+	})
+}
+
 func TestWorker_TooManyAbandonedAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -367,11 +367,15 @@ func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.Led
 // Settle records the outcome of a step that Run deferred, or of any other open step of a recall. key is the
 // [shared.Event.Key] of the event. Settle returns once the outcome is on disk. A step that is settled already keeps its
 // outcome. After [shared.OutcomeFailed] the step is delivered again after a delay, and the ledger shows cause. If the
-// event or the step does not exist, or the step still waits for other steps, the error is a [*shared.FieldError].
+// event or the step does not exist, or the step still waits for other steps, or there is a cause without OutcomeFailed,
+// the error is a [*shared.FieldError].
 func (h *Host) Settle(ctx context.Context, key, step string, outcome shared.Outcome, cause error) error {
 	if !outcome.Settles() && outcome != shared.OutcomeFailed {
 		return shared.Invalidf("outcome", "is %q; a step is settled as %s, %s, %s or %s", outcome, shared.OutcomeDone,
 			shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed)
+	}
+	if cause != nil && outcome != shared.OutcomeFailed {
+		return shared.Invalidf("cause", "is set, and the outcome is %s: only %s has one", outcome, shared.OutcomeFailed)
 	}
 	settlement := []wire.Settlement{{Key: key, Step: step, Outcome: outcome, Error: wire.StepError(cause)}}
 	errs, err := call(ctx, h.gate, func(api *wire.Client) ([]error, error) { return api.Settle(ctx, settlement) })

@@ -244,15 +244,17 @@ func TestHost_SettleRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		key, step string
 		outcome   shared.Outcome
+		cause     error
 		field     string
 	}{
-		"no key":            {"?", shared.StepHistory, shared.OutcomeDone, "key"},
-		"another recall":    {e.Key(), shared.StepHistory, shared.OutcomeDone, "key"},
-		"deferred":          {e.Key(), shared.StepHistory, shared.OutcomeDeferred, "outcome"},
-		"an unknown result": {e.Key(), shared.StepHistory, "perhaps", "outcome"},
+		"no key":                {"?", shared.StepHistory, shared.OutcomeDone, nil, "key"},
+		"another recall":        {e.Key(), shared.StepHistory, shared.OutcomeDone, nil, "key"},
+		"deferred":              {e.Key(), shared.StepHistory, shared.OutcomeDeferred, nil, "outcome"},
+		"an unknown result":     {e.Key(), shared.StepHistory, "perhaps", nil, "outcome"},
+		"an error of a success": {e.Key(), shared.StepHistory, shared.OutcomeDone, errors.New("no"), "cause"},
 	} {
 		var wrong *shared.FieldError
-		if err := h.Settle(within(t), tc.key, tc.step, tc.outcome, nil); !errors.As(err, &wrong) || wrong.Field != tc.field {
+		if err := h.Settle(within(t), tc.key, tc.step, tc.outcome, tc.cause); !errors.As(err, &wrong) || wrong.Field != tc.field {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
