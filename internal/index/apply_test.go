@@ -482,6 +482,23 @@ func TestCheckOps(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	atomic := func(id, of, actor string) Op {
+		op := recall(id, message(of))
+		op.Recall.Atomic, op.Recall.Event.Actor.ID = true, actor
+		return op
+	}
+	for name, ops := range map[string][]Op{
+		"atomic with another operation": {atomic("r", "bad", "ann"), good},
+		"after another operation":       {good, atomic("r", "bad", "ann")},
+		"atomic with one that is not":   {atomic("r", "good", "ann"), recall("r", m)},
+		"atomic with two recall ids":    {atomic("r", "good", "ann"), atomic("r2", "bad", "ann")},
+		"atomic with two actors":        {atomic("r", "good", "ann"), atomic("r", "bad", "ben")},
+		"atomic with a message twice":   {atomic("r", "bad", "ann"), atomic("r", "bad", "ann")},
+	} {
+		if _, err := x.Append(t.Context(), ops); !errors.Is(err, shared.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if r, err := x.Messages("acme", []string{"good", "bad"}); err != nil || r[0] != nil || r[1] != nil {
 		t.Errorf("something was written: %v %v", r, err)
 	}

@@ -55,11 +55,6 @@ func (b *batch) release(m *shared.Message, w *writes) (released []shared.Attachm
 	return released, nil
 }
 
-// isSenders reports whether an attachment is the sender's of its message.
-func isSenders(a *shared.Attachment, m *shared.Message) bool {
-	return a.Owner == "" || a.Owner == m.Sender
-}
-
 // usedByOther reports whether a live message other than this one uses an attachment.
 func (b *batch) usedByOther(tenant, attachment, id string) (bool, error) {
 	prefix := attachmentPrefix(tenant, attachment)

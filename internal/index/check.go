@@ -74,6 +74,33 @@ func CheckOps(ops []Op) error {
 			return fmt.Errorf("operation %d: %w", i, err)
 		}
 	}
+	if isAtomic(ops) {
+		return checkAtomic(ops)
+	}
+	return nil
+}
+
+// checkAtomic refuses an atomic call that is not one request to recall different messages: what makes one of its
+// recalls fail must make all of them fail.
+func checkAtomic(ops []Op) error {
+	seen := make(map[string]bool, len(ops))
+	for i := range ops {
+		r := ops[i].Recall
+		if r == nil || !r.Atomic {
+			return fmt.Errorf("operation %d: %w", i, shared.Invalidf("recall.atomic",
+				"is not set, and is in another operation of the call"))
+		}
+		e, first := &r.Event, &ops[0].Recall.Event
+		switch {
+		case e.Tenant != first.Tenant || e.RecallID != first.RecallID || e.Actor.ID != first.Actor.ID:
+			return fmt.Errorf("operation %d: %w", i, shared.Invalidf("recall.event",
+				"is of another tenant, recall id or actor than the first of the atomic call"))
+		case seen[e.Message.ID]:
+			return fmt.Errorf("operation %d: %w", i, shared.Invalidf("recall.event.message.id",
+				"is %.80q for the second time in the atomic call", e.Message.ID))
+		}
+		seen[e.Message.ID] = true
+	}
 	return nil
 }
 

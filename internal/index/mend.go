@@ -376,7 +376,7 @@ func (m *mending) uses(rec *Record, entry *indexpb.Entry) error {
 		switch {
 		case entry == nil && rec.Tombstone == nil:
 			k = attachmentKey(tenant, a.Key, rec.Message.ID)
-		case entry != nil && isSenders(a, &rec.Message) && !slices.Contains(entry.Attachments, a.Key):
+		case entry != nil && a.Owner == "" && !slices.Contains(entry.Attachments, a.Key):
 			k = ownerRecalledKey(tenant, a.Key)
 		default:
 			continue
