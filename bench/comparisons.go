@@ -237,7 +237,7 @@ func (c *comparison) bound(suffix string, m metric, most float64) {
 		m.side(recallSide), func(round) float64 { return most }})
 }
 
-// postgres adds the rows beside PostgreSQL, where it is installed.
+// postgres adds the rows that compare with PostgreSQL, where it is installed.
 func (c *comparison) postgres(rateTarget, p50Target target) {
 	if !c.has(postgresSide) {
 		return

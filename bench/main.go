@@ -23,9 +23,9 @@ type command struct {
 }
 
 var commands = []command{
-	{"swap", "replace the plugin under callers, beside a bare handover of the same data", swapBench},
+	{"swap", "replace the plugin under callers, and compare with a bare handover of the same data", swapBench},
 	{"crash", "kill the plugin under callers at random moments", crashBench},
-	{"speed", "measure every call beside the limits of the machine, and beside PostgreSQL", speedBench},
+	{"speed", "measure every call, and compare with the limits of the machine and with PostgreSQL", speedBench},
 	{"damage", "damage every kind of file of an index in many ways, and hold every answer against what was written",
 		damageBench},
 	{"pressure", "load plugin and host beyond their memory, and set hostile peers on them", pressureBench},

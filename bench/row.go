@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// A row is one line of the table of targets: what was measured beside what it is compared with.
+// A row is one line of the table of targets: what was measured, and what it is compared with.
 type row struct {
 	Name   string  `json:"name"`
 	Value  float64 `json:"value"`

@@ -27,7 +27,7 @@ type speed struct {
 	started []backend
 }
 
-// speedBench measures every call beside the limits of the machine and beside PostgreSQL.
+// speedBench measures every call, the limits of the machine, and PostgreSQL.
 func speedBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("speed", flag.ContinueOnError)
 	messages := whole(set, "messages", 0, 0, "messages in the large index; 0: 10,000,000, with --quick 200,000")
@@ -39,7 +39,7 @@ func speedBench(ctx context.Context, args []string) error {
 	})
 	profiles := set.String("profile", "", "a folder for CPU profiles of the host, one a row and round")
 	asJSON := set.Bool("json", false, "print one JSON object")
-	readme := set.String("readme", "", "a README.md to put the tables into; the plots are written beside it")
+	readme := set.String("readme", "", "a README.md to put the tables into; the plots are written into its folder")
 	if err := parse(set, args); err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (s *speed) measure(ctx context.Context) (*speedResult, []sizeFigures, error
 		return nil, nil, err
 	}
 	if setup.postgres == nil {
-		result.Postgres = "PostgreSQL is not installed: the rows beside it are left out."
+		result.Postgres = "PostgreSQL is not installed: the rows that compare with it are left out."
 	}
 	decide, err := decideAlone()
 	if err != nil {

@@ -118,7 +118,7 @@ func TestClient_SmallCallsByGRPC(t *testing.T) {
 	wg.Wait()
 }
 
-func TestAdmission_AHostThatKeepsToNoLimit(t *testing.T) {
+func TestAdmission_HostWithoutLimits(t *testing.T) {
 	const calls, size = 20, 3 << 20
 	p := &gated{held: make(chan struct{}, calls), release: make(chan struct{}, calls)}
 	conn := dial(t, p)

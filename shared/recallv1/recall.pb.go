@@ -1811,7 +1811,7 @@ func (x *RuleCondition) GetDepth() int32 {
 	return 0
 }
 
-// RuleTrace is one rule and what of it holds.
+// RuleTrace is one rule, and which of its conditions hold.
 type RuleTrace struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rule          *Rule                  `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`

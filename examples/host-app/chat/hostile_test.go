@@ -137,8 +137,7 @@ func TestUpload_TooLarge(t *testing.T) {
 	}
 }
 
-// What a page of somebody else can make a browser do, it tries: from another port, and from another name of this
-// machine.
+// A page of another origin makes the browser send requests: from another port, and from another name of this machine.
 func TestHTTP_ForeignOrigin(t *testing.T) {
 	c := newChat(t)
 	m := send(t, c.Server, "ann", Outgoing{ID: "safe", Conversation: singleRoom, Text: "not for others"})

@@ -9,8 +9,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Ask is a request to take messages back, as a user makes it. What the user is in the conversation is not in it: that
-// comes from the list of members.
+// Ask is a user's request to take messages back. It does not say what the user is in the conversation: the server reads
+// that from the list of members.
 type Ask struct {
 	MessageIDs  []string
 	Ext         string
@@ -19,8 +19,8 @@ type Ask struct {
 	RequestedAt time.Time // zero: now
 }
 
-// Recall takes messages back. When it returns, no client gets a recalled message any more, from whatever queue it would
-// have come; the stores are cleaned a moment later by the steps.
+// Recall takes messages back. When it returns, no queue delivers a recalled message any more. The steps clean the stores
+// a moment later.
 func (s *Server) Recall(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
 	results, err := s.judge(ctx, user, ask, s.recall.Recall)
 	for _, r := range results {
@@ -58,7 +58,7 @@ func (s *Server) judge(ctx context.Context, user string, ask Ask,
 	}
 	results, err := call(ctx, request)
 	var field *shared.FieldError
-	if errors.As(err, &field) && strings.HasPrefix(field.Field, "targets") { // as the user gave it
+	if errors.As(err, &field) && strings.HasPrefix(field.Field, "targets") { // the user gave ids, not targets
 		name := strings.TrimSuffix(strings.Replace(field.Field, "targets", "message_ids", 1), ".message_id")
 		return nil, &shared.FieldError{Field: name, Problem: field.Problem}
 	}

@@ -60,7 +60,7 @@ export class Composer {
     this.text.focus();
   }
 
-  // context shows above the text what goes with it. Of a message that was recalled meanwhile nothing is left to answer.
+  // context shows above the text what goes with it: a quote, a file. The quote of a message that was recalled meanwhile goes.
   context() {
     const strips = [];
     const strip = (label, what, body, undo) => strips.push(el('div', { class: 'strip' }, body,
