@@ -62,7 +62,7 @@ type process struct {
 
 	client    *plugin.Client
 	socketDir string
-	hostPipe  *os.File      // the plugin exits when it is closed, also by our own death
+	lock      *lentLock     // the plugin exits when it is closed, also by our own death
 	lane      *net.UnixConn // nil: calls go by gRPC
 	stderr    stderrTail
 
@@ -97,18 +97,18 @@ func launch(ctx context.Context, staged stagedBinary, runDir string, timeout tim
 		return nil, fmt.Errorf("the folder %s is too long for a unix socket (%d bytes, at most %d): set host.Config.RunDir "+
 			"to a shorter one", runDir, n, maxSocketPath)
 	}
-	theirs, hostPipe, err := os.Pipe()
+	lock, theirs, err := newLentLock()
 	if err != nil {
 		return nil, fmt.Errorf("start plugin: %w", err)
 	}
 	defer theirs.Close()
 	lane, laneTheirs, err := newLane()
 	if err != nil {
-		hostPipe.Close()
+		lock.close()
 		return nil, fmt.Errorf("start plugin: %w", err)
 	}
 	defer laneTheirs.Close()
-	p := &process{binary: staged, hostPipe: hostPipe, lane: lane}
+	p := &process{binary: staged, lock: lock, lane: lane}
 	p.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake,
 		VersionedPlugins: wire.VersionedPlugins(nil),
@@ -339,6 +339,15 @@ func (p *process) pid() int {
 // exited is closed when the process has ended and was reaped.
 func (p *process) exited() <-chan struct{} { return p.child.exited }
 
+// release kills the process and frees its index, and tells whether it did: if it could not at once, the kernel does
+// it when it comes to that.
+func (p *process) release() (freed bool) {
+	if err := p.child.Kill(context.Background()); err != nil || !p.child.going() {
+		return false
+	}
+	return p.lock.unlock()
+}
+
 // kill ends the process with SIGKILL and returns when it is reaped and its socket is gone. What the plugin had
 // acknowledged is on disk, so this is as clean as any other end.
 func (p *process) kill() {
@@ -352,7 +361,7 @@ func (p *process) kill() {
 		}
 	}
 	p.client.Kill() // nothing to kill any more: it closes the connection
-	p.hostPipe.Close()
+	p.lock.close()
 	p.closeLane()
 	if p.socketDir != "" {
 		_ = os.RemoveAll(p.socketDir) // go-plugin does so only for a process that came to life

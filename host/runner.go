@@ -174,6 +174,29 @@ func (c *child) howItEnded() string {
 	return fmt.Sprintf("it ended with exit status %d", status.ExitStatus())
 }
 
+// goingPatience is how long going waits: a write to a slow disk is waited for elsewhere just as well.
+const goingPatience = 20 * time.Millisecond
+
+// going tells, of a process that was killed, whether all of it is past the point of no return: no thread of it runs its
+// program any more or is within a system call, such as a write. What is left is the kernel taking back what it had.
+func (c *child) going() bool {
+	pid := c.ID()
+	if pid == "" || !procIsOurs() {
+		return false
+	}
+	for deadline := time.Now().Add(goingPatience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
+		select {
+		case <-c.exited:
+			return true
+		default:
+		}
+		if allExiting("/proc/" + pid) {
+			return true
+		}
+	}
+	return false
+}
+
 // exiting tells, with mu held, whether the process is ending already.
 func (c *child) exiting() bool {
 	if !procIsOurs() {
@@ -200,6 +223,34 @@ func threadExiting(stat []byte) bool {
 	}
 	flags, err := strconv.ParseUint(fields[6], 10, 64)
 	return err == nil && flags&flagExiting != 0
+}
+
+// allExiting tells whether every thread of a process is being taken down, or gone.
+func allExiting(proc string) bool {
+	status, err := os.ReadFile(proc + "/status")
+	if err != nil {
+		return false // also where it was reaped, and then exited is about to be closed
+	}
+	_, rest, _ := strings.Cut(string(status), "\nThreads:")
+	count, _, _ := strings.Cut(rest, "\n")
+	threads, err := strconv.Atoi(strings.TrimSpace(count))
+	if err != nil {
+		return false
+	}
+	tasks, err := os.ReadDir(proc + "/task")
+	if err != nil || len(tasks) < threads { // a list is cut short where a thread ends while it is made
+		return false
+	}
+	for _, task := range tasks {
+		stat, err := os.ReadFile(proc + "/task/" + task.Name() + "/stat")
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it is gone
+		}
+		if err != nil || !threadExiting(stat) {
+			return false
+		}
+	}
+	return true
 }
 
 // hangUp stops listening to the outputs, so that Wait goes on whoever still holds them.

@@ -121,11 +121,11 @@ func (s *supervisor) activate(ctx context.Context, p *process) error {
 	return p.activate(ctx, s.steps)
 }
 
-// retire kills a process and cleans up after it in the background. Whoever waits for the lock of its index gets it from
-// the kernel once nothing of the process runs anymore.
+// retire kills a process at once, so that whoever waits for its index has it, and clears up after it in the background.
 func (s *supervisor) retire(p *process) {
 	p.retired.Store(true)
-	_ = p.child.Kill(context.Background())
+	freed := p.release()
+	s.logger.Debug("old plugin killed", "pid", p.pid(), "index_freed_by_host", freed)
 	s.retiring.Go(p.kill)
 }
 

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
@@ -424,98 +423,6 @@ func TestUpgrade_OldPluginDeadOrStuck(t *testing.T) {
 			}
 			takeBack(t, h, "m1")
 			gone(t, before, time.Second)
-			h.Close()
-		})
-	}
-}
-
-// holdLock holds the lock of the index of a host's plugin as the plugin itself does, so that it stays locked after the
-// plugin's end: to the next plugin, the old one then seems to be still dying. release lets go.
-func holdLock(t *testing.T, h *host.Host, index string) (release func()) {
-	t.Helper()
-	plugin := h.State().PID
-	handle, err := unix.PidfdOpen(plugin, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(handle)
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", plugin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, fd := range fds {
-		if path, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", plugin, fd.Name())); path != index {
-			continue
-		}
-		n, _ := strconv.Atoi(fd.Name())
-		copied, err := unix.PidfdGetfd(handle, n, 0) // of the same open file, which the lock belongs to
-		if err != nil {
-			t.Fatal(err)
-		}
-		folder := os.NewFile(uintptr(copied), index)
-		t.Cleanup(func() { folder.Close() })
-		return func() { folder.Close() }
-	}
-	t.Fatalf("the plugin does not have %s open", index)
-	return nil
-}
-
-func TestUpgrade_OldPluginSlowToDie(t *testing.T) {
-	for name, late := range map[string]bool{"in time": false, "too late": true} {
-		t.Run(name, func(t *testing.T) {
-			accounted(t)
-			dir := t.TempDir()
-			file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
-			waiting := &told{words: "waiting for the index", seen: make(chan struct{})}
-			h := hosttest.Open(t, host.Config{File: file, Logger: hclog.New(&hclog.LoggerOptions{Output: waiting})})
-			index(t, h, "m1")
-			before := h.State()
-			release := holdLock(t, h, filepath.Join(dir, "index"))
-			upgraded := make(chan error, 1)
-			go func() {
-				_, err := h.Upgrade(within(t), host.Binary{Path: hosttest.BuildFaulty(t, "newer-minor")})
-				upgraded <- err
-			}()
-			select {
-			case <-waiting.seen:
-			case err := <-upgraded:
-				t.Fatalf("the upgrade ended while the index was locked: %v", err)
-			}
-			gone(t, before.PID, 5*time.Second)
-			called := make(chan error, 1)
-			go func() {
-				_, err := h.Index(within(t), []shared.Message{message("m2")})
-				called <- err
-			}()
-			select {
-			case err := <-upgraded:
-				t.Fatalf("the upgrade ended while the index was locked: %v", err)
-			case err := <-called:
-				t.Fatalf("a call was answered while the index was locked: %v", err)
-			case <-time.After(200 * time.Millisecond): // time enough for a call, if nothing held it
-			}
-			version, upgrades := "newer-minor", 1
-			if late {
-				version, upgrades = before.Version, 0
-				if err := <-upgraded; err == nil || !strings.Contains(err.Error(), "index is held by another process") {
-					t.Errorf("the upgrade ended with %v", err)
-				}
-				release()
-			} else {
-				release()
-				if err := <-upgraded; err != nil {
-					t.Error(err)
-				}
-			}
-			if err := <-called; err != nil {
-				t.Errorf("the call that was held: %v", err)
-			}
-			takeBack(t, h, "m1")
-			takeBack(t, h, "m2")
-			if st := h.State(); st.Version != version || st.Upgrades != upgrades || st.Restarts != 0 ||
-				st.Phase != host.PhaseRunning {
-				t.Errorf("state %+v", st)
-			}
 			h.Close()
 		})
 	}

@@ -52,7 +52,7 @@ func serve() int {
 	signal.Ignore(syscall.SIGPIPE) // a host that is gone reads no log: that must not end us before the index is released
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, syscall.SIGTERM)
-	hostGone, err := watchHost()
+	host, err := openHostPipe()
 	if err != nil {
 		logger.Error("the host started this plugin wrongly", "error", err)
 		return exitBad
@@ -62,7 +62,7 @@ func serve() int {
 		logger.Error("the host started this plugin wrongly", "error", err)
 		return exitBad
 	}
-	svc := served{engine.New(engine.Options{Version: version(), Logger: logger}), gcPercent}
+	svc := served{engine.New(engine.Options{Version: version(), Logger: logger, Lend: host.lend}), gcPercent}
 	stopped := make(chan struct{}) // go-plugin's own Shutdown call
 	go func() {
 		defer close(stopped)
@@ -81,7 +81,7 @@ func serve() int {
 	select {
 	case <-stopped:
 		why = "the host ended the plugin"
-	case <-hostGone:
+	case <-host.gone:
 		why = "the host is gone"
 	case <-terminate:
 		why = "SIGTERM"

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -32,6 +33,10 @@ type Options struct {
 	// Known identifies the database that belongs here and how far it had come, if the caller remembers one. nil: it does
 	// not.
 	Known *Identity
+
+	// Lend receives the locked folder before anything in it is read. flock(2) belongs to the open file, so the holder of a
+	// duplicate of its descriptor can unlock it too. The folder is valid only during the call. nil: nobody receives it.
+	Lend func(folder *os.File)
 
 	// Logger receives what the package and Badger log. nil: nothing is logged.
 	Logger hclog.Logger

@@ -17,8 +17,7 @@ import (
 // ErrLocked says that another process held the lock for as long as Open waited.
 var ErrLocked = errors.New("index is held by another process")
 
-// lockRetry is the interval at which a held lock is tried again: in an upgrade, calls wait for it. The kernel frees the
-// lock of a process that was killed once none of its threads runs anymore.
+// lockRetry is the interval at which a held lock is tried again. The kernel frees it when its holder dies.
 const lockRetry = time.Millisecond
 
 // lockQuiet is how long Open waits for the lock before it logs that it does: longer than any handover takes.
@@ -105,7 +104,11 @@ func holder(pidFile string) string {
 	return ""
 }
 
-func (l *folderLock) release() { _ = l.folder.Close() }
+// release frees the lock, even if it was lent.
+func (l *folderLock) release() {
+	_ = syscall.Flock(int(l.folder.Fd()), syscall.LOCK_UN)
+	_ = l.folder.Close()
+}
 
 // warnOfReaders warns if others than the owner can read the folder: it holds who wrote to whom, and when.
 func warnOfReaders(folder *os.File, log hclog.Logger) {

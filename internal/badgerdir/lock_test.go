@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestOpen_HeldFolder(t *testing.T) {
@@ -75,18 +76,64 @@ func TestOpen_NotWritable(t *testing.T) {
 	}
 }
 
-func TestOpen_FailureFreesTheFolder(t *testing.T) {
-	path := t.TempDir()
-	if err := openAt(t, path).Close(); err != nil {
+// lent opens a database and keeps what it lends, as a host does: a descriptor of its own of the same open folder.
+func lent(t *testing.T, path string) (*Dir, int) {
+	t.Helper()
+	fd := -1
+	d, err := open(t.Context(), Options{Path: path, Lend: func(folder *os.File) {
+		var err error
+		if fd, err = syscall.Dup(int(folder.Fd())); err != nil {
+			t.Error(err)
+		}
+	}})
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		_ = syscall.Close(fd)
+		_ = d.Close()
+	})
+	return d, fd
+}
+
+func TestLend_BorrowerUnlocks(t *testing.T) {
+	path := t.TempDir()
+	_, fd := lent(t, path)
+	if err := tryOpen(t, path); !errors.Is(err, ErrLocked) {
+		t.Fatalf("while it is locked: %v", err)
+	}
+	if err := syscall.Flock(fd, syscall.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := lockFolder(t.Context(), path, nil) // and not opened, for the first one still writes
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.release()
+}
+
+func TestLend_CloseFreesTheFolder(t *testing.T) {
+	path := t.TempDir()
+	d, _ := lent(t, path)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryOpen(t, path); err != nil {
+		t.Error(err)
+	}
+	// So does an open that fails.
 	if err := os.WriteFile(filepath.Join(path, "MANIFEST"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := tryOpen(t, path); !errors.Is(err, ErrCorrupt) {
+	fd := -1
+	_, err := open(t.Context(), Options{Path: path, Lend: func(folder *os.File) { fd, _ = syscall.Dup(int(folder.Fd())) }})
+	defer func() { _ = syscall.Close(fd) }()
+	if !errors.Is(err, ErrCorrupt) {
 		t.Fatal(err)
 	}
-	if Held(path) {
-		t.Error("a folder that could not be opened is still locked")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := open(ctx, Options{Path: path}); errors.Is(err, ErrLocked) {
+		t.Errorf("a folder that could not be opened is still locked: %v", err)
 	}
 }

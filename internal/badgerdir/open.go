@@ -32,6 +32,9 @@ func Open(ctx context.Context, o Options) (_ *Dir, err error) {
 			lock.release()
 		}
 	}()
+	if o.Lend != nil {
+		o.Lend(lock.folder)
+	}
 	warnOfReaders(lock.folder, o.Logger)
 	opts := BadgerOptions(o.Path, o.MemtableBytes, o.Logger)
 	found, err := inspect(ctx, o, opts)

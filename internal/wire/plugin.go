@@ -19,7 +19,9 @@ const (
 	PluginName = "recall"
 
 	// HostPipeEnv names, to the plugin process, the descriptor of a pipe whose other end only its host holds: when it
-	// reads as ended, the host is gone and the plugin exits.
+	// reads as ended, the host is gone and the plugin exits. Where it is a unix socket, the plugin sends its host through
+	// it a descriptor of the folder whose lock keeps others from the index (SCM_RIGHTS, with one byte), each time it locks
+	// it: so a host that has killed the plugin can unlock it before the kernel gets to that.
 	HostPipeEnv = "RECALL_HOST_PIPE_FD"
 )
 

@@ -3,6 +3,7 @@ package engine
 
 import (
 	"context"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +28,8 @@ type Options struct {
 	Version string       // of the binary
 	Logger  hclog.Logger // nil for nothing
 	Clock   clock.Clock  // nil for the machine's
+
+	Lend func(folder *os.File) // see index.Options
 }
 
 // Engine is wire.Plugin. It passes through its states once: standby, active, quiesced.
@@ -34,6 +37,7 @@ type Engine struct {
 	version string
 	logger  hclog.Logger
 	clock   clock.Clock
+	lend    func(folder *os.File)
 	counts  *counters
 	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
 
@@ -87,7 +91,7 @@ func New(o Options) *Engine {
 		o.Clock = clock.System{}
 	}
 	e := &Engine{
-		version: o.Version, logger: o.Logger, clock: o.Clock,
+		version: o.Version, logger: o.Logger, clock: o.Clock, lend: o.Lend,
 		limiter: rules.NewLimiter(), counts: newCounters(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: wire.StateStandby, reason: "not activated yet", since: o.Clock.Now(),

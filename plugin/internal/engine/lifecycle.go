@@ -119,7 +119,7 @@ func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
 	}
 	defer context.AfterFunc(e.stop, cancel)() // Quiesce does not wait for a lock that is not needed any more
 	x, err := index.Open(ctx, index.Options{
-		Path: e.config.IndexPath, Create: e.config.IndexCreate, Known: e.expected,
+		Path: e.config.IndexPath, Create: e.config.IndexCreate, Known: e.expected, Lend: e.lend,
 		Logger: e.logger.Named("index"),
 	})
 	if err != nil {
