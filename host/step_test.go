@@ -254,7 +254,8 @@ func TestHost_SettleRefuses(t *testing.T) {
 		"an error of a success": {e.Key(), shared.StepHistory, shared.OutcomeDone, errors.New("no"), "cause"},
 	} {
 		var wrong *shared.FieldError
-		if err := h.Settle(within(t), tc.key, tc.step, tc.outcome, tc.cause); !errors.As(err, &wrong) || wrong.Field != tc.field {
+		err := h.Settle(within(t), tc.key, tc.step, tc.outcome, tc.cause)
+		if !errors.As(err, &wrong) || wrong.Field != tc.field {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -19,8 +19,8 @@ type Ask struct {
 	RequestedAt time.Time // zero: now
 }
 
-// Recall takes messages back. When it returns, no queue delivers a recalled message any more. The steps clean the stores
-// a moment later.
+// Recall takes messages back. When it returns, no queue delivers a recalled message any more. The steps clean the
+// stores a moment later.
 func (s *Server) Recall(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
 	results, err := s.judge(ctx, user, ask, s.recall.Recall)
 	for _, r := range results {
