@@ -67,7 +67,7 @@ func (l *load) run(ctx context.Context, d time.Duration) (sample, error) {
 	}, nil
 }
 
-// call makes the calls and returns how long each took.
+// call makes the calls, at least one a caller, and returns how long each took.
 func (l *load) call(ctx context.Context, d time.Duration) ([]time.Duration, error) {
 	var next atomic.Int64
 	var failed atomic.Pointer[error]
@@ -76,7 +76,7 @@ func (l *load) call(ctx context.Context, d time.Duration) ([]time.Duration, erro
 	start := time.Now()
 	for c := range l.callers {
 		all.Go(func() {
-			for failed.Load() == nil && time.Since(start) < d {
+			for first := true; failed.Load() == nil && (first || time.Since(start) < d); first = false {
 				n := int(next.Add(1) - 1)
 				if l.calls > 0 && n >= l.calls {
 					return

@@ -129,7 +129,7 @@ func TestOperator_Explain(t *testing.T) {
 	op.shows("#explained", "permitted")
 	explain("dan")
 	op.shows("[data-verdict]", "forbidden")
-	op.shows("#explained", "is false")
+	op.shows("#explained", "= false")
 	explain("ben")
 	op.shows("#explained .decides", "managers_any_time")
 	op.shows("#explained .decides", "default.hcl:18")
