@@ -36,9 +36,9 @@ func (w *worker) attempt(s *stepRuns, d *delivery) {
 		w.release(s)
 		return
 	}
+	d.began = time.Now() // before expire can read it
 	expired := time.AfterFunc(s.Timeout+timeoutGrace, func() { w.expire(s, d) })
 	ctx, cancel := context.WithTimeout(w.closing, s.Timeout)
-	d.began = time.Now()
 	r := result{shared.OutcomeFailed, errGoexit}
 	defer func() {
 		if p := recover(); p != nil {

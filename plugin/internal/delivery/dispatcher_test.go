@@ -539,7 +539,7 @@ func TestDispatcher_NewerConsumer(t *testing.T) {
 	equal(t, "newer", newer.next(1), []uint64{3})
 	b.add("history", 4)
 	equal(t, "newer, what opens after the old one has ended", newer.next(1), []uint64{4})
-	b.clock.WaitArmed(FirstRetry)
+	b.InFlight() // until the timer is set: another consumer may have left one for the same time
 	b.clock.Advance(FirstRetry)
 	equal(t, "newer, after the delay", newer.next(1), []uint64{2})
 }
@@ -560,10 +560,10 @@ func TestDispatcher_NextConsumer(t *testing.T) {
 	next := b.consume()
 	defer next.end()
 	equal(t, "at once", next.next(1), []uint64{1})
-	b.clock.WaitArmed(2 * FirstRetry)
+	b.InFlight() // until the timer is set: the consumer before left one for the same time
 	b.clock.Advance(FirstRetry)
 	equal(t, "after the first delay", next.next(1), []uint64{2})
-	b.clock.WaitArmed(3 * FirstRetry)
+	b.InFlight()
 	b.clock.Advance(FirstRetry)
 	equal(t, "after the second", next.next(1), []uint64{4})
 }
