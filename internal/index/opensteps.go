@@ -32,12 +32,9 @@ func (x *Index) Entry(sequence uint64, step string) (e *shared.LedgerEntry, err 
 			e = &shared.LedgerEntry{Event: r.event, Steps: steps}
 			return nil
 		}
-		pointer, entry, err := entryOf(txn, sequence)
+		pointer, entry, err := mustEntryOf(txn, sequence)
 		if err != nil {
 			return err
-		}
-		if entry == nil {
-			return missing(sequence, eventKey(sequence))
 		}
 		event, err := readEvent(txn, pointer.Tenant, pointer.RecallId, entry)
 		e = &shared.LedgerEntry{Event: event, Steps: steps}
@@ -183,12 +180,9 @@ func countWaiting(txn *badger.Txn, kind byte, sequence uint64, except []string, 
 	if err != nil || kind == 'd' && gate != nil {
 		return err
 	}
-	_, entry, err := entryOf(txn, sequence)
+	_, entry, err := mustEntryOf(txn, sequence)
 	if err != nil {
 		return err
-	}
-	if entry == nil {
-		return missing(sequence, eventKey(sequence))
 	}
 	for _, s := range entry.Steps {
 		if !isBehindNotify(s) || slices.Contains(except, s.Name) {

@@ -119,6 +119,15 @@ func entryOf(txn *badger.Txn, sequence uint64) (*indexpb.Pointer, *indexpb.Entry
 	return &pointer, entry, nil
 }
 
+// mustEntryOf is entryOf for an event that another key points to. It is an error if there is no such event.
+func mustEntryOf(txn *badger.Txn, sequence uint64) (*indexpb.Pointer, *indexpb.Entry, error) {
+	pointer, entry, err := entryOf(txn, sequence)
+	if err == nil && entry == nil {
+		err = missing(sequence, eventKey(sequence))
+	}
+	return pointer, entry, err
+}
+
 // readAttempts reads what came of the attempts of a step.
 func readAttempts(txn *badger.Txn, entry *indexpb.Entry, step *indexpb.Step) (*indexpb.Attempts, error) {
 	if step.Outcome != indexpb.Outcome_OUTCOME_UNSPECIFIED {

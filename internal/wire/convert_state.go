@@ -5,7 +5,7 @@ import (
 	"github.com/chat-recall/recall/shared/recallv1"
 )
 
-// What a plugin says of itself: health, the index, the rules and metrics.
+// Conversions of the state that a plugin reports: its health, its index, its rules and its metrics.
 
 func encodeHealth(h Health) *recallv1.HealthResponse {
 	return &recallv1.HealthResponse{
