@@ -58,8 +58,11 @@ func (c *Config) inGo() (bool, error) {
 	return set, nil
 }
 
-// plan returns the plugin.hcl of a configuration in Go.
+// plan returns the plugin.hcl of a configuration in Go, and nil if the server has a plugin.hcl of its own.
 func (c *Config) plan() (*config.File, error) {
+	if inGo, err := c.inGo(); err != nil || !inGo {
+		return nil, err
+	}
 	f := &config.File{
 		Plugin: config.PluginBlock{SHA256: c.Plugin.SHA256, StartTimeout: c.Plugin.StartTimeout, Watch: c.Plugin.Watch},
 		Index:  config.IndexBlock{Create: c.Index.Create},

@@ -140,16 +140,12 @@ func Open(ctx context.Context, c Config) (*Host, error) {
 
 // openLocked takes the RunDir and loads the plugin.
 func openLocked(ctx context.Context, c Config, logger hclog.Logger) (*Host, error) {
-	inGo, err := c.inGo()
+	plan, err := c.plan()
 	if err != nil {
 		return nil, err
 	}
-	var plan *config.File
 	var key string // one run directory for each plugin.hcl, or for each index
-	if inGo {
-		if plan, err = c.plan(); err != nil {
-			return nil, err
-		}
+	if plan != nil {
 		key = plan.Index.Path
 	} else {
 		settings, err := readSettings(c.File)
@@ -170,14 +166,7 @@ func openLocked(ctx context.Context, c Config, logger hclog.Logger) (*Host, erro
 	if err != nil {
 		return nil, err
 	}
-	if inGo {
-		c.File = filepath.Join(runDir, "plugin.hcl")
-		err = writeConfig(c.File, plan)
-	}
-	var h *Host
-	if err == nil {
-		h, err = open(ctx, c, plan, steps, runDir, logger)
-	}
+	h, err := open(ctx, c, plan, steps, runDir, logger)
 	if err != nil {
 		_ = lock.Close()
 		return nil, err
@@ -186,9 +175,15 @@ func openLocked(ctx context.Context, c Config, logger hclog.Logger) (*Host, erro
 	return h, nil
 }
 
-// open loads the plugin of a host that holds its RunDir. plan is the content of c.File of a configuration in Go.
+// open loads the plugin of a host that holds its RunDir. plan is the plugin.hcl of a configuration in Go, or nil.
 func open(ctx context.Context, c Config, plan *config.File, steps []wire.StepPlan, runDir string, logger hclog.Logger,
 ) (*Host, error) {
+	if plan != nil {
+		c.File = filepath.Join(runDir, "plugin.hcl")
+		if err := writeConfig(c.File, plan); err != nil {
+			return nil, err
+		}
+	}
 	settings, err := readSettings(c.File) // again: it may have waited for the folder
 	if err != nil {
 		return nil, err
