@@ -279,7 +279,7 @@ func CheckPath(path string) error {
 	case strings.ContainsRune(path, 0):
 		return errors.New("has a NUL byte, which no path has")
 	case shellWord(path) != "":
-		return fmt.Errorf("begins with %s, which only a shell replaces", shellWord(path))
+		return fmt.Errorf("begins with %s, which only a shell replaces: write the path itself", shellWord(path))
 	case !utf8.ValidString(path):
 		return fmt.Errorf("is %.80q, which is not valid UTF-8: plugin.hcl cannot name it; rename it, or link to it", path)
 	case !norm.NFC.IsNormalString(path):
@@ -374,8 +374,7 @@ func (d *decoder) resolve(e hclsyntax.Expression, what string) string {
 	if err := CheckPath(text); err != nil {
 		detail := ""
 		if word := shellWord(text); word != "" {
-			detail = "Write the whole path, or one relative to this file. For what is really named " + word + " write ./" +
-				word + "."
+			detail = "It may be relative to this file. For what is really named " + word + " write ./" + word + "."
 		}
 		d.mistake(e.Range(), detail, "%s %v", what, err)
 		return ""
