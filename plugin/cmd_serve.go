@@ -24,7 +24,7 @@ const leaveTimeout = 800 * time.Millisecond
 // memoryLimit is where the garbage collector begins to work harder, unless GOMEMLIMIT says otherwise. While much is
 // written memtables, tables in the making and their indexes live, and without a limit anonymous memory grew to
 // several times as much. The filter of ids takes up to 32 MiB of it.
-const memoryLimit = 224 << 20
+const memoryLimit = 212 << 20
 
 // processors is on how many of the processors the plugin runs: on half of them, unless GOMAXPROCS is set. The others
 // are the host's; on few, a call that hands over from goroutine to goroutine wakes no other thread for it. The p50 of
