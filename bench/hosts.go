@@ -106,24 +106,9 @@ func hostOnce(
 	if err := child.Start(); err != nil {
 		return 0, err
 	}
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "open" {
-		return 0, fmt.Errorf("the host did not open (it printed %q): %v; see its stderr above", lines.Text(), child.Wait())
-	}
-	took := time.Since(start)
 	var ending atomic.Bool
-	beforeErr := make(chan error, 1)
-	killer := time.AfterFunc(between+rand.N(4*between), func() {
-		if before != nil {
-			ending.Store(true)
-			beforeErr <- before()
-		}
-		close(beforeErr)
-		_ = child.Process.Kill()
-	})
-	defer killer.Stop()
-	for lines.Scan() {
-		word, rest, _ := strings.Cut(lines.Text(), " ")
+	read := func(line string) {
+		word, rest, _ := strings.Cut(line, " ")
 		switch word {
 		case "indexed":
 			j.indexed(rest)
@@ -139,6 +124,27 @@ func hostOnce(
 		case "wrong":
 			j.wrong("call", rest, "")
 		}
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && lines.Text() != "open" {
+		read(lines.Text()) // a step of an earlier recall runs before Open returns
+	}
+	if lines.Text() != "open" {
+		return 0, fmt.Errorf("the host did not open: %v; see its stderr above", child.Wait())
+	}
+	took := time.Since(start)
+	beforeErr := make(chan error, 1)
+	killer := time.AfterFunc(between+rand.N(4*between), func() {
+		if before != nil {
+			ending.Store(true)
+			beforeErr <- before()
+		}
+		close(beforeErr)
+		_ = child.Process.Kill()
+	})
+	defer killer.Stop()
+	for lines.Scan() {
+		read(lines.Text())
 	}
 	_ = child.Wait() // it is killed; how it ended is in its state
 	if child.ProcessState.Exited() {
