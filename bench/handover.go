@@ -154,7 +154,7 @@ func handoverChild(ctx context.Context, args []string) error {
 			calls = append(calls, handoverCall(int64(os.Getpid())<<32+int64(written)))
 			written++
 		}
-		_, err := x.Apply(index.Next, calls)
+		_, err := x.Apply(calls)
 		x.ZeroAhead()
 		return err
 	}

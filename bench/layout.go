@@ -69,7 +69,7 @@ func entryBytes(ctx context.Context, dir string) (message, recall int, err error
 		if err != nil {
 			return 0, 0, err
 		}
-		if _, err := x.Apply(index.Next, [][]index.Op{{op}}); err != nil {
+		if _, err := x.Apply([][]index.Op{{op}}); err != nil {
 			return 0, 0, err
 		}
 		after, err := logEnd(folder)

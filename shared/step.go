@@ -56,6 +56,7 @@ func (o Outcome) Settles() bool {
 // StepRecord is the state of one step in a ledger.
 type StepRecord struct {
 	Step    string  `json:"step"`
+	Node    string  `json:"node,omitempty"`    // of the cluster, that carried it out or is to; empty on a single machine
 	Outcome Outcome `json:"outcome,omitempty"` // empty: open and not tried yet; failed: open, to be tried again
 
 	// Attempts is the number of attempts that had an outcome. An attempt that was given up and then succeeded counts once.

@@ -151,7 +151,9 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	id.ActorId = event.Actor.ID
 	id.Messages++
 	pointer := &indexpb.Pointer{RecallId: event.RecallID, MessageId: m.ID}
-	w.openFirst(pb)
+	if err := b.openFirst(pb, w); err != nil {
+		return Result{}, err
+	}
 	w.recalled = &recentEvent{decodeEvent(event.RecallID, m, pb), pb}
 	for _, write := range []struct {
 		key   key

@@ -344,7 +344,7 @@ func TestRecall_NoAttachments(t *testing.T) {
 // opened applies one entry of one call and returns the steps that it opened.
 func opened(t *testing.T, x *Index, ops ...Op) map[string]uint64 {
 	t.Helper()
-	applied, err := x.Apply(Next, [][]Op{ops})
+	applied, err := x.Apply([][]Op{ops})
 	if err != nil || applied.Answers[0].Refused != nil {
 		t.Fatalf("%+v %v", applied, err)
 	}

@@ -1,10 +1,15 @@
 package index
 
 import (
+	"fmt"
+	"hash"
+
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/chat-recall/recall/internal/index/indexpb"
 )
 
-// batch is the transaction of one entry.
+// batch is the transaction of one entry, or of several of a log that the index follows.
 type batch struct {
 	txn  *badger.Txn // its reads see its writes
 	base *badger.Txn // the state before it: an iterator over txn sorts all of its writes each time
@@ -22,22 +27,44 @@ type batch struct {
 	recalls    []*recentEvent             // that it makes
 	recent     *recentEvents              // of earlier ones
 	ids        *idFilter
+
+	counted counters // as the transaction has them
+
+	// Of an index that follows a log.
+	node    string // whose queues the host of this machine reads
+	log     Log
+	entry   *LogEntry          // that is being applied
+	members map[string]*Member // is replaced and never changed; nil on a single machine
+	sum     hash.Hash          // of what the entry changes; nil for what is not of it
 }
+
+// counters are the numbers of n/.
+type counters struct{ sequence, failures uint64 }
 
 func (x *Index) newBatch() *batch {
 	bytes, entries := x.dir.Limits()
 	return &batch{
 		txn:      x.dir.NewTransaction(true),
 		base:     x.dir.NewTransaction(false),
-		maxBytes: bytes - 256, // the group, the sequence and the position are written last
-		maxCount: entries - 4,
+		maxBytes: bytes - 512, // the group, the counters and the state of the log are written last
+		maxCount: entries - 8,
 		sequence: x.sequence,
 		failures: x.failures,
 		uses:     map[string]map[string]bool{},
 		opened:   map[string]uint64{},
 		recent:   &x.recent,
 		ids:      x.ids,
+		counted:  counters{x.sequence, x.failures},
+		node:     x.node,
+		log:      x.log,
+		members:  x.members,
 	}
+}
+
+// reset undoes everything in the batch.
+func (b *batch) reset(x *Index) {
+	b.discard()
+	*b = *x.newBatch()
 }
 
 func (b *batch) discard() {
@@ -57,12 +84,12 @@ func (b *batch) fits(w *writes) bool {
 type writes struct {
 	entries  []entry
 	uses     []changedUse
-	opened   []string // steps, of the event openedOf
-	openedOf uint64
-	indexed  []member     // new messages
-	hashes   []uint64     // of them, for the filter of ids
-	recalled *recentEvent // takes the next sequence; nil: the operation makes no recall
-	failed   bool         // takes the next position of failed attempts
+	opened   []openedStep
+	indexed  []member           // new messages
+	hashes   []uint64           // of them, for the filter of ids
+	recalled *recentEvent       // takes the next sequence; nil: the operation makes no recall
+	failed   bool               // takes the next position of failed attempts
+	members  map[string]*Member // nil: as they were
 }
 
 func (w *writes) reset() {
@@ -75,17 +102,25 @@ func (w *writes) reset() {
 	}
 }
 
+// openedStep is a step of an event that came into a queue of this machine.
+type openedStep struct {
+	step     string
+	sequence uint64
+}
+
 type entry struct {
 	key    key
 	value  []byte
 	delete bool
 }
 
-// bytes is the size as Badger counts it: 2 bytes of meta and 10 of version for each entry.
+// bytes is the size as Badger counts it: with 2 bytes of meta and 10 of version.
+func (e *entry) bytes() int64 { return int64(len(e.key) + len(e.value) + 12) }
+
 func (w *writes) bytes() int64 {
 	n := int64(0)
 	for i := range w.entries {
-		n += int64(len(w.entries[i].key) + len(w.entries[i].value) + 12)
+		n += w.entries[i].bytes()
 	}
 	for i := range w.indexed {
 		n += memberBytes(&w.indexed[i])
@@ -95,19 +130,10 @@ func (w *writes) bytes() int64 {
 
 func (b *batch) write(w *writes) error {
 	for i := range w.entries {
-		e := &w.entries[i]
-		var err error
-		if e.delete {
-			err = b.txn.Delete(e.key)
-		} else {
-			err = b.txn.Set(e.key, e.value)
-		}
-		if err != nil {
+		if err := b.change(&w.entries[i]); err != nil {
 			return err
 		}
 	}
-	b.bytes += w.bytes()
-	b.count += int64(len(w.entries))
 	for _, u := range w.uses {
 		ids := b.uses[string(u.attachment)]
 		if ids == nil {
@@ -116,13 +142,14 @@ func (b *batch) write(w *writes) error {
 		}
 		ids[u.message] = u.uses
 	}
-	for _, step := range w.opened {
-		if first, there := b.opened[step]; !there || w.openedOf < first {
-			b.opened[step] = w.openedOf
+	for _, o := range w.opened {
+		if first, there := b.opened[o.step]; !there || o.sequence < first {
+			b.opened[o.step] = o.sequence
 		}
 	}
 	for i := range w.indexed {
 		b.group.add(&w.indexed[i])
+		b.bytes += memberBytes(&w.indexed[i])
 		b.ids.add(w.hashes[i])
 	}
 	if w.recalled != nil {
@@ -132,5 +159,47 @@ func (b *batch) write(w *writes) error {
 	if w.failed {
 		b.failures++
 	}
+	if w.members != nil {
+		b.members = w.members
+	}
+	return nil
+}
+
+// change makes one change of the transaction.
+func (b *batch) change(e *entry) error {
+	b.bytes += e.bytes()
+	b.count++
+	if b.sum != nil {
+		addToSum(b.sum, e)
+	}
+	if e.delete {
+		return b.txn.Delete(e.key)
+	}
+	return b.txn.Set(e.key, e.value)
+}
+
+// endEntry writes what an entry that changes something has once: its group, at a position, and the counters.
+func (b *batch) endEntry(position uint64) error {
+	if now := (counters{b.sequence, b.failures}); now != b.counted {
+		value, err := encode(&indexpb.Counter{Next: now.sequence + 1, Failures: now.failures})
+		if err == nil {
+			err = b.change(&entry{key: sequenceKey, value: value})
+		}
+		if err != nil {
+			return err
+		}
+		b.counted = now
+	}
+	if b.group.count == 0 {
+		return nil
+	}
+	value, err := b.group.encode()
+	if err == nil {
+		err = b.change(&entry{key: groupKey(position), value: value})
+	}
+	if err != nil {
+		return fmt.Errorf("write the group of the entry: %w", err)
+	}
+	b.group = groupWriter{}
 	return nil
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -49,6 +50,8 @@ func (op *Op) Bytes() int {
 		return 512 + len(op.Settle.Error)
 	case op.Ungate != nil:
 		return 512
+	case op.Join != nil, op.Leave != nil:
+		return maxOpBytes // of a part of its steps
 	}
 	return 0
 }
@@ -74,8 +77,11 @@ func CheckOps(ops []Op) error {
 			return fmt.Errorf("operation %d: %w", i, err)
 		}
 	}
-	if isAtomic(ops) {
+	switch {
+	case isAtomic(ops):
 		return checkAtomic(ops)
+	case len(ops) > 1 && slices.ContainsFunc(ops, func(op Op) bool { return op.Join != nil || op.Leave != nil }):
+		return shared.Invalidf("operation", "a join or leave is not alone in its call")
 	}
 	return nil
 }
@@ -124,8 +130,15 @@ func (op *Op) check() error {
 	if op.Ungate != nil {
 		set++
 	}
+	if op.Join != nil {
+		set, err = set+1, op.Join.check()
+	}
+	if op.Leave != nil {
+		set, err = set+1, checkNode("leave.node", op.Leave.Node)
+	}
 	if set != 1 {
-		return shared.Invalidf("operation", "%d of put, amend, recall, settle and ungate are set; exactly one must be", set)
+		return shared.Invalidf("operation",
+			"%d of put, amend, recall, settle, ungate, join and leave are set; exactly one must be", set)
 	}
 	if err == nil && op.Bytes() > maxOpBytes {
 		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.Bytes(), maxOpBytes)
@@ -235,6 +248,14 @@ func (s *Settle) check() error {
 	}
 	if !s.Outcome.Settles() && s.Outcome != shared.OutcomeFailed {
 		return shared.Invalidf("settle.outcome", "unknown outcome %q", s.Outcome)
+	}
+	if s.Node != "" {
+		if err := checkNode("settle.node", s.Node); err != nil {
+			return err
+		}
+	}
+	if s.Attempt > math.MaxInt32 {
+		return shared.Invalidf("settle.attempt", "is %d; at most %d", s.Attempt, math.MaxInt32)
 	}
 	if s.Attempt < 0 || s.Attempt == 0 && s.Outcome == shared.OutcomeFailed {
 		return shared.Invalidf("settle.attempt", "is %d; a failure is that of an attempt from 1 on", s.Attempt)

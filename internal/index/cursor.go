@@ -14,7 +14,8 @@ func (x *Index) cursorOf(sequence uint64) string {
 }
 
 // sequenceOf is the sequence that a cursor stands behind; last is the newest of the index. The cursor is void if it is
-// of another epoch, or of a recall that this index does not have. A text that is no cursor is a *FieldError.
+// of another epoch, or of a recall that this index does not have; in a cluster that one is on its way. A text that is
+// no cursor is a *FieldError.
 func (x *Index) sequenceOf(cursor string, last uint64) (sequence uint64, void bool, err error) {
 	if cursor == "" {
 		return 0, false, nil
@@ -24,5 +25,5 @@ func (x *Index) sequenceOf(cursor string, last uint64) (sequence uint64, void bo
 	if !found || err != nil {
 		return 0, false, shared.Invalidf("after", "%.80q is not a cursor: pass on the next of an earlier page", cursor)
 	}
-	return sequence, epoch != x.epoch || sequence > last, nil
+	return sequence, epoch != x.epoch || sequence > last && x.logID == "", nil
 }

@@ -153,7 +153,7 @@ func TestRecallID(t *testing.T) {
 			}
 			calls = append(calls, []Op{recall("r", m)})
 		}
-		applied, err := x.Apply(Next, calls)
+		applied, err := x.Apply(calls)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,10 +48,13 @@ func CheckSpace(path string) error { return badgerdir.CheckSpace(path, DefaultMe
 // Index is an open index. Its methods may be called concurrently, also with Close. After Close they return
 // [shared.ErrUnavailable].
 type Index struct {
-	path  string
-	log   hclog.Logger
-	dir   *badgerdir.Dir
-	epoch string
+	path   string
+	logger hclog.Logger
+	dir    *badgerdir.Dir
+	epoch  string
+
+	logID string // of the log that it follows; empty on a single machine
+	node  string // of the cluster, that this machine is; empty on a single machine
 
 	recent recentEvents
 	ids    *idFilter
@@ -61,7 +64,8 @@ type Index struct {
 
 	// The caller of Apply owns the following.
 
-	position  uint64                  // of the last entry, in a log with positions of its own; or 0
+	log       Log                     // that it follows; zero on a single machine
+	members   map[string]*Member      // of the cluster; nil on a single machine
 	sequence  uint64                  // of the last recall
 	failures  uint64                  // position of the last failed attempt
 	commitTxn func(*badger.Txn) error // dir.Commit; tests make it fail

@@ -53,7 +53,7 @@ func (x *Index) Append(_ context.Context, ops []Op) ([]Result, error) {
 }
 
 func (x *Index) applyAll(ops []Op) ([]Result, error) {
-	applied, err := x.Apply(Next, [][]Op{ops})
+	applied, err := x.applyNext(ops)
 	if errors.Is(err, ErrTooLarge) && len(ops) > 1 {
 		first, err := x.applyAll(ops[:len(ops)/2])
 		if err != nil {
@@ -66,6 +66,24 @@ func (x *Index) applyAll(ops []Op) ([]Result, error) {
 		return nil, err
 	}
 	return applied.Answers[0].Results, applied.Answers[0].Refused
+}
+
+// applyNext applies an entry of one call, also to an index that follows a log in which no other process writes.
+func (x *Index) applyNext(ops []Op) (Applied, error) {
+	if x.logID == "" {
+		return x.Apply([][]Op{ops})
+	}
+	for i := range ops {
+		if settle := ops[i].Settle; settle != nil {
+			settle.Node = x.node
+		}
+	}
+	next := x.log.Position + 1
+	applied, err := x.ApplyLog([]LogEntry{{Position: next, Node: x.node, Process: 1, Number: next, Calls: [][]Op{ops}}})
+	if err != nil {
+		return Applied{}, err
+	}
+	return applied[0], nil
 }
 
 func openNew(t testing.TB) *Index { return openAt(t, t.TempDir()) }

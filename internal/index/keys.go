@@ -27,12 +27,19 @@ import (
 //	b/<step>/<level>/<position>/<sequence>                 events whose step failed and backs off, oldest failure first
 //	w/<sequence>                                           the gate: events whose other steps wait for notify
 //	d/<sequence>                                           events with steps that wait for others, by Step.after
-//	p/                                           number    the position in a log that has its own, see Index.Position
 //	g/                                                     padding, see Index.Flush
+//
+// An index that follows the log of a cluster has these too, and a step of a node, <step>@<node>, in e/ and b/, and in
+// s/ where every node carries it out:
+//
+//	p/                                           Log       which log, and how far it is applied
+//	k/<node>                                     Member    the nodes of the cluster
+//	y/<node>                                     Written   which entries of a node are applied
+//	h/<sequence>/<step>                          Holders   the nodes that have an open step to carry out
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtauroqlsebwdpg"
+const keyKinds = "finmtauroqlsebwdgpkyh"
 
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
 
@@ -50,8 +57,8 @@ var (
 	formatKey   = newKey('f')
 	identityKey = newKey('i')
 	sequenceKey = newKey('n')
-	positionKey = newKey('p')
 	paddingKey  = newKey('g')
+	logKey      = newKey('p')
 )
 
 func messageKey(tenant, id string) key { return newKey('m').text(tenant).text(id) }
@@ -103,6 +110,12 @@ func backoffKey(step string, level int, position, sequence uint64) key {
 func gateKey(sequence uint64) key { return newKey('w').number(sequence) }
 
 func dependentsKey(sequence uint64) key { return newKey('d').number(sequence) }
+
+func memberKey(node string) key { return newKey('k').text(node) }
+
+func writtenKey(node string) key { return newKey('y').text(node) }
+
+func holdersKey(sequence uint64, step string) key { return newKey('h').number(sequence).text(step) }
 
 // lastNumber reads the number that a key ends with.
 func lastNumber(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }

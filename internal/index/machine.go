@@ -2,25 +2,18 @@ package index
 
 import (
 	"context"
-	"encoding/binary"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
-	"github.com/dgraph-io/badger/v4"
-
-	"github.com/chat-recall/recall/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
 
 // ErrTooLarge says that an entry does not fit in one transaction (2.4 MB with the default memtable). Nothing of it was
 // applied. A single operation always fits, and atomic recalls that do not fit in an entry of their own are refused.
 var ErrTooLarge = errors.New("the entry is too large for one transaction")
-
-// Next is the position after the last commit. A log whose order is the order of the commits, as that of a single
-// machine, gives it to every entry. It costs no key: the position of such an entry is the version of its commit.
-const Next uint64 = 0
 
 // Answer is what one call of an entry is answered.
 type Answer struct {
@@ -40,40 +33,54 @@ type Applied struct {
 	// Opened are the steps that the entry opened for any event, and the lowest sequence of those events. Steps that wait
 	// for others open in any order, so that may be lower than the sequence of an event whose step was open before.
 	Opened map[string]uint64
+
+	// Dropped says that the entry of a log did not count, see [Index.ApplyLog].
+	Dropped bool
+
+	// Sum is that of the index after the entry of a log, see [Log]; zero if it changed nothing.
+	Sum [sha256.Size]byte
 }
 
-// Apply applies one entry of the log: calls, in their order and each with nothing between its operations. It is one
-// transaction, and on disk when Apply returns; the position is part of it. All operations passed [CheckOps].
-//
-// The position is [Next], or that of a log with positions of its own, which increase from 1. An entry of such a log at
-// or before [Index.Position] was applied before: Apply changes nothing and returns no answers. An index that has
-// entries of one log does not follow another one.
+// Apply applies one entry of the log of a single machine, whose order is that of the commits: calls, in their order and
+// each with nothing between its operations. It is one transaction, and on disk when Apply returns. All operations
+// passed [CheckOps]. [Index.ApplyLog] is for the entries of a log that several indexes follow.
 //
 // What an entry changes depends only on the entries before it, so the same log makes the same index anywhere. A refused
 // call is an answer and not an error. After an error, such as [ErrTooLarge] or [ErrDiskFull], nothing of the entry was
 // applied; only a commit that fails, and with it the index ([Index.Failure]), leaves that open. Apply is called by one
 // goroutine at a time.
-func (x *Index) Apply(position uint64, calls [][]Op) (Applied, error) {
+func (x *Index) Apply(calls [][]Op) (Applied, error) {
 	if err := x.Failure(); err != nil {
 		return Applied{}, err
 	}
-	if position != Next && position <= x.position {
-		return Applied{}, nil
+	if x.logID != "" {
+		return Applied{}, fmt.Errorf("%w: the index follows the log %s", shared.ErrUnavailable, x.logID)
 	}
 	b := x.newBatch()
 	defer b.discard()
+	answers, err := x.applyCalls(b, calls)
+	if err == nil && b.count > 0 {
+		err = b.endEntry(x.dir.Version() + 1)
+	}
+	if err == nil {
+		err = x.commit(b)
+	}
+	if err != nil {
+		return Applied{}, err
+	}
+	return Applied{Answers: answers, Opened: b.opened}, nil
+}
+
+func (x *Index) applyCalls(b *batch, calls [][]Op) ([]Answer, error) {
 	answers := make([]Answer, len(calls))
 	var w writes // one for all: Badger keeps keys and values, but not the list of them
 	for i, ops := range calls {
 		var err error
 		if answers[i], err = x.applyCall(b, ops, &w); err != nil {
-			return Applied{}, err
+			return nil, err
 		}
 	}
-	if err := x.commit(b, position); err != nil {
-		return Applied{}, err
-	}
-	return Applied{Answers: answers, Opened: b.opened}, nil
+	return answers, nil
 }
 
 // applyCall applies the operations of one call to a batch, or refuses them all.
@@ -95,8 +102,10 @@ func (x *Index) applyCall(b *batch, ops []Op, w *writes) (Answer, error) {
 	before, counted := b.count, b.ops
 	results, err := x.applyOps(b, ops, w)
 	if errors.Is(err, ErrTooLarge) && before == 0 { // the transaction has nothing else: a new one undoes the call
-		b.discard()
-		*b = *x.newBatch()
+		of := b.entry
+		if b.reset(x); of != nil {
+			b.begin(of)
+		}
 		b.ops = counted
 		return Answer{Refused: shared.Invalidf("targets",
 			"the facts of the messages are too large for one atomic request; send fewer targets")}, nil
@@ -108,19 +117,14 @@ func (x *Index) applyCall(b *batch, ops []Op, w *writes) (Answer, error) {
 func (x *Index) applyOps(b *batch, ops []Op, w *writes) ([]Result, error) {
 	results := make([]Result, len(ops))
 	for i := range ops {
-		w.reset()
-		err := x.dir.Guard(func() (err error) {
-			results[i], err = b.plan(&ops[i], w)
-			return err
-		})
-		if err == nil && len(w.entries) > 0 {
-			err = x.dir.Writable()
-		}
-		if err == nil && !b.fits(w) {
-			err = ErrTooLarge
-		}
-		if err == nil {
-			err = b.write(w)
+		var err error
+		if ops[i].isMembership() {
+			results[i], err = x.applyMembership(b, &ops[i], w)
+		} else {
+			err = x.applyPlan(b, w, func() (err error) {
+				results[i], err = b.plan(&ops[i], w)
+				return err
+			})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("apply operation %d: %w", i, err)
@@ -128,6 +132,22 @@ func (x *Index) applyOps(b *batch, ops []Op, w *writes) ([]Result, error) {
 		b.ops++
 	}
 	return results, nil
+}
+
+// applyPlan makes the writes that plan plans.
+func (x *Index) applyPlan(b *batch, w *writes, plan func() error) error {
+	w.reset()
+	err := x.dir.Guard(plan)
+	if err == nil && len(w.entries) > 0 {
+		err = x.dir.Writable()
+	}
+	if err == nil && !b.fits(w) {
+		err = ErrTooLarge
+	}
+	if err != nil {
+		return err
+	}
+	return b.write(w)
 }
 
 func isAtomic(ops []Op) bool {
@@ -166,66 +186,20 @@ func abort(results []Result) bool {
 }
 
 // commit puts a batch on disk. One that changes nothing is not committed.
-func (x *Index) commit(b *batch, position uint64) error {
+func (x *Index) commit(b *batch) error {
 	if b.count == 0 {
 		return nil
-	}
-	if b.sequence != x.sequence || b.failures != x.failures {
-		if err := set(b.txn, sequenceKey, &indexpb.Counter{Next: b.sequence + 1, Failures: b.failures}); err != nil {
-			return err
-		}
-	}
-	if position == Next && x.position != 0 {
-		position = x.position + 1
-	}
-	groupAt := position
-	if position == Next {
-		groupAt = x.dir.Version() + 1
-	}
-	if b.group.count > 0 {
-		data, err := b.group.encode()
-		if err == nil {
-			err = b.txn.Set(groupKey(groupAt), data)
-		}
-		if err != nil {
-			return fmt.Errorf("write the group of the entry: %w", err)
-		}
-	}
-	if position != Next {
-		if err := b.txn.Set(positionKey, binary.BigEndian.AppendUint64(nil, position)); err != nil {
-			return fmt.Errorf("write the position of the entry: %w", err)
-		}
 	}
 	if err := x.commitTxn(b.txn); err != nil {
 		return err
 	}
-	x.position = position
-	x.sequence, x.failures = b.sequence, b.failures
+	x.sequence, x.failures, x.log, x.members = b.sequence, b.failures, b.log, b.members
 	x.recent.add(b.recalls)
 	x.lastSequence.Store(b.sequence)
 	x.lastFailure.Store(b.failures)
 	x.commits.Add(1)
 	x.operations.Add(uint64(b.ops))
 	return nil
-}
-
-// Position is that of the last entry that changed the index, in a log with positions of its own; 0 before the first.
-// Only the caller of Apply may call it.
-func (x *Index) Position() uint64 { return x.position }
-
-// readPosition reads the position in a log with positions of its own, if the index has followed one.
-func (x *Index) readPosition(txn *badger.Txn) error {
-	item, err := find(txn, positionKey)
-	if item == nil {
-		return err
-	}
-	return item.Value(func(value []byte) error {
-		if len(value) != 8 {
-			return fmt.Errorf("%w: the position of its log has %d bytes", ErrCorrupt, len(value))
-		}
-		x.position = binary.BigEndian.Uint64(value)
-		return nil
-	})
 }
 
 // Flush shortens the replay after a crash, see [badgerdir.Dir.Flush]. turn is the lock that the caller of Apply holds:

@@ -7,79 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chat-recall/recall/internal/badgerdir/dirtest"
 	"github.com/chat-recall/recall/shared"
 )
 
-func TestApply_Position(t *testing.T) {
-	path := t.TempDir()
-	x := openAt(t, path)
-	m := message("m")
-	at := func(x *Index, position uint64, ops ...Op) Applied {
-		t.Helper()
-		applied, err := x.Apply(position, [][]Op{ops})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return applied
-	}
-	if r := at(x, 1, put(m)); r.Answers[0].Results[0].Put != shared.IndexAdded || x.Position() != 1 {
-		t.Fatalf("the first entry: %+v, position %d", r, x.Position())
-	}
-	if r := at(x, 100, recall("r", m)); !r.Answers[0].Results[0].New || x.Position() != 100 {
-		t.Fatalf("%+v, position %d", r, x.Position())
-	}
-	t.Run("an old one changes nothing", func(t *testing.T) {
-		before := contents(t, x)
-		for _, position := range []uint64{1, 99, 100} {
-			if r := at(x, position, put(message("other"))); r.Answers != nil {
-				t.Errorf("position %d: %+v", position, r)
-			}
-		}
-		if after := contents(t, x); len(after) != len(before) || x.Position() != 100 {
-			t.Errorf("%d keys, before %d; position %d", len(after), len(before), x.Position())
-		}
-	})
-	t.Run("survives a crash with its entry", func(t *testing.T) {
-		at(x, 200, settle(1, shared.StepNotify, shared.OutcomeDone))
-		y := openAt(t, dirtest.Snapshot(t, path))
-		if y.Position() != 200 {
-			t.Errorf("position %d", y.Position())
-		}
-		at(y, Next, put(message("next")))
-		if groups, err := y.numbers(t.Context(), newKey('t'), 100, 10); err != nil || len(groups) != 1 || groups[0] != 201 {
-			t.Errorf("groups %v %v", groups, err)
-		}
-	})
-	t.Run("is not taken by an entry that changes nothing", func(t *testing.T) {
-		if r := at(x, 300, put(m)); r.Answers[0].Results[0].Put != shared.IndexRecalled || x.Position() != 200 {
-			t.Errorf("%+v, position %d", r, x.Position())
-		}
-	})
-	t.Run("is gone after a salvage", func(t *testing.T) {
-		_, y := salvage(t, dirtest.Snapshot(t, path))
-		if y.Position() != 0 {
-			t.Errorf("position %d", y.Position())
-		}
-	})
-	t.Run("costs no key in the order of the commits", func(t *testing.T) {
-		y := openNew(t)
-		for _, id := range []string{"a", "b"} {
-			at(y, Next, put(message(id)))
-		}
-		groups, err := y.numbers(t.Context(), newKey('t'), 0, 10)
-		if err != nil || len(groups) != 2 || groups[1] != y.dir.Version() || y.Position() != 0 {
-			t.Errorf("groups %v %v, version %d, position %d", groups, err, y.dir.Version(), y.Position())
-		}
-		if _, has := contents(t, y)[string(positionKey)]; has {
-			t.Error("the position has a key")
-		}
-	})
-}
-
 func TestApply_RefusedCall(t *testing.T) {
 	x := openNew(t)
-	applied, err := x.Apply(Next, [][]Op{
+	applied, err := x.Apply([][]Op{
 		{put(message("a"))}, {put(message("b")), settle(7, shared.StepNotify, shared.OutcomeDone)}, {put(message("c"))},
 	})
 	if err != nil {
@@ -104,7 +37,7 @@ func TestApply_TooLarge(t *testing.T) {
 	for i := range 4000 {
 		ops = append(ops, put(message(strings.Repeat("i", 200)+string(rune('a'+i%26))+strings.Repeat("j", i/26))))
 	}
-	if _, err := x.Apply(Next, [][]Op{ops}); !errors.Is(err, ErrTooLarge) {
+	if _, err := x.Apply([][]Op{ops}); !errors.Is(err, ErrTooLarge) {
 		t.Fatal(err)
 	}
 	if after := contents(t, x); len(after) != len(before) || x.dir.Version() != version || x.Failure() != nil {
@@ -129,7 +62,7 @@ func TestApply_AtomicCallAmongOthers(t *testing.T) {
 		return op
 	}
 	before := x.Stats().Commits
-	applied, err := x.Apply(Next, [][]Op{
+	applied, err := x.Apply([][]Op{
 		{put(message("c"))}, {atomic("a", "ann"), atomic("b", "bob")},
 		{put(message("d"))}, {atomic("c", "ann"), atomic("d", "ann")},
 	})
@@ -166,7 +99,7 @@ func TestApply_AtomicCallTooLarge(t *testing.T) {
 	apply(t, x, put(m))
 	before, operations := contents(t, x), x.Stats().Operations
 	t.Run("after a call that writes", func(t *testing.T) {
-		if _, err := x.Apply(Next, [][]Op{{put(message("a"))}, large}); !errors.Is(err, ErrTooLarge) {
+		if _, err := x.Apply([][]Op{{put(message("a"))}, large}); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("got %v", err)
 		}
 		if after := contents(t, x); !maps.Equal(after, before) {
@@ -174,7 +107,7 @@ func TestApply_AtomicCallTooLarge(t *testing.T) {
 		}
 	})
 	t.Run("before one", func(t *testing.T) {
-		applied, err := x.Apply(Next, [][]Op{{put(m)}, large, {recall("r", m)}})
+		applied, err := x.Apply([][]Op{{put(m)}, large, {recall("r", m)}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -284,12 +284,37 @@ func randomAfter(r *rand.Rand, steps []string) map[string][]string {
 	return after
 }
 
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { testModel(t, nil) }
+
+// A cluster of one node does what a single machine does.
+func TestModel_OneNode(t *testing.T) {
+	steps := append(shared.StandardSteps(), "own")
+	t.Run("steps of one node", func(t *testing.T) { testModel(t, &Member{Steps: steps}) })
+	t.Run("steps of every node", func(t *testing.T) { testModel(t, &Member{EachNode: steps}) })
+}
+
+// testModel applies random operations to an index, that of a member of a cluster unless it is nil.
+func testModel(t *testing.T, member *Member) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	path := t.TempDir()
-	x := openAt(t, path)
+	open := func() *Index {
+		x := openAt(t, path)
+		if member != nil {
+			if err := x.Follow(t.Context(), "log", "n0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return x
+	}
+	x := open()
+	if member != nil {
+		member.Node, member.Instance, member.Format = "n0", "a", 1
+		if r := apply(t, x, Op{Join: &Join{Member: *member}}); !r[0].New {
+			t.Fatalf("join: %+v", r)
+		}
+	}
 	m := newModel()
 	var ops []Op
 	var wants []Result
@@ -331,7 +356,7 @@ func TestModel(t *testing.T) {
 			if err := x.Close(); err != nil {
 				t.Fatal(err)
 			}
-			x = openAt(t, path)
+			x = open()
 		}
 		if round%10 == 0 {
 			m.compare(t, x)
@@ -350,6 +375,16 @@ func TestModel(t *testing.T) {
 		}
 	}
 	m.compare(t, x)
+}
+
+// withoutNodes is a page without the names of nodes, which the model does not have.
+func withoutNodes(page shared.LedgerPage) shared.LedgerPage {
+	for i := range page.Entries {
+		for k := range page.Entries[i].Steps {
+			page.Entries[i].Steps[k].Node = ""
+		}
+	}
+	return page
 }
 
 func (m *model) compare(t *testing.T, x *Index) {
@@ -380,7 +415,7 @@ func (m *model) compare(t *testing.T, x *Index) {
 		ledgers[k] = l
 	}
 	for k, want := range ledgers {
-		if got := ledger(t, x, k[0], k[1]); !reflect.DeepEqual(got, want) {
+		if got := withoutNodes(ledger(t, x, k[0], k[1])); !reflect.DeepEqual(got, want) {
 			t.Fatalf("ledger %v\n%+v\nwant\n%+v", k, got, want)
 		}
 	}
@@ -390,7 +425,11 @@ func (m *model) compare(t *testing.T, x *Index) {
 			want = append(want, e.Event.Sequence)
 			want := shared.LedgerEntry{Event: e.Event, Steps: slices.Clone(e.Steps)}
 			want.Steps = slices.DeleteFunc(want.Steps, func(r shared.StepRecord) bool { return r.Step != step })
-			if got, err := x.Entry(e.Event.Sequence, step); err != nil || !reflect.DeepEqual(*got, want) {
+			got, err := x.Entry(e.Event.Sequence, step)
+			if got != nil {
+				got.Steps[0].Node = ""
+			}
+			if err != nil || !reflect.DeepEqual(*got, want) {
 				t.Fatalf("entry %d of %s: %+v %v, want %+v", e.Event.Sequence, step, got, err, want)
 			}
 		}

@@ -14,6 +14,8 @@ type Op struct {
 	Recall *Recall           // this message was recalled, unless it already is or the recall id is another actor's
 	Settle *Settle           // this attempt of a step ended so, unless the step is settled
 	Ungate *Ungate           // the steps of this event wait no longer for notify
+	Join   *Join             // this node is one of the cluster from here on
+	Leave  *Leave            // this node is none of it any more, and its open steps are no longer its
 }
 
 // Recall is a decided recall of one message.
@@ -29,7 +31,7 @@ type Recall struct {
 	// as settled. Notify waits for none.
 	After map[string][]string
 
-	// Unsupported are those of Steps that the host does not carry out: settled so from the start.
+	// Unsupported are those of Steps that no host carries out: settled so from the start.
 	Unsupported []string
 
 	// Atomic applies this recall only together with all others of its call, in one transaction. See Result.
@@ -48,6 +50,7 @@ type Settle struct {
 	Outcome  shared.Outcome
 	Error    string    // of OutcomeFailed
 	At       time.Time // for the ledger
+	Node     string    // whose host carried it out; empty on a single machine
 }
 
 // Ungate opens the steps of an event that wait for its notify. For an event without such steps it changes nothing.
@@ -72,8 +75,13 @@ type Result struct {
 	// Of an Atomic Recall: it was not applied, because another one of its call was not.
 	Aborted bool
 
-	// Of a Settle: where the step stands after it.
+	// Of a Settle: where the step stands after it, on its node.
 	Step StepState
+
+	// Of a Join: the node as it is after it, another process's unless New; nil: it is no member. Of a Join and a Leave:
+	// More says that it did a part, and is to be written again.
+	Member *Member
+	More   bool
 }
 
 // StepState is where a step stands. Zero: it is settled.

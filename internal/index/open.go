@@ -36,7 +36,7 @@ func open(ctx context.Context, o Options) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{path: o.Path, log: o.Logger, dir: dir, ids: newIDFilter(), commitTxn: dir.Commit}
+	x := &Index{path: o.Path, logger: o.Logger, dir: dir, ids: newIDFilter(), commitTxn: dir.Commit}
 	if err := x.begin(); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
@@ -76,7 +76,7 @@ func (x *Index) begin() error {
 	x.sequence, x.failures = next.Next-1, next.Failures
 	x.lastSequence.Store(x.sequence)
 	x.lastFailure.Store(x.failures)
-	if err := x.readPosition(txn); err != nil {
+	if err := x.readLog(txn); err != nil {
 		return err
 	}
 	var pb indexpb.Identity
@@ -94,10 +94,12 @@ func (x *Index) begin() error {
 		}
 	}
 	if restored {
-		x.log.Warn("the index was restored from a copy, and everything after that copy is gone: recalls made since then are "+
-			"not known any more, and cursors are void", "path", x.path, "id", id.ID, "epoch", id.Epoch)
+		x.logger.Warn("the index was restored from a copy, and everything after that copy is gone: recalls made since then "+
+			"are not known any more, and cursors are void", "path", x.path, "id", id.ID, "epoch", id.Epoch)
 	}
-	x.epoch = id.Epoch
+	if x.logID == "" {
+		x.epoch = id.Epoch
+	}
 	return x.dir.Identify(id)
 }
 

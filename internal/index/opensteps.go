@@ -19,15 +19,11 @@ func (x *Index) Entry(sequence uint64, step string) (e *shared.LedgerEntry, err 
 		return nil, err
 	}
 	err = x.dir.View(func(txn *badger.Txn) error {
-		var a indexpb.Attempts
-		if queued, err := find(txn, stepKey(step, sequence)); err != nil {
+		a, err := x.openAttempts(txn, sequence, step)
+		if err != nil || a == nil {
 			return err
-		} else if queued == nil {
-			if tried, err := get(txn, attemptsKey(sequence, step), &a); err != nil || !tried || settled(&a) {
-				return err
-			}
 		}
-		steps := []shared.StepRecord{stepRecord(step, &a)}
+		steps := []shared.StepRecord{stepRecord(step, x.node, a)}
 		if r := x.recent.get(sequence); r != nil {
 			e = &shared.LedgerEntry{Event: r.event, Steps: steps}
 			return nil
@@ -43,13 +39,42 @@ func (x *Index) Entry(sequence uint64, step string) (e *shared.LedgerEntry, err 
 	return e, err
 }
 
+// openAttempts reads what came of an open step of this machine so far; nil where it is not open, or waits for others.
+func (x *Index) openAttempts(txn *badger.Txn, sequence uint64, step string) (*indexpb.Attempts, error) {
+	k := attemptsKey(sequence, step)
+	if x.logID != "" {
+		h, err := readHolders(txn, sequence, step)
+		if err != nil || h == nil || !slices.Contains(h.Nodes, x.node) {
+			return nil, err
+		}
+		if h.EachNode {
+			k = attemptsKey(sequence, onNode(step, x.node))
+		}
+	} else if queued, err := find(txn, stepKey(step, sequence)); err != nil || queued != nil {
+		return &indexpb.Attempts{}, err
+	}
+	a := &indexpb.Attempts{}
+	if tried, err := get(txn, k, a); err != nil || settled(a) || !tried && x.logID == "" {
+		return nil, err
+	}
+	return a, nil
+}
+
+// queue names the step queue of a step on this machine.
+func (x *Index) queue(step string) string {
+	if x.logID == "" {
+		return step
+	}
+	return onNode(step, x.node)
+}
+
 // OpenSteps lists, in order, at most limit sequences after one whose events have this step in the step queue: open, and
 // never failed.
 func (x *Index) OpenSteps(ctx context.Context, step string, after uint64, limit int) (sequences []uint64, err error) {
 	if err := shared.ValidateStep("step", step); err != nil {
 		return nil, err
 	}
-	return x.numbers(ctx, stepPrefix(step), after, limit)
+	return x.numbers(ctx, stepPrefix(x.queue(step)), after, limit)
 }
 
 // Gated lists, in order, at most limit sequences after one whose events have steps that wait for notify.
@@ -89,7 +114,7 @@ func (x *Index) BackingOff(
 	if after >= upTo || limit <= 0 {
 		return nil, nil
 	}
-	prefix := append(backoffPrefix(step), byte(level))
+	prefix := append(backoffPrefix(x.queue(step)), byte(level))
 	from := slices.Clone(prefix).number(after + 1)
 	err = x.dir.View(func(txn *badger.Txn) error {
 		return each(ctx, txn, prefix, from, func(item *badger.Item) (bool, error) {
@@ -107,7 +132,7 @@ func (x *Index) BackingOff(
 // CountBackingOff tells how many events have this step backing off, and stops counting at limit.
 func (x *Index) CountBackingOff(ctx context.Context, step string, limit int) (n int, err error) {
 	err = x.dir.View(func(txn *badger.Txn) error {
-		return each(ctx, txn, backoffPrefix(step), nil, func(*badger.Item) (bool, error) {
+		return each(ctx, txn, backoffPrefix(x.queue(step)), nil, func(*badger.Item) (bool, error) {
 			n++
 			return n < limit, nil
 		})
@@ -125,7 +150,7 @@ func (x *Index) OldestOpen(ctx context.Context, step string, limit int) (at time
 				oldest = n
 			}
 		}
-		err := each(ctx, txn, stepPrefix(step), nil, func(item *badger.Item) (bool, error) {
+		err := each(ctx, txn, stepPrefix(x.queue(step)), nil, func(item *badger.Item) (bool, error) {
 			note(item) // the first is the oldest
 			return false, nil
 		})
@@ -133,7 +158,7 @@ func (x *Index) OldestOpen(ctx context.Context, step string, limit int) (at time
 			return err
 		}
 		n := 0
-		err = each(ctx, txn, backoffPrefix(step), nil, func(item *badger.Item) (bool, error) {
+		err = each(ctx, txn, backoffPrefix(x.queue(step)), nil, func(item *badger.Item) (bool, error) {
 			note(item)
 			n++
 			return n < limit, nil
@@ -151,12 +176,12 @@ func (x *Index) OldestOpen(ctx context.Context, step string, limit int) (at time
 }
 
 // CountOpen tells in how many events each step is open, also where it backs off or waits for other steps. It leaves out
-// the steps of except, and reads every key of the others.
+// the steps of except, and reads every key of the others. In a cluster it counts what is open on this node, or on none.
 func (x *Index) CountOpen(ctx context.Context, except []string) (map[string]int, error) {
 	open := map[string]int{}
 	err := x.dir.View(func(txn *badger.Txn) error {
 		for _, kind := range []byte{'e', 'b'} {
-			if err := countKeys(ctx, txn, newKey(kind), except, open); err != nil {
+			if err := x.countQueued(ctx, txn, newKey(kind), except, open); err != nil {
 				return err
 			}
 		}
@@ -201,21 +226,22 @@ func countWaiting(txn *badger.Txn, kind byte, sequence uint64, except []string, 
 	return nil
 }
 
-// countKeys counts the keys that begin with prefix by the text that follows, except for some texts.
-func countKeys(ctx context.Context, txn *badger.Txn, prefix key, except []string, counts map[string]int) error {
+// countQueued counts the keys that begin with prefix by their step, except for some steps.
+func (x *Index) countQueued(ctx context.Context, txn *badger.Txn, prefix key, except []string,
+	counts map[string]int) error {
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
 	for it.Seek(prefix); it.Valid(); {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		text := textAt(it.Item().Key(), len(prefix))
-		if !slices.Contains(except, text) {
-			counts[text]++
+		queue := textAt(it.Item().Key(), len(prefix))
+		if step, node := splitNode(queue); !slices.Contains(except, step) && (node == "" || node == x.node) {
+			counts[step]++
 			it.Next()
 			continue
 		}
-		beyond := slices.Clone(prefix).text(text)
+		beyond := slices.Clone(prefix).text(queue)
 		beyond[len(beyond)-1]++
 		it.Seek(beyond)
 	}

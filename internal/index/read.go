@@ -83,6 +83,10 @@ func (x *Index) Since(ctx context.Context, req shared.SinceRequest) (shared.Even
 			page.Reset = void
 			return err
 		}
+		if after > next.Next-1 { // another node has applied more of the log
+			page.Next = req.After
+			return nil
+		}
 		found, err := recallsAfter(ctx, txn, &req, after)
 		if err != nil {
 			return err
@@ -195,7 +199,7 @@ func (x *Index) LedgerPage(ctx context.Context, req shared.LedgerRequest) (share
 			if err := decode(item, &entry); err != nil {
 				return false, err
 			}
-			e, err := ledgerEntry(txn, req.Tenant, req.RecallID, &entry)
+			e, err := x.ledgerEntry(txn, req.Tenant, req.RecallID, &entry)
 			if err != nil {
 				return false, err
 			}
@@ -224,17 +228,24 @@ func (x *Index) CheckRecallID(tenant, recallID, actor string, more int) (otherAc
 }
 
 // ledgerEntry completes a ledger entry by the facts of its message and what came of its steps.
-func ledgerEntry(txn *badger.Txn, tenant, recallID string, entry *indexpb.Entry) (e shared.LedgerEntry, err error) {
+func (x *Index) ledgerEntry(
+	txn *badger.Txn, tenant, recallID string, entry *indexpb.Entry,
+) (e shared.LedgerEntry, err error) {
 	if e.Event, err = readEvent(txn, tenant, recallID, entry); err != nil {
 		return e, err
 	}
-	e.Steps = make([]shared.StepRecord, len(entry.Steps))
-	for i, step := range entry.Steps {
+	for _, step := range entry.Steps {
 		a, err := readAttempts(txn, entry, step)
 		if err != nil {
 			return e, err
 		}
-		e.Steps[i] = stepRecord(step.Name, a)
+		records := []shared.StepRecord{stepRecord(step.Name, a.Node, a)}
+		if x.logID != "" && isOpen(step) {
+			if records, err = stepRecords(txn, entry.Sequence, step.Name, a); err != nil {
+				return e, err
+			}
+		}
+		e.Steps = append(e.Steps, records...)
 	}
 	return e, nil
 }

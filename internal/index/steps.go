@@ -24,30 +24,44 @@ func (b *batch) refusedSettle(s *Settle) error {
 }
 
 func (b *batch) planSettle(s *Settle, w *writes) (StepState, error) {
+	if b.members != nil {
+		return b.planSettleOn(s, w)
+	}
 	a, err := b.attempts(s)
 	if err != nil || settled(a) {
 		return StepState{}, err
 	}
+	if !b.addAttempt(s, s.Step, a, w) {
+		return stateOf(a), nil
+	}
+	if settled(a) {
+		if err := b.openAfter(s.Sequence, s.Step, w); err != nil {
+			return StepState{}, err
+		}
+	}
+	return stateOf(a), w.set(attemptsKey(s.Sequence, s.Step), a)
+}
+
+// addAttempt adds an attempt to those of a step, and moves the step in its queue or out of it. It reports whether the
+// attempt counts.
+func (b *batch) addAttempt(s *Settle, queue string, a *indexpb.Attempts, w *writes) bool {
 	settles, next := s.Outcome.Settles(), a.Count+1
 	if !settles && uint32(s.Attempt) != next {
-		return stateOf(a), nil // it is counted already
+		return false // it is counted already
 	}
-	w.delete(queueKey(s.Step, s.Sequence, a))
+	w.delete(queueKey(queue, s.Sequence, a))
 	if s.Attempt == 0 || uint32(s.Attempt) >= next {
 		a.Count = next
 	}
 	a.Outcome = outcomes.number[s.Outcome]
 	a.ChangedAt = encodeTime(s.At)
-	if settles {
-		if err := b.openAfter(s.Sequence, s.Step, w); err != nil {
-			return StepState{}, err
-		}
-	} else {
+	a.Queued = false
+	if !settles {
 		a.Error, a.Position = s.Error, b.failures+1
 		w.failed = true
-		w.add(queueKey(s.Step, s.Sequence, a))
+		w.add(queueKey(queue, s.Sequence, a))
 	}
-	return stateOf(a), w.set(attemptsKey(s.Sequence, s.Step), a)
+	return true
 }
 
 // attempts reads what came of the step that a settlement is about, and refuses one of a step that is not there or that
@@ -56,7 +70,10 @@ func (b *batch) attempts(s *Settle) (*indexpb.Attempts, error) {
 	if queued, err := find(b.txn, stepKey(s.Step, s.Sequence)); err != nil || queued != nil {
 		return &indexpb.Attempts{}, err
 	}
-	entry, err := b.entry(s.Sequence)
+	if h, err := b.holders(s.Sequence, s.Step); err != nil || h != nil { // a node of the cluster has it open
+		return &indexpb.Attempts{}, err
+	}
+	entry, err := b.entryOf(s.Sequence)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +114,8 @@ func (b *batch) attempts(s *Settle) (*indexpb.Attempts, error) {
 	)
 }
 
-// entry reads the ledger entry of an event; nil where there is no such event.
-func (b *batch) entry(sequence uint64) (*indexpb.Entry, error) {
+// entryOf reads the ledger entry of an event; nil where there is no such event.
+func (b *batch) entryOf(sequence uint64) (*indexpb.Entry, error) {
 	if r := b.recent.get(sequence); r != nil {
 		return r.entry, nil
 	}
@@ -147,9 +164,10 @@ func stateOf(a *indexpb.Attempts) StepState {
 	return StepState{Open: true, Attempts: int(a.Count), Position: a.Position}
 }
 
-func stepRecord(step string, a *indexpb.Attempts) shared.StepRecord {
+func stepRecord(step, node string, a *indexpb.Attempts) shared.StepRecord {
 	return shared.StepRecord{
 		Step:      step,
+		Node:      node,
 		Outcome:   outcomes.word[a.Outcome],
 		Attempts:  int(a.Count),
 		Error:     a.Error,
@@ -159,7 +177,7 @@ func stepRecord(step string, a *indexpb.Attempts) shared.StepRecord {
 
 // queueKey is where an open step waits: in the step queue, or for the end of its backoff.
 func queueKey(step string, sequence uint64, a *indexpb.Attempts) key {
-	if a.Count == 0 {
+	if a.Count == 0 || a.Queued {
 		return stepKey(step, sequence)
 	}
 	return backoffKey(step, BackoffLevel(int(a.Count)), a.Position, sequence)
@@ -173,7 +191,7 @@ const BackoffLevels = 11
 func BackoffLevel(attempts int) int { return min(attempts, BackoffLevels) }
 
 // openFirst queues the steps of a new entry that wait for none: notify alone where it is open and others are too.
-func (w *writes) openFirst(entry *indexpb.Entry) {
+func (b *batch) openFirst(entry *indexpb.Entry, w *writes) error {
 	ready := func(s *indexpb.Step) bool { return isOpen(s) && len(s.After) == 0 }
 	notify := func(s *indexpb.Step) bool { return isOpen(s) && s.Name == shared.StepNotify }
 	if slices.ContainsFunc(entry.Steps, hasAfter) {
@@ -184,10 +202,14 @@ func (w *writes) openFirst(entry *indexpb.Entry) {
 		ready = notify
 	}
 	for _, s := range entry.Steps {
-		if ready(s) {
-			w.queue(entry.Sequence, s.Name)
+		if !ready(s) {
+			continue
+		}
+		if err := b.queue(entry.Sequence, s.Name, w); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // planUngate opens the gate of an event, where it has one.
@@ -217,7 +239,7 @@ func (b *batch) openAfter(sequence uint64, step string, w *writes) error {
 // openWaiting queues the steps of an event that wait no longer once this operation settles a step, opens the gate of
 // the event, or both. settling is that step; empty: none.
 func (b *batch) openWaiting(sequence uint64, settling string, opensGate bool, w *writes) error {
-	entry, err := b.entry(sequence)
+	entry, err := b.entryOf(sequence)
 	if err != nil {
 		return err
 	}
@@ -239,13 +261,18 @@ func (b *batch) openWaiting(sequence uint64, settling string, opensGate bool, w 
 				continue
 			}
 			// It was opened before if what it waited for is settled again: in a salvaged index the first outcome may be lost.
-			if a, err := readAttempts(b.txn, entry, s); err != nil {
+			if unopened, err := isUnopened(b.txn, sequence, s.Name); err != nil {
 				return err
-			} else if a.Count == 0 && (opensGate || slices.Contains(s.After, settling)) {
-				w.queue(sequence, s.Name)
+			} else if !unopened || !opensGate && !slices.Contains(s.After, settling) {
+				continue
+			}
+			if err := b.queue(sequence, s.Name, w); err != nil {
+				return err
 			}
 		case opensGate && isBehindNotify(s): // none of them was queued before
-			w.queue(sequence, s.Name)
+			if err := b.queue(sequence, s.Name, w); err != nil {
+				return err
+			}
 		}
 	}
 	if !waiting && slices.ContainsFunc(entry.Steps, hasAfter) {
@@ -273,12 +300,14 @@ func unsettled(txn *badger.Txn, sequence uint64, steps []string, settling string
 
 // isUnopened reports whether an open step of an event was never queued.
 func isUnopened(txn *badger.Txn, sequence uint64, step string) (bool, error) {
-	if queued, err := find(txn, stepKey(step, sequence)); err != nil || queued != nil {
-		return false, err
+	for _, k := range []key{stepKey(step, sequence), holdersKey(sequence, step)} {
+		if queued, err := find(txn, k); err != nil || queued != nil {
+			return false, err
+		}
 	}
 	var a indexpb.Attempts
 	_, err := get(txn, attemptsKey(sequence, step), &a)
-	return a.Count == 0, err
+	return a.Count == 0 && !settled(&a), err
 }
 
 // isOpen reports whether a step was open when its recall was committed.
@@ -300,7 +329,17 @@ func openAmong(steps []*indexpb.Step, names []string) (open []string) {
 	return open
 }
 
-func (w *writes) queue(sequence uint64, step string) {
+// queue puts a step of an event into the step queue, of each node that is to carry it out.
+func (b *batch) queue(sequence uint64, step string, w *writes) error {
+	if b.members != nil {
+		return b.queueOn(sequence, step, b.choose(step, sequence), w)
+	}
 	w.add(stepKey(step, sequence))
-	w.opened, w.openedOf = append(w.opened, step), sequence
+	w.open(step, sequence)
+	return nil
+}
+
+// open notes that a step of an event came into a queue of this machine.
+func (w *writes) open(step string, sequence uint64) {
+	w.opened = append(w.opened, openedStep{step, sequence})
 }

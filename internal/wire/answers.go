@@ -10,8 +10,9 @@ import (
 // The limits of what a plugin answers. A plugin that is broken answers something else than it was asked, or more;
 // nothing of such an answer is used.
 const (
-	maxEventSteps       = 2 * shared.MaxSteps // those of the host, the standard ones, and those of a host before it
-	maxLanguages        = 64                  // of Event.Placeholder and RecallResult.Text; rules allow as many
+	maxEntrySteps       = shared.MaxNodes * maxEventSteps // those of every node
+	maxEventSteps       = 2 * shared.MaxSteps             // of the host, the standard ones, and those of a host before
+	maxLanguages        = 64                              // of Event.Placeholder and RecallResult.Text; as in rules
 	maxRuleTraces       = 10_000
 	maxRuleConditions   = 10_000
 	maxDiagnostics      = 10_000

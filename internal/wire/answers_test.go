@@ -175,8 +175,8 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		"ledger: a reset without a cursor": {func() { impl.ledger = &recallv1.LedgerPage{Reset_: true} }, first,
 			"reset: is set, and the request had no cursor"},
 		"since: a long cursor": {func() { impl.since = &recallv1.EventPage{Next: long} }, since, "next: is 65537 bytes long"},
-		"ledger: steps": {entries(func(e *recallv1.LedgerEntry) { e.Steps = make([]*recallv1.StepRecord, maxEventSteps+1) }),
-			ledger, "steps: 65 entries"},
+		"ledger: steps": {entries(func(e *recallv1.LedgerEntry) { e.Steps = make([]*recallv1.StepRecord, maxEntrySteps+1) }),
+			ledger, "steps: 4097 entries"},
 
 		"recall: a long code": {func() {
 			impl.recall = recalled(func(r *recallv1.RecallResult) { r.Code = long }, "m/1",
@@ -283,7 +283,7 @@ func TestClient_AnswersAtTheLimits(t *testing.T) {
 	})
 	entry := encodeLedgerEntry(fullEntry)
 	entry.Event.Tenant, entry.Event.RecallId = fullLedger.Tenant, fullLedger.RecallID
-	entry.Steps = slices.Repeat([]*recallv1.StepRecord{{Step: strings.Repeat("s", shared.MaxStepBytes)}}, maxEventSteps-1)
+	entry.Steps = slices.Repeat([]*recallv1.StepRecord{{Step: strings.Repeat("s", shared.MaxStepBytes)}}, maxEntrySteps-1)
 	entry.Steps = append(entry.Steps, &recallv1.StepRecord{Step: "s", Error: text})
 	cursor := strings.Repeat("c", maxCursorBytes)
 	id := strings.Repeat("i", shared.MaxIDBytes)

@@ -408,13 +408,13 @@ func encodeLedgerEntry(e shared.LedgerEntry) *recallv1.LedgerEntry {
 		Steps: mapSlice(e.Steps, func(s shared.StepRecord) *recallv1.StepRecord {
 			return &recallv1.StepRecord{
 				Step: s.Step, Outcome: outcomes.number[s.Outcome], Attempts: int32(s.Attempts), Error: s.Error,
-				ChangedAt: encodeTime(s.ChangedAt),
+				ChangedAt: encodeTime(s.ChangedAt), Node: s.Node,
 			}
 		})}
 }
 
 func (d *decoder) ledgerEntry(e *recallv1.LedgerEntry) shared.LedgerEntry {
-	d.atMost("steps", len(e.GetSteps()), maxEventSteps)
+	d.atMost("steps", len(e.GetSteps()), maxEntrySteps)
 	return shared.LedgerEntry{Event: d.event(e.GetEvent()),
 		Steps: mapSlice(e.GetSteps(), func(s *recallv1.StepRecord) shared.StepRecord {
 			return shared.StepRecord{
@@ -422,6 +422,7 @@ func (d *decoder) ledgerEntry(e *recallv1.LedgerEntry) shared.LedgerEntry {
 				Outcome: decodeOptional(d, outcomes, "steps.outcome", s.GetOutcome()), Attempts: int(s.GetAttempts()),
 				Error:     d.text("steps.error", s.GetError(), maxAnswerTextBytes),
 				ChangedAt: d.time("steps.changed_at", s.GetChangedAt()),
+				Node:      d.text("steps.node", s.GetNode(), shared.MaxNodeBytes),
 			}
 		})}
 }

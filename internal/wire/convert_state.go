@@ -16,6 +16,43 @@ func encodeHealth(h Health) *recallv1.HealthResponse {
 			Fallback: h.Rules.Fallback,
 		},
 		Index: encodeIdentity(h.Index), Waiting: uint32(h.Waiting), Done: h.Done,
+		Cluster: encodeCluster(h.Cluster),
+	}
+}
+
+func encodeCluster(c *shared.ClusterState) *recallv1.ClusterState {
+	if c == nil {
+		return nil
+	}
+	return &recallv1.ClusterState{
+		Node: c.Node, Log: c.Log, Connected: c.Connected, Position: c.Position, Lag: c.Lag,
+		BehindSince: encodeTime(c.BehindSince),
+		Members: mapSlice(c.Members, func(m shared.ClusterMember) *recallv1.ClusterMember {
+			return &recallv1.ClusterMember{
+				Node: m.Node, Version: m.Version, Format: uint32(m.Format), PolicyDigest: m.PolicyDigest,
+				Position: m.Position, Gone: m.Gone,
+			}
+		}),
+	}
+}
+
+func (d *decoder) cluster(c *recallv1.ClusterState) *shared.ClusterState {
+	if c == nil {
+		return nil
+	}
+	d.atMost("cluster.members", len(c.GetMembers()), shared.MaxNodes)
+	return &shared.ClusterState{
+		Node: d.text("cluster.node", c.GetNode(), shared.MaxNodeBytes),
+		Log:  d.text("cluster.log", c.GetLog(), shared.MaxIDBytes), Connected: c.GetConnected(),
+		Position: c.GetPosition(), Lag: c.GetLag(), BehindSince: d.time("cluster.behind_since", c.GetBehindSince()),
+		Members: mapSlice(c.GetMembers(), func(m *recallv1.ClusterMember) shared.ClusterMember {
+			return shared.ClusterMember{
+				Node:    d.text("cluster.members.node", m.GetNode(), shared.MaxNodeBytes),
+				Version: d.text("cluster.members.version", m.GetVersion(), shared.MaxIDBytes), Format: int(m.GetFormat()),
+				PolicyDigest: d.text("cluster.members.policy_digest", m.GetPolicyDigest(), shared.MaxIDBytes),
+				Position:     m.GetPosition(), Gone: m.GetGone(),
+			}
+		}),
 	}
 }
 
@@ -32,6 +69,7 @@ func (d *decoder) health(h *recallv1.HealthResponse) Health {
 			Fallback: r.GetFallback(),
 		},
 		Index: d.identity("index", h.GetIndex()), Waiting: int(h.GetWaiting()), Done: h.GetDone(),
+		Cluster: d.cluster(h.GetCluster()),
 	}
 }
 

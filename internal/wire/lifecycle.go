@@ -69,6 +69,8 @@ type Health struct {
 	Rules  shared.RulesState
 	Index  shared.IndexIdentity // zero in standby
 
+	Cluster *shared.ClusterState // nil on a single machine, and in standby
+
 	// Waiting is how many calls wait for the index or are under way in it; Done grows with everything that it gets done. A
 	// plugin in which calls wait, and nothing is done, is hung; one in which much waits and something is done is busy.
 	Waiting int

@@ -12,6 +12,8 @@ import (
 type StepPlan struct {
 	Name  string
 	After []string // the steps of the host that are settled first, of the same recall
+
+	EachNode bool // in a cluster, every node carries it out for its own clients
 }
 
 // ValidateSteps checks the steps of a host.
@@ -88,9 +90,9 @@ func StepOrder(steps []StepPlan) (order map[string][]string) {
 }
 
 func encodeStepPlan(s StepPlan) *recallv1.HostStep {
-	return &recallv1.HostStep{Name: s.Name, After: s.After}
+	return &recallv1.HostStep{Name: s.Name, After: s.After, EachNode: s.EachNode}
 }
 
 func decodeStepPlan(s *recallv1.HostStep) StepPlan {
-	return StepPlan{Name: s.GetName(), After: s.GetAfter()}
+	return StepPlan{Name: s.GetName(), After: s.GetAfter(), EachNode: s.GetEachNode()}
 }

@@ -53,9 +53,9 @@ var (
 		Limit: 9,
 	}
 	fullLedger = shared.LedgerRequest{Tenant: "acme", RecallID: "r1", After: "cd34-3", Limit: 9}
-	fullSteps  = []StepPlan{{Name: shared.StepHistory, After: []string{shared.StepAttachments}}}
+	fullSteps  = []StepPlan{{Name: shared.StepHistory, After: []string{shared.StepAttachments}, EachNode: true}}
 	fullEntry  = shared.LedgerEntry{Event: fullEvent, Steps: []shared.StepRecord{
-		{Step: shared.StepHistory, Outcome: shared.OutcomeFailed, Attempts: 2, Error: "disk", ChangedAt: at},
+		{Step: shared.StepHistory, Outcome: shared.OutcomeFailed, Attempts: 2, Error: "disk", ChangedAt: at, Node: "n1"},
 	}}
 	fullResult = shared.RecallResult{
 		MessageID: "m/1", Status: shared.StatusDenied, Code: shared.CodeRateLimited, Rule: fullEvent.Rule,
@@ -88,7 +88,12 @@ var (
 	fullHealth = Health{State: StateQuiesced, Reason: "done", Since: at, Rules: shared.RulesState{
 		Digest: "ab", Paths: []string{"/rules.d"}, LoadedAt: at, Warnings: fullDiagnostics,
 		Refused: fullDiagnostics, Fallback: true,
-	}, Index: fullIndex, Waiting: 3, Done: 4}
+	}, Index: fullIndex, Waiting: 3, Done: 4, Cluster: &shared.ClusterState{
+		Node: "n0", Log: "RECALL-1", Connected: true, Position: 7, Lag: 2, BehindSince: at,
+		Members: []shared.ClusterMember{
+			{Node: "n1", Version: "1.2.3", Format: 1, PolicyDigest: "ab", Position: 9, Gone: true},
+		},
+	}}
 	fullDescription = shared.Description{
 		Name: "recall-plugin", Version: "1.2.3", ProtocolVersions: []int{1, 2}, IndexFormat: 4,
 		Capabilities: []string{"tomorrow"},

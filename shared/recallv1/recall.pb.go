@@ -2456,6 +2456,7 @@ type StepRecord struct {
 	Attempts      int32                  `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"` // that had an outcome
 	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`        // of the last failed attempt
 	ChangedAt     int64                  `protobuf:"varint,5,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	Node          string                 `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"` // of the cluster, that carried it out or is to; empty on a single machine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2523,6 +2524,13 @@ func (x *StepRecord) GetChangedAt() int64 {
 		return x.ChangedAt
 	}
 	return 0
+}
+
+func (x *StepRecord) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 // LedgerEntry is one recalled message with its steps.
@@ -3768,7 +3776,8 @@ func (x *ActivateRequest) GetSteps() []*HostStep {
 type HostStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	After         []string               `protobuf:"bytes,2,rep,name=after,proto3" json:"after,omitempty"` // steps of the host that are settled first, of the same recall
+	After         []string               `protobuf:"bytes,2,rep,name=after,proto3" json:"after,omitempty"`                        // steps of the host that are settled first, of the same recall
+	EachNode      bool                   `protobuf:"varint,3,opt,name=each_node,json=eachNode,proto3" json:"each_node,omitempty"` // in a cluster, every node carries it out for its own clients
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3815,6 +3824,13 @@ func (x *HostStep) GetAfter() []string {
 		return x.After
 	}
 	return nil
+}
+
+func (x *HostStep) GetEachNode() bool {
+	if x != nil {
+		return x.EachNode
+	}
+	return false
 }
 
 type ActivateResponse struct {
@@ -4042,6 +4058,7 @@ type HealthResponse struct {
 	Index         *IndexIdentity         `protobuf:"bytes,5,opt,name=index,proto3" json:"index,omitempty"`      // not set in standby
 	Waiting       uint32                 `protobuf:"varint,6,opt,name=waiting,proto3" json:"waiting,omitempty"` // calls that wait for the index or are under way in it
 	Done          uint64                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`       // grows with everything that the index gets done
+	Cluster       *ClusterState          `protobuf:"bytes,8,opt,name=cluster,proto3" json:"cluster,omitempty"`  // not set on a single machine, or in standby
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4125,6 +4142,191 @@ func (x *HealthResponse) GetDone() uint64 {
 	return 0
 }
 
+func (x *HealthResponse) GetCluster() *ClusterState {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+// ClusterState is what a node knows of its cluster.
+type ClusterState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Log           string                 `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`              // id of the log that the nodes share
+	Connected     bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"` // to a server of the log
+	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"`   // of the last entry of the log that is applied here
+	Lag           uint64                 `protobuf:"varint,5,opt,name=lag,proto3" json:"lag,omitempty"`             // entries that another node has applied and this one has not
+	BehindSince   int64                  `protobuf:"varint,6,opt,name=behind_since,json=behindSince,proto3" json:"behind_since,omitempty"`
+	Members       []*ClusterMember       `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterState) Reset() {
+	*x = ClusterState{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterState) ProtoMessage() {}
+
+func (x *ClusterState) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
+func (*ClusterState) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ClusterState) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ClusterState) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *ClusterState) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *ClusterState) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *ClusterState) GetLag() uint64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *ClusterState) GetBehindSince() int64 {
+	if x != nil {
+		return x.BehindSince
+	}
+	return 0
+}
+
+func (x *ClusterState) GetMembers() []*ClusterMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// ClusterMember is a node as another one knows it.
+type ClusterMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`                               // of its plugin
+	Format        uint32                 `protobuf:"varint,3,opt,name=format,proto3" json:"format,omitempty"`                                // the newest format of entries that it reads
+	PolicyDigest  string                 `protobuf:"bytes,4,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"` // of its policy in force; empty: it was not heard yet
+	Position      uint64                 `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`                            // of the last entry that it had applied when it was heard
+	Gone          bool                   `protobuf:"varint,6,opt,name=gone,proto3" json:"gone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterMember) Reset() {
+	*x = ClusterMember{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterMember) ProtoMessage() {}
+
+func (x *ClusterMember) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
+func (*ClusterMember) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ClusterMember) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *ClusterMember) GetPolicyDigest() string {
+	if x != nil {
+		return x.PolicyDigest
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *ClusterMember) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
 // RulesState says which rules are in force.
 type RulesState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4140,7 +4342,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4152,7 +4354,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4165,7 +4367,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -4218,7 +4420,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4230,7 +4432,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4243,7 +4445,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
 }
 
 type MetricsRequest struct {
@@ -4254,7 +4456,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4266,7 +4468,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4279,7 +4481,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
 }
 
 // Bucket counts the observations of a histogram that are not above a bound.
@@ -4293,7 +4495,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4305,7 +4507,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4318,7 +4520,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Bucket) GetUpperBound() float64 {
@@ -4349,7 +4551,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4361,7 +4563,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4374,7 +4576,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Metric) GetName() string {
@@ -4428,7 +4630,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4440,7 +4642,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4453,7 +4655,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -4614,7 +4816,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\trecall_id\x18\x02 \x01(\tR\brecallId\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xaa\x01\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xbe\x01\n" +
 	"\n" +
 	"StepRecord\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x127\n" +
@@ -4622,7 +4824,8 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\x05R\battempts\x12\x14\n" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12\x1d\n" +
 	"\n" +
-	"changed_at\x18\x05 \x01(\x03R\tchangedAt\"x\n" +
+	"changed_at\x18\x05 \x01(\x03R\tchangedAt\x12\x12\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\"x\n" +
 	"\vLedgerEntry\x121\n" +
 	"\x05event\x18\x01 \x01(\v2\x1b.chatrecall.recall.v1.EventR\x05event\x126\n" +
 	"\x05steps\x18\x02 \x03(\v2 .chatrecall.recall.v1.StepRecordR\x05steps\"\x87\x01\n" +
@@ -4710,16 +4913,17 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\vBackupChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"G\n" +
 	"\x0fActivateRequest\x124\n" +
-	"\x05steps\x18\x01 \x03(\v2\x1e.chatrecall.recall.v1.HostStepR\x05steps\"4\n" +
+	"\x05steps\x18\x01 \x03(\v2\x1e.chatrecall.recall.v1.HostStepR\x05steps\"Q\n" +
 	"\bHostStep\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05after\x18\x02 \x03(\tR\x05after\"\x12\n" +
+	"\x05after\x18\x02 \x03(\tR\x05after\x12\x1b\n" +
+	"\teach_node\x18\x03 \x01(\bR\beachNode\"\x12\n" +
 	"\x10ActivateResponse\"\x0e\n" +
 	"\fFlushRequest\"\x0f\n" +
 	"\rFlushResponse\"\x10\n" +
 	"\x0eQuiesceRequest\"\x11\n" +
 	"\x0fQuiesceResponse\"\x0f\n" +
-	"\rHealthRequest\"\x98\x02\n" +
+	"\rHealthRequest\"\xd6\x02\n" +
 	"\x0eHealthResponse\x127\n" +
 	"\x05state\x18\x01 \x01(\x0e2!.chatrecall.recall.v1.PluginStateR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
@@ -4727,7 +4931,23 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x05rules\x18\x04 \x01(\v2 .chatrecall.recall.v1.RulesStateR\x05rules\x129\n" +
 	"\x05index\x18\x05 \x01(\v2#.chatrecall.recall.v1.IndexIdentityR\x05index\x12\x18\n" +
 	"\awaiting\x18\x06 \x01(\rR\awaiting\x12\x12\n" +
-	"\x04done\x18\a \x01(\x04R\x04done\"\xed\x01\n" +
+	"\x04done\x18\a \x01(\x04R\x04done\x12<\n" +
+	"\acluster\x18\b \x01(\v2\".chatrecall.recall.v1.ClusterStateR\acluster\"\xe2\x01\n" +
+	"\fClusterState\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
+	"\x03log\x18\x02 \x01(\tR\x03log\x12\x1c\n" +
+	"\tconnected\x18\x03 \x01(\bR\tconnected\x12\x1a\n" +
+	"\bposition\x18\x04 \x01(\x04R\bposition\x12\x10\n" +
+	"\x03lag\x18\x05 \x01(\x04R\x03lag\x12!\n" +
+	"\fbehind_since\x18\x06 \x01(\x03R\vbehindSince\x12=\n" +
+	"\amembers\x18\a \x03(\v2#.chatrecall.recall.v1.ClusterMemberR\amembers\"\xaa\x01\n" +
+	"\rClusterMember\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
+	"\x06format\x18\x03 \x01(\rR\x06format\x12#\n" +
+	"\rpolicy_digest\x18\x04 \x01(\tR\fpolicyDigest\x12\x1a\n" +
+	"\bposition\x18\x05 \x01(\x04R\bposition\x12\x12\n" +
+	"\x04gone\x18\x06 \x01(\bR\x04gone\"\xed\x01\n" +
 	"\n" +
 	"RulesState\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +
@@ -4863,7 +5083,7 @@ func file_chatrecall_recall_v1_recall_proto_rawDescGZIP() []byte {
 }
 
 var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
-var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: chatrecall.recall.v1.ConversationType
 	(MessageType)(0),            // 1: chatrecall.recall.v1.MessageType
@@ -4934,15 +5154,17 @@ var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(*QuiesceResponse)(nil),     // 66: chatrecall.recall.v1.QuiesceResponse
 	(*HealthRequest)(nil),       // 67: chatrecall.recall.v1.HealthRequest
 	(*HealthResponse)(nil),      // 68: chatrecall.recall.v1.HealthResponse
-	(*RulesState)(nil),          // 69: chatrecall.recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 70: chatrecall.recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 71: chatrecall.recall.v1.MetricsRequest
-	(*Bucket)(nil),              // 72: chatrecall.recall.v1.Bucket
-	(*Metric)(nil),              // 73: chatrecall.recall.v1.Metric
-	(*MetricsResponse)(nil),     // 74: chatrecall.recall.v1.MetricsResponse
-	nil,                         // 75: chatrecall.recall.v1.RecallResult.TextEntry
-	nil,                         // 76: chatrecall.recall.v1.Event.PlaceholderEntry
-	nil,                         // 77: chatrecall.recall.v1.Metric.LabelsEntry
+	(*ClusterState)(nil),        // 69: chatrecall.recall.v1.ClusterState
+	(*ClusterMember)(nil),       // 70: chatrecall.recall.v1.ClusterMember
+	(*RulesState)(nil),          // 71: chatrecall.recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 72: chatrecall.recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 73: chatrecall.recall.v1.MetricsRequest
+	(*Bucket)(nil),              // 74: chatrecall.recall.v1.Bucket
+	(*Metric)(nil),              // 75: chatrecall.recall.v1.Metric
+	(*MetricsResponse)(nil),     // 76: chatrecall.recall.v1.MetricsResponse
+	nil,                         // 77: chatrecall.recall.v1.RecallResult.TextEntry
+	nil,                         // 78: chatrecall.recall.v1.Event.PlaceholderEntry
+	nil,                         // 79: chatrecall.recall.v1.Metric.LabelsEntry
 }
 var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	0,  // 0: chatrecall.recall.v1.Conversation.type:type_name -> chatrecall.recall.v1.ConversationType
@@ -4964,7 +5186,7 @@ var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	14, // 16: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
 	4,  // 17: chatrecall.recall.v1.RecallResult.status:type_name -> chatrecall.recall.v1.RecallStatus
 	15, // 18: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
-	75, // 19: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
+	77, // 19: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
 	2,  // 20: chatrecall.recall.v1.RecallResult.role:type_name -> chatrecall.recall.v1.Role
 	25, // 21: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
 	15, // 22: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
@@ -4988,7 +5210,7 @@ var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	13, // 40: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
 	12, // 41: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
 	15, // 42: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
-	76, // 43: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
+	78, // 43: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
 	9,  // 44: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
 	41, // 45: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
 	43, // 46: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
@@ -4999,61 +5221,63 @@ var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	55, // 51: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
 	61, // 52: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
 	7,  // 53: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
-	69, // 54: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
+	71, // 54: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
 	55, // 55: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	53, // 56: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
-	53, // 57: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
-	10, // 58: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
-	77, // 59: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
-	72, // 60: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
-	73, // 61: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
-	16, // 62: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
-	22, // 63: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
-	24, // 64: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
-	24, // 65: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
-	24, // 66: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
-	32, // 67: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
-	35, // 68: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
-	37, // 69: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
-	42, // 70: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
-	46, // 71: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
-	48, // 72: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
-	50, // 73: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
-	52, // 74: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
-	56, // 75: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
-	60, // 76: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
-	63, // 77: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
-	65, // 78: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
-	67, // 79: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
-	70, // 80: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
-	71, // 81: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
-	58, // 82: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
-	18, // 83: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
-	18, // 84: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
-	26, // 85: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
-	26, // 86: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
-	31, // 87: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
-	34, // 88: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
-	36, // 89: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
-	40, // 90: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
-	44, // 91: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
-	47, // 92: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
-	49, // 93: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
-	51, // 94: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
-	54, // 95: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	57, // 96: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
-	62, // 97: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
-	64, // 98: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
-	66, // 99: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
-	68, // 100: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
-	54, // 101: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	74, // 102: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
-	59, // 103: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
-	83, // [83:104] is the sub-list for method output_type
-	62, // [62:83] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	69, // 56: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
+	70, // 57: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
+	53, // 58: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
+	53, // 59: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
+	10, // 60: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
+	79, // 61: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
+	74, // 62: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
+	75, // 63: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
+	16, // 64: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
+	22, // 65: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
+	24, // 66: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
+	24, // 67: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
+	24, // 68: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
+	32, // 69: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
+	35, // 70: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
+	37, // 71: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
+	42, // 72: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
+	46, // 73: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
+	48, // 74: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
+	50, // 75: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
+	52, // 76: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
+	56, // 77: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
+	60, // 78: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
+	63, // 79: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
+	65, // 80: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
+	67, // 81: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
+	72, // 82: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
+	73, // 83: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
+	58, // 84: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
+	18, // 85: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
+	18, // 86: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
+	26, // 87: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
+	26, // 88: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
+	31, // 89: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
+	34, // 90: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
+	36, // 91: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
+	40, // 92: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
+	44, // 93: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
+	47, // 94: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
+	49, // 95: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
+	51, // 96: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
+	54, // 97: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	57, // 98: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
+	62, // 99: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
+	64, // 100: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
+	66, // 101: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
+	68, // 102: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
+	54, // 103: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	76, // 104: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
+	59, // 105: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
+	85, // [85:106] is the sub-list for method output_type
+	64, // [64:85] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_chatrecall_recall_v1_recall_proto_init() }
@@ -5068,7 +5292,7 @@ func file_chatrecall_recall_v1_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatrecall_recall_v1_recall_proto_rawDesc), len(file_chatrecall_recall_v1_recall_proto_rawDesc)),
 			NumEnums:      11,
-			NumMessages:   67,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

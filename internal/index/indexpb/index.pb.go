@@ -1021,6 +1021,8 @@ type Attempts struct {
 	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	ChangedAt     int64                  `protobuf:"varint,4,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
 	Position      uint64                 `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"` // of the last failure
+	Node          string                 `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`          // of the last one, in a cluster
+	Queued        bool                   `protobuf:"varint,7,opt,name=queued,proto3" json:"queued,omitempty"`     // it is in the step queue although it failed: it came to another node, or is open again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1088,6 +1090,20 @@ func (x *Attempts) GetPosition() uint64 {
 		return x.Position
 	}
 	return 0
+}
+
+func (x *Attempts) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Attempts) GetQueued() bool {
+	if x != nil {
+		return x.Queued
+	}
+	return false
 }
 
 // Group is the value of t/<position>: the messages that an entry of the log indexed, in its order.
@@ -1203,6 +1219,290 @@ func (x *GroupPart) GetSentAt() []int64 {
 	return nil
 }
 
+// Log is the value of p/: how far an index that follows a log has applied it.
+type Log struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`              // of the log
+	Position      uint64                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"` // of the last entry
+	Sum           []byte                 `protobuf:"bytes,3,opt,name=sum,proto3" json:"sum,omitempty"`            // SHA-256 of everything that its entries changed, chained
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Log) Reset() {
+	*x = Log{}
+	mi := &file_index_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Log) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Log) ProtoMessage() {}
+
+func (x *Log) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Log.ProtoReflect.Descriptor instead.
+func (*Log) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Log) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Log) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *Log) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+// Member is the value of k/<node>: a node of the cluster.
+type Member struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instance      string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`                     // of the machine's folder, so that two machines are not one node
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`                          // position of the entry with which it joined
+	Steps         []string               `protobuf:"bytes,3,rep,name=steps,proto3" json:"steps,omitempty"`                           // that one node of the cluster carries out, sorted
+	EachNode      []string               `protobuf:"bytes,4,rep,name=each_node,json=eachNode,proto3" json:"each_node,omitempty"`     // that every node carries out for its own clients, sorted
+	LogFormat     uint32                 `protobuf:"varint,5,opt,name=log_format,json=logFormat,proto3" json:"log_format,omitempty"` // the newest format of entries that it applies
+	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`                       // of its plugin
+	Gone          bool                   `protobuf:"varint,7,opt,name=gone,proto3" json:"gone,omitempty"`
+	Missed        uint64                 `protobuf:"varint,8,opt,name=missed,proto3" json:"missed,omitempty"` // the first event that it may have missed while it was gone; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_index_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Member) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Member) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Member) GetSteps() []string {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *Member) GetEachNode() []string {
+	if x != nil {
+		return x.EachNode
+	}
+	return nil
+}
+
+func (x *Member) GetLogFormat() uint32 {
+	if x != nil {
+		return x.LogFormat
+	}
+	return 0
+}
+
+func (x *Member) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Member) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *Member) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+// Written is the value of y/<node>: which entries of a node are applied. An entry can be in the log twice.
+type Written struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Process       uint64                 `protobuf:"varint,1,opt,name=process,proto3" json:"process,omitempty"`       // whose entries count; those of earlier ones do not
+	UpTo          uint64                 `protobuf:"varint,2,opt,name=up_to,json=upTo,proto3" json:"up_to,omitempty"` // every number up to this one
+	Beyond        uint64                 `protobuf:"fixed64,3,opt,name=beyond,proto3" json:"beyond,omitempty"`        // bit i: number up_to + 1 + i
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Written) Reset() {
+	*x = Written{}
+	mi := &file_index_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Written) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Written) ProtoMessage() {}
+
+func (x *Written) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Written.ProtoReflect.Descriptor instead.
+func (*Written) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Written) GetProcess() uint64 {
+	if x != nil {
+		return x.Process
+	}
+	return 0
+}
+
+func (x *Written) GetUpTo() uint64 {
+	if x != nil {
+		return x.UpTo
+	}
+	return 0
+}
+
+func (x *Written) GetBeyond() uint64 {
+	if x != nil {
+		return x.Beyond
+	}
+	return 0
+}
+
+// Holders is the value of h/<sequence>/<step>: the nodes that have an open step to carry out.
+type Holders struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EachNode      bool                   `protobuf:"varint,1,opt,name=each_node,json=eachNode,proto3" json:"each_node,omitempty"` // each of them, and not the only one
+	Nodes         []string               `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`                        // sorted; of a step that no node carries out, one without a name
+	Done          bool                   `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`                         // a node has settled it as done
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holders) Reset() {
+	*x = Holders{}
+	mi := &file_index_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holders) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holders) ProtoMessage() {}
+
+func (x *Holders) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holders.ProtoReflect.Descriptor instead.
+func (*Holders) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Holders) GetEachNode() bool {
+	if x != nil {
+		return x.EachNode
+	}
+	return false
+}
+
+func (x *Holders) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Holders) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
 var File_index_proto protoreflect.FileDescriptor
 
 const file_index_proto_rawDesc = "" +
@@ -1271,21 +1571,45 @@ const file_index_proto_rawDesc = "" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x14\n" +
-	"\x05after\x18\x03 \x03(\tR\x05after\"\xa5\x01\n" +
+	"\x05after\x18\x03 \x03(\tR\x05after\"\xd1\x01\n" +
 	"\bAttempts\x122\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x1d\n" +
 	"\n" +
 	"changed_at\x18\x04 \x01(\x03R\tchangedAt\x12\x1a\n" +
-	"\bposition\x18\x05 \x01(\x04R\bposition\"9\n" +
+	"\bposition\x18\x05 \x01(\x04R\bposition\x12\x12\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\x12\x16\n" +
+	"\x06queued\x18\a \x01(\bR\x06queued\"9\n" +
 	"\x05Group\x120\n" +
 	"\x05parts\x18\x01 \x03(\v2\x1a.recall.index.v1.GroupPartR\x05parts\"h\n" +
 	"\tGroupPart\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x10\n" +
 	"\x03ids\x18\x02 \x01(\fR\x03ids\x12\x18\n" +
 	"\asenders\x18\x03 \x03(\aR\asenders\x12\x17\n" +
-	"\asent_at\x18\x04 \x03(\x12R\x06sentAt*\x90\x01\n" +
+	"\asent_at\x18\x04 \x03(\x12R\x06sentAt\"C\n" +
+	"\x03Log\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x10\n" +
+	"\x03sum\x18\x03 \x01(\fR\x03sum\"\xd2\x01\n" +
+	"\x06Member\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05steps\x18\x03 \x03(\tR\x05steps\x12\x1b\n" +
+	"\teach_node\x18\x04 \x03(\tR\beachNode\x12\x1d\n" +
+	"\n" +
+	"log_format\x18\x05 \x01(\rR\tlogFormat\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x12\n" +
+	"\x04gone\x18\a \x01(\bR\x04gone\x12\x16\n" +
+	"\x06missed\x18\b \x01(\x04R\x06missed\"P\n" +
+	"\aWritten\x12\x18\n" +
+	"\aprocess\x18\x01 \x01(\x04R\aprocess\x12\x13\n" +
+	"\x05up_to\x18\x02 \x01(\x04R\x04upTo\x12\x16\n" +
+	"\x06beyond\x18\x03 \x01(\x06R\x06beyond\"P\n" +
+	"\aHolders\x12\x1b\n" +
+	"\teach_node\x18\x01 \x01(\bR\beachNode\x12\x14\n" +
+	"\x05nodes\x18\x02 \x03(\tR\x05nodes\x12\x12\n" +
+	"\x04done\x18\x03 \x01(\bR\x04done*\x90\x01\n" +
 	"\x10ConversationType\x12!\n" +
 	"\x1dCONVERSATION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CONVERSATION_TYPE_SINGLE\x10\x01\x12\x1b\n" +
@@ -1335,7 +1659,7 @@ func file_index_proto_rawDescGZIP() []byte {
 }
 
 var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
@@ -1354,7 +1678,11 @@ var file_index_proto_goTypes = []any{
 	(*Attempts)(nil),      // 14: recall.index.v1.Attempts
 	(*Group)(nil),         // 15: recall.index.v1.Group
 	(*GroupPart)(nil),     // 16: recall.index.v1.GroupPart
-	nil,                   // 17: recall.index.v1.Entry.PlaceholderEntry
+	(*Log)(nil),           // 17: recall.index.v1.Log
+	(*Member)(nil),        // 18: recall.index.v1.Member
+	(*Written)(nil),       // 19: recall.index.v1.Written
+	(*Holders)(nil),       // 20: recall.index.v1.Holders
+	nil,                   // 21: recall.index.v1.Entry.PlaceholderEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
@@ -1363,7 +1691,7 @@ var file_index_proto_depIdxs = []int32{
 	2,  // 3: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 4: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
 	13, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	17, // 6: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
+	21, // 6: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
 	4,  // 7: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
 	3,  // 8: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
 	3,  // 9: recall.index.v1.Attempts.outcome:type_name -> recall.index.v1.Outcome
@@ -1386,7 +1714,7 @@ func file_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   13,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,6 +1,7 @@
 // Package journal orders the operations of the index. The index is a state machine: it applies the entries of an
 // ordered log, each at its position, with [index.Index.Apply]. A log decides what the next entry is. [Local] is that of
-// a single machine: its order is the order of the commits, and its disk is the index.
+// a single machine: its order is the order of the commits, and its disk is the index. [Replicated] is that of a node of
+// a cluster: its order is that of a [Stream], which all nodes follow.
 package journal
 
 import (
@@ -21,4 +22,32 @@ type Log interface {
 	// must not block. alone says that nobody else is about to append, so that gathering calls gains nothing and the
 	// calling goroutine may commit.
 	AppendThen(ops []index.Op, alone bool, then func([]index.Result, error))
+
+	// Barrier returns once everything that was acknowledged anywhere before the call is applied here.
+	Barrier(ctx context.Context) error
+
+	// OnOpen sets the function that is called, once for each step, after an entry that opened this step for any event;
+	// first is the lowest sequence of those events, see [index.Applied]. f runs on the goroutine that commits, after the
+	// calls of the entry were answered, and must not block.
+	OnOpen(f func(step string, first uint64))
+
+	// Flush shortens the replay after a crash, see [index.Index.Flush].
+	Flush(ctx context.Context) error
+
+	// Progress returns how many calls and reads wait for the index, and how much it has done. It is stuck if something
+	// waits and nothing is done for long.
+	Progress() (waiting int, done uint64)
+
+	// Stats returns the numbers of the log since it was started.
+	Stats() Stats
+
+	// Close answers the waiting calls, and closes the index. It may be called again.
+	Close() error
+}
+
+// Stats are the numbers of a log since it was started.
+type Stats struct {
+	Overloads  uint64 // calls that were refused because too much was waiting
+	QueueCalls int    // calls that wait
+	QueueBytes int    // about what their operations write
 }

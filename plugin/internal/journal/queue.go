@@ -17,7 +17,7 @@ const (
 	maxQueueBytes = 32 << 20
 )
 
-// Limits of one entry, unless a single call is larger.
+// Limits of one entry of a single machine, unless a single call is larger.
 const (
 	maxEntryOps   = 4096
 	maxEntryBytes = 1 << 20
@@ -36,6 +36,9 @@ type call struct {
 	ops       []index.Op
 	bytes     int
 	deferable bool // it only settles
+	alone     bool // no other call is in its entry
+
+	since time.Time // of a log that is not of this machine: when it began to wait
 
 	answer func([]index.Result, error) // called once, by whoever commits; it does not block
 }
@@ -123,13 +126,13 @@ func (q *queue) wait() bool {
 	}
 }
 
-// take returns the calls of the next entry; none if none wait.
-func (q *queue) take() []*call {
+// take returns the calls of the next entry, of at most so many bytes unless a single one is larger; none if none wait.
+func (q *queue) take(maxBytes int) []*call {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, ops, bytes := 0, 0, 0
 	for _, c := range q.calls {
-		if n > 0 && (ops+len(c.ops) > maxEntryOps || bytes+c.bytes > maxEntryBytes) {
+		if n > 0 && (c.alone || q.calls[n-1].alone || ops+len(c.ops) > maxEntryOps || bytes+c.bytes > maxBytes) {
 			break
 		}
 		n, ops, bytes = n+1, ops+len(c.ops), bytes+c.bytes
@@ -158,6 +161,28 @@ func (q *queue) gather() {
 		runtime.Gosched()
 		q.mu.Lock()
 	}
+}
+
+// expire removes and returns the calls that began to wait before a moment.
+func (q *queue) expire(before time.Time) (expired []*call) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	kept := q.calls[:0]
+	for _, c := range q.calls {
+		if !c.since.Before(before) {
+			kept = append(kept, c)
+			continue
+		}
+		expired = append(expired, c)
+		q.bytes -= c.bytes
+		if c.deferable {
+			q.deferred--
+			q.settling -= len(c.ops)
+		}
+	}
+	clear(q.calls[len(kept):])
+	q.calls = kept
+	return expired
 }
 
 func (q *queue) close() {

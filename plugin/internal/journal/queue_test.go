@@ -29,7 +29,7 @@ func next(q *queue) []*call {
 	if !q.wait() {
 		return nil
 	}
-	return q.take()
+	return q.take(maxEntryBytes)
 }
 
 func TestQueue_SettlementGoesAlongWithTheNextOperation(t *testing.T) {

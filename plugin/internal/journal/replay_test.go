@@ -1,56 +1,24 @@
 package journal
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/journal/journaltest"
 	"github.com/chat-recall/recall/shared"
 )
 
-// A memoryLog keeps the entries of one node in memory, and hands them to others.
-type memoryLog struct {
-	mu      sync.Mutex
-	entries []memoryEntry
-}
-
-type memoryEntry struct {
-	position uint64
-	calls    [][]index.Op
-}
-
-// record makes a log keep what a node applies.
-func (m *memoryLog) record(l *Local) {
-	applyNext := l.applyNext
-	l.applyNext = func(calls [][]index.Op) (index.Applied, error) {
-		position := l.index.Identity().Version + 1
-		applied, err := applyNext(calls)
-		if err == nil && l.index.Identity().Version == position { // an entry that changed nothing has no position
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.entries = append(m.entries, memoryEntry{position, slices.Clone(calls)})
-		}
-		return applied, err
-	}
-}
-
-// follow applies to an index the entries from one on, each once and in order, up to another.
-func (m *memoryLog) follow(t *testing.T, x *index.Index, from, to int) {
-	t.Helper()
-	for _, e := range m.entries[from:to] {
-		if _, err := x.Apply(e.position, e.calls); err != nil {
-			t.Fatalf("entry %d: %v", e.position, err)
-		}
-	}
-}
-
-// contents are the keys and values of a closed index, without what is of one node: its identity (i/), the padding of
-// its log (g/), and where it is in the log of another node (p/).
+// contents are the keys and values of a closed index, without what is of one machine: its identity (i/) and the padding
+// of its log (g/).
 func contents(t *testing.T, path string) (list []string) {
 	t.Helper()
 	db, err := badger.OpenManaged(badger.DefaultOptions(path).WithLogger(nil))
@@ -67,7 +35,7 @@ func contents(t *testing.T, path string) (list []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if key := it.Item().Key(); !slices.Contains([]byte("igp"), key[0]) {
+		if key := it.Item().Key(); !slices.Contains([]byte("ig"), key[0]) {
 			list = append(list, fmt.Sprintf("%q = %x", key, value))
 		}
 	}
@@ -133,85 +101,155 @@ func randomCall(r *rand.Rand) (ops []index.Op) {
 	return ops
 }
 
-// TestReplay_SameLogSameIndex applies the log of one node, which many callers wrote at once, to a second index.
-func TestReplay_SameLogSameIndex(t *testing.T) {
-	first, second := t.TempDir(), t.TempDir()
-	l := openAt(t, first)
-	var log memoryLog
-	log.record(l)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	refused := 0
-	var mu sync.Mutex
-	var callers sync.WaitGroup
-	for c := range uint64(8) {
-		callers.Go(func() {
-			r := rand.New(rand.NewPCG(seed, c))
-			for range 200 {
-				if _, err := l.Append(t.Context(), randomCall(r)); err != nil {
-					mu.Lock()
-					refused++
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	if err := l.Flush(t.Context()); err != nil {
-		t.Error(err)
-	}
-	callers.Wait()
-	if err := l.Flush(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if version := l.index.Identity().Version; version < uint64(len(log.entries))+10 {
-		t.Errorf("version %d after %d entries: no padding was committed", version, len(log.entries))
-	}
-	var large []index.Op
-	for i := range 6000 {
-		large = append(large, put(message(fmt.Sprintf("large-%0200d", i))))
-	}
-	entries := len(log.entries)
-	apply(t, l, large...)
-	if refused == 0 || len(log.entries) < entries+2 {
-		t.Errorf("%d calls were refused, the large one took %d entries", refused, len(log.entries)-entries)
-	}
-	recalls := l.index.LastSequence()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+// node is one node of a cluster over a stream in memory.
+type node struct {
+	name, path string
+	patience   time.Duration
+	log        *Replicated
+}
 
-	half := len(log.entries) / 2
-	x, err := index.Open(t.Context(), index.Options{Path: second})
+// start opens the index of a node and has it join.
+func (n *node) start(t *testing.T, s Stream) {
+	t.Helper()
+	x, err := index.Open(t.Context(), index.Options{Path: n.path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	log.follow(t, x, 0, half)
-	if err := x.Flush(t.Context(), &sync.Mutex{}); err != nil { // whose padding takes no position
+	if err := x.Follow(t.Context(), "log", n.name); err != nil {
 		t.Fatal(err)
 	}
-	if err := x.Close(); err != nil {
+	n.log = NewReplicated(x, ReplicatedOptions{Node: n.name, Stream: s, Patience: n.patience})
+	_, err = n.log.Join(t.Context(), index.Member{
+		Instance: n.name, Format: EntryFormat, Version: "1.0.0", EachNode: []string{shared.StepNotify},
+		Steps: []string{shared.StepAttachments, shared.StepHistory},
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if x, err = index.Open(t.Context(), index.Options{Path: second}); err != nil {
+}
+
+func (n *node) stop(t *testing.T) {
+	t.Helper()
+	if err := n.log.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func startNodes(t *testing.T, s Stream, count int) []*node {
+	t.Helper()
+	var all []*node
+	for i := range count {
+		n := &node{name: fmt.Sprint("n", i), path: t.TempDir()}
+		n.start(t, s)
+		all = append(all, n)
+	}
+	return all
+}
+
+// wantSame checks that the closed indexes of nodes are the same.
+func wantSame(t *testing.T, all []*node) {
+	t.Helper()
+	want := contents(t, all[0].path)
+	if len(want) == 0 {
+		t.Error("the index is empty")
+	}
+	for _, n := range all[1:] {
+		got := contents(t, n.path)
+		if len(got) != len(want) {
+			t.Errorf("%s has %d keys, and %s %d", n.name, len(got), all[0].name, len(want))
+		}
+		for i := range min(len(got), len(want)) {
+			if got[i] != want[i] {
+				t.Fatalf("%s, key %d of %d:\n%s\n%s has\n%s", n.name, i, len(want), got[i], all[0].name, want[i])
+			}
+		}
+	}
+}
+
+// TestReplicated_SameLogSameIndex has many callers write through three nodes at once, of which one is restarted and one
+// is said to be gone, while every entry is in the stream twice.
+func TestReplicated_SameLogSameIndex(t *testing.T) {
+	s := journaltest.NewStream()
+	s.Copies(1)
+	all := startNodes(t, s, 3)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	var mu sync.Mutex // guards the nodes and what follows
+	refused, winners := 0, map[string]int{}
+	round := func(at uint64) {
+		var callers sync.WaitGroup
+		for c := range uint64(8) {
+			callers.Go(func() {
+				r := rand.New(rand.NewPCG(seed, at*8+c))
+				for range 100 {
+					ops := randomCall(r)
+					results, err := all[c%3].log.Append(t.Context(), ops)
+					mu.Lock()
+					if err != nil {
+						refused++
+						if !errors.Is(err, shared.ErrInvalid) && !t.Failed() {
+							t.Error(err)
+						}
+					}
+					for i, result := range results {
+						if m := ops[i].Recall; m != nil && result.New {
+							winners[m.Event.Tenant+"/"+m.Event.Message.ID]++
+						}
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		if err := all[0].log.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		callers.Wait()
+	}
+	round(0)
+	all[1].stop(t)
+	all[1].start(t, s)
+	members, err := all[0].log.index.Members()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := x.Position(), log.entries[half-1].position; got != want {
-		t.Errorf("position %d after a restart, want %d", got, want)
-	}
-	log.follow(t, x, 0, len(log.entries)) // entries that were applied before come again
-	if x.LastSequence() != recalls || recalls == 0 {
-		t.Errorf("%d recalls, want %d", x.LastSequence(), recalls)
-	}
-	if err := x.Close(); err != nil {
+	if err := all[0].log.Leave(t.Context(), *members["n2"], false); err != nil {
 		t.Fatal(err)
 	}
-	got, want := contents(t, second), contents(t, first)
-	if len(want) == 0 || len(got) != len(want) {
-		t.Errorf("%d keys, want %d", len(got), len(want))
+	round(1)
+	if _, err := all[2].log.Join(t.Context(), *members["n2"]); err != nil {
+		t.Fatal(err)
 	}
-	for i := range min(len(got), len(want)) {
-		if got[i] != want[i] {
-			t.Fatalf("key %d of %d:\n%s\nwant\n%s", i, len(want), got[i], want[i])
+	round(2)
+	for _, n := range all {
+		if err := n.log.Barrier(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	waitUntilApplied(t, s, all)
+	recalls := all[0].log.index.LastSequence()
+	for _, n := range all {
+		n.stop(t)
+	}
+	if refused == 0 || len(winners) == 0 || uint64(len(winners)) != recalls {
+		t.Errorf("%d calls were refused; %d messages were recalled, in %d events", refused, len(winners), recalls)
+	}
+	for id, n := range winners {
+		if n != 1 {
+			t.Errorf("%s was recalled %d times", id, n)
+		}
+	}
+	wantSame(t, all)
+}
+
+// waitUntilApplied waits until every node has applied all of the stream.
+func waitUntilApplied(t *testing.T, s *journaltest.Stream, all []*node) {
+	t.Helper()
+	for _, n := range all {
+		for n.log.Position() < s.Len() {
+			if t.Context().Err() != nil {
+				t.Fatal(context.Cause(t.Context()))
+			}
+			s.Pause()
 		}
 	}
 }

@@ -1,0 +1,257 @@
+package index
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/chat-recall/recall/internal/badgerdir"
+	"github.com/chat-recall/recall/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// Several indexes may follow one log: then each applies its entries with ApplyLog, and they stay equal in every key and
+// value but for the identity of each and the padding of Flush.
+
+// Log says how far an index has applied the log that it follows.
+type Log struct {
+	ID       string // of the log; empty: the index is that of a single machine
+	Position uint64 // of the last entry that changed the index; 0: none has
+	Sum      [sha256.Size]byte
+}
+
+// LogEntry is one entry of a log that several indexes follow.
+type LogEntry struct {
+	Position uint64 // in the log, from 1 on
+	Node     string // that wrote it
+	Process  uint64 // of that node
+	Number   uint64 // of the entry among those of the process, from 1 on; it is there twice if it was sent twice
+	Calls    [][]Op
+}
+
+// CheckWriter refuses an entry that no process of a node has written.
+func (e *LogEntry) CheckWriter() error {
+	if e.Process == 0 {
+		return shared.Invalidf("process", "is 0")
+	}
+	return checkNode("node", e.Node)
+}
+
+// ErrOtherLog says that an index has entries of another log, or is that of a single machine.
+var ErrOtherLog = errors.New("index of another log")
+
+// Follow has the index follow a log, from [Index.Log] on, as a node of its cluster: the steps that it reads as open are
+// those of that node. A new index may follow any log. Follow is called before anything else.
+func (x *Index) Follow(ctx context.Context, id, node string) error {
+	if err := checkNode("node", node); err != nil {
+		return err
+	}
+	switch {
+	case id == "":
+		return shared.Invalidf("log", "has no id")
+	case x.logID == id:
+		x.node = node
+		return nil
+	case x.logID != "":
+		return fmt.Errorf("%w: it follows the log %s and not %s; name another folder, and it is filled from the log",
+			ErrOtherLog, x.logID, id)
+	}
+	isEmpty := true
+	err := x.dir.View(func(txn *badger.Txn) error {
+		return each(ctx, txn, newKey('m'), nil, func(*badger.Item) (bool, error) {
+			isEmpty = false
+			return false, nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if !isEmpty || x.sequence > 0 {
+		return fmt.Errorf("%w: it has the messages of a single machine", ErrOtherLog)
+	}
+	x.logID, x.node, x.epoch = id, node, id
+	x.log, x.members = Log{ID: id}, map[string]*Member{}
+	return nil
+}
+
+// FollowsLog reports whether the index follows a log, as that of a node of a cluster does.
+func (x *Index) FollowsLog() bool { return x.logID != "" }
+
+// Log says which log the index follows and how far it is. Only the caller of ApplyLog may call it.
+func (x *Index) Log() Log { return x.log }
+
+// readLog reads which log the index follows, if any, and who is in the cluster.
+func (x *Index) readLog(txn *badger.Txn) error {
+	var pb indexpb.Log
+	if follows, err := get(txn, logKey, &pb); err != nil || !follows {
+		return err
+	}
+	if len(pb.Sum) != sha256.Size || pb.Id == "" {
+		return fmt.Errorf("%w: the state of its log is that of none%s", ErrCorrupt, badgerdir.Advice)
+	}
+	x.logID, x.epoch = pb.Id, pb.Id // its cursors are those of all nodes: clients go from one to another
+	x.log = Log{ID: pb.Id, Position: pb.Position, Sum: [sha256.Size]byte(pb.Sum)}
+	var err error
+	x.members, err = readMembers(txn)
+	return err
+}
+
+// ApplyLog applies the first of these entries, as many as fit in one transaction and at least one, and tells what each
+// of those did. It is [Index.Apply] for an index that follows a log.
+//
+// An entry counts once. It is Dropped if it was applied before, at this position or another one, or if its writer is
+// not the process of its node: each process joins the cluster first, and by that ends the one before it. Before it
+// joins it may only have its own node leave, that is, the process before it.
+func (x *Index) ApplyLog(entries []LogEntry) ([]Applied, error) {
+	if err := x.Failure(); err != nil {
+		return nil, err
+	}
+	if x.logID == "" {
+		return nil, fmt.Errorf("%w: the index follows no log", shared.ErrUnavailable)
+	}
+	b := x.newBatch()
+	defer b.discard()
+	applied := make([]Applied, 0, len(entries))
+	for len(applied) < len(entries) {
+		e := &entries[len(applied)]
+		a, err := x.applyEntry(b, e)
+		switch {
+		case errors.Is(err, ErrTooLarge) && len(applied) > 0: // the transaction has a part of it
+			entries, applied = entries[:len(applied)], applied[:0]
+			b.reset(x)
+		case err != nil:
+			return nil, fmt.Errorf("entry %d of the log: %w", e.Position, err)
+		default:
+			applied = append(applied, a)
+		}
+	}
+	if err := b.endLog(); err != nil {
+		return nil, err
+	}
+	if err := x.commit(b); err != nil {
+		return nil, err
+	}
+	return applied, nil
+}
+
+func (x *Index) applyEntry(b *batch, e *LogEntry) (Applied, error) {
+	if len(e.Calls) == 0 { // it was written to learn how far the log is
+		return Applied{}, nil
+	}
+	written := &indexpb.Written{}
+	if _, err := get(b.txn, writtenKey(e.Node), written); err != nil {
+		return Applied{}, err
+	}
+	joins, clears := ofItself(e)
+	if e.Position <= b.log.Position || !admits(written, e, joins || clears) {
+		return Applied{Dropped: true}, nil
+	}
+	if !b.fits(&writes{}) { // an entry whose calls are all refused is noted, too
+		return Applied{}, ErrTooLarge
+	}
+	isWriter := written.Process == e.Process
+	b.begin(e)
+	before := b.count
+	answers, err := x.applyCalls(b, e.Calls)
+	if err != nil {
+		return Applied{}, err
+	}
+	if isWriter || joins && answers[0].Results[0].New {
+		if err := b.note(written); err != nil {
+			return Applied{}, err
+		}
+	}
+	if err := b.endEntry(e.Position); err != nil {
+		return Applied{}, err
+	}
+	if b.count == before { // as of a Join that does not apply: the log goes on as if it was not there, in any batch
+		return Applied{Answers: answers}, nil
+	}
+	b.log.Position = e.Position
+	b.sum.Sum(b.log.Sum[:0])
+	return Applied{Answers: answers, Opened: b.opened, Sum: b.log.Sum}, nil
+}
+
+// begin begins an entry of a log.
+func (b *batch) begin(e *LogEntry) {
+	b.entry, b.opened, b.sum = e, map[string]uint64{}, sha256.New()
+	b.sum.Write(b.log.Sum[:])
+}
+
+// ofItself reports whether an entry is a process joining, or ending the membership of its own node.
+func ofItself(e *LogEntry) (joins, leaves bool) {
+	if len(e.Calls) != 1 || len(e.Calls[0]) != 1 {
+		return false, false
+	}
+	op := &e.Calls[0][0]
+	return op.Join != nil && op.Join.Member.Node == e.Node, op.Leave != nil && op.Leave.Node == e.Node
+}
+
+// maxAhead is how far the number of an entry may be beyond one that is not applied yet. A process waits for the answer
+// to an entry before it writes the one that is so far beyond.
+const maxAhead = 64
+
+// admits reports whether an entry counts: it is of the process that writes for its node, and no copy of it is applied;
+// or it is of another one, which may write it.
+func admits(written *indexpb.Written, e *LogEntry, other bool) bool {
+	if written.Process != e.Process {
+		return other
+	}
+	if e.Number <= written.UpTo || e.Number-written.UpTo > maxAhead {
+		return false
+	}
+	return written.Beyond>>(e.Number-written.UpTo-1)&1 == 0
+}
+
+// note notes that the entry of the batch is applied.
+func (b *batch) note(written *indexpb.Written) error {
+	e := b.entry
+	k := writtenKey(e.Node)
+	if b.members[e.Node] == nil { // it has left with this entry
+		return b.change(&entry{key: k, delete: true})
+	}
+	if written.Process != e.Process {
+		written = &indexpb.Written{Process: e.Process, UpTo: e.Number - 1}
+	}
+	written.Beyond |= 1 << (e.Number - written.UpTo - 1)
+	for ; written.Beyond&1 == 1; written.Beyond >>= 1 {
+		written.UpTo++
+	}
+	value, err := encode(written)
+	if err != nil {
+		return err
+	}
+	return b.change(&entry{key: k, value: value})
+}
+
+// endLog writes how far the log is applied.
+func (b *batch) endLog() error {
+	if b.count == 0 {
+		return nil
+	}
+	b.sum = nil
+	value, err := encode(&indexpb.Log{Id: b.log.ID, Position: b.log.Position, Sum: b.log.Sum[:]})
+	if err != nil {
+		return err
+	}
+	return b.change(&entry{key: logKey, value: value})
+}
+
+// addToSum adds a change to a sum. No two changes are added as the same bytes.
+func addToSum(sum hash.Hash, e *entry) {
+	var head [2 * binary.MaxVarintLen64]byte
+	size := 0 // of a key that is deleted
+	if !e.delete {
+		size = len(e.value) + 1
+	}
+	n := binary.PutUvarint(head[:], uint64(len(e.key)))
+	n += binary.PutUvarint(head[n:], uint64(size))
+	sum.Write(head[:n])
+	sum.Write(e.key)
+	sum.Write(e.value)
+}

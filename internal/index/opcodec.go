@@ -1,0 +1,407 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/chat-recall/recall/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// OpFormat is the newest format of operations in a log that this package reads. Anything added to an operation is a new
+// format, because a node must not apply half of one.
+const OpFormat = 1
+
+// ErrNewer says that a log has something that this version does not know.
+var ErrNewer = errors.New("written by a newer version")
+
+// errCut says that an operation ends within a field.
+var errCut = fmt.Errorf("%w: an operation of the log ends within a field", ErrCorrupt)
+
+// The first byte of an operation in a log.
+const (
+	codePut byte = iota + 1
+	codeAmend
+	codeRecall
+	codeSettle
+	codeUngate
+	codeJoin
+	codeLeave
+)
+
+// AppendOp appends an operation that passed [CheckOps] in the form that it has in a log. A Settle without an attempt
+// has none there either.
+func AppendOp(b []byte, op *Op) ([]byte, error) {
+	w := opWriter{b: b}
+	switch {
+	case op.Put != nil:
+		m := normal(*op.Put)
+		w.code(codePut)
+		w.text(m.Tenant, m.ID)
+		w.record(&m)
+	case op.Amend != nil:
+		w.amend(op.Amend)
+	case op.Recall != nil:
+		w.recall(op.Recall)
+	case op.Settle != nil:
+		s := op.Settle
+		w.code(codeSettle)
+		w.number(s.Sequence, uint64(s.Attempt), uint64(outcomes.number[s.Outcome]), uint64(encodeTime(s.At)))
+		w.text(s.Step, s.Node, s.Error)
+	case op.Ungate != nil:
+		w.code(codeUngate)
+		w.number(op.Ungate.Sequence)
+	case op.Join != nil:
+		w.code(codeJoin)
+		w.text(op.Join.Member.Node)
+		w.message(encodeMember(&op.Join.Member))
+		w.number(op.Join.After)
+	case op.Leave != nil:
+		w.code(codeLeave)
+		w.text(op.Leave.Node)
+		w.number(op.Leave.Epoch)
+		w.flags(op.Leave.Forget)
+	}
+	return w.b, w.err
+}
+
+// ReadOp reads an operation that AppendOp wrote, and returns what follows it. It fails with [ErrNewer] or [ErrCorrupt].
+// The operation is still to be checked with [CheckOps].
+func ReadOp(b []byte) (op Op, rest []byte, err error) {
+	r := opReader{b: b}
+	switch code := r.byte(); code {
+	case codePut:
+		tenant, id := r.text(), r.text()
+		m := r.record(tenant, id)
+		op.Put = &m
+	case codeAmend:
+		op.Amend = r.amend()
+	case codeRecall:
+		op.Recall = r.recall()
+	case codeSettle:
+		s := &Settle{Sequence: r.number(), Attempt: int(r.limited(math.MaxInt32))}
+		s.Outcome = outcomes.word[indexpb.Outcome(r.limited(math.MaxInt32))]
+		if s.Outcome == "" {
+			r.fail(ErrNewer)
+		}
+		s.At = decodeTime(int64(r.number()))
+		s.Step, s.Node, s.Error = r.text(), r.text(), r.text()
+		op.Settle = s
+	case codeUngate:
+		op.Ungate = &Ungate{Sequence: r.number()}
+	case codeJoin:
+		node := r.text()
+		var pb indexpb.Member
+		r.message(&pb)
+		op.Join = &Join{Member: *decodeMember(node, &pb), After: r.number()}
+	case codeLeave:
+		op.Leave = &Leave{Node: r.text(), Epoch: r.number()}
+		op.Leave.Forget = r.flags(1)&1 != 0
+	default:
+		r.fail(ErrNewer)
+	}
+	return op, r.b, r.err
+}
+
+// opWriter writes an operation, and keeps the first error.
+type opWriter struct {
+	b   []byte
+	err error
+}
+
+func (w *opWriter) code(c byte) { w.b = append(w.b, c) }
+
+func (w *opWriter) number(all ...uint64) {
+	for _, n := range all {
+		w.b = binary.AppendUvarint(w.b, n)
+	}
+}
+
+func (w *opWriter) text(all ...string) {
+	for _, s := range all {
+		if w.err == nil && !utf8.ValidString(s) { // no node could write it into its index
+			w.err = shared.Invalidf("operation", "has a text that is not UTF-8: %.40q", s)
+		}
+		w.b = append(binary.AppendUvarint(w.b, uint64(len(s))), s...)
+	}
+}
+
+func (w *opWriter) texts(list []string) {
+	w.number(uint64(len(list)))
+	w.text(list...)
+}
+
+// flags writes a byte of at most eight flags.
+func (w *opWriter) flags(set ...bool) {
+	b := byte(0)
+	for i, is := range set {
+		if is {
+			b |= 1 << i
+		}
+	}
+	w.b = append(w.b, b)
+}
+
+func (w *opWriter) bytes(b []byte, err error) {
+	if w.err == nil {
+		w.err = err
+	}
+	w.b = append(binary.AppendUvarint(w.b, uint64(len(b))), b...)
+}
+
+func (w *opWriter) message(m proto.Message) { w.bytes(encode(m)) }
+
+// record writes the facts of a message as its record has them.
+func (w *opWriter) record(m *shared.Message) { w.bytes(encodeNew(m)) }
+
+func (w *opWriter) attachments(list []shared.Attachment) {
+	w.number(uint64(len(list)))
+	for _, a := range list {
+		w.text(a.Key, a.Owner)
+	}
+}
+
+func (w *opWriter) amend(a *shared.Amendment) {
+	w.code(codeAmend)
+	w.text(a.Tenant, a.MessageID)
+	w.flags(a.Conversation != nil, a.Attachments != nil, a.Labels != nil, a.Ref != nil)
+	if c := a.Conversation; c != nil {
+		w.number(uint64(conversationTypes.number[c.Type]))
+		w.text(c.ID)
+	}
+	if a.Attachments != nil {
+		w.attachments(a.Attachments)
+	}
+	if a.Labels != nil {
+		w.texts(a.Labels)
+	}
+	if a.Ref != nil {
+		w.text(*a.Ref)
+	}
+}
+
+func (w *opWriter) recall(r *Recall) {
+	m := normal(r.Event.Message)
+	event := r.Event
+	event.Sequence, event.Attachments = 0, nil // set when it is applied
+	entry := encodeEntry(&event)
+	for _, step := range r.Steps {
+		s := &indexpb.Step{Name: step, After: r.After[step]}
+		if slices.Contains(r.Unsupported, step) {
+			s.Outcome = indexpb.Outcome_OUTCOME_UNSUPPORTED
+		}
+		entry.Steps = append(entry.Steps, s)
+	}
+	w.code(codeRecall)
+	w.text(m.Tenant, m.ID, event.RecallID)
+	w.flags(r.Atomic)
+	w.record(&m)
+	w.message(entry)
+}
+
+// opReader reads an operation, and keeps the first error. After an error it reads nothing more.
+type opReader struct {
+	b   []byte
+	err error
+}
+
+func (r *opReader) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+	r.b = nil
+}
+
+func (r *opReader) byte() byte {
+	if len(r.b) == 0 {
+		r.fail(errCut)
+		return 0
+	}
+	c := r.b[0]
+	r.b = r.b[1:]
+	return c
+}
+
+func (r *opReader) number() uint64 {
+	n, size := binary.Uvarint(r.b)
+	if size <= 0 {
+		r.fail(errCut)
+		return 0
+	}
+	r.b = r.b[size:]
+	return n
+}
+
+// limited reads a number that is at most most.
+func (r *opReader) limited(most uint64) uint64 {
+	n := r.number()
+	if n > most {
+		r.fail(ErrNewer)
+		return 0
+	}
+	return n
+}
+
+// flags reads so many flags; a version that has more of them is newer.
+func (r *opReader) flags(count int) byte {
+	b := r.byte()
+	if b>>count != 0 {
+		r.fail(ErrNewer)
+	}
+	return b
+}
+
+func (r *opReader) bytes() []byte {
+	size := r.number()
+	if size > uint64(len(r.b)) {
+		r.fail(errCut)
+		return nil
+	}
+	b := r.b[:size]
+	r.b = r.b[size:]
+	return b
+}
+
+func (r *opReader) text() string {
+	s := string(r.bytes())
+	if !utf8.ValidString(s) {
+		r.fail(fmt.Errorf("%w: an operation of the log has a text that is not UTF-8", ErrCorrupt))
+	}
+	return s
+}
+
+// count reads how many elements follow, each of at least one byte.
+func (r *opReader) count() int {
+	n := r.number()
+	if n > uint64(len(r.b)) {
+		r.fail(errCut)
+		return 0
+	}
+	return int(n)
+}
+
+func (r *opReader) texts() []string {
+	list := make([]string, r.count())
+	for i := range list {
+		list[i] = r.text()
+	}
+	return list
+}
+
+func (r *opReader) attachments() []shared.Attachment {
+	list := make([]shared.Attachment, r.count())
+	for i := range list {
+		list[i] = shared.Attachment{Key: r.text(), Owner: r.text()}
+	}
+	return list
+}
+
+// message reads a message that must not have anything that this version does not know.
+func (r *opReader) message(into proto.Message) {
+	data := r.bytes()
+	if r.err != nil {
+		return
+	}
+	if err := proto.Unmarshal(data, into); err != nil {
+		r.fail(fmt.Errorf("%w: an operation of the log: %w", ErrCorrupt, err))
+	} else if hasUnknown(into.ProtoReflect()) {
+		r.fail(ErrNewer)
+	}
+}
+
+// hasUnknown reports whether a message has a field or a value of an enum that this version does not know.
+func hasUnknown(m protoreflect.Message) bool {
+	found := len(m.GetUnknown()) > 0
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.IsMap(): // of texts
+		case f.Enum() != nil && !f.IsList():
+			found = found || f.Enum().Values().ByNumber(v.Enum()) == nil
+		case f.Message() == nil:
+		case f.IsList():
+			for i := range v.List().Len() {
+				found = found || hasUnknown(v.List().Get(i).Message())
+			}
+		default:
+			found = found || hasUnknown(v.Message())
+		}
+		return !found
+	})
+	return found
+}
+
+// record reads the facts of a message. It does what message does, without reflection: it is done for every message.
+func (r *opReader) record(tenant, id string) shared.Message {
+	data := r.bytes()
+	var pb indexpb.Record
+	if r.err != nil {
+		return shared.Message{}
+	}
+	if err := proto.Unmarshal(data, &pb); err != nil {
+		r.fail(fmt.Errorf("%w: a message of the log: %w", ErrCorrupt, err))
+		return shared.Message{}
+	}
+	m := decodeRecord(tenant, id, &pb).Message
+	if len(pb.ProtoReflect().GetUnknown()) > 0 || pb.Tombstone != nil || m.Conversation.Type == "" || m.Type == "" {
+		r.fail(ErrNewer)
+	}
+	return m
+}
+
+func (r *opReader) amend() *shared.Amendment {
+	a := &shared.Amendment{Tenant: r.text(), MessageID: r.text()}
+	has := r.flags(4)
+	if has&1 != 0 {
+		c := &shared.Conversation{}
+		c.Type = conversationTypes.word[indexpb.ConversationType(r.limited(math.MaxInt32))]
+		if c.Type == "" {
+			r.fail(ErrNewer)
+		}
+		c.ID = r.text()
+		a.Conversation = c
+	}
+	if has&2 != 0 {
+		a.Attachments = r.attachments()
+	}
+	if has&4 != 0 {
+		a.Labels = r.texts()
+	}
+	if has&8 != 0 {
+		ref := r.text()
+		a.Ref = &ref
+	}
+	return a
+}
+
+func (r *opReader) recall() *Recall {
+	tenant, id, recallID := r.text(), r.text(), r.text()
+	out := &Recall{Atomic: r.flags(1)&1 != 0}
+	m := r.record(tenant, id)
+	var entry indexpb.Entry
+	r.message(&entry)
+	out.Event = decodeEvent(recallID, m, &entry)
+	for _, s := range entry.Steps {
+		out.Steps = append(out.Steps, s.Name)
+		if len(s.After) > 0 {
+			if out.After == nil {
+				out.After = map[string][]string{}
+			}
+			out.After[s.Name] = s.After
+		}
+		switch s.Outcome {
+		case indexpb.Outcome_OUTCOME_UNSPECIFIED:
+		case indexpb.Outcome_OUTCOME_UNSUPPORTED:
+			out.Unsupported = append(out.Unsupported, s.Name)
+		default:
+			r.fail(ErrNewer)
+		}
+	}
+	return out
+}

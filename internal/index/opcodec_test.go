@@ -1,0 +1,186 @@
+package index
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/chat-recall/recall/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// everyOp is an operation of each kind, with everything that it can have.
+func everyOp() []Op {
+	m := message("m", "file", "photo")
+	m.Attachments[1].Owner = "bob"
+	m.Labels, m.Ref = []string{"urgent", "work"}, "db/7"
+	m = normal(m)
+	r := recall("r", m, shared.StepNotify, shared.StepHistory, "own")
+	r.Recall.Event.Actor.Labels = []string{"staff"}
+	r.Recall.After = map[string][]string{shared.StepHistory: {shared.StepNotify}}
+	r.Recall.Unsupported, r.Recall.Atomic = []string{"own"}, true
+	ref := ""
+	failed := fail(1, shared.StepNotify, 3, "no")
+	failed.Settle.Node = "n1"
+	return []Op{
+		put(m), put(normal(message("bare"))), r, recall("r", normal(message("bare")), shared.StepHistory),
+		{Amend: &shared.Amendment{Tenant: "acme", MessageID: "m", Conversation: &m.Conversation, Labels: []string{"a"},
+			Attachments: m.Attachments, Ref: &ref}},
+		{Amend: &shared.Amendment{Tenant: "acme", MessageID: "m", Labels: []string{}, Attachments: []shared.Attachment{}}},
+		failed, settle(2, shared.StepHistory, shared.OutcomeDone), {Ungate: &Ungate{Sequence: 5}},
+		{Join: &Join{Member: memberOf(1), After: 7}}, {Leave: &Leave{Node: "n1", Epoch: 9, Forget: true}},
+	}
+}
+
+func encodeOps(t testing.TB, ops ...Op) (b []byte) {
+	t.Helper()
+	for i := range ops {
+		var err error
+		if b, err = AppendOp(b, &ops[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+func TestOpCodec(t *testing.T) {
+	ops := everyOp()
+	if err := CheckOps(ops[2:3]); err != nil {
+		t.Fatal(err)
+	}
+	rest := encodeOps(t, ops...)
+	for i, want := range ops {
+		var got Op
+		var err error
+		if got, rest, err = ReadOp(rest); err != nil {
+			t.Fatalf("operation %d: %v", i, err)
+		}
+		if want.Recall != nil {
+			want.Recall.Event.Message = normal(want.Recall.Event.Message)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("operation %d\n%+v\nwant\n%+v", i, got, want)
+		}
+	}
+	if len(rest) > 0 {
+		t.Errorf("%d bytes are left", len(rest))
+	}
+}
+
+func TestReadOp_CutShort(t *testing.T) {
+	for i, op := range everyOp() {
+		whole := encodeOps(t, op)
+		for n := range len(whole) {
+			if _, _, err := ReadOp(whole[:n]); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("operation %d, %d of %d bytes: %v", i, n, len(whole), err)
+			}
+		}
+	}
+}
+
+// unknownField is a field that no version has.
+func unknownField() []byte {
+	return protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 1)
+}
+
+func TestReadOp_Newer(t *testing.T) {
+	record := func(pb *indexpb.Record) []byte {
+		b, err := encode(pb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	withRecord := func(data []byte) []byte {
+		w := opWriter{}
+		w.code(codePut)
+		w.text("acme", "m")
+		w.bytes(data, nil)
+		return w.b
+	}
+	withEntry := func(change func(*indexpb.Entry)) []byte {
+		w := opWriter{}
+		w.code(codeRecall)
+		w.text("acme", "m", "r")
+		w.flags(false)
+		m := normal(message("m"))
+		w.record(&m)
+		e := &indexpb.Entry{ActorId: "ann", Steps: []*indexpb.Step{{Name: shared.StepNotify}}}
+		change(e)
+		w.message(e)
+		return w.b
+	}
+	m := normal(message("m"))
+	good := encodeRecord(&Record{Message: m})
+	leave := encodeOps(t, Op{Leave: &Leave{Node: "n1", Epoch: 9}})
+	for name, data := range map[string][]byte{
+		"a kind":              {99},
+		"a field":             withRecord(append(record(good), unknownField()...)),
+		"a conversation type": withRecord(record(&indexpb.Record{ConversationType: 99, ConversationId: "g", Type: 1})),
+		"a message type":      withRecord(record(&indexpb.Record{ConversationType: 1, ConversationId: "g", Type: 99})),
+		"a tombstone":         withRecord(record(encodeRecord(&Record{Message: m, Tombstone: &Tombstone{}}))),
+		"a role":              withEntry(func(e *indexpb.Entry) { e.Role = 99 }),
+		"a field of an entry": withEntry(func(e *indexpb.Entry) { e.ProtoReflect().SetUnknown(unknownField()) }),
+		"a field of a step":   withEntry(func(e *indexpb.Entry) { e.Steps[0].ProtoReflect().SetUnknown(unknownField()) }),
+		"an outcome":          withEntry(func(e *indexpb.Entry) { e.Steps[0].Outcome = indexpb.Outcome_OUTCOME_DONE }),
+		"a flag":              append(bytes.Clone(leave[:len(leave)-1]), 2),
+	} {
+		if _, _, err := ReadOp(data); !errors.Is(err, ErrNewer) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOpCodec_Random(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for range 2000 {
+		op := randomOp(r, 50)
+		if CheckOps([]Op{op}) != nil {
+			continue
+		}
+		once := encodeOps(t, op)
+		got, _, err := ReadOp(once)
+		if err != nil {
+			t.Fatalf("%+v: %v", op, err)
+		}
+		if twice := encodeOps(t, got); !bytes.Equal(once, twice) {
+			t.Fatalf("%+v\n%x\n%x", op, once, twice)
+		}
+	}
+}
+
+func FuzzReadOp(f *testing.F) {
+	for _, op := range everyOp() {
+		f.Add(encodeOps(f, op))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		op, _, err := ReadOp(data)
+		if err != nil {
+			if !errors.Is(err, ErrNewer) && !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if CheckOps([]Op{op}) != nil {
+			return
+		}
+		first, err := AppendOp(nil, &op)
+		if err != nil {
+			return // a text that is not UTF-8
+		}
+		again, rest, err := ReadOp(first)
+		if err != nil || len(rest) > 0 {
+			t.Fatalf("%+v: %v, %d bytes are left", op, err, len(rest))
+		}
+		if second, err := AppendOp(nil, &again); err != nil || !bytes.Equal(first, second) {
+			t.Fatalf("%v\n%x\n%x", err, first, second)
+		}
+	})
+}

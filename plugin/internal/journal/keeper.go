@@ -1,0 +1,323 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/clock"
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	// DefaultLease is how long a node may be silent before the others say that it is gone.
+	DefaultLease = 15 * time.Second
+
+	// DefaultForgetAfter is how long what a node misses is kept for it.
+	DefaultForgetAfter = 24 * time.Hour
+
+	// beatsPerLease is how often a node says that it lives.
+	beatsPerLease = 6
+)
+
+// Beats is what the nodes tell each other besides the log. Nothing of it is kept.
+type Beats interface {
+	// Send tells all nodes something now. It fails where there is no connection.
+	Send(data []byte) error
+	// Receive calls hear with everything that a node sends, this one included, until stop is called.
+	Receive(hear func(data []byte)) (stop func(), err error)
+}
+
+// Beat is what a node says several times in a lease.
+type Beat struct {
+	Node     string `json:"node"`
+	Process  uint64 `json:"process,string"`
+	Version  string `json:"version"`       // of its plugin
+	Policy   string `json:"policy_digest"` // of the policy in force
+	Position uint64 `json:"position"`      // of the last entry that it has applied
+	Sum      []byte `json:"sum"`           // of its index there
+}
+
+// KeeperOptions configure a [Keeper].
+type KeeperOptions struct {
+	Log         *Replicated
+	Beats       Beats
+	Self        index.Member // as it is to join
+	Policy      func() string
+	Lease       time.Duration // DefaultLease if it is 0
+	ForgetAfter time.Duration // DefaultForgetAfter if it is 0
+	Logger      hclog.Logger  // nil for nothing
+	Clock       clock.Clock   // nil for the machine's
+}
+
+// Keeper keeps a node in the cluster: it says that the node lives, finds those that are gone, and halts the node if its
+// index differs from those of the others. Each node goes by its own monotonic clock, and nobody compares clocks.
+type Keeper struct {
+	KeeperOptions
+	stopHearing func()
+
+	mu     sync.Mutex // guards the following
+	heard  map[string]heard
+	behind time.Time // since when another node is ahead; zero: none is
+}
+
+// heard is the last that was heard of a node.
+type heard struct {
+	beat Beat
+	at   time.Duration
+}
+
+// NewKeeper makes a keeper. It hears others from now on, and does nothing before Run.
+func NewKeeper(o KeeperOptions) (*Keeper, error) {
+	if o.Lease == 0 {
+		o.Lease = DefaultLease
+	}
+	if o.ForgetAfter == 0 {
+		o.ForgetAfter = DefaultForgetAfter
+	}
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System{}
+	}
+	k := &Keeper{KeeperOptions: o, heard: map[string]heard{}}
+	var err error
+	k.stopHearing, err = o.Beats.Receive(k.hear)
+	return k, err
+}
+
+func (k *Keeper) hear(data []byte) {
+	var b Beat
+	if err := json.Unmarshal(data, &b); err != nil || b.Node == "" {
+		k.Logger.Warn("a node says something that this version does not know", "error", err)
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.heard[b.Node] = heard{b, k.Clock.Elapsed()}
+}
+
+// Heard returns what was last heard of each node.
+func (k *Keeper) Heard() map[string]Beat {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	last := make(map[string]Beat, len(k.heard))
+	for node, h := range k.heard {
+		last[node] = h.beat
+	}
+	return last
+}
+
+// Join has the node join, see [Replicated.Join]. If its name is that of another machine, it waits whether that one is
+// heard: one that is silent for a lease is gone, as after its folder was removed.
+func (k *Keeper) Join(ctx context.Context) error {
+	for began := k.Clock.Elapsed(); ; {
+		joined, err := k.Log.Join(ctx, k.Self)
+		if err == nil {
+			k.Self = joined
+			return nil
+		}
+		if !errors.Is(err, ErrElsewhere) || k.wasHeard(k.Log.node) {
+			return err
+		}
+		if k.Clock.Elapsed()-began >= k.Lease {
+			if err := k.Log.Leave(ctx, joined, false); err != nil {
+				return err
+			}
+			continue
+		}
+		k.Logger.Warn("another machine had the name of this node; it is waited whether it lives", "node", k.Log.node)
+		select {
+		case <-k.Clock.After(k.Lease / beatsPerLease):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", err, ctx.Err())
+		}
+	}
+}
+
+func (k *Keeper) wasHeard(node string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, was := k.heard[node]
+	return was
+}
+
+// Leave ends the membership of the node for good.
+func (k *Keeper) Leave(ctx context.Context) error { return k.Log.Leave(ctx, k.Self, true) }
+
+// Lag is how many entries of the log another node had applied, when it was last heard, that this one has not, and since
+// when there are any.
+func (k *Keeper) Lag() (entries uint64, since time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	position, furthest := k.Log.Position(), uint64(0)
+	for _, h := range k.heard {
+		furthest = max(furthest, h.beat.Position)
+	}
+	if furthest <= position {
+		k.behind = time.Time{}
+		return 0, time.Time{}
+	}
+	if k.behind.IsZero() {
+		k.behind = k.Clock.Now()
+	}
+	return furthest - position, k.behind
+}
+
+// sight is since when a keeper knows something of a member.
+type sight struct {
+	epoch uint64        // of the member
+	first time.Duration // since when it is one of this epoch
+	gone  time.Duration // since when it is gone
+}
+
+// Close ends that the keeper hears others. It is called after Run has returned, if that was called.
+func (k *Keeper) Close() { k.stopHearing() }
+
+// Run keeps the node in the cluster until ctx ends, or the log fails: then it is silent, and the others carry on.
+func (k *Keeper) Run(ctx context.Context) {
+	seen := map[string]*sight{}
+	last := k.Clock.Elapsed()
+	since := last // when it began to listen without a break
+	for k.Log.failure() == nil {
+		now := k.Clock.Elapsed()
+		if connected := k.beat() == nil; !connected || now-last > k.Lease/2 {
+			since = now // it was cut off, or stopped itself: it cannot tell who was silent
+		}
+		last = now
+		if err := k.look(ctx, now, since, seen); err != nil && ctx.Err() == nil {
+			k.Logger.Warn("the members of the cluster are not looked after, which is tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.Clock.After(k.Lease / beatsPerLease):
+		}
+	}
+}
+
+func (k *Keeper) beat() error {
+	node, process := k.Log.Node()
+	position, sum := k.Log.lastSum()
+	data, err := json.Marshal(Beat{
+		Node: node, Process: process, Version: k.Self.Version, Policy: k.Policy(), Position: position, Sum: sum,
+	})
+	if err != nil {
+		return err
+	}
+	return k.Beats.Send(data)
+}
+
+// look does what is due for each member.
+func (k *Keeper) look(ctx context.Context, now, since time.Duration, seen map[string]*sight) error {
+	members, err := k.Log.index.Members()
+	if err != nil {
+		return err
+	}
+	if k.differs(members) {
+		k.Log.fail(errDiffers)
+		return errDiffers
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.Lease)
+	defer cancel()
+	me := members[k.Self.Node]
+	if me != nil && !me.Gone {
+		writer, err := k.Log.index.Writer(me.Node)
+		if err != nil {
+			return err
+		}
+		if _, process := k.Log.Node(); writer != process && writer != 0 { // 0: forgotten meanwhile
+			k.Log.fail(ErrReplaced) // its beats would keep a node alive that may be gone
+			return ErrReplaced
+		}
+	}
+	if me == nil || me.Gone || me.Missed > 0 || k.Log.joining.Load() {
+		k.Logger.Warn("this node was taken for gone, or has joined in part only, and joins again")
+		joined, err := k.Log.Join(ctx, k.Self)
+		if err == nil {
+			k.Self = joined
+		}
+		return err
+	}
+	maps.DeleteFunc(seen, func(node string, _ *sight) bool { return members[node] == nil })
+	var errs []error
+	for _, node := range slices.Sorted(maps.Keys(members)) {
+		if m := members[node]; node != k.Self.Node {
+			errs = append(errs, k.judge(ctx, m, now, since, seen))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// judge has a member leave that is silent, and one be forgotten that is gone for too long.
+func (k *Keeper) judge(ctx context.Context, m *index.Member, now, since time.Duration, seen map[string]*sight) error {
+	s := seen[m.Node]
+	if s == nil || s.epoch != m.Epoch { // it has just joined: its first beat may be on its way
+		s = &sight{epoch: m.Epoch, first: now, gone: now}
+		seen[m.Node] = s
+	}
+	if !m.Gone {
+		s.gone = now
+		k.mu.Lock()
+		lives := max(k.heard[m.Node].at, since, s.first)
+		k.mu.Unlock()
+		if now-lives < k.Lease {
+			return nil
+		}
+		if !k.reachesLog(ctx) { // else this is in the log once it can be reached, whoever lives then
+			s.first = k.Clock.Elapsed() - k.Lease + 2*k.Lease/beatsPerLease
+			return nil
+		}
+		k.Logger.Warn("a node is gone; other nodes carry out its open steps", "node", m.Node, "silent", now-lives)
+		return k.Log.Leave(ctx, *m, false)
+	}
+	if now-s.gone >= k.ForgetAfter {
+		k.Logger.Warn("a node is forgotten: it does not get what it missed", "node", m.Node, "gone", now-s.gone)
+		return k.Log.Leave(ctx, *m, true)
+	}
+	if holds, err := k.Log.index.Holds(m.Node); err != nil || !holds {
+		return err
+	}
+	return k.Log.Leave(ctx, *m, false) // whoever began it did not come to its end
+}
+
+// reachesLog reports whether an entry comes back before the next beat. A node that is connected to a server that is cut
+// off hears nobody, and does not know that otherwise.
+func (k *Keeper) reachesLog(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, k.Lease/beatsPerLease)
+	defer cancel()
+	return k.Log.Barrier(ctx) == nil
+}
+
+var errDiffers = fmt.Errorf("%w: the index of this node differs from those of most others "+
+	"at the same entry of the log; remove its folder, and it is filled anew", shared.ErrUnavailable)
+
+// differs reports whether no fewer nodes differ from this one, where both have been, than agree with it or may do so,
+// this one included. Of two that differ, nobody can tell which one is right.
+func (k *Keeper) differs(members map[string]*index.Member) bool {
+	mayAgree, differ, last := 0, 0, k.Heard()
+	for node, m := range members {
+		if m.Gone && node != k.Self.Node {
+			continue
+		}
+		b, wasHeard := last[node]
+		same, known := k.Log.hadSum(b.Position, b.Sum)
+		switch {
+		case node == k.Self.Node || !wasHeard || !known || same:
+			mayAgree++
+		default:
+			differ++
+			k.Logger.Error("the index of a node differs from this one", "node", node, "entry", b.Position)
+		}
+	}
+	return differ > 0 && differ >= mayAgree
+}

@@ -1,0 +1,22 @@
+package journal
+
+import (
+	"context"
+	"errors"
+)
+
+// Stream is a sequence of entries that several nodes share, in one order, and of which none is lost once it was
+// acknowledged. An adapter to an engine implements it.
+type Stream interface {
+	// Publish puts an entry at the end, and calls done once, from any goroutine: with nil when it will not be lost any
+	// more, else with why it may not be there. What ctx ends may still come to be there. Entries come in the order of the
+	// calls, but for those that fail. Publish blocks for a moment at most.
+	Publish(ctx context.Context, data []byte, done func(error))
+
+	// Follow hands over every entry after a position, each once and in order, until ctx ends or handle fails. Positions
+	// are consecutive, and start at 1.
+	Follow(ctx context.Context, after uint64, handle func(position uint64, data []byte) error) error
+}
+
+// ErrTooLarge is what Publish fails with for an entry that the engine never takes.
+var ErrTooLarge = errors.New("the entry is larger than the servers take; raise their max_payload")
