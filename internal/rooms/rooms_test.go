@@ -26,8 +26,10 @@ var rooms = map[string]string{
 	"internal/rooms":             "",
 	"internal/wire":              "shared shared/recallv1",
 
-	"internal/index":         "internal/badgerdir internal/index/indexpb shared",
-	"internal/index/indexpb": "",
+	"internal/natscluster":          "",
+	"internal/natscluster/natstest": "host/hosttest internal/natscluster",
+	"internal/index":                "internal/badgerdir internal/index/indexpb shared",
+	"internal/index/indexpb":        "",
 
 	"rules":                 "rules/internal/lang rules/internal/policy rules/internal/proof internal/hclfile",
 	"rules/rulestest":       "rules/internal/lang rules/internal/policy rules/internal/proof internal/hclfile",
@@ -39,12 +41,14 @@ var rooms = map[string]string{
 	"host":          "internal/config internal/hclfile internal/metrics internal/wire shared",
 	"host/hosttest": "host",
 
-	"plugin": "plugin/internal/engine internal/badgerdir internal/config internal/index internal/wire rules " +
+	"plugin": "plugin/internal/engine internal/badgerdir internal/config " +
+		"internal/index internal/wire rules " +
 		"rules/rulestest shared",
 	"plugin/internal/clock":               "",
 	"plugin/internal/clock/clocktest":     "",
 	"plugin/internal/config":              "internal/config internal/hclfile shared",
 	"plugin/internal/journal":             "plugin/internal/clock internal/index shared",
+	"plugin/internal/journal/jetstream":   "plugin/internal/journal shared",
 	"plugin/internal/journal/journaltest": "",
 	"plugin/internal/delivery":            "plugin/internal/clock plugin/internal/journal internal/index shared",
 	"plugin/internal/engine": "plugin/internal/clock plugin/internal/config plugin/internal/delivery " +

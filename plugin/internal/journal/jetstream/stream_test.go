@@ -1,0 +1,286 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/chat-recall/recall/internal/natscluster"
+	"github.com/chat-recall/recall/internal/natscluster/natstest"
+	"github.com/chat-recall/recall/plugin/internal/journal"
+	"github.com/chat-recall/recall/shared"
+)
+
+func options(t *testing.T, s *natscluster.Servers, replicas int) Options {
+	t.Helper()
+	return Options{
+		Node: "n0", URLs: s.URLs(), Stream: "RECALL", Replicas: replicas,
+		Credentials:       natstest.Credentials(t, natscluster.User),
+		SystemCredentials: natstest.Credentials(t, natscluster.SystemUser),
+		Logger:            hclog.New(&hclog.LoggerOptions{Output: t.Output(), Level: hclog.Debug}),
+	}
+}
+
+func open(t *testing.T, o Options) *Stream {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	s, err := Open(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func publish(t *testing.T, s journal.Stream, text string) error {
+	t.Helper()
+	done := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	s.Publish(ctx, []byte(text), func(err error) { done <- err })
+	return <-done
+}
+
+// follow collects entries as "position:text" until there are so many.
+func follow(t *testing.T, s journal.Stream, after uint64, count int) (entries []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	enough := errors.New("enough")
+	err := s.Follow(ctx, after, func(position uint64, data []byte) error {
+		if entries = append(entries, fmt.Sprintf("%d:%s", position, data)); len(entries) == count {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		t.Fatalf("%d of %d entries: %v", len(entries), count, err)
+	}
+	return entries
+}
+
+func TestStream_PublishAndFollow(t *testing.T) {
+	servers := natstest.Start(t, 1, nil)
+	s := open(t, options(t, servers, 1))
+	const count = 500
+	var published sync.WaitGroup
+	published.Add(count)
+	for i := range count {
+		s.Publish(t.Context(), fmt.Append(nil, i), func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			published.Done()
+		})
+	}
+	published.Wait()
+	for i, entry := range follow(t, s, 0, count) {
+		if want := fmt.Sprintf("%d:%d", i+1, i); entry != want {
+			t.Fatalf("entry %s, want %s", entry, want)
+		}
+	}
+	if got := follow(t, s, 490, 10); got[0] != "491:490" {
+		t.Errorf("after 490: %v", got)
+	}
+	again := open(t, options(t, servers, 1))
+	if again.ID() != s.ID() {
+		t.Errorf("the log is %s and %s", s.ID(), again.ID())
+	}
+	if first, err := again.First(t.Context()); err != nil || first != 1 {
+		t.Errorf("it begins with %d, %v", first, err)
+	}
+	err := s.Follow(t.Context(), count+1, func(uint64, []byte) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "lost entries") {
+		t.Errorf("after its end: %v", err)
+	}
+	if err := publish(t, s, strings.Repeat("x", 2<<20)); !errors.Is(err, journal.ErrTooLarge) {
+		t.Errorf("too large: %v", err)
+	}
+}
+
+func TestStream_CreatedAnew(t *testing.T) {
+	servers := natstest.Start(t, 1, nil)
+	s := open(t, options(t, servers, 1))
+	if err := publish(t, s, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.js.DeleteStream(t.Context(), "RECALL"); err != nil {
+		t.Fatal(err)
+	}
+	if again := open(t, options(t, servers, 1)); again.ID() == s.ID() {
+		t.Error("it has the same id")
+	}
+	err := s.Follow(t.Context(), 0, func(uint64, []byte) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "another log") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestOpen_Refused(t *testing.T) {
+	t.Run("servers that do not sync", func(t *testing.T) {
+		o := options(t, natstest.Start(t, 1, func(o *natscluster.Options) { o.Lazy = true }), 1)
+		_, err := Open(t.Context(), o)
+		if err == nil || !strings.Contains(err.Error(), "sync_interval: always") || !strings.Contains(err.Error(), "s0") {
+			t.Errorf("%v", err)
+		}
+		o.Unchecked = true
+		open(t, o)
+	})
+	servers := natstest.Start(t, 1, nil)
+	t.Run("credentials that are not of the system account", func(t *testing.T) {
+		o := options(t, servers, 1)
+		o.SystemCredentials = o.Credentials
+		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "system_credentials") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("wrong credentials", func(t *testing.T) {
+		o := options(t, servers, 1)
+		o.Credentials = natstest.Credentials(t, "recall:wrong")
+		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "refuse the credentials") {
+			t.Errorf("%v", err)
+		}
+		o.Credentials = natstest.Credentials(t, "recall")
+		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "user:password") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("no server", func(t *testing.T) {
+		o := options(t, servers, 1)
+		o.URLs, o.Unchecked = []string{"nats://127.0.0.1:1"}, true
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := Open(ctx, o); !errors.Is(err, shared.ErrUnavailable) {
+			t.Errorf("%v", err)
+		}
+	})
+	s := open(t, options(t, servers, 1))
+	for name, change := range map[string]func(*jetstream.StreamConfig){
+		"in memory": func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage },
+		"age":       func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour },
+		"full":      func(c *jetstream.StreamConfig) { c.MaxBytes, c.Discard = 1<<20, jetstream.DiscardOld },
+		"subjects":  func(c *jetstream.StreamConfig) { c.Subjects = []string{"other"} },
+		"read":      func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy },
+	} {
+		t.Run("a stream: "+name, func(t *testing.T) {
+			o := options(t, servers, 1)
+			o.Stream = "S_" + strings.ReplaceAll(name, " ", "_")
+			c := jetstream.StreamConfig{Name: o.Stream, Subjects: []string{subject(o.Stream, "log")}}
+			change(&c)
+			if _, err := s.js.CreateStream(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	t.Run("too few replicas", func(t *testing.T) {
+		o := options(t, servers, 3)
+		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "replicas") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestStream_Beats(t *testing.T) {
+	servers := natstest.Start(t, 1, nil)
+	a, b := open(t, options(t, servers, 1)), open(t, options(t, servers, 1))
+	heard := make(chan string, 100)
+	stop, err := b.Receive(func(data []byte) { heard <- string(data) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Send([]byte("here")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-heard; got != "here" {
+		t.Errorf("%s", got)
+	}
+	stop()
+	servers.Kill(0)
+	for a.IsConnected() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := a.Send([]byte("x")); err == nil {
+		t.Error("it says something without a connection")
+	}
+	if err := publish(t, a, "x"); err == nil {
+		t.Error("it publishes without a connection")
+	}
+}
+
+// TestStream_LeaderKilled follows a stream of three servers while its leader is killed, twice.
+func TestStream_LeaderKilled(t *testing.T) {
+	servers := natstest.Start(t, 3, nil)
+	s := open(t, options(t, servers, 3))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	last := uint64(0)
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		for ctx.Err() == nil {
+			_ = s.Follow(ctx, last, func(position uint64, data []byte) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if position != last+1 {
+					t.Errorf("entry %d after %d", position, last)
+				}
+				last = position
+				seen[string(data)] = true
+				return nil
+			})
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	const count = 300
+	for i := range count {
+		for publish(t, s, fmt.Sprint(i)) != nil {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if i == count/3 || i == 2*count/3 {
+			killLeader(t, s, servers)
+		}
+	}
+	for {
+		mu.Lock()
+		n := len(seen)
+		mu.Unlock()
+		if n == count {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	cancel()
+	<-followed
+}
+
+func killLeader(t *testing.T, s *Stream, servers *natscluster.Servers) {
+	t.Helper()
+	stream, err := s.js.Stream(t.Context(), "RECALL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var leader int
+	if _, err := fmt.Sscanf(stream.CachedInfo().Cluster.Leader, "s%d", &leader); err != nil {
+		t.Fatal(err)
+	}
+	servers.Kill(leader)
+	if err := servers.Start(t.Context(), leader); err != nil {
+		t.Fatal(err)
+	}
+}
