@@ -33,3 +33,5 @@ index {
 #   paths = ["rules.d"]
 #   # on_error = "refuse"
 # }
+
+# Many servers share messages and recalls through a log on NATS JetStream with a block "cluster": see docs/operating.md.

@@ -95,6 +95,7 @@ func TestOpen_WrongConfiguration(t *testing.T) {
 			"plugin.hcl:2:12: error: Unicode normalization changes this string: U+0065 U+0301 becomes U+00E9"},
 		{"p\x00l\x00u\x00g\x00i\x00n\x00 \x00{\x00}\x00", "plugin.hcl: error: the file is UTF-16LE; Convert it to UTF-8"},
 		{strings.Repeat("#", 256<<10+1), "too large: it has 262145 bytes, and the limit is 256 KiB"},
+		{"plugin {\n  binary = \"x\"\n}\ncluster {\n  node = \"n 0\"\n}", "plugin.hcl:5:10: error: cluster.node is \"n 0\""},
 		{"plugin {\n  binary = \"x\"\n}\nplugin {\n  binary = \"y\"\n}", "plugin.hcl:4:"},
 	} {
 		file := filepath.Join(t.TempDir(), "plugin.hcl")

@@ -1,9 +1,12 @@
 package host
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/chat-recall/recall/internal/config"
@@ -42,12 +45,94 @@ type RulesConfig struct {
 	RefuseBroken bool
 }
 
+// ClusterConfig is the Go form of the block "cluster" of plugin.hcl: the log on NATS JetStream that the nodes of a
+// cluster share, and which node this one is. The zero value means a single machine. Paths of files are relative to the
+// working directory. The plugin opens them when it starts; one that it cannot read fails the start.
+type ClusterConfig struct {
+	Node     string   // unique in the cluster and the same after a restart: 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-'
+	URLs     []string // 1 to 16 NATS servers: nats:// or tls://, host, and port if it is not 4222
+	Stream   string   // the log, created if missing: 1 to 64 of A-Z, a-z, 0-9, '_', '-'; empty: "RECALL"
+	Replicas int      // of the stream: 1, 3 or 5; 0: 3
+
+	// Credentials is the path of a credentials file of NATS, or of a file with one line user:password; at most 64 KiB.
+	// Empty: none.
+	Credentials string
+
+	// SystemCredentials is the path of such a file for the system account. With it the plugin asks every server, before it
+	// uses the stream, whether it syncs what it acknowledges. It must be set unless Unchecked is.
+	SystemCredentials string
+
+	// Unchecked leaves that question out. If the servers do not sync (jetstream { sync_interval: always }), a power
+	// failure loses recalls that were acknowledged. The plugin warns of it at each start.
+	Unchecked bool
+
+	CA        string // path of a PEM file, at most 1 MiB, with the CAs of the servers; empty: those of the machine
+	Cert, Key string // paths of PEM files, at most 1 MiB, with the certificate of this client and its key; both or none
+
+	Lease           time.Duration // silence after which a node is gone and others do its steps: 3 s to 10 min; 0: 15 s
+	ForgetAfter     time.Duration // how long a gone node's missed events are kept for it: 1 min to 720 h; 0: 24 h
+	SnapshotEntries int           // entries of the log between two snapshots: 1,000 to 100,000,000; 0: 200,000
+}
+
+// isSet reports whether a cluster is configured.
+func (c *ClusterConfig) isSet() bool { return !reflect.ValueOf(*c).IsZero() }
+
+// clusterFields are the fields of [ClusterConfig] by attribute of plugin.hcl.
+var clusterFields = map[string]string{
+	"node": "Node", "urls": "URLs", "stream": "Stream", "replicas": "Replicas", "credentials": "Credentials",
+	"system_credentials": "SystemCredentials", "durability": "Unchecked", "ca": "CA", "cert": "Cert", "key": "Key",
+	"lease": "Lease", "forget_after": "ForgetAfter", "snapshot_entries": "SnapshotEntries",
+}
+
+// block returns the block "cluster" of plugin.hcl, nil if none is configured.
+func (c *ClusterConfig) block() (*config.ClusterBlock, error) {
+	if !c.isSet() {
+		return nil, nil
+	}
+	b := &config.ClusterBlock{
+		Node: c.Node, URLs: slices.Clone(c.URLs), Unchecked: c.Unchecked,
+		Stream:          cmp.Or(c.Stream, config.DefaultStream),
+		Replicas:        cmp.Or(c.Replicas, config.DefaultReplicas),
+		Lease:           cmp.Or(c.Lease, config.DefaultLease),
+		ForgetAfter:     cmp.Or(c.ForgetAfter, config.DefaultForgetAfter),
+		SnapshotEntries: cmp.Or(c.SnapshotEntries, config.DefaultSnapshotEntries),
+	}
+	const field = "host.Config.Cluster."
+	for _, file := range []struct {
+		attribute, path string
+		into            *string
+	}{
+		{"credentials", c.Credentials, &b.Credentials}, {"system_credentials", c.SystemCredentials, &b.SystemCredentials},
+		{"ca", c.CA, &b.CA}, {"cert", c.Cert, &b.Cert}, {"key", c.Key, &b.Key},
+	} {
+		if file.path == "" {
+			continue
+		}
+		path, err := checkedPath(field+clusterFields[file.attribute], file.path)
+		if err != nil {
+			return nil, err
+		}
+		*file.into = path
+	}
+	if found := b.Check(); len(found) > 0 {
+		p := found[0]
+		name := field + clusterFields[p.Attribute]
+		if p.Element >= 0 {
+			name = fmt.Sprintf("%s[%d]", name, p.Element)
+		}
+		return nil, shared.Invalidf(name, "%s", p.Text)
+	}
+	return b, nil
+}
+
 // inGo reports whether the configuration is set in Go. It refuses a mixture of Go and File.
 func (c *Config) inGo() (bool, error) {
-	set := c.Plugin != (PluginConfig{}) || c.Index != (IndexConfig{}) || len(c.Rules.Paths) > 0 || c.Rules.RefuseBroken
+	set := c.Plugin != (PluginConfig{}) || c.Index != (IndexConfig{}) || len(c.Rules.Paths) > 0 ||
+		c.Rules.RefuseBroken || c.Cluster.isSet()
 	switch {
 	case set && c.File != "":
-		return false, shared.Invalidf("host.Config.File", "is set, and so is Plugin, Index or Rules: set one or the other")
+		return false, shared.Invalidf("host.Config.File",
+			"is set, and so is Plugin, Index, Rules or Cluster: set one or the other")
 	case !set && c.File == "":
 		return false, shared.Invalidf("host.Config.File", "is empty: name the plugin.hcl to load, or set Plugin and Index")
 	case set && c.Plugin.Binary == "":
@@ -93,6 +178,9 @@ func (c *Config) plan() (*config.File, error) {
 			return nil, err
 		}
 		f.Rules.Paths = append(f.Rules.Paths, path)
+	}
+	if f.Cluster, err = c.Cluster.block(); err != nil {
+		return nil, err
 	}
 	return f, nil
 }
@@ -166,5 +254,17 @@ func (s settings) sameIndex() (*config.File, error) {
 			"change it back, or stop the server to move the index",
 			s.file, now.Index.Path, s.Index.Path)
 	}
+	if is, was := logOf(now.Cluster), logOf(s.Cluster); is != was {
+		return nil, fmt.Errorf("%s: by the block cluster this is %s, and it was %s when this server opened the index: "+
+			"change it back, or stop the server to change it", s.file, is, was)
+	}
 	return now, nil
+}
+
+// logOf says whose index a configuration is for.
+func logOf(c *config.ClusterBlock) string {
+	if c == nil {
+		return "a single machine"
+	}
+	return fmt.Sprintf("node %q of the stream %q", c.Node, c.Stream)
 }

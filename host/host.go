@@ -43,11 +43,13 @@ import (
 // Config configures [Open].
 type Config struct {
 	// File is the path of the plugin.hcl. Its block "plugin" is for the host; the plugin reads the others itself. If File
-	// is empty, Plugin, Index and Rules have the same settings. The host writes them to a file in RunDir for the plugin.
-	File   string
-	Plugin PluginConfig
-	Index  IndexConfig
-	Rules  RulesConfig
+	// is empty, Plugin, Index, Rules and Cluster have the same settings. The host writes them to a file in RunDir for the
+	// plugin.
+	File    string
+	Plugin  PluginConfig
+	Index   IndexConfig
+	Rules   RulesConfig
+	Cluster ClusterConfig
 
 	// Background makes Open return before the plugin answers. Calls are held until it does. If the plugin does not start,
 	// the host tries again, as after a crash: see State. Open still fails if the configuration or the binary is wrong.

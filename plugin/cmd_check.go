@@ -21,17 +21,26 @@ type checked struct {
 
 // checkedConfig is what a plugin.hcl says.
 type checkedConfig struct {
-	File   string   `json:"file"`
-	Binary string   `json:"binary"`
-	Index  string   `json:"index"`
-	Rules  []string `json:"rules"` // files and folders; none: the built-in policy
+	File    string          `json:"file"`
+	Binary  string          `json:"binary"`
+	Index   string          `json:"index"`
+	Rules   []string        `json:"rules"`             // files and folders; none: the built-in policy
+	Cluster *checkedCluster `json:"cluster,omitempty"` // none: a single machine
+}
+
+// checkedCluster is which node of which cluster a plugin.hcl makes.
+type checkedCluster struct {
+	Node   string   `json:"node"`
+	URLs   []string `json:"urls"`
+	Stream string   `json:"stream"`
 }
 
 // runCheck is recall-plugin check.
 func runCheck(args []string, stdout, stderr io.Writer) int {
 	t := newTool("check", "[--strict] [--json] PATH... | --config plugin.hcl",
 		"Checks rule files and directories as one policy, and finds rules that can never decide. With --config checks a\n"+
-			"plugin.hcl and the rules that it names. Nothing is started, and no index is opened.", stdout, stderr)
+			"plugin.hcl and the rules and other files that it names. Nothing is started, no index is opened, and no\n"+
+			"server of a cluster is called.", stdout, stderr)
 	strict := t.Bool("strict", false, "exit with 1 also on warnings, and if not everything could be proven")
 	file := t.String("config", "", "check this plugin.hcl and the rules that it names")
 	paths, code, done := t.parse(args)
@@ -51,6 +60,9 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 		}
 		out.Diagnostics = append(out.Diagnostics, diags...)
 		out.Config = &checkedConfig{File: *file, Binary: f.Plugin.Binary, Index: f.Index.Path, Rules: f.Rules.Paths}
+		if c := f.Cluster; c != nil {
+			out.Config.Cluster = &checkedCluster{Node: c.Node, URLs: c.URLs, Stream: c.Stream}
+		}
 		paths = f.Rules.Paths
 	}
 	policy, diags := rules.Default(), rules.Diagnostics(nil)

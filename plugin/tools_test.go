@@ -54,6 +54,8 @@ func TestTools_Golden(t *testing.T) {
 		{"check-config-bad-json", "check --json --config testdata/config/bad.hcl", 1},
 		{"check-config-strict", "check --strict --config testdata/config/suspect.hcl", 1},
 		{"check-config-built-in", "check --config ../plugin.hcl", 0},
+		{"check-config-cluster", "check --config testdata/config/cluster.hcl", 0},
+		{"check-config-cluster-bad", "check --config testdata/config/bad-cluster.hcl", 1},
 		{"test-good", "test ../rules/cookbook/wechat", 0},
 		{"test-failing", "test testdata/failing", 1},
 		{"test-failing-json", "test --json testdata/failing", 1},
@@ -122,6 +124,16 @@ func TestCheckConfig(t *testing.T) {
 		}
 		if !got.OK || got.Rules != 4 || got.Config == nil || got.Config.Index != filepath.Join(dir, "data/index") ||
 			got.Config.Binary != filepath.Join(dir, "bin/recall-plugin") || len(got.Config.Rules) != 1 {
+			t.Errorf("got %s", stdout)
+		}
+	})
+	t.Run("tells as JSON which node of which cluster it is", func(t *testing.T) {
+		code, stdout, _ := run("check --json --config testdata/config/cluster.hcl")
+		var got checked
+		if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 {
+			t.Fatalf("exits with %d: %v\n%s", code, err, stdout)
+		}
+		if c := got.Config.Cluster; c == nil || c.Node != "n0" || c.Stream != "RECALL" || len(c.URLs) != 3 {
 			t.Errorf("got %s", stdout)
 		}
 	})

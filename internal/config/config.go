@@ -22,9 +22,10 @@ import (
 
 // File is what plugin.hcl says. Paths are absolute; those that the file gives relative are relative to the file.
 type File struct {
-	Plugin PluginBlock
-	Index  IndexBlock
-	Rules  RulesBlock
+	Plugin  PluginBlock
+	Index   IndexBlock
+	Rules   RulesBlock
+	Cluster *ClusterBlock // nil: this node shares its index with no other
 }
 
 // PluginBlock is the block of the host: how to start the plugin.
@@ -62,25 +63,28 @@ const (
 // A View is who reads the file. The grammar is the same for all; what has to be there differs, and whom a mistake
 // stops.
 type View struct {
-	needs     []string // blocks
-	tolerates string   // the block whose mistakes are warnings
+	needs      []string // blocks
+	tolerates  string   // the block whose mistakes are warnings
+	opensFiles bool     // that the block "cluster" names, to check them
 }
 
 // The views of plugin.hcl.
 var (
 	// Whole is all of the file, for a check of it.
-	Whole = View{needs: []string{pluginBlock, indexBlock}}
-	// Host is the host's, before it starts or replaces a plugin.
+	Whole = View{needs: []string{pluginBlock, indexBlock}, opensFiles: true}
+	// Host is the host's, before it starts or replaces a plugin. It opens no files of the block "cluster", which are the
+	// plugin's: a program that only builds or installs the binary may not be able to read them.
 	Host = View{needs: []string{pluginBlock}}
 	// Plugin is that of a plugin that the host has started. A mistake in the host's own block is a warning then: it is no
 	// reason to be without a plugin, as after a crash.
-	Plugin = View{needs: []string{indexBlock}, tolerates: pluginBlock}
+	Plugin = View{needs: []string{indexBlock}, tolerates: pluginBlock, opensFiles: true}
 )
 
 const (
-	pluginBlock = "plugin"
-	indexBlock  = "index"
-	rulesBlock  = "rules"
+	pluginBlock  = "plugin"
+	indexBlock   = "index"
+	rulesBlock   = "rules"
+	clusterBlock = "cluster"
 )
 
 // attributes are those of each block.
@@ -88,6 +92,8 @@ var attributes = map[string][]string{
 	pluginBlock: {"binary", "sha256", "start_timeout", "watch"},
 	indexBlock:  {"path", "create"},
 	rulesBlock:  {"paths", "on_error"},
+	clusterBlock: {"node", "urls", "stream", "replicas", "credentials", "system_credentials", "durability", "ca", "cert",
+		"key", "lease", "forget_after", "snapshot_entries"},
 }
 
 // Load reads and checks the file. The File is nil where there are errors, and never a part of one.
@@ -124,7 +130,8 @@ func (v View) Parse(name string, src []byte) (*File, hclfile.Diagnostics) {
 // language is HCL as plugin.hcl has it.
 var language = &hclfile.Language{
 	Name: "plugin.hcl", Suspect: true,
-	Other: "The file is blocks, attributes, texts between quotes, true and false, and lists. A text is taken as it is.",
+	Other: "The file is blocks, attributes, texts between quotes, numbers, true and false, and lists. " +
+		"A text is taken as it is.",
 }
 
 // Diagnostics are those of a file in the words of the contract.
@@ -192,6 +199,8 @@ func (d *decoder) file(name string, body *hclsyntax.Body) *File {
 			if known := []string{OnErrorLastGood, OnErrorRefuse}; !slices.Contains(known, f.Rules.OnError) {
 				d.mistake(value(b, "on_error").Range(), "", "rules.on_error is %q; it is one of %q", f.Rules.OnError, known)
 			}
+		case clusterBlock:
+			f.Cluster = d.cluster(b)
 		}
 	}
 	d.warn = false

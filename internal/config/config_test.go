@@ -96,7 +96,8 @@ func TestLoad_ShippedFile(t *testing.T) {
 	}
 }
 
-// One file says the same to the host and to the plugin, but for what each must find and for the host's own block.
+// One file says the same to the host and to the plugin, but for what each must find, for the host's own block, and for
+// the files of a cluster, which only the plugin opens.
 func TestViews_SameVerdict(t *testing.T) {
 	const index = "index {\n  path = \"i\"\n}\n"
 	for name, c := range map[string]struct{ text, want string }{
@@ -126,6 +127,8 @@ func TestViews_SameVerdict(t *testing.T) {
 			`plugin.hcl:7:1: error: there is no block "indx"`},
 		"a word": {"plugin {\n  binary = \"b\"\n}\n" + index +
 			"rules {\n  paths = [\"r\"]\n  on_error = \"ignore\"\n}\n", "plugin.hcl:9:14: error: rules.on_error is \"ignore\""},
+		"a cluster": {string(inCluster(`node = "n/0"`, `urls = ["tls://a"]`,
+			`system_credentials = "testdata/values.hcl"`)), "plugin.hcl:8:10: error: cluster.node is \"n/0\""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			host, hostSays := Host.Parse("plugin.hcl", []byte(c.text))
@@ -196,7 +199,8 @@ func TestParse_HostileFiles(t *testing.T) {
 	}
 }
 
-// FuzzParse: no file makes the reader panic, one that is refused says where, and the plugin takes what the host takes.
+// FuzzParse: no file makes the reader panic, one that is refused says where, the plugin takes what the host takes, and
+// what is written of it says the same.
 func FuzzParse(f *testing.F) {
 	files, _ := filepath.Glob("testdata/*.hcl")
 	for _, file := range append(files, "../../plugin.hcl") {
@@ -206,6 +210,8 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(src)
 	}
+	f.Add(inCluster(`node = "n0"`, `urls = ["tls://a:4222", "nats://[::1]"]`, `durability = "unchecked"`, `replicas = 5`,
+		`lease = "3s"`, `ca = "testdata"`))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		whole, ds := Whole.Parse("plugin.hcl", src)
 		if (whole == nil) != ds.HasErrors() {
@@ -216,10 +222,15 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("a diagnostic without file or summary: %+v", d)
 			}
 		}
+		host, _ := Host.Parse("plugin.hcl", src)
+		if host != nil && host.Index.Path != "" {
+			if again, ds := Host.Parse("plugin.hcl", host.Text()); !reflect.DeepEqual(again, host) {
+				t.Fatalf("written as\n%s\n%s", host.Text(), ds)
+			}
+		}
 		if whole == nil {
 			return
 		}
-		host, _ := Host.Parse("plugin.hcl", src)
 		plugin, _ := Plugin.Parse("plugin.hcl", src)
 		if !reflect.DeepEqual(whole, host) || !reflect.DeepEqual(whole, plugin) || whole.Index.Path == "" ||
 			whole.Plugin.Binary == "" {

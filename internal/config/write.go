@@ -5,7 +5,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// Text is the plugin.hcl that says what f says. CheckPath finds nothing wrong with its paths.
+// Text is the plugin.hcl that says what f says. CheckPath finds nothing wrong with its paths, and ClusterBlock.Check
+// nothing with its cluster.
 func (f *File) Text() []byte {
 	out := hclwrite.NewEmptyFile()
 	out.Body().AppendUnstructuredTokens(hclwrite.Tokens{{Bytes: []byte("# Written by the server that uses it.\n")}})
@@ -23,14 +24,40 @@ func (f *File) Text() []byte {
 	index.SetAttributeValue("create", cty.BoolVal(f.Index.Create))
 	if len(f.Rules.Paths) > 0 {
 		rules := out.Body().AppendNewBlock(rulesBlock, nil).Body()
-		var paths []cty.Value
-		for _, p := range f.Rules.Paths {
-			paths = append(paths, cty.StringVal(p))
-		}
-		rules.SetAttributeValue("paths", cty.ListVal(paths))
+		rules.SetAttributeValue("paths", textList(f.Rules.Paths))
 		if f.Rules.OnError != "" {
 			rules.SetAttributeValue("on_error", cty.StringVal(f.Rules.OnError))
 		}
 	}
+	if f.Cluster != nil {
+		f.Cluster.write(out.Body().AppendNewBlock(clusterBlock, nil).Body())
+	}
 	return out.Bytes()
+}
+
+func (c *ClusterBlock) write(body *hclwrite.Body) {
+	body.SetAttributeValue("node", cty.StringVal(c.Node))
+	body.SetAttributeValue("urls", textList(c.URLs))
+	body.SetAttributeValue("stream", cty.StringVal(c.Stream))
+	body.SetAttributeValue("replicas", cty.NumberIntVal(int64(c.Replicas)))
+	for _, file := range c.files() {
+		if *file.path != "" {
+			body.SetAttributeValue(file.attribute, cty.StringVal(*file.path))
+		}
+	}
+	if c.Unchecked {
+		body.SetAttributeValue("durability", cty.StringVal(durabilityUnchecked))
+	}
+	body.SetAttributeValue("lease", cty.StringVal(c.Lease.String()))
+	body.SetAttributeValue("forget_after", cty.StringVal(c.ForgetAfter.String()))
+	body.SetAttributeValue("snapshot_entries", cty.NumberIntVal(int64(c.SnapshotEntries)))
+}
+
+// textList is a list of at least one text.
+func textList(texts []string) cty.Value {
+	var values []cty.Value
+	for _, text := range texts {
+		values = append(values, cty.StringVal(text))
+	}
+	return cty.ListVal(values)
 }

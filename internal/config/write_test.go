@@ -15,6 +15,20 @@ func TestFile_Text(t *testing.T) {
 			},
 			Index: IndexBlock{Path: "/var/lib/index\twith %{ if true }", Create: true},
 			Rules: RulesBlock{Paths: []string{"/etc/rules.d", "/etc/a.hcl"}, OnError: OnErrorRefuse},
+			Cluster: &ClusterBlock{
+				Node: "eu-1.chat_0", URLs: []string{"tls://10.0.0.1:4222", "nats://[::1]:4222"}, Stream: "CHAT", Replicas: 5,
+				Credentials: "/etc/\"${x}\".creds", SystemCredentials: "/etc/sys.creds", CA: "/etc/ca.pem", Cert: "/etc/n0.pem",
+				Key: "/etc/n0.key", Lease: 90 * time.Second, ForgetAfter: time.Hour + time.Millisecond,
+				SnapshotEntries: maxSnapshotEntries,
+			},
+		},
+		"a cluster that is not checked": {
+			Plugin: PluginBlock{Binary: "/plugin", StartTimeout: DefaultStartTimeout}, Index: IndexBlock{Path: "/index"},
+			Rules: RulesBlock{OnError: OnErrorLastGood},
+			Cluster: &ClusterBlock{
+				Node: "n0", URLs: []string{"nats://127.0.0.1:4222"}, Stream: DefaultStream, Replicas: 1, Unchecked: true,
+				Lease: DefaultLease, ForgetAfter: DefaultForgetAfter, SnapshotEntries: DefaultSnapshotEntries,
+			},
 		},
 		"the least": {
 			Plugin: PluginBlock{Binary: "/plugin", StartTimeout: DefaultStartTimeout}, Index: IndexBlock{Path: "/index"},
@@ -22,8 +36,8 @@ func TestFile_Text(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, ds := Whole.Parse("plugin.hcl", f.Text())
-			if got == nil || len(ds) > 0 {
+			got, ds := Host.Parse("plugin.hcl", f.Text())
+			if got == nil || ds.HasErrors() {
 				t.Fatalf("%s\n%v", f.Text(), ds)
 			}
 			if len(got.Rules.Paths) == 0 {

@@ -2,6 +2,7 @@ package hclfile
 
 import (
 	"bytes"
+	"fmt"
 	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
@@ -14,8 +15,8 @@ const (
 	MaxDepth = 64
 	// MaxOperators bounds the operators of one expression, for which the parser also recurses.
 	MaxOperators = 256
-	// maxNumberBytes bounds a number.
-	maxNumberBytes = 20
+	// maxDigits bounds a number: whole numbers fit into an int then, and HCL does not spend long on one.
+	maxDigits = 18
 )
 
 // Language is the name of a kind of file, and the advice in its diagnostics.
@@ -107,8 +108,9 @@ func wide(text []byte) string {
 func (r *Reporter) guard(f File, l *Language) bool {
 	tokens, _ := hclsyntax.LexConfig(f.Text, f.Name, hcl.InitialPos) // the parser reports what the lexer found
 	operators := 0
+	var attribute []byte           // name of the last attribute, for errors in its value
 	var open []hclsyntax.TokenType // closing brackets of the open brackets
-	for _, t := range tokens {
+	for i, t := range tokens {
 		switch t.Type {
 		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen:
 			if open = append(open, closing[t.Type]); len(open) > MaxDepth {
@@ -124,6 +126,9 @@ func (r *Reporter) guard(f File, l *Language) bool {
 			open = open[:len(open)-1]
 		case hclsyntax.TokenEqual:
 			operators = 0
+			if attribute = nil; i > 0 && tokens[i-1].Type == hclsyntax.TokenIdent {
+				attribute = tokens[i-1].Bytes
+			}
 		case hclsyntax.TokenAnd, hclsyntax.TokenOr, hclsyntax.TokenBang, hclsyntax.TokenEqualOp, hclsyntax.TokenNotEqual,
 			hclsyntax.TokenLessThan, hclsyntax.TokenLessThanEq, hclsyntax.TokenGreaterThan, hclsyntax.TokenGreaterThanEq:
 			if operators++; operators > MaxOperators {
@@ -131,12 +136,23 @@ func (r *Reporter) guard(f File, l *Language) bool {
 				return false
 			}
 		case hclsyntax.TokenNumberLit:
-			if len(t.Bytes) > maxNumberBytes || bytes.ContainsAny(t.Bytes, "eE") {
-				r.Errorf(t.Range, "", "the number is too large")
+			switch {
+			case bytes.ContainsAny(t.Bytes, "eE"):
+				r.Errorf(t.Range, fmt.Sprintf("Write its digits, at most %d.", maxDigits), "the number %.*s%s has an exponent",
+					maxDigits, t.Bytes, of(attribute))
+				return false
+			case len(t.Bytes) > maxDigits:
+				r.Errorf(t.Range, "", "the number%s has %d digits; at most %d", of(attribute), len(t.Bytes), maxDigits)
 				return false
 			}
 		default:
 			if refused[t.Type] {
+				if isNegative(tokens, i) {
+					next := tokens[i+1]
+					r.Errorf(hcl.RangeBetween(t.Range, next.Range), "", "the number -%.*s%s is negative; a number is at least 0",
+						maxDigits, next.Bytes, of(attribute))
+					return false
+				}
 				advice, ok := l.Advice[t.Type]
 				if !ok {
 					advice = l.Other
@@ -147,6 +163,20 @@ func (r *Reporter) guard(f File, l *Language) bool {
 		}
 	}
 	return r.texts(tokens, l)
+}
+
+// of names the attribute of a value; "" if it is not known.
+func of(attribute []byte) string {
+	if attribute == nil {
+		return ""
+	}
+	return fmt.Sprintf(" of %q", attribute)
+}
+
+// isNegative reports whether tokens[i] is the sign of a number that is the value of an attribute.
+func isNegative(tokens hclsyntax.Tokens, i int) bool {
+	return tokens[i].Type == hclsyntax.TokenMinus && i > 0 && tokens[i-1].Type == hclsyntax.TokenEqual &&
+		i+1 < len(tokens) && tokens[i+1].Type == hclsyntax.TokenNumberLit
 }
 
 // closing is the closing bracket of each opening bracket.

@@ -106,6 +106,48 @@ func TestParse_SuspiciousStrings(t *testing.T) {
 	})
 }
 
+func TestParse_Numbers(t *testing.T) {
+	digits := strings.Repeat("9", 18)
+	for text, want := range map[string]string{
+		"replicas = 1e99":       `a.hcl:1:12: error: the number 1e99 of "replicas" has an exponent`,
+		"replicas = 1E+2":       `a.hcl:1:12: error: the number 1E+2 of "replicas" has an exponent`,
+		"x = 1\ny = 9" + digits: `a.hcl:2:5: error: the number of "y" has 19 digits; at most 18`,
+		"x = [1, 1e5]":          `a.hcl:1:9: error: the number 1e5 of "x" has an exponent`,
+		"x = { \"y\" = 1e5 }":   `a.hcl:1:13: error: the number 1e5 has an exponent`,
+		"x = -1":                `a.hcl:1:5: error: the number -1 of "x" is negative; a number is at least 0`,
+		"x = - 1.5":             `a.hcl:1:5: error: the number -1.5 of "x" is negative`,
+		"x = 3-1":               `a.hcl:1:6: error: "-" is not part of the test`,
+		"x = --1":               `a.hcl:1:5: error: "-" is not part of the test`,
+		"x = -y":                `a.hcl:1:5: error: "-" is not part of the test`,
+	} {
+		if ds := parse(t, text); len(ds) != 1 || !strings.Contains(ds.String(), want) {
+			t.Errorf("%s: got %s, want %q", text, ds, want)
+		}
+	}
+	for _, text := range []string{"x = 0", "x = " + digits, "x = 3.25", "x = [1, 2]"} {
+		if ds := parse(t, text); len(ds) > 0 {
+			t.Errorf("%s: %s", text, ds)
+		}
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for text, want := range map[string]int{
+		"0": 0, "3": 3, "3.0": 3, "007": 7, strings.Repeat("9", 18): 999_999_999_999_999_999,
+		"3.5": -1, `"3"`: -1, "true": -1, "null": -1, "[3]": -1, "x": -1,
+	} {
+		f := File{Name: "a.hcl", Text: []byte("x = " + text)}
+		r := Reporter{Files: []File{f}}
+		body := r.Parse(f, plain)
+		if body == nil {
+			t.Fatalf("%s: %s", text, r.Diagnostics())
+		}
+		if n, ok := Number(body.Attributes["x"].Expr); ok != (want >= 0) || ok && n != want {
+			t.Errorf("%s: got %d, %v, want %d", text, n, ok, want)
+		}
+	}
+}
+
 func TestParse_OtherEncodings(t *testing.T) {
 	text := "# Müller\nindex {\n  path = \"индекс\"\n}\n"
 	little, big := []byte{}, []byte{}

@@ -2,6 +2,7 @@ package hclfile
 
 import (
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"unicode"
@@ -36,6 +37,16 @@ func Flag(e hclsyntax.Expression) (value, ok bool) {
 		return false, false
 	}
 	return l.Val.True(), true
+}
+
+// Number returns the value of a number literal that is whole. The guard refuses what an int does not hold.
+func Number(e hclsyntax.Expression) (value int, ok bool) {
+	l, ok := e.(*hclsyntax.LiteralValueExpr)
+	if !ok || l.Val.IsNull() || l.Val.Type() != cty.Number {
+		return 0, false
+	}
+	whole, accuracy := l.Val.AsBigFloat().Int64()
+	return int(whole), accuracy == big.Exact
 }
 
 // IsNull reports whether an expression is null.

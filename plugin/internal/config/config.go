@@ -14,6 +14,8 @@ type Config struct {
 	RulePaths   []string // rule files, and folders of them; none: the built-in policy
 
 	RefuseBrokenRules bool // a start with broken rule files fails, instead of using the last policy that was in force
+
+	Cluster *config.ClusterBlock // nil: this node shares its index with no other
 }
 
 // Load reads and checks the file. The Config is nil where there are errors, and never a part of one.
@@ -31,6 +33,6 @@ func of(f *config.File, found hclfile.Diagnostics) (*Config, shared.Diagnostics)
 	}
 	return &Config{
 		IndexPath: f.Index.Path, IndexCreate: f.Index.Create, RulePaths: f.Rules.Paths,
-		RefuseBrokenRules: f.Rules.OnError == config.OnErrorRefuse,
+		RefuseBrokenRules: f.Rules.OnError == config.OnErrorRefuse, Cluster: f.Cluster,
 	}, ds
 }

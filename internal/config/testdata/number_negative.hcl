@@ -1,0 +1,4 @@
+cluster {
+  node     = "n0"
+  replicas = -3
+}
