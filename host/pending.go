@@ -97,6 +97,22 @@ func (s *supervisor) pending(st State, inForce *config.File) shared.Diagnostics 
 		differs("rules.paths", now.Rules.Paths, st.Rules.Paths, upgrade)
 	}
 	differs("rules.on_error", now.Rules.OnError, inForce.Rules.OnError, upgrade)
+	differs("cluster", logOf(now.Cluster), logOf(s.settings.Cluster), move)
+	if is, was := now.Cluster, inForce.Cluster; is != nil && was != nil {
+		for _, a := range []struct {
+			name    string
+			is, was any
+		}{
+			{"urls", is.URLs, was.URLs}, {"replicas", is.Replicas, was.Replicas},
+			{"credentials", is.Credentials, was.Credentials},
+			{"system_credentials", is.SystemCredentials, was.SystemCredentials},
+			{"durability", is.Unchecked, was.Unchecked}, {"ca", is.CA, was.CA}, {"cert", is.Cert, was.Cert},
+			{"key", is.Key, was.Key}, {"lease", is.Lease.String(), was.Lease.String()},
+			{"forget_after", is.ForgetAfter.String(), was.ForgetAfter.String()},
+		} {
+			differs("cluster."+a.name, a.is, a.was, upgrade)
+		}
+	}
 	return out
 }
 

@@ -70,6 +70,12 @@ func TestState_ChangedConfigurationIsPending(t *testing.T) {
 			`rules.on_error is "refuse", and "last_good" is in force`, "upgrade"},
 		"a mistake": {"index {", "index {\n  pth = 1",
 			"will be refused when the server or a plugin starts: a block \"index\" has no \"pth\"", "path, create"},
+		"a file of the cluster": {"index {", "cluster {\n  node = \"n0\"\n  urls = [\"tls://a\"]\n" +
+			"  system_credentials = \"none.creds\"\n}\nindex {",
+			"will be refused when the server or a plugin starts: cluster.system_credentials: ", "able to read it"},
+		"a cluster": {"index {", "cluster {\n  node = \"n0\"\n  urls = [\"tls://a\"]\n" +
+			"  durability = \"unchecked\"\n}\nindex {",
+			`cluster is "node \"n0\" of the stream \"RECALL\"", and "a single machine" is in force`, "Stop the server"},
 		"its own mistake": {"plugin {", "plugin {\n  later = 1",
 			"will be refused when the server starts: a block \"plugin\" has no \"later\"", "watch"},
 	} {

@@ -48,6 +48,10 @@ type State struct {
 	// were broken when the plugin started, and the last good policy decides.
 	Rules shared.RulesState `json:"rules"`
 
+	// Cluster is what the plugin in force knows of its cluster; nil on a single machine. It is as of the last health call,
+	// and the plugin is called every two seconds.
+	Cluster *shared.ClusterState `json:"cluster,omitempty"`
+
 	// Pending has a warning for each setting of plugin.hcl that differs from the one in force. The warning says how to put
 	// the setting in force. Errors of the file are here as warnings: the next start would refuse the file. A change of
 	// plugin.hcl is seen here within a few seconds, and by Host.Reload at once.

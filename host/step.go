@@ -50,6 +50,12 @@ type Step struct {
 	// that limit. Notify itself waits for no step. A recall keeps the order that was set when it was committed.
 	After []string
 
+	// EachNode says that in a cluster every node runs the step, for its own clients and caches. Otherwise one node does it
+	// for all: choose that for what the nodes share, such as a database. Notify is always run by every node, and counts
+	// as settled when the last of them has settled it. A node that is gone delays nothing; when it is back, it runs what
+	// it missed. On a single machine EachNode changes nothing.
+	EachNode bool
+
 	Timeout     time.Duration // of one attempt, Run and Verify together; 0 means StepTimeout
 	Concurrency int           // concurrent attempts, 1 to shared.MaxDeliveries; 0 means StepConcurrency
 }
@@ -68,7 +74,9 @@ func planSteps(steps map[string]Step) ([]wire.StepPlan, error) {
 		if err := step.check(name); err != nil {
 			return nil, err
 		}
-		plan = append(plan, wire.StepPlan{Name: name, After: slices.Clone(step.After)})
+		plan = append(plan, wire.StepPlan{
+			Name: name, After: slices.Clone(step.After), EachNode: step.EachNode || name == shared.StepNotify,
+		})
 	}
 	err := wire.CheckAfter(plan, func(i, k int) string {
 		return fmt.Sprintf("host.Config.Steps.%s.After[%d]", plan[i].Name, k)

@@ -339,6 +339,7 @@ func TestOpen_ConfigInGo(t *testing.T) {
 		"host.Config.Plugin.SHA256":                  func(c *host.Config) { c.Plugin.SHA256 = "abc" },
 		"host.Config.Plugin.StartTimeout: negative":  func(c *host.Config) { c.Plugin.StartTimeout = -1 },
 		"host.Config.Plugin.StartTimeout: too large": func(c *host.Config) { c.Plugin.StartTimeout = 11 * time.Minute },
+		"host.Config.Cluster.Node":                   func(c *host.Config) { c.Cluster.Replicas = 3 },
 	} {
 		bad := c
 		change(&bad)
@@ -358,6 +359,15 @@ func TestOpen_ConfigInGo(t *testing.T) {
 		bad.Index.Path = "index"
 		var wrong *shared.FieldError
 		if _, err := host.Open(within(t), bad); !errors.As(err, &wrong) || wrong.Field != "host.Config.Index.Path" {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("with a file of the cluster that is not there", func(t *testing.T) {
+		bad := c
+		bad.Cluster = host.ClusterConfig{Node: "n0", URLs: []string{"tls://127.0.0.1:1"}, SystemCredentials: "none.creds"}
+		var wrong *shared.ConfigError
+		if _, err := host.Open(within(t), bad); !errors.As(err, &wrong) || len(wrong.Diagnostics) != 1 ||
+			!strings.HasPrefix(wrong.Diagnostics[0].Summary, "cluster.system_credentials: ") {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -332,8 +332,9 @@ func (s *supervisor) checkHealth(ctx context.Context) error {
 	}
 	s.lastUsed.keepIndex(health.Index)
 	// Only this goroutine writes them, so it reads them without mu.
-	if !reflect.DeepEqual(health.Rules, s.state.Rules) || health.Index.Epoch != s.state.Index.Epoch {
-		s.update(func(st *State) { st.Rules, st.Index = health.Rules, health.Index })
+	if !reflect.DeepEqual(health.Rules, s.state.Rules) || health.Index.Epoch != s.state.Index.Epoch ||
+		!reflect.DeepEqual(health.Cluster, s.state.Cluster) {
+		s.update(func(st *State) { st.Rules, st.Index, st.Cluster = health.Rules, health.Index, health.Cluster })
 	}
 	return nil
 }

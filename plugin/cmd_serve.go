@@ -62,7 +62,9 @@ func serve() int {
 		logger.Error("the host started this plugin wrongly", "error", err)
 		return exitBad
 	}
-	svc := served{engine.New(engine.Options{Version: version(), Logger: logger, Lend: host.lend}), gcPercent}
+	svc := served{engine.New(engine.Options{
+		Version: version(), Logger: logger, Lend: host.lend, OpenCluster: openCluster,
+	}), gcPercent}
 	stopped := make(chan struct{}) // go-plugin's own Shutdown call
 	go func() {
 		defer close(stopped)

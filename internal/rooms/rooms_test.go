@@ -41,7 +41,7 @@ var rooms = map[string]string{
 	"host":          "internal/config internal/hclfile internal/metrics internal/wire shared",
 	"host/hosttest": "host",
 
-	"plugin": "plugin/internal/engine internal/badgerdir internal/config " +
+	"plugin": "plugin/internal/engine plugin/internal/journal/jetstream internal/badgerdir internal/config " +
 		"internal/index internal/wire rules " +
 		"rules/rulestest shared",
 	"plugin/internal/clock":               "",

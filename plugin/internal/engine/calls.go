@@ -155,14 +155,20 @@ func (e *Engine) Recall(ctx context.Context, req shared.RecallRequest) ([]shared
 // RecallThen is like [Engine.Recall] but does not wait: see [Engine.IndexThen].
 func (e *Engine) RecallThen(ctx context.Context, req shared.RecallRequest, alone bool,
 	then func([]shared.RecallResult, error)) {
-	e.recall(ctx, req, e.moment(), alone, maxJudgements, then)
+	e.recall(ctx, req, e.moment(), alone, judgements{left: maxJudgements}, then)
 }
 
 // maxJudgements bounds how often a request is judged. It is judged again if the facts of a message changed between the
 // judgement and the commit.
 const maxJudgements = 10
 
-func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived moment, alone bool, judgements int,
+// judgements are those of one request.
+type judgements struct {
+	left  int
+	known bool // everything is applied that was acknowledged anywhere before the request
+}
+
+func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived moment, alone bool, now judgements,
 	then func([]shared.RecallResult, error)) {
 	a, leave, err := e.enter()
 	if err != nil {
@@ -180,12 +186,24 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived m
 		then(nil, err)
 		return
 	}
+	if v.unknown && a.cluster != nil && !now.known { // another node may have indexed it just now
+		e.cancel(v)
+		go func() { // this goroutine may be one that must not wait
+			err := a.log.Barrier(ctx)
+			leave()
+			if err != nil {
+				then(nil, fmt.Errorf("find the messages: %w", err))
+				return
+			}
+			now.known = true
+			e.recall(ctx, req, arrived, false, now, then)
+		}()
+		return
+	}
 	committed := func(applied []index.Result, err error) {
 		defer leave()
 		if err != nil {
-			for _, reservation := range v.reservations {
-				e.limiter.Cancel(reservation)
-			}
+			e.cancel(v)
 			then(nil, fmt.Errorf("recall messages: %w", err))
 			return
 		}
@@ -194,7 +212,7 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived m
 			then(v.results, nil)
 			return
 		}
-		if judgements == 1 {
+		if now.left == 1 {
 			then(nil, fmt.Errorf("%w: the facts of message %q changed %d times while it was judged", shared.ErrOverloaded,
 				req.Targets[stale[0]].MessageID, maxJudgements))
 			return
@@ -205,7 +223,8 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived m
 			again.Targets = append(again.Targets, req.Targets[i])
 		}
 		// In a goroutine of its own: this one may be the committer, which must not wait.
-		go e.recall(ctx, again, arrived, false, judgements-1, func(results []shared.RecallResult, err error) {
+		now.left--
+		go e.recall(ctx, again, arrived, false, now, func(results []shared.RecallResult, err error) {
 			if err != nil {
 				then(nil, err)
 				return
@@ -221,6 +240,13 @@ func (e *Engine) recall(ctx context.Context, req shared.RecallRequest, arrived m
 		return
 	}
 	a.log.AppendThen(v.ops, alone, committed)
+}
+
+// cancel returns the units of limits that verdicts hold.
+func (e *Engine) cancel(v *verdicts) {
+	for _, reservation := range v.reservations {
+		e.limiter.Cancel(reservation)
+	}
 }
 
 // recalled completes the results of a request after the commit, and counts and reports them. It returns the targets
@@ -258,13 +284,13 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 }
 
 // Check is [shared.Recall]. RecallID must be set; an id that no recall uses will do.
-func (e *Engine) Check(_ context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
+func (e *Engine) Check(ctx context.Context, req shared.RecallRequest) ([]shared.RecallResult, error) {
 	a, leave, err := e.enter()
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	v, err := e.check(a, &req)
+	v, err := e.check(ctx, a, &req)
 	if err != nil {
 		return nil, err
 	}
@@ -276,8 +302,14 @@ func (e *Engine) Check(_ context.Context, req shared.RecallRequest) ([]shared.Re
 func noCancel(rules.Reservation) {}
 
 // check returns what Recall would answer now.
-func (e *Engine) check(a *active, req *shared.RecallRequest) (*verdicts, error) {
+func (e *Engine) check(ctx context.Context, a *active, req *shared.RecallRequest) (*verdicts, error) {
 	v, err := a.judge(req, e.moment(), e.limiter.Trial().Reserve, noCancel)
+	if err == nil && v.unknown && a.cluster != nil { // another node may have indexed it just now
+		if err := a.log.Barrier(ctx); err != nil {
+			return nil, fmt.Errorf("find the messages: %w", err)
+		}
+		v, err = a.judge(req, e.moment(), e.limiter.Trial().Reserve, noCancel)
+	}
 	if err != nil || len(v.ops) == 0 {
 		return v, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	hclconfig "github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/clock"
@@ -30,6 +31,10 @@ type Options struct {
 	Clock   clock.Clock  // nil for the machine's
 
 	Lend func(folder *os.File) // see index.Options
+
+	// OpenCluster connects to the log that a configuration names. It is called by Prepare, so that calls are not held
+	// meanwhile. nil: this plugin is no node of a cluster.
+	OpenCluster func(ctx context.Context, c *hclconfig.ClusterBlock, logger hclog.Logger) (ClusterLink, error)
 }
 
 // Engine is wire.Plugin. It passes through its states once: standby, active, quiesced.
@@ -46,6 +51,9 @@ type Engine struct {
 	turn     chan struct{}
 	expected *shared.IndexIdentity // what the host used last; nil: it knows of none
 	config   *config.Config        // of the last Prepare, nil where that had errors
+	link     ClusterLink           // of that configuration; nil on a single machine
+
+	openCluster func(context.Context, *hclconfig.ClusterBlock, hclog.Logger) (ClusterLink, error)
 
 	stop     context.Context // ends when the engine is quiesced
 	quiesce  context.CancelFunc
@@ -68,9 +76,9 @@ var _ wire.Plugin = (*Engine)(nil)
 
 // active is what there is while the engine is active.
 type active struct {
-	index      *index.Index   // for reads
-	local      *journal.Local // owns the index
-	log        journal.Log    // orders writes: local, except in tests
+	index      *index.Index // for reads
+	log        journal.Log  // orders writes, and owns the index
+	cluster    *cluster     // nil on a single machine
 	dispatcher *delivery.Dispatcher
 	opener     *delivery.Opener
 	rules      *rules.Watcher
@@ -91,7 +99,7 @@ func New(o Options) *Engine {
 		o.Clock = clock.System{}
 	}
 	e := &Engine{
-		version: o.Version, logger: o.Logger, clock: o.Clock, lend: o.Lend,
+		version: o.Version, logger: o.Logger, clock: o.Clock, lend: o.Lend, openCluster: o.OpenCluster,
 		limiter: rules.NewLimiter(), counts: newCounters(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: wire.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
@@ -101,18 +109,17 @@ func New(o Options) *Engine {
 }
 
 // newActive puts together what answers calls. steps are valid.
-func (e *Engine) newActive(x *index.Index, steps []wire.StepPlan) *active {
+func (e *Engine) newActive(x *index.Index, log journal.Log, c *cluster, steps []wire.StepPlan) *active {
 	sorted := names(steps)
-	local := journal.NewLocal(x)
 	a := &active{
-		index: x, local: local, log: local, rules: e.followed(), kept: keptPath(e.config.IndexPath), steps: sorted,
+		index: x, log: log, cluster: c, rules: e.followed(), kept: keptPath(e.config.IndexPath), steps: sorted,
 		after:      wire.StepOrder(steps),
 		dispatcher: delivery.NewDispatcher(x, sorted, e.clock, e.logger),
-		opener:     delivery.NewOpener(x, local, sorted, e.clock, e.logger),
+		opener:     delivery.NewOpener(x, log, sorted, e.clock, e.logger),
 	}
-	a.all, a.unsupported = a.ledger(slices.Concat(shared.StandardSteps(), sorted))
+	a.all, a.unsupported = ledger(slices.Concat(shared.StandardSteps(), sorted), sorted)
 	e.counts.hasSteps(sorted)
-	local.OnOpen(func(step string, first uint64) {
+	log.OnOpen(func(step string, first uint64) {
 		a.dispatcher.Open(step, first)
 		if step == shared.StepNotify {
 			a.opener.Recalled()
@@ -131,22 +138,36 @@ func names(steps []wire.StepPlan) []string {
 	return list
 }
 
-// stepsOf are the steps of a recall, in the order of the ledger, and those of them that the host does not carry out.
-func (a *active) stepsOf(o *rules.OnRecall) (steps, unsupported []string) {
-	if o.Steps == nil {
-		return a.all, a.unsupported
+// stepsOf are the steps of a recall, in the order of the ledger, and those of them that nobody carries out.
+func (a *active) stepsOf(o *rules.OnRecall) (steps, unsupported []string, err error) {
+	if a.cluster != nil {
+		carried, err := a.cluster.steps()
+		if err != nil {
+			return nil, nil, err
+		}
+		list := o.Steps
+		if list == nil {
+			list = slices.Concat(shared.StandardSteps(), carried)
+		}
+		steps, unsupported = ledger(list, carried)
+		return steps, unsupported, nil
 	}
-	return a.ledger(o.Steps)
+	if o.Steps == nil {
+		return a.all, a.unsupported, nil
+	}
+	steps, unsupported = ledger(o.Steps, a.steps)
+	return steps, unsupported, nil
 }
 
-// ledger puts the standard steps of a list first, in their order, and then the host's own, by name.
-func (a *active) ledger(list []string) (steps, unsupported []string) {
+// ledger puts the standard steps of a list first, in their order, and then the others, by name. It lists those apart
+// that are not carried out.
+func ledger(list, carried []string) (steps, unsupported []string) {
 	for _, step := range slices.Concat(shared.StandardSteps(), slices.Sorted(slices.Values(list))) {
 		if !slices.Contains(list, step) || slices.Contains(steps, step) {
 			continue
 		}
 		steps = append(steps, step)
-		if !slices.Contains(a.steps, step) {
+		if !slices.Contains(carried, step) {
 			unsupported = append(unsupported, step)
 		}
 	}

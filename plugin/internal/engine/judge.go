@@ -18,6 +18,7 @@ type verdicts struct {
 	at           []int               // of each op, the result that waits for it
 	reservations []rules.Reservation // of each op, the unit of a limit that it holds
 	shadows      []shadowed          // what shadow rules would have changed
+	unknown      bool                // there is a target that the index does not know
 }
 
 // shadowed is what a shadow rule would have changed about one result.
@@ -76,6 +77,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 		switch {
 		case r == nil:
 			result.Status = shared.StatusNotFound
+			v.unknown = true
 		case r.Tombstone != nil:
 			alreadyRecalled(result, r.Tombstone, req)
 		default:
@@ -90,7 +92,10 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 				result.Status, result.Code, result.RetryAt = shared.StatusDenied, shared.Code(d.Code), d.RetryAt
 				break
 			}
-			op := a.recallOp(req, in, &d, r)
+			op, err := a.recallOp(req, in, &d, r)
+			if err != nil {
+				return nil, err
+			}
 			op.Event.PolicyDigest, op.Event.Rule = policy.Digest(), result.Rule
 			result.Status, result.Until = shared.StatusRecalled, d.Until
 			result.RecallID, result.RecalledBy, result.Role, result.RecalledAt = req.RecallID, req.Actor.ID, op.Event.Role,
@@ -126,7 +131,7 @@ func askedOf(req *shared.RecallRequest, asked time.Time, r *index.Record) time.T
 
 // recallOp is the operation that recalls a message by a decision.
 func (a *active) recallOp(req *shared.RecallRequest, in *rules.Input, d *rules.Decision,
-	r *index.Record) *index.Recall {
+	r *index.Record) (*index.Recall, error) {
 	op := &index.Recall{Atomic: req.Atomic, Event: shared.Event{
 		Tenant: req.Tenant, RecallID: req.RecallID, Actor: req.Actor, Role: shared.Role(in.ActorRole), Ext: req.Ext,
 		Reason: req.Reason, RecalledAt: in.RequestedAt, Message: r.Message,
@@ -135,9 +140,10 @@ func (a *active) recallOp(req *shared.RecallRequest, in *rules.Input, d *rules.D
 	if d.OnRecall.Placeholder != nil {
 		op.Event.Placeholder = d.OnRecall.Placeholder.Texts
 	}
-	op.Steps, op.Unsupported = a.stepsOf(d.OnRecall)
 	op.After = a.after
-	return op
+	var err error
+	op.Steps, op.Unsupported, err = a.stepsOf(d.OnRecall)
+	return op, err
 }
 
 // refused tells whether the message of a result stays readable.

@@ -14,6 +14,7 @@ import (
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/config"
+	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -42,6 +43,7 @@ func (e *Engine) Prepare(ctx context.Context, configFile string) (shared.Diagnos
 	}
 	defer e.endTurn()
 	e.config = nil
+	e.unlink()
 	cfg, ds := config.Load(configFile)
 	if cfg == nil {
 		e.unfollow()
@@ -55,7 +57,12 @@ func (e *Engine) Prepare(ctx context.Context, configFile string) (shared.Diagnos
 		}
 		ds = append(ds, d)
 	}
-	if ds = append(ds, e.follow(cfg)...); !ds.HasErrors() {
+	ds = append(ds, e.follow(cfg)...)
+	linked, err := e.linkUp(ctx, cfg, configFile)
+	if err != nil {
+		return ds, err
+	}
+	if ds = append(ds, linked...); !ds.HasErrors() {
 		e.config = cfg
 	}
 	return ds, nil
@@ -119,9 +126,14 @@ func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
 	}
 	defer context.AfterFunc(e.stop, cancel)() // Quiesce does not wait for a lock that is not needed any more
 	x, err := index.Open(ctx, index.Options{
-		Path: e.config.IndexPath, Create: e.config.IndexCreate, Known: e.expected, Lend: e.lend,
-		Logger: e.logger.Named("index"),
+		Path: e.config.IndexPath, Lend: e.lend, Logger: e.logger.Named("index"),
+		Create: e.config.IndexCreate || e.link != nil, Known: e.known(),
 	})
+	var log journal.Log
+	var c *cluster
+	if err == nil {
+		log, c, err = e.newLog(ctx, x, steps)
+	}
 	if err != nil {
 		if errors.Is(err, index.ErrLocked) { // else the wire would say no more than that time is up
 			err = fmt.Errorf("%w: %w", shared.ErrUnavailable, err)
@@ -134,7 +146,7 @@ func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
 		return err
 	}
 	e.fallBackAgain()
-	a := e.newActive(x, steps)
+	a := e.newActive(x, log, c, steps)
 	e.mu.Lock()
 	taken := e.state == wire.StateStandby
 	if taken {
@@ -144,7 +156,7 @@ func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
 	}
 	e.mu.Unlock()
 	if !taken {
-		if err := a.local.Close(); err != nil {
+		if err := a.close(e.logger); err != nil {
 			return fmt.Errorf("release the index: %w", err)
 		}
 		return e.unavailable()
@@ -164,7 +176,7 @@ func (e *Engine) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.stop, cancel)() // Quiesce does not wait for what it does itself
-	return a.local.Flush(ctx)
+	return a.log.Flush(ctx)
 }
 
 // Quiesce is wire.Lifecycle. It may be called in any state and again; where ctx ends first the engine goes on
@@ -192,13 +204,14 @@ func (e *Engine) release(a *active) {
 	e.turn <- struct{}{} // an Activate under way ends, and finds that it has to give back what it took
 	defer e.endTurn()
 	defer e.unfollow() // after the index was released: a file system with rules may hang
+	defer e.unlink()
 	if a == nil {
 		return
 	}
 	a.dispatcher.Close(e.unavailable())
 	a.opener.Wait()
 	e.calls.Wait()
-	if err := a.local.Close(); err != nil {
+	if err := a.close(e.logger); err != nil {
 		e.releaseErr = fmt.Errorf("release the index: %w", err)
 		e.logger.Error("the index was not released cleanly", "error", err)
 		return
@@ -215,7 +228,12 @@ func (e *Engine) Health(context.Context) (wire.Health, error) {
 			return wire.Health{}, fmt.Errorf("the index does not answer: %w", err)
 		}
 		h.Index = a.index.Identity()
-		h.Waiting, h.Done = a.local.Progress()
+		h.Waiting, h.Done = a.log.Progress()
+		if a.cluster != nil {
+			if h.Cluster, err = a.cluster.state(); err != nil {
+				return wire.Health{}, err
+			}
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

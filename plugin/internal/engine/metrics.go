@@ -128,7 +128,7 @@ func (e *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 	if err == nil {
 		defer leave()
 		gauge("recall_active", 1)
-		st, queue := a.index.Stats(), a.local.Stats()
+		st, queue := a.index.Stats(), a.log.Stats()
 		gauge("recall_index_sequence", float64(st.Sequence))
 		counter("recall_index_commits_total", float64(st.Commits))
 		counter("recall_index_operations_total", float64(st.Operations))
@@ -144,6 +144,30 @@ func (e *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 			return nil, err
 		}
 		out = append(out, steps...)
+		if c := a.cluster; c != nil {
+			s, err := c.state()
+			if err != nil {
+				return nil, err
+			}
+			gone, behind := 0, 0.0
+			for _, m := range s.Members {
+				if m.Gone {
+					gone++
+				}
+			}
+			if !s.BehindSince.IsZero() {
+				behind = max(0, e.now().Sub(s.BehindSince).Seconds())
+			}
+			entries, retries := c.log.Counts()
+			gauge("recall_cluster_connected", number(s.Connected))
+			gauge("recall_cluster_members", float64(len(s.Members)-gone))
+			gauge("recall_cluster_members_gone", float64(gone))
+			gauge("recall_cluster_position", float64(s.Position))
+			gauge("recall_cluster_lag_entries", float64(s.Lag))
+			gauge("recall_cluster_lag_seconds", behind)
+			counter("recall_cluster_entries_total", float64(entries))
+			counter("recall_cluster_retries_total", float64(retries))
+		}
 	} else {
 		gauge("recall_active", 0)
 	}

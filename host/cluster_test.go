@@ -1,0 +1,207 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/host/hosttest"
+	"github.com/chat-recall/recall/internal/natscluster"
+	"github.com/chat-recall/recall/internal/natscluster/natstest"
+	"github.com/chat-recall/recall/shared"
+)
+
+// chatNode is a chat server of a cluster, with a plugin of its own.
+type chatNode struct {
+	*host.Host
+	name, file string // its plugin.hcl
+
+	mu  sync.Mutex
+	ran map[string]int // by step and message
+}
+
+// startChatNode opens a host that is a node.
+func startChatNode(t *testing.T, servers *natscluster.Servers, name string) *chatNode {
+	t.Helper()
+	n := &chatNode{name: name, ran: map[string]int{}}
+	step := func(_ context.Context, d shared.Delivery) (shared.Outcome, error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.ran[d.Step+" "+d.Message.ID]++
+		return shared.OutcomeDone, nil
+	}
+	block := fmt.Sprintf(`
+cluster {
+  node               = %q
+  urls               = ["%s"]
+  credentials        = %q
+  system_credentials = %q
+  lease              = "3s"
+}
+`, name, strings.Join(servers.URLs(), `", "`), natstest.Credentials(t, natscluster.User),
+		natstest.Credentials(t, natscluster.SystemUser))
+	n.Host = hosttest.Open(t, host.Config{
+		File:   hosttest.WriteConfig(t, hosttest.BuildPlugin(t), hosttest.RunDir(t), block),
+		Steps:  map[string]host.Step{shared.StepNotify: {Run: step}, shared.StepHistory: {Run: step}},
+		Logger: hclog.New(&hclog.LoggerOptions{Name: name, Output: t.Output(), Level: hclog.Info}),
+	})
+	return n
+}
+
+func (n *chatNode) count(step, id string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ran[step+" "+id]
+}
+
+// exchange indexes messages on one node and recalls them on another, and waits until every step of them has run.
+func exchange(t *testing.T, nodes []*chatNode, name string) {
+	t.Helper()
+	const count = 10
+	for i := range count {
+		writer, recaller := nodes[i%len(nodes)], nodes[(i+1)%len(nodes)]
+		m := shared.Message{
+			Tenant: "acme", ID: fmt.Sprint(name, i), Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"},
+			Sender: "ann", Type: shared.TypeText, SentAt: time.Now(),
+		}
+		indexed, err := writer.Index(t.Context(), []shared.Message{m})
+		if err != nil || indexed[0].Status != shared.IndexAdded {
+			t.Fatalf("%s: %+v %v", m.ID, indexed, err)
+		}
+		results, err := recaller.Recall(t.Context(), shared.RecallRequest{
+			Tenant: "acme", RecallID: "r-" + m.ID, Actor: shared.Actor{ID: "ann"},
+			Targets: []shared.Target{{MessageID: m.ID, Conversation: m.Conversation, Role: shared.RoleMember}},
+		})
+		if err != nil || results[0].Status != shared.StatusRecalled {
+			t.Fatalf("%s: %+v %v", m.ID, results, err)
+		}
+	}
+	for i := range count {
+		id := fmt.Sprint(name, i)
+		if err := nodes[0].Wait(t.Context(), "acme", "r-"+id); err != nil {
+			t.Fatal(err)
+		}
+		removed := 0
+		for _, n := range nodes {
+			if n.count(shared.StepNotify, id) == 0 {
+				t.Errorf("%s was not told of %s", n.name, id)
+			}
+			removed += n.count(shared.StepHistory, id)
+		}
+		if removed == 0 {
+			t.Errorf("no node removed %s", id)
+		}
+	}
+}
+
+func TestCluster_ThreeNodes(t *testing.T) {
+	servers := natstest.Start(t, 3, nil)
+	nodes := []*chatNode{
+		startChatNode(t, servers, "n0"), startChatNode(t, servers, "n1"), startChatNode(t, servers, "n2"),
+	}
+	exchange(t, nodes, "first")
+
+	t.Run("a plugin is killed", func(t *testing.T) {
+		hosttest.Kill(t, nodes[1].Host)
+		exchange(t, nodes, "killed")
+	})
+	t.Run("a plugin is upgraded", func(t *testing.T) {
+		if _, err := nodes[2].Upgrade(t.Context(), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+			t.Fatal(err)
+		}
+		exchange(t, nodes, "upgraded")
+	})
+	t.Run("another configuration", func(t *testing.T) {
+		good, err := os.ReadFile(nodes[0].file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(old, by string) shared.Diagnostics {
+			t.Helper()
+			if err := os.WriteFile(nodes[0].file, bytes.Replace(good, []byte(old), []byte(by), 1), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			pending, err := nodes[0].Reload(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pending
+		}
+		if ds := change(`"3s"`, `"4s"`); len(ds) != 1 || !strings.Contains(ds[0].Summary, `cluster.lease is "4s"`) {
+			t.Errorf("%v", ds)
+		}
+		change(`"n0"`, `"n9"`)
+		_, err = nodes[0].Upgrade(t.Context(), host.Binary{Path: hosttest.BuildPlugin(t)})
+		if err == nil || !strings.Contains(err.Error(), `it was node "n0"`) {
+			t.Errorf("another node takes over the index: %v", err)
+		}
+		change("", "")
+	})
+	t.Run("a server of the log is killed", func(t *testing.T) {
+		servers.Kill(0)
+		exchange(t, nodes, "server")
+		if err := servers.Start(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("a node is stopped for longer than its lease", func(t *testing.T) {
+		hosttest.Hang(t, nodes[2].Host)
+		isGone := func(want bool) func() bool {
+			return func() bool {
+				c := nodes[0].State().Cluster
+				return c != nil && len(c.Members) == 3 && c.Members[2].Gone == want
+			}
+		}
+		eventually(t, "a node that is silent is gone", isGone(true))
+		exchange(t, nodes[:2], "stopped")
+		hosttest.Continue(t, nodes[2].Host)
+		eventually(t, "a node that is there again is a member", isGone(false))
+		for i := range 10 {
+			id := fmt.Sprint("stopped", i)
+			eventually(t, "it is told of "+id, func() bool { return nodes[2].count(shared.StepNotify, id) > 0 })
+		}
+		exchange(t, nodes, "again")
+	})
+	t.Run("a node leaves for good", func(t *testing.T) {
+		if err := nodes[2].Close(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "there are two members", func() bool {
+			c := nodes[0].State().Cluster
+			return c != nil && len(c.Members) == 2
+		})
+		exchange(t, nodes[:2], "left")
+	})
+	t.Run("no quorum", func(t *testing.T) {
+		servers.Kill(1)
+		servers.Kill(2)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := nodes[0].Check(ctx, shared.RecallRequest{
+			Tenant: "acme", RecallID: "r", Actor: shared.Actor{ID: "ann"}, Targets: []shared.Target{{
+				MessageID: "unknown", Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"},
+			}},
+		})
+		if err == nil || errors.Is(err, shared.ErrInvalid) {
+			t.Errorf("without the log it is sure that a message is not found: %v", err)
+		}
+		if _, err := nodes[0].Status(t.Context(), "acme", []string{"first0"}); err != nil {
+			t.Errorf("reads need no log: %v", err)
+		}
+		for i := 1; i <= 2; i++ {
+			if err := servers.Start(t.Context(), i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exchange(t, nodes[:2], "quorum")
+	})
+}

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"context"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/internal/config"
+	"github.com/chat-recall/recall/plugin/internal/engine"
+	"github.com/chat-recall/recall/plugin/internal/journal/jetstream"
+)
+
+// openCluster connects to the log of the cluster that plugin.hcl names.
+func openCluster(ctx context.Context, c *config.ClusterBlock, logger hclog.Logger) (engine.ClusterLink, error) {
+	link, err := jetstream.Open(ctx, jetstream.Options{
+		Node: c.Node, URLs: c.URLs, Stream: c.Stream, Replicas: c.Replicas,
+		Credentials: c.Credentials, SystemCredentials: c.SystemCredentials, Unchecked: c.Unchecked,
+		CA: c.CA, Cert: c.Cert, Key: c.Key, Logger: logger,
+	})
+	if err != nil {
+		return nil, err // and no link that is not nil
+	}
+	return link, nil
+}
