@@ -49,8 +49,9 @@ cluster {
 }
 `, name, strings.Join(servers.URLs(), `", "`), natstest.Credentials(t, natscluster.User),
 		natstest.Credentials(t, natscluster.SystemUser))
+	n.file = hosttest.WriteConfig(t, hosttest.BuildPlugin(t), hosttest.RunDir(t), block)
 	n.Host = hosttest.Open(t, host.Config{
-		File:   hosttest.WriteConfig(t, hosttest.BuildPlugin(t), hosttest.RunDir(t), block),
+		File:   n.file,
 		Steps:  map[string]host.Step{shared.StepNotify: {Run: step}, shared.StepHistory: {Run: step}},
 		Logger: hclog.New(&hclog.LoggerOptions{Name: name, Output: t.Output(), Level: hclog.Info}),
 	})

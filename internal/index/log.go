@@ -30,7 +30,7 @@ type LogEntry struct {
 	Position uint64 // in the log, from 1 on
 	Node     string // that wrote it
 	Process  uint64 // of that node
-	Number   uint64 // of the entry among those of the process, from 1 on; it is there twice if it was sent twice
+	Number   uint64 // of the entry among those of the process: they count in the order of their numbers, from 1 on
 	Calls    [][]Op
 }
 
@@ -104,9 +104,10 @@ func (x *Index) readLog(txn *badger.Txn) error {
 // ApplyLog applies the first of these entries, as many as fit in one transaction and at least one, and tells what each
 // of those did. It is [Index.Apply] for an index that follows a log.
 //
-// An entry counts once. It is Dropped if it was applied before, at this position or another one, or if its writer is
-// not the process of its node: each process joins the cluster first, and by that ends the one before it. Before it
-// joins it may only have its own node leave, that is, the process before it.
+// An entry counts once, and those of a process in the order of their numbers. It is Dropped if it was applied before,
+// at this position or another one; if one before it is still to come (Early); or if its writer is not the process of
+// its node. Each process joins the cluster first, and by that ends the one before it. The only other thing that it may
+// do before is to have its own node leave, so that it can join as that of another machine.
 func (x *Index) ApplyLog(entries []LogEntry) ([]Applied, error) {
 	if err := x.Failure(); err != nil {
 		return nil, err
@@ -148,8 +149,8 @@ func (x *Index) applyEntry(b *batch, e *LogEntry) (Applied, error) {
 		return Applied{}, err
 	}
 	joins, clears := ofItself(e)
-	if e.Position <= b.log.Position || !admits(written, e, joins || clears) {
-		return Applied{Dropped: true}, nil
+	if counts, early := admits(written, e, joins || clears); e.Position <= b.log.Position || !counts {
+		return Applied{Dropped: true, Early: early && e.Position > b.log.Position}, nil
 	}
 	if !b.fits(&writes{}) { // an entry whose calls are all refused is noted, too
 		return Applied{}, ErrTooLarge
@@ -162,7 +163,7 @@ func (x *Index) applyEntry(b *batch, e *LogEntry) (Applied, error) {
 		return Applied{}, err
 	}
 	if isWriter || joins && answers[0].Results[0].New {
-		if err := b.note(written); err != nil {
+		if err := b.note(); err != nil {
 			return Applied{}, err
 		}
 	}
@@ -192,37 +193,23 @@ func ofItself(e *LogEntry) (joins, leaves bool) {
 	return op.Join != nil && op.Join.Member.Node == e.Node, op.Leave != nil && op.Leave.Node == e.Node
 }
 
-// maxAhead is how far the number of an entry may be beyond one that is not applied yet. A process waits for the answer
-// to an entry before it writes the one that is so far beyond.
-const maxAhead = 64
-
-// admits reports whether an entry counts: it is of the process that writes for its node, and no copy of it is applied;
-// or it is of another one, which may write it.
-func admits(written *indexpb.Written, e *LogEntry, other bool) bool {
+// admits reports whether an entry counts: it is the next one of the process that writes for its node; or it is of
+// another one, which may write it. One that is early comes again, after those before it.
+func admits(written *indexpb.Written, e *LogEntry, other bool) (counts, early bool) {
 	if written.Process != e.Process {
-		return other
+		return other, false
 	}
-	if e.Number <= written.UpTo || e.Number-written.UpTo > maxAhead {
-		return false
-	}
-	return written.Beyond>>(e.Number-written.UpTo-1)&1 == 0
+	return e.Number == written.UpTo+1, e.Number > written.UpTo+1
 }
 
 // note notes that the entry of the batch is applied.
-func (b *batch) note(written *indexpb.Written) error {
+func (b *batch) note() error {
 	e := b.entry
 	k := writtenKey(e.Node)
 	if b.members[e.Node] == nil { // it has left with this entry
 		return b.change(&entry{key: k, delete: true})
 	}
-	if written.Process != e.Process {
-		written = &indexpb.Written{Process: e.Process, UpTo: e.Number - 1}
-	}
-	written.Beyond |= 1 << (e.Number - written.UpTo - 1)
-	for ; written.Beyond&1 == 1; written.Beyond >>= 1 {
-		written.UpTo++
-	}
-	value, err := encode(written)
+	value, err := encode(&indexpb.Written{Process: e.Process, UpTo: e.Number})
 	if err != nil {
 		return err
 	}

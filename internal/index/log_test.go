@@ -342,14 +342,18 @@ func TestApplyLog_Copies(t *testing.T) {
 			t.Errorf("a copy: %+v", a)
 		}
 	}
-	t.Run("of an entry that came late", func(t *testing.T) {
-		late := n.entry(0, label("late"))
-		n.apply(0, put(message("after")))
-		if a := n.write(late); a.Dropped {
-			t.Errorf("its first copy: %+v", a)
+	t.Run("of an entry that came early", func(t *testing.T) {
+		first, second := n.entry(0, label("first")), n.entry(0, label("second"))
+		if a := n.write(second); !a.Dropped || !a.Early {
+			t.Errorf("the second one, first: %+v", a)
 		}
-		if a := n.write(late); !a.Dropped {
-			t.Errorf("its second copy: %+v", a)
+		for _, e := range []LogEntry{first, second} { // both are written again, in their order
+			if a := n.write(e); a.Dropped {
+				t.Errorf("entry %d: %+v", e.Number, a)
+			}
+			if a := n.write(e); !a.Dropped || a.Early {
+				t.Errorf("entry %d again: %+v", e.Number, a)
+			}
 		}
 	})
 	if len(before) == 0 {
@@ -373,6 +377,7 @@ func TestApplyLog_OneProcessWritesForANode(t *testing.T) {
 	n.join(memberOf(1))
 	stranger := n.entry(1, []Op{put(message("m"))})
 	stranger.Node = "n7"
+	n.written["n1"]-- // it is none of n1
 	if a := n.write(stranger); !a.Dropped {
 		t.Errorf("of a node that is no member: %+v", a)
 	}

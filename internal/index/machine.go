@@ -34,8 +34,9 @@ type Applied struct {
 	// for others open in any order, so that may be lower than the sequence of an event whose step was open before.
 	Opened map[string]uint64
 
-	// Dropped says that the entry of a log did not count, see [Index.ApplyLog].
-	Dropped bool
+	// Dropped says that the entry of a log did not count, see [Index.ApplyLog]. Early says why: it is to be written again,
+	// after those of its process before it.
+	Dropped, Early bool
 
 	// Sum is that of the index after the entry of a log, see [Log]; zero if it changed nothing.
 	Sum [sha256.Size]byte

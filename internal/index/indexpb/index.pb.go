@@ -1381,12 +1381,11 @@ func (x *Member) GetMissed() uint64 {
 	return 0
 }
 
-// Written is the value of y/<node>: which entries of a node are applied. An entry can be in the log twice.
+// Written is the value of y/<node>: which entries of a node are applied.
 type Written struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Process       uint64                 `protobuf:"varint,1,opt,name=process,proto3" json:"process,omitempty"`       // whose entries count; those of earlier ones do not
-	UpTo          uint64                 `protobuf:"varint,2,opt,name=up_to,json=upTo,proto3" json:"up_to,omitempty"` // every number up to this one
-	Beyond        uint64                 `protobuf:"fixed64,3,opt,name=beyond,proto3" json:"beyond,omitempty"`        // bit i: number up_to + 1 + i
+	UpTo          uint64                 `protobuf:"varint,2,opt,name=up_to,json=upTo,proto3" json:"up_to,omitempty"` // number of the last one that is applied
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1431,13 +1430,6 @@ func (x *Written) GetProcess() uint64 {
 func (x *Written) GetUpTo() uint64 {
 	if x != nil {
 		return x.UpTo
-	}
-	return 0
-}
-
-func (x *Written) GetBeyond() uint64 {
-	if x != nil {
-		return x.Beyond
 	}
 	return 0
 }
@@ -1601,11 +1593,10 @@ const file_index_proto_rawDesc = "" +
 	"log_format\x18\x05 \x01(\rR\tlogFormat\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x12\n" +
 	"\x04gone\x18\a \x01(\bR\x04gone\x12\x16\n" +
-	"\x06missed\x18\b \x01(\x04R\x06missed\"P\n" +
+	"\x06missed\x18\b \x01(\x04R\x06missed\"8\n" +
 	"\aWritten\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\x04R\aprocess\x12\x13\n" +
-	"\x05up_to\x18\x02 \x01(\x04R\x04upTo\x12\x16\n" +
-	"\x06beyond\x18\x03 \x01(\x06R\x06beyond\"P\n" +
+	"\x05up_to\x18\x02 \x01(\x04R\x04upTo\"P\n" +
 	"\aHolders\x12\x1b\n" +
 	"\teach_node\x18\x01 \x01(\bR\beachNode\x12\x14\n" +
 	"\x05nodes\x18\x02 \x03(\tR\x05nodes\x12\x12\n" +

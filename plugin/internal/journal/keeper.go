@@ -277,11 +277,11 @@ func (k *Keeper) judge(ctx context.Context, m *index.Member, now, since time.Dur
 			s.first = k.Clock.Elapsed() - k.Lease + 2*k.Lease/beatsPerLease
 			return nil
 		}
-		k.Logger.Warn("a node is gone; other nodes carry out its open steps", "node", m.Node, "silent", now-lives)
+		k.Logger.Warn("a node is gone; other nodes carry out its open steps", "node", m.Node, "silent", (now - lives).String())
 		return k.Log.Leave(ctx, *m, false)
 	}
 	if now-s.gone >= k.ForgetAfter {
-		k.Logger.Warn("a node is forgotten: it does not get what it missed", "node", m.Node, "gone", now-s.gone)
+		k.Logger.Warn("a node is forgotten: it does not get what it missed", "node", m.Node, "gone", (now - s.gone).String())
 		return k.Log.Leave(ctx, *m, true)
 	}
 	if holds, err := k.Log.index.Holds(m.Node); err != nil || !holds {

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,10 +22,6 @@ import (
 const (
 	// maxSent is how many entries of a process are on their way. More would not be faster: an entry gathers what waits.
 	maxSent = 8
-
-	// maxNumbersAhead is how far an entry may be ahead of one that is still on its way: below what the index keeps track
-	// of, see [index.LogEntry].
-	maxNumbersAhead = 60
 
 	// maxStreamEntryBytes is for how many bytes calls are put together in an entry. Servers of NATS take 1 MiB.
 	maxStreamEntryBytes = 256 << 10
@@ -45,6 +42,9 @@ const (
 
 // ErrReplaced says that another process writes for this node.
 var ErrReplaced = fmt.Errorf("%w: another process has joined the cluster as this node", shared.ErrUnavailable)
+
+// errEarly is why an entry is sent again that is in the stream.
+var errEarly = errors.New("it came before an entry that failed")
 
 // ReplicatedOptions configure a [Replicated].
 type ReplicatedOptions struct {
@@ -84,9 +84,9 @@ type Replicated struct {
 	number   uint64     // of the last entry that has calls: each of them is in the stream some day
 	barriers uint64     // number of the last barrier
 	sent     map[uint64]*sentEntry
-	failed   []*sentEntry // could not be published, perhaps long after they came back
+	failed   bool // an entry failed, or came early
 
-	retry chan struct{} // one token: there are failed entries
+	retry chan struct{} // one token: failed is set
 }
 
 var _ Log = (*Replicated)(nil)
@@ -98,9 +98,8 @@ type sentEntry struct {
 	calls  []*call
 
 	// Of whoever publishes it, one after the other.
-	tries int
-	err   error // of the last one
-	due   time.Time
+	tries int   // that failed
+	err   error // why the last one did, until retryLoop has seen it
 }
 
 // NewReplicated starts the log of an index that follows the log of a stream, see [index.Index.Follow]. It takes the
@@ -299,23 +298,10 @@ func (r *Replicated) sendLoop() {
 func (r *Replicated) waitForRoom() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.ctx.Err() == nil && !r.hasRoom() {
+	for r.ctx.Err() == nil && len(r.sent) >= maxSent {
 		r.room.Wait()
 	}
 	return r.ctx.Err() == nil
-}
-
-// hasRoom is called with mu held.
-func (r *Replicated) hasRoom() bool {
-	if len(r.sent) >= maxSent {
-		return false
-	}
-	for number := range r.sent {
-		if number < firstBarrier && r.number-number >= maxNumbersAhead {
-			return false
-		}
-	}
-	return true
 }
 
 // send sends calls as one entry. A call without operations is a barrier, and is not in it.
@@ -376,27 +362,88 @@ func (r *Replicated) endLoop() {
 	r.answer(waiting, nil, r.failure())
 }
 
-// publish puts an entry into the stream, again and again until it is seen there: two copies count as one.
+// publish puts an entry into the stream. If that fails, it is sent again.
 func (r *Replicated) publish(e *sentEntry) {
 	ctx, cancel := context.WithTimeout(r.ctx, publishTimeout)
 	r.stream.Publish(ctx, e.data, func(err error) {
 		cancel()
-		if err == nil {
-			return
-		}
-		r.mu.Lock()
-		e.err = err
-		r.failed = append(r.failed, e)
-		r.mu.Unlock()
-		select {
-		case r.retry <- struct{}{}:
-		default:
+		if err != nil {
+			r.sendAgain(e.number, err)
 		}
 	})
 }
 
-// empty makes an entry one of nothing, which the stream takes, and answers its calls: one that is too large must not
-// leave a gap in the numbers. It has one call then: several are only put together up to a size that every server takes.
+// sendAgain has everything on its way be sent again, because an entry failed, or came before one that failed.
+func (r *Replicated) sendAgain(number uint64, because error) {
+	r.mu.Lock()
+	if e := r.sent[number]; e != nil { // else an earlier copy of it was taken
+		e.err = because
+		e.tries++
+		r.failed = true
+	}
+	r.mu.Unlock()
+	select {
+	case r.retry <- struct{}{}:
+	default:
+	}
+}
+
+// retryLoop sends entries again. They count in the order of their numbers, so what was sent after one that failed has
+// to be sent after it again. Copies of what was taken do no harm.
+func (r *Replicated) retryLoop() {
+	var due <-chan time.Time
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-r.retry:
+			if wait, failed := r.takeFailed(); failed && due == nil {
+				due = time.After(wait)
+			}
+		case <-due:
+			due = nil
+			for _, e := range r.onTheirWay() {
+				r.retries.Add(1)
+				r.publish(e)
+			}
+		}
+	}
+}
+
+// takeFailed reports whether an entry failed since the last call, and how long to wait before they are sent again.
+func (r *Replicated) takeFailed() (wait time.Duration, failed bool) {
+	r.mu.Lock()
+	failed, r.failed = r.failed, false
+	tries := 0
+	var large []*sentEntry
+	for _, e := range r.sent {
+		if errors.Is(e.err, ErrTooLarge) {
+			large = append(large, e)
+		} else if e.tries == 1 && e.err != nil {
+			r.logger.Warn("an entry could not be put into the log, and is sent again", "number", e.number, "error", e.err)
+		}
+		tries, e.err = max(tries, e.tries), nil
+	}
+	r.mu.Unlock()
+	for _, e := range large {
+		r.empty(e)
+	}
+	return min(publishRetry<<min(max(tries-1, 0), 10), publishSlowest), failed
+}
+
+// onTheirWay are the entries that did not come back, in the order of their numbers.
+func (r *Replicated) onTheirWay() []*sentEntry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*sentEntry
+	for _, number := range slices.Sorted(maps.Keys(r.sent)) {
+		all = append(all, r.sent[number])
+	}
+	return all
+}
+
+// empty makes an entry that no server takes one of nothing, so that it leaves no gap in the numbers, and answers its
+// call. It has one: several are only put together up to a size that every server takes.
 func (r *Replicated) empty(e *sentEntry) {
 	void := index.LogEntry{Node: r.node, Process: r.process, Number: e.number, Calls: [][]index.Op{nil}}
 	data, err := encodeEntry(&void)
@@ -409,60 +456,10 @@ func (r *Replicated) empty(e *sentEntry) {
 	if r.sent[e.number] == e { // else an earlier copy of it was taken
 		calls, e.calls = e.calls, nil
 	}
-	r.mu.Unlock()
-	r.answer(calls, nil, shared.Invalidf("targets", "make an entry of %d bytes: %v", len(e.data), e.err))
+	size := len(e.data)
 	e.data = data
-}
-
-// retryLoop publishes the entries again that could not be published, each after a while.
-func (r *Replicated) retryLoop() {
-	var waiting []*sentEntry
-	for {
-		var next <-chan time.Time
-		if len(waiting) > 0 {
-			next = time.After(publishRetry)
-		}
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-r.retry:
-			for _, e := range r.takeFailed() {
-				if errors.Is(e.err, ErrTooLarge) {
-					r.empty(e)
-				} else if e.tries++; e.tries == 1 {
-					r.logger.Warn("an entry could not be put into the log, and is sent again", "number", e.number, "error", e.err)
-				}
-				e.due = time.Now().Add(min(publishRetry<<min(e.tries, 10), publishSlowest))
-				waiting = append(waiting, e)
-			}
-		case now := <-next:
-			waiting = slices.DeleteFunc(waiting, func(e *sentEntry) bool {
-				if now.Before(e.due) {
-					return false
-				}
-				if r.isSent(e.number) { // else it is there
-					r.retries.Add(1)
-					r.publish(e)
-				}
-				return true
-			})
-		}
-	}
-}
-
-// takeFailed returns the entries that failed since, but for those that came back: an earlier copy of them was taken.
-func (r *Replicated) takeFailed() []*sentEntry {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	failed := r.failed
-	r.failed = nil
-	return slices.DeleteFunc(failed, func(e *sentEntry) bool { return r.sent[e.number] != e })
-}
-
-func (r *Replicated) isSent(number uint64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.sent[number] != nil
+	r.mu.Unlock()
+	r.answer(calls, nil, shared.Invalidf("targets", "make an entry of %d bytes: %v", size, ErrTooLarge))
 }
 
 // take ends that an entry is on its way, and returns its calls; none if it is not.
@@ -588,14 +585,13 @@ func (r *Replicated) applied(e *index.LogEntry, a *index.Applied) {
 	if a.Sum != ([sha256.Size]byte{}) {
 		r.sums.add(index.Log{Position: e.Position, Sum: a.Sum})
 	}
-	if e.Node == r.node && e.Process == r.process {
-		calls := r.take(e.Number) // none for a copy
-		switch {
-		case !a.Dropped:
-			r.answer(calls, a.Answers, nil)
-		case len(calls) > 0:
-			r.answer(calls, nil, ErrReplaced)
-		}
+	switch isOwn := e.Node == r.node && e.Process == r.process; {
+	case isOwn && a.Early:
+		r.sendAgain(e.Number, errEarly)
+	case isOwn && !a.Dropped:
+		r.answer(r.take(e.Number), a.Answers, nil)
+	case isOwn: // nobody waits for a copy
+		r.answer(r.take(e.Number), nil, ErrReplaced)
 	}
 	if f := r.onOpen.Load(); f != nil {
 		for step, first := range a.Opened {

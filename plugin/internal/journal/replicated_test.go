@@ -69,8 +69,8 @@ func TestReplicated_WithoutQuorum(t *testing.T) {
 		}
 	}
 	s.Break(nil)
-	if err := r.Barrier(t.Context()); err != nil { // and it goes on
-		t.Error(err)
+	for r.Barrier(t.Context()) != nil && t.Context().Err() == nil { // and it goes on, soon
+		s.Pause()
 	}
 	if got := apply(t, r, put(message("later"))); got[0].Put != shared.IndexAdded {
 		t.Errorf("%+v", got)
@@ -94,8 +94,42 @@ func TestReplicated_TooLarge(t *testing.T) {
 	if _, err := n.log.Append(t.Context(), []index.Op{put(large)}); !errors.Is(err, shared.ErrInvalid) {
 		t.Errorf("%v", err)
 	}
-	for i := range 2 * maxNumbersAhead { // it left no gap in the numbers of the entries
+	for i := range 3 * maxSent { // it left no gap in the numbers of the entries
 		apply(t, n.log, put(message(fmt.Sprint("small", i))))
+	}
+}
+
+// TestReplicated_OrderOfCalls checks that calls are applied in the order in which they are appended, as callers rely on
+// that settle a step and then one that waits for it, also when an entry has to be sent again.
+func TestReplicated_OrderOfCalls(t *testing.T) {
+	s := journaltest.NewStream()
+	n := startNode(t, s)
+	apply(t, n.log, put(message("m")), recall("r", message("m"), shared.StepNotify, shared.StepHistory))
+	failed := false
+	s.Break(func([]byte) error {
+		if !failed {
+			failed = true
+			return errors.New("no leader")
+		}
+		return nil
+	})
+	answers := make(chan error, 2)
+	for _, step := range []string{shared.StepNotify, shared.StepHistory} {
+		op := settle(1, step, shared.OutcomeDone)
+		n.log.AppendThen([]index.Op{op}, false, func(_ []index.Result, err error) {
+			if err != nil {
+				err = fmt.Errorf("%s: %w", step, err)
+			}
+			answers <- err
+		})
+		for !n.log.queue.empty() {
+			s.Pause()
+		}
+	}
+	for range 2 {
+		if err := <-answers; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
