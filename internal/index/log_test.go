@@ -399,6 +399,9 @@ func TestApplyLog_OneProcessWritesForANode(t *testing.T) {
 	if a := n.write(other); a.Answers[0].Results[0].New || a.Answers[0].Results[0].Member.Instance != "machine0" {
 		t.Errorf("another machine joins under the name of one that is there: %+v", a)
 	}
+	if a := n.apply(1, Op{Join: &Join{Member: memberOf(5)}}); a[0].New || n.members()["n5"] != nil {
+		t.Errorf("a node joins for another one: %+v", a)
+	}
 	over := n.entry(0, []Op{{Leave: &Leave{Node: "n1", Epoch: n.members()["n1"].Epoch}}})
 	over.Process = 4
 	if a := n.write(over); !a.Dropped {

@@ -102,6 +102,20 @@ func decodeMember(node string, pb *indexpb.Member) *Member {
 	}
 }
 
+// minKeyBytes is what a key takes of a transaction at least: Badger limits the number of keys, too.
+const minKeyBytes = 128
+
+// OpeningBytes is about what an operation that opens the steps of an event writes besides [Op.Bytes]: those that every
+// node carries out are in a step queue of each.
+func OpeningBytes(members map[string]*Member) (bytes int) {
+	for node, m := range members {
+		for _, step := range m.EachNode {
+			bytes += max(minKeyBytes, len(step)+len(node)+32) + len(node) + 2
+		}
+	}
+	return bytes
+}
+
 // carriesOut reports whether the host of a node has a step.
 func (m *Member) carriesOut(step string) bool {
 	return slices.Contains(m.Steps, step) || slices.Contains(m.EachNode, step)
@@ -164,6 +178,9 @@ func (m *mover) join(j *Join) (Result, error) {
 
 // joined is the member that a Join makes of the one that was there; nil if it does not apply.
 func (m *mover) joined(j *Join, was *Member) (*Member, error) {
+	if j.Member.Node != m.entry.Node { // a process joins for itself
+		return nil, nil
+	}
 	member := j.Member
 	member.Epoch, member.Gone, member.Missed = m.entry.Position, false, 0
 	if was == nil {

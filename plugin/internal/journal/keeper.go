@@ -277,7 +277,8 @@ func (k *Keeper) judge(ctx context.Context, m *index.Member, now, since time.Dur
 			s.first = k.Clock.Elapsed() - k.Lease + 2*k.Lease/beatsPerLease
 			return nil
 		}
-		k.Logger.Warn("a node is gone; other nodes carry out its open steps", "node", m.Node, "silent", (now - lives).String())
+		k.Logger.Warn("a node is gone; other nodes carry out its open steps", "node", m.Node,
+			"silent", (now - lives).String())
 		return k.Log.Leave(ctx, *m, false)
 	}
 	if now-s.gone >= k.ForgetAfter {

@@ -67,8 +67,9 @@ type Replicated struct {
 
 	onOpen atomic.Pointer[func(step string, first uint64)]
 
-	queue    queue  // what is to be sent
-	inbox    *inbox // what is to be applied
+	opening  atomic.Int64 // what opening the steps of an event writes, see index.OpeningBytes
+	queue    queue        // what is to be sent
+	inbox    *inbox       // what is to be applied
 	applying sync.Mutex
 
 	position, entries, retries atomic.Uint64
@@ -122,6 +123,7 @@ func NewReplicated(x *index.Index, o ReplicatedOptions) *Replicated {
 	after := begin.Position
 	r.position.Store(after)
 	r.sums.add(begin)
+	r.weigh()
 	r.running.Go(r.endLoop)
 	r.running.Go(r.sendLoop)
 	r.running.Go(r.retryLoop)
@@ -168,7 +170,7 @@ func (r *Replicated) AppendThen(ops []index.Op, _ bool, then func([]index.Result
 	}
 	parts := [][]index.Op{ops}
 	if !isAlone {
-		parts = split(ops)
+		parts = r.split(ops)
 	}
 	answers := joinAnswers(len(parts), then)
 	for i := range parts {
@@ -178,10 +180,10 @@ func (r *Replicated) AppendThen(ops []index.Op, _ bool, then func([]index.Result
 }
 
 // split cuts operations into parts that fit in an entry each. A single operation may be larger.
-func split(ops []index.Op) (parts [][]index.Op) {
+func (r *Replicated) split(ops []index.Op) (parts [][]index.Op) {
 	first, bytes := 0, 0
 	for i := range ops {
-		size := ops[i].Bytes()
+		size := ops[i].Bytes() + r.openingBytes(&ops[i])
 		if i > first && bytes+size > maxStreamEntryBytes {
 			parts = append(parts, ops[first:i])
 			first, bytes = i, 0
@@ -189,6 +191,25 @@ func split(ops []index.Op) (parts [][]index.Op) {
 		bytes += size
 	}
 	return append(parts, ops[first:])
+}
+
+// openingBytes is what an operation may write because it opens steps on every node. An entry has to fit in one
+// transaction of each of them.
+func (r *Replicated) openingBytes(op *index.Op) int {
+	if op.Recall == nil && op.Settle == nil && op.Ungate == nil {
+		return 0
+	}
+	return int(r.opening.Load())
+}
+
+// weigh finds out what opening the steps of an event writes, by the members that there are now.
+func (r *Replicated) weigh() {
+	members, err := r.index.Members()
+	if err != nil { // which the next read of the index tells, too
+		r.logger.Warn("the members of the cluster cannot be read", "error", err)
+		return
+	}
+	r.opening.Store(int64(index.OpeningBytes(members)))
 }
 
 // joinAnswers returns a function for each of n parts of a call. They call then once, when all were called: with the
@@ -224,6 +245,9 @@ func joinAnswers(n int, then func([]index.Result, error)) []func([]index.Result,
 
 func (r *Replicated) push(c *call) {
 	c.since = time.Now()
+	for i := range c.ops {
+		c.bytes += r.openingBytes(&c.ops[i])
+	}
 	if err := r.queue.push(c); err != nil {
 		c.answer(nil, err)
 	}
@@ -571,11 +595,21 @@ func (r *Replicated) apply(entries []index.LogEntry) int {
 		}
 		return 0
 	}
+	if slices.ContainsFunc(entries[:len(applied)], changesMembers) {
+		r.weigh()
+	}
 	for i := range applied {
 		r.applied(&entries[i], &applied[i])
 	}
 	r.index.ZeroAhead()
 	return len(applied)
+}
+
+// changesMembers reports whether an entry may change the members of the cluster.
+func changesMembers(e index.LogEntry) bool {
+	return slices.ContainsFunc(e.Calls, func(ops []index.Op) bool {
+		return slices.ContainsFunc(ops, func(op index.Op) bool { return op.Join != nil || op.Leave != nil })
+	})
 }
 
 // applied answers the calls of an entry, if it is of this process, and tells of the steps that it opened.
