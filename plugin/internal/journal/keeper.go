@@ -97,7 +97,7 @@ func NewKeeper(o KeeperOptions) (*Keeper, error) {
 
 func (k *Keeper) hear(data []byte) {
 	var b Beat
-	if err := json.Unmarshal(data, &b); err != nil || b.Node == "" {
+	if err := json.Unmarshal(data, &b); err != nil || b.Node == "" || len(b.Node) > shared.MaxNodeBytes {
 		k.Logger.Warn("a node says something that this version does not know", "error", err)
 		return
 	}
@@ -249,6 +249,9 @@ func (k *Keeper) look(ctx context.Context, now, since time.Duration, seen map[st
 		return err
 	}
 	maps.DeleteFunc(seen, func(node string, _ *sight) bool { return members[node] == nil })
+	k.mu.Lock()
+	maps.DeleteFunc(k.heard, func(node string, h heard) bool { return members[node] == nil && now-h.at > k.Lease })
+	k.mu.Unlock()
 	var errs []error
 	for _, node := range slices.Sorted(maps.Keys(members)) {
 		if m := members[node]; node != k.Self.Node {
