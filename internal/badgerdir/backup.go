@@ -2,6 +2,7 @@ package badgerdir
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -45,10 +46,10 @@ type backupEnd struct {
 	Keys uint64 `json:"keys"`
 }
 
-// Backup writes one version of the database to w, while it goes on serving: every commit before the call, and none
-// after it. It keeps the files of that version on disk until it returns. format is the version of the caller's format
-// of keys and values, for [BackupHeader].
-func (d *Dir) Backup(ctx context.Context, w io.Writer, format int) error {
+// Backup writes one version of the database, while it goes on serving: every commit before the call, and none after it.
+// begin reads that version, and returns what it is written to. Backup keeps the files of that version on disk until it
+// returns. format is the version of the caller's format of keys and values, for [BackupHeader].
+func (d *Dir) Backup(ctx context.Context, format int, begin func(txn *badger.Txn) (io.Writer, error)) error {
 	if err := d.Failure(); err != nil {
 		return err
 	}
@@ -59,21 +60,27 @@ func (d *Dir) Backup(ctx context.Context, w io.Writer, format int) error {
 	defer leave()
 	id := d.identity
 	id.Version = version
-	out := &backupWriter{w: bufio.NewWriterSize(w, backupFrameBytes)}
-	out.header(BackupHeader{Format: format, Index: id, Created: time.Now().UTC().Truncate(time.Second)})
-	err = d.Guard(func() error { return d.backupKeys(ctx, version, out) })
-	if err == nil {
-		err = out.end()
-	}
+	err = d.Guard(func() error {
+		txn := d.db.NewTransactionAt(version, false)
+		defer txn.Discard()
+		w, err := begin(txn)
+		if err != nil {
+			return err
+		}
+		out := &backupWriter{w: bufio.NewWriterSize(w, backupFrameBytes)}
+		out.header(BackupHeader{Format: format, Index: id, Created: time.Now().UTC().Truncate(time.Second)})
+		if err := backupKeys(ctx, txn, out); err != nil {
+			return err
+		}
+		return out.end()
+	})
 	if err != nil {
 		return fmt.Errorf("back up index %s: %w", d.path, err)
 	}
 	return nil
 }
 
-func (d *Dir) backupKeys(ctx context.Context, version uint64, out *backupWriter) error {
-	txn := d.db.NewTransactionAt(version, false)
-	defer txn.Discard()
+func backupKeys(ctx context.Context, txn *badger.Txn, out *backupWriter) error {
 	it := txn.NewIterator(badger.IteratorOptions{})
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
@@ -234,10 +241,12 @@ func (b *Backup) next() (*pb.KVList, error) {
 	return nil, fmt.Errorf("%w: a frame of kind %q", errBackup, kind)
 }
 
-// Restore puts the keys of a backup into a database that to creates, of the identity in the header. progress is called
-// with the number of keys so far; it may be nil.
+// Restore puts the keys of a backup into a database that to creates: of the ID of [Build.Identity], or that in the
+// header if it is empty. progress is called with the number of keys so far; it may be nil.
 func (b *Backup) Restore(ctx context.Context, to Build, progress func(keys uint64)) (Identity, error) {
-	to.Identity = b.Header.Index
+	id := b.Header.Index
+	id.ID = cmp.Or(to.Identity.ID, id.ID)
+	to.Identity = id
 	return to.run(ctx, func(db *badger.DB, checkSpace func() error) error {
 		stream := db.NewStreamWriter()
 		if err := stream.Prepare(); err != nil {

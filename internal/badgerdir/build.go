@@ -9,10 +9,11 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 )
 
 // Build creates a database from a backup or from what can be read of a damaged one, in a folder that does not exist or
-// is empty. The new database appears in one step, or not at all.
+// is empty, or in the place of another database. The new database appears in one step, or not at all.
 type Build struct {
 	Path          string
 	MemtableBytes int64
@@ -20,6 +21,10 @@ type Build struct {
 
 	// Identity is that of the database whose keys are copied. Its ID may be empty.
 	Identity Identity
+
+	// Release closes the database in the folder, which the new one replaces; it is called once the new one is complete.
+	// nil: there is none.
+	Release func() error
 
 	// Identify writes into txn, as the last commit, which database this is: one of the same ID, if it is not empty, and of
 	// a new epoch, which differs from all of epochs. It returns both.
@@ -35,14 +40,11 @@ func (b Build) run(
 	if err != nil {
 		return Identity{}, err
 	}
-	if err := isFree(path, b.Identity); err != nil {
-		return Identity{}, err
-	}
-	folder, err := vacate(path)
+	folder, err := b.prepare(path)
 	if err != nil {
 		return Identity{}, err
 	}
-	temp := folder + ".restoring"
+	temp := folder + tempSuffix
 	if err := os.MkdirAll(temp, 0o700); err != nil {
 		return Identity{}, err
 	}
@@ -51,7 +53,7 @@ func (b Build) run(
 		return Identity{}, err
 	}
 	defer unlock()
-	defer os.RemoveAll(temp) // finds nothing once it is renamed
+	defer os.RemoveAll(temp) // finds nothing once it is renamed, or what the new database has replaced
 	if err := removeContents(temp); err != nil {
 		return Identity{}, err
 	}
@@ -71,7 +73,10 @@ func (b Build) run(
 	if err != nil {
 		return Identity{}, err
 	}
-	if err := errors.Join(inside.close(), os.Rename(temp, folder), syncFolderOf(folder)); err != nil {
+	if err := errors.Join(inside.close(), ctx.Err()); err != nil {
+		return Identity{}, err
+	}
+	if err := b.place(temp, folder); err != nil {
 		return Identity{}, err
 	}
 	beside, err := createMarker(besidePath(path), id)
@@ -80,6 +85,63 @@ func (b Build) run(
 		return id, nil
 	}
 	return id, beside.close()
+}
+
+// tempSuffix is that of the folder in which a database is built.
+const tempSuffix = ".restoring"
+
+// prepare returns where the folder is: path may be a symbolic link, which stays.
+func (b Build) prepare(path string) (folder string, err error) {
+	if b.Release != nil {
+		return filepath.EvalSymlinks(path)
+	}
+	if err := isFree(path, b.Identity); err != nil {
+		return "", err
+	}
+	return vacate(path)
+}
+
+// place puts the new database in its place. Whoever waits for the lock of the folder that it replaces finds that it is
+// not there any more, see lockFolder.
+func (b Build) place(temp, folder string) error {
+	if b.Release == nil {
+		return errors.Join(os.Rename(temp, folder), syncFolderOf(folder))
+	}
+	if err := b.Release(); err != nil {
+		return err
+	}
+	unlock, err := lockClosed(folder)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, folder, unix.RENAME_EXCHANGE)
+	if err != nil {
+		return fmt.Errorf("put the folder %s in the place of %s: %w; the file system has to exchange folders, as ext4, XFS "+
+			"and Btrfs do, and if the folder is a mount point, name one in it", temp, folder, err)
+	}
+	return syncFolderOf(folder)
+}
+
+// RemoveUnfinished removes what a build left behind that was killed. It leaves one alone that is under way.
+func RemoveUnfinished(path string) error {
+	folder, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	temp := folder + tempSuffix
+	if _, err := os.Stat(temp); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	unlock, err := lockClosed(temp)
+	if errors.Is(err, ErrLocked) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return os.RemoveAll(temp)
 }
 
 // identify makes the last commit of a database.

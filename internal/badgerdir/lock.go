@@ -29,25 +29,25 @@ type folderLock struct{ folder *os.File }
 
 // lockFolder creates the folder if it does not exist, and waits for its lock until ctx ends.
 func lockFolder(ctx context.Context, path string, log hclog.Logger) (*folderLock, error) {
-	if err := makeFolder(path); err != nil {
-		return nil, fmt.Errorf("the folder cannot be made: %w; make it, owned by the user that runs the plugin", err)
-	}
-	folder, err := os.Open(path)
-	if errors.Is(err, os.ErrPermission) {
-		return nil, fmt.Errorf("%w; give the folder to the user that runs the plugin", err)
-	}
+	l, err := openFolder(path)
 	if err != nil {
 		return nil, err
 	}
-	l := &folderLock{folder}
 	pidFile := filepath.Join(path, "LOCK")
 	tick := time.NewTicker(lockRetry)
 	defer tick.Stop()
 	quiet := time.After(lockQuiet)
 	for {
-		err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
+		err := syscall.Flock(int(l.folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil && l.isAt(path) {
 			break
+		}
+		if err == nil { // another folder took its place meanwhile
+			l.release()
+			if l, err = openFolder(path); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			l.release()
@@ -67,6 +67,28 @@ func lockFolder(ctx context.Context, path string, log hclog.Logger) (*folderLock
 		return nil, fmt.Errorf("the folder is not writable: %w; give it to the user that runs the plugin", err)
 	}
 	return l, nil
+}
+
+// openFolder opens a folder to lock it, and creates it if it does not exist.
+func openFolder(path string) (*folderLock, error) {
+	if err := makeFolder(path); err != nil {
+		return nil, fmt.Errorf("the folder cannot be made: %w; make it, owned by the user that runs the plugin", err)
+	}
+	folder, err := os.Open(path)
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("%w; give the folder to the user that runs the plugin", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &folderLock{folder}, nil
+}
+
+// isAt reports whether the folder is the one that a path leads to now.
+func (l *folderLock) isAt(path string) bool {
+	mine, err := l.folder.Stat()
+	there, err2 := os.Stat(path)
+	return err == nil && err2 == nil && os.SameFile(mine, there)
 }
 
 // makeFolder creates a folder and puts its name on disk.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 )
 
 func TestOpen_HeldFolder(t *testing.T) {
@@ -136,4 +139,37 @@ func TestLend_CloseFreesTheFolder(t *testing.T) {
 	if _, err := open(ctx, Options{Path: path}); errors.Is(err, ErrLocked) {
 		t.Errorf("a folder that could not be opened is still locked: %v", err)
 	}
+}
+
+// TestLock_FolderReplacedMeanwhile waits for the lock of a folder of which another one takes the place.
+func TestLock_FolderReplacedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index")
+	held, err := lockFolder(t.Context(), path, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits, log := io.Pipe()
+	logger := hclog.New(&hclog.LoggerOptions{Output: log})
+	locked := make(chan *folderLock, 1)
+	go func() {
+		l, err := lockFolder(t.Context(), path, logger)
+		if err != nil {
+			t.Error(err)
+		}
+		locked <- l
+	}()
+	if _, err := waits.Read(make([]byte, 1)); err != nil { // it says that it waits
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, waits) }()
+	if err := errors.Join(os.Rename(path, path+".old"), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	held.release()
+	l := <-locked
+	if l == nil || !l.isAt(path) {
+		t.Error("a folder is locked that is not there any more")
+	}
+	l.release()
+	_ = log.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/internal/badgerdir"
@@ -12,7 +13,9 @@ import (
 
 // Backup writes one version of the index to w, while the index goes on serving: everything that was acknowledged before
 // the call, and nothing later. It keeps the files of that version on disk until it returns.
-func (x *Index) Backup(ctx context.Context, w io.Writer) error { return x.dir.Backup(ctx, w, Format) }
+func (x *Index) Backup(ctx context.Context, w io.Writer) error {
+	return x.dir.Backup(ctx, Format, func(*badger.Txn) (io.Writer, error) { return w, nil })
+}
 
 // Restored says what Restore restored.
 type Restored struct {
@@ -26,6 +29,10 @@ type Restored struct {
 func Restore(
 	ctx context.Context, r io.Reader, folder string, log hclog.Logger, progress func(keys uint64),
 ) (Restored, error) {
+	return restoreInto(ctx, r, newBuild(folder, log), progress)
+}
+
+func restoreInto(ctx context.Context, r io.Reader, to badgerdir.Build, progress func(keys uint64)) (Restored, error) {
 	b, err := badgerdir.ReadBackup(r)
 	if err != nil {
 		return Restored{}, err
@@ -35,7 +42,7 @@ func Restore(
 			ErrFormat, b.Header.Format, Format)
 	}
 	done := Restored{Backup: b.Header}
-	done.Index, err = b.Restore(ctx, newBuild(folder, log), progress)
+	done.Index, err = b.Restore(ctx, to, progress)
 	done.Keys = b.Keys
 	return done, err
 }

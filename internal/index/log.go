@@ -10,7 +10,6 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
-	"github.com/chat-recall/recall/internal/badgerdir"
 	"github.com/chat-recall/recall/internal/index/indexpb"
 	"github.com/chat-recall/recall/shared"
 )
@@ -87,16 +86,12 @@ func (x *Index) Log() Log { return x.log }
 
 // readLog reads which log the index follows, if any, and who is in the cluster.
 func (x *Index) readLog(txn *badger.Txn) error {
-	var pb indexpb.Log
-	if follows, err := get(txn, logKey, &pb); err != nil || !follows {
+	at, follows, err := logIn(txn)
+	if err != nil || !follows {
 		return err
 	}
-	if len(pb.Sum) != sha256.Size || pb.Id == "" {
-		return fmt.Errorf("%w: the state of its log is that of none%s", ErrCorrupt, badgerdir.Advice)
-	}
-	x.logID, x.epoch = pb.Id, pb.Id // its cursors are those of all nodes: clients go from one to another
-	x.log = Log{ID: pb.Id, Position: pb.Position, Sum: [sha256.Size]byte(pb.Sum)}
-	var err error
+	x.logID, x.epoch = at.ID, at.ID // its cursors are those of all nodes: clients go from one to another
+	x.log = at
 	x.members, err = readMembers(txn)
 	return err
 }
