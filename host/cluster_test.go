@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -25,20 +26,29 @@ type chatNode struct {
 	*host.Host
 	name, file string // its plugin.hcl
 
-	mu  sync.Mutex
-	ran map[string]int // by step and message
+	mu     sync.Mutex
+	ran    map[string]int // by step and message
+	logged bytes.Buffer
 }
 
-// startChatNode opens a host that is a node.
-func startChatNode(t *testing.T, servers *natscluster.Servers, name string) *chatNode {
+// Write keeps what the node logs.
+func (n *chatNode) Write(line []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.logged.Write(line)
+}
+
+// hasLogged reports whether the node has logged a text.
+func (n *chatNode) hasLogged(text string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return bytes.Contains(n.logged.Bytes(), []byte(text))
+}
+
+// startChatNode opens a host that is a node; more are further attributes of its block cluster.
+func startChatNode(t *testing.T, servers *natscluster.Servers, name string, more ...string) *chatNode {
 	t.Helper()
-	n := &chatNode{name: name, ran: map[string]int{}}
-	step := func(_ context.Context, d shared.Delivery) (shared.Outcome, error) {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.ran[d.Step+" "+d.Message.ID]++
-		return shared.OutcomeDone, nil
-	}
+	n := &chatNode{name: name}
 	block := fmt.Sprintf(`
 cluster {
   node               = %q
@@ -46,16 +56,30 @@ cluster {
   credentials        = %q
   system_credentials = %q
   lease              = "3s"
+  %s
 }
 `, name, strings.Join(servers.URLs(), `", "`), natstest.Credentials(t, natscluster.User),
-		natstest.Credentials(t, natscluster.SystemUser))
+		natstest.Credentials(t, natscluster.SystemUser), strings.Join(more, "\n  "))
 	n.file = hosttest.WriteConfig(t, hosttest.BuildPlugin(t), hosttest.RunDir(t), block)
+	n.open(t)
+	return n
+}
+
+// open opens the host.
+func (n *chatNode) open(t *testing.T) {
+	t.Helper()
+	n.ran = map[string]int{}
+	step := func(_ context.Context, d shared.Delivery) (shared.Outcome, error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.ran[d.Step+" "+d.Message.ID]++
+		return shared.OutcomeDone, nil
+	}
 	n.Host = hosttest.Open(t, host.Config{
 		File:   n.file,
 		Steps:  map[string]host.Step{shared.StepNotify: {Run: step}, shared.StepHistory: {Run: step}},
-		Logger: hclog.New(&hclog.LoggerOptions{Name: name, Output: t.Output(), Level: hclog.Info}),
+		Logger: hclog.New(&hclog.LoggerOptions{Name: n.name, Output: io.MultiWriter(t.Output(), n), Level: hclog.Info}),
 	})
-	return n
 }
 
 func (n *chatNode) count(step, id string) int {

@@ -44,13 +44,14 @@ var rooms = map[string]string{
 	"plugin": "plugin/internal/engine plugin/internal/journal/jetstream internal/badgerdir internal/config " +
 		"internal/index internal/wire rules " +
 		"rules/rulestest shared",
-	"plugin/internal/clock":               "",
-	"plugin/internal/clock/clocktest":     "",
-	"plugin/internal/config":              "internal/config internal/hclfile shared",
-	"plugin/internal/journal":             "plugin/internal/clock internal/index shared",
-	"plugin/internal/journal/jetstream":   "plugin/internal/journal shared",
-	"plugin/internal/journal/journaltest": "",
-	"plugin/internal/delivery":            "plugin/internal/clock plugin/internal/journal internal/index shared",
+	"plugin/internal/clock":                "",
+	"plugin/internal/clock/clocktest":      "",
+	"plugin/internal/config":               "internal/config internal/hclfile shared",
+	"plugin/internal/journal":              "plugin/internal/clock internal/index shared",
+	"plugin/internal/journal/jetstream":    "plugin/internal/journal shared",
+	"plugin/internal/journal/journaltest":  "",
+	"plugin/internal/journal/snapshottest": "plugin/internal/journal plugin/internal/journal/journaltest",
+	"plugin/internal/delivery":             "plugin/internal/clock plugin/internal/journal internal/index shared",
 	"plugin/internal/engine": "plugin/internal/clock plugin/internal/config plugin/internal/delivery " +
 		"plugin/internal/journal internal/badgerdir internal/config internal/hclfile internal/index internal/metrics " +
 		"internal/wire rules shared",

@@ -22,6 +22,7 @@ import (
 type ClusterLink interface {
 	journal.Stream
 	journal.Beats
+	journal.Snapshots
 
 	ID() string        // of the log
 	IsConnected() bool // now
@@ -34,6 +35,7 @@ type cluster struct {
 	index  *index.Index
 	log    *journal.Replicated
 	keeper *journal.Keeper
+	shots  *journal.Snapshotter
 	stop   context.CancelFunc // ends keeping
 	kept   sync.WaitGroup
 }
@@ -88,7 +90,7 @@ func (e *Engine) newLog(ctx context.Context, x *index.Index, steps []wire.StepPl
 		return journal.NewLocal(x), nil, nil
 	}
 	o := e.config.Cluster
-	if err := x.Follow(ctx, e.link.ID(), o.Node); err != nil {
+	if err := x.Follow(ctx, e.link.ID(), o.Node); err != nil { // one that was replaced too
 		return nil, nil, errors.Join(err, x.Close())
 	}
 	c := &cluster{link: e.link, index: x, log: journal.NewReplicated(x, journal.ReplicatedOptions{
@@ -121,7 +123,11 @@ func (e *Engine) newLog(ctx context.Context, x *index.Index, steps []wire.StepPl
 	}
 	keep, stop := context.WithCancel(context.Background())
 	c.stop = stop
+	c.shots = journal.NewSnapshotter(journal.SnapshotterOptions{
+		Log: c.log, Snapshots: e.link, Every: uint64(o.SnapshotEntries), Logger: e.logger.Named("cluster"), Clock: e.clock,
+	})
 	c.kept.Go(func() { c.keeper.Run(keep) })
+	c.kept.Go(func() { c.shots.Run(keep) })
 	return c.log, c, nil
 }
 

@@ -15,12 +15,13 @@ import (
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/clock/clocktest"
 	"github.com/chat-recall/recall/plugin/internal/journal/journaltest"
+	"github.com/chat-recall/recall/plugin/internal/journal/snapshottest"
 	"github.com/chat-recall/recall/shared"
 )
 
 // memoryLink connects a node to others in memory.
 type memoryLink struct {
-	*journaltest.Stream
+	*snapshottest.Stream
 	*journaltest.NodeBeats
 }
 
@@ -29,13 +30,13 @@ func (memoryLink) Close()     {}
 
 // memoryCluster is what the nodes of a test share.
 type memoryCluster struct {
-	stream *journaltest.Stream
+	stream *snapshottest.Stream
 	beats  *journaltest.Beats
 	refuse error // what connecting fails with
 }
 
 func newMemoryCluster() *memoryCluster {
-	return &memoryCluster{stream: journaltest.NewStream(), beats: journaltest.NewBeats()}
+	return &memoryCluster{stream: snapshottest.NewStream(), beats: journaltest.NewBeats()}
 }
 
 func (c *memoryCluster) open(_ context.Context, o *hclconfig.ClusterBlock, _ hclog.Logger) (ClusterLink, error) {

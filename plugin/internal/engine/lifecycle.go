@@ -125,10 +125,7 @@ func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
 		defer cancel()
 	}
 	defer context.AfterFunc(e.stop, cancel)() // Quiesce does not wait for a lock that is not needed any more
-	x, err := index.Open(ctx, index.Options{
-		Path: e.config.IndexPath, Lend: e.lend, Logger: e.logger.Named("index"),
-		Create: e.config.IndexCreate || e.link != nil, Known: e.known(),
-	})
+	x, err := e.openIndex(ctx)
 	var log journal.Log
 	var c *cluster
 	if err == nil {
@@ -230,6 +227,9 @@ func (e *Engine) Health(context.Context) (wire.Health, error) {
 		h.Index = a.index.Identity()
 		h.Waiting, h.Done = a.log.Progress()
 		if a.cluster != nil {
+			if err := a.cluster.log.Failure(); errors.Is(err, journal.ErrTrimmed) { // another process begins anew
+				return wire.Health{}, err
+			}
 			if h.Cluster, err = a.cluster.state(); err != nil {
 				return wire.Health{}, err
 			}

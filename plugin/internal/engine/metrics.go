@@ -167,6 +167,12 @@ func (e *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 			gauge("recall_cluster_lag_seconds", behind)
 			counter("recall_cluster_entries_total", float64(entries))
 			counter("recall_cluster_retries_total", float64(retries))
+			snapshot, age := c.shots.Newest(), 0.0
+			if !snapshot.Taken.IsZero() {
+				age = max(0, e.now().Sub(snapshot.Taken).Seconds())
+			}
+			gauge("recall_cluster_snapshot_age_seconds", age)
+			gauge("recall_cluster_snapshot_position", float64(snapshot.Position))
 		}
 	} else {
 		gauge("recall_active", 0)

@@ -542,9 +542,8 @@ func (r *Replicated) followLoop(after uint64) {
 // the others for ever.
 func (r *Replicated) read(position uint64, data []byte, after uint64) (index.LogEntry, error) {
 	if position != after+1 {
-		return index.LogEntry{}, fmt.Errorf("%w: the log goes on with entry %d after entry %d: the entries between were "+
-			"removed before this node had read them; it begins anew from a snapshot when it is started again",
-			shared.ErrUnavailable, position, after)
+		return index.LogEntry{}, fmt.Errorf("%w: it goes on with entry %d after entry %d; the index begins anew from a "+
+			"snapshot when the plugin is started again", ErrTrimmed, position, after)
 	}
 	e, err := decodeEntry(data)
 	switch {

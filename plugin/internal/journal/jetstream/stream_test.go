@@ -271,7 +271,13 @@ func TestStream_LeaderKilled(t *testing.T) {
 
 func killLeader(t *testing.T, s *Stream, servers *natscluster.Servers) {
 	t.Helper()
-	stream, err := s.js.Stream(t.Context(), "RECALL")
+	killLeaderOf(t, s, servers, "RECALL")
+}
+
+// killLeaderOf kills the server that leads a stream, and starts it again.
+func killLeaderOf(t *testing.T, s *Stream, servers *natscluster.Servers, name string) {
+	t.Helper()
+	stream, err := s.js.Stream(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ type Stream struct {
 	changed chan struct{}
 	copies  int
 	broken  func(data []byte) error
+	trimmed uint64 // entries removed
 }
 
 // NewStream makes an empty stream.
@@ -57,6 +58,7 @@ func (s *Stream) Follow(ctx context.Context, after uint64, handle func(uint64, [
 	for {
 		s.mu.Lock()
 		var data []byte
+		after = max(after, s.trimmed)
 		isThere := after < uint64(len(s.entries))
 		if isThere {
 			data = s.entries[after]
@@ -78,7 +80,31 @@ func (s *Stream) Follow(ctx context.Context, after uint64, handle func(uint64, [
 	}
 }
 
-// Len is how many entries there are.
+// Trim removes the entries up to a position.
+func (s *Stream) Trim(_ context.Context, upTo uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trimmed = max(s.trimmed, min(upTo, uint64(len(s.entries))))
+	clear(s.entries[:s.trimmed])
+	return nil
+}
+
+// Skip has so many entries come that were removed before anybody read them.
+func (s *Stream) Skip(count int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries = append(s.entries, make([][]byte, count)...)
+	s.trimmed = uint64(len(s.entries))
+}
+
+// First is the position of the first entry that there is, or of the next one.
+func (s *Stream) First(context.Context) (position uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trimmed + 1, nil
+}
+
+// Len is how many entries there were.
 func (s *Stream) Len() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
