@@ -26,9 +26,12 @@ type Member struct {
 	Missed   uint64   // the first event that it may have missed while it was gone; 0: none
 }
 
-// Join makes a process that of a node, and the node a member. It applies if the node is not known and After is 0; if
-// After is its epoch, and it is gone or of the same instance; and again if the process joined before. So a copy of it
-// that comes late changes nothing.
+// Join makes a process the writer of its node, and the node a member. It applies if
+//   - the node is no member, and After is 0;
+//   - After is the epoch of the node, and the node is gone or of the same instance;
+//   - or the process is the writer already, as when it joins in several parts.
+//
+// A copy that comes late is none of these, and changes nothing.
 type Join struct {
 	Member Member // its Epoch, Gone and Missed are not used
 	After  uint64 // the epoch that the node had when this was decided, 0 for an unknown one
