@@ -500,6 +500,21 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+func TestLedgerPage_NoSteps(t *testing.T) {
+	n := newNodes(t, 1)
+	n.join(memberOf(0))
+	single := openNew(t)
+	op := recall("r", message("m"))
+	op.Recall.Steps = []string{}
+	apply(t, single, op)
+	n.apply(0, op)
+	for _, x := range []*Index{single, n.indexes[0]} {
+		if e := ledger(t, x, "acme", "r").Entries; len(e) != 1 || e[0].Steps == nil || len(e[0].Steps) > 0 {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
 func TestApplyLog_Random(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -234,6 +234,7 @@ func (x *Index) ledgerEntry(
 	if e.Event, err = readEvent(txn, tenant, recallID, entry); err != nil {
 		return e, err
 	}
+	e.Steps = make([]shared.StepRecord, 0, len(entry.Steps)) // none is no nil
 	for _, step := range entry.Steps {
 		a, err := readAttempts(txn, entry, step)
 		if err != nil {
