@@ -192,7 +192,7 @@ func TestCluster_ThreeNodes(t *testing.T) {
 		eventually(t, "a node that is there again is a member", isGone(false))
 		for i := range 10 {
 			id := fmt.Sprint("stopped", i)
-			eventually(t, "it is told of "+id, func() bool { return nodes[2].count(shared.StepNotify, id) > 0 })
+			eventually(t, "notify has run for "+id, func() bool { return nodes[2].count(shared.StepNotify, id) > 0 })
 		}
 		exchange(t, nodes, "again")
 	})

@@ -42,7 +42,7 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 			"plugin.hcl and the rules and other files that it names. Nothing is started, no index is opened, and no\n"+
 			"server of a cluster is called.", stdout, stderr)
 	strict := t.Bool("strict", false, "exit with 1 also on warnings, and if not everything could be proven")
-	file := t.String("config", "", "check this plugin.hcl and the rules that it names")
+	file := t.String("config", "", "check this plugin.hcl, and the rules and other files that it names")
 	paths, code, done := t.parse(args)
 	switch {
 	case done:

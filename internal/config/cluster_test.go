@@ -342,7 +342,7 @@ func TestParse_ClusterFiles(t *testing.T) {
 	}
 }
 
-// An address may hold a secret: what is wrong with it is said without it.
+// An address may contain a password, so the error message does not repeat the address.
 func TestClusterBlock_CheckQuotesNoAddress(t *testing.T) {
 	for _, address := range []string{"tls://ann:secret@a", "tls://ann:sec%ret@a", "ftp://secret", "secret"} {
 		c := ClusterBlock{

@@ -27,8 +27,8 @@ func said(a Applied) string {
 	return text
 }
 
-// TestApplyLog_AnyBatches checks that batches, restarts between them and what is in memory change neither a key nor a
-// sum nor an answer: one index applies entry by entry, the others as it comes.
+// TestApplyLog_AnyBatches checks that keys, sums and answers do not depend on how entries are batched, on restarts, or
+// on what is cached. One index applies the entries one by one, the others apply random batches.
 func TestApplyLog_AnyBatches(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -77,8 +77,8 @@ func TestApplyLog_FailureOfTheNodeBefore(t *testing.T) {
 	n.wantEqual()
 }
 
-// TestApplyLog_ReopenedStepGoesOn checks that the attempt that a node carries out while it is said to be gone counts
-// once it is back: its consumer waits for that one.
+// TestApplyLog_ReopenedStepGoesOn checks that an attempt counts that a node began before the others declared it gone
+// and that ends after it joined again: its consumer waits for that attempt.
 func TestApplyLog_ReopenedStepGoesOn(t *testing.T) {
 	n := newNodes(t, 2)
 	n.join(memberOf(0))

@@ -176,7 +176,8 @@ func (x *Index) OldestOpen(ctx context.Context, step string, limit int) (at time
 }
 
 // CountOpen tells in how many events each step is open, also where it backs off or waits for other steps. It leaves out
-// the steps of except, and reads every key of the others. In a cluster it counts what is open on this node, or on none.
+// the steps of except, and reads every key of the others. In a cluster it leaves out what is open on other nodes; a
+// step that waits for others counts on every node.
 func (x *Index) CountOpen(ctx context.Context, except []string) (map[string]int, error) {
 	open := map[string]int{}
 	err := x.dir.View(func(txn *badger.Txn) error {

@@ -29,8 +29,8 @@ func (x *Index) Snapshot(ctx context.Context, begin func(at Log) (io.Writer, err
 
 // Replace puts the index in a snapshot in the place of this one, which follows the same log and is closed before that.
 // The new index keeps the id of this one, so that the node stays the one that it was. A kill at any moment leaves one
-// of the two. at is where the snapshot is said to be; if another place of the log is in it, it is refused. progress is
-// called with the number of keys so far; it may be nil.
+// of the two. at is the expected position of the snapshot in the log; a snapshot of another position is refused.
+// progress is called with the number of keys so far; it may be nil.
 func (x *Index) Replace(ctx context.Context, r io.Reader, at uint64, progress func(keys uint64)) (Restored, error) {
 	return restoreInto(ctx, r, x.replacement(at), progress)
 }

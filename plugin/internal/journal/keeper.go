@@ -18,12 +18,6 @@ import (
 )
 
 const (
-	// DefaultLease is how long a node may be silent before the others say that it is gone.
-	DefaultLease = 15 * time.Second
-
-	// DefaultForgetAfter is how long what a node misses is kept for it.
-	DefaultForgetAfter = 24 * time.Hour
-
 	// beatsPerLease is how often a node says that it lives.
 	beatsPerLease = 6
 )
@@ -52,8 +46,8 @@ type KeeperOptions struct {
 	Beats       Beats
 	Self        index.Member // as it is to join
 	Policy      func() string
-	Lease       time.Duration // DefaultLease if it is 0
-	ForgetAfter time.Duration // DefaultForgetAfter if it is 0
+	Lease       time.Duration // how long a node may be silent before the others declare it gone
+	ForgetAfter time.Duration // how long what a node misses is kept for it
 	Logger      hclog.Logger  // nil for nothing
 	Clock       clock.Clock   // nil for the machine's
 }
@@ -77,12 +71,6 @@ type heard struct {
 
 // NewKeeper makes a keeper. It hears others from now on, and does nothing before Run.
 func NewKeeper(o KeeperOptions) (*Keeper, error) {
-	if o.Lease == 0 {
-		o.Lease = DefaultLease
-	}
-	if o.ForgetAfter == 0 {
-		o.ForgetAfter = DefaultForgetAfter
-	}
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
 	}

@@ -191,6 +191,18 @@ func TestKeeper_Forgotten(t *testing.T) {
 	}
 }
 
+// sendBeat sends a beat as its node would.
+func sendBeat(t *testing.T, beats *journaltest.Beats, b Beat) {
+	t.Helper()
+	data, err := json.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := beats.Of(b.Node).Send(data); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestKeeper_IndexThatDiffers(t *testing.T) {
 	all, beats := keepNodes(t, journaltest.NewStream(), 3)
 	pass(all, testLease)
@@ -199,15 +211,7 @@ func TestKeeper_IndexThatDiffers(t *testing.T) {
 		k.memberOf(t, k.name)
 	}
 	position, sum := all[0].log.lastSum()
-	say := func(node string, sum []byte) {
-		data, err := json.Marshal(Beat{Node: node, Position: position, Sum: sum})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := beats.Of(node).Send(data); err != nil {
-			t.Fatal(err)
-		}
-	}
+	say := func(node string, sum []byte) { sendBeat(t, beats, Beat{Node: node, Position: position, Sum: sum}) }
 	members, err := all[0].log.index.Members()
 	if err != nil {
 		t.Fatal(err)

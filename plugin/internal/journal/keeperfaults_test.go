@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -24,13 +23,7 @@ func TestKeeper_OneOfManyDiffers(t *testing.T) {
 	}
 	position, sum := all[0].log.lastSum()
 	say := func(node string, position uint64, sum []byte) {
-		data, err := json.Marshal(Beat{Node: node, Position: position, Sum: sum})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := beats.Of(node).Send(data); err != nil {
-			t.Fatal(err)
-		}
+		sendBeat(t, beats, Beat{Node: node, Position: position, Sum: sum})
 	}
 	members, err := all[0].log.index.Members()
 	if err != nil {

@@ -167,7 +167,7 @@ func wantSame(t *testing.T, all []*node) {
 }
 
 // TestReplicated_SameLogSameIndex has many callers write through three nodes at once, of which one is restarted and one
-// is said to be gone, while every entry is in the stream twice.
+// is declared gone, while every entry is in the stream twice.
 func TestReplicated_SameLogSameIndex(t *testing.T) {
 	s := journaltest.NewStream()
 	s.Copies(1)

@@ -64,7 +64,7 @@ func checkDurability(ctx context.Context, o *Options) error {
 	return nil
 }
 
-// server is what a server says of itself.
+// server is the answer of one server.
 type server struct {
 	name  string
 	syncs bool

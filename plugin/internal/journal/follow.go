@@ -1,0 +1,127 @@
+package journal
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/shared"
+)
+
+// Following: the entries of the stream are read, applied, and answered where they are of this process.
+
+// followLoop reads the stream.
+func (r *Replicated) followLoop(after uint64) {
+	for r.ctx.Err() == nil {
+		err := r.stream.Follow(r.ctx, after, func(position uint64, data []byte) error {
+			e, err := r.read(position, data, after)
+			if err != nil {
+				r.fail(err)
+				return err
+			}
+			after = position
+			r.inbox.put(e, len(data))
+			return r.ctx.Err()
+		})
+		if r.ctx.Err() != nil {
+			return
+		}
+		r.logger.Warn("the log is not read, which is tried again", "after", after, "error", err)
+		select {
+		case <-time.After(applyRetry):
+		case <-r.ctx.Done():
+		}
+	}
+}
+
+// read decodes an entry. What this node cannot apply it must not leave out: then its index would differ from that of
+// the others for ever.
+func (r *Replicated) read(position uint64, data []byte, after uint64) (index.LogEntry, error) {
+	if position != after+1 {
+		return index.LogEntry{}, fmt.Errorf("%w: it goes on with entry %d after entry %d; the index begins anew from a "+
+			"snapshot when the plugin is started again", ErrTrimmed, position, after)
+	}
+	e, err := decodeEntry(data)
+	switch {
+	case errors.Is(err, index.ErrNewer):
+		return e, fmt.Errorf("%w: entry %d of the log: %w; upgrade the plugin of this node", shared.ErrUnavailable,
+			position, err)
+	case err != nil:
+		return e, fmt.Errorf("%w: entry %d of the log: %w", shared.ErrUnavailable, position, err)
+	}
+	e.Position = position
+	return e, nil
+}
+
+// applyLoop applies what was read, many entries at once where they are there.
+func (r *Replicated) applyLoop() {
+	for {
+		entries := r.inbox.take()
+		if entries == nil {
+			return
+		}
+		for len(entries) > 0 && r.ctx.Err() == nil {
+			entries = entries[r.apply(entries):]
+		}
+	}
+}
+
+// apply applies the first of some entries, and tells how many.
+func (r *Replicated) apply(entries []index.LogEntry) int {
+	r.applying.Lock()
+	applied, err := r.index.ApplyLog(entries)
+	r.applying.Unlock()
+	switch {
+	case err == nil:
+	case r.index.Failure() != nil || errors.Is(err, index.ErrTooLarge):
+		r.fail(fmt.Errorf("%w: apply the log: %w", shared.ErrUnavailable, err))
+		return 0
+	default:
+		r.logger.Error("the log cannot be applied, which is tried again", "entry", entries[0].Position, "error", err)
+		select {
+		case <-time.After(applyRetry):
+		case <-r.ctx.Done():
+		}
+		return 0
+	}
+	if slices.ContainsFunc(entries[:len(applied)], changesMembers) {
+		r.weigh()
+	}
+	for i := range applied {
+		r.applied(&entries[i], &applied[i])
+	}
+	r.index.ZeroAhead()
+	return len(applied)
+}
+
+// changesMembers reports whether an entry may change the members of the cluster.
+func changesMembers(e index.LogEntry) bool {
+	return slices.ContainsFunc(e.Calls, func(ops []index.Op) bool {
+		return slices.ContainsFunc(ops, func(op index.Op) bool { return op.Join != nil || op.Leave != nil })
+	})
+}
+
+// applied answers the calls of an entry, if it is of this process, and tells of the steps that it opened.
+func (r *Replicated) applied(e *index.LogEntry, a *index.Applied) {
+	r.position.Store(e.Position)
+	r.entries.Add(1)
+	if a.Sum != ([sha256.Size]byte{}) {
+		r.sums.add(index.Log{Position: e.Position, Sum: a.Sum})
+	}
+	switch isOwn := e.Node == r.node && e.Process == r.process; {
+	case isOwn && a.Early:
+		r.sendAgain(e.Number, errEarly)
+	case isOwn && !a.Dropped:
+		r.answer(r.take(e.Number), a.Answers, nil)
+	case isOwn: // nobody waits for a copy
+		r.answer(r.take(e.Number), nil, ErrReplaced)
+	}
+	if f := r.onOpen.Load(); f != nil {
+		for step, first := range a.Opened {
+			(*f)(step, first)
+		}
+	}
+}

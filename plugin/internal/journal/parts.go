@@ -1,0 +1,74 @@
+package journal
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/chat-recall/recall/internal/index"
+)
+
+// Calls become entries in parts: what is too large for one entry is split, and answered together.
+
+// split cuts operations into parts that fit in an entry each. A single operation may be larger.
+func (r *Replicated) split(ops []index.Op) (parts [][]index.Op) {
+	first, bytes := 0, 0
+	for i := range ops {
+		size := ops[i].Bytes() + r.openingBytes(&ops[i])
+		if i > first && bytes+size > maxStreamEntryBytes {
+			parts = append(parts, ops[first:i])
+			first, bytes = i, 0
+		}
+		bytes += size
+	}
+	return append(parts, ops[first:])
+}
+
+// openingBytes is what an operation may write because it opens steps on every node. An entry has to fit in one
+// transaction of each of them.
+func (r *Replicated) openingBytes(op *index.Op) int {
+	if op.Recall == nil && op.Settle == nil && op.Ungate == nil {
+		return 0
+	}
+	return int(r.opening.Load())
+}
+
+// weigh finds out what opening the steps of an event writes, by the members that there are now.
+func (r *Replicated) weigh() {
+	members, err := r.index.Members()
+	if err != nil { // which the next read of the index tells, too
+		r.logger.Warn("the members of the cluster cannot be read", "error", err)
+		return
+	}
+	r.opening.Store(int64(index.OpeningBytes(members)))
+}
+
+// joinAnswers returns a function for each of n parts of a call. They call then once, when all were called: with the
+// results of all, or the error of the first part that has one.
+func joinAnswers(n int, then func([]index.Result, error)) []func([]index.Result, error) {
+	if n == 1 {
+		return []func([]index.Result, error){then}
+	}
+	var mu sync.Mutex
+	left, results, errs := n, make([][]index.Result, n), make([]error, n)
+	answers := make([]func([]index.Result, error), n)
+	for i := range answers {
+		answers[i] = func(part []index.Result, err error) {
+			mu.Lock()
+			results[i], errs[i] = part, err
+			left--
+			last := left == 0
+			mu.Unlock()
+			if !last {
+				return
+			}
+			for _, err := range errs {
+				if err != nil {
+					then(nil, err)
+					return
+				}
+			}
+			then(slices.Concat(results...), nil)
+		}
+	}
+	return answers
+}
