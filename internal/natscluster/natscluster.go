@@ -39,6 +39,30 @@ func Build(ctx context.Context, folder string) (binary string, err error) {
 	return binary, nil
 }
 
+// BuildCached builds the server into a folder of this user's cache, and returns its path. Another process that builds it
+// at the same time makes the same file.
+func BuildCached(ctx context.Context) (binary string, err error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	folder := filepath.Join(cache, "recall-nats-server")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return "", err
+	}
+	temp, err := os.MkdirTemp(folder, "build")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(temp)
+	built, err := Build(ctx, temp)
+	if err != nil {
+		return "", err
+	}
+	binary = filepath.Join(folder, filepath.Base(built))
+	return binary, os.Rename(built, binary)
+}
+
 // Options configure Start.
 type Options struct {
 	Binary string // from Build

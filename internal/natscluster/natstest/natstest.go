@@ -12,29 +12,8 @@ import (
 	"github.com/chat-recall/recall/internal/natscluster"
 )
 
-// build builds the server once for the tests of a process, into a folder of this user: another process that builds it
-// at the same time makes the same file.
-var build = sync.OnceValues(func() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	folder := filepath.Join(cache, "recall-natstest")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return "", err
-	}
-	temp, err := os.MkdirTemp(folder, "build")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(temp)
-	built, err := natscluster.Build(context.Background(), temp)
-	if err != nil {
-		return "", err
-	}
-	binary := filepath.Join(folder, filepath.Base(built))
-	return binary, os.Rename(built, binary)
-})
+// build builds the server once for the tests of a process.
+var build = sync.OnceValues(func() (string, error) { return natscluster.BuildCached(context.Background()) })
 
 // Start starts servers of which each syncs what it acknowledges, until the test ends. change may change the options; it
 // may be nil. Where the server cannot be built, the test is skipped as [hosttest.Missing] does.
