@@ -20,10 +20,10 @@ func (x *Index) sequenceOf(cursor string, last uint64) (sequence uint64, void bo
 	if cursor == "" {
 		return 0, false, nil
 	}
-	epoch, number, found := strings.Cut(cursor, "-")
-	sequence, err = strconv.ParseUint(number, 36, 64)
-	if !found || err != nil {
+	end := strings.LastIndexByte(cursor, '-') // of the epoch, which in a cluster is the id of the log and has its own
+	sequence, err = strconv.ParseUint(cursor[end+1:], 36, 64)
+	if end < 0 || err != nil {
 		return 0, false, shared.Invalidf("after", "%.80q is not a cursor: pass on the next of an earlier page", cursor)
 	}
-	return sequence, epoch != x.epoch || sequence > last && x.logID == "", nil
+	return sequence, cursor[:end] != x.epoch || sequence > last && x.logID == "", nil
 }

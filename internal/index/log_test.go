@@ -455,9 +455,10 @@ func TestApplyLog_Large(t *testing.T) {
 }
 
 func TestFollow(t *testing.T) {
+	const log = "MY-RECALL-dn5c62ctuitn" // as a stream that was created at a time
 	path := t.TempDir()
 	x := openAt(t, path)
-	if err := x.Follow(t.Context(), "log", "n0"); err != nil {
+	if err := x.Follow(t.Context(), log, "n0"); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, x, Op{Join: &Join{Member: memberOf(0)}})
@@ -473,7 +474,7 @@ func TestFollow(t *testing.T) {
 	if err := y.Follow(t.Context(), "another", "n0"); !errors.Is(err, ErrOtherLog) {
 		t.Errorf("another log: %v", err)
 	}
-	if err := y.Follow(t.Context(), "log", "n0"); err != nil || y.Log() != x.Log() {
+	if err := y.Follow(t.Context(), log, "n0"); err != nil || y.Log() != x.Log() {
 		t.Errorf("%v: %+v, want %+v", err, y.Log(), x.Log())
 	}
 	if got := queued(t, y, shared.StepNotify); !slices.Equal(got, []uint64{1}) {
@@ -490,11 +491,11 @@ func TestFollow(t *testing.T) {
 	}
 	single := openNew(t)
 	apply(t, single, put(message("m")))
-	if err := single.Follow(t.Context(), "log", "n0"); !errors.Is(err, ErrOtherLog) {
+	if err := single.Follow(t.Context(), log, "n0"); !errors.Is(err, ErrOtherLog) {
 		t.Errorf("an index of a single machine: %v", err)
 	}
 	for _, name := range []string{"", "a@b", "a b", string(make([]byte, 65))} {
-		if err := x.Follow(t.Context(), "log", name); !errors.Is(err, shared.ErrInvalid) {
+		if err := x.Follow(t.Context(), log, name); !errors.Is(err, shared.ErrInvalid) {
 			t.Errorf("node %q: %v", name, err)
 		}
 	}
