@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := parse(flags, usage, args, 0, stderr); err != nil {
 		return err
 	}
-	return chat.Serve(ctx, *addr, *data, *config, stdout, stderr)
+	return chat.Serve(ctx, chat.Options{Addr: *addr, Data: chat.Data{Folder: *data}, Config: *config}, stdout, stderr)
 }
 
 // runReplay is the command "replay".

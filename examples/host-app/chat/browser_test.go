@@ -112,7 +112,7 @@ func newChat(t *testing.T, more ...string) *chat {
 	}
 	file := hosttest.WriteConfig(t, binary, dir, more...)
 	held := new(heldCalls)
-	s, plugin, err := Open(testContext(t), t.TempDir(),
+	s, plugin, err := Open(testContext(t), Data{Folder: t.TempDir()},
 		host.Config{File: file, RunDir: hosttest.RunDir(t), OnHeld: held.add}, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)

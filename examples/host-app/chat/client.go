@@ -48,7 +48,7 @@ type Client struct {
 	current    *delivery // given out, not yet known to have arrived
 	cursor     int64     // of the offline queue
 	more       bool      // there was something at the last look
-	got, heard []string  // messages and notices that arrived and still lie in the store
+	got, heard []string  // messages and notices that arrived and may still lie in the store
 }
 
 // Connect makes a client; it must Leave.
@@ -138,7 +138,7 @@ func (c *Client) arrived() {
 	d := c.current
 	c.current = nil
 	switch {
-	case d == nil || !d.queued:
+	case d == nil || !d.queued && !d.copied:
 	case d.notice:
 		c.heard = append(c.heard, d.id)
 	default:
@@ -176,7 +176,7 @@ func (c *Client) take() (d *delivery, look bool, err error) {
 			}
 			d.took[c.user] = true
 		}
-		if d.queued && !d.notice {
+		if (d.queued || d.copied) && !d.notice {
 			c.fresh[d.id] = true
 		}
 		return d, false, nil

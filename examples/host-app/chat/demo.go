@@ -2,11 +2,14 @@ package chat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -44,21 +47,41 @@ func addDemo(ctx context.Context, s *Server) error {
 	return nil
 }
 
-// greet has Ben write to Ann, once, so that the page begins with something to do.
+// greet has somebody write, once, so that the page begins with something to do.
 func greet(ctx context.Context, s *Server) error {
-	room := shared.Conversation{Type: shared.ConversationSingle, ID: "ann-ben"}
 	if s.store.LastSeq() > 0 {
 		return nil
 	}
-	for _, text := range []string{
+	sender, room := "ben", shared.Conversation{Type: shared.ConversationSingle, ID: "ann-ben"}
+	texts := []string{
 		"Hi Ann! Send me something you will regret.",
 		"Then open the menu of your message (⋯) and take it back: it goes from my screen too.",
-	} {
-		if _, err := s.Send(ctx, "ben", Outgoing{Conversation: room, Text: text}); err != nil {
+	}
+	if s.store.node != "" {
+		sender, room = "dan", shared.Conversation{Type: shared.ConversationGroup, ID: "team"}
+		texts = []string{
+			"Hi all! Each of you is on another server. Send something you will regret.",
+			"Then open the menu of your message (⋯) and take it back: it goes from all screens.",
+		}
+	}
+	for i, text := range texts {
+		// The servers of a cluster all do so when they start, and it is one message.
+		out := Outgoing{ID: fmt.Sprint("greeting-", i), Conversation: room, Text: text}
+		if _, err := s.Send(ctx, sender, out); err != nil && !errors.Is(err, ErrRecalled) {
 			return fmt.Errorf("send the greeting: %w", err)
 		}
 	}
 	return nil
+}
+
+// Prepare makes the database in a folder that the servers of a cluster will share, with the demo users and
+// conversations.
+func Prepare(ctx context.Context, folder string) error {
+	s, err := newServer(Data{Folder: folder}, hclog.NewNullLogger())
+	if err != nil {
+		return err
+	}
+	return errors.Join(addDemo(ctx, s), s.Close())
 }
 
 // printGuide prints what to do next.

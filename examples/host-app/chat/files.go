@@ -43,6 +43,9 @@ func openFiles(dir string, store *Store) (*Files, error) {
 		return nil, fmt.Errorf("make the attachment folder %s: %w", dir, err)
 	}
 	f := &Files{dir: dir, store: store}
+	if store.node != "" { // another server may be about to record its file
+		return f, nil
+	}
 	return f, f.sweep()
 }
 

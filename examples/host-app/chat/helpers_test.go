@@ -29,7 +29,7 @@ func testContext(t testing.TB) context.Context {
 func newTestServer(t testing.TB, more ...string) (*Server, *host.Host) {
 	t.Helper()
 	file := hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir(), more...)
-	s, plugin, err := Open(testContext(t), t.TempDir(), host.Config{File: file, RunDir: hosttest.RunDir(t)},
+	s, plugin, err := Open(testContext(t), Data{Folder: t.TempDir()}, host.Config{File: file, RunDir: hosttest.RunDir(t)},
 		hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)

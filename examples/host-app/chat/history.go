@@ -98,10 +98,13 @@ func (s *Store) Insert(ctx context.Context, m *Stored, away, roaming []string) (
 			*m, known = old, true
 			return nil
 		}
-		return tx.insert(m, away, roaming)
+		if err := tx.insert(m, away, roaming); err != nil || s.node == "" {
+			return err
+		}
+		return tx.exec("INSERT INTO relay (id, node) VALUES (?, ?)", m.ID, s.node)
 	})
-	for last := s.lastSeq.Load(); err == nil && m.Seq > last && !s.lastSeq.CompareAndSwap(last, m.Seq); {
-		last = s.lastSeq.Load()
+	if err == nil {
+		s.saw(m.Seq)
 	}
 	return known, err
 }

@@ -31,6 +31,8 @@ type api struct {
 	plugin *host.Host
 	held   *heldCalls // what an operator is shown of them
 	limits *limits
+
+	framedBy string // Options.FramedBy
 }
 
 // refusal is an error with the HTTP status that it is.
@@ -75,15 +77,16 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("GET /attachments", a.download)
 	mux.HandleFunc("GET /stream", a.stream)
 	a.operatorRoutes(mux)
-	pageRoutes(mux, a.server.store)
-	return guard(mux)
+	pageRoutes(mux, a.server.store, contentPolicy("'self'", "'self' "+a.framedBy))
+	return Guard(mux, a.framedBy)
 }
 
-// guard keeps out what a web page of somebody else may make a browser send here: requests with a foreign Origin, a
-// foreign Host (a name that was rebound to this machine), or a body of a type that needs no preflight.
-func guard(next http.Handler) http.Handler {
+// Guard keeps out what a web page of somebody else may make a browser send here: requests with a foreign Origin, a
+// foreign Host (a name that was rebound to this machine), or a body of a type that needs no preflight. framedBy is the
+// origin of a page that may have this server's documents in frames, if any.
+func Guard(next http.Handler, framedBy string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := checkOrigin(r); err != nil {
+		if err := checkOrigin(r, framedBy != ""); err != nil {
 			writeError(w, err)
 			return
 		}
@@ -91,8 +94,10 @@ func guard(next http.Handler) http.Handler {
 	})
 }
 
-// checkOrigin refuses a request that a page of another site may have sent.
-func checkOrigin(r *http.Request) error {
+// checkOrigin refuses a request that a page of another site may have sent. A document that may be framed is given to a
+// frame of any page on this machine: the page cannot read it, and the browser shows it to those alone that the content
+// policy of the document names.
+func checkOrigin(r *http.Request, framed bool) error {
 	host, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
 		host = r.Host
@@ -100,7 +105,8 @@ func checkOrigin(r *http.Request) error {
 	if ip := net.ParseIP(strings.Trim(host, "[]")); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return refuse(http.StatusForbidden, "the Host header is %q; this server answers to localhost alone", r.Host)
 	}
-	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
+	framed = framed && r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Dest") == "iframe"
+	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" && !framed {
 		return refuse(http.StatusForbidden, "cross-site request; open http://%s itself", r.Host)
 	}
 	if origin := r.Header.Get("Origin"); origin != "" {

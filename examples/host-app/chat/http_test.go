@@ -508,17 +508,17 @@ func TestSync_OtherConversation(t *testing.T) {
 
 func TestOpen_SecondServer(t *testing.T) {
 	dir := t.TempDir()
-	first, err := openStore(dir)
+	first, err := openStore(Data{Folder: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second, err := openStore(dir); err == nil || !strings.Contains(err.Error(), dir) {
+	if second, err := openStore(Data{Folder: dir}); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("opened twice: %v, %v", second, err)
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second, err := openStore(dir)
+	second, err := openStore(Data{Folder: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -528,7 +528,7 @@ func TestOpen_SecondServer(t *testing.T) {
 func TestServe_LoopbackOnly(t *testing.T) {
 	for addr, ok := range map[string]bool{"127.0.0.1:0": true, "[::1]:80": true, "localhost:80": true,
 		":8080": false, "0.0.0.0:8080": false, "192.168.1.2:80": false, "example.com:80": false, "8080": false} {
-		if err := checkLoopback(addr); (err == nil) != ok {
+		if err := CheckLoopback(addr); (err == nil) != ok {
 			t.Errorf("%s: %v", addr, err)
 		}
 	}

@@ -39,6 +39,7 @@ type delivery struct {
 	id      string
 	notice  bool
 	queued  bool // it lies in a queue of the store until the client has it
+	copied  bool // another server of the cluster may have put it into a queue of the store
 	body    json.RawMessage
 	state   deliveryState
 	waiting map[*Client]struct{}
@@ -67,9 +68,14 @@ func NewHub() *Hub {
 // Hold puts a message in the queues of the members of a conversation who are connected, not to be delivered yet. away
 // lists the others.
 func (h *Hub) Hold(id string, members []Member) (d *delivery, here, away []string) {
+	d = &delivery{id: id}
+	here, away = h.hold(d, members)
+	return d, here, away
+}
+
+func (h *Hub) hold(d *delivery, members []Member) (here, away []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d = &delivery{id: id}
 	for i := range members {
 		clients := h.clients[members[i].User]
 		if len(clients) == 0 {
@@ -81,7 +87,7 @@ func (h *Hub) Hold(id string, members []Member) (d *delivery, here, away []strin
 			h.push(c, d)
 		}
 	}
-	return d, here, away
+	return here, away
 }
 
 // push queues a delivery for a client. The lock is held.
@@ -200,8 +206,9 @@ func (h *Hub) Received(id string) (got, missed map[string]bool) {
 	return got, maps.Clone(h.missed[id])
 }
 
-// Notify gives each of these users who is connected its notice, and returns those who are not.
-func (h *Hub) Notify(id string, notices map[string]shared.Notice) (away []string) {
+// Notify gives each of these users who is connected its notice, and returns those who are not. copied says that other
+// servers do so too, and may keep the notices in the store.
+func (h *Hub) Notify(id string, notices map[string]shared.Notice, copied bool) (away []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for user, n := range notices {
@@ -210,7 +217,7 @@ func (h *Hub) Notify(id string, notices map[string]shared.Notice) (away []string
 			away = append(away, user)
 			continue
 		}
-		d := &delivery{id: id, notice: true, state: released, body: encode(n)}
+		d := &delivery{id: id, notice: true, copied: copied, state: released, body: encode(n)}
 		for c := range clients {
 			h.push(c, d)
 		}

@@ -41,7 +41,7 @@ func (i *index) Status(_ context.Context, _ string, ids []string) (list []shared
 // newStubServer is a server whose plugin is played by the test.
 func newStubServer(t *testing.T, i *index) *Server {
 	t.Helper()
-	s, err := newServer(t.TempDir(), hclog.NewNullLogger())
+	s, err := newServer(Data{Folder: t.TempDir()}, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -504,7 +504,7 @@ func TestNotice_LeftTheChatroom(t *testing.T) {
 // back.
 func TestRepair_CrashBeforeIndex(t *testing.T) {
 	dir := t.TempDir()
-	s, err := newServer(dir, hclog.NewNullLogger())
+	s, err := newServer(Data{Folder: dir}, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -522,7 +522,7 @@ func TestRepair_CrashBeforeIndex(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = newServer(dir, hclog.NewNullLogger()); err != nil {
+	if s, err = newServer(Data{Folder: dir}, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}
 	indexed := make(chan string, 1)

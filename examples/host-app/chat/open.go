@@ -15,8 +15,8 @@ const openTimeout = time.Minute
 
 // Open is all that it takes to give this server recalls: load the plugin that plugin.hcl names, tell it which steps the
 // server carries out, and call it where a message is sent (Server.Send) and taken back (Server.Recall).
-func Open(ctx context.Context, dir string, c host.Config, log hclog.Logger) (*Server, *host.Host, error) {
-	s, err := newServer(dir, log)
+func Open(ctx context.Context, data Data, c host.Config, log hclog.Logger) (*Server, *host.Host, error) {
+	s, err := newServer(data, log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,10 +16,15 @@ import (
 // setPlaceholder records what stands in the history in the place of a recalled message, so that every device of every
 // member shows it, now and later. It changes nothing for a message that has a placeholder, was removed, or was recalled
 // silently. The step notify calls it first, with the users who had the message. If that step is late, the step history
-// calls it without them.
+// calls it without them. In a cluster every server calls it, with those who had the message from it.
 func (s *Store) setPlaceholder(ctx context.Context, e shared.Event, received []string) error {
 	if e.Silent {
 		return nil
+	}
+	conflict := "ON CONFLICT DO NOTHING"
+	if s.node != "" {
+		conflict = `ON CONFLICT DO UPDATE SET received = (SELECT json_group_array(value) FROM
+			(SELECT value FROM json_each(received) UNION SELECT value FROM json_each(excluded.received)))`
 	}
 	err := s.apply(ctx, func(tx *writeTx) error {
 		var seq int64
@@ -28,7 +33,7 @@ func (s *Store) setPlaceholder(ctx context.Context, e shared.Event, received []s
 			return err
 		}
 		return tx.exec(`INSERT INTO placeholders (seq, id, conversation, notice, received) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT DO NOTHING`,
+			`+conflict,
 			seq, e.Message.ID, roomKey(e.Message.Conversation), string(encode(e.Notice(true))), string(encode(received)))
 	})
 	if err != nil {

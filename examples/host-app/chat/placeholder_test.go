@@ -86,7 +86,7 @@ func TestPlaceholder_NoticeOfUnknownMessage(t *testing.T) {
 	if err := c.store.setPlaceholder(ctx, e, []string{}); err != nil {
 		t.Fatal(err)
 	}
-	c.hub.Notify("m", map[string]shared.Notice{"dan": e.Notice(false)})
+	c.hub.Notify("m", map[string]shared.Notice{"dan": e.Notice(false)}, false)
 	dan.shows(`[data-id="m"].placeholder`, "Cleo recalled a message")
 	dan.holdsNot("never delivered")
 }

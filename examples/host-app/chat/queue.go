@@ -81,6 +81,12 @@ func (s *Store) Got(ctx context.Context, user string, messages, notices []string
 			if err := tx.exec("DELETE FROM notices WHERE user = ? AND id = ?", user, id); err != nil {
 				return err
 			}
+			if s.node == "" {
+				continue
+			}
+			if err := tx.exec("INSERT INTO heard (user, id) VALUES (?, ?) ON CONFLICT DO NOTHING", user, id); err != nil {
+				return err
+			}
 		}
 		tx.deleted = tx.deleted || len(messages) > 0
 		return nil
@@ -101,14 +107,15 @@ func (s *Store) QueuedFor(ctx context.Context, id string) (map[string]bool, erro
 	return waits, err
 }
 
-// Keep puts notices by where their users find them when they are back.
+// Keep puts notices by where their users find them when they are back, unless they have them from another server.
 func (s *Store) Keep(ctx context.Context, id string, notices map[string]shared.Notice) error {
 	if len(notices) == 0 {
 		return nil
 	}
 	return s.apply(ctx, func(tx *writeTx) error {
 		for user, n := range notices {
-			if err := tx.exec("INSERT INTO notices (user, id, notice) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+			if err := tx.exec(`INSERT INTO notices (user, id, notice) SELECT ?1, ?2, ?3
+				WHERE NOT EXISTS (SELECT 1 FROM heard WHERE user = ?1 AND id = ?2) ON CONFLICT DO NOTHING`,
 				user, id, string(encode(n))); err != nil {
 				return err
 			}

@@ -86,6 +86,20 @@ CREATE TABLE IF NOT EXISTS notices (
   UNIQUE (user, id)
 );
 
+-- In a cluster: which server accepted a message. The others give it to their clients.
+CREATE TABLE IF NOT EXISTS relay (
+  entry INTEGER PRIMARY KEY AUTOINCREMENT,
+  id    TEXT NOT NULL,
+  node  TEXT NOT NULL
+);
+
+-- In a cluster: notices that a client of the user has. Another server that comes to the recall later keeps none.
+CREATE TABLE IF NOT EXISTS heard (
+  user TEXT NOT NULL,
+  id   TEXT NOT NULL,
+  PRIMARY KEY (user, id)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS files (
   key          TEXT PRIMARY KEY,
   name         TEXT NOT NULL, -- as uploaded; never part of a path

@@ -14,9 +14,20 @@ import (
 	"github.com/chat-recall/recall/host"
 )
 
-// Serve runs the chat on addr until ctx ends. Its data is in the folder data; config is the path of plugin.hcl.
-func Serve(ctx context.Context, addr, data, config string, stdout, stderr io.Writer) error {
-	if err := checkLoopback(addr); err != nil {
+// Options configure Serve.
+type Options struct {
+	Addr   string // where to listen; a loopback address
+	Data   Data
+	Config string // path of plugin.hcl
+	RunDir string // host.Config.RunDir
+
+	// FramedBy is the origin of a page that may show those of this server in frames; empty: none but its own.
+	FramedBy string
+}
+
+// Serve builds the plugin if it is missing, and runs the chat until ctx ends.
+func Serve(ctx context.Context, o Options, stdout, stderr io.Writer) error {
+	if err := CheckLoopback(o.Addr); err != nil {
 		return err
 	}
 	limits, err := limitsOfProcess()
@@ -24,11 +35,11 @@ func Serve(ctx context.Context, addr, data, config string, stdout, stderr io.Wri
 		return err
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "host-app", Level: hclog.Info, Output: stderr})
-	if err := BuildPlugin(ctx, config, stdout); err != nil {
+	if err := BuildPlugin(ctx, o.Config, stdout); err != nil {
 		return err
 	}
 	held := new(heldCalls)
-	s, plugin, err := Open(ctx, data, host.Config{File: config, OnHeld: held.add}, log)
+	s, plugin, err := Open(ctx, o.Data, host.Config{File: o.Config, RunDir: o.RunDir, OnHeld: held.add}, log)
 	if err != nil {
 		return err
 	}
@@ -43,11 +54,11 @@ func Serve(ctx context.Context, addr, data, config string, stdout, stderr io.Wri
 	if err := greet(ctx, s); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := net.Listen("tcp", o.Addr)
 	if err != nil {
 		return fmt.Errorf("listen: %w; choose another address with --addr", err)
 	}
-	a := &api{server: s, plugin: plugin, held: held, limits: limits}
+	a := &api{server: s, plugin: plugin, held: held, limits: limits, framedBy: o.FramedBy}
 	web := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	web.RegisterOnShutdown(s.hub.KickAll)
@@ -70,8 +81,8 @@ func Serve(ctx context.Context, addr, data, config string, stdout, stderr io.Wri
 	return err
 }
 
-// checkLoopback refuses an address that others can reach: whoever reaches this server is whom they say they are.
-func checkLoopback(addr string) error {
+// CheckLoopback refuses an address that others can reach: whoever reaches this server is whom they say they are.
+func CheckLoopback(addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("--addr %s: %w", addr, err)

@@ -46,6 +46,7 @@ type Server struct {
 	log    hclog.Logger
 	now    func() time.Time
 	repair chan struct{} // a message could not be indexed
+	relay  relay
 	done   sync.WaitGroup
 	stop   context.CancelFunc
 	close  func() error // of the plugin
@@ -54,18 +55,21 @@ type Server struct {
 	recall shared.Recall
 }
 
-// newServer opens the stores in dir. It serves once start was called.
-func newServer(dir string, log hclog.Logger) (*Server, error) {
-	store, err := openStore(dir)
+// newServer opens the stores. It serves once start was called.
+func newServer(data Data, log hclog.Logger) (*Server, error) {
+	store, err := openStore(data)
 	if err != nil {
 		return nil, err
 	}
-	files, err := openFiles(filepath.Join(dir, "files"), store)
+	s := &Server{store: store, hub: NewHub(), log: log, now: time.Now, repair: make(chan struct{}, 1),
+		ready: make(chan struct{})}
+	if s.files, err = openFiles(filepath.Join(data.Folder, "files"), store); err == nil {
+		err = s.relay.open(context.Background(), store)
+	}
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	return &Server{store: store, files: files, hub: NewHub(), log: log, now: time.Now,
-		repair: make(chan struct{}, 1), ready: make(chan struct{})}, nil
+	return s, nil
 }
 
 // start gives the server its plugin and brings into the index what a crash left out of it: before anyone connects, so
@@ -80,6 +84,13 @@ func (s *Server) start(ctx context.Context, recall shared.Recall, closeRecall fu
 		s.wantRepair()
 	}
 	s.done.Go(func() { s.repairLoop(running) })
+	if s.store.node == "" {
+		return
+	}
+	if err := s.relayOnce(ctx); err != nil { // while nobody is connected: what is known already was delivered before
+		s.log.Warn("messages of other servers wait to be passed on; trying again", "error", err)
+	}
+	s.done.Go(func() { s.relayLoop(running) })
 }
 
 // Close ends the server: clients, then the plugin, then the stores that its steps write to.

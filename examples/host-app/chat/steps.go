@@ -46,8 +46,17 @@ func outcome(did bool) shared.Outcome {
 // notify tells everyone concerned: in a single conversation and a group every member, now or when they are back; in a
 // chatroom those who are there. A member who never got the message is not told what it was. The notice carries the
 // facts of the message and never its text: whoever got it has the text, and nobody else may.
+//
+// In a cluster every server does so for its own clients. It cannot tell who got the message from another server, so
+// those who are not connected here are not told what it was.
 func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
 	id := d.Message.ID
+	inCluster := s.store.node != ""
+	if inCluster { // then it is known which clients of this server have it
+		if err := s.relayOnce(ctx); err != nil {
+			return "", err
+		}
+	}
 	s.hub.Gone(id) // also after a crash between the commit and the answer to Recall
 	received, missed := s.hub.Received(id)
 	queued, err := s.store.QueuedFor(ctx, id)
@@ -69,7 +78,8 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 		}
 		got := user == e.Message.Sender || received[user]
 		if !got && !missed[user] && !queued[user] && member.joined < m.Seq {
-			got = room.Type != shared.ConversationChatroom || s.hub.WasPresent(user, m.Seq)
+			got = (room.Type != shared.ConversationChatroom || s.hub.WasPresent(user, m.Seq)) &&
+				(!inCluster || s.hub.Present(user))
 		}
 		notices[user] = e.Notice(got)
 		if got {
@@ -79,7 +89,7 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 	if err := s.store.setPlaceholder(ctx, e, had); err != nil { // before the notices: whoever has one finds it
 		return "", err
 	}
-	away := s.hub.Notify(id, notices)
+	away := s.hub.Notify(id, notices, inCluster)
 	kept := make(map[string]shared.Notice, len(away))
 	for _, user := range away {
 		if room.Type != shared.ConversationChatroom {

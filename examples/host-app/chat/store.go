@@ -39,7 +39,8 @@ var errClosed = errors.New("the store is closed")
 // senders pay for one commit. A write that returned is on disk.
 type Store struct {
 	path  string
-	lock  *os.File // held, so that no second server works on the same folder
+	node  string   // Data.Node
+	lock  *os.File // held, so that no server works on the same folder that does not share it
 	write *sql.DB  // one connection, the writer's
 	read  *sql.DB
 	jobs  chan job
@@ -60,16 +61,25 @@ type job struct {
 	answer chan error
 }
 
-// openStore opens or makes the database in dir.
-func openStore(dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder %s: %w", dir, err)
+// Data says where a server keeps what it stores.
+type Data struct {
+	Folder string
+
+	// Node is set in a cluster: the name of this server among those that share the folder. They share it as they would
+	// share a database on a machine of its own. Without it no other server has the folder.
+	Node string
+}
+
+// openStore opens the database, or makes it.
+func openStore(data Data) (*Store, error) {
+	if err := os.MkdirAll(data.Folder, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder %s: %w", data.Folder, err)
 	}
-	lock, err := lockFolder(dir)
+	lock, err := lockFolder(data)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: filepath.Join(dir, "chat.db"), lock: lock, jobs: make(chan job, 4*maxBatch),
+	s := &Store{path: filepath.Join(data.Folder, "chat.db"), node: data.Node, lock: lock, jobs: make(chan job, 4*maxBatch),
 		now: make(chan chan error), quit: make(chan struct{}),
 		ended: make(chan struct{})}
 	if err := s.open(); err != nil {
@@ -78,15 +88,20 @@ func openStore(dir string) (*Store, error) {
 	return s, nil
 }
 
-// lockFolder takes the data folder for this process; the kernel lets go of it when the file is closed.
-func lockFolder(dir string) (*os.File, error) {
-	lock, err := os.Open(dir)
+// lockFolder takes the data folder for this process, or for all that share it; the kernel lets go of it when the file
+// is closed.
+func lockFolder(data Data) (*os.File, error) {
+	lock, err := os.Open(data.Folder)
 	if err != nil {
 		return nil, fmt.Errorf("open the data folder: %w", err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	how := syscall.LOCK_EX
+	if data.Node != "" {
+		how = syscall.LOCK_SH
+	}
+	if err := syscall.Flock(int(lock.Fd()), how|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("the data folder %s is held by another server (%w); stop it, or name another "+
-			"folder with --data", dir, err), lock.Close())
+			"folder with --data", data.Folder, err), lock.Close())
 	}
 	return lock, nil
 }
@@ -128,8 +143,15 @@ func (s *Store) load() error {
 	return s.loadMembers()
 }
 
-// LastSeq is the sequence number of the newest message.
+// LastSeq is the sequence number of the newest message that this server has seen.
 func (s *Store) LastSeq() int64 { return s.lastSeq.Load() }
+
+// saw notes the sequence number of a message.
+func (s *Store) saw(seq int64) {
+	for last := s.lastSeq.Load(); seq > last && !s.lastSeq.CompareAndSwap(last, seq); {
+		last = s.lastSeq.Load()
+	}
+}
 
 // Path is the file of the database.
 func (s *Store) Path() string { return s.path }

@@ -15,7 +15,7 @@ import (
 // Deleted text must leave the database files, whatever pages were split and merged meanwhile.
 func TestStore_DeletedTextLeavesTheFiles(t *testing.T) {
 	dir := t.TempDir()
-	s, err := openStore(dir)
+	s, err := openStore(Data{Folder: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func TestFindLeaks_EachStore(t *testing.T) {
 			ctx := testContext(t)
 			config := host.Config{File: hosttest.WriteConfig(t, hosttest.BuildPlugin(t), t.TempDir()),
 				RunDir: hosttest.RunDir(t)}
-			s, _, err := chat.Open(ctx, t.TempDir(), config, hclog.NewNullLogger())
+			s, _, err := chat.Open(ctx, chat.Data{Folder: t.TempDir()}, config, hclog.NewNullLogger())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -77,7 +77,7 @@ func (r *replay) run(ctx context.Context) (report, error) {
 		Index:  host.IndexConfig{Path: filepath.Join(pluginDir, "index")},
 		RunDir: runDir,
 	}
-	server, plugin, err := chat.Open(ctx, filepath.Join(r.dir, "host"), config, r.log)
+	server, plugin, err := chat.Open(ctx, chat.Data{Folder: filepath.Join(r.dir, "host")}, config, r.log)
 	if err != nil {
 		return r.result, err
 	}

@@ -1,0 +1,165 @@
+package chat
+
+import (
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// newSharedServers are servers of a cluster that share a database. Their plugins are played by the test.
+func newSharedServers(t *testing.T, plugins ...*index) (list []*Server) {
+	t.Helper()
+	folder := t.TempDir()
+	if err := Prepare(testContext(t), folder); err != nil {
+		t.Fatal(err)
+	}
+	for i, plugin := range plugins {
+		s, err := newServer(Data{Folder: folder, Node: string(rune('a' + i))}, hclog.NewNullLogger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		if plugin.onIndex == nil {
+			plugin.onIndex = func(shared.Message) (shared.IndexStatus, error) { return shared.IndexAdded, nil }
+		}
+		if plugin.onStatus == nil {
+			plugin.onStatus = func(string) shared.MessageState { return shared.MessageLive }
+		}
+		s.start(testContext(t), plugin, func() error { return nil })
+		list = append(list, s)
+	}
+	return list
+}
+
+func TestRelay_OtherServer(t *testing.T) {
+	t.Run("gets the message, and nothing of it waits", func(t *testing.T) {
+		s := newSharedServers(t, &index{}, &index{})
+		here, there := connect(t, s[0], "ann"), connect(t, s[1], "ben")
+		send(t, s[0], "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+		here.wait(t, "message", "m")
+		there.wait(t, "message", "m")
+		there.leave(t)
+		if left, err := s[0].store.Queued(testContext(t), "ben", 0, 10); err != nil || len(left) > 0 {
+			t.Errorf("it waits for ben, who has it: %v, %v", left, err)
+		}
+	})
+	t.Run("gets it once its own plugin knows it", func(t *testing.T) {
+		var known atomic.Bool
+		asked := make(chan struct{}, 1)
+		s := newSharedServers(t, &index{}, &index{onStatus: func(string) shared.MessageState {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			if known.Load() {
+				return shared.MessageLive
+			}
+			return shared.MessageUnknown
+		}})
+		ben := connect(t, s[1], "ben")
+		send(t, s[0], "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+		<-asked
+		if _, got := ben.has("message", "m"); got {
+			t.Error("a message is delivered that the plugin does not know")
+		}
+		known.Store(true)
+		ben.wait(t, "message", "m")
+	})
+	t.Run("gets nothing of a message that was recalled first", func(t *testing.T) {
+		s := newSharedServers(t, &index{}, &index{onStatus: func(id string) shared.MessageState {
+			if id == "gone" {
+				return shared.MessageRecalled
+			}
+			return shared.MessageLive
+		}})
+		ben := connect(t, s[1], "ben")
+		gone := send(t, s[0], "ann", Outgoing{ID: "gone", Conversation: lobby, Text: "x"})
+		send(t, s[0], "ann", Outgoing{ID: "after", Conversation: lobby, Text: "y"})
+		notify(t, s[1], gone)
+		ben.wait(t, "message", "after")
+		if _, got := ben.has("message", "gone"); got {
+			t.Error("the recalled message was delivered")
+		}
+		if n := ben.notice(t, "gone"); n.Message != nil {
+			t.Errorf("who never got the message is told what it was: %+v", n.Message)
+		}
+	})
+	t.Run("starts after the message was stored", func(t *testing.T) {
+		s := newSharedServers(t, &index{})
+		send(t, s[0], "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
+		var known atomic.Bool
+		late, err := newServer(Data{Folder: filepath.Dir(s[0].store.path), Node: "late"}, hclog.NewNullLogger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { late.Close() })
+		late.start(testContext(t), &index{onStatus: func(string) shared.MessageState {
+			if known.Load() {
+				return shared.MessageLive
+			}
+			return shared.MessageUnknown
+		}}, func() error { return nil })
+		ben := connect(t, late, "ben")
+		known.Store(true) // its plugin has caught up
+		ben.wait(t, "message", "m")
+	})
+}
+
+// Each server notifies its own clients, in any order.
+func TestNotify_Cluster(t *testing.T) {
+	for name, order := range map[string][]int{"the sender's server first": {0, 1}, "the sender's server last": {1, 0}} {
+		t.Run(name, func(t *testing.T) {
+			s := newSharedServers(t, &index{}, &index{})
+			ann, ben := connect(t, s[0], "ann"), connect(t, s[1], "ben")
+			m := send(t, s[0], "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+			ann.wait(t, "message", "m")
+			ben.wait(t, "message", "m")
+			for _, i := range order {
+				notify(t, s[i], m)
+			}
+			for _, d := range []*device{ann, ben} {
+				if n := d.notice(t, "m"); n.Message == nil || n.Message.Sender != "ann" {
+					t.Errorf("who had the message is not told what it was: %+v", n)
+				}
+			}
+			ctx := testContext(t)
+			ben.leave(t)
+			if kept, err := s[0].store.Kept(ctx, "ben", 0, 10); err != nil || len(kept) > 0 {
+				t.Errorf("a notice waits for ben, who has it: %v, %v", kept, err)
+			}
+			if kept, err := s[0].store.Kept(ctx, "dan", 0, 10); err != nil || len(kept) != 1 {
+				t.Errorf("dan, who is away, has one notice: %v, %v", kept, err)
+			}
+			list, err := s[0].store.placeholders(ctx, groupRoom, 1<<62, 10)
+			if err != nil || len(list) != 1 {
+				t.Fatalf("%v, %v", list, err)
+			}
+			for user, facts := range map[string]bool{"ann": true, "ben": true, "cleo": false, "dan": false} {
+				if got := list[0].payload(user).Recalled.Message != nil; got != facts {
+					t.Errorf("the placeholder tells %s what the message was: %v", user, got)
+				}
+			}
+		})
+	}
+}
+
+func TestOpen_SharedFolder(t *testing.T) {
+	folder := t.TempDir()
+	shared, err := openStore(Data{Folder: folder, Node: "n0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	if alone, err := openStore(Data{Folder: folder}); err == nil {
+		alone.Close()
+		t.Error("a server that has its folder alone opens one that others share")
+	}
+}
