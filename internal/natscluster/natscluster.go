@@ -39,8 +39,8 @@ func Build(ctx context.Context, folder string) (binary string, err error) {
 	return binary, nil
 }
 
-// BuildCached builds the server into a folder of this user's cache, and returns its path. Another process that builds it
-// at the same time makes the same file.
+// BuildCached builds the server into a folder of this user's cache, and returns its path. Another process that builds
+// it at the same time makes the same file.
 func BuildCached(ctx context.Context) (binary string, err error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -193,7 +193,7 @@ func (s *Servers) start(i int) error {
 	return nil
 }
 
-// Start starts a server again that was killed.
+// Start starts a server again that was ended.
 func (s *Servers) Start(ctx context.Context, i int) error {
 	if err := s.start(i); err != nil {
 		return err
@@ -231,13 +231,18 @@ func (s *Servers) Signal(i int, signal syscall.Signal) error {
 }
 
 // Kill kills a server, and waits for its end.
-func (s *Servers) Kill(i int) {
+func (s *Servers) Kill(i int) { s.end(i, syscall.SIGKILL) }
+
+// Stop shuts a server down as an operator does, and waits for its end.
+func (s *Servers) Stop(i int) { s.end(i, syscall.SIGTERM) }
+
+func (s *Servers) end(i int, signal syscall.Signal) {
 	s.mu.Lock()
 	cmd := s.running[i]
 	s.running[i] = nil
 	s.mu.Unlock()
 	if cmd != nil {
-		_ = cmd.Process.Kill()
+		_ = cmd.Process.Signal(signal)
 		_ = cmd.Wait()
 	}
 }

@@ -1,0 +1,167 @@
+package natscluster
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+const (
+	// requestTimeout is the time of one request to one server. Servers without a leader do not answer.
+	requestTimeout = 2 * time.Second
+	requestRetry   = 200 * time.Millisecond
+
+	inbox = "_INBOX.natscluster"
+)
+
+// Request sends a request to the servers, one after the other until one answers, as a user ("name:password"). It
+// speaks the protocol of NATS itself, so that whoever uses this package links no client.
+func (s *Servers) Request(ctx context.Context, user, subject string, body []byte) (answer []byte, err error) {
+	for {
+		for i := range s.options.Count {
+			if !s.isRunning(i) {
+				continue
+			}
+			if answer, err = s.request(ctx, i, user, subject, body); err == nil {
+				return answer, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no NATS server answers %s: %w", subject, errors.Join(ctx.Err(), err))
+		case <-time.After(requestRetry):
+		}
+	}
+}
+
+func (s *Servers) request(ctx context.Context, i int, user, subject string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", strings.TrimPrefix(s.URL(i), "nats://"))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	name, password, _ := strings.Cut(user, ":")
+	options, err := json.Marshal(map[string]any{"user": name, "pass": password, "verbose": false, "pedantic": false})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Fprintf(conn, "CONNECT %s\r\nSUB %s 1\r\nPUB %s %s %d\r\n%s\r\n", options, inbox, subject, inbox,
+		len(body), body); err != nil {
+		return nil, err
+	}
+	for in := bufio.NewReader(conn); ; {
+		line, err := in.ReadString('\n')
+		switch {
+		case err != nil:
+			return nil, err
+		case strings.HasPrefix(line, "-ERR"):
+			return nil, errors.New(strings.TrimSpace(line))
+		case strings.HasPrefix(line, "MSG"):
+			var size int
+			if _, err := fmt.Sscanf(line, "MSG "+inbox+" 1 %d", &size); err != nil {
+				return nil, fmt.Errorf("%q: %w", line, err)
+			}
+			answer := make([]byte, size)
+			_, err := io.ReadFull(in, answer)
+			return answer, err
+		}
+	}
+}
+
+func (s *Servers) isRunning(i int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running[i] != nil
+}
+
+// API sends a request of the API of JetStream, such as "STREAM.INFO.RECALL", as [User], and decodes its answer.
+func (s *Servers) API(ctx context.Context, what string, body []byte, answer any) error {
+	data, err := s.Request(ctx, User, "$JS.API."+what, body)
+	if err != nil {
+		return err
+	}
+	var refused struct {
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := errors.Join(json.Unmarshal(data, &refused), json.Unmarshal(data, answer)); err != nil {
+		return fmt.Errorf("the answer to %s: %w", what, err)
+	}
+	if refused.Error != nil {
+		return fmt.Errorf("%s: %s", what, refused.Error.Description)
+	}
+	return nil
+}
+
+// streamInfo is what the servers say of a stream.
+type streamInfo struct {
+	Cluster struct {
+		Leader   string `json:"leader"`
+		Replicas []struct {
+			Current bool `json:"current"`
+		} `json:"replicas"`
+	} `json:"cluster"`
+}
+
+// leader is the number of the server that leads the stream; ok is false if none does.
+func (i *streamInfo) leader() (server int, ok bool) {
+	_, err := fmt.Sscanf(i.Cluster.Leader, "s%d", &server)
+	return server, err == nil
+}
+
+// isCurrent reports whether every server has all of the stream.
+func (i *streamInfo) isCurrent() bool {
+	_, current := i.leader()
+	for _, r := range i.Cluster.Replicas {
+		current = current && r.Current
+	}
+	return current
+}
+
+// stream waits until the state of a stream is as wanted.
+func (s *Servers) stream(ctx context.Context, name string, wanted func(*streamInfo) bool) (*streamInfo, error) {
+	for {
+		var info streamInfo
+		if err := s.API(ctx, "STREAM.INFO."+name, nil, &info); err != nil {
+			return nil, err
+		}
+		if wanted(&info) {
+			return &info, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the stream %s is %+v: %w", name, info, ctx.Err())
+		case <-time.After(requestRetry):
+		}
+	}
+}
+
+// Leader is the number of the server that leads a stream. It waits until one does.
+func (s *Servers) Leader(ctx context.Context, stream string) (int, error) {
+	info, err := s.stream(ctx, stream, func(i *streamInfo) bool { _, ok := i.leader(); return ok })
+	if err != nil {
+		return 0, err
+	}
+	server, _ := info.leader()
+	return server, nil
+}
+
+// WaitUntilCurrent waits until every server has all of a stream.
+func (s *Servers) WaitUntilCurrent(ctx context.Context, stream string) error {
+	_, err := s.stream(ctx, stream, (*streamInfo).isCurrent)
+	return err
+}
