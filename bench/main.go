@@ -31,6 +31,7 @@ var commands = []command{
 	{"pressure", "load plugin and host beyond their memory, and set hostile peers on them", pressureBench},
 	{"power", "take the power from the disk of an index under callers", powerBench},
 	{"hosts", "kill the host under callers at random moments, with its plugin", hostsBench},
+	{"cluster", "break a cluster of chat servers and servers of its log under load, in many ways", clusterBench},
 }
 
 // hidden are what the subcommands run as processes of their own.
@@ -42,6 +43,7 @@ var hidden = []command{
 	{"disk-child", "", diskChild},
 	{"speed-child", "", speedChild},
 	{"pressure-child", "", pressureChild},
+	{"cluster-child", "", clusterChild},
 }
 
 // errUsage is for a command line that was already explained.

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// A clusterFault is what is done to a cluster under load.
+type clusterFault struct {
+	name, help string
+
+	// options, if not nil, changes the cluster before it is started.
+	options func(o *clusterOptions)
+
+	// run does it, from the beginning of the load on. The load goes on after that until its time is up, and everything
+	// must be well then.
+	run func(ctx context.Context, c *cluster) error
+}
+
+// clusterFaults are all faults, in the order in which they are run.
+var clusterFaults = []clusterFault{
+	{name: "none", help: "nothing goes wrong", run: noFault},
+	{name: "leader", help: "the server that leads the stream is killed, twice", run: killLeaders},
+	{name: "leader_stopped", help: "the server that leads the stream is stopped for 14 s and goes on", run: stopLeader},
+	{name: "two_servers", help: "two of the three servers are killed, and back after 8 s", run: killTwoServers},
+	{name: "plugins", help: "a plugin is killed every 3 s", run: killPlugins},
+	{name: "hosts", help: "a chat server is killed with its plugin, and away for longer than the lease", run: killHost},
+	{name: "stopped", help: "a chat server and its plugin are stopped for longer than the lease: they are taken for dead",
+		run: stopNode},
+	{name: "rolling_plugins", help: "each plugin is upgraded to another version", run: upgradePlugins},
+	{name: "rolling_servers", help: "each server is shut down and started again, one after the other", run: rollServers},
+	{name: "node_added", help: "a fourth chat server joins", run: startNode},
+}
+
+// faultAfter is how long the load runs before anything is done.
+const faultAfter = 5 * time.Second
+
+func noFault(context.Context, *cluster) error { return nil }
