@@ -20,6 +20,9 @@ const (
 	inbox = "_INBOX.natscluster"
 )
 
+// errRefused says that a server has answered, and will not do what it is asked for.
+var errRefused = errors.New("the NATS server refuses")
+
 // Request sends a request to the servers, one after the other until one answers, as a user ("name:password"). It
 // speaks the protocol of NATS itself, so that whoever uses this package links no client.
 func (s *Servers) Request(ctx context.Context, user, subject string, body []byte) (answer []byte, err error) {
@@ -28,8 +31,8 @@ func (s *Servers) Request(ctx context.Context, user, subject string, body []byte
 			if !s.isRunning(i) {
 				continue
 			}
-			if answer, err = s.request(ctx, i, user, subject, body); err == nil {
-				return answer, nil
+			if answer, err = s.request(ctx, i, user, subject, body); err == nil || errors.Is(err, errRefused) {
+				return answer, err
 			}
 		}
 		select {
@@ -68,7 +71,7 @@ func (s *Servers) request(ctx context.Context, i int, user, subject string, body
 		case err != nil:
 			return nil, err
 		case strings.HasPrefix(line, "-ERR"):
-			return nil, errors.New(strings.TrimSpace(line))
+			return nil, fmt.Errorf("%w: %s", errRefused, strings.TrimSpace(line))
 		case strings.HasPrefix(line, "MSG"):
 			var size int
 			if _, err := fmt.Sscanf(line, "MSG "+inbox+" 1 %d", &size); err != nil {

@@ -52,9 +52,7 @@ func TestServers_Leader(t *testing.T) {
 
 func TestServers_Request(t *testing.T) {
 	s := natstest.Start(t, 1, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err := s.Request(ctx, natscluster.User+"x", "$JS.API.INFO", nil)
+	_, err := s.Request(t.Context(), natscluster.User+"x", "$JS.API.INFO", nil)
 	if err == nil || !strings.Contains(err.Error(), "Authorization Violation") {
 		t.Errorf("another password: %v", err)
 	}
