@@ -50,6 +50,17 @@ type backupEnd struct {
 // begin reads that version, and returns what it is written to. Backup keeps the files of that version on disk until it
 // returns. format is the version of the caller's format of keys and values, for [BackupHeader].
 func (d *Dir) Backup(ctx context.Context, format int, begin func(txn *badger.Txn) (io.Writer, error)) error {
+	return d.BackupOf(ctx, format, begin, backupKeys)
+}
+
+// Put puts a key into a backup, with the version of the database at which it was written. Keys come in their order.
+type Put func(key, value []byte, version uint64) error
+
+// BackupOf is Backup with the keys that keys makes of those of the database.
+func (d *Dir) BackupOf(
+	ctx context.Context, format int, begin func(txn *badger.Txn) (io.Writer, error),
+	keys func(ctx context.Context, txn *badger.Txn, put Put) error,
+) error {
 	if err := d.Failure(); err != nil {
 		return err
 	}
@@ -69,7 +80,7 @@ func (d *Dir) Backup(ctx context.Context, format int, begin func(txn *badger.Txn
 		}
 		out := &backupWriter{w: bufio.NewWriterSize(w, backupFrameBytes)}
 		out.header(BackupHeader{Format: format, Index: id, Created: time.Now().UTC().Truncate(time.Second)})
-		if err := backupKeys(ctx, txn, out); err != nil {
+		if err := keys(ctx, txn, out.key); err != nil {
 			return err
 		}
 		return out.end()
@@ -80,7 +91,7 @@ func (d *Dir) Backup(ctx context.Context, format int, begin func(txn *badger.Txn
 	return nil
 }
 
-func backupKeys(ctx context.Context, txn *badger.Txn, out *backupWriter) error {
+func backupKeys(ctx context.Context, txn *badger.Txn, put Put) error {
 	it := txn.NewIterator(badger.IteratorOptions{})
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
@@ -89,7 +100,7 @@ func backupKeys(ctx context.Context, txn *badger.Txn, out *backupWriter) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(ctx.Err(), out.key(item.KeyCopy(nil), value, item.Version())); err != nil {
+		if err := errors.Join(ctx.Err(), put(item.KeyCopy(nil), value, item.Version())); err != nil {
 			return err
 		}
 	}
@@ -239,6 +250,21 @@ func (b *Backup) next() (*pb.KVList, error) {
 		return nil, nil
 	}
 	return nil, fmt.Errorf("%w: a frame of kind %q", errBackup, kind)
+}
+
+// Each visits the keys of a backup, in their order. It fails if the backup is damaged or incomplete.
+func (b *Backup) Each(ctx context.Context, visit func(key, value []byte) error) error {
+	for {
+		list, err := b.next()
+		if err := errors.Join(err, ctx.Err()); err != nil || list == nil {
+			return err
+		}
+		for _, kv := range list.Kv {
+			if err := visit(kv.Key, kv.Value); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // Restore puts the keys of a backup into a database that to creates: of the ID of [Build.Identity], or that in the

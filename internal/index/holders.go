@@ -198,8 +198,8 @@ func (b *batch) give(sequence uint64, step string, h *indexpb.Holders, node stri
 	return w.set(holdersKey(sequence, step), &indexpb.Holders{EachNode: eachNode, Nodes: []string{node}})
 }
 
-// reopenStep opens a step of an event for one more node that carries it out for its own clients. Its attempts go on:
-// one of them may be in flight.
+// reopenStep opens a step of an event for one more node that carries it out for its own clients, unless one carries it
+// out or did. Its attempts go on: one of them may be in flight.
 func (b *batch) reopenStep(node string, sequence uint64, step string, w *writes) error {
 	if unopened, err := isUnopened(b.txn, sequence, step); err != nil || unopened {
 		return err
@@ -209,6 +209,10 @@ func (b *batch) reopenStep(node string, sequence uint64, step string, w *writes)
 	case err != nil:
 		return err
 	case h == nil:
+		var a indexpb.Attempts
+		if _, err := get(b.txn, attemptsKey(sequence, step), &a); err != nil || a.Count > 0 {
+			return err // one carried it out, as the single machine did that the cluster was before
+		}
 		h = &indexpb.Holders{EachNode: true, Done: true}
 	case !h.EachNode || slices.Contains(h.Nodes, node):
 		return nil

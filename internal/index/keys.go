@@ -39,7 +39,10 @@ import (
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtauroqlsebwdgpkyh"
+const keyKinds = "finmtauroqlsebwdg" + nodeKinds
+
+// nodeKinds are those that only an index has that follows a log.
+const nodeKinds = "pkyh"
 
 func newKey(kind byte) key { return append(make(key, 0, 64), kind, '/') }
 

@@ -217,7 +217,7 @@ func (b *batch) endLog() error {
 		return nil
 	}
 	b.sum = nil
-	value, err := encode(&indexpb.Log{Id: b.log.ID, Position: b.log.Position, Sum: b.log.Sum[:]})
+	value, err := encode(encodeLog(b.log))
 	if err != nil {
 		return err
 	}

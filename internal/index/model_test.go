@@ -358,6 +358,14 @@ func testModel(t *testing.T, member *Member) {
 			}
 			x = open()
 		}
+		if round%40 == 30 && member == nil { // it becomes a cluster, and a single machine again
+			nodes := clusterOf(t, x, 1)
+			if err := x.Close(); err != nil {
+				t.Fatal(err)
+			}
+			path, _ = toSingle(t, nodes.indexes[0])
+			x = open()
+		}
 		if round%10 == 0 {
 			m.compare(t, x)
 		}
@@ -375,6 +383,10 @@ func testModel(t *testing.T, member *Member) {
 		}
 	}
 	m.compare(t, x)
+	if member != nil {
+		single, _ := toSingle(t, x)
+		m.compare(t, openAt(t, single))
+	}
 }
 
 // withoutNodes is a page without the names of nodes, which the model does not have.

@@ -3,6 +3,8 @@ package index
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
@@ -30,14 +32,39 @@ type Salvaged struct {
 	LedgersLost int `json:"ledgers_lost"`
 }
 
+// ErrOfNode says that an index is that of a node of a cluster.
+var ErrOfNode = errors.New("index of a node of a cluster")
+
 // Salvage creates an index from what can be read of a damaged one. It does not change the damaged one, in the folder
 // from; the folder to does not exist or is empty. A message stays recalled wherever any trace of its recall is left.
+// That of a node of a cluster is refused, with [ErrOfNode]: the log has everything that it holds.
 func Salvage(ctx context.Context, from, to string, log hclog.Logger) (Salvaged, error) {
 	out := Salvaged{}
 	id, lost, err := badgerdir.Salvage(ctx, from, newBuild(to, log), isKey,
-		func(db *badger.DB) error { return mend(ctx, db, &out) })
+		func(db *badger.DB) error {
+			if err := refuseNode(ctx, db, from); err != nil {
+				return err
+			}
+			return mend(ctx, db, &out)
+		})
 	out.Index, out.Lost = id, append([]badgerdir.Damage{}, lost...)
 	return out, err
+}
+
+// refuseNode refuses what has any key that only the index of a node has.
+func refuseNode(ctx context.Context, db *badger.DB, from string) error {
+	txn := db.NewTransactionAt(db.MaxVersion(), false)
+	defer txn.Discard()
+	for _, kind := range []byte(nodeKinds) {
+		err := each(ctx, txn, newKey(kind), nil, func(*badger.Item) (bool, error) {
+			return false, fmt.Errorf("%s: %w: remove the folder and start the plugin, which fills it from the log",
+				from, ErrOfNode)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isKey reports whether the index keeps a key. Padding is not worth keeping.

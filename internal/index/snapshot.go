@@ -62,8 +62,17 @@ func logIn(txn *badger.Txn) (at Log, follows bool, err error) {
 	if follows, err = get(txn, logKey, &pb); err != nil || !follows {
 		return Log{}, false, err
 	}
+	at, err = decodeLog(&pb)
+	return at, err == nil, err
+}
+
+func encodeLog(at Log) *indexpb.Log {
+	return &indexpb.Log{Id: at.ID, Position: at.Position, Sum: at.Sum[:]}
+}
+
+func decodeLog(pb *indexpb.Log) (at Log, err error) {
 	if len(pb.Sum) != len(at.Sum) || pb.Id == "" {
-		return Log{}, false, fmt.Errorf("%w: the state of its log is that of none%s", ErrCorrupt, badgerdir.Advice)
+		return Log{}, fmt.Errorf("%w: the state of its log is that of none%s", ErrCorrupt, badgerdir.Advice)
 	}
-	return Log{ID: pb.Id, Position: pb.Position, Sum: [len(at.Sum)]byte(pb.Sum)}, true, nil
+	return Log{ID: pb.Id, Position: pb.Position, Sum: [len(at.Sum)]byte(pb.Sum)}, nil
 }
