@@ -48,6 +48,12 @@ func (n *chatNode) hasLogged(text string) bool {
 // startChatNode opens a host that is a node; more are further attributes of its block cluster.
 func startChatNode(t *testing.T, servers *natscluster.Servers, name string, more ...string) *chatNode {
 	t.Helper()
+	return startChatNodeOf(t, hosttest.BuildPlugin(t), servers, name, more...)
+}
+
+// startChatNodeOf is startChatNode with another plugin.
+func startChatNodeOf(t *testing.T, binary string, servers *natscluster.Servers, name string, more ...string) *chatNode {
+	t.Helper()
 	n := &chatNode{name: name}
 	block := fmt.Sprintf(`
 cluster {
@@ -60,7 +66,7 @@ cluster {
 }
 `, name, strings.Join(servers.URLs(), `", "`), natstest.Credentials(t, natscluster.User),
 		natstest.Credentials(t, natscluster.SystemUser), strings.Join(more, "\n  "))
-	n.file = hosttest.WriteConfig(t, hosttest.BuildPlugin(t), hosttest.RunDir(t), block)
+	n.file = hosttest.WriteConfig(t, binary, hosttest.RunDir(t), block)
 	n.open(t)
 	return n
 }
@@ -229,4 +235,23 @@ func TestCluster_ThreeNodes(t *testing.T) {
 		}
 		exchange(t, nodes[:2], "quorum")
 	})
+}
+
+// TestCluster_OlderVersion upgrades the nodes of a cluster one after the other, and tries to go back.
+func TestCluster_OlderVersion(t *testing.T) {
+	servers := natstest.Start(t, 1, nil)
+	older, newer := hosttest.BuildFaulty(t, "old-format"), hosttest.BuildPlugin(t)
+	nodes := []*chatNode{
+		startChatNodeOf(t, older, servers, "n0", "replicas = 1"), startChatNodeOf(t, newer, servers, "n1", "replicas = 1"),
+	}
+	exchange(t, nodes, "mixed")
+	if _, err := nodes[0].Upgrade(t.Context(), host.Binary{Path: newer}); err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, nodes, "upgraded")
+	_, err := nodes[0].Upgrade(t.Context(), host.Binary{Path: older})
+	if err == nil || !strings.Contains(err.Error(), "written by a newer version") {
+		t.Errorf("a node goes back to an older version: %v", err)
+	}
+	exchange(t, nodes, "refused")
 }

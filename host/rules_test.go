@@ -232,6 +232,16 @@ permit "own" {
 	if got.Code != shared.CodeRateLimited || got.RetryAt.Sub(again).Abs() > time.Second { // limits count by another clock
 		t.Errorf("the third of two: %+v; the first was at %s", got, first.RecalledAt)
 	}
+	hosttest.Kill(t, p.Host)
+	if got := recall("m2", "typo"); got.Code != shared.CodeRateLimited {
+		t.Errorf("after the plugin was killed: %+v", got)
+	}
+	if _, err := p.Upgrade(within(t), host.Binary{Path: hosttest.BuildPlugin(t)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := recall("m2", "typo"); got.Code != shared.CodeRateLimited {
+		t.Errorf("after an upgrade: %+v", got)
+	}
 	ledger, err := shared.ReadLedger(within(t), p, "acme", first.RecallID)
 	if err != nil || ledger[0].Event.Reason != "typo" {
 		t.Errorf("the ledger says %+v, %v", ledger, err)

@@ -12,11 +12,7 @@ import (
 
 // openCluster connects to the log of the cluster that plugin.hcl names.
 func openCluster(ctx context.Context, c *config.ClusterBlock, logger hclog.Logger) (engine.ClusterLink, error) {
-	link, err := jetstream.Open(ctx, jetstream.Options{
-		Node: c.Node, URLs: c.URLs, Stream: c.Stream, Replicas: c.Replicas,
-		Credentials: c.Credentials, SystemCredentials: c.SystemCredentials, Unchecked: c.Unchecked,
-		CA: c.CA, Cert: c.Cert, Key: c.Key, Logger: logger,
-	})
+	link, err := jetstream.Open(ctx, jetstream.OptionsOf(c, logger))
 	if err != nil {
 		return nil, err // and no link that is not nil
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/chat-recall/recall/rules/internal/policy"
 )
 
-// maxRemembered bounds the recalls that a Limiter remembers: about 32 MiB at worst.
-const maxRemembered = 1 << 18
+// MaxUnits is how many units a [Limiter] remembers: about 32 MiB at worst.
+const MaxUnits = 1 << 18
 
 // Limiter counts the recalls that limits apply to. It outlives any policy: counts belong to the name of a limit, so a
 // change of the rules resets nothing. It counts exactly: "20/1m" is at most 20 in any minute, not on average.
@@ -29,7 +29,14 @@ type Limiter struct {
 
 // limitKey is a hash of a limit's name and the values of its key, so that long values take no more space than short
 // ones.
-type limitKey [sha256.Size]byte
+type limitKey = [sha256.Size]byte
+
+// Unit is what one recall takes of a limit.
+type Unit struct {
+	Limit [sha256.Size]byte // which count it belongs to: a hash of the limit's name and the values of its key
+	At    time.Time         // when it counts, as [Input.CountedAt]
+	Kept  time.Duration     // how long it may count
+}
 
 // usage is the times of the recalls that may still count, oldest first.
 type usage struct {
@@ -48,10 +55,11 @@ func (l *Limiter) Trial() *Limiter {
 }
 
 // Reservation is one unit of a limit that [Limiter.Reserve] counted. The zero Reservation holds nothing.
-type Reservation struct {
-	key limitKey
-	at  time.Time
-}
+type Reservation struct{ unit Unit }
+
+// Unit returns the unit that is reserved, for a Limiter elsewhere or of a later process: see [Limiter.Add]. It returns
+// false if the recall takes no unit of any limit.
+func (r Reservation) Unit() (Unit, bool) { return r.unit, !r.unit.At.IsZero() }
 
 // Reserve decides like [Policy.Decide] but skips permits whose limit is exhausted. If the decision permits, it reserves
 // one unit of the limit. Only committed recalls count: a caller that does not commit the recall calls Cancel.
@@ -72,17 +80,27 @@ func (l *Limiter) Reserve(p *Policy, in *Input) (Decision, Reservation) {
 func (l *Limiter) Cancel(r Reservation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	used := l.used[r.key]
+	used := l.used[r.unit.Limit]
 	if used == nil {
 		return
 	}
-	if i := slices.IndexFunc(used.at, r.at.Equal); i >= 0 {
+	if i := slices.IndexFunc(used.at, r.unit.At.Equal); i >= 0 {
 		used.at = slices.Delete(used.at, i, i+1)
 		l.total--
 	}
 	if len(used.at) == 0 {
-		delete(l.used, r.key)
+		delete(l.used, r.unit.Limit)
 	}
+}
+
+// Add counts a unit that was taken elsewhere, or in an earlier process, even if the limit is exhausted.
+func (l *Limiter) Add(u Unit) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if used := l.used[u.Limit]; used != nil {
+		u.Kept = max(u.Kept, used.kept)
+	}
+	l.add(u)
 }
 
 // limits is a Limiter as [policy.Limits].
@@ -133,20 +151,26 @@ func (l *Limiter) reserve(limit *policy.Limit, in *Input, skew time.Duration) (R
 	if _, ok := l.freeAt(key, limit, now); !ok {
 		return Reservation{}, false
 	}
-	used := l.used[key]
+	u := Unit{key, now, limit.Per + skew} // the clock of the next request may be behind
+	l.add(u)
+	return Reservation{u}, true
+}
+
+// add counts a unit. It is called with mu held.
+func (l *Limiter) add(u Unit) {
+	used := l.used[u.Limit]
 	if used == nil {
 		used = &usage{}
-		l.used[key] = used
+		l.used[u.Limit] = used
 	}
-	used.kept = limit.Per + skew // the clock of the next request may be behind
-	old := since(used.at, now.Add(-used.kept))
+	used.kept = u.Kept
+	old := since(used.at, u.At.Add(-used.kept))
 	used.at = slices.Delete(used.at, 0, old)
 	// A request that waited can be older than a recall that was counted before it.
-	used.at = slices.Insert(used.at, since(used.at, now), now)
-	if l.total += 1 - old; l.total > maxRemembered {
-		l.forget(now)
+	used.at = slices.Insert(used.at, since(used.at, u.At), u.At)
+	if l.total += 1 - old; l.total > MaxUnits {
+		l.forget(u.At)
 	}
-	return Reservation{key, now}, true
 }
 
 // forget drops the keys that no longer count, then those that have been quiet longest, until a quarter of the space is
@@ -167,7 +191,7 @@ func (l *Limiter) forget(now time.Time) {
 	}
 	slices.SortFunc(left, func(a, b quiet) int { return a.last.Compare(b.last) })
 	for _, q := range left {
-		if l.total <= maxRemembered/4*3 {
+		if l.total <= MaxUnits/4*3 {
 			return
 		}
 		l.drop(q.key)

@@ -176,18 +176,18 @@ func TestLimiter_RetryAt(t *testing.T) {
 
 func TestLimiter_Bound(t *testing.T) {
 	p, l := mustParse(t, limited), NewLimiter()
-	for i := range maxRemembered + 1 {
+	for i := range MaxUnits + 1 {
 		l.Reserve(p, twin.Request(time.Duration(i), func(in *Input) {
 			in.ActorID = fmt.Sprint(i)
 			in.Sender = in.ActorID
 		}))
 	}
-	if l.total > maxRemembered || l.total != len(l.used) || l.total < maxRemembered/2 {
+	if l.total > MaxUnits || l.total != len(l.used) || l.total < MaxUnits/2 {
 		t.Errorf("%d recalls of %d keys are remembered", l.total, len(l.used))
 	}
 	last := twin.Request(time.Second, func(in *Input) {
-		in.ActorID, in.Sender = fmt.Sprint(maxRemembered),
-			fmt.Sprint(maxRemembered)
+		in.ActorID, in.Sender = fmt.Sprint(MaxUnits),
+			fmt.Sprint(MaxUnits)
 	})
 	l.Reserve(p, last)
 	l.Reserve(p, last)
@@ -216,5 +216,35 @@ func TestLimiter_Concurrent(t *testing.T) {
 	}
 	if n != 3 {
 		t.Errorf("%d of 20 were permitted, the limit is 3", n)
+	}
+}
+
+func TestLimiter_Add(t *testing.T) {
+	p, l, other := mustParse(t, limited), NewLimiter(), NewLimiter()
+	var units []Unit
+	for i := range 3 {
+		_, r := l.Reserve(p, twin.Request(time.Duration(i)*10*time.Second, nil))
+		u, ok := r.Unit()
+		if !ok {
+			t.Fatal("it has taken nothing")
+		}
+		units = append(units, u)
+	}
+	for _, u := range []Unit{units[2], units[0], units[1]} { // in any order
+		other.Add(u)
+	}
+	d := check(other, p, twin.Request(59*time.Second, nil))
+	if d.Code != "rate_limited" || !d.RetryAt.Equal(twin.Sent.Add(time.Minute)) {
+		t.Errorf("%+v", d)
+	}
+	if d := check(other, p, twin.Request(time.Minute, nil)); !d.Permit {
+		t.Errorf("%+v", d)
+	}
+	other.Add(Unit{Limit: units[0].Limit, At: units[2].At, Kept: units[0].Kept}) // beyond the limit
+	if d := check(other, p, twin.Request(69*time.Second, nil)); d.Code != "rate_limited" {
+		t.Errorf("%+v", d)
+	}
+	if _, ok := (Reservation{}).Unit(); ok {
+		t.Error("nothing is a unit")
 	}
 }

@@ -93,14 +93,15 @@ var faults = []string{
 	"older-minor", "newer-minor", "next-major", // another version of the wire; the first two have no lane
 	"lane-only",    // it answers Index and Status on the lane, and not by gRPC
 	"newer-format", // of the index
+	"old-format",   // it reads only the oldest format of the entries of a cluster's log
 }
 
 // BuildFaulty builds a recall-plugin with a fault, or of another version, and returns its path. The faults are
 // panic-prepare, hang-prepare, panic-activate, hang-activate, panic-activated, exit-after-activate, panic-first-call,
 // panic-poison (when it indexes a message with the id "poison"), swapped-answers (of Index), event-flood, ghost-events
 // (with each tenth event one that does not exist, of step "ghost"), few-statuses, many-statuses (of Settle),
-// older-minor, newer-minor, next-major (of the wire), lane-only (Index and Status go
-// by the lane alone) and newer-format (of the index).
+// older-minor, newer-minor, next-major (of the wire), lane-only (Index and Status go by the lane alone), newer-format
+// (of the index) and old-format (of the entries of a cluster's log, of which it reads only the oldest).
 func BuildFaulty(t testing.TB, fault string) string {
 	t.Helper()
 	if !slices.Contains(faults, fault) {

@@ -154,6 +154,11 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	if err := b.openFirst(pb, w); err != nil {
 		return Result{}, err
 	}
+	if r.Spend != nil {
+		if err := b.planSpend(r.Spend, w); err != nil {
+			return Result{}, err
+		}
+	}
 	w.recalled = &recentEvent{decodeEvent(event.RecallID, m, pb), pb}
 	for _, write := range []struct {
 		key   key

@@ -18,8 +18,6 @@ type batch struct {
 	bytes, count       int64
 	ops                int
 
-	sequence   uint64                     // of the last recall in it
-	failures   uint64                     // position of the last failed attempt in it
 	usesBefore *badger.Iterator           // of base, over all attachments; nil until it is needed
 	uses       map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
 	opened     map[string]uint64          // steps that it opens, and the first event that it opens each for
@@ -28,7 +26,8 @@ type batch struct {
 	recent     *recentEvents              // of earlier ones
 	ids        *idFilter
 
-	counted counters // as the transaction has them
+	counters          // with what is in it
+	counted  counters // as the transaction has them
 
 	// Of an index that follows a log.
 	node    string // whose queues the host of this machine reads
@@ -39,7 +38,12 @@ type batch struct {
 }
 
 // counters are the numbers of n/.
-type counters struct{ sequence, failures uint64 }
+type counters struct {
+	sequence uint64 // of the last recall
+	failures uint64 // position of the last failed attempt
+	spent    uint64 // number of the newest spend of a limit
+	unspent  uint64 // number of the newest one that is removed
+}
 
 func (x *Index) newBatch() *batch {
 	bytes, entries := x.dir.Limits()
@@ -48,13 +52,12 @@ func (x *Index) newBatch() *batch {
 		base:     x.dir.NewTransaction(false),
 		maxBytes: bytes - 512, // the group, the counters and the state of the log are written last
 		maxCount: entries - 8,
-		sequence: x.sequence,
-		failures: x.failures,
 		uses:     map[string]map[string]bool{},
 		opened:   map[string]uint64{},
 		recent:   &x.recent,
 		ids:      x.ids,
-		counted:  counters{x.sequence, x.failures},
+		counters: x.counters,
+		counted:  x.counters,
 		node:     x.node,
 		log:      x.log,
 		members:  x.members,
@@ -89,6 +92,8 @@ type writes struct {
 	hashes   []uint64           // of them, for the filter of ids
 	recalled *recentEvent       // takes the next sequence; nil: the operation makes no recall
 	failed   bool               // takes the next position of failed attempts
+	spends   bool               // takes the next number of a spend of a limit
+	unspent  uint64             // old ones that it removes
 	members  map[string]*Member // nil: as they were
 }
 
@@ -159,6 +164,10 @@ func (b *batch) write(w *writes) error {
 	if w.failed {
 		b.failures++
 	}
+	if w.spends {
+		b.spent++
+	}
+	b.unspent += w.unspent
 	if w.members != nil {
 		b.members = w.members
 	}
@@ -180,8 +189,10 @@ func (b *batch) change(e *entry) error {
 
 // endEntry writes what an entry that changes something has once: its group, at a position, and the counters.
 func (b *batch) endEntry(position uint64) error {
-	if now := (counters{b.sequence, b.failures}); now != b.counted {
-		value, err := encode(&indexpb.Counter{Next: now.sequence + 1, Failures: now.failures})
+	if now := b.counters; now != b.counted {
+		value, err := encode(&indexpb.Counter{
+			Next: now.sequence + 1, Failures: now.failures, Spent: now.spent, Unspent: now.unspent,
+		})
 		if err == nil {
 			err = b.change(&entry{key: sequenceKey, value: value})
 		}

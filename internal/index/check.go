@@ -29,7 +29,7 @@ func (op *Op) Bytes() int {
 	case op.Recall != nil:
 		e := &op.Recall.Event
 		n := messageBytes(&e.Message) + len(e.RecallID)*5 + len(e.Actor.ID)*3 + len(e.Tenant)*4 + len(e.Message.ID)*3 +
-			len(e.Ext) + len(e.Reason) + len(e.Rule.Name) + len(e.Rule.File) + len(e.PolicyDigest) + 384
+			len(e.Ext) + len(e.Reason) + len(e.Rule.Name) + len(e.Rule.File) + len(e.PolicyDigest) + 512
 		for _, a := range e.Message.Attachments {
 			n += len(a.Key) // again, in the ledger
 		}
@@ -203,6 +203,11 @@ func (r *Recall) check() error {
 	}
 	if _, ok := dispositions.number[e.Disposition]; !ok {
 		return shared.Invalidf("recall.disposition", "unknown disposition %q", e.Disposition)
+	}
+	if r.Spend != nil {
+		if err := r.Spend.check(); err != nil {
+			return err
+		}
 	}
 	seen := make(map[string]bool, len(r.Steps))
 	for i, s := range r.Steps {

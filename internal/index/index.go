@@ -64,10 +64,9 @@ type Index struct {
 
 	// The caller of Apply owns the following.
 
+	counters
 	log       Log                     // that it follows; zero on a single machine
 	members   map[string]*Member      // of the cluster; nil on a single machine
-	sequence  uint64                  // of the last recall
-	failures  uint64                  // position of the last failed attempt
 	commitTxn func(*badger.Txn) error // dir.Commit; tests make it fail
 
 	lastSequence, lastFailure, commits, operations atomic.Uint64

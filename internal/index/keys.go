@@ -13,7 +13,7 @@ import (
 //
 //	f/                                           Format    the version of the whole, checked before anything is written
 //	i/                                           Identity  which index this is, and which epoch of it
-//	n/                                           Counter   the next sequence, and the position of the last failed attempt
+//	n/                                           Counter   the next sequence, and further numbers that go up
 //	m/<tenant>/<message id>                      Record    the message and its tombstone
 //	t/<position>                                 Group     the messages that an entry of the log indexed
 //	a/<tenant>/<attachment key>/<message id>               a live message uses the attachment
@@ -27,6 +27,7 @@ import (
 //	b/<step>/<level>/<position>/<sequence>                 events whose step failed and backs off, oldest failure first
 //	w/<sequence>                                           the gate: events whose other steps wait for notify
 //	d/<sequence>                                           events with steps that wait for others, by Step.after
+//	c/<number>                                   Spend     what a recall spent of a limit of the rules
 //	g/                                                     padding, see Index.Flush
 //
 // An index that follows the log of a cluster has these too, and a step of a node, <step>@<node>, in e/ and b/, and in
@@ -39,7 +40,7 @@ import (
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtauroqlsebwdg" + nodeKinds
+const keyKinds = "finmtauroqlsebwdcg" + nodeKinds
 
 // nodeKinds are those that only an index has that follows a log.
 const nodeKinds = "pkyh"
@@ -119,6 +120,8 @@ func memberKey(node string) key { return newKey('k').text(node) }
 func writtenKey(node string) key { return newKey('y').text(node) }
 
 func holdersKey(sequence uint64, step string) key { return newKey('h').number(sequence).text(step) }
+
+func spendKey(number uint64) key { return newKey('c').number(number) }
 
 // lastNumber reads the number that a key ends with.
 func lastNumber(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }

@@ -194,7 +194,7 @@ func (x *Index) commit(b *batch) error {
 	if err := x.commitTxn(b.txn); err != nil {
 		return err
 	}
-	x.sequence, x.failures, x.log, x.members = b.sequence, b.failures, b.log, b.members
+	x.counters, x.log, x.members = b.counters, b.log, b.members
 	x.recent.add(b.recalls)
 	x.lastSequence.Store(b.sequence)
 	x.lastFailure.Store(b.failures)

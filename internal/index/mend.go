@@ -42,7 +42,7 @@ type pass struct {
 
 func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	m := &mending{out: out, mended: map[string]bool{}}
-	passes := []pass{{'r', m.conversation}, {'l', m.ledger}, {'m', m.message}, {'t', m.drop}}
+	passes := []pass{{'r', m.conversation}, {'l', m.ledger}, {'m', m.message}, {'t', m.drop}, {'c', m.drop}}
 	if err := m.run(ctx, db, 0, passes, m.countRecallID); err != nil {
 		return err
 	}

@@ -246,6 +246,10 @@ func randomOp(r *rand.Rand, recalls int) Op {
 		if r.IntN(2) == 0 {
 			op.Recall.After = randomAfter(r, steps)
 		}
+		if r.IntN(2) == 0 {
+			at := time.Duration(r.IntN(1000))
+			op.Recall.Spend = spend(start.Add(at*time.Second), time.Duration(1+r.IntN(300))*time.Second)
+		}
 		return op
 	}
 	sequence := uint64(r.IntN(recalls + 2))

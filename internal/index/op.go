@@ -34,6 +34,8 @@ type Recall struct {
 	// Unsupported are those of Steps that no host carries out: settled so from the start.
 	Unsupported []string
 
+	Spend *Spend // of a limit of the rules; nil: it spends nothing
+
 	// Atomic applies this recall only together with all others of its call, in one transaction. See Result.
 	Atomic bool
 }

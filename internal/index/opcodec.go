@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
@@ -15,9 +16,13 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// OpFormat is the newest format of operations in a log that this package reads. Anything added to an operation is a new
-// format, because a node must not apply half of one.
-const OpFormat = 1
+// The formats of operations in a log that this package reads and writes. Anything added to an operation is a new
+// format, because a node must not apply half of one. Format 2 added what a recall spends of a limit, which format 1
+// leaves out.
+const (
+	OldestOpFormat = 1
+	OpFormat       = 2
+)
 
 // ErrNewer says that a log has something that this version does not know.
 var ErrNewer = errors.New("written by a newer version")
@@ -36,10 +41,10 @@ const (
 	codeLeave
 )
 
-// AppendOp appends an operation that passed [CheckOps] in the form that it has in a log. A Settle without an attempt
-// has none there either.
-func AppendOp(b []byte, op *Op) ([]byte, error) {
-	w := opWriter{b: b}
+// AppendOp appends an operation that passed [CheckOps] in one of the formats of a log. A Settle without an attempt has
+// none there either.
+func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
+	w := opWriter{b: b, format: format}
 	switch {
 	case op.Put != nil:
 		m := normal(*op.Put)
@@ -110,10 +115,11 @@ func ReadOp(b []byte) (op Op, rest []byte, err error) {
 	return op, r.b, r.err
 }
 
-// opWriter writes an operation, and keeps the first error.
+// opWriter writes an operation in a format, and keeps the first error.
 type opWriter struct {
-	b   []byte
-	err error
+	b      []byte
+	format int
+	err    error
 }
 
 func (w *opWriter) code(c byte) { w.b = append(w.b, c) }
@@ -201,9 +207,17 @@ func (w *opWriter) recall(r *Recall) {
 	}
 	w.code(codeRecall)
 	w.text(m.Tenant, m.ID, event.RecallID)
-	w.flags(r.Atomic)
+	spend := r.Spend
+	if w.format < 2 {
+		spend = nil
+	}
+	w.flags(r.Atomic, spend != nil)
 	w.record(&m)
 	w.message(entry)
+	if spend != nil {
+		w.bytes(spend.Limit[:], nil)
+		w.number(uint64(encodeTime(spend.At)), uint64(spend.Waited.Microseconds()), uint64(spend.Kept.Microseconds()))
+	}
 }
 
 // opReader reads an operation, and keeps the first error. After an error it reads nothing more.
@@ -382,10 +396,14 @@ func (r *opReader) amend() *shared.Amendment {
 
 func (r *opReader) recall() *Recall {
 	tenant, id, recallID := r.text(), r.text(), r.text()
-	out := &Recall{Atomic: r.flags(1)&1 != 0}
+	flags := r.flags(2)
+	out := &Recall{Atomic: flags&1 != 0}
 	m := r.record(tenant, id)
 	var entry indexpb.Entry
 	r.message(&entry)
+	if flags&2 != 0 {
+		out.Spend = r.spend()
+	}
 	out.Event = decodeEvent(recallID, m, &entry)
 	for _, s := range entry.Steps {
 		out.Steps = append(out.Steps, s.Name)
@@ -404,4 +422,19 @@ func (r *opReader) recall() *Recall {
 		}
 	}
 	return out
+}
+
+func (r *opReader) spend() *Spend {
+	limit, s := r.bytes(), &Spend{}
+	if copy(s.Limit[:], limit) != len(s.Limit) || len(limit) > len(s.Limit) {
+		r.fail(fmt.Errorf("%w: an operation of the log has a limit of %d bytes", ErrCorrupt, len(limit)))
+	}
+	s.At = decodeTime(int64(r.number()))
+	s.Waited, s.Kept = r.duration(), r.duration()
+	return s
+}
+
+// duration reads microseconds.
+func (r *opReader) duration() time.Duration {
+	return time.Duration(r.limited(math.MaxInt64/uint64(time.Microsecond))) * time.Microsecond
 }

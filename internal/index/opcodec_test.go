@@ -24,6 +24,8 @@ func everyOp() []Op {
 	r.Recall.Event.Actor.Labels = []string{"staff"}
 	r.Recall.After = map[string][]string{shared.StepHistory: {shared.StepNotify}}
 	r.Recall.Unsupported, r.Recall.Atomic = []string{"own"}, true
+	r.Recall.Spend = spend(start.Add(time.Minute), time.Hour)
+	r.Recall.Spend.Waited = 3 * time.Second
 	ref := ""
 	failed := fail(1, shared.StepNotify, 3, "no")
 	failed.Settle.Node = "n1"
@@ -41,7 +43,7 @@ func encodeOps(t testing.TB, ops ...Op) (b []byte) {
 	t.Helper()
 	for i := range ops {
 		var err error
-		if b, err = AppendOp(b, &ops[i]); err != nil {
+		if b, err = AppendOp(b, &ops[i], OpFormat); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -72,6 +74,24 @@ func TestOpCodec(t *testing.T) {
 	}
 }
 
+// A version that knows an older format only reads what is written for it.
+func TestOpCodec_OldestFormat(t *testing.T) {
+	for _, op := range everyOp() {
+		data, err := AppendOp(nil, &op, OldestOpFormat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := ReadOp(data)
+		if op.Recall != nil {
+			op.Recall.Spend = nil
+			op.Recall.Event.Message = normal(op.Recall.Event.Message)
+		}
+		if err != nil || !reflect.DeepEqual(got, op) {
+			t.Errorf("%+v\nwant\n%+v, %v", got, op, err)
+		}
+	}
+}
+
 func TestReadOp_CutShort(t *testing.T) {
 	for i, op := range everyOp() {
 		whole := encodeOps(t, op)
@@ -86,6 +106,15 @@ func TestReadOp_CutShort(t *testing.T) {
 // unknownField is a field that no version has.
 func unknownField() []byte {
 	return protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 1)
+}
+
+// newFlag is a recall with a flag that no version has.
+func newFlag() []byte {
+	w := opWriter{}
+	w.code(codeRecall)
+	w.text("acme", "m", "r")
+	w.flags(false, false, true)
+	return w.b
 }
 
 func TestReadOp_Newer(t *testing.T) {
@@ -129,6 +158,7 @@ func TestReadOp_Newer(t *testing.T) {
 		"a field of a step":   withEntry(func(e *indexpb.Entry) { e.Steps[0].ProtoReflect().SetUnknown(unknownField()) }),
 		"an outcome":          withEntry(func(e *indexpb.Entry) { e.Steps[0].Outcome = indexpb.Outcome_OUTCOME_DONE }),
 		"a flag":              append(bytes.Clone(leave[:len(leave)-1]), 2),
+		"a flag of a recall":  newFlag(),
 	} {
 		if _, _, err := ReadOp(data); !errors.Is(err, ErrNewer) {
 			t.Errorf("%s: %v", name, err)
@@ -171,7 +201,7 @@ func FuzzReadOp(f *testing.F) {
 		if CheckOps([]Op{op}) != nil {
 			return
 		}
-		first, err := AppendOp(nil, &op)
+		first, err := AppendOp(nil, &op, OpFormat)
 		if err != nil {
 			return // a text that is not UTF-8
 		}
@@ -179,7 +209,7 @@ func FuzzReadOp(f *testing.F) {
 		if err != nil || len(rest) > 0 {
 			t.Fatalf("%+v: %v, %d bytes are left", op, err, len(rest))
 		}
-		if second, err := AppendOp(nil, &again); err != nil || !bytes.Equal(first, second) {
+		if second, err := AppendOp(nil, &again, OpFormat); err != nil || !bytes.Equal(first, second) {
 			t.Fatalf("%v\n%x\n%x", err, first, second)
 		}
 	})

@@ -73,7 +73,7 @@ func (x *Index) begin() error {
 			return fmt.Errorf("%w: it has no sequence%s", ErrCorrupt, badgerdir.Advice)
 		}
 	}
-	x.sequence, x.failures = next.Next-1, next.Failures
+	x.counters = counters{next.Next - 1, next.Failures, next.Spent, next.Unspent}
 	x.lastSequence.Store(x.sequence)
 	x.lastFailure.Store(x.failures)
 	if err := x.readLog(txn); err != nil {

@@ -415,6 +415,8 @@ type Counter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`         // sequence
 	Failures      uint64                 `protobuf:"varint,2,opt,name=failures,proto3" json:"failures,omitempty"` // failed attempts recorded so far: the position of the last one
+	Spent         uint64                 `protobuf:"varint,3,opt,name=spent,proto3" json:"spent,omitempty"`       // number of the newest spend of a limit
+	Unspent       uint64                 `protobuf:"varint,4,opt,name=unspent,proto3" json:"unspent,omitempty"`   // number of the newest one that is removed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -463,6 +465,81 @@ func (x *Counter) GetFailures() uint64 {
 	return 0
 }
 
+func (x *Counter) GetSpent() uint64 {
+	if x != nil {
+		return x.Spent
+	}
+	return 0
+}
+
+func (x *Counter) GetUnspent() uint64 {
+	if x != nil {
+		return x.Unspent
+	}
+	return 0
+}
+
+// Spend is the value of c/<number>: what a recall spent of a limit of the rules.
+type Spend struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Limit         []byte                 `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"` // which count it belongs to
+	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`      // when it counts
+	Kept          int64                  `protobuf:"varint,3,opt,name=kept,proto3" json:"kept,omitempty"`  // microseconds for which it may count
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Spend) Reset() {
+	*x = Spend{}
+	mi := &file_index_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Spend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Spend) ProtoMessage() {}
+
+func (x *Spend) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Spend.ProtoReflect.Descriptor instead.
+func (*Spend) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Spend) GetLimit() []byte {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+func (x *Spend) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Spend) GetKept() int64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
 // Record is the value of m/<tenant>/<message id>.
 type Record struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -482,7 +559,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_index_proto_msgTypes[3]
+	mi := &file_index_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +571,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[3]
+	mi := &file_index_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +584,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{3}
+	return file_index_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Record) GetConversationType() ConversationType {
@@ -593,7 +670,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_index_proto_msgTypes[4]
+	mi := &file_index_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +682,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[4]
+	mi := &file_index_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +695,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{4}
+	return file_index_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Tombstone) GetRecallId() string {
@@ -668,7 +745,7 @@ type Pointer struct {
 
 func (x *Pointer) Reset() {
 	*x = Pointer{}
-	mi := &file_index_proto_msgTypes[5]
+	mi := &file_index_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +757,7 @@ func (x *Pointer) String() string {
 func (*Pointer) ProtoMessage() {}
 
 func (x *Pointer) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[5]
+	mi := &file_index_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +770,7 @@ func (x *Pointer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pointer.ProtoReflect.Descriptor instead.
 func (*Pointer) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{5}
+	return file_index_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Pointer) GetTenant() string {
@@ -728,7 +805,7 @@ type RecallID struct {
 
 func (x *RecallID) Reset() {
 	*x = RecallID{}
-	mi := &file_index_proto_msgTypes[6]
+	mi := &file_index_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +817,7 @@ func (x *RecallID) String() string {
 func (*RecallID) ProtoMessage() {}
 
 func (x *RecallID) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[6]
+	mi := &file_index_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +830,7 @@ func (x *RecallID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallID.ProtoReflect.Descriptor instead.
 func (*RecallID) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{6}
+	return file_index_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RecallID) GetActorId() string {
@@ -797,7 +874,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_index_proto_msgTypes[7]
+	mi := &file_index_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +886,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[7]
+	mi := &file_index_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +899,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{7}
+	return file_index_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Entry) GetSequence() uint64 {
@@ -964,7 +1041,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_index_proto_msgTypes[8]
+	mi := &file_index_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1053,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[8]
+	mi := &file_index_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1066,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{8}
+	return file_index_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Step) GetName() string {
@@ -1029,7 +1106,7 @@ type Attempts struct {
 
 func (x *Attempts) Reset() {
 	*x = Attempts{}
-	mi := &file_index_proto_msgTypes[9]
+	mi := &file_index_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1118,7 @@ func (x *Attempts) String() string {
 func (*Attempts) ProtoMessage() {}
 
 func (x *Attempts) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[9]
+	mi := &file_index_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1131,7 @@ func (x *Attempts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempts.ProtoReflect.Descriptor instead.
 func (*Attempts) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{9}
+	return file_index_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Attempts) GetOutcome() Outcome {
@@ -1116,7 +1193,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_index_proto_msgTypes[10]
+	mi := &file_index_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1205,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[10]
+	mi := &file_index_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1218,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{10}
+	return file_index_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Group) GetParts() []*GroupPart {
@@ -1163,7 +1240,7 @@ type GroupPart struct {
 
 func (x *GroupPart) Reset() {
 	*x = GroupPart{}
-	mi := &file_index_proto_msgTypes[11]
+	mi := &file_index_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1252,7 @@ func (x *GroupPart) String() string {
 func (*GroupPart) ProtoMessage() {}
 
 func (x *GroupPart) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[11]
+	mi := &file_index_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1265,7 @@ func (x *GroupPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupPart.ProtoReflect.Descriptor instead.
 func (*GroupPart) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{11}
+	return file_index_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GroupPart) GetTenant() string {
@@ -1231,7 +1308,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_index_proto_msgTypes[12]
+	mi := &file_index_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1320,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[12]
+	mi := &file_index_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1333,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{12}
+	return file_index_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Log) GetId() string {
@@ -1297,7 +1374,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_index_proto_msgTypes[13]
+	mi := &file_index_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1386,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[13]
+	mi := &file_index_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1399,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{13}
+	return file_index_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Member) GetInstance() string {
@@ -1392,7 +1469,7 @@ type Written struct {
 
 func (x *Written) Reset() {
 	*x = Written{}
-	mi := &file_index_proto_msgTypes[14]
+	mi := &file_index_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1481,7 @@ func (x *Written) String() string {
 func (*Written) ProtoMessage() {}
 
 func (x *Written) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[14]
+	mi := &file_index_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1494,7 @@ func (x *Written) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Written.ProtoReflect.Descriptor instead.
 func (*Written) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{14}
+	return file_index_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Written) GetProcess() uint64 {
@@ -1446,7 +1523,7 @@ type Holders struct {
 
 func (x *Holders) Reset() {
 	*x = Holders{}
-	mi := &file_index_proto_msgTypes[15]
+	mi := &file_index_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1535,7 @@ func (x *Holders) String() string {
 func (*Holders) ProtoMessage() {}
 
 func (x *Holders) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[15]
+	mi := &file_index_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1548,7 @@ func (x *Holders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holders.ProtoReflect.Descriptor instead.
 func (*Holders) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{15}
+	return file_index_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Holders) GetEachNode() bool {
@@ -1504,10 +1581,16 @@ const file_index_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"0\n" +
 	"\bIdentity\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"9\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"i\n" +
 	"\aCounter\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x1a\n" +
-	"\bfailures\x18\x02 \x01(\x04R\bfailures\"\x82\x03\n" +
+	"\bfailures\x18\x02 \x01(\x04R\bfailures\x12\x14\n" +
+	"\x05spent\x18\x03 \x01(\x04R\x05spent\x12\x18\n" +
+	"\aunspent\x18\x04 \x01(\x04R\aunspent\"A\n" +
+	"\x05Spend\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\fR\x05limit\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x12\n" +
+	"\x04kept\x18\x03 \x01(\x03R\x04kept\"\x82\x03\n" +
 	"\x06Record\x12N\n" +
 	"\x11conversation_type\x18\x01 \x01(\x0e2!.recall.index.v1.ConversationTypeR\x10conversationType\x12'\n" +
 	"\x0fconversation_id\x18\x02 \x01(\tR\x0econversationId\x12\x16\n" +
@@ -1650,7 +1733,7 @@ func file_index_proto_rawDescGZIP() []byte {
 }
 
 var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
@@ -1660,33 +1743,34 @@ var file_index_proto_goTypes = []any{
 	(*Format)(nil),        // 5: recall.index.v1.Format
 	(*Identity)(nil),      // 6: recall.index.v1.Identity
 	(*Counter)(nil),       // 7: recall.index.v1.Counter
-	(*Record)(nil),        // 8: recall.index.v1.Record
-	(*Tombstone)(nil),     // 9: recall.index.v1.Tombstone
-	(*Pointer)(nil),       // 10: recall.index.v1.Pointer
-	(*RecallID)(nil),      // 11: recall.index.v1.RecallID
-	(*Entry)(nil),         // 12: recall.index.v1.Entry
-	(*Step)(nil),          // 13: recall.index.v1.Step
-	(*Attempts)(nil),      // 14: recall.index.v1.Attempts
-	(*Group)(nil),         // 15: recall.index.v1.Group
-	(*GroupPart)(nil),     // 16: recall.index.v1.GroupPart
-	(*Log)(nil),           // 17: recall.index.v1.Log
-	(*Member)(nil),        // 18: recall.index.v1.Member
-	(*Written)(nil),       // 19: recall.index.v1.Written
-	(*Holders)(nil),       // 20: recall.index.v1.Holders
-	nil,                   // 21: recall.index.v1.Entry.PlaceholderEntry
+	(*Spend)(nil),         // 8: recall.index.v1.Spend
+	(*Record)(nil),        // 9: recall.index.v1.Record
+	(*Tombstone)(nil),     // 10: recall.index.v1.Tombstone
+	(*Pointer)(nil),       // 11: recall.index.v1.Pointer
+	(*RecallID)(nil),      // 12: recall.index.v1.RecallID
+	(*Entry)(nil),         // 13: recall.index.v1.Entry
+	(*Step)(nil),          // 14: recall.index.v1.Step
+	(*Attempts)(nil),      // 15: recall.index.v1.Attempts
+	(*Group)(nil),         // 16: recall.index.v1.Group
+	(*GroupPart)(nil),     // 17: recall.index.v1.GroupPart
+	(*Log)(nil),           // 18: recall.index.v1.Log
+	(*Member)(nil),        // 19: recall.index.v1.Member
+	(*Written)(nil),       // 20: recall.index.v1.Written
+	(*Holders)(nil),       // 21: recall.index.v1.Holders
+	nil,                   // 22: recall.index.v1.Entry.PlaceholderEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
 	1,  // 1: recall.index.v1.Record.type:type_name -> recall.index.v1.MessageType
-	9,  // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
+	10, // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
 	2,  // 3: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 4: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
-	13, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	21, // 6: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
+	14, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
+	22, // 6: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
 	4,  // 7: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
 	3,  // 8: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
 	3,  // 9: recall.index.v1.Attempts.outcome:type_name -> recall.index.v1.Outcome
-	16, // 10: recall.index.v1.Group.parts:type_name -> recall.index.v1.GroupPart
+	17, // 10: recall.index.v1.Group.parts:type_name -> recall.index.v1.GroupPart
 	11, // [11:11] is the sub-list for method output_type
 	11, // [11:11] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
@@ -1705,7 +1789,7 @@ func file_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -24,8 +24,9 @@ type ClusterLink interface {
 	journal.Beats
 	journal.Snapshots
 
-	ID() string        // of the log
-	IsConnected() bool // now
+	ID() string                               // of the log
+	Last(ctx context.Context) ([]byte, error) // the last entry; nil: there is none
+	IsConnected() bool                        // now
 	Close()
 }
 
@@ -59,6 +60,16 @@ func (e *Engine) linkUp(ctx context.Context, cfg *config.Config, file string) (s
 	case err != nil:
 		return shared.Diagnostics{{Severity: shared.SeverityError, Summary: "cluster: " + err.Error(), File: file}}, nil
 	}
+	last, err := link.Last(ctx)
+	if err != nil {
+		link.Close()
+		return nil, err
+	}
+	if err := journal.CheckReadable(last, e.entryFormat); err != nil {
+		link.Close()
+		return shared.Diagnostics{{Severity: shared.SeverityError, Summary: "cluster: " + err.Error(), File: file,
+			Detail: "the other nodes have a newer version, and write what this one cannot read; start that version"}}, nil
+	}
 	e.link = link
 	return nil, nil
 }
@@ -87,17 +98,21 @@ func (e *Engine) newLog(ctx context.Context, x *index.Index, steps []wire.StepPl
 			return nil, nil, errors.Join(fmt.Errorf("the index %s is that of a node of a cluster: add the block \"cluster\" "+
 				"again, or name another folder", e.config.IndexPath), x.Close())
 		}
-		return journal.NewLocal(x), nil, nil
+		log := journal.NewLocal(x)
+		if err := e.countSpends(log); err != nil {
+			return nil, nil, errors.Join(err, log.Close())
+		}
+		return log, nil, nil
 	}
 	o := e.config.Cluster
 	if err := x.Follow(ctx, e.link.ID(), o.Node); err != nil { // one that was replaced too
 		return nil, nil, errors.Join(err, x.Close())
 	}
 	c := &cluster{link: e.link, index: x, log: journal.NewReplicated(x, journal.ReplicatedOptions{
-		Node: o.Node, Stream: e.link, Logger: e.logger.Named("cluster"),
+		Node: o.Node, Stream: e.link, Format: e.entryFormat, Logger: e.logger.Named("cluster"),
 	})}
 	self := index.Member{
-		Node: o.Node, Instance: x.Identity().ID, Format: journal.EntryFormat, Version: e.version,
+		Node: o.Node, Instance: x.Identity().ID, Format: e.entryFormat, Version: e.version,
 	}
 	for _, step := range steps {
 		if step.EachNode {
@@ -114,7 +129,10 @@ func (e *Engine) newLog(ctx context.Context, x *index.Index, steps []wire.StepPl
 		Logger: e.logger.Named("cluster"), Clock: e.clock,
 	})
 	if err == nil {
-		if err = c.keeper.Join(ctx); err != nil {
+		if err = c.keeper.Join(ctx); err == nil {
+			err = e.countSpends(c.log)
+		}
+		if err != nil {
 			c.keeper.Close()
 		}
 	}

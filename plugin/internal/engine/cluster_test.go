@@ -14,6 +14,7 @@ import (
 	hclconfig "github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/clock/clocktest"
+	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/plugin/internal/journal/journaltest"
 	"github.com/chat-recall/recall/plugin/internal/journal/snapshottest"
 	"github.com/chat-recall/recall/shared"
@@ -250,6 +251,17 @@ func TestCluster_Refused(t *testing.T) {
 	c.refuse = errors.New("the servers s0 acknowledge before they sync")
 	if ds, err := prepare(text, true); err != nil || !ds.HasErrors() || !strings.Contains(ds[len(ds)-1].Summary, "sync") {
 		t.Errorf("servers that are refused: %v %v", ds, err)
+	}
+	c.refuse = nil
+	newer := c.newNode(t, "n1")
+	newer.index(newer.message("m")) // in an entry that an older version cannot read
+	older := New(Options{Clock: clocktest.New(), EntryFormat: journal.EntryFormat - 1, OpenCluster: c.open})
+	defer func() { _ = older.Quiesce(t.Context()) }()
+	r := &rig{t: t, dir: t.TempDir()}
+	r.write("plugin.hcl", text)
+	if ds, err := older.Prepare(t.Context(), r.path("plugin.hcl")); err != nil || !ds.HasErrors() ||
+		!strings.Contains(ds[len(ds)-1].Summary, "written by a newer version") {
+		t.Errorf("an older version: %v %v", ds, err)
 	}
 	c.refuse = fmt.Errorf("%w: connect", shared.ErrUnavailable)
 	if _, err := prepare(text, true); !errors.Is(err, shared.ErrUnavailable) {

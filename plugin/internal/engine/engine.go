@@ -32,6 +32,9 @@ type Options struct {
 
 	Lend func(folder *os.File) // see index.Options
 
+	// EntryFormat is the newest format of the entries of a log that this version reads; journal.EntryFormat if it is 0.
+	EntryFormat int
+
 	// OpenCluster connects to the log that a configuration names. It is called by Prepare, so that calls are not held
 	// meanwhile. nil: this plugin is no node of a cluster.
 	OpenCluster func(ctx context.Context, c *hclconfig.ClusterBlock, logger hclog.Logger) (ClusterLink, error)
@@ -53,6 +56,7 @@ type Engine struct {
 	config   *config.Config        // of the last Prepare, nil where that had errors
 	link     ClusterLink           // of that configuration; nil on a single machine
 
+	entryFormat int
 	openCluster func(context.Context, *hclconfig.ClusterBlock, hclog.Logger) (ClusterLink, error)
 
 	stop     context.Context // ends when the engine is quiesced
@@ -98,8 +102,12 @@ func New(o Options) *Engine {
 	if o.Clock == nil {
 		o.Clock = clock.System{}
 	}
+	if o.EntryFormat == 0 {
+		o.EntryFormat = journal.EntryFormat
+	}
 	e := &Engine{
-		version: o.Version, logger: o.Logger, clock: o.Clock, lend: o.Lend, openCluster: o.OpenCluster,
+		entryFormat: o.EntryFormat,
+		version:     o.Version, logger: o.Logger, clock: o.Clock, lend: o.Lend, openCluster: o.OpenCluster,
 		limiter: rules.NewLimiter(), counts: newCounters(),
 		turn: make(chan struct{}, 1), released: make(chan struct{}),
 		state: wire.StateStandby, reason: "not activated yet", since: o.Clock.Now(),

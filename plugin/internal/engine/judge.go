@@ -97,6 +97,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 				return nil, err
 			}
 			op.Event.PolicyDigest, op.Event.Rule = policy.Digest(), result.Rule
+			op.Spend = spendOf(reservation, arrived)
 			result.Status, result.Until = shared.StatusRecalled, d.Until
 			result.RecallID, result.RecalledBy, result.Role, result.RecalledAt = req.RecallID, req.Actor.ID, op.Event.Role,
 				in.RequestedAt

@@ -20,8 +20,11 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/chat-recall/recall/internal/config"
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/engine"
+	"github.com/chat-recall/recall/plugin/internal/journal/jetstream"
 	"github.com/chat-recall/recall/shared"
 	"github.com/chat-recall/recall/shared/recallv1"
 )
@@ -40,7 +43,14 @@ func main() {
 		_, _ = io.Copy(io.Discard, os.NewFile(3, "host pipe"))
 		os.Exit(0)
 	}()
-	svc := &faulty{Engine: engine.New(engine.Options{Version: fault, Logger: logger}), fault: fault}
+	o := engine.Options{Version: fault, Logger: logger}
+	if fault == "old-format" {
+		o.EntryFormat = index.OldestOpFormat
+		o.OpenCluster = func(ctx context.Context, c *config.ClusterBlock, log hclog.Logger) (engine.ClusterLink, error) {
+			return jetstream.Open(ctx, jetstream.OptionsOf(c, log))
+		}
+	}
+	svc := &faulty{Engine: engine.New(o), fault: fault}
 	var lane *net.UnixConn
 	if !slices.Contains(skewed, fault) {
 		if lane, err = wire.OpenLane(); err != nil {

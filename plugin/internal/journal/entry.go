@@ -7,8 +7,8 @@ import (
 	"github.com/chat-recall/recall/internal/index"
 )
 
-// EntryFormat is the newest format of an entry that this version reads. An entry is written in the format that every
-// member of the cluster reads.
+// EntryFormat is the newest format of an entry that this version reads, and all below it. An entry is written in the
+// newest format that every member of the cluster reads.
 const EntryFormat = index.OpFormat
 
 // magic is the first byte of every entry.
@@ -23,8 +23,8 @@ const magic = 'R'
 //	calls                    uvarint of how many, and of each, uvarint of how many operations it has, and those
 //
 // encodeEntry encodes an entry of calls that passed [index.CheckOps].
-func encodeEntry(e *index.LogEntry) ([]byte, error) {
-	b := append(make([]byte, 0, 1024), magic, EntryFormat)
+func encodeEntry(e *index.LogEntry, format int) ([]byte, error) {
+	b := append(make([]byte, 0, 1024), magic, byte(format))
 	b = binary.BigEndian.AppendUint64(b, e.Process)
 	b = binary.AppendUvarint(b, e.Number)
 	b = append(binary.AppendUvarint(b, uint64(len(e.Node))), e.Node...)
@@ -33,7 +33,7 @@ func encodeEntry(e *index.LogEntry) ([]byte, error) {
 		b = binary.AppendUvarint(b, uint64(len(ops)))
 		for i := range ops {
 			var err error
-			if b, err = index.AppendOp(b, &ops[i]); err != nil {
+			if b, err = index.AppendOp(b, &ops[i], format); err != nil {
 				return nil, fmt.Errorf("encode operation %d: %w", i, err)
 			}
 		}
@@ -41,13 +41,22 @@ func encodeEntry(e *index.LogEntry) ([]byte, error) {
 	return b, nil
 }
 
-// decodeEntry decodes an entry, all of it or nothing. It fails with [index.ErrNewer] or [index.ErrCorrupt].
-func decodeEntry(data []byte) (e index.LogEntry, err error) {
-	if len(data) < 2 || data[0] != magic {
-		return e, fmt.Errorf("%w: it is no entry of a recall log", index.ErrCorrupt)
+// checkFormat refuses what is not an entry of one of the formats up to newest.
+func checkFormat(data []byte, newest int) error {
+	switch {
+	case len(data) < 2 || data[0] != magic:
+		return fmt.Errorf("%w: it is no entry of a recall log", index.ErrCorrupt)
+	case int(data[1]) > newest:
+		return fmt.Errorf("%w: it has format %d, and this one knows %d", index.ErrNewer, data[1], newest)
 	}
-	if data[1] > EntryFormat {
-		return e, fmt.Errorf("%w: it has format %d, and this one knows %d", index.ErrNewer, data[1], EntryFormat)
+	return nil
+}
+
+// decodeEntry decodes an entry of one of the formats up to newest, all of it or nothing. It fails with [index.ErrNewer]
+// or [index.ErrCorrupt].
+func decodeEntry(data []byte, newest int) (e index.LogEntry, err error) {
+	if err := checkFormat(data, newest); err != nil {
+		return e, err
 	}
 	b := data[2:]
 	cut := fmt.Errorf("%w: it is cut short", index.ErrCorrupt)

@@ -44,7 +44,7 @@ func (r *Replicated) read(position uint64, data []byte, after uint64) (index.Log
 		return index.LogEntry{}, fmt.Errorf("%w: it goes on with entry %d after entry %d; the index begins anew from a "+
 			"snapshot when the plugin is started again", ErrTrimmed, position, after)
 	}
-	e, err := decodeEntry(data)
+	e, err := decodeEntry(data, r.newest)
 	switch {
 	case errors.Is(err, index.ErrNewer):
 		return e, fmt.Errorf("%w: entry %d of the log: %w; upgrade the plugin of this node", shared.ErrUnavailable,
@@ -72,8 +72,8 @@ func (r *Replicated) applyLoop() {
 // apply applies the first of some entries, and tells how many.
 func (r *Replicated) apply(entries []index.LogEntry) int {
 	r.applying.Lock()
+	defer r.applying.Unlock()
 	applied, err := r.index.ApplyLog(entries)
-	r.applying.Unlock()
 	switch {
 	case err == nil:
 	case r.index.Failure() != nil || errors.Is(err, index.ErrTooLarge):
@@ -114,14 +114,45 @@ func (r *Replicated) applied(e *index.LogEntry, a *index.Applied) {
 	switch isOwn := e.Node == r.node && e.Process == r.process; {
 	case isOwn && a.Early:
 		r.sendAgain(e.Number, errEarly)
-	case isOwn && !a.Dropped:
-		r.answer(r.take(e.Number), a.Answers, nil)
-	case isOwn: // nobody waits for a copy
+	case isOwn && a.Dropped: // nobody waits for a copy
 		r.answer(r.take(e.Number), nil, ErrReplaced)
+	case isOwn:
+		calls := r.take(e.Number)
+		r.spent(e, a, calls)
+		r.answer(calls, a.Answers, nil)
+	case !a.Dropped:
+		r.spent(e, a, nil)
 	}
 	if f := r.onOpen.Load(); f != nil {
 		for step, first := range a.Opened {
 			(*f)(step, first)
 		}
 	}
+}
+
+// spent tells what the recalls of an entry spent of limits, but for those of calls that are answered now: their callers
+// count that themselves.
+func (r *Replicated) spent(e *index.LogEntry, a *index.Applied, waiting []*call) {
+	if r.onSpend == nil {
+		return
+	}
+	waiting = slices.DeleteFunc(slices.Clone(waiting), func(c *call) bool { return len(c.ops) == 0 })
+	for i, ops := range e.Calls {
+		if i < len(waiting) && !waiting[i].expired {
+			continue
+		}
+		for k, result := range a.Answers[i].Results {
+			if recall := ops[k].Recall; recall != nil && recall.Spend != nil && result.New {
+				r.onSpend(recall.Spend)
+			}
+		}
+	}
+}
+
+// Spends is [Log].
+func (r *Replicated) Spends(stored func(*index.Spend) bool, later func(*index.Spend)) error {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	r.onSpend = later
+	return r.index.Spends(stored)
 }

@@ -107,7 +107,7 @@ func TestKeeper_ServerThatIsCutOff(t *testing.T) {
 	before := all[1].memberOf(t, "n1").Epoch
 	beats.Deafen("n0", true)
 	s.Break(func(data []byte) error {
-		if e, err := decodeEntry(data); err != nil || e.Node == "n0" {
+		if e, err := decodeEntry(data, EntryFormat); err != nil || e.Node == "n0" {
 			return errors.New("no quorum")
 		}
 		return nil

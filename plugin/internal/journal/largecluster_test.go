@@ -21,7 +21,7 @@ func TestReplicated_SettlementsInALargeCluster(t *testing.T) {
 		name := fmt.Sprint("other-node-", i)
 		data, err := encodeEntry(&index.LogEntry{Node: name, Process: 1, Number: 1, Calls: [][]index.Op{{{
 			Join: &index.Join{Member: index.Member{Node: name, Instance: name, Format: 1, EachNode: own}},
-		}}}})
+		}}}}, EntryFormat)
 		if err != nil {
 			t.Fatal(err)
 		}

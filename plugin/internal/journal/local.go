@@ -49,6 +49,11 @@ func (l *Local) Close() error {
 // OnOpen is [Log].
 func (l *Local) OnOpen(f func(step string, first uint64)) { l.onOpen.Store(&f) }
 
+// Spends is [Log]. Every recall is answered here.
+func (l *Local) Spends(stored func(*index.Spend) bool, _ func(*index.Spend)) error {
+	return l.index.Spends(stored)
+}
+
 // Flush is [Log].
 func (l *Local) Flush(ctx context.Context) error { return l.index.Flush(ctx, &l.committing) }
 

@@ -32,7 +32,8 @@ func (r *Replicated) openingBytes(op *index.Op) int {
 	return int(r.opening.Load())
 }
 
-// weigh finds out what opening the steps of an event writes, by the members that there are now.
+// weigh finds out what the members that there are now mean for entries: what opening the steps of an event writes, and
+// which format all of them read. One that is gone may come back, and counts until it is forgotten.
 func (r *Replicated) weigh() {
 	members, err := r.index.Members()
 	if err != nil { // which the next read of the index tells, too
@@ -40,6 +41,14 @@ func (r *Replicated) weigh() {
 		return
 	}
 	r.opening.Store(int64(index.OpeningBytes(members)))
+	format := r.newest
+	for _, m := range members {
+		format = min(format, m.Format)
+	}
+	if len(members) == 0 { // this node is new, and does not know yet who reads what it writes
+		format = index.OldestOpFormat
+	}
+	r.format.Store(int64(format))
 }
 
 // joinAnswers returns a function for each of n parts of a call. They call then once, when all were called: with the

@@ -62,11 +62,11 @@ func TestDecodeEntry_Hostile(t *testing.T) {
 		"no process":              {Node: "n0", Number: 1, Calls: calls},
 		"a settlement by no node": {Node: "n0", Process: 1, Number: 1, Calls: [][]index.Op{{named}}},
 	} {
-		data, err := encodeEntry(&e)
+		data, err := encodeEntry(&e, EntryFormat)
 		if err != nil {
 			continue
 		}
-		if _, err := decodeEntry(data); !errors.Is(err, index.ErrCorrupt) {
+		if _, err := decodeEntry(data, EntryFormat); !errors.Is(err, index.ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

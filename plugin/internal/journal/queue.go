@@ -38,7 +38,8 @@ type call struct {
 	deferable bool // it only settles
 	alone     bool // no other call is in its entry
 
-	since time.Time // of a log that is not of this machine: when it began to wait
+	since   time.Time // of a log that is not of this machine: when it began to wait
+	expired bool      // of such a log: it was answered because it waited for too long
 
 	answer func([]index.Result, error) // called once, by whoever commits; it does not block
 }

@@ -105,11 +105,12 @@ func randomCall(r *rand.Rand) (ops []index.Op) {
 type node struct {
 	name, path string
 	patience   time.Duration
+	format     int // the newest that it reads; EntryFormat if it is 0
 	log        *Replicated
 }
 
-// start opens the index of a node and has it join.
-func (n *node) start(t *testing.T, s Stream) {
+// follow opens the index of a node and has it follow a stream.
+func (n *node) follow(t *testing.T, s Stream) {
 	t.Helper()
 	x, err := index.Open(t.Context(), index.Options{Path: n.path})
 	if err != nil {
@@ -118,9 +119,18 @@ func (n *node) start(t *testing.T, s Stream) {
 	if err := x.Follow(t.Context(), "log", n.name); err != nil {
 		t.Fatal(err)
 	}
-	n.log = NewReplicated(x, ReplicatedOptions{Node: n.name, Stream: s, Patience: n.patience})
-	_, err = n.log.Join(t.Context(), index.Member{
-		Instance: n.name, Format: EntryFormat, Version: "1.0.0", EachNode: []string{shared.StepNotify},
+	if n.format == 0 {
+		n.format = EntryFormat
+	}
+	n.log = NewReplicated(x, ReplicatedOptions{Node: n.name, Stream: s, Patience: n.patience, Format: n.format})
+}
+
+// start is follow for a node that joins.
+func (n *node) start(t *testing.T, s Stream) {
+	t.Helper()
+	n.follow(t, s)
+	_, err := n.log.Join(t.Context(), index.Member{
+		Instance: n.name, Format: n.format, Version: "1.0.0", EachNode: []string{shared.StepNotify},
 		Steps: []string{shared.StepAttachments, shared.StepHistory},
 	})
 	if err != nil {

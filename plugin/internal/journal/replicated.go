@@ -48,6 +48,7 @@ var errEarly = errors.New("it came before an entry that failed")
 type ReplicatedOptions struct {
 	Node     string
 	Stream   Stream
+	Format   int           // the newest format of entries that this process reads; EntryFormat if it is 0
 	Logger   hclog.Logger  // nil for nothing
 	Patience time.Duration // DefaultPatience if it is 0
 }
@@ -62,13 +63,16 @@ type Replicated struct {
 	node     string
 	process  uint64
 	patience time.Duration
+	newest   int // format of entries that this process reads
 
 	onOpen atomic.Pointer[func(step string, first uint64)]
 
 	opening  atomic.Int64 // what opening the steps of an event writes, see index.OpeningBytes
+	format   atomic.Int64 // that entries are written in
 	queue    queue        // what is to be sent
 	inbox    *inbox       // what is to be applied
-	applying sync.Mutex
+	applying sync.Mutex   // held while entries are applied and answered; guards the following
+	onSpend  func(*index.Spend)
 
 	position, entries, retries atomic.Uint64
 	sums                       sums
@@ -99,9 +103,13 @@ func NewReplicated(x *index.Index, o ReplicatedOptions) *Replicated {
 	if o.Patience == 0 {
 		o.Patience = DefaultPatience
 	}
+	if o.Format == 0 {
+		o.Format = EntryFormat
+	}
 	r := &Replicated{
 		index: x, stream: o.Stream, logger: o.Logger, node: o.Node, process: newProcess(), patience: o.Patience,
-		queue: newQueue(), inbox: newInbox(), sent: map[uint64]*sentEntry{}, retry: make(chan struct{}, 1),
+		newest: o.Format,
+		queue:  newQueue(), inbox: newInbox(), sent: map[uint64]*sentEntry{}, retry: make(chan struct{}, 1),
 	}
 	r.room = sync.NewCond(&r.mu)
 	r.barriers = firstBarrier

@@ -188,7 +188,8 @@ func TestReplicated_AnotherMachine(t *testing.T) {
 
 // TestReplicated_Halts checks that a node stops at an entry that it must not leave out.
 func TestReplicated_Halts(t *testing.T) {
-	good, err := encodeEntry(&index.LogEntry{Node: "n9", Process: 1, Number: 1, Calls: [][]index.Op{{put(message("m"))}}})
+	calls := [][]index.Op{{put(message("m"))}}
+	good, err := encodeEntry(&index.LogEntry{Node: "n9", Process: 1, Number: 1, Calls: calls}, EntryFormat)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,24 +299,24 @@ func TestReplicated_Closed(t *testing.T) {
 func FuzzDecodeEntry(f *testing.F) {
 	whole, err := encodeEntry(&index.LogEntry{Node: "n0", Process: 7, Number: 3, Calls: [][]index.Op{
 		{put(message("m")), recall("r", message("m"))}, {settle(1, shared.StepNotify, shared.OutcomeDone)},
-	}})
+	}}, EntryFormat)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(whole)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		e, err := decodeEntry(data)
+		e, err := decodeEntry(data, EntryFormat)
 		if err != nil {
 			if !errors.Is(err, index.ErrNewer) && !errors.Is(err, index.ErrCorrupt) {
 				t.Errorf("%v", err)
 			}
 			return
 		}
-		again, err := encodeEntry(&e)
+		again, err := encodeEntry(&e, EntryFormat)
 		if err != nil {
 			return // a text that is not UTF-8
 		}
-		if _, err := decodeEntry(again); err != nil {
+		if _, err := decodeEntry(again, EntryFormat); err != nil {
 			t.Errorf("%x: %v", again, err)
 		}
 	})

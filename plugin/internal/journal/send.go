@@ -64,7 +64,7 @@ func (r *Replicated) send(group []*call) {
 		last = &r.barriers
 	}
 	e.Number = *last + 1
-	data, err := encodeEntry(&e)
+	data, err := encodeEntry(&e, int(r.format.Load()))
 	switch {
 	case err != nil && len(group) > 1: // alone, each fails for itself only
 		for i := range group {
@@ -178,7 +178,7 @@ func (r *Replicated) onTheirWay() []*sentEntry {
 // call. It has one: several are only put together up to a size that every server takes.
 func (r *Replicated) empty(e *sentEntry) {
 	void := index.LogEntry{Node: r.node, Process: r.process, Number: e.number, Calls: [][]index.Op{nil}}
-	data, err := encodeEntry(&void)
+	data, err := encodeEntry(&void, int(r.format.Load()))
 	if err != nil {
 		r.fail(err)
 		return
@@ -248,7 +248,7 @@ func (r *Replicated) expireSent(before time.Time) (expired []*call) {
 		for i, c := range e.calls {
 			if c.since.Before(before) {
 				expired = append(expired, &call{answer: c.answer})
-				e.calls[i] = &call{ops: c.ops, answer: func([]index.Result, error) {}, since: time.Now()}
+				e.calls[i] = &call{ops: c.ops, answer: func([]index.Result, error) {}, expired: true, since: time.Now()}
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Stream is a sequence of entries that several nodes share, in one order, and of which none is lost once it was
@@ -16,6 +17,18 @@ type Stream interface {
 	// Follow hands over every entry after a position, each once and in order, until ctx ends or handle fails. Positions
 	// are consecutive, and start at 1.
 	Follow(ctx context.Context, after uint64, handle func(position uint64, data []byte) error) error
+}
+
+// CheckReadable refuses a log whose last entry is newer than what a version reads, with [index.ErrNewer]. data is that
+// entry; nil: there is none.
+func CheckReadable(data []byte, newest int) error {
+	if data == nil {
+		return nil
+	}
+	if err := checkFormat(data, newest); err != nil {
+		return fmt.Errorf("the last entry of the log: %w", err)
+	}
+	return nil
 }
 
 // ErrTooLarge is what Publish fails with for an entry that the engine never takes.

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/shared"
 )
@@ -53,6 +54,15 @@ type Options struct {
 	Unchecked bool
 
 	Logger hclog.Logger // nil for nothing
+}
+
+// OptionsOf are those that a block of plugin.hcl names.
+func OptionsOf(c *config.ClusterBlock, logger hclog.Logger) Options {
+	return Options{
+		Node: c.Node, URLs: c.URLs, Stream: c.Stream, Replicas: c.Replicas,
+		Credentials: c.Credentials, SystemCredentials: c.SystemCredentials, Unchecked: c.Unchecked,
+		CA: c.CA, Cert: c.Cert, Key: c.Key, Logger: logger,
+	}
 }
 
 // Stream is the log of one cluster.
@@ -281,6 +291,25 @@ func (s *Stream) First(ctx context.Context) (position uint64, err error) {
 		return err
 	})
 	return position, err
+}
+
+// Last returns the last entry of the stream; nil if it has none.
+func (s *Stream) Last(ctx context.Context) (data []byte, err error) {
+	err = s.retry(ctx, "read the last entry of the stream "+s.options.Stream, func(ctx context.Context) error {
+		stream, err := s.js.Stream(ctx, s.options.Stream)
+		if err != nil {
+			return err
+		}
+		message, err := stream.GetLastMsgForSubject(ctx, s.subject("log"))
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			return nil
+		case err == nil:
+			data = message.Data
+		}
+		return err
+	})
+	return data, err
 }
 
 // Send tells all nodes something now. It is not kept, and fails where there is no connection.

@@ -104,6 +104,16 @@ func (s *Stream) First(context.Context) (position uint64, err error) {
 	return s.trimmed + 1, nil
 }
 
+// Last is the last entry; nil if there is none.
+func (s *Stream) Last(context.Context) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.trimmed == uint64(len(s.entries)) {
+		return nil, nil
+	}
+	return s.entries[len(s.entries)-1], nil
+}
+
 // Len is how many entries there were.
 func (s *Stream) Len() uint64 {
 	s.mu.Lock()

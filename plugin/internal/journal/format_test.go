@@ -1,0 +1,87 @@
+package journal
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/journal/journaltest"
+	"github.com/chat-recall/recall/shared"
+)
+
+// TestReplicated_MixedVersions has nodes be upgraded one after the other: entries are in a format that all of them
+// read, so all of them apply them, and an older version does not come back once they are newer.
+func TestReplicated_MixedVersions(t *testing.T) {
+	s := journaltest.NewStream()
+	old := []*node{
+		{name: "n0", path: t.TempDir(), format: index.OldestOpFormat},
+		{name: "n1", path: t.TempDir(), format: index.OldestOpFormat},
+	}
+	for _, n := range old {
+		n.start(t, s)
+	}
+	written := func() int {
+		t.Helper()
+		data, err := s.Last(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(data[1])
+	}
+	spendsOf := func(n *node) (count int) {
+		t.Helper()
+		if err := errors.Join(n.log.Barrier(t.Context()), n.log.index.Spends(func(*index.Spend) bool {
+			count++
+			return true
+		})); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	upgrade := func(n *node) *node {
+		n.stop(t)
+		upgraded := &node{name: n.name, path: n.path}
+		upgraded.start(t, s)
+		return upgraded
+	}
+	a := upgrade(old[0])
+	defer a.stop(t)
+	apply(t, a.log, spending("among old ones", 1))
+	if got := written(); got != index.OldestOpFormat {
+		t.Errorf("beside an older version it writes format %d", got)
+	}
+	if spendsOf(a) != 0 || spendsOf(old[1]) != 0 {
+		t.Error("an index has what the older format leaves out")
+	}
+	added := &node{name: "n3", path: t.TempDir()}
+	added.start(t, s) // which an older version must be able to read
+	if err := old[1].log.Barrier(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer added.stop(t)
+	b := upgrade(old[1])
+	defer b.stop(t)
+	apply(t, b.log, spending("among new ones", 1))
+	if got := written(); got != EntryFormat {
+		t.Errorf("once all are upgraded they write format %d", got)
+	}
+	if spendsOf(a) != 1 || spendsOf(b) != 1 {
+		t.Error("what the newer format has is not applied everywhere")
+	}
+	last, err := s.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckReadable(last, index.OldestOpFormat); !errors.Is(err, index.ErrNewer) {
+		t.Errorf("an older version reads the log: %v", err)
+	}
+	if err := errors.Join(CheckReadable(last, EntryFormat), CheckReadable(nil, EntryFormat)); err != nil {
+		t.Error(err)
+	}
+	late := &node{name: "n2", path: t.TempDir(), format: index.OldestOpFormat}
+	late.follow(t, s)
+	defer late.stop(t)
+	if err := late.log.Barrier(t.Context()); !errors.Is(err, shared.ErrUnavailable) || !errors.Is(err, index.ErrNewer) {
+		t.Errorf("an older version goes on beyond what it reads: %v", err)
+	}
+}
