@@ -124,7 +124,7 @@ func (s *Stream) open(ctx context.Context) (info *jetstream.StreamInfo, err erro
 			})
 		}
 		if err == nil {
-			info, err = stream.Info(ctx)
+			info = stream.CachedInfo() // of this answer: a server that is asked again may not know yet of a stream that is new
 		}
 		return err
 	})

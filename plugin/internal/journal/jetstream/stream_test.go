@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/chat-recall/recall/internal/natscluster"
 	"github.com/chat-recall/recall/internal/natscluster/natstest"
@@ -38,6 +40,31 @@ func open(t *testing.T, o Options) *Stream {
 	}
 	t.Cleanup(s.Close)
 	return s
+}
+
+// TestOpen_AtOnce has the nodes of a new cluster start at the same time: one of them creates the stream, and the others
+// come upon it while the servers are still making it.
+func TestOpen_AtOnce(t *testing.T) {
+	servers := natstest.Start(t, 3, nil)
+	for i := range 10 {
+		o := options(t, servers, 3)
+		o.Stream = fmt.Sprint("RECALL", i)
+		ids := make([]string, 9)
+		var opening errgroup.Group
+		for k := range ids {
+			opening.Go(func() error {
+				s, err := Open(t.Context(), o)
+				if err == nil {
+					ids[k] = s.ID()
+					s.Close()
+				}
+				return err
+			})
+		}
+		if err := opening.Wait(); err != nil || len(slices.Compact(ids)) != 1 {
+			t.Fatalf("%q: %v", ids, err)
+		}
+	}
 }
 
 func publish(t *testing.T, s journal.Stream, text string) error {
