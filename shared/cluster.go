@@ -31,4 +31,9 @@ type ClusterMember struct {
 	PolicyDigest string `json:"policy_digest,omitempty"` // of its policy in force; empty: it was not heard yet
 	Position     uint64 `json:"position"`                // of the last entry that it had applied when it was last heard
 	Gone         bool   `json:"gone,omitempty"`          // it was silent for too long: others do its work
+
+	// Since is the position of the entry of the log with which it became a member. It stays through restarts, upgrades and
+	// the time in which the node is gone. If it changes, the node had left or was forgotten: nothing was kept of what it
+	// missed, and its clients must load anew what they show, or catch up with [Recall.Since].
+	Since uint64 `json:"since"`
 }

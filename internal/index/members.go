@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -22,8 +23,12 @@ type Member struct {
 	EachNode []string // that every node carries out for its own clients, sorted; none of Steps
 	Format   int      // the newest format of entries that it applies
 	Version  string   // of its plugin
+	Since    uint64   // position of the entry with which it joined as one that the cluster did not know
 	Gone     bool     // it was silent for too long, or its process ended
 	Missed   uint64   // the first event that it may have missed while it was gone; 0: none
+
+	// GoneAt is when it was found to be gone, by the clock of the node that found it; zero while it is not, or unknown.
+	GoneAt time.Time
 }
 
 // Join makes a process the writer of its node, and the node a member. It applies if
@@ -33,7 +38,7 @@ type Member struct {
 //
 // A copy that comes late is none of these, and changes nothing.
 type Join struct {
-	Member Member // its Epoch, Gone and Missed are not used
+	Member Member // without its Epoch and the fields after Version
 	After  uint64 // the epoch that the node had when this was decided, 0 for an unknown one
 }
 
@@ -44,6 +49,7 @@ type Leave struct {
 	Node   string
 	Epoch  uint64
 	Forget bool
+	At     time.Time // when the node was found to be gone; may be zero
 }
 
 // What one Join or Leave moves at most: steps, and what they write, which grows with the nodes. One that is not through
@@ -94,14 +100,15 @@ func readMembers(txn *badger.Txn) (map[string]*Member, error) {
 func encodeMember(m *Member) *indexpb.Member {
 	return &indexpb.Member{
 		Instance: m.Instance, Epoch: m.Epoch, Steps: m.Steps, EachNode: m.EachNode, LogFormat: uint32(m.Format),
-		Version: m.Version, Gone: m.Gone, Missed: m.Missed,
+		Version: m.Version, Gone: m.Gone, Missed: m.Missed, Since: m.Since, GoneAt: encodeTime(m.GoneAt),
 	}
 }
 
 func decodeMember(node string, pb *indexpb.Member) *Member {
 	return &Member{
 		Node: node, Instance: pb.Instance, Epoch: pb.Epoch, Steps: pb.Steps, EachNode: pb.EachNode,
-		Format: int(pb.LogFormat), Version: pb.Version, Gone: pb.Gone, Missed: pb.Missed,
+		Format: int(pb.LogFormat), Version: pb.Version, Gone: pb.Gone, Missed: pb.Missed, Since: pb.Since,
+		GoneAt: decodeTime(pb.GoneAt),
 	}
 }
 
@@ -185,7 +192,8 @@ func (m *mover) joined(j *Join, was *Member) (*Member, error) {
 		return nil, nil
 	}
 	member := j.Member
-	member.Epoch, member.Gone, member.Missed = m.entry.Position, false, 0
+	member.Epoch, member.Since = m.entry.Position, m.entry.Position
+	member.Gone, member.Missed, member.GoneAt = false, 0, time.Time{}
 	if was == nil {
 		if j.After != 0 || len(m.members) >= shared.MaxNodes {
 			return nil, nil
@@ -200,6 +208,7 @@ func (m *mover) joined(j *Join, was *Member) (*Member, error) {
 	if !again && (j.After != was.Epoch || !was.Gone && was.Instance != member.Instance) {
 		return nil, nil
 	}
+	member.Since = was.Since
 	if member.Missed = was.Missed; again && !was.Gone {
 		member.Epoch = was.Epoch
 	}
@@ -215,7 +224,9 @@ func (m *mover) leave(l *Leave) (Result, error) {
 	if member.Missed == 0 {
 		member.Missed = m.sequence + 1
 	}
-	member.Gone = true
+	if !member.Gone {
+		member.Gone, member.GoneAt = true, decodeTime(encodeTime(l.At))
+	}
 	if err := m.put(&member); err != nil {
 		return Result{}, err
 	}

@@ -17,8 +17,8 @@ import (
 )
 
 // The formats of operations in a log that this package reads and writes. Anything added to an operation is a new
-// format, because a node must not apply half of one. Format 2 added what a recall spends of a limit, which format 1
-// leaves out.
+// format, because a node must not apply half of one. Format 2 added what a recall spends of a limit, and when a node was
+// found to be gone. Format 1 leaves them out.
 const (
 	OldestOpFormat = 1
 	OpFormat       = 2
@@ -65,14 +65,24 @@ func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
 		w.number(op.Ungate.Sequence)
 	case op.Join != nil:
 		w.code(codeJoin)
-		w.text(op.Join.Member.Node)
-		w.message(encodeMember(&op.Join.Member))
+		m := &op.Join.Member
+		w.text(m.Node)
+		w.message(encodeMember(&Member{
+			Instance: m.Instance, Steps: m.Steps, EachNode: m.EachNode, Format: m.Format, Version: m.Version,
+		}))
 		w.number(op.Join.After)
 	case op.Leave != nil:
 		w.code(codeLeave)
 		w.text(op.Leave.Node)
 		w.number(op.Leave.Epoch)
-		w.flags(op.Leave.Forget)
+		at := op.Leave.At
+		if format < 2 {
+			at = time.Time{}
+		}
+		w.flags(op.Leave.Forget, !at.IsZero())
+		if !at.IsZero() {
+			w.number(uint64(encodeTime(at)))
+		}
 	}
 	return w.b, w.err
 }
@@ -108,7 +118,11 @@ func ReadOp(b []byte) (op Op, rest []byte, err error) {
 		op.Join = &Join{Member: *decodeMember(node, &pb), After: r.number()}
 	case codeLeave:
 		op.Leave = &Leave{Node: r.text(), Epoch: r.number()}
-		op.Leave.Forget = r.flags(1)&1 != 0
+		flags := r.flags(2)
+		op.Leave.Forget = flags&1 != 0
+		if flags&2 != 0 {
+			op.Leave.At = decodeTime(int64(r.number()))
+		}
 	default:
 		r.fail(ErrNewer)
 	}

@@ -30,7 +30,7 @@ func encodeCluster(c *shared.ClusterState) *recallv1.ClusterState {
 		Members: mapSlice(c.Members, func(m shared.ClusterMember) *recallv1.ClusterMember {
 			return &recallv1.ClusterMember{
 				Node: m.Node, Version: m.Version, Format: uint32(m.Format), PolicyDigest: m.PolicyDigest,
-				Position: m.Position, Gone: m.Gone,
+				Position: m.Position, Gone: m.Gone, Since: m.Since,
 			}
 		}),
 	}
@@ -50,7 +50,7 @@ func (d *decoder) cluster(c *recallv1.ClusterState) *shared.ClusterState {
 				Node:    d.text("cluster.members.node", m.GetNode(), shared.MaxNodeBytes),
 				Version: d.text("cluster.members.version", m.GetVersion(), shared.MaxIDBytes), Format: int(m.GetFormat()),
 				PolicyDigest: d.text("cluster.members.policy_digest", m.GetPolicyDigest(), shared.MaxIDBytes),
-				Position:     m.GetPosition(), Gone: m.GetGone(),
+				Position:     m.GetPosition(), Gone: m.GetGone(), Since: m.GetSince(),
 			}
 		}),
 	}

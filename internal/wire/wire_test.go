@@ -91,7 +91,7 @@ var (
 	}, Index: fullIndex, Waiting: 3, Done: 4, Cluster: &shared.ClusterState{
 		Node: "n0", Log: "RECALL-1", Connected: true, Position: 7, Lag: 2, BehindSince: at,
 		Members: []shared.ClusterMember{
-			{Node: "n1", Version: "1.2.3", Format: 1, PolicyDigest: "ab", Position: 9, Gone: true},
+			{Node: "n1", Version: "1.2.3", Format: 1, PolicyDigest: "ab", Position: 9, Gone: true, Since: 4},
 		},
 	}}
 	fullDescription = shared.Description{

@@ -4251,6 +4251,7 @@ type ClusterMember struct {
 	PolicyDigest  string                 `protobuf:"bytes,4,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"` // of its policy in force; empty: it was not heard yet
 	Position      uint64                 `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`                            // of the last entry that it had applied when it was heard
 	Gone          bool                   `protobuf:"varint,6,opt,name=gone,proto3" json:"gone,omitempty"`
+	Since         uint64                 `protobuf:"varint,7,opt,name=since,proto3" json:"since,omitempty"` // position of the entry with which it became a member
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4325,6 +4326,13 @@ func (x *ClusterMember) GetGone() bool {
 		return x.Gone
 	}
 	return false
+}
+
+func (x *ClusterMember) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
 }
 
 // RulesState says which rules are in force.
@@ -4940,14 +4948,15 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\bposition\x18\x04 \x01(\x04R\bposition\x12\x10\n" +
 	"\x03lag\x18\x05 \x01(\x04R\x03lag\x12!\n" +
 	"\fbehind_since\x18\x06 \x01(\x03R\vbehindSince\x12=\n" +
-	"\amembers\x18\a \x03(\v2#.chatrecall.recall.v1.ClusterMemberR\amembers\"\xaa\x01\n" +
+	"\amembers\x18\a \x03(\v2#.chatrecall.recall.v1.ClusterMemberR\amembers\"\xc0\x01\n" +
 	"\rClusterMember\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
 	"\x06format\x18\x03 \x01(\rR\x06format\x12#\n" +
 	"\rpolicy_digest\x18\x04 \x01(\tR\fpolicyDigest\x12\x1a\n" +
 	"\bposition\x18\x05 \x01(\x04R\bposition\x12\x12\n" +
-	"\x04gone\x18\x06 \x01(\bR\x04gone\"\xed\x01\n" +
+	"\x04gone\x18\x06 \x01(\bR\x04gone\x12\x14\n" +
+	"\x05since\x18\a \x01(\x04R\x05since\"\xed\x01\n" +
 	"\n" +
 	"RulesState\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +

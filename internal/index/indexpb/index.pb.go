@@ -1367,7 +1367,9 @@ type Member struct {
 	LogFormat     uint32                 `protobuf:"varint,5,opt,name=log_format,json=logFormat,proto3" json:"log_format,omitempty"` // the newest format of entries that it applies
 	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`                       // of its plugin
 	Gone          bool                   `protobuf:"varint,7,opt,name=gone,proto3" json:"gone,omitempty"`
-	Missed        uint64                 `protobuf:"varint,8,opt,name=missed,proto3" json:"missed,omitempty"` // the first event that it may have missed while it was gone; 0: none
+	Missed        uint64                 `protobuf:"varint,8,opt,name=missed,proto3" json:"missed,omitempty"`                // the first event that it may have missed while it was gone; 0: none
+	Since         uint64                 `protobuf:"varint,9,opt,name=since,proto3" json:"since,omitempty"`                  // position of the entry with which it joined as one that the cluster did not know
+	GoneAt        int64                  `protobuf:"varint,10,opt,name=gone_at,json=goneAt,proto3" json:"gone_at,omitempty"` // when it was found to be gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1454,6 +1456,20 @@ func (x *Member) GetGone() bool {
 func (x *Member) GetMissed() uint64 {
 	if x != nil {
 		return x.Missed
+	}
+	return 0
+}
+
+func (x *Member) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *Member) GetGoneAt() int64 {
+	if x != nil {
+		return x.GoneAt
 	}
 	return 0
 }
@@ -1666,7 +1682,7 @@ const file_index_proto_rawDesc = "" +
 	"\x03Log\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x10\n" +
-	"\x03sum\x18\x03 \x01(\fR\x03sum\"\xd2\x01\n" +
+	"\x03sum\x18\x03 \x01(\fR\x03sum\"\x81\x02\n" +
 	"\x06Member\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
@@ -1676,7 +1692,10 @@ const file_index_proto_rawDesc = "" +
 	"log_format\x18\x05 \x01(\rR\tlogFormat\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x12\n" +
 	"\x04gone\x18\a \x01(\bR\x04gone\x12\x16\n" +
-	"\x06missed\x18\b \x01(\x04R\x06missed\"8\n" +
+	"\x06missed\x18\b \x01(\x04R\x06missed\x12\x14\n" +
+	"\x05since\x18\t \x01(\x04R\x05since\x12\x17\n" +
+	"\agone_at\x18\n" +
+	" \x01(\x03R\x06goneAt\"8\n" +
 	"\aWritten\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\x04R\aprocess\x12\x13\n" +
 	"\x05up_to\x18\x02 \x01(\x04R\x04upTo\"P\n" +

@@ -201,6 +201,7 @@ func (c *cluster) state() (*shared.ClusterState, error) {
 		m, beat := members[name], heard[name]
 		s.Members = append(s.Members, shared.ClusterMember{
 			Node: name, Version: m.Version, Format: m.Format, PolicyDigest: beat.Policy, Position: beat.Position, Gone: m.Gone,
+			Since: m.Since,
 		})
 	}
 	s.Lag, s.BehindSince = c.keeper.Lag()

@@ -109,16 +109,15 @@ func (k *Keeper) Heard() map[string]Beat {
 // heard: one that is silent for a lease is gone, as after its folder was removed.
 func (k *Keeper) Join(ctx context.Context) error {
 	for began := k.Clock.Elapsed(); ; {
-		joined, err := k.Log.Join(ctx, k.Self)
+		joined, err := k.join(ctx)
 		if err == nil {
-			k.Self = joined
 			return nil
 		}
 		if !errors.Is(err, ErrElsewhere) || k.wasHeard(k.Log.node) {
 			return err
 		}
 		if k.Clock.Elapsed()-began >= k.Lease {
-			if err := k.Log.Leave(ctx, joined, false); err != nil {
+			if err := k.leave(ctx, joined, false); err != nil {
 				return err
 			}
 			continue
@@ -132,6 +131,20 @@ func (k *Keeper) Join(ctx context.Context) error {
 	}
 }
 
+// join has the node join, and says so if the cluster did not know it.
+func (k *Keeper) join(ctx context.Context) (index.Member, error) {
+	joined, err := k.Log.Join(ctx, k.Self)
+	if err != nil {
+		return joined, err
+	}
+	k.Self = joined
+	if joined.Since == joined.Epoch {
+		k.Logger.Warn("the cluster did not know this node, and has kept nothing that it missed: clients that were connected "+
+			"to its server before must load anew what they show", "node", joined.Node)
+	}
+	return joined, nil
+}
+
 func (k *Keeper) wasHeard(node string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -140,7 +153,11 @@ func (k *Keeper) wasHeard(node string) bool {
 }
 
 // Leave ends the membership of the node for good.
-func (k *Keeper) Leave(ctx context.Context) error { return k.Log.Leave(ctx, k.Self, true) }
+func (k *Keeper) Leave(ctx context.Context) error { return k.leave(ctx, k.Self, true) }
+
+func (k *Keeper) leave(ctx context.Context, m index.Member, forget bool) error {
+	return k.Log.Leave(ctx, m, k.Clock.Now(), forget)
+}
 
 // Lag is how many entries of the log another node had applied, when it was last heard, that this one has not, and since
 // when there are any.
@@ -182,7 +199,10 @@ func (k *Keeper) Run(ctx context.Context) {
 			since = now // it was cut off, or stopped itself: it cannot tell who was silent
 		}
 		last = now
-		if err := k.look(ctx, now, since, seen); err != nil && ctx.Err() == nil {
+		stop := k.goOnBeating()
+		err := k.look(ctx, now, since, seen)
+		stop()
+		if err != nil && ctx.Err() == nil {
 			k.Logger.Warn("the members of the cluster are not looked after, which is tried again", "error", err)
 		}
 		select {
@@ -203,6 +223,29 @@ func (k *Keeper) beat() error {
 		return err
 	}
 	return k.Beats.Send(data)
+}
+
+// goOnBeating beats until stop is called: what is written to the log takes longer than a lease when a leader is elected,
+// or when a node that is gone has many steps open.
+func (k *Keeper) goOnBeating() (stop func()) {
+	tick := time.NewTicker(k.Lease / beatsPerLease)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-tick.C:
+				_ = k.beat() // what fails shows at the next look
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		tick.Stop()
+		close(done)
+		<-ended
+	}
 }
 
 // look does what is due for each member.
@@ -230,10 +273,7 @@ func (k *Keeper) look(ctx context.Context, now, since time.Duration, seen map[st
 	}
 	if me == nil || me.Gone || me.Missed > 0 || k.Log.joining.Load() {
 		k.Logger.Warn("this node was taken for gone, or has joined in part only, and joins again")
-		joined, err := k.Log.Join(ctx, k.Self)
-		if err == nil {
-			k.Self = joined
-		}
+		_, err := k.join(ctx)
 		return err
 	}
 	maps.DeleteFunc(seen, func(node string, _ *sight) bool { return members[node] == nil })
@@ -249,7 +289,8 @@ func (k *Keeper) look(ctx context.Context, now, since time.Duration, seen map[st
 	return errors.Join(errs...)
 }
 
-// judge has a member leave that is silent, and one be forgotten that is gone for too long.
+// judge has a member leave that is silent, and one be forgotten that is gone for too long: as this process has seen, or
+// by the clock of the node that has found it gone, because processes end more often than nodes are forgotten.
 func (k *Keeper) judge(ctx context.Context, m *index.Member, now, since time.Duration, seen map[string]*sight) error {
 	s := seen[m.Node]
 	if s == nil || s.epoch != m.Epoch { // it has just joined: its first beat may be on its way
@@ -270,16 +311,16 @@ func (k *Keeper) judge(ctx context.Context, m *index.Member, now, since time.Dur
 		}
 		k.Logger.Warn("a node is gone; other nodes carry out its open steps", "node", m.Node,
 			"silent", (now - lives).String())
-		return k.Log.Leave(ctx, *m, false)
+		return k.leave(ctx, *m, false)
 	}
-	if now-s.gone >= k.ForgetAfter {
-		k.Logger.Warn("a node is forgotten: it does not get what it missed", "node", m.Node, "gone", (now - s.gone).String())
-		return k.Log.Leave(ctx, *m, true)
+	if now-s.gone >= k.ForgetAfter || !m.GoneAt.IsZero() && k.Clock.Now().Sub(m.GoneAt) >= k.ForgetAfter {
+		k.Logger.Warn("a node is forgotten: it does not get what it missed", "node", m.Node)
+		return k.leave(ctx, *m, true)
 	}
 	if holds, err := k.Log.index.Holds(m.Node); err != nil || !holds {
 		return err
 	}
-	return k.Log.Leave(ctx, *m, false) // whoever began it did not come to its end
+	return k.leave(ctx, *m, false) // whoever began it did not come to its end
 }
 
 // reachesLog reports whether an entry comes back before the next beat. A node that is connected to a server that is cut

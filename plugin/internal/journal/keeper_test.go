@@ -176,6 +176,7 @@ func TestKeeper_Forgotten(t *testing.T) {
 	if m := all[0].memberOf(t, "n1"); !m.Gone {
 		t.Fatal("it is not gone")
 	}
+	since := all[0].memberOf(t, "n1").Since
 	pass(all[:1], testForget+testLease)
 	if m := all[0].memberOf(t, "n1"); m != nil {
 		t.Fatalf("it is not forgotten: %+v", m)
@@ -186,9 +187,73 @@ func TestKeeper_Forgotten(t *testing.T) {
 	beats.Cut("n1", false)
 	all[1].keep(t, beats) // and joins again as a new one
 	pass(all, testLease)
-	if m := all[0].memberOf(t, "n1"); m == nil || m.Gone || m.Missed != 0 {
+	if m := all[0].memberOf(t, "n1"); m == nil || m.Gone || m.Missed != 0 || m.Since == since || !m.GoneAt.IsZero() {
 		t.Errorf("%+v", m)
 	}
+}
+
+// TestKeeper_ForgottenByAnotherProcess checks that a node is forgotten although no process has seen it be gone for so
+// long.
+func TestKeeper_ForgottenByAnotherProcess(t *testing.T) {
+	all, beats := keepNodes(t, journaltest.NewStream(), 2)
+	pass(all, testLease)
+	beats.Cut("n1", true)
+	all[1].end()
+	pass(all[:1], 2*testLease)
+	for _, left := range []time.Duration{testForget / 2, testForget} {
+		all[0].end()
+		gone := all[0].memberOf(t, "n1")
+		if gone == nil || !gone.Gone {
+			t.Fatalf("it is not gone: %+v", gone)
+		}
+		all[0].keep(t, beats)
+		all[0].clock.Shift(gone.GoneAt.Add(left).Sub(all[0].clock.Now()))
+		pass(all[:1], testLease)
+	}
+	if m := all[0].memberOf(t, "n1"); m != nil {
+		t.Errorf("it is not forgotten: %+v", m)
+	}
+	all[1].keep(t, beats) // which its cleanup ends
+}
+
+// TestKeeper_BeatsMeanwhile checks that a node is heard while it waits for the log.
+func TestKeeper_BeatsMeanwhile(t *testing.T) {
+	s := journaltest.NewStream()
+	all, beats := keepNodes(t, s, 2)
+	pass(all, testLease)
+	heard := make(chan struct{}, 100)
+	stop, err := beats.Of("n2").Receive(func(data []byte) {
+		var b Beat
+		if json.Unmarshal(data, &b) == nil && b.Node == "n0" {
+			heard <- struct{}{}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	beats.Cut("n1", true)
+	s.Break(func(data []byte) error {
+		if e, err := decodeEntry(data, EntryFormat); err != nil || len(e.Calls) == 0 || e.Calls[0][0].Leave == nil {
+			return nil
+		}
+		for len(heard) > 0 {
+			<-heard
+		}
+		select {
+		case <-heard:
+		case <-time.After(testLease * 3 / 4):
+			t.Error("it is silent while it waits")
+		}
+		return nil
+	})
+	pass(all[:1], 2*testLease)
+	s.Break(nil)
+	if m := all[0].memberOf(t, "n1"); !m.Gone {
+		t.Error("it is not gone")
+	}
+	beats.Cut("n1", false)
+	pass(all, testLease)
 }
 
 // sendBeat sends a beat as its node would.

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/shared"
@@ -53,11 +54,11 @@ func (r *Replicated) member() (index.Member, error) {
 	return *members[r.node], nil
 }
 
-// Leave ends the membership of a node, which is gone or, if it is to be forgotten, gone for good. It changes nothing if
-// the node has joined again.
-func (r *Replicated) Leave(ctx context.Context, m index.Member, forget bool) error {
+// Leave ends the membership of a node, which is gone since a moment or, if it is to be forgotten, gone for good. It
+// changes nothing if the node has joined again.
+func (r *Replicated) Leave(ctx context.Context, m index.Member, at time.Time, forget bool) error {
 	for {
-		leave := &index.Leave{Node: m.Node, Epoch: m.Epoch, Forget: forget}
+		leave := &index.Leave{Node: m.Node, Epoch: m.Epoch, At: at, Forget: forget}
 		results, err := r.Append(ctx, []index.Op{{Leave: leave}})
 		if err != nil {
 			return fmt.Errorf("end the membership of node %s: %w", m.Node, err)

@@ -222,7 +222,7 @@ func TestReplicated_SameLogSameIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := all[0].log.Leave(t.Context(), *members["n2"], false); err != nil {
+	if err := all[0].log.Leave(t.Context(), *members["n2"], start, false); err != nil {
 		t.Fatal(err)
 	}
 	round(1)

@@ -109,7 +109,7 @@ func TestSnapshotter_OneNodeAtATime(t *testing.T) {
 	write(t, a, "c")
 	keep(a)
 	wantKept(t, s, a.Newest().Position)
-	if err := b.Log.Leave(t.Context(), n0, false); err != nil { // then it is on the next one
+	if err := b.Log.Leave(t.Context(), n0, time.Time{}, false); err != nil { // then it is on the next one
 		t.Fatal(err)
 	}
 	write(t, b, "d")
