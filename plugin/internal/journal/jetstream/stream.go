@@ -28,6 +28,10 @@ const (
 
 	connectTimeout = 3 * time.Second
 
+	// serverOffline is the code with which the servers say that they are too few now for the replicas of a stream, as
+	// while they are starting (JSClusterNoPeersErrF of nats-server).
+	serverOffline = 10005
+
 	// ackTimeout is how long the client remembers an entry that nobody acknowledges, of which it holds so many at most.
 	ackTimeout = 5 * time.Second
 
@@ -141,7 +145,7 @@ func (s *Stream) retry(ctx context.Context, what string, request func(context.Co
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &refused) && refused.Code < 500 || errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		case errors.As(err, &refused) && refused.Code < 500 && refused.ErrorCode != serverOffline || errors.Is(err, jetstream.ErrJetStreamNotEnabled):
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		select {

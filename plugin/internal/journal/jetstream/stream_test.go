@@ -67,6 +67,42 @@ func TestOpen_AtOnce(t *testing.T) {
 	}
 }
 
+func TestOpen_ServerNotUpYet(t *testing.T) {
+	servers := natstest.Start(t, 3, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	servers.Kill(2)
+	for refused, i := false, 0; !refused; i++ { // until the others know
+		var answer struct{}
+		config := fmt.Sprintf(`{"name":"X%d","subjects":["x.%d"],"num_replicas":3}`, i, i)
+		err := servers.API(ctx, fmt.Sprint("STREAM.CREATE.X", i), []byte(config), &answer)
+		if refused = err != nil; refused && !strings.Contains(err.Error(), "no suitable peers") {
+			t.Fatal(err)
+		}
+	}
+	o := options(t, servers, 3)
+	o.Stream, o.SystemCredentials, o.Unchecked = "NEW", "", true
+	opened := make(chan error, 1)
+	go func() {
+		s, err := Open(ctx, o)
+		if err == nil {
+			s.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		t.Fatalf("with two servers of three: %v", err)
+	case <-time.After(2 * time.Second): // long enough to be refused
+	}
+	if err := servers.Start(ctx, 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+}
+
 func publish(t *testing.T, s journal.Stream, text string) error {
 	t.Helper()
 	done := make(chan error, 1)
