@@ -64,22 +64,23 @@ func (s *Stream) store(ctx context.Context, create bool) (stream jetstream.Strea
 		if stream = nil; !create {
 			return nil
 		}
-		_, err = s.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{
-			Bucket: s.bucket(), Description: "snapshots of the index", Replicas: s.options.Replicas,
-			Storage: jetstream.FileStorage, Compression: true,
+		stream, err = s.js.CreateStream(ctx, jetstream.StreamConfig{ // as nats.go creates an object store, but for AllowDirect
+			Name: "OBJ_" + s.bucket(), Description: "snapshots of the index",
+			Subjects: []string{s.partsSubject(">"), "$O." + s.bucket() + ".M.>"},
+			Storage:  jetstream.FileStorage, Replicas: s.options.Replicas, Discard: jetstream.DiscardNew, AllowRollup: true,
+			Compression: jetstream.S2Compression,
 		})
-		if err == nil {
-			stream, err = s.js.Stream(ctx, "OBJ_"+s.bucket())
-		}
 		return err
 	})
 	if err != nil || stream == nil {
 		return nil, err
 	}
 	c := stream.CachedInfo().Config
-	if c.Storage != jetstream.FileStorage || c.Replicas < s.options.Replicas || c.MaxAge > 0 {
-		return nil, fmt.Errorf("the object store %s cannot have the snapshots: it has %d replicas, storage %s and max_age "+
-			"%s, and it needs %d, file and none; edit it", s.bucket(), c.Replicas, c.Storage, c.MaxAge, s.options.Replicas)
+	// A direct read is answered by any server, also by one that does not have a snapshot yet: it would be taken for deleted.
+	if c.Storage != jetstream.FileStorage || c.Replicas < s.options.Replicas || c.MaxAge > 0 || c.AllowDirect {
+		return nil, fmt.Errorf("the object store %s cannot have the snapshots: it has %d replicas, storage %s, max_age %s "+
+			"and allow_direct %t, and it needs %d, file, none and false; edit the stream %s", s.bucket(), c.Replicas, c.Storage,
+			c.MaxAge, c.AllowDirect, s.options.Replicas, c.Name)
 	}
 	return stream, nil
 }

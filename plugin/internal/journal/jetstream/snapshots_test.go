@@ -207,13 +207,23 @@ func TestSnapshots_AnotherLog(t *testing.T) {
 
 func TestSnapshots_StoreRefused(t *testing.T) {
 	servers := natstest.Start(t, 1, nil)
-	s := open(t, options(t, servers, 1))
-	_, err := s.js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: "RECALL_SNAPSHOTS", TTL: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Snapshots(t.Context()); err == nil || !strings.Contains(err.Error(), "max_age") {
-		t.Errorf("%v", err)
+	for _, c := range []struct {
+		store jetstream.ObjectStoreConfig
+		want  string
+	}{
+		{jetstream.ObjectStoreConfig{TTL: time.Hour}, "max_age 1h0m0s"},
+		{jetstream.ObjectStoreConfig{}, "allow_direct true"}, // as nats.go creates it: any server answers reads
+	} {
+		o := options(t, servers, 1)
+		o.Stream = strings.ToUpper(strings.Fields(c.want)[0])
+		s := open(t, o)
+		c.store.Bucket = o.Stream + "_SNAPSHOTS"
+		if _, err := s.js.CreateObjectStore(t.Context(), c.store); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Snapshots(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
 	}
 }
 
