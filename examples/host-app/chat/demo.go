@@ -2,9 +2,11 @@ package chat
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -82,6 +84,28 @@ func Prepare(ctx context.Context, folder string) error {
 		return err
 	}
 	return errors.Join(addDemo(ctx, s), s.Close())
+}
+
+// BetweenWrites calls do while no server writes to the database in a folder that servers share. A server that is
+// stopped within a transaction would keep the others from writing until it goes on; a database server would end its
+// session.
+func BetweenWrites(ctx context.Context, folder string, do func() error) (err error) {
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(folder, databaseFile)+"?_pragma="+patient)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("open the database: %w", err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return fmt.Errorf("wait for the writes to the database: %w", err)
+	}
+	err = do()
+	_, undo := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	return errors.Join(err, undo)
 }
 
 // printGuide prints what to do next.

@@ -1,9 +1,12 @@
 package chat
 
 import (
+	"context"
+	"fmt"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -18,25 +21,30 @@ func newSharedServers(t *testing.T, plugins ...*index) (list []*Server) {
 		t.Fatal(err)
 	}
 	for i, plugin := range plugins {
-		s, err := newServer(Data{Folder: folder, Node: string(rune('a' + i))}, hclog.NewNullLogger())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		if plugin.onIndex == nil {
-			plugin.onIndex = func(shared.Message) (shared.IndexStatus, error) { return shared.IndexAdded, nil }
-		}
-		if plugin.onStatus == nil {
-			plugin.onStatus = func(string) shared.MessageState { return shared.MessageLive }
-		}
-		s.start(testContext(t), plugin, func() error { return nil })
-		list = append(list, s)
+		list = append(list, startSharedServer(t, folder, fmt.Sprint("n", i), plugin))
 	}
 	return list
+}
+
+func startSharedServer(t *testing.T, folder, node string, plugin *index) *Server {
+	t.Helper()
+	s, err := newServer(Data{Folder: folder, Node: node}, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if plugin.onIndex == nil {
+		plugin.onIndex = func(shared.Message) (shared.IndexStatus, error) { return shared.IndexAdded, nil }
+	}
+	if plugin.onStatus == nil {
+		plugin.onStatus = func(string) shared.MessageState { return shared.MessageLive }
+	}
+	s.start(testContext(t), plugin, func() error { return nil })
+	return s
 }
 
 func TestRelay_OtherServer(t *testing.T) {
@@ -96,17 +104,13 @@ func TestRelay_OtherServer(t *testing.T) {
 		s := newSharedServers(t, &index{})
 		send(t, s[0], "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
 		var known atomic.Bool
-		late, err := newServer(Data{Folder: filepath.Dir(s[0].store.path), Node: "late"}, hclog.NewNullLogger())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { late.Close() })
-		late.start(testContext(t), &index{onStatus: func(string) shared.MessageState {
+		folder := filepath.Dir(s[0].store.path)
+		late := startSharedServer(t, folder, "late", &index{onStatus: func(string) shared.MessageState {
 			if known.Load() {
 				return shared.MessageLive
 			}
 			return shared.MessageUnknown
-		}}, func() error { return nil })
+		}})
 		ben := connect(t, late, "ben")
 		known.Store(true) // its plugin has caught up
 		ben.wait(t, "message", "m")
@@ -161,5 +165,28 @@ func TestOpen_SharedFolder(t *testing.T) {
 	if alone, err := openStore(Data{Folder: folder}); err == nil {
 		alone.Close()
 		t.Error("a server that has its folder alone opens one that others share")
+	}
+}
+
+// A server that is stopped while others do not write leaves the database to them.
+func TestBetweenWrites(t *testing.T) {
+	s := newSharedServers(t, &index{})[0]
+	sent := make(chan error, 1)
+	if err := BetweenWrites(testContext(t), filepath.Dir(s.store.path), func() error {
+		go func() {
+			_, err := s.Send(context.Background(), "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+			sent <- err
+		}()
+		select {
+		case err := <-sent:
+			t.Errorf("a server writes meanwhile: %v", err)
+		case <-time.After(50 * time.Millisecond): // it has had its time
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
 	}
 }

@@ -27,6 +27,11 @@ const (
 
 	// scrubEvery is how long the text of a recalled message may stay in the write-ahead log after it left the tables.
 	scrubEvery = time.Second
+
+	// patient is how many milliseconds a transaction waits for those of other servers. Emptying the log is tried again, so
+	// it waits for a moment only: other writes wait for it.
+	patient   = "busy_timeout(10000)"
+	impatient = "busy_timeout(100)"
 )
 
 // errClosed says that the store takes no more writes.
@@ -61,6 +66,9 @@ type job struct {
 	answer chan error
 }
 
+// databaseFile is the name of the database in the folder of a server.
+const databaseFile = "chat.db"
+
 // Data says where a server keeps what it stores.
 type Data struct {
 	Folder string
@@ -79,8 +87,8 @@ func openStore(data Data) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: filepath.Join(data.Folder, "chat.db"), node: data.Node, lock: lock, jobs: make(chan job, 4*maxBatch),
-		now: make(chan chan error), quit: make(chan struct{}),
+	s := &Store{path: filepath.Join(data.Folder, databaseFile), node: data.Node, lock: lock,
+		jobs: make(chan job, 4*maxBatch), now: make(chan chan error), quit: make(chan struct{}),
 		ended: make(chan struct{})}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -108,7 +116,7 @@ func lockFolder(data Data) (*os.File, error) {
 
 func (s *Store) open() error {
 	// secure_delete overwrites what is deleted; synchronous=FULL makes a commit survive a power cut.
-	dsn := "file:" + s.path + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+	dsn := "file:" + s.path + "?_pragma=" + patient + "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)&_pragma=foreign_keys(ON)"
 	var err error
 	if s.write, err = sql.Open("sqlite", dsn); err != nil {
@@ -292,8 +300,14 @@ var errBusy = errors.New("the database is being read")
 // emptyLog moves the write-ahead log into the database and cuts it to nothing, so that deleted text is in no file.
 func (s *Store) emptyLog(tx *writeTx) error {
 	s.scrub.Store(false)
+	ctx := context.Background()
 	var busy, logged, moved int
-	err := tx.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &logged, &moved)
+	_, err := tx.conn.ExecContext(ctx, "PRAGMA "+impatient)
+	if err == nil {
+		err = tx.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &logged, &moved)
+	}
+	_, restored := tx.conn.ExecContext(ctx, "PRAGMA "+patient)
+	err = errors.Join(err, restored)
 	if err == nil && busy != 0 {
 		err = errBusy
 	}
