@@ -60,6 +60,7 @@ var rooms = map[string]string{
 	"bench": "host host/hosttest internal/badgerdir internal/index internal/wire rules shared " +
 		"shared/recallv1",
 	"examples/minimal":         "host shared",
+	"examples/cluster":         "examples/host-app/chat host internal/natscluster",
 	"examples/host-app":        "examples/host-app/chat examples/host-app/replay",
 	"examples/host-app/chat":   "host shared",
 	"examples/host-app/replay": "examples/host-app/chat host shared",
