@@ -26,6 +26,8 @@ type chatNode struct {
 	*host.Host
 	name, file string // its plugin.hcl
 
+	fails func(d shared.Delivery) bool // nil: no step does
+
 	mu     sync.Mutex
 	ran    map[string]int // by step and message
 	logged bytes.Buffer
@@ -54,6 +56,14 @@ func startChatNode(t *testing.T, servers *natscluster.Servers, name string, more
 // startChatNodeOf is startChatNode with another plugin.
 func startChatNodeOf(t *testing.T, binary string, servers *natscluster.Servers, name string, more ...string) *chatNode {
 	t.Helper()
+	n := newChatNode(t, binary, servers, name, more...)
+	n.open(t)
+	return n
+}
+
+// newChatNode is a node that is not started.
+func newChatNode(t *testing.T, binary string, servers *natscluster.Servers, name string, more ...string) *chatNode {
+	t.Helper()
 	n := &chatNode{name: name}
 	block := fmt.Sprintf(`
 cluster {
@@ -67,7 +77,6 @@ cluster {
 `, name, strings.Join(servers.URLs(), `", "`), natstest.Credentials(t, natscluster.User),
 		natstest.Credentials(t, natscluster.SystemUser), strings.Join(more, "\n  "))
 	n.file = hosttest.WriteConfig(t, binary, hosttest.RunDir(t), block)
-	n.open(t)
 	return n
 }
 
@@ -79,6 +88,9 @@ func (n *chatNode) open(t *testing.T) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.ran[d.Step+" "+d.Message.ID]++
+		if n.fails != nil && n.fails(d) {
+			return "", errStepFails
+		}
 		return shared.OutcomeDone, nil
 	}
 	n.Host = hosttest.Open(t, host.Config{

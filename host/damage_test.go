@@ -52,19 +52,27 @@ func (p *place) mustOpen() *host.Host {
 	return h
 }
 
-// recalls indexes messages of the group g and recalls them.
+// recalls is recallAll.
 func (p *place) recalls(h *host.Host, ids ...string) {
 	p.t.Helper()
+	recallAll(p.t, h, ids...)
+}
+
+// recallAll indexes messages of the group g and recalls each of them, m under r-m.
+func recallAll(t *testing.T, h *host.Host, ids ...string) {
+	t.Helper()
 	for _, id := range ids {
 		m := shared.Message{Tenant: "acme", ID: id, Sender: "ann", Type: shared.TypeText,
 			SentAt:       time.Now().Add(-time.Second),
 			Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"}}
-		if _, err := h.Index(p.t.Context(), []shared.Message{m}); err != nil {
-			p.t.Fatal(err)
+		if _, err := h.Index(t.Context(), []shared.Message{m}); err != nil {
+			t.Fatal(err)
 		}
-		r, err := h.Recall(p.t.Context(), recallOf(id))
+		req := recallOf(id)
+		req.RecallID = "r-" + id
+		r, err := h.Recall(t.Context(), req)
 		if err != nil || r[0].Status != shared.StatusRecalled {
-			p.t.Fatal(r, err)
+			t.Fatal(r, err)
 		}
 	}
 }

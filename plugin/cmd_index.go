@@ -21,6 +21,8 @@ var indexCommands = []subcommand{
 	{"verify", "read every file of an index and name what is damaged", runIndexVerify},
 	{"restore", "make an index of a backup", runIndexRestore},
 	{"salvage", "make an index of what can be read of a damaged one", runIndexSalvage},
+	{"to-cluster", "take the index of a single machine into a new cluster", runIndexToCluster},
+	{"to-single", "make the index of a single machine of that of a node of a cluster", runIndexToSingle},
 }
 
 // runIndex is recall-plugin index.
@@ -29,7 +31,7 @@ func runIndex(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, "usage: recall-plugin index COMMAND\n\n"+
 			"Works on the folder of an index that no server has open.\n\n")
 		for _, c := range indexCommands {
-			fmt.Fprintf(stdout, "  recall-plugin index %-8s %s\n", c.name, c.help)
+			fmt.Fprintf(stdout, "  recall-plugin index %-10s %s\n", c.name, c.help)
 		}
 		fmt.Fprint(stdout, "\nEach of them explains itself with -h.\n")
 		return exitGood

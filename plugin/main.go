@@ -25,7 +25,7 @@ var commands = []subcommand{
 	{"explain", "show how rule files decide one case, and why", runExplain},
 	{"diff", "show what two policies decide differently", runDiff},
 	{"fmt", "write rule files in the canonical form", runFmt},
-	{"index", "verify, restore or salvage the index of a server", runIndex},
+	{"index", "verify, restore, salvage or convert the index of a server", runIndex},
 	{"version", "print the versions of this binary, its protocol and its index", runVersion},
 }
 

@@ -134,7 +134,7 @@ func (op *Op) check() error {
 		set, err = set+1, op.Join.check()
 	}
 	if op.Leave != nil {
-		set, err = set+1, checkNode("leave.node", op.Leave.Node)
+		set, err = set+1, CheckNode("leave.node", op.Leave.Node)
 	}
 	if set != 1 {
 		return shared.Invalidf("operation",
@@ -255,7 +255,7 @@ func (s *Settle) check() error {
 		return shared.Invalidf("settle.outcome", "unknown outcome %q", s.Outcome)
 	}
 	if s.Node != "" {
-		if err := checkNode("settle.node", s.Node); err != nil {
+		if err := CheckNode("settle.node", s.Node); err != nil {
 			return err
 		}
 	}

@@ -129,8 +129,8 @@ type Converted struct {
 	Content          // of the new one
 }
 
-// ToSingle makes the index of a single machine of that of a node, in a folder that does not exist or is empty. It is a
-// new index, with what the node has applied. Its steps are open that are open for any node.
+// ToSingle makes the index of a single machine of that of a node, in a folder that does not exist or is empty. It has
+// the id of that one, which its host knows, and a new epoch. Its steps are open that are open for any node.
 func (x *Index) ToSingle(
 	ctx context.Context, folder string, log hclog.Logger, progress func(keys uint64),
 ) (done Converted, err error) {
@@ -147,20 +147,21 @@ func (x *Index) ToSingle(
 		w.CloseWithError(err)
 		written <- err
 	}()
-	build := newBuild(folder, log)
-	build.Identify = func(txn *badger.Txn, _ string, epochs []string) (Identity, error) {
-		return setIdentity(txn, "", epochs)
-	}
 	b, err := badgerdir.ReadBackup(r)
 	if err == nil {
 		b.Header.Index.Version = max(b.Header.Index.Version, x.log.Position)
-		done.Index, err = b.Restore(ctx, build, nil)
+		done.Index, err = b.Restore(ctx, newBuild(folder, log), nil)
 	}
 	_ = r.Close() // ends the writer, if it has not come to its end
 	if failed := <-written; err == nil {
 		err = failed
 	}
 	return done, err
+}
+
+// ContentAsSingle is what an index has that ToSingle makes.
+func (x *Index) ContentAsSingle(ctx context.Context, progress func(keys uint64)) (Content, error) {
+	return x.convert(ctx, io.Discard, progress, (*converter).forSingle)
 }
 
 // convert writes a backup of the keys that fill puts.
@@ -261,7 +262,9 @@ func (c *converter) forCluster(at Log, nodes []string) error {
 	}
 	if missed > 0 {
 		for _, node := range nodes {
-			m := &Member{Node: node, Epoch: at.Position, Format: OpFormat, Gone: true, Missed: missed}
+			m := &Member{
+				Node: node, Epoch: at.Position, Since: at.Position, Format: OpFormat, Gone: true, Missed: missed,
+			}
 			if err := c.add(memberKey(node), encodeMember(m)); err != nil {
 				return err
 			}

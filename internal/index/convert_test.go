@@ -74,6 +74,12 @@ func toSingle(t *testing.T, x *Index) (path string, done Converted) {
 	if got, err := y.Content(t.Context(), nil); err != nil || got != done.Content || y.Identity().ID != done.Index.ID {
 		t.Fatalf("%v: it has %+v, and %+v was written", err, got, done)
 	}
+	if again, err := x.ContentAsSingle(t.Context(), nil); err != nil || again != done.Content {
+		t.Errorf("%+v %v, want %+v", again, err, done.Content)
+	}
+	if y.Identity().ID != x.Identity().ID {
+		t.Errorf("it is the index %s, was %s", y.Identity().ID, x.Identity().ID)
+	}
 	if err := y.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (e *LogEntry) CheckWriter() error {
 	if e.Process == 0 {
 		return shared.Invalidf("process", "is 0")
 	}
-	return checkNode("node", e.Node)
+	return CheckNode("node", e.Node)
 }
 
 // ErrOtherLog says that an index has entries of another log, or is that of a single machine.
@@ -47,7 +47,7 @@ var ErrOtherLog = errors.New("index of another log")
 // Follow has the index follow a log, from [Index.Log] on, as a node of its cluster: the steps that it reads as open are
 // those of that node. A new index may follow any log. Follow is called before anything else.
 func (x *Index) Follow(ctx context.Context, id, node string) error {
-	if err := checkNode("node", node); err != nil {
+	if err := CheckNode("node", node); err != nil {
 		return err
 	}
 	switch {
@@ -71,7 +71,8 @@ func (x *Index) Follow(ctx context.Context, id, node string) error {
 		return err
 	}
 	if !isEmpty || x.sequence > 0 {
-		return fmt.Errorf("%w: it has the messages of a single machine", ErrOtherLog)
+		return fmt.Errorf("%w: it has the messages of a single machine; name another folder, and to take them into a new "+
+			"cluster, run recall-plugin index to-cluster", ErrOtherLog)
 	}
 	x.logID, x.node, x.epoch = id, node, id
 	x.log, x.members = Log{ID: id}, map[string]*Member{}

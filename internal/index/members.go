@@ -71,7 +71,7 @@ func (x *Index) Members() (members map[string]*Member, err error) {
 
 // Writer returns the process that writes for a node; 0: none does.
 func (x *Index) Writer(node string) (process uint64, err error) {
-	if err := checkNode("node", node); err != nil {
+	if err := CheckNode("node", node); err != nil {
 		return 0, err
 	}
 	err = x.dir.View(func(txn *badger.Txn) error {
@@ -400,7 +400,7 @@ func stepsHeld(txn *badger.Txn, node string) (steps []string, err error) {
 // check refuses a member that has no place in the index.
 func (j *Join) check() error {
 	m := &j.Member
-	if err := checkNode("join.node", m.Node); err != nil {
+	if err := CheckNode("join.node", m.Node); err != nil {
 		return err
 	}
 	seen := map[string]bool{}
@@ -420,8 +420,8 @@ func (j *Join) check() error {
 	return nil
 }
 
-// checkNode refuses a name that is none of a node.
-func checkNode(field, node string) error {
+// CheckNode refuses a name that is none of a node.
+func CheckNode(field, node string) error {
 	if node == "" || len(node) > shared.MaxNodeBytes {
 		return shared.Invalidf(field, "is %d bytes long; 1 to %d", len(node), shared.MaxNodeBytes)
 	}

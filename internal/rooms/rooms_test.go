@@ -41,12 +41,12 @@ var rooms = map[string]string{
 	"host":          "internal/config internal/hclfile internal/metrics internal/wire shared",
 	"host/hosttest": "host",
 
-	"plugin": "plugin/internal/engine plugin/internal/journal/jetstream internal/badgerdir internal/config " +
-		"internal/index internal/wire rules " +
-		"rules/rulestest shared",
+	"plugin": "plugin/internal/convert plugin/internal/engine plugin/internal/journal/jetstream internal/badgerdir " +
+		"internal/config internal/index internal/wire rules rules/rulestest shared",
 	"plugin/internal/clock":                "",
 	"plugin/internal/clock/clocktest":      "",
 	"plugin/internal/config":               "internal/config internal/hclfile shared",
+	"plugin/internal/convert":              "plugin/internal/journal internal/badgerdir internal/index",
 	"plugin/internal/journal":              "plugin/internal/clock internal/index shared",
 	"plugin/internal/journal/jetstream":    "plugin/internal/journal shared",
 	"plugin/internal/journal/journaltest":  "",

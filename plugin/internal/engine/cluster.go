@@ -96,7 +96,8 @@ func (e *Engine) newLog(ctx context.Context, x *index.Index, steps []wire.StepPl
 	if e.link == nil {
 		if x.FollowsLog() {
 			return nil, nil, errors.Join(fmt.Errorf("the index %s is that of a node of a cluster: add the block \"cluster\" "+
-				"again, or name another folder", e.config.IndexPath), x.Close())
+				"again, name another folder, or make one of a single machine of it (recall-plugin index to-single)",
+				e.config.IndexPath), x.Close())
 		}
 		log := journal.NewLocal(x)
 		if err := e.countSpends(log); err != nil {

@@ -17,7 +17,7 @@ import (
 func (r *Replicated) followLoop(after uint64) {
 	for r.ctx.Err() == nil {
 		err := r.stream.Follow(r.ctx, after, func(position uint64, data []byte) error {
-			e, err := r.read(position, data, after)
+			e, err := readEntry(position, data, after, r.newest)
 			if err != nil {
 				r.fail(err)
 				return err
@@ -37,14 +37,14 @@ func (r *Replicated) followLoop(after uint64) {
 	}
 }
 
-// read decodes an entry. What this node cannot apply it must not leave out: then its index would differ from that of
+// readEntry decodes an entry. What a node cannot apply it must not leave out: then its index would differ from that of
 // the others for ever.
-func (r *Replicated) read(position uint64, data []byte, after uint64) (index.LogEntry, error) {
+func readEntry(position uint64, data []byte, after uint64, newest int) (index.LogEntry, error) {
 	if position != after+1 {
 		return index.LogEntry{}, fmt.Errorf("%w: it goes on with entry %d after entry %d; the index begins anew from a "+
 			"snapshot when the plugin is started again", ErrTrimmed, position, after)
 	}
-	e, err := decodeEntry(data, r.newest)
+	e, err := decodeEntry(data, newest)
 	switch {
 	case errors.Is(err, index.ErrNewer):
 		return e, fmt.Errorf("%w: entry %d of the log: %w; upgrade the plugin of this node", shared.ErrUnavailable,

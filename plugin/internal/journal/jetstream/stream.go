@@ -54,6 +54,12 @@ type Options struct {
 	SystemCredentials string // of an account that may ask the servers how they store
 	CA, Cert, Key     string // of TLS
 
+	// Import has the stream be new, for an index that goes on in it; nil: none does.
+	Import *Import
+
+	// Existing refuses a stream that is not there, and does not create it.
+	Existing bool
+
 	// Unchecked leaves out the check that the servers sync what they acknowledge.
 	Unchecked bool
 
@@ -68,6 +74,15 @@ func OptionsOf(c *config.ClusterBlock, logger hclog.Logger) Options {
 		CA: c.CA, Cert: c.Cert, Key: c.Key, Logger: logger,
 	}
 }
+
+// Import is an index that goes on in a stream, which is created for it.
+type Import struct {
+	Claim string // names the index; whoever creates the stream has it for its own
+	After uint64 // position of the last entry that the index has: the stream begins behind it
+}
+
+// importClaim is what of the metadata of a stream has the claim.
+const importClaim = "recall-import"
 
 // Stream is the log of one cluster.
 type Stream struct {
@@ -112,6 +127,9 @@ func Open(ctx context.Context, o Options) (_ *Stream, err error) {
 	if err := checkStream(&info.Config, &o); err != nil {
 		return nil, err
 	}
+	if err := o.Import.check(info); err != nil {
+		return nil, err
+	}
 	s.created = info.Created
 	return s, nil
 }
@@ -120,12 +138,11 @@ func Open(ctx context.Context, o Options) (_ *Stream, err error) {
 func (s *Stream) open(ctx context.Context) (info *jetstream.StreamInfo, err error) {
 	err = s.retry(ctx, "open the stream "+s.options.Stream, func(ctx context.Context) error {
 		stream, err := s.js.Stream(ctx, s.options.Stream)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			stream, err = s.js.CreateStream(ctx, jetstream.StreamConfig{
-				Name: s.options.Stream, Subjects: []string{s.subject("log")}, Storage: jetstream.FileStorage,
-				Replicas: s.options.Replicas, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
-				Compression: jetstream.S2Compression, DenyDelete: true, Duplicates: time.Second,
-			})
+		if errors.Is(err, jetstream.ErrStreamNotFound) && !s.options.Existing {
+			stream, err = s.js.CreateStream(ctx, s.config())
+			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process has just created it
+				stream, err = s.js.Stream(ctx, s.options.Stream)
+			}
 		}
 		if err == nil {
 			info = stream.CachedInfo() // of this answer: a server that is asked again may not know yet of a stream that is new
@@ -133,6 +150,36 @@ func (s *Stream) open(ctx context.Context) (info *jetstream.StreamInfo, err erro
 		return err
 	})
 	return info, err
+}
+
+// config is that of a new stream.
+func (s *Stream) config() jetstream.StreamConfig {
+	c := jetstream.StreamConfig{
+		Name: s.options.Stream, Subjects: []string{s.subject("log")}, Storage: jetstream.FileStorage,
+		Replicas: s.options.Replicas, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
+		Compression: jetstream.S2Compression, DenyDelete: true, Duplicates: time.Second,
+	}
+	if im := s.options.Import; im != nil {
+		c.FirstSeq, c.Metadata = im.After+1, map[string]string{importClaim: im.Claim}
+	}
+	return c
+}
+
+// check refuses a stream that was not created for this import.
+func (im *Import) check(info *jetstream.StreamInfo) error {
+	if im == nil {
+		return nil
+	}
+	is := "with entries up to " + strconv.FormatUint(info.State.LastSeq, 10)
+	switch claim := info.Config.Metadata[importClaim]; claim {
+	case im.Claim:
+		return nil
+	case "":
+	default:
+		is = "for the import of " + claim
+	}
+	return fmt.Errorf("the stream %s is there already, %s, and the import of %s needs a new one; name another stream, or "+
+		"delete it if nothing in it is needed (nats stream rm %s)", info.Config.Name, is, im.Claim, info.Config.Name)
 }
 
 // retry makes a request again and again, each time with a time of its own, until it succeeds, is refused or ctx ends.
