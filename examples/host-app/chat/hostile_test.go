@@ -3,6 +3,7 @@ package chat
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -210,5 +211,38 @@ func TestHTTP_ForeignOrigin(t *testing.T) {
 	}
 	if c.hub.Present("ann") {
 		t.Error("a foreign page is connected as Ann")
+	}
+}
+
+// A page that shows pages of this server in frames may do nothing else with them.
+func TestGuard_FramedBy(t *testing.T) {
+	answer := func(framedBy, method, site, dest string) int {
+		a := &api{server: newStubServer(t, &index{}), limits: newLimits(192), framedBy: framedBy}
+		r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:1/chat", nil)
+		r.Header.Set("Sec-Fetch-Site", site)
+		r.Header.Set("Sec-Fetch-Dest", dest)
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		a.handler().ServeHTTP(w, r)
+		allowed := framedBy != "" && strings.Contains(w.Header().Get("Content-Security-Policy"), framedBy)
+		if w.Code == http.StatusOK && !allowed {
+			t.Errorf("the content policy does not name the page that may frame it: %v", w.Header())
+		}
+		return w.Code
+	}
+	const page = "http://127.0.0.1:8090"
+	for name, c := range map[string]struct {
+		framedBy, method, site, dest string
+		want                         int
+	}{
+		"a frame":                        {page, "GET", "same-site", "iframe", http.StatusOK},
+		"a frame, of no page":            {"", "GET", "same-site", "iframe", http.StatusForbidden},
+		"a frame of a page elsewhere":    {page, "GET", "cross-site", "iframe", http.StatusForbidden},
+		"a script":                       {page, "GET", "same-site", "empty", http.StatusForbidden},
+		"a form that is sent to a frame": {page, "POST", "same-site", "iframe", http.StatusForbidden},
+	} {
+		if got := answer(c.framedBy, c.method, c.site, c.dest); got != c.want {
+			t.Errorf("%s: %d", name, got)
+		}
 	}
 }
