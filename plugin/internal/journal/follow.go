@@ -29,6 +29,10 @@ func (r *Replicated) followLoop(after uint64) {
 		if r.ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, ErrGone) {
+			r.fail(err)
+			return
+		}
 		r.logger.Warn("the log is not read, which is tried again", "after", after, "error", err)
 		select {
 		case <-time.After(applyRetry):

@@ -227,6 +227,37 @@ func TestReplicated_Halts(t *testing.T) {
 	}
 }
 
+// deletedStream is one that is deleted under way.
+type deletedStream struct {
+	*journaltest.Stream
+	deleted context.Context
+}
+
+func (s *deletedStream) Follow(ctx context.Context, after uint64, handle func(uint64, []byte) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.deleted, cancel)()
+	if err := s.Stream.Follow(ctx, after, handle); s.deleted.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("%w: it was deleted", ErrGone)
+}
+
+func TestReplicated_StreamDeleted(t *testing.T) {
+	deleted, del := context.WithCancel(t.Context())
+	n := startNode(t, &deletedStream{journaltest.NewStream(), deleted})
+	apply(t, n.log, put(message("before")))
+	del()
+	<-n.log.ctx.Done()
+	_, err := n.log.Append(t.Context(), []index.Op{put(message("after"))})
+	if !errors.Is(err, shared.ErrUnavailable) || !errors.Is(err, ErrGone) {
+		t.Errorf("%v", err)
+	}
+	if r, err := n.log.index.Messages("acme", []string{"before"}); err != nil || r[0] == nil {
+		t.Errorf("what was acknowledged: %+v %v", r, err)
+	}
+}
+
 // gapStream leaves out an entry, as a stream does whose beginning was removed.
 type gapStream struct {
 	*journaltest.Stream

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/chat-recall/recall/shared"
 )
 
 // Stream is a sequence of entries that several nodes share, in one order, and of which none is lost once it was
@@ -15,7 +17,7 @@ type Stream interface {
 	Publish(ctx context.Context, data []byte, done func(error))
 
 	// Follow hands over every entry after a position, each once and in order, until ctx ends or handle fails. Positions
-	// are consecutive, and start at 1.
+	// are consecutive, and start at 1. It fails with [ErrGone] if the log will not come back.
 	Follow(ctx context.Context, after uint64, handle func(position uint64, data []byte) error) error
 }
 
@@ -30,6 +32,9 @@ func CheckReadable(data []byte, newest int) error {
 	}
 	return nil
 }
+
+// ErrGone is what Follow fails with if the log was deleted, also if there is another one in its place.
+var ErrGone = fmt.Errorf("%w: the log of the cluster is gone", shared.ErrUnavailable)
 
 // ErrTooLarge is what Publish fails with for an entry that the engine never takes.
 var ErrTooLarge = errors.New("the entry is larger than the servers take; raise their max_payload")

@@ -42,6 +42,9 @@ const (
 	readInactive   = 30 * time.Second // after which the servers drop one that nobody reads
 )
 
+// goneAfter is for how long the servers must say that there is no stream. One of them may not know all of them yet.
+const goneAfter = 5 * time.Second
+
 // Options say where the log of a cluster is.
 type Options struct {
 	Node     string
@@ -90,6 +93,9 @@ type Stream struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	created time.Time
+
+	mu      sync.Mutex
+	missing time.Time // since when the servers say that there is no stream; zero: they do not
 
 	publishing sync.WaitGroup
 }
@@ -318,18 +324,36 @@ func (s *Stream) checkReadable(ctx context.Context, after uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	stream, err := s.js.Stream(ctx, s.options.Stream)
+	if s.isGone(err) {
+		return fmt.Errorf("%w: the stream %s was deleted; another log needs new index folders", journal.ErrGone,
+			s.options.Stream)
+	}
 	if err != nil {
 		return fmt.Errorf("read the stream %s: %w", s.options.Stream, err)
 	}
 	switch info := stream.CachedInfo(); {
 	case !info.Created.Equal(s.created):
-		return fmt.Errorf("the stream %s was created anew, at %s: it is another log", s.options.Stream,
-			info.Created.Format(time.RFC3339))
+		return fmt.Errorf("%w: the stream %s was created anew, at %s: it is another log", journal.ErrGone,
+			s.options.Stream, info.Created.Format(time.RFC3339))
 	case info.State.LastSeq < after:
 		return fmt.Errorf("the stream %s ends with entry %d, and this node has applied entry %d: its servers lost entries, "+
 			"or the one that answers is behind", s.options.Stream, info.State.LastSeq, after)
 	}
 	return nil
+}
+
+// isGone reports whether the servers say for long enough that there is no stream. err is their last answer.
+func (s *Stream) isGone(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		s.missing = time.Time{}
+		return false
+	}
+	if s.missing.IsZero() {
+		s.missing = time.Now()
+	}
+	return time.Since(s.missing) >= goneAfter
 }
 
 // First returns the position of the first entry that the stream still has.

@@ -182,8 +182,30 @@ func TestStream_CreatedAnew(t *testing.T) {
 		t.Error("it has the same id")
 	}
 	err := s.Follow(t.Context(), 0, func(uint64, []byte) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), "another log") {
+	if !errors.Is(err, journal.ErrGone) || !strings.Contains(err.Error(), "another log") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestStream_Deleted(t *testing.T) {
+	servers := natstest.Start(t, 1, nil)
+	s := open(t, options(t, servers, 1))
+	follow := func() error {
+		return s.Follow(t.Context(), 0, func(uint64, []byte) error { return nil })
+	}
+	if err := s.js.DeleteStream(t.Context(), "RECALL"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	err := follow()
+	if err == nil || errors.Is(err, journal.ErrGone) {
+		t.Errorf("one answer is enough: %v", err)
+	}
+	for !errors.Is(err, journal.ErrGone) && time.Since(began) < time.Minute {
+		err = follow()
+	}
+	if took := time.Since(began); !errors.Is(err, journal.ErrGone) || took < goneAfter {
+		t.Errorf("after %s: %v", took, err)
 	}
 }
 
