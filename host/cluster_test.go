@@ -25,6 +25,7 @@ import (
 type chatNode struct {
 	*host.Host
 	name, file string // its plugin.hcl
+	run        string // its run directory
 
 	fails func(d shared.Delivery) bool // nil: no step does
 
@@ -64,7 +65,7 @@ func startChatNodeOf(t *testing.T, binary string, servers *natscluster.Servers, 
 // newChatNode is a node that is not started.
 func newChatNode(t *testing.T, binary string, servers *natscluster.Servers, name string, more ...string) *chatNode {
 	t.Helper()
-	n := &chatNode{name: name}
+	n := &chatNode{name: name, run: hosttest.RunDir(t)}
 	block := fmt.Sprintf(`
 cluster {
   node               = %q
@@ -95,6 +96,7 @@ func (n *chatNode) open(t *testing.T) {
 	}
 	n.Host = hosttest.Open(t, host.Config{
 		File:   n.file,
+		RunDir: n.run,
 		Steps:  map[string]host.Step{shared.StepNotify: {Run: step}, shared.StepHistory: {Run: step}},
 		Logger: hclog.New(&hclog.LoggerOptions{Name: n.name, Output: io.MultiWriter(t.Output(), n), Level: hclog.Info}),
 	})

@@ -153,6 +153,7 @@ func TestConvert(t *testing.T) {
 		nodes[i] = newChatNode(t, hosttest.BuildPlugin(t), servers, fmt.Sprint("n", i))
 		nodes[i].fails = func(d shared.Delivery) bool { return d.Message.ID == "kept" && d.Step == shared.StepHistory }
 	}
+	nodes[0].run = single.run // the host of n0 knew the single machine
 	toCluster := []string{
 		"index", "to-cluster", "--json", "--config", nodes[0].file, "--nodes", "n0,n1,n2", single.index(),
 	}
@@ -238,6 +239,7 @@ func backToSingle(t *testing.T, nodes []*chatNode) {
 		return nodes[0].count(history, id)+nodes[1].count(history, id)+nodes[2].count(history, id) > 1
 	})
 	single := &machine{place: newPlace(t)}
+	single.run = nodes[1].run
 	toSingle := []string{"index", "to-single", "--json", "--config", nodes[1].file, single.index()}
 	refusedByHand(t, "held by another process", toSingle...)
 	for _, n := range nodes[1:] {

@@ -316,6 +316,33 @@ func TestIndexToCluster_Refused(t *testing.T) {
 	})
 }
 
+// TestIndexToCluster_Race runs imports of two indexes at once. One of them wins, and the other is refused.
+func TestIndexToCluster_Race(t *testing.T) {
+	servers := natstest.Start(t, 1, nil)
+	file := clusterConfig(t, servers, "n0", "RECALL")
+	type result struct {
+		stderr string
+		code   int
+	}
+	results := make(chan result, 2)
+	for i := range 2 {
+		from := filepath.Join(t.TempDir(), "single")
+		machineIndex(t, from, 100*(i+1))
+		go func() {
+			var r result
+			_, r.stderr, r.code = byHand(t, "index", "to-cluster", "--config", file, "--nodes", "n0", from)
+			results <- r
+		}()
+	}
+	one, two := <-results, <-results
+	if one.code > two.code {
+		one, two = two, one
+	}
+	if one.code != 0 || two.code != 1 || !strings.Contains(two.stderr, "for the import of the index") {
+		t.Errorf("%+v and %+v", one, two)
+	}
+}
+
 // exists returns the id of the log of a plugin.hcl, if it is there.
 func exists(t *testing.T, file string) (id string, err error) {
 	t.Helper()

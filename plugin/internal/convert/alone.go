@@ -67,13 +67,18 @@ func (c *Cluster) catchUp(ctx context.Context, x *index.Index, h heard, say Say)
 		return h.check()
 	}
 	slices.Sort(silent)
-	say("waiting %s: %s did not leave the cluster, and may run", c.Lease, strings.Join(silent, ", "))
-	select {
-	case node := <-h:
-		return isRunning(node)
-	case <-time.After(c.Lease):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for end := time.After(c.Lease); ; {
+		say("waiting up to %s: %s did not leave the cluster, and may run", c.Lease, strings.Join(silent, ", "))
+		select {
+		case node := <-h:
+			return isRunning(node)
+		case <-tick.C:
+		case <-end:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }

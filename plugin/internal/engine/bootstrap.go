@@ -78,8 +78,8 @@ func (e *Engine) bootstrap(ctx context.Context, x *index.Index) (replaced bool, 
 		return false, nil
 	}
 	err = fmt.Errorf("%w: the log begins with entry %d, the index %s has come to entry %d, and there is no snapshot from "+
-		"which it could go on; start this node again once another one has taken a snapshot", shared.ErrUnavailable, first,
-		e.config.IndexPath, has)
+		"which it could go on; start this node again once another one has taken a snapshot, or the import of an index is "+
+		"complete", shared.ErrUnavailable, first, e.config.IndexPath, has)
 	return false, errors.Join(append([]error{err}, errs...)...)
 }
 

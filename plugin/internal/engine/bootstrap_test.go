@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/clock/clocktest"
 	"github.com/chat-recall/recall/plugin/internal/journal"
@@ -155,6 +156,46 @@ func TestBootstrap(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// TestBootstrap_Import has no node start before the index of a single machine is there with which the log begins.
+func TestBootstrap_Import(t *testing.T) {
+	single, err := index.Open(t.Context(), index.Options{Path: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer single.Close()
+	n := newSnapshotNode(t, "n0")
+	var ops []index.Op
+	for _, id := range []string{"a", "b"} {
+		m := n.message(id)
+		ops = append(ops, index.Op{Put: &m})
+	}
+	if _, err := single.Apply([][]index.Op{ops}); err != nil {
+		t.Fatal(err)
+	}
+	c := newMemoryCluster()
+	at := single.Identity().Version
+	c.stream.Skip(int(at)) // as of a stream that was created for the import
+	if err := c.tryNode(t, n); !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "import") {
+		t.Errorf("before the snapshot is there: %v", err)
+	}
+	w, err := c.stream.CreateSnapshot(t.Context(), at)
+	if err == nil {
+		_, err = single.SnapshotForCluster(t.Context(), memoryLink{}.ID(), []string{"n0"}, w, nil)
+	}
+	if err == nil {
+		err = w.Commit()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.startNode(n)
+	knows(t, n, "a", "b")
+	n.index(n.message("c"))
+	other := newSnapshotNode(t, "n1")
+	c.startNode(other)
+	knows(t, other, "a", "b", "c")
 }
 
 // TestBootstrap_ReadFails has reading a snapshot fail on the way: the node begins anew at its next start.

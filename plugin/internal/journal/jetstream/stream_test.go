@@ -375,3 +375,59 @@ func killLeaderOf(t *testing.T, s *Stream, servers *natscluster.Servers, name st
 		t.Fatal(err)
 	}
 }
+
+func TestOpen_Import(t *testing.T) {
+	servers := natstest.Start(t, 3, nil)
+	o := options(t, servers, 3)
+	o.Import = &Import{Claim: "the index a", After: 1000}
+	s := open(t, o)
+	refused := func(words string, change func(*Options)) {
+		t.Helper()
+		o := o
+		change(&o)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if s, err := Open(ctx, o); err == nil {
+			s.Close()
+			t.Errorf("it is not refused; want %q", words)
+		} else if errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), words) {
+			t.Errorf("%v, want %q", err, words)
+		}
+	}
+	refused("for the import of the index a", func(o *Options) { o.Import = &Import{Claim: "the index b", After: 1000} })
+	refused("not found", func(o *Options) { o.Stream, o.Import, o.Existing = "OTHER", nil, true })
+	again := open(t, o)
+	o.Import = nil
+	node := open(t, o) // knows nothing of the import
+	if again.ID() != s.ID() || node.ID() != s.ID() {
+		t.Errorf("they are %s, %s and %s", s.ID(), again.ID(), node.ID())
+	}
+	for i := range 3 { // all of them, before there is any entry
+		servers.Kill(i)
+	}
+	for i := range 3 {
+		if err := servers.Start(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first, err := node.First(t.Context()); err != nil || first != 1001 {
+		t.Errorf("it begins with entry %d: %v", first, err)
+	}
+	if last, err := node.Last(t.Context()); err != nil || last != nil {
+		t.Errorf("%q %v", last, err)
+	}
+	for publish(t, node, "x") != nil {
+		time.Sleep(requestRetry)
+	}
+	if got := follow(t, node, 1000, 1); got[0] != "1001:x" {
+		t.Errorf("%v", got)
+	}
+	o.Import = &Import{Claim: "the index a", After: 0}
+	o.Stream = "USED"
+	before := o
+	before.Import = nil
+	if err := publish(t, open(t, before), "x"); err != nil {
+		t.Fatal(err)
+	}
+	refused("with entries up to 1", func(*Options) {})
+}
