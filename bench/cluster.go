@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -15,16 +16,20 @@ import (
 // holds what the clients were told against what every node has.
 func clusterBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("cluster", flag.ContinueOnError)
-	faults := clusterFaults
-	help := "`names` of faults, with commas between them (default: all)\n" + faultsHelp()
+	var faults []clusterFault
+	help := "`names` of faults, with commas between them (default: all, and --speed)\n" + faultsHelp()
 	set.Func("faults", help, func(text string) (err error) {
 		faults, err = parseFaults(text)
 		return err
 	})
+	speed := set.Bool("speed", false, "measure the speed beside a single machine; without --faults nothing else")
 	seconds := whole(set, "seconds", 40, 1, "length of the load, and longer where the fault takes longer")
 	asJSON := set.Bool("json", false, "print one JSON object")
 	if err := parse(set, args); err != nil {
 		return err
+	}
+	if faults == nil && !*speed {
+		faults, *speed = clusterFaults, true
 	}
 	dir, err := os.MkdirTemp("", "recall-bench")
 	if err != nil {
@@ -42,8 +47,8 @@ func clusterBench(ctx context.Context, args []string) error {
 	}
 	result := struct {
 		Runs  []*clusterReport `json:"runs"`
-		Speed []struct{}       `json:"speed"`
-	}{[]*clusterReport{}, []struct{}{}}
+		Speed []clusterRow     `json:"speed"`
+	}{[]*clusterReport{}, []clusterRow{}}
 	good := true
 	for _, f := range faults {
 		if ctx.Err() != nil {
@@ -52,6 +57,19 @@ func clusterBench(ctx context.Context, args []string) error {
 		r := runFault(ctx, filepath.Join(dir, f.name), binaries, f, time.Duration(*seconds)*time.Second)
 		r.print()
 		result.Runs, good = append(result.Runs, r), good && r.isGood()
+	}
+	if *speed {
+		folder := filepath.Join(dir, "speed")
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			return err
+		}
+		result.Speed, err = measureCluster(ctx, folder, binaries)
+		for i := range result.Speed {
+			result.Speed[i].print()
+		}
+		if err = errors.Join(err, os.RemoveAll(folder)); err != nil {
+			return err
+		}
 	}
 	if *asJSON {
 		if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {

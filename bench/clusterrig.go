@@ -73,9 +73,8 @@ type cluster struct {
 	nodes []*clusterNode // more may come
 }
 
-// startCluster starts the servers and nodes of a cluster in a folder. What it has started must be closed, even if it
-// fails.
-func startCluster(ctx context.Context, dir string, b clusterBinaries, o clusterOptions) (*cluster, error) {
+// startServers starts the servers of a cluster in a folder. What it has started must be closed, even if it fails.
+func startServers(ctx context.Context, dir string, b clusterBinaries, o clusterOptions) (*cluster, error) {
 	c := &cluster{clusterOptions: o, dir: dir, binaries: b}
 	servers := filepath.Join(dir, "servers")
 	if err := os.Mkdir(servers, 0o700); err != nil {
@@ -83,6 +82,12 @@ func startCluster(ctx context.Context, dir string, b clusterBinaries, o clusterO
 	}
 	var err error
 	c.servers, err = natscluster.Start(ctx, natscluster.Options{Binary: b.nats, Folder: servers, Count: clusterServers})
+	return c, err
+}
+
+// startCluster is startServers with nodes.
+func startCluster(ctx context.Context, dir string, b clusterBinaries, o clusterOptions) (*cluster, error) {
+	c, err := startServers(ctx, dir, b, o)
 	if err != nil {
 		return c, err
 	}

@@ -17,8 +17,8 @@ import (
 )
 
 // The formats of operations in a log that this package reads and writes. Anything added to an operation is a new
-// format, because a node must not apply half of one. Format 2 added what a recall spends of a limit, and when a node was
-// found to be gone. Format 1 leaves them out.
+// format, because a node must not apply half of one. Format 2 added what a recall spends of a limit, and when a node
+// was found to be gone. Format 1 leaves them out.
 const (
 	OldestOpFormat = 1
 	OpFormat       = 2

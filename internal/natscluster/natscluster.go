@@ -230,6 +230,16 @@ func (s *Servers) Signal(i int, signal syscall.Signal) error {
 	return s.running[i].Process.Signal(signal)
 }
 
+// PID is the number of a server's process; 0: it is not running.
+func (s *Servers) PID(i int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running[i] == nil {
+		return 0
+	}
+	return s.running[i].Process.Pid
+}
+
 // Kill kills a server, and waits for its end.
 func (s *Servers) Kill(i int) { s.end(i, syscall.SIGKILL) }
 

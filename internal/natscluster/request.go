@@ -3,6 +3,7 @@ package natscluster
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ const (
 	requestTimeout = 2 * time.Second
 	requestRetry   = 200 * time.Millisecond
 
-	inbox = "_INBOX.natscluster"
+	inboxes = "_INBOX." // of answers; each connection has one of its own
 )
 
 // errRefused says that a server has answered, and will not do what it is asked for.
@@ -46,40 +47,69 @@ func (s *Servers) Request(ctx context.Context, user, subject string, body []byte
 func (s *Servers) request(ctx context.Context, i int, user, subject string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	c, err := s.Connect(ctx, i, user)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Request(ctx, subject, body)
+}
+
+// Conn is a connection to one server. It is for one goroutine.
+type Conn struct {
+	net.Conn
+	in    *bufio.Reader
+	inbox string
+}
+
+// Connect connects to a server as a user ("name:password").
+func (s *Servers) Connect(ctx context.Context, i int, user string) (*Conn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", strings.TrimPrefix(s.URL(i), "nats://"))
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
+	inbox := inboxes + rand.Text()
 	name, password, _ := strings.Cut(user, ":")
 	options, err := json.Marshal(map[string]any{"user": name, "pass": password, "verbose": false, "pedantic": false})
+	if err == nil {
+		_, err = fmt.Fprintf(conn, "CONNECT %s\r\nSUB %s 1\r\n", options, inbox)
+	}
 	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return &Conn{conn, bufio.NewReader(conn), inbox}, nil
+}
+
+// Request sends a request, and waits for its answer until ctx ends; after that the connection is of no more use.
+func (c *Conn) Request(ctx context.Context, subject string, body []byte) ([]byte, error) {
+	deadline, _ := ctx.Deadline()
+	if err := c.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	if _, err := fmt.Fprintf(conn, "CONNECT %s\r\nSUB %s 1\r\nPUB %s %s %d\r\n%s\r\n", options, inbox, subject, inbox,
-		len(body), body); err != nil {
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := fmt.Fprintf(c, "PUB %s %s %d\r\n%s\r\n", subject, c.inbox, len(body), body); err != nil {
 		return nil, err
 	}
-	for in := bufio.NewReader(conn); ; {
-		line, err := in.ReadString('\n')
+	for {
+		line, err := c.in.ReadString('\n')
 		switch {
 		case err != nil:
 			return nil, err
 		case strings.HasPrefix(line, "-ERR"):
 			return nil, fmt.Errorf("%w: %s", errRefused, strings.TrimSpace(line))
+		case strings.HasPrefix(line, "PING"):
+			if _, err := io.WriteString(c, "PONG\r\n"); err != nil {
+				return nil, err
+			}
 		case strings.HasPrefix(line, "MSG"):
 			var size int
-			if _, err := fmt.Sscanf(line, "MSG "+inbox+" 1 %d", &size); err != nil {
+			if _, err := fmt.Sscanf(line, "MSG "+c.inbox+" 1 %d", &size); err != nil {
 				return nil, fmt.Errorf("%q: %w", line, err)
 			}
-			answer := make([]byte, size)
-			_, err := io.ReadFull(in, answer)
-			return answer, err
+			answer := make([]byte, size+len("\r\n"))
+			_, err := io.ReadFull(c.in, answer)
+			return answer[:size], err
 		}
 	}
 }

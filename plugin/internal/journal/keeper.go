@@ -225,7 +225,7 @@ func (k *Keeper) beat() error {
 	return k.Beats.Send(data)
 }
 
-// goOnBeating beats until stop is called: what is written to the log takes longer than a lease when a leader is elected,
+// goOnBeating beats until stop is called: what is written to the log takes longer than a lease when a leader is elected
 // or when a node that is gone has many steps open.
 func (k *Keeper) goOnBeating() (stop func()) {
 	tick := time.NewTicker(k.Lease / beatsPerLease)
