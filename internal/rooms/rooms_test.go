@@ -48,16 +48,17 @@ var rooms = map[string]string{
 	"plugin/internal/config":               "internal/config internal/hclfile shared",
 	"plugin/internal/convert":              "plugin/internal/journal internal/badgerdir internal/index",
 	"plugin/internal/journal":              "plugin/internal/clock internal/index shared",
-	"plugin/internal/journal/jetstream":    "plugin/internal/journal shared",
+	"plugin/internal/journal/jetstream":    "plugin/internal/journal internal/config shared",
 	"plugin/internal/journal/journaltest":  "",
 	"plugin/internal/journal/snapshottest": "plugin/internal/journal plugin/internal/journal/journaltest",
 	"plugin/internal/delivery":             "plugin/internal/clock plugin/internal/journal internal/index shared",
 	"plugin/internal/engine": "plugin/internal/clock plugin/internal/config plugin/internal/delivery " +
 		"plugin/internal/journal internal/badgerdir internal/config internal/hclfile internal/index internal/metrics " +
 		"internal/wire rules shared",
-	"plugin/internal/faulty": "plugin/internal/engine internal/wire shared shared/recallv1",
+	"plugin/internal/faulty": "plugin/internal/engine plugin/internal/journal/jetstream internal/config internal/index internal/wire " +
+		"shared shared/recallv1",
 
-	"bench": "host host/hosttest internal/badgerdir internal/index internal/wire rules shared " +
+	"bench": "host host/hosttest internal/badgerdir internal/index internal/natscluster internal/wire rules shared " +
 		"shared/recallv1",
 	"examples/minimal":         "host shared",
 	"examples/cluster":         "examples/host-app/chat host internal/natscluster",
