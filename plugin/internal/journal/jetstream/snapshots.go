@@ -64,7 +64,7 @@ func (s *Stream) store(ctx context.Context, create bool) (stream jetstream.Strea
 		if stream = nil; !create {
 			return nil
 		}
-		stream, err = s.js.CreateStream(ctx, jetstream.StreamConfig{ // as nats.go creates an object store, but for AllowDirect
+		stream, err = s.js.CreateStream(ctx, jetstream.StreamConfig{ // as nats.go creates it, but for AllowDirect
 			Name: "OBJ_" + s.bucket(), Description: "snapshots of the index",
 			Subjects: []string{s.partsSubject(">"), "$O." + s.bucket() + ".M.>"},
 			Storage:  jetstream.FileStorage, Replicas: s.options.Replicas, Discard: jetstream.DiscardNew, AllowRollup: true,
@@ -76,7 +76,7 @@ func (s *Stream) store(ctx context.Context, create bool) (stream jetstream.Strea
 		return nil, err
 	}
 	c := stream.CachedInfo().Config
-	// A direct read is answered by any server, also by one that does not have a snapshot yet: it would be taken for deleted.
+	// A direct read is answered by any server, also by one that does not have a snapshot yet: it would count as deleted.
 	if c.Storage != jetstream.FileStorage || c.Replicas < s.options.Replicas || c.MaxAge > 0 || c.AllowDirect {
 		return nil, fmt.Errorf("the object store %s cannot have the snapshots: it has %d replicas, storage %s, max_age %s "+
 			"and allow_direct %t, and it needs %d, file, none and false; edit the stream %s", s.bucket(), c.Replicas, c.Storage,

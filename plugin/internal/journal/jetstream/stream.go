@@ -198,7 +198,8 @@ func (s *Stream) retry(ctx context.Context, what string, request func(context.Co
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &refused) && refused.Code < 500 && refused.ErrorCode != serverOffline || errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		case errors.As(err, &refused) && refused.Code < 500 && refused.ErrorCode != serverOffline,
+			errors.Is(err, jetstream.ErrJetStreamNotEnabled):
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		select {
