@@ -140,13 +140,18 @@ func (r *clusterReport) run(ctx context.Context, dir string, b clusterBinaries, 
 	until := time.Now().Add(d)
 	c.load = startLoad(ctx, c)
 	err = f.run(ctx, c)
-	if err == nil {
+	if err == nil && f.check == nil {
 		err = c.wait(ctx, time.Until(until))
+		c.load.finish()
+	} else {
+		c.load.abandon()
 	}
-	c.load.finish()
 	r.addLoad(c.load)
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("the fault: %w", err)
+	case f.check != nil:
+		return f.check(ctx, c, r)
 	}
 	return c.check(ctx, r)
 }

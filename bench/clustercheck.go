@@ -27,12 +27,18 @@ func (c *cluster) check(ctx context.Context, r *clusterReport) error {
 		return err
 	}
 	for _, n := range c.all() {
-		if err := c.checkStatus(ctx, r, n, func(*sentMessage) bool { return true }); err != nil {
+		all := func(*sentMessage) bool { return true }
+		if err := c.checkStatus(ctx, r, n, all, all); err != nil {
 			return err
 		}
-		if err := c.checkOrder(ctx, r, n, events); err != nil {
+		got, err := c.events(ctx, n)
+		if err != nil {
 			return err
 		}
+		if len(got) != len(events) {
+			r.fail(&r.EventsLost, "%s has %d events, and %s has %d", n.name, len(got), c.all()[0].name, len(events))
+		}
+		checkOrder(r, n, got, events)
 	}
 	c.checkEvents(r, events)
 	c.checkAttachments(r, events)
@@ -133,11 +139,14 @@ func (c *cluster) unsettled(ctx context.Context, n *clusterNode, events []shared
 	return open, err
 }
 
-// checkStatus checks that a node has every acknowledged message of some, and who has won it.
-func (c *cluster) checkStatus(ctx context.Context, r *clusterReport, n *clusterNode, of func(*sentMessage) bool) error {
+// checkStatus checks that a node has the messages that it must have and were acknowledged, and names the winner of
+// those of which it must know that.
+func (c *cluster) checkStatus(
+	ctx context.Context, r *clusterReport, n *clusterNode, mustHave, mustKnow func(*sentMessage) bool,
+) error {
 	var acked []*sentMessage
 	for _, m := range c.load.messages {
-		if m.node != nil && of(m) {
+		if m.node != nil && mustHave(m) {
 			acked = append(acked, m)
 		}
 	}
@@ -151,12 +160,14 @@ func (c *cluster) checkStatus(ctx context.Context, r *clusterReport, n *clusterN
 			return err
 		}
 		for i, s := range statuses {
-			switch m := part[i]; {
+			m := part[i]
+			isWon := m.winner != "" && mustKnow(m)
+			switch {
 			case s.State == shared.MessageUnknown:
 				r.fail(&r.Lost, "%s does not know %s, which %s has acknowledged", n.name, m.ID, m.node.name)
-			case m.winner != "" && s.State != shared.MessageRecalled:
+			case isWon && s.State != shared.MessageRecalled:
 				r.fail(&r.Lost, "%s says that %s is %s, and its recallers were told %s", n.name, m.ID, s.State, m.winner)
-			case m.winner != "" && s.RecallID != m.winner:
+			case isWon && s.RecallID != m.winner:
 				r.fail(&r.WinnersDiffer, "%s says that %s has won %s, and its recallers were told %s", n.name, s.RecallID,
 					m.ID, m.winner)
 			case m.raced == 0 && s.State != shared.MessageLive:
@@ -167,33 +178,31 @@ func (c *cluster) checkStatus(ctx context.Context, r *clusterReport, n *clusterN
 	return nil
 }
 
-// checkOrder checks that a node has the same events in the same order.
-func (c *cluster) checkOrder(ctx context.Context, r *clusterReport, n *clusterNode, want []shared.Event) error {
-	got, err := c.events(ctx, n)
-	if err != nil {
-		return err
-	}
-	if len(got) != len(want) {
-		r.fail(&r.EventsLost, "%s has %d events, and %s has %d", n.name, len(got), c.all()[0].name, len(want))
-	}
+// checkOrder checks that the events of a node are those of another one, in the same order, as far as both have come.
+func checkOrder(r *clusterReport, n *clusterNode, got, want []shared.Event) {
 	for i := range min(len(got), len(want)) {
 		if got[i].Sequence != want[i].Sequence || got[i].RecallID != want[i].RecallID {
-			r.fail(&r.OrderDiffers, "event %d is %s on %s, and %s (%d) on %s", got[i].Sequence, got[i].RecallID, n.name,
-				want[i].RecallID, want[i].Sequence, c.all()[0].name)
+			r.fail(&r.OrderDiffers, "the %d. event is %s (%d) on %s, and %s (%d) on others", i+1, got[i].RecallID,
+				got[i].Sequence, n.name, want[i].RecallID, want[i].Sequence)
 		}
 	}
-	return nil
 }
 
-// checkEvents checks that there is exactly one event for each recall that has won.
-func (c *cluster) checkEvents(r *clusterReport, events []shared.Event) {
-	of := map[string]string{} // message → recall id
+// recallIDs are those of the events, by message. No message may have two events.
+func recallIDs(r *clusterReport, events []shared.Event) map[string]string {
+	of := map[string]string{}
 	for _, e := range events {
 		if before, twice := of[e.Message.ID]; twice {
 			r.fail(&r.WinnersDiffer, "%s has two events, %s and %s", e.Message.ID, before, e.RecallID)
 		}
 		of[e.Message.ID] = e.RecallID
 	}
+	return of
+}
+
+// checkEvents checks that there is exactly one event for each recall that has won.
+func (c *cluster) checkEvents(r *clusterReport, events []shared.Event) {
+	of := recallIDs(r, events)
 	for _, m := range c.load.messages {
 		if m.winner != "" && of[m.ID] != m.winner {
 			r.fail(&r.EventsLost, "%s was recalled by %s, and its event is %q", m.ID, m.winner, of[m.ID])

@@ -12,6 +12,9 @@ type clusterFault struct {
 	// options, if not nil, changes the cluster before it is started.
 	options func(o *clusterOptions)
 
+	// check, if not nil, takes the place of [cluster.check]. The cluster answers no more when run has returned.
+	check func(ctx context.Context, c *cluster, r *clusterReport) error
+
 	// run does it, from the beginning of the load on. The load goes on after that until its time is up, and everything
 	// must be well then.
 	run func(ctx context.Context, c *cluster) error
@@ -30,6 +33,11 @@ var clusterFaults = []clusterFault{
 	{name: "rolling_plugins", help: "each plugin is upgraded to another version", run: upgradePlugins},
 	{name: "rolling_servers", help: "each server is shut down and started again, one after the other", run: rollServers},
 	{name: "node_added", help: "a fourth chat server joins", run: startNode},
+	{name: "trimmed", help: "a chat server is away until the log does not go back to where it was",
+		options: oftenSnapshots, run: trimLog},
+	{name: "snapshots", help: "plugins are killed while they take a snapshot, trim the log and restore a snapshot",
+		options: oftenSnapshots, run: killInSnapshots},
+	{name: "stream_deleted", help: "the stream is deleted: no node goes on", run: deleteStream, check: checkDeleted},
 }
 
 // faultAfter is how long the load runs before anything is done.

@@ -20,7 +20,9 @@ const indexReleaseTimeout = 20 * time.Second
 // values. What is of one machine alone may differ: its identity (i/) and the padding of its log (g/).
 func (c *cluster) checkIndexes(ctx context.Context, r *clusterReport) error {
 	for _, n := range c.all() {
-		n.kill(ctx)
+		if err := n.kill(); err != nil {
+			return err
+		}
 	}
 	var contents []*indexContents
 	defer func() {

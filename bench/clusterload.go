@@ -30,15 +30,18 @@ type sentMessage struct {
 	node *clusterNode // that acknowledged it; nil: none has
 
 	// Of one that was raced.
-	raced  time.Duration // when that began; 0: it was not
-	winner string        // the recall id that its recallers were told; empty: they had no answer
+	raced  time.Duration  // when that began; 0: it was not
+	winner string         // the recall id that its recallers were told; empty: they had no answer
+	told   []*clusterNode // that told them
 }
 
 // clusterLoad is a load of clients: some index messages, others recall the newest at once on every node.
 type clusterLoad struct {
-	c     *cluster
-	stop  context.CancelFunc
-	ended sync.WaitGroup
+	c      *cluster
+	stop   context.CancelFunc
+	giveUp context.CancelFunc // of those who wait for an answer
+	trying context.Context    // until then
+	ended  sync.WaitGroup
 
 	mu            sync.Mutex // guards the following
 	messages      []*sentMessage
@@ -63,6 +66,7 @@ func (s *stall) acknowledged() {
 // startLoad starts the clients of a cluster.
 func startLoad(ctx context.Context, c *cluster) *clusterLoad {
 	l := &clusterLoad{c: c, index: stall{last: now()}, recall: stall{last: now()}}
+	l.trying, l.giveUp = context.WithCancel(ctx)
 	ctx, l.stop = context.WithCancel(ctx)
 	for w := range clusterIndexers {
 		l.ended.Go(func() { l.indexMessages(ctx, w) })
@@ -81,6 +85,13 @@ func (l *clusterLoad) finish() {
 	l.mu.Unlock()
 	l.stop()
 	l.ended.Wait()
+	l.giveUp()
+}
+
+// abandon ends the load of a cluster that answers no more.
+func (l *clusterLoad) abandon() {
+	l.giveUp()
+	l.finish()
 }
 
 func (l *clusterLoad) failed(format string, args ...any) {
@@ -92,7 +103,7 @@ func (l *clusterLoad) failed(format string, args ...any) {
 // persist makes a call of a node, and of others with the same ids, until it is answered, as a client does. ok is false
 // if it never was.
 func persist[A any](l *clusterLoad, first *clusterNode, path string, question any) (a A, by *clusterNode, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	ctx, cancel := context.WithTimeout(l.trying, answerTimeout)
 	defer cancel()
 	for by = first; ; by = l.someNode() {
 		try, end := context.WithTimeout(ctx, tryTimeout)
@@ -106,7 +117,9 @@ func persist[A any](l *clusterLoad, first *clusterNode, path string, question an
 		l.mu.Unlock()
 		select {
 		case <-ctx.Done():
-			l.failed("%s has no answer after %s: %v", path, answerTimeout, err)
+			if l.trying.Err() == nil {
+				l.failed("%s has no answer after %s: %v", path, answerTimeout, err)
+			}
 			return a, nil, false
 		case <-time.After(tryPause):
 		}
@@ -156,8 +169,8 @@ func (l *clusterLoad) indexMessages(ctx context.Context, w int) {
 // recalledOf is of how many messages one may be recalled.
 const recalledOf = 5
 
-// newBatch are new messages of a client. Those that may be recalled have attachments: one of their own, one that they
-// share within the batch, and one with that of another call.
+// newBatch are new messages of a client. Those that may be recalled have attachments: one of their own, one of two of
+// them, and one of all that the call has.
 func newBatch(client, number int) (batch []*sentMessage) {
 	chats := clusterChats()
 	for i := range clusterBatch {
@@ -168,7 +181,7 @@ func newBatch(client, number int) (batch []*sentMessage) {
 		if i%recalledOf == 0 {
 			m.Attachments = []shared.Attachment{
 				{Key: "own-" + m.ID}, {Key: fmt.Sprintf("pair-%d-%d-%d", client, number, i/(2*recalledOf))},
-				{Key: fmt.Sprintf("calls-%d-%d", client, number/2)},
+				{Key: fmt.Sprintf("call-%d-%d", client, number)},
 			}
 		}
 		batch = append(batch, &sentMessage{Message: m})
@@ -228,13 +241,14 @@ func (l *clusterLoad) race(ctx context.Context, m *sentMessage) {
 				Tenant: tenant, RecallID: fmt.Sprintf("r-%s-%d", m.ID, i), Actor: shared.Actor{ID: clusterSender},
 				Targets: []shared.Target{{MessageID: m.ID, Conversation: m.Conversation, Role: shared.RoleMember}},
 			}
-			answer, _, ok := persist[[]shared.RecallResult](l, node, "/recall", req)
+			answer, by, ok := persist[[]shared.RecallResult](l, node, "/recall", req)
 			if !ok {
 				return
 			}
 			results[i] = &answer[0]
 			l.mu.Lock()
 			defer l.mu.Unlock()
+			m.told = append(m.told, by)
 			if ctx.Err() == nil {
 				l.recall.acknowledged()
 			}

@@ -68,6 +68,14 @@ func (n *clusterNode) path(file string) string { return filepath.Join(n.dir, fil
 
 // start starts the chat server, and waits until its plugin is a member of the cluster.
 func (n *clusterNode) start(ctx context.Context) error {
+	if err := n.launch(); err != nil {
+		return err
+	}
+	return n.waitUntilRunning(ctx, 0)
+}
+
+// launch starts the chat server, which opens its host then.
+func (n *clusterNode) launch() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -95,7 +103,7 @@ func (n *clusterNode) start(ctx context.Context) error {
 	n.mu.Lock()
 	n.cmd, n.stdin, n.ended = cmd, stdin, ended
 	n.mu.Unlock()
-	return n.waitUntilRunning(ctx, 0)
+	return nil
 }
 
 // waitUntilRunning waits until the host has a plugin that answers, and is another process than before.
@@ -132,7 +140,46 @@ func (n *clusterNode) processEnded() <-chan struct{} {
 func (n *clusterNode) lastLines() string {
 	data, _ := os.ReadFile(n.path(logFile))
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return strings.Join(lines[max(0, len(lines)-20):], "\n")
+	return strings.Join(lines[max(0, len(lines)-5):], "\n")
+}
+
+// waitForLog waits until the node logs a text, from an offset in its log on; see logSize.
+func (n *clusterNode) waitForLog(ctx context.Context, from int64, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, logTimeout)
+	defer cancel()
+	for {
+		if n.hasLogged(from, text) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not log %q: %w\n%s", n.name, text, ctx.Err(), n.lastLines())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// logTimeout is how long it may take until something that must happen is logged.
+const logTimeout = 90 * time.Second
+
+// hasLogged reports whether the node has logged a text, from an offset in its log on.
+func (n *clusterNode) hasLogged(from int64, text string) bool {
+	file, err := os.Open(n.path(logFile))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	data, _ := io.ReadAll(io.NewSectionReader(file, from, 1<<40))
+	return bytes.Contains(data, []byte(text))
+}
+
+// logSize is where the node's log ends now.
+func (n *clusterNode) logSize() int64 {
+	info, err := os.Stat(n.path(logFile))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // troubled notes what the fault does to the node from now on until the returned function is called.
@@ -164,42 +211,43 @@ func (n *clusterNode) killPlugin(ctx context.Context) error {
 	return n.waitUntilRunning(ctx, state.PID)
 }
 
-// kill kills the chat server and its plugin. It returns when the chat server is gone.
-func (n *clusterNode) kill(ctx context.Context) {
-	state, err := n.state(ctx)
+// pids are the chat server, and its plugins.
+func (n *clusterNode) pids() []int {
 	n.mu.Lock()
-	cmd, stdin, ended := n.cmd, n.stdin, n.ended
-	n.mu.Unlock()
-	if cmd == nil {
-		return
+	defer n.mu.Unlock()
+	if n.cmd == nil {
+		return nil
 	}
-	_ = cmd.Process.Kill()
-	if err == nil && state.PID > 0 {
-		_ = syscall.Kill(state.PID, syscall.SIGKILL) // else it ends with its host
+	pids := []int{n.cmd.Process.Pid}
+	for pid, p := range processes() {
+		if p.parent == pids[0] {
+			pids = append(pids, pid)
+		}
 	}
-	<-ended
-	_ = stdin.Close()
+	return pids
 }
 
-// pause stops the chat server and its plugin, until resume is called.
-func (n *clusterNode) pause(ctx context.Context) (resume func() error, err error) {
-	state, err := n.state(ctx)
-	if err == nil && state.PID == 0 {
-		err = fmt.Errorf("%s has no plugin at this moment", n.name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	n.mu.Lock()
-	pids := []int{state.PID, n.cmd.Process.Pid}
-	n.mu.Unlock()
-	signal := func(signal syscall.Signal) (err error) {
-		for _, pid := range pids {
-			err = errors.Join(err, syscall.Kill(pid, signal))
+func (n *clusterNode) signal(signal syscall.Signal) (err error) {
+	for _, pid := range n.pids() {
+		if one := syscall.Kill(pid, signal); !errors.Is(one, syscall.ESRCH) {
+			err = errors.Join(err, one)
 		}
-		return err
 	}
-	return func() error { return signal(syscall.SIGCONT) }, signal(syscall.SIGSTOP)
+	return err
+}
+
+// kill kills the chat server and its plugin. It returns when the chat server is gone.
+func (n *clusterNode) kill() error {
+	err := n.signal(syscall.SIGKILL)
+	n.mu.Lock()
+	stdin, ended := n.stdin, n.ended
+	n.cmd = nil
+	n.mu.Unlock()
+	if ended != nil {
+		<-ended
+		_ = stdin.Close()
+	}
+	return err
 }
 
 // upgrade replaces the plugin by another binary, and returns how long calls were held.

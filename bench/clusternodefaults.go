@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"syscall"
 	"time"
 )
 
@@ -36,7 +37,9 @@ func killHost(ctx context.Context, c *cluster) error {
 	n := c.all()[1]
 	progress("%s is killed", n.name)
 	defer n.troubled()()
-	n.kill(ctx)
+	if err := n.kill(); err != nil {
+		return err
+	}
 	if err := c.wait(ctx, awayTime); err != nil {
 		return err
 	}
@@ -51,14 +54,13 @@ func stopNode(ctx context.Context, c *cluster) error {
 	n := c.all()[2]
 	progress("%s is stopped", n.name)
 	defer n.troubled()()
-	resume, err := n.pause(ctx)
-	if err != nil {
+	if err := n.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	if err := c.wait(ctx, awayTime); err != nil {
 		return err
 	}
-	if err := resume(); err != nil {
+	if err := n.signal(syscall.SIGCONT); err != nil {
 		return err
 	}
 	return n.waitUntilRunning(ctx, 0)

@@ -105,10 +105,8 @@ func startCluster(ctx context.Context, dir string, b clusterBinaries, o clusterO
 
 // close kills everything.
 func (c *cluster) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
 	for _, n := range c.all() {
-		n.kill(ctx)
+		_ = n.kill()
 	}
 	if c.servers != nil {
 		c.servers.Close()
