@@ -62,7 +62,8 @@ func ToCluster(ctx context.Context, x *index.Index, log Log, nodes []string, say
 			stored, err = first(ctx, log, id.Version)
 		}
 		if err == nil && stored == nil {
-			err = errors.New("the snapshot is not there; was it removed by another import of a copy of this index?")
+			err = errors.New("the snapshot is not there; was it removed by another import of this index? " +
+				"run this again")
 		}
 	} else {
 		done.Content, err = x.SnapshotForCluster(ctx, log.ID(), nodes, io.Discard, func(keys uint64) { say("%d keys", keys) })
@@ -120,7 +121,9 @@ func verifyStored(ctx context.Context, log Log, s *journal.Snapshot, want *Impor
 	defer r.Close()
 	is, at, err := index.SnapshotContent(ctx, r, func(keys uint64) { say("%d keys verified", keys) })
 	if err == nil && (is != want.Content || at != index.Log{ID: want.Log, Position: want.Position}) {
-		err = fmt.Errorf("it holds %+v at entry %d of the log %s, and not what was stored", is, at.Position, at.ID)
+		err = fmt.Errorf("it has %d messages and %d recalls at entry %d of the log %s, and not %d and %d at entry %d of %s; "+
+			"delete it from the object store (%s), and run this again", is.Messages, is.Recalls, at.Position, at.ID,
+			want.Messages, want.Recalls, want.Position, want.Log, s.Name)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -101,6 +102,26 @@ func TestToCluster(t *testing.T) {
 		defer log.ChangeSnapshot(all[0], func([]byte) []byte { return kept })
 		if _, err := ToCluster(t.Context(), x, log, []string{"n0"}, s.say); err == nil ||
 			!strings.Contains(err.Error(), "verify the snapshot") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("what is stored is another index", func(t *testing.T) {
+		other := singleMachine(t)
+		if _, err := other.Apply([][]index.Op{{put(99)}}); err != nil {
+			t.Fatal(err)
+		}
+		var data bytes.Buffer
+		if _, err := other.SnapshotForCluster(t.Context(), "log", []string{"n0"}, &data, nil); err != nil {
+			t.Fatal(err)
+		}
+		var kept []byte
+		log.ChangeSnapshot(all[0], func(was []byte) []byte {
+			kept = slices.Clone(was)
+			return data.Bytes()
+		})
+		defer log.ChangeSnapshot(all[0], func([]byte) []byte { return kept })
+		if _, err := ToCluster(t.Context(), x, log, []string{"n0"}, s.say); err == nil ||
+			!strings.Contains(err.Error(), "it has 21 messages") {
 			t.Errorf("%v", err)
 		}
 	})
