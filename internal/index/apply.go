@@ -14,7 +14,7 @@ import (
 func (b *batch) plan(op *Op, w *writes) (Result, error) {
 	switch {
 	case op.Put != nil:
-		return b.planPut(op.Put, w)
+		return b.planPut(op, w)
 	case op.Amend != nil:
 		return b.planAmend(op.Amend, w)
 	case op.Recall != nil:
@@ -27,8 +27,8 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 	}
 }
 
-func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
-	m := normal(*put)
+func (b *batch) planPut(op *Op, w *writes) (Result, error) {
+	m := normal(*op.Put)
 	k := messageKey(m.Tenant, m.ID)
 	hash := b.ids.hash(k)
 	var known *Record
@@ -44,7 +44,10 @@ func (b *batch) planPut(put *shared.Message, w *writes) (Result, error) {
 		for _, a := range m.Attachments {
 			w.use(m.Tenant, a.Key, m.ID, true)
 		}
-		value, err := encodeNew(&m)
+		value, err := []byte(op.record), error(nil)
+		if op.record == "" {
+			value, err = encodeNew(&m)
+		}
 		w.entries = append(w.entries, entry{key: k, value: value})
 		return Result{Put: shared.IndexAdded}, err
 	case known.Tombstone != nil: // whatever the facts: the answer keeps a copy of it from being delivered

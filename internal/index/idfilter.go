@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"hash/maphash"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ import (
 // index serves. Until it is complete, it recognizes none.
 type idFilter struct {
 	seed     maphash.Seed
+	known    uint64 // position of the last group that was there when the index was opened
 	complete atomic.Bool
 
 	mu     sync.Mutex // held to add; when the filter is complete, only the caller of Apply adds and asks
@@ -109,11 +111,22 @@ const (
 	learnEvery = 10 * time.Millisecond
 )
 
-// learn adds the messages of all groups, in slices, until the filter is complete or ctx ends.
+// lastGroup is the position of the last group that there is; 0: there is none.
+func lastGroup(txn *badger.Txn) uint64 {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: newKey('t'), Reverse: true})
+	defer it.Close()
+	if it.Seek(groupKey(math.MaxUint64)); !it.Valid() {
+		return 0
+	}
+	return lastNumber(it.Item().Key())
+}
+
+// learn adds the messages of the groups that were there when the index was opened, in slices, until the filter is
+// complete or ctx ends.
 func (x *Index) learn(ctx context.Context) {
 	tick := time.NewTicker(learnEvery)
 	defer tick.Stop()
-	for after, more := uint64(0), true; more; {
+	for after, more := uint64(0), x.ids.known > 0; more; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -143,8 +156,9 @@ func (x *Index) learnSlice(ctx context.Context, after uint64) (last uint64, more
 			for i := range in {
 				x.ids.add(x.ids.hash(messageKey(in[i].tenant, in[i].id)))
 			}
-			last, more = lastNumber(item.Key()), time.Now().After(end)
-			return !more, err
+			last = lastNumber(item.Key())
+			more = last < x.ids.known && time.Now().After(end)
+			return last < x.ids.known && !more, err
 		})
 	})
 	return last, more, err

@@ -116,6 +116,10 @@ func (x *Index) ApplyLog(entries []LogEntry) ([]Applied, error) {
 	applied := make([]Applied, 0, len(entries))
 	for len(applied) < len(entries) {
 		e := &entries[len(applied)]
+		if len(applied) > 0 && b.bytes+e.bytes() > b.maxBytes { // it would be undone, and with it those before
+			entries = entries[:len(applied)]
+			break
+		}
 		a, err := x.applyEntry(b, e)
 		switch {
 		case errors.Is(err, ErrTooLarge) && len(applied) > 0: // the transaction has a part of it
@@ -134,6 +138,16 @@ func (x *Index) ApplyLog(entries []LogEntry) ([]Applied, error) {
 		return nil, err
 	}
 	return applied, nil
+}
+
+// bytes is about what an entry writes.
+func (e *LogEntry) bytes() (n int64) {
+	for _, ops := range e.Calls {
+		for i := range ops {
+			n += int64(ops[i].Bytes())
+		}
+	}
+	return n
 }
 
 func (x *Index) applyEntry(b *batch, e *LogEntry) (Applied, error) {

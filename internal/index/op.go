@@ -16,6 +16,8 @@ type Op struct {
 	Ungate *Ungate           // the steps of this event wait no longer for notify
 	Join   *Join             // this node is one of the cluster from here on
 	Leave  *Leave            // this node is none of it any more, and its open steps are no longer its
+
+	record string // of a Put that was read from a log: what it has of the facts; it is written as it is
 }
 
 // Recall is a decided recall of one message.

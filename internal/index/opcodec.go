@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -88,13 +89,16 @@ func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
 }
 
 // ReadOp reads an operation that AppendOp wrote, and returns what follows it. It fails with [ErrNewer] or [ErrCorrupt].
-// The operation is still to be checked with [CheckOps].
-func ReadOp(b []byte) (op Op, rest []byte, err error) {
-	r := opReader{b: b}
-	switch code := r.byte(); code {
+// The operation is still to be checked with [CheckOps]. The texts of a Put are parts of s.
+func ReadOp(s string) (op Op, rest string, err error) {
+	r := opReader{s: s}
+	code := r.byte()
+	r.copies = code != codePut
+	switch code {
 	case codePut:
 		tenant, id := r.text(), r.text()
-		m := r.record(tenant, id)
+		op.record = r.bytes()
+		m := r.record(op.record, tenant, id)
 		op.Put = &m
 	case codeAmend:
 		op.Amend = r.amend()
@@ -126,7 +130,7 @@ func ReadOp(b []byte) (op Op, rest []byte, err error) {
 	default:
 		r.fail(ErrNewer)
 	}
-	return op, r.b, r.err
+	return op, r.s, r.err
 }
 
 // opWriter writes an operation in a format, and keeps the first error.
@@ -236,35 +240,50 @@ func (w *opWriter) recall(r *Recall) {
 
 // opReader reads an operation, and keeps the first error. After an error it reads nothing more.
 type opReader struct {
-	b   []byte
-	err error
+	s      string
+	copies bool // texts are copied: they may be kept for longer than the entry
+	err    error
 }
 
 func (r *opReader) fail(err error) {
 	if r.err == nil {
 		r.err = err
 	}
-	r.b = nil
+	r.s = ""
 }
 
 func (r *opReader) byte() byte {
-	if len(r.b) == 0 {
+	if r.s == "" {
 		r.fail(errCut)
 		return 0
 	}
-	c := r.b[0]
-	r.b = r.b[1:]
+	c := r.s[0]
+	r.s = r.s[1:]
 	return c
 }
 
 func (r *opReader) number() uint64 {
-	n, size := binary.Uvarint(r.b)
+	n, size := Uvarint(r.s)
 	if size <= 0 {
 		r.fail(errCut)
 		return 0
 	}
-	r.b = r.b[size:]
+	r.s = r.s[size:]
 	return n
+}
+
+// Uvarint is binary.Uvarint of a text.
+func Uvarint(s string) (n uint64, size int) {
+	for i := range min(len(s), binary.MaxVarintLen64) {
+		if c := s[i]; c < 0x80 {
+			if i == binary.MaxVarintLen64-1 && c > 1 {
+				break
+			}
+			return n | uint64(c)<<(7*i), i + 1
+		}
+		n |= uint64(s[i]&0x7f) << (7 * i)
+	}
+	return 0, 0
 }
 
 // limited reads a number that is at most most.
@@ -286,21 +305,24 @@ func (r *opReader) flags(count int) byte {
 	return b
 }
 
-func (r *opReader) bytes() []byte {
+func (r *opReader) bytes() string {
 	size := r.number()
-	if size > uint64(len(r.b)) {
+	if size > uint64(len(r.s)) {
 		r.fail(errCut)
-		return nil
+		return ""
 	}
-	b := r.b[:size]
-	r.b = r.b[size:]
-	return b
+	s := r.s[:size]
+	r.s = r.s[size:]
+	return s
 }
 
 func (r *opReader) text() string {
-	s := string(r.bytes())
+	s := r.bytes()
 	if !utf8.ValidString(s) {
 		r.fail(fmt.Errorf("%w: an operation of the log has a text that is not UTF-8", ErrCorrupt))
+	}
+	if r.copies {
+		s = strings.Clone(s)
 	}
 	return s
 }
@@ -308,7 +330,7 @@ func (r *opReader) text() string {
 // count reads how many elements follow, each of at least one byte.
 func (r *opReader) count() int {
 	n := r.number()
-	if n > uint64(len(r.b)) {
+	if n > uint64(len(r.s)) {
 		r.fail(errCut)
 		return 0
 	}
@@ -337,7 +359,7 @@ func (r *opReader) message(into proto.Message) {
 	if r.err != nil {
 		return
 	}
-	if err := proto.Unmarshal(data, into); err != nil {
+	if err := proto.Unmarshal([]byte(data), into); err != nil {
 		r.fail(fmt.Errorf("%w: an operation of the log: %w", ErrCorrupt, err))
 	} else if hasUnknown(into.ProtoReflect()) {
 		r.fail(ErrNewer)
@@ -365,23 +387,51 @@ func hasUnknown(m protoreflect.Message) bool {
 	return found
 }
 
-// record reads the facts of a message. It does what message does, without reflection: it is done for every message.
-func (r *opReader) record(tenant, id string) shared.Message {
-	data := r.bytes()
-	var pb indexpb.Record
-	if r.err != nil {
-		return shared.Message{}
+// record reads the facts of a message from its record. It does what message does, by hand: it is done for every
+// message.
+func (r *opReader) record(data, tenant, id string) shared.Message {
+	m := shared.Message{Tenant: tenant, ID: id}
+	var keys, owners []string
+	f := opReader{s: data, copies: r.copies}
+	for f.s != "" {
+		switch tag := f.number(); tag {
+		case 1<<3 | varintField:
+			m.Conversation.Type = conversationTypes.word[indexpb.ConversationType(f.limited(math.MaxInt32))]
+		case 2<<3 | textField:
+			m.Conversation.ID = f.text()
+		case 3<<3 | textField:
+			m.Sender = f.text()
+		case 4<<3 | varintField:
+			m.Type = messageTypes.word[indexpb.MessageType(f.limited(math.MaxInt32))]
+		case 5<<3 | varintField:
+			m.SentAt = decodeTime(int64(f.number()))
+		case 6<<3 | textField:
+			keys = append(keys, f.text())
+		case 7<<3 | textField:
+			m.Labels = append(m.Labels, f.text())
+		case 9<<3 | textField:
+			m.Ref = f.text()
+		case 10<<3 | textField:
+			owners = append(owners, f.text())
+		default: // a tombstone has no place in a message
+			f.fail(ErrNewer)
+		}
 	}
-	if err := proto.Unmarshal(data, &pb); err != nil {
-		r.fail(fmt.Errorf("%w: a message of the log: %w", ErrCorrupt, err))
-		return shared.Message{}
+	if f.err == nil && (m.Conversation.Type == "" || m.Type == "") {
+		f.err = ErrNewer
 	}
-	m := decodeRecord(tenant, id, &pb).Message
-	if len(pb.ProtoReflect().GetUnknown()) > 0 || pb.Tombstone != nil || m.Conversation.Type == "" || m.Type == "" {
-		r.fail(ErrNewer)
+	if f.err != nil && r.err == nil {
+		r.fail(f.err)
 	}
+	m.Attachments = joinAttachments(keys, owners)
 	return m
 }
+
+// The types of fields in protobuf's wire format.
+const (
+	varintField = 0
+	textField   = 2
+)
 
 func (r *opReader) amend() *shared.Amendment {
 	a := &shared.Amendment{Tenant: r.text(), MessageID: r.text()}
@@ -412,7 +462,7 @@ func (r *opReader) recall() *Recall {
 	tenant, id, recallID := r.text(), r.text(), r.text()
 	flags := r.flags(2)
 	out := &Recall{Atomic: flags&1 != 0}
-	m := r.record(tenant, id)
+	m := r.record(r.bytes(), tenant, id)
 	var entry indexpb.Entry
 	r.message(&entry)
 	if flags&2 != 0 {

@@ -76,6 +76,8 @@ func (x *Index) begin() error {
 	x.counters = counters{next.Next - 1, next.Failures, next.Spent, next.Unspent}
 	x.lastSequence.Store(x.sequence)
 	x.lastFailure.Store(x.failures)
+	x.ids.known = lastGroup(txn)
+	x.ids.complete.Store(x.ids.known == 0)
 	if err := x.readLog(txn); err != nil {
 		return err
 	}

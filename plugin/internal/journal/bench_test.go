@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/journal/journaltest"
 )
 
 var benchCount atomic.Int64
@@ -101,4 +102,43 @@ func BenchmarkAppendAlone(b *testing.B) {
 		})
 	}
 	reportRate(b, 1)
+}
+
+// BenchmarkFollow is a node that reads what others have written, in large entries.
+func BenchmarkFollow(b *testing.B) {
+	const per = 800
+	s := journaltest.NewStream()
+	join := [][]index.Op{{{Join: &index.Join{Member: index.Member{Node: "n1", Instance: "n1", Format: EntryFormat}}}}}
+	write := func(number uint64, calls [][]index.Op) {
+		e := index.LogEntry{Node: "n1", Process: 1, Number: number, Calls: calls}
+		data, err := encodeEntry(&e, EntryFormat)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Publish(b.Context(), data, func(error) {})
+	}
+	write(1, join)
+	for i := range b.N {
+		ops := make([]index.Op, per)
+		for k := range ops {
+			ops[k] = benchMessage()
+		}
+		write(uint64(i)+2, [][]index.Op{ops})
+	}
+	x, err := index.Open(b.Context(), index.Options{Path: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := x.Follow(b.Context(), "log", "n0"); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	r := NewReplicated(x, ReplicatedOptions{Node: "n0", Stream: s})
+	defer r.Close()
+	if err := r.Barrier(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.StopTimer()
+	reportRate(b, per)
 }

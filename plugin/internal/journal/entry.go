@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/chat-recall/recall/internal/index"
 )
@@ -58,10 +59,10 @@ func decodeEntry(data []byte, newest int) (e index.LogEntry, err error) {
 	if err := checkFormat(data, newest); err != nil {
 		return e, err
 	}
-	b := data[2:]
+	b := string(data[2:])
 	cut := fmt.Errorf("%w: it is cut short", index.ErrCorrupt)
 	number := func(most uint64) (n uint64) {
-		n, size := binary.Uvarint(b)
+		n, size := index.Uvarint(b)
 		if size <= 0 || n > most {
 			err = cut
 			return 0
@@ -72,13 +73,13 @@ func decodeEntry(data []byte, newest int) (e index.LogEntry, err error) {
 	if len(b) < 8 {
 		return e, cut
 	}
-	e.Process, b = binary.BigEndian.Uint64(b), b[8:]
+	e.Process, b = binary.BigEndian.Uint64(data[2:]), b[8:]
 	e.Number = number(1<<64 - 1)
 	name := number(uint64(len(b)))
 	if err != nil || name > uint64(len(b)) {
 		return e, cut
 	}
-	e.Node, b = string(b[:name]), b[name:]
+	e.Node, b = strings.Clone(b[:name]), b[name:]
 	if err := e.CheckWriter(); err != nil {
 		return e, fmt.Errorf("%w: %w", index.ErrCorrupt, err)
 	}
