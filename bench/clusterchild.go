@@ -109,7 +109,6 @@ func nodeHandler(h *host.Host) http.Handler {
 	serve(mux, "/upgrade", func(ctx context.Context, path string) (host.UpgradeReport, error) {
 		return h.Upgrade(ctx, host.Binary{Path: path})
 	})
-	serve(mux, "/close", func(context.Context, struct{}) (struct{}, error) { return struct{}{}, h.Close() })
 	return mux
 }
 
