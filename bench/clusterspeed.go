@@ -355,6 +355,7 @@ func (s *clusterSpeed) measureSwaps(ctx context.Context) error {
 				return fmt.Errorf("swap: %w", err)
 			}
 			held[side] = append(held[side], milliseconds(report.Held))
+			progress("held %s: %v", report.Held.Round(time.Millisecond), report.Steps)
 		}
 		stop()
 		<-done

@@ -117,7 +117,6 @@ func (x *Index) ApplyLog(entries []LogEntry) ([]Applied, error) {
 	for len(applied) < len(entries) {
 		e := &entries[len(applied)]
 		if len(applied) > 0 && b.bytes+e.bytes() > b.maxBytes { // it would be undone, and with it those before
-			entries = entries[:len(applied)]
 			break
 		}
 		a, err := x.applyEntry(b, e)
