@@ -28,8 +28,8 @@ const (
 
 	connectTimeout = 3 * time.Second
 
-	// serverOffline is the code with which the servers say that they are too few now for the replicas of a stream, as
-	// while they are starting (JSClusterNoPeersErrF of nats-server).
+	// serverOffline is the code with which the servers say that they are too few now for the replicas of a stream
+	// (JSClusterNoPeersErrF of nats-server).
 	serverOffline = 10005
 
 	// ackTimeout is how long the client remembers an entry that nobody acknowledges, of which it holds so many at most.
@@ -142,9 +142,14 @@ func Open(ctx context.Context, o Options) (_ *Stream, err error) {
 
 // open finds or creates the stream.
 func (s *Stream) open(ctx context.Context) (info *jetstream.StreamInfo, err error) {
-	err = s.retry(ctx, "open the stream "+s.options.Stream, func(ctx context.Context) error {
+	what := "open the stream " + s.options.Stream
+	err = s.retry(ctx, what, func(ctx context.Context) error {
 		stream, err := s.js.Stream(ctx, s.options.Stream)
-		if errors.Is(err, jetstream.ErrStreamNotFound) && !s.options.Existing {
+		isMissing := errors.Is(err, jetstream.ErrStreamNotFound)
+		if isMissing && s.options.Existing {
+			return nil
+		}
+		if isMissing {
 			stream, err = s.js.CreateStream(ctx, s.config())
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process has just created it
 				stream, err = s.js.Stream(ctx, s.options.Stream)
@@ -155,6 +160,9 @@ func (s *Stream) open(ctx context.Context) (info *jetstream.StreamInfo, err erro
 		}
 		return err
 	})
+	if err == nil && info == nil {
+		err = fmt.Errorf("%s: %w", what, jetstream.ErrStreamNotFound)
+	}
 	return info, err
 }
 
@@ -198,8 +206,7 @@ func (s *Stream) retry(ctx context.Context, what string, request func(context.Co
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &refused) && refused.Code < 500 && refused.ErrorCode != serverOffline,
-			errors.Is(err, jetstream.ErrJetStreamNotEnabled):
+		case errors.As(err, &refused) && !isTransient(refused), errors.Is(err, jetstream.ErrJetStreamNotEnabled):
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		select {
@@ -208,6 +215,13 @@ func (s *Stream) retry(ctx context.Context, what string, request func(context.Co
 			return fmt.Errorf("%w: %s: %w", shared.ErrUnavailable, what, err)
 		}
 	}
+}
+
+// isTransient reports whether the servers may answer otherwise soon: a server may not know yet of a stream that is new,
+// and while servers start they are too few for one.
+func isTransient(refused *jetstream.APIError) bool {
+	return refused.Code >= 500 || refused.ErrorCode == serverOffline ||
+		refused.ErrorCode == jetstream.JSErrCodeStreamNotFound
 }
 
 // checkStream refuses a stream that loses entries by itself.
