@@ -71,20 +71,35 @@ type Options struct {
 
 	// Lazy leaves out that the servers sync before they acknowledge, as is NATS's default.
 	Lazy bool
+
+	// Users, "name:password", use the log besides [User].
+	Users []string
+
+	// TLS has clients and servers prove by certificates who they are; nil: they do not.
+	TLS *TLS
+
+	// Hosts are the addresses of the servers, and In does something where a server has its network: it starts the server,
+	// and connects to it. nil: all are on loopback.
+	Hosts []string
+	In    func(server int, do func() error) error
 }
+
+// TLS are files in PEM: the certificate of everybody, and the CA that has signed it.
+type TLS struct{ CA, Cert, Key string }
 
 // Servers are the servers of one cluster.
 type Servers struct {
 	options Options
 	ports   []int // of clients, then of routes
 
-	mu      sync.Mutex
+	mu      sync.Mutex  // guards the following
+	users   []string    // that the servers know besides [User]
 	running []*exec.Cmd // nil: not running
 }
 
 // Start starts servers, and returns once each accepts connections.
 func Start(ctx context.Context, o Options) (_ *Servers, err error) {
-	s := &Servers{options: o, running: make([]*exec.Cmd, o.Count)}
+	s := &Servers{options: o, users: o.Users, running: make([]*exec.Cmd, o.Count)}
 	if s.ports, err = freePorts(2 * o.Count); err != nil {
 		return nil, err
 	}
@@ -131,7 +146,44 @@ func (s *Servers) URLs() (urls []string) {
 }
 
 // URL is that of one server.
-func (s *Servers) URL(i int) string { return fmt.Sprintf("nats://127.0.0.1:%d", s.ports[i]) }
+func (s *Servers) URL(i int) string {
+	if s.options.TLS != nil {
+		return "tls://" + s.address(i)
+	}
+	return "nats://" + s.address(i)
+}
+
+// address is where a server listens for clients, and route where for the other servers.
+func (s *Servers) address(i int) string { return fmt.Sprintf("%s:%d", s.host(i), s.ports[i]) }
+
+func (s *Servers) route(i int) string {
+	return fmt.Sprintf("%s:%d", s.host(i), s.ports[s.options.Count+i])
+}
+
+func (s *Servers) host(i int) string {
+	if s.options.Hosts == nil {
+		return "127.0.0.1"
+	}
+	return s.options.Hosts[i]
+}
+
+// in does something where a server has its network.
+func (s *Servers) in(i int, do func() error) error {
+	if s.options.In == nil {
+		return do()
+	}
+	return s.options.In(i, do)
+}
+
+// dial connects to a server, from where it is.
+func (s *Servers) dial(ctx context.Context, i int) (conn net.Conn, err error) {
+	err = s.in(i, func() (err error) {
+		var dialer net.Dialer
+		conn, err = dialer.DialContext(ctx, "tcp", s.address(i))
+		return err
+	})
+	return conn, err
+}
 
 // config is the configuration of a server.
 func (s *Servers) config(i int) string {
@@ -139,26 +191,70 @@ func (s *Servers) config(i int) string {
 	if s.options.Lazy {
 		sync = ""
 	}
+	users := ""
+	for _, user := range append([]string{User}, s.knownUsers()...) {
+		name, password, _ := strings.Cut(user, ":")
+		users += fmt.Sprintf("{ user: %s, password: %s }, ", name, password)
+	}
 	config := fmt.Sprintf(`server_name: s%d
-listen: "127.0.0.1:%d"
+listen: %q
 jetstream { store_dir: %q, %s }
 accounts {
   SYS { users: [{ user: system, password: system }] }
-  RECALL { jetstream: enabled, users: [{ user: recall, password: recall }] }
+  RECALL { jetstream: enabled, users: [%s] }
 }
 system_account: SYS
-`, i, s.ports[i], s.StoreFolder(i), sync)
+%s`, i, s.address(i), s.StoreFolder(i), sync, users, s.tls())
 	if s.options.Count == 1 {
 		return config
 	}
 	var routes []string
 	for k := range s.options.Count {
 		if k != i {
-			routes = append(routes, fmt.Sprintf("%q", fmt.Sprintf("nats://127.0.0.1:%d", s.ports[s.options.Count+k])))
+			routes = append(routes, fmt.Sprintf("%q", "nats://"+s.route(k)))
 		}
 	}
-	return config + fmt.Sprintf("cluster { name: recall, listen: \"127.0.0.1:%d\", routes: [%s] }\n",
-		s.ports[s.options.Count+i], strings.Join(routes, ", "))
+	return config + fmt.Sprintf("cluster {\n  name: recall, listen: %q, routes: [%s]\n  %s}\n", s.route(i),
+		strings.Join(routes, ", "), s.tls())
+}
+
+// tls is the block of that name, if there is one.
+func (s *Servers) tls() string {
+	t := s.options.TLS
+	if t == nil {
+		return ""
+	}
+	return fmt.Sprintf("tls { ca_file: %q, cert_file: %q, key_file: %q, verify: true }\n", t.CA, t.Cert, t.Key)
+}
+
+func (s *Servers) knownUsers() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.users
+}
+
+// SetUsers has the servers know other users besides [User], without a restart. They end the connections of those whom
+// they know no more.
+func (s *Servers) SetUsers(users ...string) error {
+	s.mu.Lock()
+	s.users = users
+	s.mu.Unlock()
+	for i := range s.options.Count {
+		if _, err := s.writeConfig(i); err != nil {
+			return err
+		}
+		if s.isRunning(i) {
+			if err := s.Signal(i, syscall.SIGHUP); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Servers) writeConfig(i int) (file string, err error) {
+	file = filepath.Join(s.options.Folder, fmt.Sprintf("s%d.conf", i))
+	return file, os.WriteFile(file, []byte(s.config(i)), 0o600)
 }
 
 // StoreFolder is where a server keeps its streams.
@@ -172,8 +268,8 @@ func (s *Servers) LogFile(i int) string {
 }
 
 func (s *Servers) start(i int) error {
-	file := filepath.Join(s.options.Folder, fmt.Sprintf("s%d.conf", i))
-	if err := os.WriteFile(file, []byte(s.config(i)), 0o600); err != nil {
+	file, err := s.writeConfig(i)
+	if err != nil {
 		return err
 	}
 	log, err := os.OpenFile(s.LogFile(i), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -184,7 +280,7 @@ func (s *Servers) start(i int) error {
 	cmd := exec.Command(s.options.Binary, "-c", file)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := s.in(i, cmd.Start); err != nil {
 		return fmt.Errorf("start the NATS server: %w", err)
 	}
 	s.mu.Lock()
@@ -206,8 +302,7 @@ func (s *Servers) WaitUntilUp(ctx context.Context, i int) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
-		var dialer net.Dialer
-		conn, err := dialer.DialContext(ctx, "tcp", strings.TrimPrefix(s.URL(i), "nats://"))
+		conn, err := s.dial(ctx, i)
 		if err == nil {
 			return conn.Close()
 		}

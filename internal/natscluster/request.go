@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"time"
 )
@@ -64,21 +67,50 @@ type Conn struct {
 
 // Connect connects to a server as a user ("name:password").
 func (s *Servers) Connect(ctx context.Context, i int, user string) (*Conn, error) {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", strings.TrimPrefix(s.URL(i), "nats://"))
+	conn, err := s.dial(ctx, i)
 	if err != nil {
 		return nil, err
 	}
-	inbox := inboxes + rand.Text()
+	c := &Conn{conn, bufio.NewReader(conn), inboxes + rand.Text()}
+	if s.options.TLS != nil {
+		if err := c.encrypt(ctx, s.options.TLS, s.host(i)); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
 	name, password, _ := strings.Cut(user, ":")
 	options, err := json.Marshal(map[string]any{"user": name, "pass": password, "verbose": false, "pedantic": false})
 	if err == nil {
-		_, err = fmt.Fprintf(conn, "CONNECT %s\r\nSUB %s 1\r\n", options, inbox)
+		_, err = fmt.Fprintf(c, "CONNECT %s\r\nSUB %s 1\r\n", options, c.inbox)
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return &Conn{conn, bufio.NewReader(conn), inbox}, nil
+	return c, nil
+}
+
+// encrypt goes on with TLS behind the first line of the server.
+func (c *Conn) encrypt(ctx context.Context, files *TLS, host string) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := c.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if _, err := c.in.ReadString('\n'); err != nil {
+		return err
+	}
+	cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(files.CA)
+	if err != nil {
+		return err
+	}
+	config := &tls.Config{ServerName: host, Certificates: []tls.Certificate{cert}, RootCAs: x509.NewCertPool()}
+	config.RootCAs.AppendCertsFromPEM(ca)
+	conn := tls.Client(c.Conn, config)
+	c.Conn, c.in = conn, bufio.NewReader(conn)
+	return conn.HandshakeContext(ctx)
 }
 
 // Request sends a request, and waits for its answer until ctx ends; after that the connection is of no more use.

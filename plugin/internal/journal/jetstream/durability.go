@@ -107,11 +107,34 @@ func ask(ctx context.Context, answers *nats.Subscription) (servers []server, err
 // maxCredentialsBytes bounds a file of credentials.
 const maxCredentialsBytes = 64 << 10
 
-// login are the options by which a file of credentials is used; none for an empty path.
+// login are the options by which a file of credentials is used; none for an empty path. The file is read again for each
+// connection.
 func login(file string) ([]nats.Option, error) {
 	if file == "" {
 		return nil, nil
 	}
+	data, err := readCredentials(file)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.Contains(data, []byte("-----BEGIN NATS USER JWT-----")) {
+		return []nats.Option{nats.UserCredentials(file)}, nil
+	}
+	user, password, err := userAndPassword(file, data)
+	if err != nil {
+		return nil, err
+	}
+	return []nats.Option{nats.UserInfoHandler(func() (string, string) {
+		if data, err := readCredentials(file); err == nil {
+			if u, p, err := userAndPassword(file, data); err == nil {
+				user, password = u, p
+			}
+		}
+		return user, password // while the file is being replaced, the last that was in it
+	})}, nil
+}
+
+func readCredentials(file string) ([]byte, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the credentials: %w", err)
@@ -119,12 +142,14 @@ func login(file string) ([]nats.Option, error) {
 	if len(data) > maxCredentialsBytes {
 		return nil, fmt.Errorf("%s has %d bytes; credentials have at most %d", file, len(data), maxCredentialsBytes)
 	}
-	if bytes.Contains(data, []byte("-----BEGIN NATS USER JWT-----")) {
-		return []nats.Option{nats.UserCredentials(file)}, nil
-	}
+	return data, nil
+}
+
+// userAndPassword are those of a file with one line "user:password".
+func userAndPassword(file string, data []byte) (user, password string, err error) {
 	user, password, ok := strings.Cut(strings.TrimSpace(string(data)), ":")
 	if !ok || user == "" || strings.ContainsAny(password, "\r\n") {
-		return nil, fmt.Errorf("%s has no credentials: it is a .creds file of NATS, or one line with user:password", file)
+		return "", "", fmt.Errorf("%s has no credentials: it is a .creds file of NATS, or one line with user:password", file)
 	}
-	return []nats.Option{nats.UserInfo(user, password)}, nil
+	return user, password, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -425,9 +426,21 @@ func (s *Stream) Close() {
 	s.publishing.Wait()
 }
 
-// connect connects to any of the servers.
+// connect connects to any of the servers. A connection that is lost is made again, also after the servers refused the
+// credentials: they may be given back, or the file replaced.
 func connect(ctx context.Context, o *Options, credentials string) (*nats.Conn, error) {
+	var refused atomic.Bool // which was logged
 	opts := []nats.Option{
+		nats.IgnoreAuthErrorAbort(),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			switch {
+			case !isRefusal(err):
+				o.Logger.Warn("the connection to the servers of the cluster has a problem", "error", err)
+			case !refused.Swap(true):
+				o.Logger.Error("the servers refuse the credentials of this node, which are tried again", "file", credentials,
+					"error", err)
+			}
+		}),
 		nats.Name("recall " + o.Node), nats.Timeout(connectTimeout), nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(50*time.Millisecond, 100*time.Millisecond),
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2),
@@ -438,6 +451,7 @@ func connect(ctx context.Context, o *Options, credentials string) (*nats.Conn, e
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			refused.Store(false)
 			o.Logger.Info("connected to a server of the cluster again", "url", nc.ConnectedUrlRedacted())
 		}),
 	}
@@ -457,7 +471,7 @@ func connect(ctx context.Context, o *Options, credentials string) (*nats.Conn, e
 		switch {
 		case err == nil:
 			return nc, nil
-		case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		case isRefusal(err):
 			return nil, fmt.Errorf("the servers %s refuse the credentials of %q: %w", strings.Join(o.URLs, ", "),
 				credentials, err)
 		}
@@ -467,4 +481,10 @@ func connect(ctx context.Context, o *Options, credentials string) (*nats.Conn, e
 			return nil, fmt.Errorf("%w: connect to %s: %w", shared.ErrUnavailable, strings.Join(o.URLs, ", "), err)
 		}
 	}
+}
+
+// isRefusal reports whether servers do not accept the credentials.
+func isRefusal(err error) bool {
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) ||
+		errors.Is(err, nats.ErrAuthRevoked) || errors.Is(err, nats.ErrAccountAuthExpired)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -313,6 +314,69 @@ func TestStream_Beats(t *testing.T) {
 	if err := publish(t, a, "x"); err == nil {
 		t.Error("it publishes without a connection")
 	}
+}
+
+// TestStream_CredentialsRevoked has the servers forget the user of a node, and accept another one that is in its file.
+func TestStream_CredentialsRevoked(t *testing.T) {
+	servers := natstest.Start(t, 1, func(o *natscluster.Options) { o.Users = []string{"n0:first"} })
+	o := options(t, servers, 1)
+	o.Credentials = natstest.Credentials(t, "n0:first")
+	var log lockedBuffer
+	o.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
+	s := open(t, o)
+	if err := servers.SetUsers(); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(log.String(), "the servers refuse the credentials of this node") {
+		time.Sleep(time.Millisecond)
+	}
+	if s.IsConnected() {
+		t.Error("the stream says that it is connected")
+	}
+	if err := publish(t, s, "refused"); err == nil {
+		t.Error("an entry was published without credentials")
+	}
+	for tries := 0; tries < 5; {
+		time.Sleep(time.Millisecond)
+		text, err := os.ReadFile(servers.LogFile(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tries = strings.Count(string(text), "authentication error")
+	}
+	if n := strings.Count(log.String(), "the servers refuse"); n != 1 {
+		t.Errorf("it was logged %d times", n)
+	}
+	if err := os.WriteFile(o.Credentials, []byte("n0:second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := servers.SetUsers("n0:second"); err != nil {
+		t.Fatal(err)
+	}
+	for !s.IsConnected() {
+		time.Sleep(time.Millisecond)
+	}
+	if err := publish(t, s, "accepted"); err != nil {
+		t.Error(err)
+	}
+}
+
+// lockedBuffer is a strings.Builder for several goroutines.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(data []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(data)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 // TestStream_LeaderKilled follows a stream of three servers while its leader is killed, twice.
