@@ -94,12 +94,13 @@ type Servers struct {
 
 	mu      sync.Mutex  // guards the following
 	users   []string    // that the servers know besides [User]
+	alone   []bool      // whether a server does not know the others
 	running []*exec.Cmd // nil: not running
 }
 
 // Start starts servers, and returns once each accepts connections.
 func Start(ctx context.Context, o Options) (_ *Servers, err error) {
-	s := &Servers{options: o, users: o.Users, running: make([]*exec.Cmd, o.Count)}
+	s := &Servers{options: o, users: o.Users, alone: make([]bool, o.Count), running: make([]*exec.Cmd, o.Count)}
 	if s.ports, err = freePorts(2 * o.Count); err != nil {
 		return nil, err
 	}
@@ -211,11 +212,32 @@ system_account: SYS
 	var routes []string
 	for k := range s.options.Count {
 		if k != i {
-			routes = append(routes, fmt.Sprintf("%q", "nats://"+s.route(k)))
+			routes = append(routes, fmt.Sprintf("%q", "nats://route:"+s.routePassword(i)+"@"+s.route(k)))
 		}
 	}
-	return config + fmt.Sprintf("cluster {\n  name: recall, listen: %q, routes: [%s]\n  %s}\n", s.route(i),
-		strings.Join(routes, ", "), s.tls())
+	return config + fmt.Sprintf(`cluster {
+  name: recall, listen: %q, routes: [%s]
+  authorization { user: route, password: %s }
+  %s}
+`, s.route(i), strings.Join(routes, ", "), s.routePassword(i), s.tls())
+}
+
+// routePassword is by which a server knows the others.
+func (s *Servers) routePassword(i int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alone[i] {
+		return "alone"
+	}
+	return "route"
+}
+
+// SetAlone has a server refuse the others, and they refuse it, from when it is started next. Clients reach it all the
+// same.
+func (s *Servers) SetAlone(i int, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alone[i] = is
 }
 
 // tls is the block of that name, if there is one.

@@ -43,6 +43,10 @@ const (
 	readInactive   = 30 * time.Second // after which the servers drop one that nobody reads
 )
 
+// moveAfter is for how long nothing may succeed on a connection until another server is tried. It is about as long as an
+// election.
+const moveAfter = 5 * time.Second
+
 // goneAfter is for how long the servers must say that there is no stream. One of them may not know all of them yet.
 const goneAfter = 5 * time.Second
 
@@ -97,6 +101,7 @@ type Stream struct {
 
 	mu      sync.Mutex
 	missing time.Time // since when the servers say that there is no stream; zero: they do not
+	failing time.Time // since when nothing succeeds; zero: the last did
 
 	publishing sync.WaitGroup
 }
@@ -274,25 +279,46 @@ func (s *Stream) Publish(ctx context.Context, data []byte, done func(error)) {
 	s.publishing.Go(func() {
 		select {
 		case <-ack.Ok():
+			s.note(nil)
 			done(nil)
 		case err := <-ack.Err():
+			s.note(err)
 			done(err)
 		case <-ctx.Done():
+			s.note(ctx.Err())
 			done(ctx.Err())
 		}
 	})
+}
+
+// note notes how something went that needs a server which reaches the others. A server that is cut off from them, and not
+// from this node, would keep the connection for as long as that takes: another one is tried.
+func (s *Stream) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.failing = time.Time{}
+	case s.failing.IsZero():
+		s.failing = time.Now()
+	case time.Since(s.failing) >= moveAfter && s.nc.IsConnected():
+		s.failing = time.Time{}
+		s.options.Logger.Warn("a server of the cluster does not serve the log, and another one is tried", "url",
+			s.nc.ConnectedUrlRedacted(), "error", err)
+		_ = s.nc.ForceReconnect() // fails only if the connection is closed
+	}
 }
 
 // Follow is [journal.Stream]. It reads with a consumer of its own and ends where that one does, as when its server is
 // lost: the next call goes on with another one. (An ordered consumer of nats.go, which replaces itself, sometimes read
 // nothing more after the server was killed that had it.)
 func (s *Stream) Follow(ctx context.Context, after uint64, handle func(position uint64, data []byte) error) error {
-	if err := s.checkReadable(ctx, after); err != nil {
-		return err
-	}
 	messages, err := s.read(ctx, after)
+	if ctx.Err() == nil {
+		s.note(err)
+	}
 	if err != nil {
-		return fmt.Errorf("read the stream %s: %w", s.options.Stream, err)
+		return err
 	}
 	defer context.AfterFunc(ctx, messages.Stop)()
 	defer messages.Stop()
@@ -322,6 +348,9 @@ func (s *Stream) Follow(ctx context.Context, after uint64, handle func(position 
 
 // read begins to read the stream after a position.
 func (s *Stream) read(ctx context.Context, after uint64) (jetstream.MessagesContext, error) {
+	if err := s.checkReadable(ctx, after); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	consumer, err := s.js.CreateConsumer(ctx, s.options.Stream, jetstream.ConsumerConfig{
@@ -329,7 +358,7 @@ func (s *Stream) read(ctx context.Context, after uint64) (jetstream.MessagesCont
 		Replicas: 1, MemoryStorage: true, InactiveThreshold: readInactive,
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the stream %s: %w", s.options.Stream, err)
 	}
 	return consumer.Messages(jetstream.PullMaxBytes(readAheadBytes), jetstream.PullExpiry(readExpiry),
 		jetstream.PullHeartbeat(readHeartbeat))

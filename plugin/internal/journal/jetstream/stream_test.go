@@ -361,6 +361,35 @@ func TestStream_CredentialsRevoked(t *testing.T) {
 	}
 }
 
+// TestStream_ServerCutOff has a node be connected to a server that does not reach the others.
+func TestStream_ServerCutOff(t *testing.T) {
+	servers := natstest.Start(t, 3, nil)
+	s := open(t, options(t, servers, 3))
+	for i := range 3 {
+		servers.Stop(i)
+	}
+	servers.SetAlone(0, true)
+	if err := servers.Start(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	for s.nc.ConnectedUrl() != servers.URL(0) {
+		time.Sleep(time.Millisecond)
+	}
+	for i := 1; i < 3; i++ {
+		if err := servers.Start(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	for publish(t, s, "again") != nil {
+		if ctx.Err() != nil {
+			t.Fatal("nothing can be published while two servers of three have a majority")
+		}
+	}
+	follow(t, s, 0, 1)
+}
+
 // lockedBuffer is a strings.Builder for several goroutines.
 type lockedBuffer struct {
 	mu   sync.Mutex
