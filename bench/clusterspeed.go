@@ -34,7 +34,7 @@ const (
 	speedBatch    = 100
 	bareBytes     = 160 // about what the entry of one message has
 	bareStream    = "BARE"
-	speedSwaps    = 5
+	speedSwaps    = 10
 	speedSwapRate = 300       // messages a second
 	speedMessages = 1_000_000 // that a new node has to get
 )
@@ -373,20 +373,36 @@ func (s *clusterSpeed) measureSwaps(ctx context.Context) error {
 // measureNewNodes measures how long a new node takes from nothing, by the log and by a snapshot.
 func (s *clusterSpeed) measureNewNodes(ctx context.Context) error {
 	progress("speed: filling %d messages", speedMessages)
-	if err := fill(ctx, s.hosts[0], speedMessages); err != nil {
+	before, err := s.streamBytes(ctx, clusterStream)
+	if err != nil {
+		return err
+	}
+	filling := &load{
+		callers: speedCallers, calls: speedMessages / shared.MaxIndexBatch,
+		do: func(ctx context.Context, _, _ int) (time.Duration, error) {
+			_, err := s.hosts[0].Index(ctx, newMessages(shared.MaxIndexBatch))
+			return 0, err
+		},
+	}
+	if _, err := filling.call(ctx, time.Hour); err != nil {
 		return err
 	}
 	if err := s.waitUntilApplied(ctx, s.hosts[0]); err != nil {
 		return err
 	}
+	after, err := s.streamBytes(ctx, clusterStream)
+	if err != nil {
+		return err
+	}
 	messages := float64(s.known + speedMessages)
+	s.add("log_bytes", "bytes of a message in the log, in large entries, on each server that has it",
+		(after-before)/speedMessages, target{})
 	replayed, err := s.timeNewNode(ctx)
 	if err != nil {
 		return fmt.Errorf("replay the log: %w", err)
 	}
-	s.rows = append(s.rows, newClusterRow("replay_per_s", fmt.Sprintf(
-		"messages a second that a new node reads from the log, of %.0f", messages), 0, messages/replayed.Seconds(), 0,
-		atLeast(150_000), messages/replayed.Seconds()))
+	s.add("replay_per_s", fmt.Sprintf("messages a second that a new node reads from the log, of %.0f", messages),
+		messages/replayed.Seconds(), atLeast(150_000))
 	if err := s.takeSnapshot(ctx); err != nil {
 		return fmt.Errorf("take a snapshot: %w", err)
 	}
@@ -394,10 +410,25 @@ func (s *clusterSpeed) measureNewNodes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("restore a snapshot: %w", err)
 	}
-	s.rows = append(s.rows, newClusterRow("restore_s", fmt.Sprintf(
-		"seconds until a new node has a snapshot of %.0f messages", messages), 0, restored.Seconds(), 0, atMost(10),
-		restored.Seconds()))
+	s.add("restore_s", fmt.Sprintf("seconds until a new node has a snapshot of %.0f messages", messages),
+		restored.Seconds(), atMost(10))
+	size, err := s.streamBytes(ctx, "OBJ_"+clusterStream+"_SNAPSHOTS")
+	if err != nil {
+		return err
+	}
+	s.add("snapshot_bytes", "bytes of a message in a snapshot, on each server that has it", size/messages, target{})
 	return nil
+}
+
+// streamBytes is the size of a stream on each of its servers.
+func (s *clusterSpeed) streamBytes(ctx context.Context, name string) (float64, error) {
+	var info struct {
+		State struct {
+			Bytes float64 `json:"bytes"`
+		} `json:"state"`
+	}
+	err := s.servers.API(ctx, "STREAM.INFO."+name, nil, &info)
+	return info.State.Bytes, err
 }
 
 // timeNewNode opens one more node, and closes it.
@@ -435,6 +466,11 @@ func (s *clusterSpeed) takeSnapshot(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// add adds a row that is compared with nothing.
+func (s *clusterSpeed) add(row, what string, value float64, t target) {
+	s.rows = append(s.rows, newClusterRow(row, what, 0, value, 0, t, value))
 }
 
 // compare adds a row of which the ratio counts.
