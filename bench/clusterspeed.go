@@ -222,6 +222,8 @@ func (s *clusterSpeed) measure(ctx context.Context) error {
 			return fmt.Errorf("publish: %w", err)
 		}
 		f.publish[onSingle] = append(f.publish[onSingle], publish)
+		progress("one caller: publish %.2f ms, index %.2f ms, recall %.2f ms", publish, f.index[onCluster][round],
+			f.recall[onCluster][round])
 		for side, h := range []*host.Host{s.single, s.hosts[0]} {
 			b, err := s.batches(ctx, h)
 			if err != nil {

@@ -23,6 +23,9 @@ const (
 	// maxStreamEntryBytes is for how many bytes calls are put together in an entry. Servers of NATS take 1 MiB.
 	maxStreamEntryBytes = 256 << 10
 
+	// maxStreamDelay is maxDelay of a log that every node writes to: the settlements of all nodes come to each.
+	maxStreamDelay = 20 * time.Millisecond
+
 	// firstBarrier is where the numbers of barriers begin. Nothing has to come before or after a barrier of this process,
 	// so its number is none of those by which entries count.
 	firstBarrier = 1 << 63
@@ -111,6 +114,7 @@ func NewReplicated(x *index.Index, o ReplicatedOptions) *Replicated {
 		newest: o.Format,
 		queue:  newQueue(), inbox: newInbox(), sent: map[uint64]*sentEntry{}, retry: make(chan struct{}, 1),
 	}
+	r.queue.maxDelay = maxStreamDelay
 	r.room = sync.NewCond(&r.mu)
 	r.barriers = firstBarrier
 	r.ctx, r.stop = context.WithCancelCause(context.Background())
