@@ -11,8 +11,11 @@ import (
 )
 
 // openCluster connects to the log of the cluster that plugin.hcl names.
-func openCluster(ctx context.Context, c *config.ClusterBlock, logger hclog.Logger) (engine.ClusterLink, error) {
-	link, err := jetstream.Open(ctx, jetstream.OptionsOf(c, logger))
+func openCluster(ctx context.Context, c *config.ClusterBlock, existing bool, logger hclog.Logger) (engine.ClusterLink,
+	error) {
+	o := jetstream.OptionsOf(c, logger)
+	o.Existing = existing
+	link, err := jetstream.Open(ctx, o)
 	if err != nil {
 		return nil, err // and no link that is not nil
 	}

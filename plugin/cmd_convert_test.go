@@ -400,7 +400,7 @@ func TestIndexToSingle_Refused(t *testing.T) {
 		if err := os.WriteFile(gone, []byte(strings.Replace(string(text), `"RECALL"`, `"GONE"`, 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refusedBy(t, 1, "stream not found", append(args[:2:2], "--config", gone, target)...)
+		refusedBy(t, 1, "the log of the cluster is gone", append(args[:2:2], "--config", gone, target)...)
 		connectTo(t, gone, nil).Close()
 		refusedBy(t, 1, "another log", append(args[:2:2], "--config", gone, target)...)
 	})

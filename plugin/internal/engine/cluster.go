@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -53,8 +54,13 @@ func (e *Engine) linkUp(ctx context.Context, cfg *config.Config, file string) (s
 	if e.openCluster == nil {
 		return nil, fmt.Errorf("%w: this plugin cannot be a node of a cluster", shared.ErrUnavailable)
 	}
-	link, err := e.openCluster(ctx, cfg.Cluster, e.logger.Named("cluster"))
+	existing := hasFiles(cfg.IndexPath)
+	link, err := e.openCluster(ctx, cfg.Cluster, existing, e.logger.Named("cluster"))
 	switch {
+	case errors.Is(err, journal.ErrGone):
+		return shared.Diagnostics{{Severity: shared.SeverityError, Summary: "cluster: " + err.Error(), File: file,
+			Detail: "the index " + cfg.IndexPath + " is not new, and no new log is made for it: name another folder if the " +
+				"log was deleted; recall-plugin index to-cluster takes the index of a single machine into a new cluster"}}, nil
 	case errors.Is(err, shared.ErrUnavailable):
 		return nil, err
 	case err != nil:
@@ -72,6 +78,12 @@ func (e *Engine) linkUp(ctx context.Context, cfg *config.Config, file string) (s
 	}
 	e.link = link
 	return nil, nil
+}
+
+// hasFiles reports whether a folder is there, and is not empty.
+func hasFiles(folder string) bool {
+	entries, err := os.ReadDir(folder)
+	return err == nil && len(entries) > 0
 }
 
 // unlink ends what linkUp began. It is called by whoever has the turn.

@@ -34,13 +34,17 @@ type memoryCluster struct {
 	stream *snapshottest.Stream
 	beats  *journaltest.Beats
 	refuse error // what connecting fails with
+
+	existing bool // the last that connected wanted a log that is there
 }
 
 func newMemoryCluster() *memoryCluster {
 	return &memoryCluster{stream: snapshottest.NewStream(), beats: journaltest.NewBeats()}
 }
 
-func (c *memoryCluster) open(_ context.Context, o *hclconfig.ClusterBlock, _ hclog.Logger) (ClusterLink, error) {
+func (c *memoryCluster) open(_ context.Context, o *hclconfig.ClusterBlock, existing bool, _ hclog.Logger) (ClusterLink,
+	error) {
+	c.existing = existing
 	if c.refuse != nil {
 		return nil, c.refuse
 	}
@@ -252,6 +256,10 @@ func TestCluster_Refused(t *testing.T) {
 	if ds, err := prepare(text, true); err != nil || !ds.HasErrors() || !strings.Contains(ds[len(ds)-1].Summary, "sync") {
 		t.Errorf("servers that are refused: %v %v", ds, err)
 	}
+	c.refuse = fmt.Errorf("open the stream: %w", journal.ErrGone)
+	if ds, err := prepare(text, true); err != nil || !ds.HasErrors() || !strings.Contains(ds[len(ds)-1].Detail, "index") {
+		t.Errorf("a log that was deleted: %v %v", ds, err)
+	}
 	c.refuse = nil
 	newer := c.newNode(t, "n1")
 	newer.index(newer.message("m")) // in an entry that an older version cannot read
@@ -310,7 +318,13 @@ func TestCluster_NextProcess(t *testing.T) {
 	if err := b.Quiesce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if c.existing {
+		t.Error("a node that is new does not make the log")
+	}
 	c.startNode(b) // after it left for good: it has nothing of the recall to carry out
+	if !c.existing {
+		t.Error("a node that has an index makes a new log")
+	}
 	select {
 	case d := <-b.deliveries(t):
 		t.Errorf("%+v", d)

@@ -37,7 +37,9 @@ type Options struct {
 
 	// OpenCluster connects to the log that a configuration names. It is called by Prepare, so that calls are not held
 	// meanwhile. nil: this plugin is no node of a cluster.
-	OpenCluster func(ctx context.Context, c *hclconfig.ClusterBlock, logger hclog.Logger) (ClusterLink, error)
+	// An existing log is not created if it is missing.
+	OpenCluster func(ctx context.Context, c *hclconfig.ClusterBlock, existing bool, logger hclog.Logger) (ClusterLink,
+		error)
 }
 
 // Engine is wire.Plugin. It passes through its states once: standby, active, quiesced.
@@ -57,7 +59,7 @@ type Engine struct {
 	link     ClusterLink           // of that configuration; nil on a single machine
 
 	entryFormat int
-	openCluster func(context.Context, *hclconfig.ClusterBlock, hclog.Logger) (ClusterLink, error)
+	openCluster func(context.Context, *hclconfig.ClusterBlock, bool, hclog.Logger) (ClusterLink, error)
 
 	stop     context.Context // ends when the engine is quiesced
 	quiesce  context.CancelFunc

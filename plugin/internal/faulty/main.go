@@ -46,7 +46,8 @@ func main() {
 	o := engine.Options{Version: fault, Logger: logger}
 	if fault == "old-format" {
 		o.EntryFormat = index.OldestOpFormat
-		o.OpenCluster = func(ctx context.Context, c *config.ClusterBlock, log hclog.Logger) (engine.ClusterLink, error) {
+		o.OpenCluster = func(ctx context.Context, c *config.ClusterBlock, _ bool, log hclog.Logger) (engine.ClusterLink,
+			error) {
 			return jetstream.Open(ctx, jetstream.OptionsOf(c, log))
 		}
 	}

@@ -152,10 +152,10 @@ func (s *Stream) open(ctx context.Context) (info *jetstream.StreamInfo, err erro
 	err = s.retry(ctx, what, func(ctx context.Context) error {
 		stream, err := s.js.Stream(ctx, s.options.Stream)
 		isMissing := errors.Is(err, jetstream.ErrStreamNotFound)
-		if isMissing && s.options.Existing {
+		switch {
+		case isMissing && s.options.Existing && s.isGone(err):
 			return nil
-		}
-		if isMissing {
+		case isMissing && !s.options.Existing:
 			stream, err = s.js.CreateStream(ctx, s.config())
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process has just created it
 				stream, err = s.js.Stream(ctx, s.options.Stream)
@@ -167,7 +167,7 @@ func (s *Stream) open(ctx context.Context) (info *jetstream.StreamInfo, err erro
 		return err
 	})
 	if err == nil && info == nil {
-		err = fmt.Errorf("%s: %w", what, jetstream.ErrStreamNotFound)
+		err = fmt.Errorf("%s: %w", what, journal.ErrGone)
 	}
 	return info, err
 }

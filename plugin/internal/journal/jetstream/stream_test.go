@@ -497,7 +497,11 @@ func TestOpen_Import(t *testing.T) {
 		}
 	}
 	refused("for the import of the index a", func(o *Options) { o.Import = &Import{Claim: "the index b", After: 1000} })
-	refused("not found", func(o *Options) { o.Stream, o.Import, o.Existing = "OTHER", nil, true })
+	other := o
+	other.Stream, other.Import, other.Existing = "OTHER", nil, true
+	if _, err := Open(t.Context(), other); !errors.Is(err, journal.ErrGone) {
+		t.Errorf("a stream that is not there: %v", err)
+	}
 	again := open(t, o)
 	o.Import = nil
 	node := open(t, o) // knows nothing of the import
