@@ -43,8 +43,8 @@ const (
 	readInactive   = 30 * time.Second // after which the servers drop one that nobody reads
 )
 
-// moveAfter is for how long nothing may succeed on a connection until another server is tried. It is about as long as an
-// election.
+// moveAfter is for how long nothing may succeed on a connection until another server is tried. It is about as long as
+// an election.
 const moveAfter = 5 * time.Second
 
 // goneAfter is for how long the servers must say that there is no stream. One of them may not know all of them yet.
@@ -291,8 +291,8 @@ func (s *Stream) Publish(ctx context.Context, data []byte, done func(error)) {
 	})
 }
 
-// note notes how something went that needs a server which reaches the others. A server that is cut off from them, and not
-// from this node, would keep the connection for as long as that takes: another one is tried.
+// note notes how something went that needs a server which reaches the others. A server that is cut off from them, and
+// not from this node, would keep the connection for as long as that takes: another one is tried.
 func (s *Stream) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
