@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -30,7 +31,7 @@ func checkDeleted(ctx context.Context, c *cluster, r *clusterReport) error {
 		if err := n.waitForLog(ctx, 0, logDeleted); err != nil {
 			r.fail(nil, "%v", err)
 		}
-		late := newBatch(clusterIndexers+i, 0)[0].Message
+		late := newBatch(clusterIndexers+i, 0, time.Now())[0].Message
 		try, cancel := context.WithTimeout(ctx, tryTimeout)
 		_, err := ask[[]shared.IndexResult](try, n, "/index", []shared.Message{late})
 		cancel()

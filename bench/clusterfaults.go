@@ -38,6 +38,26 @@ var clusterFaults = []clusterFault{
 	{name: "snapshots", help: "plugins are killed while they take a snapshot, trim the log and restore a snapshot",
 		options: oftenSnapshots, run: killInSnapshots},
 	{name: "stream_deleted", help: "the stream is deleted: no node goes on", run: deleteStream, check: checkDeleted},
+	{name: "tls", help: "with TLS, the credentials of a chat server are revoked and given back", options: withTLS,
+		run: revokeCredentials},
+	{name: "delay", help: "each packet between nodes and servers takes 200 ms", options: withNetwork, run: delayPackets},
+	{name: "partition", help: "a node is not heard; then the server that leads is cut off from the others, and not from " +
+		"the nodes", options: withNetwork, run: partition},
+	{name: "disk_full_node", help: "the disk of a chat server is full for 12 s", options: withNodeDisk,
+		run: fillNodeDisk},
+	{name: "disk_full_server", help: "the disk of the server that leads is full for 12 s", options: withServerDisks,
+		run: fillServerDisk},
+	{name: "power_node", help: "the power of a chat server's machine fails, twice", options: withNodeDisk,
+		run: cutNodePower},
+	{name: "power_server", help: "the power of the server that leads fails, twice", options: withServerDisks,
+		run: cutServerPower},
+	{name: "power_servers", help: "the power of all three servers fails at the same moment, twice",
+		options: withServerDisks, run: cutAllServersPower},
+	{name: "clocks", help: "the clock of a chat server is 1 h ahead, and that of another one 1 h behind",
+		options: withOtherClocks, run: noFault},
+	{name: "mixed", help: "plugins that write an older format of entries are upgraded, and one is to go back",
+		options: everyPlugin("old-format"), run: mixVersions},
+	{name: "copies", help: "every entry is put into the log twice", options: everyPlugin("twice"), run: noFault},
 }
 
 // faultAfter is how long the load runs before anything is done.

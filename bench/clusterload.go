@@ -105,7 +105,7 @@ func (l *clusterLoad) failed(format string, args ...any) {
 func persist[A any](l *clusterLoad, first *clusterNode, path string, question any) (a A, by *clusterNode, ok bool) {
 	ctx, cancel := context.WithTimeout(l.trying, answerTimeout)
 	defer cancel()
-	for by = first; ; by = l.someNode() {
+	for by = first; ; by = l.another(by) {
 		try, end := context.WithTimeout(ctx, tryTimeout)
 		answer, err := ask[A](try, by, path, question)
 		end()
@@ -126,6 +126,14 @@ func persist[A any](l *clusterLoad, first *clusterNode, path string, question an
 	}
 }
 
+// another is on which node a call is made again. Where clocks differ it is the same one: others may refuse its times.
+func (l *clusterLoad) another(last *clusterNode) *clusterNode {
+	if l.c.skews != [clusterNodes]time.Duration{} {
+		return last
+	}
+	return l.someNode()
+}
+
 func (l *clusterLoad) someNode() *clusterNode {
 	all := l.c.all()
 	return all[rand.IntN(len(all))]
@@ -134,7 +142,8 @@ func (l *clusterLoad) someNode() *clusterNode {
 // indexMessages is a client that writes.
 func (l *clusterLoad) indexMessages(ctx context.Context, w int) {
 	for k := 0; ctx.Err() == nil; k++ {
-		batch := newBatch(w, k)
+		node := l.someNode()
+		batch := newBatch(w, k, time.Now().Add(node.skew))
 		msgs := make([]shared.Message, len(batch))
 		for i, m := range batch {
 			msgs[i] = m.Message
@@ -142,7 +151,7 @@ func (l *clusterLoad) indexMessages(ctx context.Context, w int) {
 		l.mu.Lock()
 		l.messages = append(l.messages, batch...)
 		l.mu.Unlock()
-		results, node, ok := persist[[]shared.IndexResult](l, l.someNode(), "/index", msgs)
+		results, node, ok := persist[[]shared.IndexResult](l, node, "/index", msgs)
 		if !ok {
 			return
 		}
@@ -169,14 +178,14 @@ func (l *clusterLoad) indexMessages(ctx context.Context, w int) {
 // recalledOf is of how many messages one may be recalled.
 const recalledOf = 5
 
-// newBatch are new messages of a client. Those that may be recalled have attachments: one of their own, one of two of
-// them, and one of all that the call has.
-func newBatch(client, number int) (batch []*sentMessage) {
+// newBatch are new messages of a client, sent at a time. Those that may be recalled have attachments: one of their own,
+// one of two of them, and one of all that the call has.
+func newBatch(client, number int, at time.Time) (batch []*sentMessage) {
 	chats := clusterChats()
 	for i := range clusterBatch {
 		m := shared.Message{
 			Tenant: tenant, ID: fmt.Sprintf("m-%d-%d-%d", client, number, i), Conversation: chats[rand.IntN(len(chats))],
-			Sender: clusterSender, Type: shared.TypeText, SentAt: time.Now(),
+			Sender: clusterSender, Type: shared.TypeText, SentAt: at,
 		}
 		if i%recalledOf == 0 {
 			m.Attachments = []shared.Attachment{

@@ -29,7 +29,8 @@ const (
 	notesFile  = "notes"
 	socketFile = "socket"
 	logFile    = "log"
-	indexDir   = "index"
+	dataDir    = "data"
+	indexDir   = "data/index"
 )
 
 // nodeStartTimeout is how long a host may take to open, restoring a snapshot included.
@@ -39,6 +40,8 @@ const nodeStartTimeout = 90 * time.Second
 type clusterNode struct {
 	name, dir string
 	client    *http.Client
+	skew      time.Duration // of its clock
+	place     *netPlace     // where it has its network; nil: where this process has it
 
 	mu       sync.Mutex // guards the following
 	cmd      *exec.Cmd
@@ -92,7 +95,11 @@ func (n *clusterNode) launch() error {
 		return err
 	}
 	n.client.CloseIdleConnections()
-	if err := cmd.Start(); err != nil {
+	start := cmd.Start
+	if n.place != nil {
+		start = func() error { return n.place.run(cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return err
 	}
 	ended := make(chan struct{})

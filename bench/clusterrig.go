@@ -20,6 +20,7 @@ const (
 	clusterServers = 3
 	clusterNodes   = 3
 	clusterStream  = "RECALL"
+	serversDir     = "servers" // folder of the servers, in that of the cluster
 	clusterLease   = 6 * time.Second
 )
 
@@ -56,16 +57,12 @@ func buildClusterBinaries(ctx context.Context, dir string) (b clusterBinaries, e
 	return b, err
 }
 
-// clusterOptions are what a fault may want to be otherwise.
-type clusterOptions struct {
-	snapshotEntries int
-}
-
 // A cluster is one that runs: servers of the log, and chat nodes under load.
 type cluster struct {
 	clusterOptions
 	dir      string
 	binaries clusterBinaries
+	env      clusterEnv
 	servers  *natscluster.Servers
 	load     *clusterLoad
 
@@ -76,12 +73,15 @@ type cluster struct {
 // startServers starts the servers of a cluster in a folder. What it has started must be closed, even if it fails.
 func startServers(ctx context.Context, dir string, b clusterBinaries, o clusterOptions) (*cluster, error) {
 	c := &cluster{clusterOptions: o, dir: dir, binaries: b}
-	servers := filepath.Join(dir, "servers")
-	if err := os.Mkdir(servers, 0o700); err != nil {
-		return c, err
+	servers := natscluster.Options{Binary: b.nats, Folder: filepath.Join(dir, serversDir), Count: clusterServers}
+	err := os.Mkdir(servers.Folder, 0o700)
+	if err == nil {
+		c.env, err = makeEnv(ctx, dir, b, o)
 	}
-	var err error
-	c.servers, err = natscluster.Start(ctx, natscluster.Options{Binary: b.nats, Folder: servers, Count: clusterServers})
+	if err == nil {
+		c.env.options(&servers)
+		c.servers, err = natscluster.Start(ctx, servers)
+	}
 	return c, err
 }
 
@@ -111,6 +111,7 @@ func (c *cluster) close() {
 	if c.servers != nil {
 		c.servers.Close()
 	}
+	c.env.close()
 }
 
 // all are the nodes.
@@ -122,10 +123,15 @@ func (c *cluster) all() []*clusterNode {
 
 // addNode makes the folder of one more node, which is not started.
 func (c *cluster) addNode() (*clusterNode, error) {
-	name := fmt.Sprint("n", len(c.all()))
+	number := len(c.all())
+	name := fmt.Sprint("n", number)
 	n := newClusterNode(filepath.Join(c.dir, name), name)
-	if err := os.Mkdir(n.dir, 0o700); err != nil {
+	if err := os.MkdirAll(n.path(dataDir), 0o700); err != nil {
 		return nil, err
+	}
+	plugin, user := c.binaries.plugin, natscluster.User
+	if c.env.faulty != nil {
+		plugin, n.skew = c.env.faulty[number], c.skews[number]
 	}
 	attributes := fmt.Sprintf(`node = %q
   urls = ["%s"]
@@ -137,9 +143,20 @@ func (c *cluster) addNode() (*clusterNode, error) {
 	if c.snapshotEntries > 0 {
 		attributes += fmt.Sprintf("  snapshot_entries = %d\n", c.snapshotEntries)
 	}
-	err := writeConfig(n.path(configFile), c.binaries.plugin, indexDir)
+	if t := c.env.certificates; t != nil {
+		user = nodeUser(name)
+		attributes += fmt.Sprintf("  ca = %q\n  cert = %q\n  key = %q\n", t.CA, t.Cert, t.Key)
+	}
+	if c.env.net != nil {
+		place, err := c.env.net.add()
+		if err != nil {
+			return nil, err
+		}
+		n.place = place
+	}
+	err := writeConfig(n.path(configFile), plugin, indexDir)
 	for file, text := range map[string]string{
-		"recall.creds": natscluster.User, "system.creds": natscluster.SystemUser, "rules.hcl": clusterRules,
+		"recall.creds": user, "system.creds": natscluster.SystemUser, "rules.hcl": clusterRules,
 	} {
 		err = errors.Join(err, os.WriteFile(n.path(file), []byte(text), 0o600))
 	}

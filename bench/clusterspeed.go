@@ -80,7 +80,7 @@ func (s *clusterSpeed) close() (err error) {
 // open opens a host on its own, one for each node, and connections to the servers.
 func (s *clusterSpeed) open(ctx context.Context) error {
 	single := filepath.Join(s.dir, "single")
-	if err := os.Mkdir(single, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(single, dataDir), 0o700); err != nil {
 		return err
 	}
 	if err := writeConfig(filepath.Join(single, configFile), s.binaries.plugin, indexDir); err != nil {

@@ -32,7 +32,7 @@ func powerBench(ctx context.Context, args []string) error {
 		return err
 	}
 	defer remove()
-	disk, err := newLoopDisk(dir)
+	disk, err := newLoopDisk(filepath.Join(dir, "disk"), loopDiskBytes)
 	if err != nil {
 		return err
 	}
@@ -69,17 +69,20 @@ type loopDisk struct{ image, folder string }
 
 const loopDiskBytes = 2 << 30 // sparse; an index wants 256 MiB free
 
-func newLoopDisk(dir string) (*loopDisk, error) {
-	d := &loopDisk{image: filepath.Join(dir, "disk.ext4"), folder: filepath.Join(dir, "disk")}
+// newLoopDisk makes a disk, and mounts it on a new folder.
+func newLoopDisk(folder string, size int64) (*loopDisk, error) {
+	d := &loopDisk{image: folder + ".ext4", folder: folder}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, err
+	}
 	f, err := os.Create(d.image)
 	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(
-		f.Truncate(loopDiskBytes),
+		f.Truncate(size),
 		f.Close(),
-		os.Mkdir(d.folder, 0o700),
-		run("mkfs.ext4", "-q", d.image),
+		run("mkfs.ext4", "-q", "-m", "0", d.image), // nothing is kept back for root
 	); err != nil {
 		return nil, err
 	}
@@ -88,7 +91,8 @@ func newLoopDisk(dir string) (*loopDisk, error) {
 
 func (d *loopDisk) mount() error { return run("mount", "-o", "loop", d.image, d.folder) }
 
-func (d *loopDisk) unmount() { _ = run("umount", d.folder) }
+// unmount takes effect at once, also while a process that was killed is still ending.
+func (d *loopDisk) unmount() { _ = run("umount", "--lazy", d.folder) }
 
 // EXT4_IOC_SHUTDOWN and EXT4_GOING_FLAGS_NOLOGFLUSH: nothing more is written, not even the journal. <linux/ext4.h>
 const (

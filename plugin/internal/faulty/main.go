@@ -23,6 +23,7 @@ import (
 	"github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
+	"github.com/chat-recall/recall/plugin/internal/clock"
 	"github.com/chat-recall/recall/plugin/internal/engine"
 	"github.com/chat-recall/recall/plugin/internal/journal/jetstream"
 	"github.com/chat-recall/recall/shared"
@@ -43,12 +44,19 @@ func main() {
 		_, _ = io.Copy(io.Discard, os.NewFile(3, "host pipe"))
 		os.Exit(0)
 	}()
-	o := engine.Options{Version: fault, Logger: logger}
-	if fault == "old-format" {
+	o := engine.Options{Version: fault, Logger: logger, OpenCluster: openCluster}
+	switch fault {
+	case "old-format":
 		o.EntryFormat = index.OldestOpFormat
-		o.OpenCluster = func(ctx context.Context, c *config.ClusterBlock, _ bool, log hclog.Logger) (engine.ClusterLink,
-			error) {
-			return jetstream.Open(ctx, jetstream.OptionsOf(c, log))
+	case "clock-ahead":
+		o.Clock = otherClock{ahead: time.Hour}
+	case "clock-behind":
+		o.Clock = otherClock{ahead: -time.Hour}
+	case "twice":
+		o.OpenCluster = func(ctx context.Context, c *config.ClusterBlock, existing bool, log hclog.Logger) (
+			engine.ClusterLink, error) {
+			link, err := openCluster(ctx, c, existing, log)
+			return twice{link}, err
 		}
 	}
 	svc := &faulty{Engine: engine.New(o), fault: fault}
@@ -69,6 +77,29 @@ func main() {
 			return grpc.NewServer(append(append(opts, wire.ServerOptions()...), grpc.ChainStreamInterceptor(svc.skew))...)
 		},
 	})
+}
+
+func openCluster(ctx context.Context, c *config.ClusterBlock, existing bool, log hclog.Logger) (engine.ClusterLink,
+	error) {
+	o := jetstream.OptionsOf(c, log)
+	o.Existing = existing
+	return jetstream.Open(ctx, o)
+}
+
+// otherClock is a clock that is ahead of the machine's.
+type otherClock struct {
+	clock.System
+	ahead time.Duration
+}
+
+func (c otherClock) Now() time.Time { return c.System.Now().Add(c.ahead) }
+
+// twice puts every entry into the log twice.
+type twice struct{ engine.ClusterLink }
+
+func (t twice) Publish(ctx context.Context, data []byte, done func(error)) {
+	t.ClusterLink.Publish(ctx, data, func(error) {})
+	t.ClusterLink.Publish(ctx, data, done)
 }
 
 // ownFault reads the fault from the end of this binary's file.
