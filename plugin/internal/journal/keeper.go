@@ -53,7 +53,8 @@ type KeeperOptions struct {
 }
 
 // Keeper keeps a node in the cluster: it says that the node lives, finds those that are gone, and halts the node if its
-// index differs from those of the others. Each node goes by its own monotonic clock, and nobody compares clocks.
+// index differs from those of the others. Each node goes by its own monotonic clock. Wall clocks are compared once: a
+// process that starts sees by them how long a node is gone, because processes end more often than nodes are forgotten.
 type Keeper struct {
 	KeeperOptions
 	stopHearing func()
@@ -289,12 +290,14 @@ func (k *Keeper) look(ctx context.Context, now, since time.Duration, seen map[st
 	return errors.Join(errs...)
 }
 
-// judge has a member leave that is silent, and one be forgotten that is gone for too long: as this process has seen, or
-// by the clock of the node that has found it gone, because processes end more often than nodes are forgotten.
+// judge has a member leave that is silent, and one be forgotten that is gone for too long.
 func (k *Keeper) judge(ctx context.Context, m *index.Member, now, since time.Duration, seen map[string]*sight) error {
 	s := seen[m.Node]
 	if s == nil || s.epoch != m.Epoch { // it has just joined: its first beat may be on its way
 		s = &sight{epoch: m.Epoch, first: now, gone: now}
+		if m.Gone && !m.GoneAt.IsZero() { // before this process looked
+			s.gone -= max(k.Clock.Now().Sub(m.GoneAt), 0)
+		}
 		seen[m.Node] = s
 	}
 	if !m.Gone {
@@ -313,7 +316,7 @@ func (k *Keeper) judge(ctx context.Context, m *index.Member, now, since time.Dur
 			"silent", (now - lives).String())
 		return k.leave(ctx, *m, false)
 	}
-	if now-s.gone >= k.ForgetAfter || !m.GoneAt.IsZero() && k.Clock.Now().Sub(m.GoneAt) >= k.ForgetAfter {
+	if now-s.gone >= k.ForgetAfter {
 		k.Logger.Warn("a node is forgotten: it does not get what it missed", "node", m.Node)
 		return k.leave(ctx, *m, true)
 	}

@@ -51,6 +51,12 @@ func keepNodes(t *testing.T, s Stream, count int) ([]*kept, *journaltest.Beats) 
 
 func (k *kept) keep(t *testing.T, beats *journaltest.Beats) {
 	t.Helper()
+	k.keepFrom(t, beats, clocktest.New())
+}
+
+// keepFrom is keep with a clock, as that of a later process.
+func (k *kept) keepFrom(t *testing.T, beats *journaltest.Beats, clock *clocktest.Fake) {
+	t.Helper()
 	self, err := k.log.member()
 	if k.keeper != nil {
 		self = k.keeper.Self
@@ -58,7 +64,7 @@ func (k *kept) keep(t *testing.T, beats *journaltest.Beats) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.clock = clocktest.New()
+	k.clock = clock
 	k.keeper, err = NewKeeper(KeeperOptions{
 		Log: k.log, Beats: beats.Of(k.name), Self: self, Policy: func() string { return "p" },
 		Lease: testLease, ForgetAfter: testForget, Clock: k.clock,
@@ -206,10 +212,30 @@ func TestKeeper_ForgottenByAnotherProcess(t *testing.T) {
 		if gone == nil || !gone.Gone {
 			t.Fatalf("it is not gone: %+v", gone)
 		}
-		all[0].keep(t, beats)
-		all[0].clock.Shift(gone.GoneAt.Add(left).Sub(all[0].clock.Now()))
+		later := clocktest.New()
+		later.Shift(gone.GoneAt.Add(left).Sub(later.Now()))
+		all[0].keepFrom(t, beats, later)
 		pass(all[:1], testLease)
 	}
+	if m := all[0].memberOf(t, "n1"); m != nil {
+		t.Errorf("it is not forgotten: %+v", m)
+	}
+	all[1].keep(t, beats) // which its cleanup ends
+}
+
+// TestKeeper_ClockSetForward checks that a node is not forgotten because the clock of another one is set.
+func TestKeeper_ClockSetForward(t *testing.T) {
+	all, beats := keepNodes(t, journaltest.NewStream(), 2)
+	pass(all, testLease)
+	beats.Cut("n1", true)
+	all[1].end()
+	pass(all[:1], 2*testLease)
+	all[0].clock.Shift(2 * testForget)
+	pass(all[:1], testLease)
+	if m := all[0].memberOf(t, "n1"); m == nil || !m.Gone {
+		t.Errorf("%+v", m)
+	}
+	pass(all[:1], testForget)
 	if m := all[0].memberOf(t, "n1"); m != nil {
 		t.Errorf("it is not forgotten: %+v", m)
 	}
