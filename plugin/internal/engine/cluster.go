@@ -25,9 +25,8 @@ type ClusterLink interface {
 	journal.Beats
 	journal.Snapshots
 
-	ID() string                               // of the log
-	Last(ctx context.Context) ([]byte, error) // the last entry; nil: there is none
-	IsConnected() bool                        // now
+	ID() string        // of the log
+	IsConnected() bool // now
 	Close()
 }
 

@@ -19,14 +19,14 @@ const maxCatchUp = 500
 func CatchUp(ctx context.Context, x *index.Index, s Stream, node string) error {
 	c := &catchUp{index: x, after: x.Log().Position}
 	c.end = index.LogEntry{Node: node, Process: newProcess(), Number: firstBarrier + 1}
-	data, err := encodeEntry(&c.end, index.OldestOpFormat)
-	if err != nil {
-		return err
-	}
 	c.answered = time.Now()
 	for {
-		if err = publishEntry(ctx, s, data); err == nil {
+		err := c.publishEnd(ctx, s)
+		if err == nil {
 			break
+		}
+		if errors.Is(err, index.ErrNewer) || errors.Is(err, index.ErrCorrupt) {
+			return err
 		}
 		if err := c.wait(ctx, err); err != nil {
 			return err
@@ -93,10 +93,18 @@ func (c *catchUp) handle(position uint64, data []byte) error {
 	return nil
 }
 
-// publishEntry puts an entry into a stream, and waits until it is there.
-func publishEntry(ctx context.Context, s Stream, data []byte) error {
+// publishEnd puts the barrier into a stream, in the format of the entry before it, and waits until it is there.
+func (c *catchUp) publishEnd(ctx context.Context, s Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
+	format, err := lastFormat(ctx, s, EntryFormat)
+	if err != nil {
+		return err
+	}
+	data, err := encodeEntry(&c.end, format)
+	if err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	s.Publish(ctx, data, func(err error) { done <- err })
 	return <-done

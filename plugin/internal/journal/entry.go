@@ -49,6 +49,8 @@ func checkFormat(data []byte, newest int) error {
 		return fmt.Errorf("%w: it is no entry of a recall log", index.ErrCorrupt)
 	case int(data[1]) > newest:
 		return fmt.Errorf("%w: it has format %d, and this one knows %d", index.ErrNewer, data[1], newest)
+	case data[1] < index.OldestOpFormat:
+		return fmt.Errorf("%w: it has format %d", index.ErrCorrupt, data[1])
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -83,5 +84,48 @@ func TestReplicated_MixedVersions(t *testing.T) {
 	defer late.stop(t)
 	if err := late.log.Barrier(t.Context()); !errors.Is(err, shared.ErrUnavailable) || !errors.Is(err, index.ErrNewer) {
 		t.Errorf("an older version goes on beyond what it reads: %v", err)
+	}
+}
+
+// TestReplicated_FormatWithoutMembers has all nodes leave for good: what joins then writes no older format, or an older
+// version would take the log for its own.
+func TestReplicated_FormatWithoutMembers(t *testing.T) {
+	s := journaltest.NewStream()
+	first := &node{name: "n0", path: t.TempDir()}
+	first.start(t, s)
+	apply(t, first.log, put(message("m")))
+	member, err := first.log.member()
+	if err == nil {
+		err = first.log.Leave(t.Context(), member, start, true)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.stop(t)
+	begun := s.Len()
+	for name, path := range map[string]string{"n0": first.path, "n1": t.TempDir()} {
+		n := &node{name: name, path: path}
+		n.start(t, s)
+		n.stop(t)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err = s.Follow(ctx, begun, func(position uint64, data []byte) error {
+		if data[1] != EntryFormat {
+			t.Errorf("entry %d has format %d", position, data[1])
+		}
+		if position == s.Len() {
+			cancel()
+		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	late := &node{name: "n2", path: t.TempDir(), format: index.OldestOpFormat}
+	late.follow(t, s)
+	defer late.stop(t)
+	if _, err := late.log.Join(t.Context(), index.Member{Format: late.format}); !errors.Is(err, index.ErrNewer) {
+		t.Errorf("an older version joins: %v", err)
 	}
 }

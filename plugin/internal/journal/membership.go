@@ -17,7 +17,11 @@ var ErrElsewhere = fmt.Errorf("%w: the cluster has a node of this name on anothe
 // its epoch is set. It first waits until everything is applied here that was in the log. It fails with [ErrElsewhere]
 // if the name of the node is that of another machine, which is not gone.
 func (r *Replicated) Join(ctx context.Context, m index.Member) (index.Member, error) {
-	if err := r.Barrier(ctx); err != nil {
+	err := r.readLastFormat(ctx)
+	if err == nil {
+		err = r.Barrier(ctx)
+	}
+	if err != nil {
 		return index.Member{}, fmt.Errorf("read the log up to now: %w", err)
 	}
 	m.Node = r.node

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"slices"
 	"sync"
 
@@ -33,7 +34,9 @@ func (r *Replicated) openingBytes(op *index.Op) int {
 }
 
 // weigh finds out what the members that there are now mean for entries: what opening the steps of an event writes, and
-// which format all of them read. One that is gone may come back, and counts until it is forgotten.
+// which format all of them read. One that is gone may come back, and counts until it is forgotten. Where there are none,
+// or this node is new and does not know them yet, the format is that of the last entry of the log. It is called with
+// applying held.
 func (r *Replicated) weigh() {
 	members, err := r.index.Members()
 	if err != nil { // which the next read of the index tells, too
@@ -41,14 +44,31 @@ func (r *Replicated) weigh() {
 		return
 	}
 	r.opening.Store(int64(index.OpeningBytes(members)))
-	format := r.newest
+	format := int64(r.newest)
 	for _, m := range members {
-		format = min(format, m.Format)
+		format = min(format, int64(m.Format))
 	}
-	if len(members) == 0 { // this node is new, and does not know yet who reads what it writes
-		format = index.OldestOpFormat
+	if len(members) == 0 {
+		format = int64(r.lastFormat)
 	}
-	r.format.Store(int64(format))
+	r.format.Store(format)
+}
+
+// readLastFormat reads the format of the last entry of the log, if this node knows no member.
+func (r *Replicated) readLastFormat(ctx context.Context) error {
+	members, err := r.index.Members()
+	if err != nil || len(members) > 0 {
+		return err
+	}
+	format, err := lastFormat(ctx, r.stream, r.newest)
+	if err != nil {
+		return err
+	}
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	r.lastFormat = format
+	r.weigh()
+	return nil
 }
 
 // joinAnswers returns a function for each of n parts of a call. They call then once, when all were called: with the

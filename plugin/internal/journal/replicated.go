@@ -70,12 +70,14 @@ type Replicated struct {
 
 	onOpen atomic.Pointer[func(step string, first uint64)]
 
-	opening  atomic.Int64 // what opening the steps of an event writes, see index.OpeningBytes
-	format   atomic.Int64 // that entries are written in
-	queue    queue        // what is to be sent
-	inbox    *inbox       // what is to be applied
-	applying sync.Mutex   // held while entries are applied and answered; guards the following
-	onSpend  func(*index.Spend)
+	opening atomic.Int64 // what opening the steps of an event writes, see index.OpeningBytes
+	format  atomic.Int64 // that entries are written in
+	queue   queue        // what is to be sent
+	inbox   *inbox       // what is to be applied
+
+	applying   sync.Mutex // held while entries are applied and answered; guards the following
+	onSpend    func(*index.Spend)
+	lastFormat int // of the last entry of the log, when this process joined
 
 	position, entries, retries atomic.Uint64
 	sums                       sums
@@ -111,8 +113,8 @@ func NewReplicated(x *index.Index, o ReplicatedOptions) *Replicated {
 	}
 	r := &Replicated{
 		index: x, stream: o.Stream, logger: o.Logger, node: o.Node, process: newProcess(), patience: o.Patience,
-		newest: o.Format,
-		queue:  newQueue(), inbox: newInbox(), sent: map[uint64]*sentEntry{}, retry: make(chan struct{}, 1),
+		newest: o.Format, lastFormat: index.OldestOpFormat,
+		queue: newQueue(), inbox: newInbox(), sent: map[uint64]*sentEntry{}, retry: make(chan struct{}, 1),
 	}
 	r.queue.maxDelay = maxStreamDelay
 	r.room = sync.NewCond(&r.mu)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -19,6 +20,9 @@ type Stream interface {
 	// Follow hands over every entry after a position, each once and in order, until ctx ends or handle fails. Positions
 	// are consecutive, and start at 1. It fails with [ErrGone] if the log will not come back.
 	Follow(ctx context.Context, after uint64, handle func(position uint64, data []byte) error) error
+
+	// Last returns the last entry; nil: there is none.
+	Last(ctx context.Context) (data []byte, err error)
 }
 
 // CheckReadable refuses a log whose last entry is newer than what a version reads, with [index.ErrNewer]. data is that
@@ -31,6 +35,18 @@ func CheckReadable(data []byte, newest int) error {
 		return fmt.Errorf("the last entry of the log: %w", err)
 	}
 	return nil
+}
+
+// lastFormat is the format of the last entry of a log, which is to be one that is read; the oldest if there is none.
+func lastFormat(ctx context.Context, s Stream, newest int) (int, error) {
+	data, err := s.Last(ctx)
+	if err != nil || data == nil {
+		return index.OldestOpFormat, err
+	}
+	if err := CheckReadable(data, newest); err != nil {
+		return 0, fmt.Errorf("%w: %w; upgrade this plugin", shared.ErrUnavailable, err)
+	}
+	return int(data[1]), nil
 }
 
 // ErrGone is what Follow fails with if the log was deleted, also if there is another one in its place.
