@@ -100,7 +100,7 @@ func TestKeeper_ServerThatIsCutOff(t *testing.T) {
 	pass(all, testLease)
 	all[0].end()
 	all[0].stop(t)
-	all[0].patience = 20 * time.Millisecond
+	all[0].patience = 200 * time.Millisecond
 	all[0].start(t, s)
 	all[0].keep(t, beats)
 	pass(all, testLease)
