@@ -88,10 +88,11 @@ func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
 	return w.b, w.err
 }
 
-// ReadOp reads an operation that AppendOp wrote, and returns what follows it. It fails with [ErrNewer] or [ErrCorrupt].
-// The operation is still to be checked with [CheckOps]. The texts of a Put are parts of s.
-func ReadOp(s string) (op Op, rest string, err error) {
-	r := opReader{s: s}
+// ReadOp reads an operation that AppendOp wrote in a format, and returns what follows it. It fails with [ErrNewer] or
+// [ErrCorrupt]: what a format does not have is newer in every version, or one would apply it and another one not. The
+// operation is still to be checked with [CheckOps]. The texts of a Put are parts of s.
+func ReadOp(s string, format int) (op Op, rest string, err error) {
+	r := opReader{s: s, format: format}
 	code := r.byte()
 	r.copies = code != codePut
 	switch code {
@@ -122,7 +123,7 @@ func ReadOp(s string) (op Op, rest string, err error) {
 		op.Join = &Join{Member: *decodeMember(node, &pb), After: r.number()}
 	case codeLeave:
 		op.Leave = &Leave{Node: r.text(), Epoch: r.number()}
-		flags := r.flags(2)
+		flags := r.flags(1, 1)
 		op.Leave.Forget = flags&1 != 0
 		if flags&2 != 0 {
 			op.Leave.At = decodeTime(int64(r.number()))
@@ -241,6 +242,7 @@ func (w *opWriter) recall(r *Recall) {
 // opReader reads an operation, and keeps the first error. After an error it reads nothing more.
 type opReader struct {
 	s      string
+	format int
 	copies bool // texts are copied: they may be kept for longer than the entry
 	err    error
 }
@@ -296,9 +298,12 @@ func (r *opReader) limited(most uint64) uint64 {
 	return n
 }
 
-// flags reads so many flags; a version that has more of them is newer.
-func (r *opReader) flags(count int) byte {
-	b := r.byte()
+// flags reads as many flags as each format has added up to the one that is read; what has more of them is newer.
+func (r *opReader) flags(added ...int) byte {
+	b, count := r.byte(), 0
+	for _, n := range added[:min(r.format, len(added))] {
+		count += n
+	}
 	if b>>count != 0 {
 		r.fail(ErrNewer)
 	}
@@ -460,7 +465,7 @@ func (r *opReader) amend() *shared.Amendment {
 
 func (r *opReader) recall() *Recall {
 	tenant, id, recallID := r.text(), r.text(), r.text()
-	flags := r.flags(2)
+	flags := r.flags(1, 1)
 	out := &Recall{Atomic: flags&1 != 0}
 	m := r.record(r.bytes(), tenant, id)
 	var entry indexpb.Entry

@@ -51,9 +51,12 @@ func encodeOps(t testing.TB, ops ...Op) (b []byte) {
 	return b
 }
 
-// readOp is ReadOp, without how the operation was encoded.
-func readOp(data []byte) (op Op, rest []byte, err error) {
-	op, after, err := ReadOp(string(data))
+// readOp is ReadOp of the newest format.
+func readOp(data []byte) (op Op, rest []byte, err error) { return readOpOf(data, OpFormat) }
+
+// readOpOf is ReadOp, without how the operation was encoded.
+func readOpOf(data []byte, format int) (op Op, rest []byte, err error) {
+	op, after, err := ReadOp(string(data), format)
 	op.record = ""
 	return op, []byte(after), err
 }
@@ -89,7 +92,12 @@ func TestOpCodec_OldestFormat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, _, err := readOp(data)
+		got, _, err := readOpOf(data, OldestOpFormat)
+		if newest := encodeOps(t, op); !bytes.Equal(newest, data) {
+			if _, _, err := readOpOf(newest, OldestOpFormat); !errors.Is(err, ErrNewer) {
+				t.Errorf("%+v has what this format has not: %v", op, err)
+			}
+		}
 		switch {
 		case op.Recall != nil:
 			op.Recall.Spend = nil

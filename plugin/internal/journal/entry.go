@@ -90,7 +90,7 @@ func decodeEntry(data []byte, newest int) (e index.LogEntry, err error) {
 		count := number(uint64(len(b)))
 		ops := make([]index.Op, count)
 		for i := range ops {
-			if ops[i], b, err = index.ReadOp(b); err != nil {
+			if ops[i], b, err = index.ReadOp(b, int(data[1])); err != nil {
 				return e, err
 			}
 		}
