@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -34,4 +35,26 @@ func (g *progress) silent(answered uint64) error {
 		return nil
 	}
 	return fmt.Errorf("it is hung: it answered neither a health call nor any other within %s", healthDeadline)
+}
+
+// isStuck watches a plugin that becomes active, until ended is closed. It returns true if health shows no progress for
+// long.
+func isStuck(ended <-chan struct{}, health func(context.Context) (wire.Health, error), every, long time.Duration) bool {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	done, since := uint64(0), time.Now()
+	for time.Since(since) < long {
+		select {
+		case <-ended:
+			return false
+		case <-tick.C:
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), healthDeadline)
+		h, err := health(ctx)
+		cancel()
+		if err == nil && h.Done != done {
+			done, since = h.Done, time.Now()
+		}
+	}
+	return true
 }

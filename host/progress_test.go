@@ -1,6 +1,9 @@
 package host
 
 import (
+	"context"
+	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,5 +57,32 @@ func TestProgress(t *testing.T) {
 	}
 	if err := g.silent(0); err == nil {
 		t.Error("nothing was answered")
+	}
+}
+
+func TestIsStuck(t *testing.T) {
+	const every, long = time.Millisecond, 50 * time.Millisecond
+	for name, c := range map[string]struct {
+		health func(n int) (wire.Health, error) // the n-th answer
+		stuck  bool
+	}{
+		"no progress":     {func(int) (wire.Health, error) { return wire.Health{Done: 7}, nil }, true},
+		"no answers":      {func(int) (wire.Health, error) { return wire.Health{}, errors.New("no answer") }, true},
+		"progress":        {func(n int) (wire.Health, error) { return wire.Health{Done: uint64(n)}, nil }, false},
+		"first, and then": {func(n int) (wire.Health, error) { return wire.Health{Done: uint64(min(n, 10))}, nil }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ended, n, began := make(chan struct{}), 0, time.Now()
+			var end sync.Once
+			stuck := isStuck(ended, func(context.Context) (wire.Health, error) {
+				if n++; !c.stuck && time.Since(began) > 3*long {
+					end.Do(func() { close(ended) })
+				}
+				return c.health(n)
+			}, every, long)
+			if stuck != c.stuck {
+				t.Errorf("stuck: %v", stuck)
+			}
+		})
 	}
 }

@@ -23,7 +23,9 @@ const (
 	healthEvery    = 2 * time.Second
 	healthDeadline = 8 * time.Second
 
-	activateTimeout = time.Minute // waiting for the index's lock, and replaying what a killed plugin left
+	// activateTimeout is for waiting for the index's lock and replaying what a killed plugin left. What takes longer, as
+	// restoring a snapshot of a cluster, shows progress: then it is for how long there may be none.
+	activateTimeout = time.Minute
 
 	quiesceTimeout = 10 * time.Second // then the plugin is killed, which loses nothing
 
@@ -116,9 +118,22 @@ func (s *supervisor) standby(ctx context.Context, b stagedBinary) (*process, err
 }
 
 func (s *supervisor) activate(ctx context.Context, p *process) error {
-	ctx, cancel := context.WithTimeout(ctx, activateTimeout)
-	defer cancel()
-	return p.activate(ctx, s.steps)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
+	watching.Go(func() {
+		if isStuck(ended, p.api.Health, healthEvery, activateTimeout) {
+			cancel(fmt.Errorf("it is not active, and has shown no progress for %s", activateTimeout))
+		}
+	})
+	err := p.activate(ctx, s.steps)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return err
 }
 
 // retire kills a process at once, so that whoever waits for its index has it, and clears up after it in the background.

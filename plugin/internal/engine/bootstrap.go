@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/chat-recall/recall/internal/index"
@@ -29,6 +30,8 @@ func (e *Engine) openIndex(ctx context.Context) (*index.Index, error) {
 }
 
 func (e *Engine) openFolder(ctx context.Context) (*index.Index, error) {
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
 	return index.Open(ctx, index.Options{
 		Path: e.config.IndexPath, Lend: e.lend, Logger: e.logger.Named("index"),
 		Create: e.config.IndexCreate || e.link != nil, Known: e.known(),
@@ -83,6 +86,9 @@ func (e *Engine) bootstrap(ctx context.Context, x *index.Index) (replaced bool, 
 	return false, errors.Join(append([]error{err}, errs...)...)
 }
 
+// shows has Health show the progress of Activate.
+func (e *Engine) shows(progress func() (done uint64, what string)) { e.progress.Store(&progress) }
+
 func (e *Engine) restoreSnapshot(ctx context.Context, x *index.Index, s journal.Snapshot) error {
 	logger := e.logger.Named("cluster")
 	logger.Info("the index begins anew from a snapshot", "entry", s.Position, "mib", s.Bytes>>20, "has", x.Log().Position)
@@ -91,8 +97,13 @@ func (e *Engine) restoreSnapshot(ctx context.Context, x *index.Index, s journal.
 	if err != nil {
 		return err
 	}
-	last := began
+	last, restored := began, &atomic.Uint64{}
+	e.shows(func() (uint64, string) {
+		keys := restored.Load()
+		return keys, fmt.Sprintf("the index begins anew from a snapshot, of which it has %d keys", keys)
+	})
 	done, err := x.Replace(ctx, from, s.Position, func(keys uint64) {
+		restored.Store(keys)
 		if time.Since(last) >= journal.SnapshotProgress {
 			last = time.Now()
 			logger.Info("restoring a snapshot of the index", "entry", s.Position, "keys", keys)

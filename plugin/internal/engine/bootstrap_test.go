@@ -228,6 +228,43 @@ func TestBootstrap_ReadFails(t *testing.T) {
 	}
 }
 
+// TestBootstrap_Progress has a host see that a plugin that is not active yet gets on.
+func TestBootstrap_Progress(t *testing.T) {
+	c := newMemoryCluster()
+	a := newSnapshotNode(t, "n0")
+	c.startNode(a)
+	write1000(t, a, "a")
+	snapshot(t, a)
+	n := newSnapshotNode(t, "n1")
+	e := New(Options{Version: "v0", Clock: n.clock, OpenCluster: c.open})
+	defer func() { _ = e.Quiesce(context.Background()) }()
+	if ds, err := e.Prepare(t.Context(), n.path("plugin.hcl")); err != nil || ds.HasErrors() {
+		t.Fatalf("prepare: %v %v", ds, err)
+	}
+	var during []wire.Health
+	c.stream.BreakSnapshots(func(is string) error {
+		if is == "read" {
+			h, err := e.Health(context.Background())
+			if err != nil {
+				t.Error(err)
+			}
+			during = append(during, h)
+		}
+		return nil
+	})
+	if err := e.Activate(t.Context(), plan(shared.StepNotify)); err != nil {
+		t.Fatal(err)
+	}
+	c.stream.BreakSnapshots(nil)
+	if len(during) == 0 || during[0].State != wire.StateStandby || during[0].Waiting != 1 ||
+		!strings.Contains(during[0].Reason, "snapshot") {
+		t.Errorf("%+v", during)
+	}
+	if h, err := e.Health(t.Context()); err != nil || h.State != wire.StateActive || h.Reason != "" {
+		t.Errorf("%+v %v", h, err)
+	}
+}
+
 // TestBootstrap_NotShorter has a node that has most of the log read the rest, though there is a snapshot of it.
 func TestBootstrap_NotShorter(t *testing.T) {
 	c := newMemoryCluster()

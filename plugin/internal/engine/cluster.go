@@ -123,6 +123,10 @@ func (e *Engine) newLog(ctx context.Context, x *index.Index, steps []wire.StepPl
 	c := &cluster{link: e.link, index: x, log: journal.NewReplicated(x, journal.ReplicatedOptions{
 		Node: o.Node, Stream: e.link, Format: e.entryFormat, Logger: e.logger.Named("cluster"),
 	})}
+	e.shows(func() (uint64, string) {
+		entries, _ := c.log.Counts()
+		return entries, fmt.Sprintf("the log is applied up to entry %d", c.log.Position())
+	})
 	self := index.Member{
 		Node: o.Node, Instance: x.Identity().ID, Format: e.entryFormat, Version: e.version,
 	}

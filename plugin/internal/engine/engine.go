@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -60,6 +61,8 @@ type Engine struct {
 
 	entryFormat int
 	openCluster func(context.Context, *hclconfig.ClusterBlock, bool, hclog.Logger) (ClusterLink, error)
+
+	progress atomic.Pointer[func() (done uint64, what string)] // of what Activate is about to do; nil: nothing
 
 	stop     context.Context // ends when the engine is quiesced
 	quiesce  context.CancelFunc

@@ -93,6 +93,10 @@ func (e *Engine) Backup(ctx context.Context, w io.Writer) error {
 	return a.index.Backup(ctx, w)
 }
 
+// openPatience is how long Activate waits for the lock of the index, where its caller sets no deadline. A host gives up
+// a plugin that shows no progress for a minute.
+const openPatience = 55 * time.Second
+
 // answerMargin is how long before its caller gives up Activate does, so that the caller learns what it waited for;
 // of a short wait it is a quarter.
 const answerMargin = 200 * time.Millisecond
@@ -125,6 +129,7 @@ func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
 		defer cancel()
 	}
 	defer context.AfterFunc(e.stop, cancel)() // Quiesce does not wait for a lock that is not needed any more
+	defer e.progress.Store(nil)
 	x, err := e.openIndex(ctx)
 	var log journal.Log
 	var c *cluster
@@ -238,6 +243,10 @@ func (e *Engine) Health(context.Context) (wire.Health, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h.State, h.Reason, h.Since = e.state, e.reason, e.since
+	if progress := e.progress.Load(); progress != nil && h.State == wire.StateStandby {
+		h.Waiting = 1
+		h.Done, h.Reason = (*progress)()
+	}
 	return h, nil
 }
 
