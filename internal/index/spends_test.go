@@ -89,6 +89,30 @@ func TestSpends_Damaged(t *testing.T) {
 	}
 }
 
+// TestSpends_Salvaged checks that limits begin anew in an index that was salvaged, and count there.
+func TestSpends_Salvaged(t *testing.T) {
+	path := t.TempDir()
+	x := openAt(t, path)
+	for i := range 3 {
+		op := recall(fmt.Sprint("r", i), message(fmt.Sprint("m", i)))
+		op.Recall.Spend = spend(start.Add(time.Duration(i)*time.Second), time.Minute)
+		apply(t, x, op)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, y := salvage(t, path)
+	if got := spends(t, y); len(got) > 0 {
+		t.Errorf("%v", got)
+	}
+	op := recall("later", message("later"))
+	op.Recall.Spend = spend(start.Add(time.Hour), time.Minute)
+	apply(t, y, op)
+	if got := spends(t, y); !slices.Equal(got, []time.Duration{time.Hour}) {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestCheckOps_Spend(t *testing.T) {
 	for name, s := range map[string]*Spend{
 		"without a time": {Kept: time.Minute},
