@@ -246,8 +246,12 @@ func (c *chatServer) kill() {
 	if plugin == 0 {
 		return
 	}
+	// A plugin that runs is a child of this process by now. Another process may have the id of one that ended before.
+	if pid, err := unix.Wait4(plugin, nil, unix.WNOHANG, nil); err != nil || pid != 0 {
+		return
+	}
 	_ = syscall.Kill(plugin, syscall.SIGKILL)
-	for err := error(unix.EINTR); errors.Is(err, unix.EINTR); { // by now it is a child of this process
+	for err := error(unix.EINTR); errors.Is(err, unix.EINTR); {
 		_, err = unix.Wait4(plugin, nil, 0, nil)
 	}
 }

@@ -194,7 +194,7 @@ func (f *fleet) close() error {
 		case err != nil && !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("wait for the end of the plugins: %w", err)
 		case time.Now().After(deadline):
-			return errors.New("a plugin of a killed chat server does not end; end it with pkill recall-plugin")
+			return fmt.Errorf("a plugin of a killed chat server does not end; end it with pkill -f %s", f.plugin())
 		case pid == 0:
 			time.Sleep(10 * time.Millisecond)
 		}
