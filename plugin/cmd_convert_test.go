@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -408,4 +409,52 @@ func TestIndexToSingle_Refused(t *testing.T) {
 		t.Errorf("%v %v", files, err)
 	}
 	refusedBy(t, 0, "is verified: 10 messages, 1 recall and 1 open step\n", args...)
+}
+
+// TestIndex_BackupOfANode goes the way from the backup of a node to a new cluster, after all servers were lost.
+func TestIndex_BackupOfANode(t *testing.T) {
+	servers := natstest.Start(t, 1, nil)
+	file := clusterConfig(t, servers, "n0", "RECALL")
+	folder := filepath.Dir(file)
+	first := filepath.Join(t.TempDir(), "single")
+	want := machineIndex(t, first, 10)
+	if _, stderr, code := byHand(t, "index", "to-cluster", "--config", file, "--nodes", "n0", first); code != 0 {
+		t.Fatal(stderr)
+	}
+	log := connectTo(t, file, nil)
+	beginNode(t, log, file, "n0")
+	log.Close()
+	x, err := index.Open(t.Context(), index.Options{Path: filepath.Join(folder, "index")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup, err := os.Create(filepath.Join(folder, "backup"))
+	if err == nil {
+		err = errors.Join(x.Backup(t.Context(), backup), backup.Close())
+	}
+	if err := errors.Join(err, x.Close()); err != nil {
+		t.Fatal(err)
+	}
+	servers.Kill(0)
+	restored, single := filepath.Join(folder, "restored"), filepath.Join(folder, "single")
+	if _, stderr, code := byHand(t, "index", "restore", backup.Name(), restored); code != 0 {
+		t.Fatal(stderr)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := filepath.Join(folder, "again.hcl")
+	text = bytes.Replace(text, []byte(`"index"`), []byte(`"restored"`), 1)
+	if err := os.WriteFile(again, bytes.Replace(text, []byte(`"RECALL"`), []byte(`"ANEW"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := byHand(t, "index", "to-single", "--config", again, "--offline", single); code != 0 {
+		t.Fatal(stderr)
+	}
+	if err := servers.Start(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	said := fmt.Sprintf("%d messages", want.Messages)
+	refusedBy(t, 0, said, "index", "to-cluster", "--config", again, "--nodes", "n0", single)
 }

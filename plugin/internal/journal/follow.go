@@ -15,6 +15,7 @@ import (
 
 // followLoop reads the stream.
 func (r *Replicated) followLoop(after uint64) {
+	var said series
 	for r.ctx.Err() == nil {
 		err := r.stream.Follow(r.ctx, after, func(position uint64, data []byte) error {
 			e, err := readEntry(position, data, after, r.newest)
@@ -22,7 +23,7 @@ func (r *Replicated) followLoop(after uint64) {
 				r.fail(err)
 				return err
 			}
-			after = position
+			after, said = position, series{}
 			r.inbox.put(e, len(data))
 			return r.ctx.Err()
 		})
@@ -33,12 +34,25 @@ func (r *Replicated) followLoop(after uint64) {
 			r.fail(err)
 			return
 		}
-		r.logger.Warn("the log is not read, which is tried again", "after", after, "error", err)
+		if said.isDue() {
+			r.logger.Warn("the log is not read, which is tried again", "after", after, "error", err)
+		}
 		select {
 		case <-time.After(applyRetry):
 		case <-r.ctx.Done():
 		}
 	}
+}
+
+// series is an error that comes again and again: it is logged when it comes, and then once a minute.
+type series struct{ last time.Time }
+
+func (s *series) isDue() bool {
+	if time.Since(s.last) < time.Minute {
+		return false
+	}
+	s.last = time.Now()
+	return true
 }
 
 // readEntry decodes an entry. What a node cannot apply it must not leave out: then its index would differ from that of
@@ -62,34 +76,40 @@ func readEntry(position uint64, data []byte, after uint64, newest int) (index.Lo
 
 // applyLoop applies what was read, many entries at once where they are there.
 func (r *Replicated) applyLoop() {
+	var said series
 	for {
 		entries := r.inbox.take()
 		if entries == nil {
 			return
 		}
 		for len(entries) > 0 && r.ctx.Err() == nil {
-			entries = entries[r.apply(entries):]
+			count, err := r.apply(entries)
+			switch {
+			case err == nil:
+				said = series{}
+			case r.index.Failure() != nil || errors.Is(err, index.ErrTooLarge):
+				r.fail(fmt.Errorf("%w: apply the log: %w", shared.ErrUnavailable, err))
+			default:
+				if said.isDue() {
+					r.logger.Error("the log cannot be applied, which is tried again", "entry", entries[0].Position, "error", err)
+				}
+				select {
+				case <-time.After(applyRetry):
+				case <-r.ctx.Done():
+				}
+			}
+			entries = entries[count:]
 		}
 	}
 }
 
 // apply applies the first of some entries, and tells how many.
-func (r *Replicated) apply(entries []index.LogEntry) int {
+func (r *Replicated) apply(entries []index.LogEntry) (count int, err error) {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	applied, err := r.index.ApplyLog(entries)
-	switch {
-	case err == nil:
-	case r.index.Failure() != nil || errors.Is(err, index.ErrTooLarge):
-		r.fail(fmt.Errorf("%w: apply the log: %w", shared.ErrUnavailable, err))
-		return 0
-	default:
-		r.logger.Error("the log cannot be applied, which is tried again", "entry", entries[0].Position, "error", err)
-		select {
-		case <-time.After(applyRetry):
-		case <-r.ctx.Done():
-		}
-		return 0
+	if err != nil {
+		return 0, err
 	}
 	if slices.ContainsFunc(entries[:len(applied)], changesMembers) {
 		r.weigh()
@@ -98,7 +118,7 @@ func (r *Replicated) apply(entries []index.LogEntry) int {
 		r.applied(&entries[i], &applied[i])
 	}
 	r.index.ZeroAhead()
-	return len(applied)
+	return len(applied), nil
 }
 
 // changesMembers reports whether an entry may change the members of the cluster.
