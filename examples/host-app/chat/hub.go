@@ -288,7 +288,7 @@ func (h *Hub) Kick(user string) {
 	}
 }
 
-// KickAll disconnects everyone, for the end of the server.
+// KickAll disconnects everyone.
 func (h *Hub) KickAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

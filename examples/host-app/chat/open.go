@@ -23,6 +23,12 @@ func Open(ctx context.Context, data Data, c host.Config, log hclog.Logger) (*Ser
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	c.Steps, c.Logger = s.steps(), log
+	var member membership
+	c.OnState = func(state host.State) {
+		if member.beganAnew(state.Cluster) {
+			s.hub.KickAll() // they connect again, and load what they show
+		}
+	}
 	recall, err := host.Open(ctx, c)
 	if err != nil {
 		_ = s.Close()
