@@ -56,7 +56,10 @@ func main() {
 		o.OpenCluster = func(ctx context.Context, c *config.ClusterBlock, existing bool, log hclog.Logger) (
 			engine.ClusterLink, error) {
 			link, err := openCluster(ctx, c, existing, log)
-			return twice{link}, err
+			if err != nil {
+				return nil, err
+			}
+			return twice{link}, nil
 		}
 	}
 	svc := &faulty{Engine: engine.New(o), fault: fault}
@@ -83,7 +86,11 @@ func openCluster(ctx context.Context, c *config.ClusterBlock, existing bool, log
 	error) {
 	o := jetstream.OptionsOf(c, log)
 	o.Existing = existing
-	return jetstream.Open(ctx, o)
+	link, err := jetstream.Open(ctx, o)
+	if err != nil {
+		return nil, err // and no link that is not nil
+	}
+	return link, nil
 }
 
 // otherClock is a clock that is ahead of the machine's.
