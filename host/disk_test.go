@@ -11,6 +11,7 @@ import (
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
+	"github.com/chat-recall/recall/internal/natscluster/natstest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -107,4 +108,38 @@ func TestFullDisk_WhileServing(t *testing.T) {
 	}
 	known = known[:len(known)-1] // m1 is recalled
 	live(h)
+}
+
+// TestFullDisk_Node fills the disk of one node of a cluster.
+func TestFullDisk_Node(t *testing.T) {
+	disk := smallDisk(t)
+	servers := natstest.Start(t, 1, nil)
+	other := startChatNode(t, servers, "n0", "replicas = 1")
+	n := newChatNode(t, hosttest.BuildPlugin(t), servers, "n1", "replicas = 1")
+	replaceIn(t, n.file, `"index"`, fmt.Sprintf("%q", filepath.Join(disk, "index")))
+	n.open(t)
+	index(t, n.Host, "before")
+	fillDisk(t, disk, filepath.Join(disk, "full"))
+	for i := 0; ; i++ {
+		index(t, other.Host, fmt.Sprint("meanwhile", i)) // which cannot be applied on the full disk
+		_, err := n.Index(within(t), []shared.Message{message(fmt.Sprint("here", i))})
+		if err != nil && strings.Contains(err.Error(), "disk nearly full") {
+			break
+		}
+	}
+	if s, err := n.Status(within(t), "acme", []string{"before"}); err != nil || s[0].State == shared.MessageUnknown {
+		t.Errorf("a status on a full disk: %+v %v", s, err)
+	}
+	if err := os.Remove(filepath.Join(disk, "full")); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, err := n.Recall(within(t), recallOf("meanwhile0"))
+		if err == nil {
+			break
+		}
+		if !strings.Contains(err.Error(), "disk nearly full") {
+			t.Fatalf("a recall once there is room: %v", err)
+		}
+	}
 }

@@ -87,9 +87,12 @@ func (r *Replicated) applyLoop() {
 			switch {
 			case err == nil:
 				said = series{}
+				r.blocked.Store(nil)
 			case r.index.Failure() != nil || errors.Is(err, index.ErrTooLarge):
 				r.fail(fmt.Errorf("%w: apply the log: %w", shared.ErrUnavailable, err))
 			default:
+				err = fmt.Errorf("apply the log: %w", err)
+				r.blocked.Store(&err)
 				if said.isDue() {
 					r.logger.Error("the log cannot be applied, which is tried again", "entry", entries[0].Position, "error", err)
 				}

@@ -68,7 +68,8 @@ type Replicated struct {
 	patience time.Duration
 	newest   int // format of entries that this process reads
 
-	onOpen atomic.Pointer[func(step string, first uint64)]
+	onOpen  atomic.Pointer[func(step string, first uint64)]
+	blocked atomic.Pointer[error] // why the next entry cannot be applied now, as on a full disk; nil: it can
 
 	opening atomic.Int64 // what opening the steps of an event writes, see index.OpeningBytes
 	format  atomic.Int64 // that entries are written in
@@ -153,10 +154,11 @@ func (r *Replicated) Append(ctx context.Context, ops []index.Op) ([]index.Result
 // AppendThen is [Log]. It names this node in settlements. A call that is too large for one entry and is not atomic
 // becomes several, and between those may be what others write. A call that is not answered for the patience of the log
 // is answered with [shared.ErrUnavailable], and may still be applied.
+// While entries cannot be applied here, as on a full disk, calls fail at once.
 func (r *Replicated) AppendThen(ops []index.Op, _ bool, then func([]index.Result, error)) {
 	err := index.CheckOps(ops)
 	if err == nil {
-		err = r.failure()
+		err = r.hindrance()
 	}
 	if err != nil {
 		then(nil, err)
@@ -193,7 +195,7 @@ func (r *Replicated) push(c *call) {
 // Barrier is [Log]. It goes through the stream: a server that leads no longer and does not know it cannot tell how far
 // the stream is.
 func (r *Replicated) Barrier(ctx context.Context) error {
-	if err := r.failure(); err != nil {
+	if err := r.hindrance(); err != nil {
 		return err
 	}
 	_, err := await(ctx, func(then func([]index.Result, error)) {
@@ -201,6 +203,17 @@ func (r *Replicated) Barrier(ctx context.Context) error {
 		r.queue.signal()
 	})
 	return err
+}
+
+// hindrance is why a call would not be answered now.
+func (r *Replicated) hindrance() error {
+	if err := r.failure(); err != nil {
+		return err
+	}
+	if err := r.blocked.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // failure is why the log answers no more.

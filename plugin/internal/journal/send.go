@@ -234,6 +234,9 @@ func (r *Replicated) expireLoop() {
 		}
 		before := time.Now().Add(-r.patience)
 		err := fmt.Errorf("%w: the log has not answered for %s", shared.ErrUnavailable, r.patience)
+		if because := r.blocked.Load(); because != nil { // it comes back, and is not applied for who knows how long
+			before, err = time.Now(), *because
+		}
 		for _, c := range append(r.queue.expire(before), r.expireSent(before)...) {
 			c.answer(nil, err)
 		}
