@@ -86,7 +86,7 @@ func clusterBench(ctx context.Context, args []string) error {
 func faultsHelp() string {
 	var text strings.Builder
 	for _, f := range clusterFaults {
-		fmt.Fprintf(&text, "  %-15s %s\n", f.name, f.help)
+		fmt.Fprintf(&text, "  %-16s %s\n", f.name, f.help)
 	}
 	return strings.TrimSuffix(text.String(), "\n")
 }

@@ -55,7 +55,7 @@ func (r *clusterReport) print() {
 	if !r.isGood() {
 		word = fmt.Sprintf("%d failures", r.failures)
 	}
-	progress("%-15s %s: %d acked, %d raced, lost %d, winners differ %d, events lost %d, order differs %d, "+
+	progress("%-16s %s: %d acked, %d raced, lost %d, winners differ %d, events lost %d, order differs %d, "+
 		"notify missing %d, late %d, duplicates %d (and %d explained), attachments wrong %d, held back %d, "+
 		"indexes equal %v, %d retries, stalls %.1f s and %.1f s, %.0f s in all",
 		r.Fault, word, r.Acked, r.Raced, r.Lost, r.WinnersDiffer, r.EventsLost, r.OrderDiffers, r.NotifyMissing,
