@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,7 +20,7 @@ var ErrElsewhere = fmt.Errorf("%w: the cluster has a node of this name on anothe
 func (r *Replicated) Join(ctx context.Context, m index.Member) (index.Member, error) {
 	err := r.readLastFormat(ctx)
 	if err == nil {
-		err = r.Barrier(ctx)
+		err = r.readAll(ctx)
 	}
 	if err != nil {
 		return index.Member{}, fmt.Errorf("read the log up to now: %w", err)
@@ -46,6 +47,18 @@ func (r *Replicated) Join(ctx context.Context, m index.Member) (index.Member, er
 		case now != nil && !now.Gone && now.Instance != m.Instance:
 			return *now, ErrElsewhere
 		}
+	}
+}
+
+// readAll is Barrier for a node that may be far behind: it waits for as long as entries are applied.
+func (r *Replicated) readAll(ctx context.Context) error {
+	for before := r.entries.Load(); ; {
+		err := r.Barrier(ctx)
+		applied := r.entries.Load()
+		if !errors.Is(err, errBehind) || applied == before {
+			return err
+		}
+		before = applied
 	}
 }
 

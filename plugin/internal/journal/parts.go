@@ -60,6 +60,8 @@ func (r *Replicated) readLastFormat(ctx context.Context) error {
 	if err != nil || len(members) > 0 {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
+	defer cancel()
 	format, err := lastFormat(ctx, r.stream, r.newest)
 	if err != nil {
 		return err

@@ -258,6 +258,39 @@ func TestReplicated_StreamDeleted(t *testing.T) {
 	}
 }
 
+// slowStream takes a while to hand over each entry.
+type slowStream struct {
+	*journaltest.Stream
+	pause time.Duration
+}
+
+func (s slowStream) Follow(ctx context.Context, after uint64, handle func(uint64, []byte) error) error {
+	return s.Stream.Follow(ctx, after, func(position uint64, data []byte) error {
+		time.Sleep(s.pause)
+		return handle(position, data)
+	})
+}
+
+// TestReplicated_JoinTakesLong has a node join that reads the log for longer than it waits for an answer.
+func TestReplicated_JoinTakesLong(t *testing.T) {
+	s := journaltest.NewStream()
+	first := startNode(t, s)
+	for i := range 20 {
+		apply(t, first.log, put(message(fmt.Sprint("m", i))))
+	}
+	late := &node{name: "late", path: t.TempDir(), patience: time.Second}
+	late.start(t, slowStream{s, 100 * time.Millisecond})
+	late.stop(t)
+	refused := &node{name: "refused", path: t.TempDir(), patience: time.Second}
+	refused.follow(t, slowStream{s, 100 * time.Millisecond})
+	defer refused.stop(t)
+	s.Break(func([]byte) error { return errors.New("no permission") })
+	_, err := refused.log.Join(t.Context(), index.Member{Format: EntryFormat})
+	if !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "not answered") {
+		t.Errorf("a node that cannot write: %v", err)
+	}
+}
+
 // gapStream leaves out an entry, as a stream does whose beginning was removed.
 type gapStream struct {
 	*journaltest.Stream

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/chat-recall/recall/internal/index"
@@ -19,6 +20,7 @@ type sentEntry struct {
 	number uint64
 	data   []byte
 	calls  []*call
+	stored atomic.Bool // the stream has acknowledged it: it comes back
 
 	// Of whoever publishes it, one after the other.
 	tries int   // that failed
@@ -101,7 +103,9 @@ func (r *Replicated) publish(e *sentEntry) {
 		cancel()
 		if err != nil {
 			r.sendAgain(e.number, err)
+			return
 		}
+		e.stored.Store(true)
 	})
 }
 
@@ -233,27 +237,40 @@ func (r *Replicated) expireLoop() {
 		case <-tick.C:
 		}
 		before := time.Now().Add(-r.patience)
-		err := fmt.Errorf("%w: the log has not answered for %s", shared.ErrUnavailable, r.patience)
+		silent := fmt.Errorf("%w: the log has not answered for %s", shared.ErrUnavailable, r.patience)
+		behind := fmt.Errorf("%w; it has waited for %s", errBehind, r.patience)
 		if because := r.blocked.Load(); because != nil { // it comes back, and is not applied for who knows how long
-			before, err = time.Now(), *because
+			before, silent, behind = time.Now(), *because, *because
 		}
-		for _, c := range append(r.queue.expire(before), r.expireSent(before)...) {
-			c.answer(nil, err)
+		stored, expired := r.expireSent(before)
+		for _, c := range append(expired, r.queue.expire(before)...) {
+			c.answer(nil, silent)
+		}
+		for _, c := range stored {
+			c.answer(nil, behind)
 		}
 	}
 }
 
-// expireSent returns the calls of entries on their way that began to wait before a moment. Their entries go on.
-func (r *Replicated) expireSent(before time.Time) (expired []*call) {
+// errBehind is what a call fails with whose entry is in the log.
+var errBehind = fmt.Errorf("%w: this node has not come to the entry, which is in the log", shared.ErrUnavailable)
+
+// expireSent returns the calls of entries on their way that began to wait before a moment: those whose entries are in
+// the stream, and the others. Their entries go on.
+func (r *Replicated) expireSent(before time.Time) (stored, expired []*call) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range r.sent {
 		for i, c := range e.calls {
 			if c.since.Before(before) {
-				expired = append(expired, &call{answer: c.answer})
+				if is := (&call{answer: c.answer}); e.stored.Load() {
+					stored = append(stored, is)
+				} else {
+					expired = append(expired, is)
+				}
 				e.calls[i] = &call{ops: c.ops, answer: func([]index.Result, error) {}, expired: true, since: time.Now()}
 			}
 		}
 	}
-	return expired
+	return stored, expired
 }
