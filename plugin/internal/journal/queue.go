@@ -65,25 +65,32 @@ type queue struct {
 
 func newQueue() queue { return queue{wake: make(chan struct{}, 1), maxDelay: maxDelay} }
 
-// push adds a call. The caller calls signal.
-func (q *queue) push(c *call) error {
-	c.deferable = len(c.ops) > 0
-	for i := range c.ops {
-		c.bytes += c.ops[i].Bytes()
-		c.deferable = c.deferable && c.ops[i].Settle != nil
+// push adds calls, all of them or none. The caller calls signal.
+func (q *queue) push(calls ...*call) error {
+	bytes := 0
+	for _, c := range calls {
+		c.deferable = len(c.ops) > 0
+		for i := range c.ops {
+			c.bytes += c.ops[i].Bytes()
+			c.deferable = c.deferable && c.ops[i].Settle != nil
+		}
+		bytes += c.bytes
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return errClosed
 	}
-	if len(q.calls) >= maxQueueCalls || len(q.calls) > 0 && q.bytes+c.bytes > maxQueueBytes {
+	if len(q.calls)+len(calls) > maxQueueCalls || len(q.calls) > 0 && q.bytes+bytes > maxQueueBytes {
 		q.overloads++
 		return fmt.Errorf("%w: %d calls of %d bytes wait for the disk", shared.ErrOverloaded, len(q.calls), q.bytes)
 	}
-	q.calls = append(q.calls, c)
-	q.bytes += c.bytes
-	if c.deferable {
+	q.calls = append(q.calls, calls...)
+	q.bytes += bytes
+	for _, c := range calls {
+		if !c.deferable {
+			continue
+		}
 		q.settling += len(c.ops)
 		if q.deferred++; q.deferred == 1 {
 			q.due = time.Now().Add(q.maxDelay)

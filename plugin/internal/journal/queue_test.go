@@ -1,12 +1,14 @@
 package journal
 
 import (
+	"errors"
 	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/shared"
 )
 
 // slowQueue is a queue whose settlements wait longer than any test.
@@ -75,6 +77,27 @@ func TestQueue_ManySettlementsOfOneCallDoNotWait(t *testing.T) {
 	}
 	if group := next(q); len(group) != 1 || q.settling != 0 {
 		t.Errorf("%d calls in a group, %d operations left", len(group), q.settling)
+	}
+}
+
+// TestQueue_AllOrNone checks that an overload leaves nothing of a call that becomes several.
+func TestQueue_AllOrNone(t *testing.T) {
+	q := slowQueue()
+	for range maxQueueCalls - 1 {
+		mustPush(t, q, put(message("m")))
+	}
+	parts := []*call{{ops: []index.Op{put(message("a"))}}, {ops: []index.Op{put(message("b"))}}}
+	if err := q.push(parts...); !errors.Is(err, shared.ErrOverloaded) || len(q.calls) != maxQueueCalls-1 {
+		t.Errorf("%v, and %d calls wait", err, len(q.calls))
+	}
+	if err := q.push(parts[:1]...); err != nil {
+		t.Error(err)
+	}
+	bytes := q.bytes
+	for next(q); len(q.calls) > 0; next(q) {
+	}
+	if q.bytes != 0 {
+		t.Errorf("%d of %d bytes are left", q.bytes, bytes)
 	}
 }
 

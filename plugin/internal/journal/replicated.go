@@ -175,20 +175,26 @@ func (r *Replicated) AppendThen(ops []index.Op, _ bool, then func([]index.Result
 	if !isAlone {
 		parts = r.split(ops)
 	}
-	answers := joinAnswers(len(parts), then)
-	for i := range parts {
-		r.push(&call{ops: parts[i], alone: isAlone, answer: answers[i]})
+	calls := make([]*call, len(parts))
+	for i, answer := range joinAnswers(len(parts), then) {
+		calls[i] = &call{ops: parts[i], alone: isAlone, answer: answer}
 	}
+	r.push(calls...)
 	r.queue.signal()
 }
 
-func (r *Replicated) push(c *call) {
-	c.since = time.Now()
-	for i := range c.ops {
-		c.bytes += r.openingBytes(&c.ops[i])
+// push has calls wait, or answers all of them with why they cannot.
+func (r *Replicated) push(calls ...*call) {
+	for _, c := range calls {
+		c.since = time.Now()
+		for i := range c.ops {
+			c.bytes += r.openingBytes(&c.ops[i])
+		}
 	}
-	if err := r.queue.push(c); err != nil {
-		c.answer(nil, err)
+	if err := r.queue.push(calls...); err != nil {
+		for _, c := range calls {
+			c.answer(nil, err)
+		}
 	}
 }
 
