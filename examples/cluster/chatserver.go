@@ -280,7 +280,7 @@ func (c *chatServer) doPlugin(ctx context.Context, action string) error {
 	return nil
 }
 
-// nodeState is what the page is told of a node.
+// nodeState is what the page shows of a node.
 type nodeState struct {
 	Name   string     `json:"name"`
 	User   string     `json:"user"`

@@ -125,7 +125,7 @@ func startExample(t *testing.T) *example {
 	return e
 }
 
-// shown is what the page is told.
+// shown is what the page shows.
 type shown struct {
 	Nodes   []nodeState
 	Servers []serverState

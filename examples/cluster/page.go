@@ -40,7 +40,7 @@ func (p *page) file(w http.ResponseWriter, name string) {
 	chat.ServePage(w, static, name, frames)
 }
 
-// serverState is what the page is told of a server of JetStream.
+// serverState is what the page shows of a server of JetStream.
 type serverState struct {
 	Name   string `json:"name"`
 	Status status `json:"status"`

@@ -47,7 +47,7 @@ func newTally(progress func(keys uint64)) *tally {
 	return &tally{sum: sha256.New(), progress: progress}
 }
 
-// progressKeys is after how many keys progress is told of.
+// progressKeys is how many keys there are between two calls of progress.
 const progressKeys = 4096
 
 func (t *tally) add(k, value []byte) {

@@ -49,7 +49,7 @@ func TestReplicated_MixedVersions(t *testing.T) {
 	defer a.stop(t)
 	apply(t, a.log, spending("among old ones", 1))
 	if got := written(); got != index.OldestOpFormat {
-		t.Errorf("beside an older version it writes format %d", got)
+		t.Errorf("next to an older version it writes format %d", got)
 	}
 	if spendsOf(a) != 0 || spendsOf(old[1]) != 0 {
 		t.Error("an index has what the older format leaves out")
