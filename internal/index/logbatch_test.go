@@ -2,8 +2,10 @@ package index
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -78,4 +80,65 @@ func TestApplyLog_FullOfEntriesThatAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// asRead is an entry as a node reads it from the log.
+func asRead(t *testing.T, e LogEntry) LogEntry {
+	t.Helper()
+	for _, ops := range e.Calls {
+		for i := range ops {
+			var err error
+			if ops[i], _, err = ReadOp(string(encodeOps(t, ops[i])), OpFormat); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return e
+}
+
+// TestApplyLog_LargeEntries checks that it makes no difference which entries are applied together: of those that are
+// large some do not fit with others, and some atomic recalls do not fit at all.
+func TestApplyLog_LargeEntries(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	n := newNodes(t, 3)
+	for i := range n.indexes {
+		n.join(memberOf(i))
+	}
+	randomCall := func() (ops []Op) {
+		if r.IntN(10) > 0 {
+			op := randomOp(r, 50)
+			if op.Put != nil {
+				op.Put.Ref = strings.Repeat("x", r.IntN(200_000))
+			}
+			return []Op{op}
+		}
+		id := fmt.Sprint("atomic", r.IntN(1000))
+		for i := range 1 + r.IntN(25) {
+			m := message(fmt.Sprint("large", r.IntN(5), "-", i))
+			m.Ref = strings.Repeat("x", 150_000)
+			op := recall(id, m)
+			op.Recall.Atomic, op.Recall.Spend = true, spend(start.Add(time.Duration(r.IntN(1000))*time.Second), time.Minute)
+			ops = append(ops, op)
+		}
+		return ops
+	}
+	var entries []LogEntry
+	for len(entries) < 200 {
+		ops := randomCall()
+		if CheckOps(ops) != nil {
+			continue
+		}
+		e := asRead(t, n.entry(r.IntN(3), ops))
+		for range 1 + r.IntN(2) { // some come twice
+			n.last++
+			e.Position = n.last
+			entries = append(entries, e)
+		}
+	}
+	applyAll(t, n.indexes[0], 1, entries)
+	applyAll(t, n.indexes[1], len(entries), entries)
+	applyAll(t, n.indexes[2], 7, entries)
+	n.wantEqual()
 }
