@@ -60,8 +60,7 @@ func (b *batch) planSpend(s *Spend, w *writes) error {
 // Spends passes what recalls spent of limits to visit, the newest first, until visit returns false.
 func (x *Index) Spends(visit func(s *Spend) (more bool)) error {
 	return x.dir.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: newKey('c'), Reverse: true, PrefetchValues: true,
-			PrefetchSize: 100})
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: newKey('c'), Reverse: true})
 		defer it.Close()
 		for it.Seek(append(newKey('c'), 0xff)); it.Valid(); it.Next() {
 			var pb indexpb.Spend
