@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -95,6 +96,9 @@ func (b *clusterBinaries) faulty(ctx context.Context, fault string) (path string
 		return b.plugin, nil
 	}
 	path = b.plugin + "-" + fault
+	if _, err := os.Stat(path); err == nil {
+		return path, nil // another node has it
+	}
 	out, err := exec.CommandContext(ctx, "go", "build", "-o", path,
 		"github.com/chat-recall/recall/plugin/internal/faulty").CombinedOutput()
 	if err != nil {
