@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"time"
@@ -57,24 +58,26 @@ func (b *batch) planSpend(s *Spend, w *writes) error {
 	return w.set(spendKey(b.spent+1), &indexpb.Spend{Limit: s.Limit[:], At: at, Kept: s.Kept.Microseconds()})
 }
 
-// Spends passes what recalls spent of limits to visit, the newest first, until visit returns false.
-func (x *Index) Spends(visit func(s *Spend) (more bool)) error {
+// Spends passes the newest of what recalls spent of limits to visit, at most so many and the oldest of them first.
+func (x *Index) Spends(most uint64, visit func(s *Spend)) error {
 	return x.dir.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: newKey('c'), Reverse: true})
-		defer it.Close()
-		for it.Seek(append(newKey('c'), 0xff)); it.Valid(); it.Next() {
+		var counter indexpb.Counter
+		if _, err := get(txn, sequenceKey, &counter); err != nil {
+			return err
+		}
+		// Not from the other end: an iterator there would go on through all that were removed.
+		first := spendKey(max(counter.Unspent, counter.Spent-min(most, counter.Spent)) + 1)
+		return each(context.Background(), txn, newKey('c'), first, func(item *badger.Item) (bool, error) {
 			var pb indexpb.Spend
-			if err := decode(it.Item(), &pb); err != nil {
-				return err
+			if err := decode(item, &pb); err != nil {
+				return false, err
 			}
 			s := Spend{At: decodeTime(pb.At), Kept: time.Duration(pb.Kept) * time.Microsecond}
 			if copy(s.Limit[:], pb.Limit) != len(pb.Limit) {
-				return fmt.Errorf("%w: %q is of a limit of %d bytes", ErrCorrupt, it.Item().Key(), len(pb.Limit))
+				return false, fmt.Errorf("%w: %q is of a limit of %d bytes", ErrCorrupt, item.Key(), len(pb.Limit))
 			}
-			if !visit(&s) {
-				return nil
-			}
-		}
-		return nil
+			visit(&s)
+			return true, nil
+		})
 	})
 }

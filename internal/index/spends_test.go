@@ -15,15 +15,14 @@ func spend(at time.Time, kept time.Duration) *Spend {
 	return &Spend{Limit: [32]byte{1, 2, 31: 3}, At: at, Kept: kept}
 }
 
-// spends are those of an index, the newest first, as how long after the start they count.
+// spends are those of an index, the oldest first, as how long after the start they count.
 func spends(t *testing.T, x *Index) (all []time.Duration) {
 	t.Helper()
-	err := x.Spends(func(s *Spend) bool {
+	err := x.Spends(100, func(s *Spend) {
 		if s.Limit != ([32]byte{1, 2, 31: 3}) || s.Kept != time.Minute {
 			t.Errorf("%+v", s)
 		}
 		all = append(all, s.At.Sub(start))
-		return true
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -52,22 +51,23 @@ func TestSpends(t *testing.T) {
 	apply(t, x, first)
 	want("a recall and its copy", 0)
 	apply(t, x, recallAt(time.Second), recallAt(2*time.Second), recallAt(3*time.Second), recall("none", message("none")))
-	want("several in one entry", 3*time.Second, 2*time.Second, time.Second, 0)
+	want("several in one entry", 0, time.Second, 2*time.Second, 3*time.Second)
 	if err := x.Close(); err != nil {
 		t.Fatal(err)
 	}
 	x = openAt(t, path)
-	want("opened again", 3*time.Second, 2*time.Second, time.Second, 0)
+	want("opened again", 0, time.Second, 2*time.Second, 3*time.Second)
 	apply(t, x, recallAt(63*time.Second))
-	want("two that count no longer are removed with each new one", 63*time.Second, 3*time.Second, 2*time.Second)
+	want("two that count no longer are removed with each new one", 2*time.Second, 3*time.Second, 63*time.Second)
 	apply(t, x, recallAt(62*time.Second), recallAt(63*time.Second))
 	want("and no others", 63*time.Second, 62*time.Second, 63*time.Second)
-	visited := 0
-	if err := x.Spends(func(*Spend) bool { visited++; return visited < 2 }); err != nil || visited != 2 {
-		t.Errorf("visited %d, %v", visited, err)
+	var newest []time.Duration
+	err := x.Spends(2, func(s *Spend) { newest = append(newest, s.At.Sub(start)) })
+	if err != nil || !slices.Equal(newest, []time.Duration{62 * time.Second, 63 * time.Second}) {
+		t.Errorf("the newest two: %v, %v", newest, err)
 	}
 	x.Close()
-	if err := x.Spends(func(*Spend) bool { return true }); !errors.Is(err, shared.ErrUnavailable) {
+	if err := x.Spends(2, func(*Spend) {}); !errors.Is(err, shared.ErrUnavailable) {
 		t.Errorf("of a closed index: %v", err)
 	}
 }

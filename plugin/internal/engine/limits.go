@@ -25,12 +25,9 @@ func spendOf(reserved rules.Reservation, arrived moment) *index.Spend {
 
 // countSpends has the limiter count what was spent before this process began, and what is spent elsewhere.
 func (e *Engine) countSpends(log journal.Log) error {
-	left := rules.MaxUnits
-	err := log.Spends(func(s *index.Spend) bool {
-		e.spent(s, max(e.now().Sub(s.At), 0))
-		left--
-		return left > 0
-	}, func(s *index.Spend) { e.spent(s, s.Waited) })
+	err := log.Spends(rules.MaxUnits,
+		func(s *index.Spend) { e.spent(s, max(e.now().Sub(s.At), 0)) },
+		func(s *index.Spend) { e.spent(s, s.Waited) })
 	if err != nil {
 		return fmt.Errorf("read what was spent of limits: %w", err)
 	}

@@ -177,9 +177,9 @@ func (r *Replicated) spent(e *index.LogEntry, a *index.Applied, waiting []*call)
 }
 
 // Spends is [Log].
-func (r *Replicated) Spends(stored func(*index.Spend) bool, later func(*index.Spend)) error {
+func (r *Replicated) Spends(most uint64, stored, later func(*index.Spend)) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	r.onSpend = later
-	return r.index.Spends(stored)
+	return r.index.Spends(most, stored)
 }

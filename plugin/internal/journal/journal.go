@@ -31,10 +31,10 @@ type Log interface {
 	// calls of the entry were answered, and must not block.
 	OnOpen(f func(step string, first uint64))
 
-	// Spends passes what recalls spent of limits: to stored what the index has, the newest first, until stored returns
-	// false; and to later, from then on, what is applied that no call of this process is answered for. later must not
-	// block.
-	Spends(stored func(*index.Spend) (more bool), later func(*index.Spend)) error
+	// Spends passes what recalls spent of limits: to stored the newest that the index has, at most so many and the oldest
+	// of them first; and to later, from then on, what is applied that no call of this process is answered for. later must
+	// not block.
+	Spends(most uint64, stored, later func(*index.Spend)) error
 
 	// Flush shortens the replay after a crash, see [index.Index.Flush].
 	Flush(ctx context.Context) error

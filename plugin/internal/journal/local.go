@@ -50,8 +50,8 @@ func (l *Local) Close() error {
 func (l *Local) OnOpen(f func(step string, first uint64)) { l.onOpen.Store(&f) }
 
 // Spends is [Log]. Every recall is answered here.
-func (l *Local) Spends(stored func(*index.Spend) bool, _ func(*index.Spend)) error {
-	return l.index.Spends(stored)
+func (l *Local) Spends(most uint64, stored, _ func(*index.Spend)) error {
+	return l.index.Spends(most, stored)
 }
 
 // Flush is [Log].

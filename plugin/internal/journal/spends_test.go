@@ -33,10 +33,8 @@ func TestReplicated_Spends(t *testing.T) {
 	number := func(s *index.Spend) int { return int(s.Kept.Microseconds()) }
 	heard := make(chan int, 10)
 	var stored []int
-	err := b.Spends(func(s *index.Spend) bool {
-		stored = append(stored, number(s))
-		return true
-	}, func(s *index.Spend) { heard <- number(s) })
+	err := b.Spends(10, func(s *index.Spend) { stored = append(stored, number(s)) },
+		func(s *index.Spend) { heard <- number(s) })
 	if err != nil || !slices.Equal(stored, []int{1}) {
 		t.Fatalf("%v, %v", stored, err)
 	}
