@@ -8,7 +8,8 @@ import (
 
 func TestMembership(t *testing.T) {
 	since := func(n uint64) *shared.ClusterState {
-		return &shared.ClusterState{Node: "n1", Members: []shared.ClusterMember{{Node: "n0", Since: 1}, {Node: "n1", Since: n}}}
+		members := []shared.ClusterMember{{Node: "n0", Since: 1}, {Node: "n1", Since: n}}
+		return &shared.ClusterState{Node: "n1", Members: members}
 	}
 	var m membership
 	for i, c := range []struct {

@@ -31,7 +31,8 @@ func TestReplicated_MixedVersions(t *testing.T) {
 	}
 	spendsOf := func(n *node) (count int) {
 		t.Helper()
-		if err := errors.Join(n.log.Barrier(t.Context()), n.log.index.Spends(10, func(*index.Spend) { count++ })); err != nil {
+		err := errors.Join(n.log.Barrier(t.Context()), n.log.index.Spends(10, func(*index.Spend) { count++ }))
+		if err != nil {
 			t.Fatal(err)
 		}
 		return count

@@ -34,9 +34,9 @@ func (r *Replicated) openingBytes(op *index.Op) int {
 }
 
 // weigh finds out what the members that there are now mean for entries: what opening the steps of an event writes, and
-// which format all of them read. One that is gone may come back, and counts until it is forgotten. Where there are none,
-// or this node is new and does not know them yet, the format is that of the last entry of the log. It is called with
-// applying held.
+// which format all of them read. One that is gone may come back, and counts until it is forgotten. Where there are
+// none, or this node is new and does not know them yet, the format is that of the last entry of the log. It is called
+// with applying held.
 func (r *Replicated) weigh() {
 	members, err := r.index.Members()
 	if err != nil { // which the next read of the index tells, too
