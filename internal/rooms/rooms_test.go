@@ -55,8 +55,8 @@ var rooms = map[string]string{
 	"plugin/internal/engine": "plugin/internal/clock plugin/internal/config plugin/internal/delivery " +
 		"plugin/internal/journal internal/badgerdir internal/config internal/hclfile internal/index internal/metrics " +
 		"internal/wire rules shared",
-	"plugin/internal/faulty": "plugin/internal/clock plugin/internal/engine plugin/internal/journal/jetstream internal/config " +
-		"internal/index internal/wire shared shared/recallv1",
+	"plugin/internal/faulty": "plugin/internal/clock plugin/internal/engine plugin/internal/journal/jetstream " +
+		"internal/config internal/index internal/wire shared shared/recallv1",
 
 	"bench": "host host/hosttest internal/badgerdir internal/index internal/natscluster internal/wire rules shared " +
 		"shared/recallv1",
