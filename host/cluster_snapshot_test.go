@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/internal/natscluster/natstest"
 	"github.com/chat-recall/recall/shared"
 )
@@ -77,14 +76,14 @@ func TestCluster_NodeAfterTheLogWasTrimmed(t *testing.T) {
 	if err := away.Close(); err != nil {
 		t.Fatal(err)
 	}
-	hosttest.Hang(t, stopped.Host)
+	resume := stopped.stopPlugin(t)
 	first := writer.fillLog(t, "a", 0)
 	second := writer.fillLog(t, "b", first)
 	writer.fillLog(t, "c", second)
 	eventually(t, "the log was trimmed", func() bool {
 		return writer.hasLogged(fmt.Sprintf("up_to=%d", int(second)))
 	})
-	hosttest.Continue(t, stopped.Host)
+	resume()
 	away.open(t)
 	nodes = append(nodes, startChatNode(t, servers, "n3", more...))
 	for _, n := range nodes[1:] {
