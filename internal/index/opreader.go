@@ -1,0 +1,285 @@
+package index
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/chat-recall/recall/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// opReader reads an operation, and keeps the first error. After an error it reads nothing more.
+type opReader struct {
+	s      string
+	format int
+	copies bool // texts are copied: they may be kept for longer than the entry
+	err    error
+}
+
+func (r *opReader) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+	r.s = ""
+}
+
+func (r *opReader) byte() byte {
+	if r.s == "" {
+		r.fail(errCut)
+		return 0
+	}
+	c := r.s[0]
+	r.s = r.s[1:]
+	return c
+}
+
+func (r *opReader) number() uint64 {
+	n, size := Uvarint(r.s)
+	if size <= 0 {
+		r.fail(errCut)
+		return 0
+	}
+	r.s = r.s[size:]
+	return n
+}
+
+// Uvarint is binary.Uvarint of a text.
+func Uvarint(s string) (n uint64, size int) {
+	for i := range min(len(s), binary.MaxVarintLen64) {
+		if c := s[i]; c < 0x80 {
+			if i == binary.MaxVarintLen64-1 && c > 1 {
+				break
+			}
+			return n | uint64(c)<<(7*i), i + 1
+		}
+		n |= uint64(s[i]&0x7f) << (7 * i)
+	}
+	return 0, 0
+}
+
+// limited reads a number that is at most most.
+func (r *opReader) limited(most uint64) uint64 {
+	n := r.number()
+	if n > most {
+		r.fail(ErrNewer)
+		return 0
+	}
+	return n
+}
+
+// flags reads as many flags as each format has added up to the one that is read; what has more of them is newer.
+func (r *opReader) flags(added ...int) byte {
+	b, count := r.byte(), 0
+	for _, n := range added[:min(r.format, len(added))] {
+		count += n
+	}
+	if b>>count != 0 {
+		r.fail(ErrNewer)
+	}
+	return b
+}
+
+func (r *opReader) bytes() string {
+	size := r.number()
+	if size > uint64(len(r.s)) {
+		r.fail(errCut)
+		return ""
+	}
+	s := r.s[:size]
+	r.s = r.s[size:]
+	return s
+}
+
+func (r *opReader) text() string {
+	s := r.bytes()
+	if !utf8.ValidString(s) {
+		r.fail(fmt.Errorf("%w: an operation of the log has a text that is not UTF-8", ErrCorrupt))
+	}
+	if r.copies {
+		s = strings.Clone(s)
+	}
+	return s
+}
+
+// count reads how many elements follow, each of at least one byte.
+func (r *opReader) count() int {
+	n := r.number()
+	if n > uint64(len(r.s)) {
+		r.fail(errCut)
+		return 0
+	}
+	return int(n)
+}
+
+func (r *opReader) texts() []string {
+	list := make([]string, r.count())
+	for i := range list {
+		list[i] = r.text()
+	}
+	return list
+}
+
+func (r *opReader) attachments() []shared.Attachment {
+	list := make([]shared.Attachment, r.count())
+	for i := range list {
+		list[i] = shared.Attachment{Key: r.text(), Owner: r.text()}
+	}
+	return list
+}
+
+// message reads a message that must not have anything that this version does not know.
+func (r *opReader) message(into proto.Message) {
+	data := r.bytes()
+	if r.err != nil {
+		return
+	}
+	if err := proto.Unmarshal([]byte(data), into); err != nil {
+		r.fail(fmt.Errorf("%w: an operation of the log: %w", ErrCorrupt, err))
+	} else if hasUnknown(into.ProtoReflect()) {
+		r.fail(ErrNewer)
+	}
+}
+
+// hasUnknown reports whether a message has a field or a value of an enum that this version does not know.
+func hasUnknown(m protoreflect.Message) bool {
+	found := len(m.GetUnknown()) > 0
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.IsMap(): // of texts
+		case f.Enum() != nil && !f.IsList():
+			found = found || f.Enum().Values().ByNumber(v.Enum()) == nil
+		case f.Message() == nil:
+		case f.IsList():
+			for i := range v.List().Len() {
+				found = found || hasUnknown(v.List().Get(i).Message())
+			}
+		default:
+			found = found || hasUnknown(v.Message())
+		}
+		return !found
+	})
+	return found
+}
+
+// record reads the facts of a message from its record. It does what message does, by hand: it is done for every
+// message.
+func (r *opReader) record(data, tenant, id string) shared.Message {
+	m := shared.Message{Tenant: tenant, ID: id}
+	var keys, owners []string
+	f := opReader{s: data, copies: r.copies}
+	for f.s != "" {
+		switch tag := f.number(); tag {
+		case 1<<3 | varintField:
+			m.Conversation.Type = conversationTypes.word[indexpb.ConversationType(f.limited(math.MaxInt32))]
+		case 2<<3 | textField:
+			m.Conversation.ID = f.text()
+		case 3<<3 | textField:
+			m.Sender = f.text()
+		case 4<<3 | varintField:
+			m.Type = messageTypes.word[indexpb.MessageType(f.limited(math.MaxInt32))]
+		case 5<<3 | varintField:
+			m.SentAt = decodeTime(int64(f.number()))
+		case 6<<3 | textField:
+			keys = append(keys, f.text())
+		case 7<<3 | textField:
+			m.Labels = append(m.Labels, f.text())
+		case 9<<3 | textField:
+			m.Ref = f.text()
+		case 10<<3 | textField:
+			owners = append(owners, f.text())
+		default: // a tombstone has no place in a message
+			f.fail(ErrNewer)
+		}
+	}
+	if f.err == nil && (m.Conversation.Type == "" || m.Type == "") {
+		f.err = ErrNewer
+	}
+	if f.err != nil && r.err == nil {
+		r.fail(f.err)
+	}
+	m.Attachments = joinAttachments(keys, owners)
+	return m
+}
+
+// The types of fields in protobuf's wire format.
+const (
+	varintField = 0
+	textField   = 2
+)
+
+func (r *opReader) amend() *shared.Amendment {
+	a := &shared.Amendment{Tenant: r.text(), MessageID: r.text()}
+	has := r.flags(4)
+	if has&1 != 0 {
+		c := &shared.Conversation{}
+		c.Type = conversationTypes.word[indexpb.ConversationType(r.limited(math.MaxInt32))]
+		if c.Type == "" {
+			r.fail(ErrNewer)
+		}
+		c.ID = r.text()
+		a.Conversation = c
+	}
+	if has&2 != 0 {
+		a.Attachments = r.attachments()
+	}
+	if has&4 != 0 {
+		a.Labels = r.texts()
+	}
+	if has&8 != 0 {
+		ref := r.text()
+		a.Ref = &ref
+	}
+	return a
+}
+
+func (r *opReader) recall() *Recall {
+	tenant, id, recallID := r.text(), r.text(), r.text()
+	flags := r.flags(1, 1)
+	out := &Recall{Atomic: flags&1 != 0}
+	m := r.record(r.bytes(), tenant, id)
+	var entry indexpb.Entry
+	r.message(&entry)
+	if flags&2 != 0 {
+		out.Spend = r.spend()
+	}
+	out.Event = decodeEvent(recallID, m, &entry)
+	for _, s := range entry.Steps {
+		out.Steps = append(out.Steps, s.Name)
+		if len(s.After) > 0 {
+			if out.After == nil {
+				out.After = map[string][]string{}
+			}
+			out.After[s.Name] = s.After
+		}
+		switch s.Outcome {
+		case indexpb.Outcome_OUTCOME_UNSPECIFIED:
+		case indexpb.Outcome_OUTCOME_UNSUPPORTED:
+			out.Unsupported = append(out.Unsupported, s.Name)
+		default:
+			r.fail(ErrNewer)
+		}
+	}
+	return out
+}
+
+func (r *opReader) spend() *Spend {
+	limit, s := r.bytes(), &Spend{}
+	if copy(s.Limit[:], limit) != len(s.Limit) || len(limit) > len(s.Limit) {
+		r.fail(fmt.Errorf("%w: an operation of the log has a limit of %d bytes", ErrCorrupt, len(limit)))
+	}
+	s.At = decodeTime(int64(r.number()))
+	s.Waited, s.Kept = r.duration(), r.duration()
+	return s
+}
+
+// duration reads microseconds.
+func (r *opReader) duration() time.Duration {
+	return time.Duration(r.limited(math.MaxInt64/uint64(time.Microsecond))) * time.Microsecond
+}

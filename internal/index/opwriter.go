@@ -1,0 +1,117 @@
+package index
+
+import (
+	"encoding/binary"
+	"slices"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/chat-recall/recall/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
+)
+
+// opWriter writes an operation in a format, and keeps the first error.
+type opWriter struct {
+	b      []byte
+	format int
+	err    error
+}
+
+func (w *opWriter) code(c byte) { w.b = append(w.b, c) }
+
+func (w *opWriter) number(all ...uint64) {
+	for _, n := range all {
+		w.b = binary.AppendUvarint(w.b, n)
+	}
+}
+
+func (w *opWriter) text(all ...string) {
+	for _, s := range all {
+		if w.err == nil && !utf8.ValidString(s) { // no node could write it into its index
+			w.err = shared.Invalidf("operation", "has a text that is not UTF-8: %.40q", s)
+		}
+		w.b = append(binary.AppendUvarint(w.b, uint64(len(s))), s...)
+	}
+}
+
+func (w *opWriter) texts(list []string) {
+	w.number(uint64(len(list)))
+	w.text(list...)
+}
+
+// flags writes a byte of at most eight flags.
+func (w *opWriter) flags(set ...bool) {
+	b := byte(0)
+	for i, is := range set {
+		if is {
+			b |= 1 << i
+		}
+	}
+	w.b = append(w.b, b)
+}
+
+func (w *opWriter) bytes(b []byte, err error) {
+	if w.err == nil {
+		w.err = err
+	}
+	w.b = append(binary.AppendUvarint(w.b, uint64(len(b))), b...)
+}
+
+func (w *opWriter) message(m proto.Message) { w.bytes(encode(m)) }
+
+// record writes the facts of a message as its record has them.
+func (w *opWriter) record(m *shared.Message) { w.bytes(encodeNew(m)) }
+
+func (w *opWriter) attachments(list []shared.Attachment) {
+	w.number(uint64(len(list)))
+	for _, a := range list {
+		w.text(a.Key, a.Owner)
+	}
+}
+
+func (w *opWriter) amend(a *shared.Amendment) {
+	w.code(codeAmend)
+	w.text(a.Tenant, a.MessageID)
+	w.flags(a.Conversation != nil, a.Attachments != nil, a.Labels != nil, a.Ref != nil)
+	if c := a.Conversation; c != nil {
+		w.number(uint64(conversationTypes.number[c.Type]))
+		w.text(c.ID)
+	}
+	if a.Attachments != nil {
+		w.attachments(a.Attachments)
+	}
+	if a.Labels != nil {
+		w.texts(a.Labels)
+	}
+	if a.Ref != nil {
+		w.text(*a.Ref)
+	}
+}
+
+func (w *opWriter) recall(r *Recall) {
+	m := normal(r.Event.Message)
+	event := r.Event
+	event.Sequence, event.Attachments = 0, nil // set when it is applied
+	entry := encodeEntry(&event)
+	for _, step := range r.Steps {
+		s := &indexpb.Step{Name: step, After: r.After[step]}
+		if slices.Contains(r.Unsupported, step) {
+			s.Outcome = indexpb.Outcome_OUTCOME_UNSUPPORTED
+		}
+		entry.Steps = append(entry.Steps, s)
+	}
+	w.code(codeRecall)
+	w.text(m.Tenant, m.ID, event.RecallID)
+	spend := r.Spend
+	if w.format < 2 {
+		spend = nil
+	}
+	w.flags(r.Atomic, spend != nil)
+	w.record(&m)
+	w.message(entry)
+	if spend != nil {
+		w.bytes(spend.Limit[:], nil)
+		w.number(uint64(encodeTime(spend.At)), uint64(spend.Waited.Microseconds()), uint64(spend.Kept.Microseconds()))
+	}
+}
