@@ -13,7 +13,7 @@ import (
 )
 
 // clusterBench breaks a cluster of three servers of the log and three chat nodes in many ways, each under load, and
-// holds what the clients were told against what every node has.
+// compares the answers that the clients got with what every node has.
 func clusterBench(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("cluster", flag.ContinueOnError)
 	var faults []clusterFault

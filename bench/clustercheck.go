@@ -15,7 +15,8 @@ import (
 // quietFor is how long no node may apply anything before a cluster counts as quiet.
 const quietFor = 500 * time.Millisecond
 
-// check holds what clients were told against what every node has, once each step has run. It kills the nodes.
+// check waits until each step has run, and compares the answers that the clients got with what every node has. It kills
+// the nodes.
 func (c *cluster) check(ctx context.Context, r *clusterReport) error {
 	for _, n := range c.all() {
 		if err := n.waitUntilRunning(ctx, 0); err != nil {
@@ -166,9 +167,9 @@ func (c *cluster) checkStatus(
 			case s.State == shared.MessageUnknown:
 				r.fail(&r.Lost, "%s does not know %s, which %s has acknowledged", n.name, m.ID, m.node.name)
 			case isWon && s.State != shared.MessageRecalled:
-				r.fail(&r.Lost, "%s says that %s is %s, and its recallers were told %s", n.name, m.ID, s.State, m.winner)
+				r.fail(&r.Lost, "%s says that %s is %s, and the answer to its recall was %s", n.name, m.ID, s.State, m.winner)
 			case isWon && s.RecallID != m.winner:
-				r.fail(&r.WinnersDiffer, "%s says that %s has won %s, and its recallers were told %s", n.name, s.RecallID,
+				r.fail(&r.WinnersDiffer, "%s says that %s recalled %s, and the answer was %s", n.name, s.RecallID,
 					m.ID, m.winner)
 			case m.raced == 0 && s.State != shared.MessageLive:
 				r.fail(nil, "%s says that %s is %s, and nobody has recalled it", n.name, m.ID, s.State)

@@ -23,8 +23,8 @@ func deleteStream(ctx context.Context, c *cluster) error {
 // logDeleted is what a plugin logs that has lost its log for good.
 const logDeleted = "this node no longer follows the log"
 
-// checkDeleted checks that each node stops and says why, that no client is told anything more, and that each node has
-// what it has acknowledged, once and in the same order.
+// checkDeleted checks that each node stops and says why, that no client gets an acknowledgement any more, and that each
+// node has what it acknowledged, once and in the same order.
 func checkDeleted(ctx context.Context, c *cluster, r *clusterReport) error {
 	var longest []shared.Event
 	for i, n := range c.all() {
@@ -40,7 +40,7 @@ func checkDeleted(ctx context.Context, c *cluster, r *clusterReport) error {
 		}
 		progress("%s: %v", n.name, err)
 		mustHave := func(m *sentMessage) bool { return m.node == n }
-		mustKnow := func(m *sentMessage) bool { return slices.Contains(m.told, n) }
+		mustKnow := func(m *sentMessage) bool { return slices.Contains(m.answered, n) }
 		if err := c.checkStatus(ctx, r, n, mustHave, mustKnow); err != nil {
 			return err
 		}

@@ -30,9 +30,9 @@ type sentMessage struct {
 	node *clusterNode // that acknowledged it; nil: none has
 
 	// Of one that was raced.
-	raced  time.Duration  // when that began; 0: it was not
-	winner string         // the recall id that its recallers were told; empty: they had no answer
-	told   []*clusterNode // that told them
+	raced    time.Duration  // when that began; 0: it was not
+	winner   string         // the recall id in the answers; empty: there was none
+	answered []*clusterNode // nodes that answered
 }
 
 // clusterLoad is a load of clients: some index messages, others recall the newest at once on every node.
@@ -257,7 +257,7 @@ func (l *clusterLoad) race(ctx context.Context, m *sentMessage) {
 			results[i] = &answer[0]
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			m.told = append(m.told, by)
+			m.answered = append(m.answered, by)
 			if ctx.Err() == nil {
 				l.recall.acknowledged()
 			}

@@ -52,8 +52,8 @@ func (c *cluster) readRuns(r *clusterReport) (*clusterRuns, error) {
 				}
 				steps[one.What] = append(steps[one.What], stepRun{n, one})
 				if id, known := sequences[one.Sequence]; known && id != one.RecallID {
-					r.fail(&r.OrderDiffers, "%s was told that event %d is %s, and others that it is %s", n.name, one.Sequence,
-						one.RecallID, id)
+					r.fail(&r.OrderDiffers, "event %d is %s on %s, and %s on another node", one.Sequence, one.RecallID,
+						n.name, id)
 				}
 				sequences[one.Sequence] = one.RecallID
 			}

@@ -45,8 +45,8 @@ type chatServer struct {
 	why     string // it ended by itself
 	held    int    // pid of a plugin that is stopped by itself, 0: none
 
-	plugin    host.State // as the server last told
-	reachable bool       // it has told just now
+	plugin    host.State // in the last answer of the server
+	reachable bool       // the server answered the last request
 }
 
 // start starts the chat server, which starts its plugin.
@@ -143,7 +143,7 @@ func (c *chatServer) ask(ctx context.Context) {
 	if !asked {
 		return
 	}
-	told, err := c.tell(ctx)
+	state, err := c.readState(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.process != process { // it was of another one
@@ -153,31 +153,32 @@ func (c *chatServer) ask(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	c.plugin = told
+	c.plugin = state
 	if c.status == starting {
 		c.status = running
 	}
-	if told.PID != c.held { // the server has started another one instead of the one that was stopped
+	if state.PID != c.held { // the server has started another one instead of the one that was stopped
 		c.held = 0
 	}
 }
 
-func (c *chatServer) tell(ctx context.Context) (told host.State, err error) {
+// readState asks the chat server for the state of its plugin.
+func (c *chatServer) readState(ctx context.Context) (state host.State, err error) {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url()+"/plugin?user="+c.user, nil)
 	if err != nil {
-		return told, err
+		return state, err
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return told, err
+		return state, err
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return told, fmt.Errorf("%s: %s", c.url(), answer.Status)
+		return state, fmt.Errorf("%s: %s", c.url(), answer.Status)
 	}
-	return told, json.NewDecoder(answer.Body).Decode(&told)
+	return state, json.NewDecoder(answer.Body).Decode(&state)
 }
 
 func (c *chatServer) url() string { return "http://" + c.addr }

@@ -29,7 +29,7 @@ func serve(ctx context.Context, addr string, stdout io.Writer) (err error) {
 		return fmt.Errorf("make a folder for the servers: %w; name another place in TMPDIR", err)
 	}
 	defer func() {
-		if ctx.Err() != nil { // whatever was under way was told to end
+		if ctx.Err() != nil { // Ctrl-C: what failed, failed because of that
 			err = nil
 		}
 		err = errors.Join(err, os.RemoveAll(folder))

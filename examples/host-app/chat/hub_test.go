@@ -121,7 +121,7 @@ func TestNotice_RepairedFirst(t *testing.T) {
 	}
 	notify(t, s, m)
 	if n := ben.notice(t, "m"); n.Message == nil {
-		t.Error("who has the message is not told what it was")
+		t.Error("the notice for a user who has the message lacks its facts")
 	}
 }
 
@@ -138,7 +138,7 @@ func TestSend_IndexedAsRecalled(t *testing.T) {
 	}
 	notify(t, s, m)
 	if n := ben.notice(t, "m"); n.Message != nil {
-		t.Errorf("who never got the message is told what it was: %+v", n.Message)
+		t.Errorf("the notice for a user who never got the message has its facts: %+v", n.Message)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestSend_IDUsedAgain(t *testing.T) {
 	}
 	notify(t, s, m)
 	if n := ben.notice(t, "m"); n.Message == nil {
-		t.Error("who has the message is not told what it was")
+		t.Error("the notice for a user who has the message lacks its facts")
 	}
 }
 
@@ -667,7 +667,7 @@ func TestNotice_JoinedTheChatroom(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := ben.notice(t, "m"); n.Message != nil {
-			t.Errorf("ben never got it and is told what it was: %+v", n.Message)
+			t.Errorf("ben never got it, and his notice has its facts: %+v", n.Message)
 		}
 	})
 	t.Run("recalled after it came", func(t *testing.T) {

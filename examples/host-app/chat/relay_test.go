@@ -97,7 +97,7 @@ func TestRelay_OtherServer(t *testing.T) {
 			t.Error("the recalled message was delivered")
 		}
 		if n := ben.notice(t, "gone"); n.Message != nil {
-			t.Errorf("who never got the message is told what it was: %+v", n.Message)
+			t.Errorf("the notice for a user who never got the message has its facts: %+v", n.Message)
 		}
 	})
 	t.Run("starts after the message was stored", func(t *testing.T) {

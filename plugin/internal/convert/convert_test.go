@@ -30,7 +30,7 @@ func newMemoryLog() (memoryLog, *journaltest.Beats) {
 	return memoryLog{snapshottest.NewStream(), beats.Of("tool")}, beats
 }
 
-// said has what was told of the work.
+// said is the progress that was reported.
 type said []string
 
 func (s *said) say(format string, args ...any) { *s = append(*s, fmt.Sprintf(format, args...)) }

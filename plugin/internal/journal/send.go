@@ -239,7 +239,7 @@ func (r *Replicated) expireLoop() {
 		before := time.Now().Add(-r.patience)
 		silent := fmt.Errorf("%w: the log has not answered for %s", shared.ErrUnavailable, r.patience)
 		behind := fmt.Errorf("%w; it has waited for %s", errBehind, r.patience)
-		if because := r.blocked.Load(); because != nil { // it comes back, and is not applied for who knows how long
+		if because := r.blocked.Load(); because != nil { // nothing is applied until the disk has space again
 			before, silent, behind = time.Now(), *because, *because
 		}
 		stored, expired := r.expireSent(before)
