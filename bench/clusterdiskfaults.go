@@ -97,10 +97,7 @@ func (n *clusterNode) waitUntilWritable(ctx context.Context) error {
 // fillServerDisk is the fault "disk_full_server". A server of NATS ends JetStream when its disk is full, and has to be
 // started again.
 func fillServerDisk(ctx context.Context, c *cluster) error {
-	if err := c.wait(ctx, faultAfter); err != nil {
-		return err
-	}
-	leader, err := c.servers.Leader(ctx, clusterStream)
+	leader, err := c.leaderLater(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,10 +116,7 @@ func fillServerDisk(ctx context.Context, c *cluster) error {
 	}
 	progress("the disk of server s%d has space again, and it is started again", leader)
 	c.servers.Stop(leader)
-	if err := c.servers.Start(ctx, leader); err != nil {
-		return err
-	}
-	return c.servers.WaitUntilCurrent(ctx, clusterStream)
+	return c.startServer(ctx, leader)
 }
 
 // fill takes all free space of the disk, until empty is called.
@@ -183,10 +177,7 @@ func cutAllServersPower(ctx context.Context, c *cluster) error {
 // cutServersPower cuts the power of servers at the same moment, twice.
 func (c *cluster) cutServersPower(ctx context.Context, of func(leader int) []int) error {
 	for range 2 {
-		if err := c.wait(ctx, faultAfter); err != nil {
-			return err
-		}
-		leader, err := c.servers.Leader(ctx, clusterStream)
+		leader, err := c.leaderLater(ctx)
 		if err != nil {
 			return err
 		}

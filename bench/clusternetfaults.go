@@ -48,10 +48,7 @@ func partition(ctx context.Context, c *cluster) error {
 		return err
 	}
 	well()
-	if err := c.wait(ctx, faultAfter); err != nil {
-		return err
-	}
-	leader, err := c.servers.Leader(ctx, clusterStream)
+	leader, err := c.leaderLater(ctx)
 	if err != nil {
 		return err
 	}

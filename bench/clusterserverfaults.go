@@ -8,13 +8,26 @@ import (
 
 // Faults of the servers of the log.
 
+// leaderLater waits until the load is under way, and returns the server that leads the stream then.
+func (c *cluster) leaderLater(ctx context.Context) (server int, err error) {
+	if err := c.wait(ctx, faultAfter); err != nil {
+		return 0, err
+	}
+	return c.servers.Leader(ctx, clusterStream)
+}
+
+// startServer starts a server again, and waits until it has all of the stream.
+func (c *cluster) startServer(ctx context.Context, server int) error {
+	if err := c.servers.Start(ctx, server); err != nil {
+		return err
+	}
+	return c.servers.WaitUntilCurrent(ctx, clusterStream)
+}
+
 // killLeaders is the fault "leader".
 func killLeaders(ctx context.Context, c *cluster) error {
 	for range 2 {
-		if err := c.wait(ctx, faultAfter); err != nil {
-			return err
-		}
-		leader, err := c.servers.Leader(ctx, clusterStream)
+		leader, err := c.leaderLater(ctx)
 		if err != nil {
 			return err
 		}
@@ -23,10 +36,7 @@ func killLeaders(ctx context.Context, c *cluster) error {
 		if err := c.wait(ctx, 6*time.Second); err != nil {
 			return err
 		}
-		if err := c.servers.Start(ctx, leader); err != nil {
-			return err
-		}
-		if err := c.servers.WaitUntilCurrent(ctx, clusterStream); err != nil {
+		if err := c.startServer(ctx, leader); err != nil {
 			return err
 		}
 	}
@@ -35,10 +45,7 @@ func killLeaders(ctx context.Context, c *cluster) error {
 
 // stopLeader is the fault "leader_stopped": when the server goes on, it believes that it still leads.
 func stopLeader(ctx context.Context, c *cluster) error {
-	if err := c.wait(ctx, faultAfter); err != nil {
-		return err
-	}
-	leader, err := c.servers.Leader(ctx, clusterStream)
+	leader, err := c.leaderLater(ctx)
 	if err != nil {
 		return err
 	}
@@ -85,10 +92,7 @@ func rollServers(ctx context.Context, c *cluster) error {
 		if err := c.wait(ctx, 2*time.Second); err != nil {
 			return err
 		}
-		if err := c.servers.Start(ctx, i); err != nil {
-			return err
-		}
-		if err := c.servers.WaitUntilCurrent(ctx, clusterStream); err != nil {
+		if err := c.startServer(ctx, i); err != nil {
 			return err
 		}
 	}

@@ -30,24 +30,14 @@ type chatNode struct {
 
 	fails func(d shared.Delivery) bool // nil: no step does
 
-	mu     sync.Mutex
-	ran    map[string]int // by step and message
-	logged bytes.Buffer
-}
+	log hosttest.LogBuffer
 
-// Write keeps what the node logs.
-func (n *chatNode) Write(line []byte) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.logged.Write(line)
+	mu  sync.Mutex
+	ran map[string]int // by step and message
 }
 
 // hasLogged reports whether the node has logged a text.
-func (n *chatNode) hasLogged(text string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return bytes.Contains(n.logged.Bytes(), []byte(text))
-}
+func (n *chatNode) hasLogged(text string) bool { return strings.Contains(n.log.String(), text) }
 
 // startChatNode opens a host that is a node; more are further attributes of its block cluster.
 func startChatNode(t *testing.T, servers *natscluster.Servers, name string, more ...string) *chatNode {
@@ -99,7 +89,7 @@ func (n *chatNode) open(t *testing.T) {
 		File:   n.file,
 		RunDir: n.run,
 		Steps:  map[string]host.Step{shared.StepNotify: {Run: step}, shared.StepHistory: {Run: step}},
-		Logger: hclog.New(&hclog.LoggerOptions{Name: n.name, Output: io.MultiWriter(t.Output(), n), Level: hclog.Info}),
+		Logger: hclog.New(&hclog.LoggerOptions{Name: n.name, Output: io.MultiWriter(t.Output(), &n.log), Level: hclog.Info}),
 	})
 }
 

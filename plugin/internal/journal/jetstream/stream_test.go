@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/internal/natscluster"
 	"github.com/chat-recall/recall/internal/natscluster/natstest"
 	"github.com/chat-recall/recall/plugin/internal/journal"
@@ -321,7 +322,7 @@ func TestStream_CredentialsRevoked(t *testing.T) {
 	servers := natstest.Start(t, 1, func(o *natscluster.Options) { o.Users = []string{"n0:first"} })
 	o := options(t, servers, 1)
 	o.Credentials = natstest.Credentials(t, "n0:first")
-	var log lockedBuffer
+	var log hosttest.LogBuffer
 	o.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 	s := open(t, o)
 	if err := servers.SetUsers(); err != nil {
@@ -388,24 +389,6 @@ func TestStream_ServerCutOff(t *testing.T) {
 		}
 	}
 	follow(t, s, 0, 1)
-}
-
-// lockedBuffer is a strings.Builder for several goroutines.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *lockedBuffer) Write(data []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(data)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // TestStream_LeaderKilled follows a stream of three servers while its leader is killed, twice.
