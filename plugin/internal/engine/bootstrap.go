@@ -48,11 +48,13 @@ func (e *Engine) bootstrap(ctx context.Context, x *index.Index) (replaced bool, 
 		logger.Warn("what a restore left behind that was killed cannot be removed", "error", err)
 	}
 	has := x.Log().Position
-	first, err := e.link.First(ctx)
+	asking, cancel := context.WithTimeout(ctx, journal.DefaultPatience) // Activate may have no deadline
+	defer cancel()
+	first, err := e.link.First(asking)
 	if err != nil {
 		return false, err
 	}
-	all, err := e.link.Snapshots(ctx)
+	all, err := e.link.Snapshots(asking)
 	if err != nil {
 		return false, fmt.Errorf("list the snapshots: %w", err)
 	}

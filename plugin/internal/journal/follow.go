@@ -145,10 +145,10 @@ func (r *Replicated) applied(e *index.LogEntry, a *index.Applied) {
 		r.answer(r.take(e.Number), nil, ErrReplaced)
 	case isOwn:
 		calls := r.take(e.Number)
-		r.spent(e, a, calls)
+		r.spentElsewhere(e, a, calls)
 		r.answer(calls, a.Answers, nil)
 	case !a.Dropped:
-		r.spent(e, a, nil)
+		r.spentElsewhere(e, a, nil)
 	}
 	if f := r.onOpen.Load(); f != nil {
 		for step, first := range a.Opened {
@@ -157,21 +157,27 @@ func (r *Replicated) applied(e *index.LogEntry, a *index.Applied) {
 	}
 }
 
-// spent tells what the recalls of an entry spent of limits, but for those of calls that are answered now: their callers
-// count that themselves.
-func (r *Replicated) spent(e *index.LogEntry, a *index.Applied, waiting []*call) {
-	if r.onSpend == nil {
-		return
-	}
+// spentElsewhere reports what the recalls of an entry spent of limits, except those of calls that are answered now:
+// their callers count that themselves.
+func (r *Replicated) spentElsewhere(e *index.LogEntry, a *index.Applied, waiting []*call) {
 	waiting = slices.DeleteFunc(slices.Clone(waiting), func(c *call) bool { return len(c.ops) == 0 })
 	for i, ops := range e.Calls {
 		if i < len(waiting) && !waiting[i].expired {
 			continue
 		}
-		for k, result := range a.Answers[i].Results {
-			if recall := ops[k].Recall; recall != nil && recall.Spend != nil && result.New {
-				r.onSpend(recall.Spend)
-			}
+		r.spent(ops, a.Answers[i].Results)
+	}
+}
+
+// spent reports what the recalls of operations spent of limits.
+func (r *Replicated) spent(ops []index.Op, results []index.Result) {
+	f := r.onSpend.Load()
+	if f == nil {
+		return
+	}
+	for i, result := range results {
+		if recall := ops[i].Recall; recall != nil && recall.Spend != nil && result.New {
+			(*f)(recall.Spend)
 		}
 	}
 }
@@ -180,6 +186,6 @@ func (r *Replicated) spent(e *index.LogEntry, a *index.Applied, waiting []*call)
 func (r *Replicated) Spends(most uint64, stored, later func(*index.Spend)) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
-	r.onSpend = later
+	r.onSpend.Store(&later)
 	return r.index.Spends(most, stored)
 }

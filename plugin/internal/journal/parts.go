@@ -73,9 +73,12 @@ func (r *Replicated) readLastFormat(ctx context.Context) error {
 	return nil
 }
 
-// joinAnswers returns a function for each of n parts of a call. They call then once, when all were called: with the
-// results of all, or the error of the first part that has one.
-func joinAnswers(n int, then func([]index.Result, error)) []func([]index.Result, error) {
+// joinAnswers returns a function for each part of a call. They call then once, when all were called: with the results of
+// all, or the error of the first part that has one. Before an error they call applied with the parts that were applied
+// all the same: the caller does not see their results.
+func joinAnswers(parts [][]index.Op, then func([]index.Result, error),
+	applied func([]index.Op, []index.Result)) []func([]index.Result, error) {
+	n := len(parts)
 	if n == 1 {
 		return []func([]index.Result, error){then}
 	}
@@ -92,13 +95,15 @@ func joinAnswers(n int, then func([]index.Result, error)) []func([]index.Result,
 			if !last {
 				return
 			}
-			for _, err := range errs {
-				if err != nil {
-					then(nil, err)
-					return
-				}
+			failed := slices.IndexFunc(errs, func(err error) bool { return err != nil })
+			if failed < 0 {
+				then(slices.Concat(results...), nil)
+				return
 			}
-			then(slices.Concat(results...), nil)
+			for i, results := range results { // of a part that failed there are none
+				applied(parts[i], results)
+			}
+			then(nil, errs[failed])
 		}
 	}
 	return answers

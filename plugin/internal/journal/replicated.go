@@ -69,6 +69,7 @@ type Replicated struct {
 	newest   int // format of entries that this process reads
 
 	onOpen  atomic.Pointer[func(step string, first uint64)]
+	onSpend atomic.Pointer[func(*index.Spend)]
 	blocked atomic.Pointer[error] // why the next entry cannot be applied now, as on a full disk; nil: it can
 
 	opening atomic.Int64 // what opening the steps of an event writes, see index.OpeningBytes
@@ -77,8 +78,7 @@ type Replicated struct {
 	inbox   *inbox       // what is to be applied
 
 	applying   sync.Mutex // held while entries are applied and answered; guards the following
-	onSpend    func(*index.Spend)
-	lastFormat int // of the last entry of the log, when this process joined
+	lastFormat int        // of the last entry of the log, when this process joined
 
 	position, entries, retries atomic.Uint64
 	sums                       sums
@@ -153,8 +153,8 @@ func (r *Replicated) Append(ctx context.Context, ops []index.Op) ([]index.Result
 
 // AppendThen is [Log]. It names this node in settlements. A call that is too large for one entry and is not atomic
 // becomes several, and between those may be what others write. A call that is not answered for the patience of the log
-// is answered with [shared.ErrUnavailable], and may still be applied.
-// While entries cannot be applied here, as on a full disk, calls fail at once.
+// is answered with [shared.ErrUnavailable], and may still be applied. While entries cannot be applied here, as on a full
+// disk, calls fail at once.
 func (r *Replicated) AppendThen(ops []index.Op, _ bool, then func([]index.Result, error)) {
 	err := index.CheckOps(ops)
 	if err == nil {
@@ -176,7 +176,7 @@ func (r *Replicated) AppendThen(ops []index.Op, _ bool, then func([]index.Result
 		parts = r.split(ops)
 	}
 	calls := make([]*call, len(parts))
-	for i, answer := range joinAnswers(len(parts), then) {
+	for i, answer := range joinAnswers(parts, then, r.spent) {
 		calls[i] = &call{ops: parts[i], alone: isAlone, answer: answer}
 	}
 	r.push(calls...)

@@ -2,7 +2,9 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,5 +55,55 @@ func TestReplicated_Spends(t *testing.T) {
 	s.Break(nil)
 	if got := <-heard; got != 5 {
 		t.Errorf("heard of %d", got)
+	}
+}
+
+// TestReplicated_SpendsOfAPart has a call be so large that it becomes several entries, of which only the first is
+// applied while its caller waits. Its caller gets an error, and counts none of them.
+func TestReplicated_SpendsOfAPart(t *testing.T) {
+	s := journaltest.NewStream()
+	n := &node{name: "n9", path: t.TempDir(), patience: time.Second}
+	n.start(t, s)
+	defer n.stop(t)
+	heard := make(chan int, 1000)
+	err := n.log.Spends(0, func(*index.Spend) {}, func(s *index.Spend) { heard <- int(s.Kept.Microseconds()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	const recalls = 400
+	var ops []index.Op
+	for i := range recalls {
+		op := spending(fmt.Sprint("large", i), i+1)
+		op.Recall.Event.Ext = strings.Repeat("x", 1000)
+		ops = append(ops, op)
+	}
+	if parts := n.log.split(ops); len(parts) < 2 {
+		t.Fatalf("it is %d entry", len(parts))
+	}
+	entries := 0
+	s.Break(func(data []byte) error {
+		e, err := decodeEntry(data, EntryFormat)
+		if err != nil || len(e.Calls) == 0 {
+			return err
+		}
+		if entries++; entries > 1 {
+			return errors.New("no quorum")
+		}
+		return nil
+	})
+	if _, err := n.log.Append(t.Context(), ops); !errors.Is(err, shared.ErrUnavailable) {
+		t.Fatalf("%v", err)
+	}
+	if len(heard) == 0 || len(heard) == recalls {
+		t.Errorf("heard of %d recalls of a part", len(heard))
+	}
+	s.Break(nil)
+	seen := map[int]bool{}
+	for range recalls {
+		number := <-heard
+		if seen[number] {
+			t.Errorf("heard of %d twice", number)
+		}
+		seen[number] = true
 	}
 }
