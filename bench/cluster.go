@@ -22,7 +22,7 @@ func clusterBench(ctx context.Context, args []string) error {
 		faults, err = parseFaults(text)
 		return err
 	})
-	speed := set.Bool("speed", false, "measure the speed beside a single machine; without --faults nothing else")
+	speed := set.Bool("speed", false, "measure the speed, compared with a single machine; without --faults nothing else")
 	seconds := whole(set, "seconds", 40, 1, "length of the load, and longer where the fault takes longer")
 	asJSON := set.Bool("json", false, "print one JSON object")
 	if err := parse(set, args); err != nil {

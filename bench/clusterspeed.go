@@ -37,7 +37,7 @@ type clusterSpeed struct {
 	known  int // messages of the cluster, but for some hundreds
 }
 
-// measureCluster measures a cluster beside a single machine, and then how fast a new node gets what there is.
+// measureCluster compares a cluster with a single machine, and then measures how fast a new node gets what there is.
 func measureCluster(ctx context.Context, dir string, b clusterBinaries) (_ []clusterRow, err error) {
 	c, err := startServers(ctx, dir, b, clusterOptions{})
 	s := &clusterSpeed{cluster: c}
@@ -171,9 +171,10 @@ func (s *clusterSpeed) measure(ctx context.Context) error {
 	}
 	s.compare("index_1_ms", "p50 of one caller that indexes one message", f.index, target{})
 	s.compare("recall_1_ms", "p50 of one caller that recalls one message, until the answer", f.recall, target{})
-	s.compare("index_1_of_publish", "the same, beside a bare publication of an entry with three replicas",
+	s.compare("index_1_of_publish",
+		"p50 of one caller that indexes one message, compared with a bare publication of an entry with three replicas",
 		[2][]float64{f.publish[onSingle], f.index[onCluster]}, atMost(3))
-	s.compare("recall_1_of_index", "p50 of a recall beside that of an index", [2][]float64{f.index[onCluster],
+	s.compare("recall_1_of_index", "p50 of a recall, compared with that of an index", [2][]float64{f.index[onCluster],
 		f.recall[onCluster]}, atMost(2))
 	s.compare("batches_per_s", fmt.Sprintf("messages a second of %d callers in batches of %d", speedCallers, speedBatch),
 		f.rate, target{})

@@ -73,9 +73,9 @@ func (r *Replicated) readLastFormat(ctx context.Context) error {
 	return nil
 }
 
-// joinAnswers returns a function for each part of a call. They call then once, when all were called: with the results of
-// all, or the error of the first part that has one. Before an error they call applied with the parts that were applied
-// all the same: the caller does not see their results.
+// joinAnswers returns a function for each part of a call. They call then once, when all were called: with the results
+// of all, or the error of the first part that has one. Before an error they call applied with the parts that were
+// applied all the same: the caller does not see their results.
 func joinAnswers(parts [][]index.Op, then func([]index.Result, error),
 	applied func([]index.Op, []index.Result)) []func([]index.Result, error) {
 	n := len(parts)

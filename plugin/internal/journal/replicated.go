@@ -153,8 +153,8 @@ func (r *Replicated) Append(ctx context.Context, ops []index.Op) ([]index.Result
 
 // AppendThen is [Log]. It names this node in settlements. A call that is too large for one entry and is not atomic
 // becomes several, and between those may be what others write. A call that is not answered for the patience of the log
-// is answered with [shared.ErrUnavailable], and may still be applied. While entries cannot be applied here, as on a full
-// disk, calls fail at once.
+// is answered with [shared.ErrUnavailable], and may still be applied. While entries cannot be applied here, as on a
+// full disk, calls fail at once.
 func (r *Replicated) AppendThen(ops []index.Op, _ bool, then func([]index.Result, error)) {
 	err := index.CheckOps(ops)
 	if err == nil {
