@@ -53,30 +53,40 @@ func (e *Engine) linkUp(ctx context.Context, cfg *config.Config, file string) (s
 	if e.openCluster == nil {
 		return nil, fmt.Errorf("%w: this plugin cannot be a node of a cluster", shared.ErrUnavailable)
 	}
-	existing := hasFiles(cfg.IndexPath)
-	link, err := e.openCluster(ctx, cfg.Cluster, existing, e.logger.Named("cluster"))
-	switch {
+	refused := func(err error, advice string) (shared.Diagnostics, error) {
+		return shared.Diagnostics{{
+			Severity: shared.SeverityError, Summary: "cluster: " + err.Error(), Detail: advice, File: file,
+		}}, nil
+	}
+	var err error
+	switch e.link, err = e.connect(ctx, cfg); {
+	case err == nil:
+		return nil, nil
 	case errors.Is(err, journal.ErrGone):
-		return shared.Diagnostics{{Severity: shared.SeverityError, Summary: "cluster: " + err.Error(), File: file,
-			Detail: "the index " + cfg.IndexPath + " is not new, and no new log is made for it: name another folder if the " +
-				"log was deleted; recall-plugin index to-cluster takes the index of a single machine into a new cluster"}}, nil
+		return refused(err, "the index "+cfg.IndexPath+" is not new, and no new log is made for it: name another folder if "+
+			"the log was deleted; recall-plugin index to-cluster takes the index of a single machine into a new cluster")
+	case errors.Is(err, index.ErrNewer):
+		return refused(err, "the other nodes have a newer version, and write what this one cannot read")
+	case errors.Is(err, index.ErrCorrupt):
+		return refused(err, "")
 	case errors.Is(err, shared.ErrUnavailable):
 		return nil, err
-	case err != nil:
-		return shared.Diagnostics{{Severity: shared.SeverityError, Summary: "cluster: " + err.Error(), File: file}}, nil
+	default:
+		return refused(err, "")
 	}
-	last, err := link.Last(ctx)
+}
+
+// connect connects to a log that this version reads.
+func (e *Engine) connect(ctx context.Context, cfg *config.Config) (ClusterLink, error) {
+	link, err := e.openCluster(ctx, cfg.Cluster, hasFiles(cfg.IndexPath), e.logger.Named("cluster"))
 	if err != nil {
+		return nil, err
+	}
+	if _, err := journal.LastFormat(ctx, link, e.entryFormat); err != nil {
 		link.Close()
 		return nil, err
 	}
-	if err := journal.CheckReadable(last, e.entryFormat); err != nil {
-		link.Close()
-		return shared.Diagnostics{{Severity: shared.SeverityError, Summary: "cluster: " + err.Error(), File: file,
-			Detail: "the other nodes have a newer version, and write what this one cannot read; start that version"}}, nil
-	}
-	e.link = link
-	return nil, nil
+	return link, nil
 }
 
 // hasFiles reports whether a folder is there, and is not empty.

@@ -97,7 +97,7 @@ func (c *catchUp) handle(position uint64, data []byte) error {
 func (c *catchUp) publishEnd(ctx context.Context, s Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	format, err := lastFormat(ctx, s, EntryFormat)
+	format, err := LastFormat(ctx, s, EntryFormat)
 	if err != nil {
 		return err
 	}

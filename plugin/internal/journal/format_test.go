@@ -67,15 +67,15 @@ func TestReplicated_MixedVersions(t *testing.T) {
 	if spendsOf(a) != 1 || spendsOf(b) != 1 {
 		t.Error("what the newer format has is not applied everywhere")
 	}
-	last, err := s.Last(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := CheckReadable(last, index.OldestOpFormat); !errors.Is(err, index.ErrNewer) {
+	if _, err := LastFormat(t.Context(), s, index.OldestOpFormat); !errors.Is(err, index.ErrNewer) {
 		t.Errorf("an older version reads the log: %v", err)
 	}
-	if err := errors.Join(CheckReadable(last, EntryFormat), CheckReadable(nil, EntryFormat)); err != nil {
-		t.Error(err)
+	if format, err := LastFormat(t.Context(), s, EntryFormat); err != nil || format != EntryFormat {
+		t.Errorf("%d, %v", format, err)
+	}
+	if format, err := LastFormat(t.Context(), journaltest.NewStream(), EntryFormat); err != nil ||
+		format != index.OldestOpFormat {
+		t.Errorf("of an empty log: %d, %v", format, err)
 	}
 	late := &node{name: "n2", path: t.TempDir(), format: index.OldestOpFormat}
 	late.follow(t, s)

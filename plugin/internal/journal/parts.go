@@ -62,7 +62,7 @@ func (r *Replicated) readLastFormat(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
-	format, err := lastFormat(ctx, r.stream, r.newest)
+	format, err := LastFormat(ctx, r.stream, r.newest)
 	if err != nil {
 		return err
 	}

@@ -25,26 +25,15 @@ type Stream interface {
 	Last(ctx context.Context) (data []byte, err error)
 }
 
-// CheckReadable refuses a log whose last entry is newer than what a version reads, with [index.ErrNewer]. data is that
-// entry; nil: there is none.
-func CheckReadable(data []byte, newest int) error {
-	if data == nil {
-		return nil
-	}
-	if err := checkFormat(data, newest); err != nil {
-		return fmt.Errorf("the last entry of the log: %w", err)
-	}
-	return nil
-}
-
-// lastFormat is the format of the last entry of a log, which is to be one that is read; the oldest if there is none.
-func lastFormat(ctx context.Context, s Stream, newest int) (int, error) {
+// LastFormat is the format of the last entry of a log; the oldest if there is none. It fails with [index.ErrNewer] or
+// [index.ErrCorrupt], each with [shared.ErrUnavailable], if a version that reads formats up to newest cannot read it.
+func LastFormat(ctx context.Context, s Stream, newest int) (int, error) {
 	data, err := s.Last(ctx)
 	if err != nil || data == nil {
 		return index.OldestOpFormat, err
 	}
-	if err := CheckReadable(data, newest); err != nil {
-		return 0, fmt.Errorf("%w: %w; upgrade this plugin", shared.ErrUnavailable, err)
+	if err := checkFormat(data, newest); err != nil {
+		return 0, fmt.Errorf("%w: the last entry of the log: %w; upgrade this plugin", shared.ErrUnavailable, err)
 	}
 	return int(data[1]), nil
 }
