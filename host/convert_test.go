@@ -100,22 +100,22 @@ func wantStates(t *testing.T, h shared.Recall, live, recalled []string) {
 // byHand runs recall-plugin and reads its JSON.
 func byHand(t *testing.T, into any, args ...string) {
 	t.Helper()
-	out, err := hosttest.RunPlugin(t, args...)
+	stdout, stderr, err := hosttest.RunPlugin(t, args...)
 	if err == nil && into != nil {
-		err = json.Unmarshal(out, into)
+		err = json.Unmarshal(stdout, into)
 	}
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", args, err, out)
+		t.Fatalf("%s: %v\n%s%s", args, err, stdout, stderr)
 	}
 }
 
 // refusedByHand runs recall-plugin and wants it to refuse with these words.
 func refusedByHand(t *testing.T, words string, args ...string) {
 	t.Helper()
-	out, err := hosttest.RunPlugin(t, args...)
+	_, stderr, err := hosttest.RunPlugin(t, args...)
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), words) {
-		t.Errorf("%s: %v, want %q\n%s", args, err, words, out)
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(stderr), words) {
+		t.Errorf("%s: %v, want %q\n%s", args, err, words, stderr)
 	}
 }
 

@@ -474,8 +474,8 @@ func TestBackup_Restore(t *testing.T) {
 	if err := errors.Join(os.WriteFile(file, backup.Bytes(), 0o600), os.RemoveAll(p.index())); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := hosttest.RunPlugin(t, "index", "restore", file, p.index()); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if _, stderr, err := hosttest.RunPlugin(t, "index", "restore", file, p.index()); err != nil {
+		t.Fatalf("%v\n%s", err, stderr)
 	}
 	h = p.mustOpen()
 	status, err := h.Status(t.Context(), "acme", []string{"m1", "m2", "m3"})

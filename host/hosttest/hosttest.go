@@ -2,6 +2,7 @@
 package hosttest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -189,9 +190,13 @@ func Hang(t testing.TB, h *host.Host) {
 func Continue(t testing.TB, h *host.Host) { signal(t, h, syscall.SIGCONT) }
 
 // RunPlugin runs recall-plugin by hand, as a person would, and returns what it prints.
-func RunPlugin(t testing.TB, args ...string) ([]byte, error) {
+func RunPlugin(t testing.TB, args ...string) (stdout, stderr []byte, err error) {
 	t.Helper()
-	return exec.CommandContext(t.Context(), BuildPlugin(t), args...).CombinedOutput()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), BuildPlugin(t), args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return out.Bytes(), errs.Bytes(), err
 }
 
 func signal(t testing.TB, h *host.Host, sig syscall.Signal) (pid int) {
