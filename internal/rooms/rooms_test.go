@@ -58,6 +58,9 @@ var rooms = map[string]string{
 	"plugin/internal/faulty": "plugin/internal/clock plugin/internal/engine plugin/internal/journal/jetstream " +
 		"internal/config internal/index internal/wire shared shared/recallv1",
 
+	"sidecar/apiv1":              "",
+	"sidecar/apiv1/apiv1connect": "sidecar/apiv1",
+
 	"bench": "host host/hosttest internal/badgerdir internal/index internal/natscluster internal/wire rules shared " +
 		"shared/recallv1",
 	"examples/minimal":         "host shared",
