@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -60,7 +59,6 @@ const (
 var (
 	nodeName   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`) // index.MaxNodeBytes
 	streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)  // NATS allows no dots, blanks and wildcards
-	hostName   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
 	urlSchemes = []string{"nats", "tls"}
 	replicas   = []int{1, 3, 5}
 
@@ -161,7 +159,7 @@ func checkURLs(urls []string) (found []Problem) {
 // isServer reports whether u is the address of a server and nothing more.
 func isServer(u *url.URL) bool {
 	host, port := u.Hostname(), u.Port()
-	if ip, err := netip.ParseAddr(host); (err != nil || ip.Zone() != "") && !hostName.MatchString(host) {
+	if !hclfile.IsHost(host) {
 		return false
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || n == 0) {
@@ -177,41 +175,38 @@ func (d *decoder) cluster(b *hclsyntax.Block) *ClusterBlock {
 		Stream: DefaultStream, Replicas: DefaultReplicas, Lease: DefaultLease, ForgetAfter: DefaultForgetAfter,
 		SnapshotEntries: DefaultSnapshotEntries,
 	}
-	c.Node = d.text(b, "node")
-	if stream := d.text(b, "stream"); stream != "" {
+	c.Node = d.Text(b, "node")
+	if stream := d.Text(b, "stream"); stream != "" {
 		c.Stream = stream
 	}
 	var servers []hclsyntax.Expression
-	c.URLs, servers = d.texts(b, "urls", exampleURLs)
-	d.number(b, "replicas", replicasLimit, &c.Replicas)
-	d.number(b, "snapshot_entries", entriesLimit, &c.SnapshotEntries)
-	d.duration(b, "lease", leaseLimit, &c.Lease)
-	d.duration(b, "forget_after", forgetLimit, &c.ForgetAfter)
+	c.URLs, servers = d.Texts(b, "urls", exampleURLs)
+	d.Number(b, "replicas", replicasLimit, &c.Replicas)
+	d.Number(b, "snapshot_entries", entriesLimit, &c.SnapshotEntries)
+	d.Duration(b, "lease", leaseLimit, &c.Lease)
+	d.Duration(b, "forget_after", forgetLimit, &c.ForgetAfter)
 	for _, file := range c.files() {
-		if e := value(b, file.attribute); e != nil {
-			*file.path = d.resolve(e, "cluster."+file.attribute)
-		}
+		*file.path = d.Path(b, file.attribute)
 	}
-	switch word := d.text(b, "durability"); word {
+	switch word := d.Text(b, "durability"); word {
 	case "", durabilityChecked:
 	case durabilityUnchecked:
 		c.Unchecked = true
-		d.Warnf(value(b, "durability").Range(),
+		d.Warnf(hclfile.Value(b, "durability").Range(),
 			`Name the credentials of the system account: system_credentials = "sys.creds"`,
 			"nobody checks that the servers sync what they acknowledge: if they do not, a power failure loses recalls")
 	default:
-		d.mistake(value(b, "durability").Range(), "", "cluster.durability is %q; it is one of %q", word,
-			[]string{durabilityChecked, durabilityUnchecked})
+		d.Invalidf(b, "durability", "", "is %q; it is one of %q", word, []string{durabilityChecked, durabilityUnchecked})
 	}
 	for _, p := range c.Check() {
-		switch e := value(b, p.Attribute); {
+		switch e := hclfile.Value(b, p.Attribute); {
 		case e == nil:
-			d.mistake(b.TypeRange, p.Advice, "the block %q needs %q", b.Type, p.Attribute)
+			d.Missing(b, p.Attribute, p.Advice)
 		case p.Missing: // what is set could not be read, which is reported
 		case p.Element < 0:
-			d.mistake(e.Range(), p.Advice, "cluster.%s %s", p.Attribute, p.Text)
+			d.Invalidf(b, p.Attribute, p.Advice, "%s", p.Text)
 		case servers[p.Element] != nil:
-			d.mistake(servers[p.Element].Range(), p.Advice, "cluster.%s[%d] %s", p.Attribute, p.Element, p.Text)
+			d.Mistakef(servers[p.Element].Range(), p.Advice, "cluster.%s[%d] %s", p.Attribute, p.Element, p.Text)
 		}
 	}
 	if d.view.opensFiles {
@@ -253,7 +248,7 @@ func (d *decoder) checkFiles(b *hclsyntax.Block, c *ClusterBlock) {
 			if errors.As(err, &path) {
 				err = path.Err
 			}
-			d.mistake(value(b, file.attribute).Range(),
+			d.Mistakef(hclfile.Value(b, file.attribute).Range(),
 				"A path is relative to this file. The user that runs the server must be able to read it.",
 				"cluster.%s: %s cannot be read: %v", file.attribute, *file.path, err)
 			continue
@@ -261,63 +256,12 @@ func (d *decoder) checkFiles(b *hclsyntax.Block, c *ClusterBlock) {
 		content[file.attribute] = text
 	}
 	if ca := content["ca"]; ca != nil && !x509.NewCertPool().AppendCertsFromPEM(ca) {
-		d.mistake(value(b, "ca").Range(), "", "cluster.ca: %s has no certificate in PEM", c.CA)
+		d.Mistakef(hclfile.Value(b, "ca").Range(), "", "cluster.ca: %s has no certificate in PEM", c.CA)
 	}
 	if cert, key := content["cert"], content["key"]; cert != nil && key != nil {
 		if _, err := tls.X509KeyPair(cert, key); err != nil {
-			d.mistake(value(b, "cert").Range(), "Both are PEM files, and the key is not encrypted.",
+			d.Mistakef(hclfile.Value(b, "cert").Range(), "Both are PEM files, and the key is not encrypted.",
 				"cluster.cert and cluster.key are not a certificate and its key: %v", err)
 		}
 	}
-}
-
-// number reads a whole number; into keeps its value if there is none.
-func (d *decoder) number(b *hclsyntax.Block, name, limit string, into *int) {
-	e := value(b, name)
-	if e == nil {
-		return
-	}
-	n, ok := hclfile.Number(e)
-	if !ok {
-		d.mistake(e.Range(), "Write digits, without quotes.", "%s.%s is not a whole number; %s", b.Type, name, limit)
-		return
-	}
-	*into = n
-}
-
-// duration reads a duration; into keeps its value if there is none.
-func (d *decoder) duration(b *hclsyntax.Block, name, limit string, into *time.Duration) {
-	text := d.text(b, name)
-	if text == "" {
-		return
-	}
-	is, err := time.ParseDuration(text)
-	if err != nil {
-		d.mistake(value(b, name).Range(), "", "%s.%s is %.80q; a duration such as \"%s\", %s", b.Type, name, text, *into,
-			limit)
-		return
-	}
-	*into = is
-}
-
-// texts reads a list of texts, and returns the expression of each; it is nil for what is not a text.
-func (d *decoder) texts(b *hclsyntax.Block, name, example string) (texts []string, at []hclsyntax.Expression) {
-	e := value(b, name)
-	if e == nil {
-		return nil, nil
-	}
-	list, ok := e.(*hclsyntax.TupleConsExpr)
-	if !ok || len(list.Exprs) == 0 {
-		d.mistake(e.Range(), example, "%s.%s is a list of at least one text", b.Type, name)
-		return nil, nil
-	}
-	for i, one := range list.Exprs {
-		text, ok := hclfile.Text(one)
-		if !ok {
-			d.mistake(one.Range(), example, "%s.%s[%d] is not a text: write it between quotes", b.Type, name, i)
-			one = nil
-		}
-		texts, at = append(texts, text), append(at, one)
-	}
-	return texts, at
 }

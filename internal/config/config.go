@@ -4,17 +4,13 @@ package config
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"golang.org/x/text/unicode/norm"
 
 	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/shared"
@@ -110,13 +106,12 @@ func (v View) Load(name string) (*File, hclfile.Diagnostics) {
 // Parse is Load for a file whose text is at hand.
 func (v View) Parse(name string, src []byte) (*File, hclfile.Diagnostics) {
 	f := hclfile.File{Name: name, Text: src}
-	d := &decoder{view: v, Reporter: &hclfile.Reporter{Files: []hclfile.File{f}}}
-	dir, err := filepath.Abs(filepath.Dir(name))
+	values, err := hclfile.NewDecoder(f, language)
+	d := &decoder{Decoder: values, view: v}
 	if err != nil {
 		d.FileError(name, "", err)
 		return nil, d.Diagnostics()
 	}
-	d.dir = dir
 	var file *File
 	if body := d.Reporter.Parse(f, language); body != nil {
 		file = d.file(name, body)
@@ -148,19 +143,8 @@ func Diagnostics(found hclfile.Diagnostics) shared.Diagnostics {
 
 // decoder makes a File of a syntax tree.
 type decoder struct {
-	*hclfile.Reporter
+	*hclfile.Decoder
 	view View
-	dir  string // of the file, absolute
-	warn bool   // in a block whose mistakes are warnings
-}
-
-// mistake reports something wrong in a block.
-func (d *decoder) mistake(at hcl.Range, detail, format string, args ...any) {
-	if d.warn {
-		d.Warnf(at, detail, format, args...)
-		return
-	}
-	d.Errorf(at, detail, format, args...)
 }
 
 func (d *decoder) file(name string, body *hclsyntax.Body) *File {
@@ -175,35 +159,35 @@ func (d *decoder) file(name string, body *hclsyntax.Body) *File {
 			d.Errorf(b.TypeRange, knownBlocks(), "there is no block %q", b.Type)
 			continue
 		}
-		d.warn = b.Type == d.view.tolerates
+		d.Warn = b.Type == d.view.tolerates
 		if at, dup := first[b.Type]; dup {
-			d.mistake(b.TypeRange, "Join the two.", "there is a block %q already in line %d", b.Type, at.Start.Line)
+			d.Mistakef(b.TypeRange, "Join the two.", "there is a block %q already in line %d", b.Type, at.Start.Line)
 			continue
 		}
 		first[b.Type] = b.TypeRange
 		if len(b.Labels) > 0 {
-			d.mistake(b.LabelRanges[0], "Write "+b.Type+" { … }.", "a block %q has no label", b.Type)
+			d.Mistakef(b.LabelRanges[0], "Write "+b.Type+" { … }.", "a block %q has no label", b.Type)
 		}
-		d.checkBody(b, known)
+		d.CheckBody(b, fmt.Sprintf("a block %q", b.Type), known)
 		switch b.Type {
 		case pluginBlock:
 			d.plugin(&f.Plugin, b)
 		case indexBlock:
-			f.Index.Path = d.path(b, "path", "the folder of the index")
-			f.Index.Create = d.flag(b, "create")
+			f.Index.Path = d.NeedPath(b, "path", "the folder of the index")
+			f.Index.Create = d.Flag(b, "create")
 		case rulesBlock:
 			f.Rules.Paths = d.paths(b, "paths")
-			if word := d.text(b, "on_error"); word != "" {
+			if word := d.Text(b, "on_error"); word != "" {
 				f.Rules.OnError = word
 			}
 			if known := []string{OnErrorLastGood, OnErrorRefuse}; !slices.Contains(known, f.Rules.OnError) {
-				d.mistake(value(b, "on_error").Range(), "", "rules.on_error is %q; it is one of %q", f.Rules.OnError, known)
+				d.Invalidf(b, "on_error", "", "is %q; it is one of %q", f.Rules.OnError, known)
 			}
 		case clusterBlock:
 			f.Cluster = d.cluster(b)
 		}
 	}
-	d.warn = false
+	d.Warn = false
 	for _, need := range d.view.needs {
 		if _, ok := first[need]; !ok {
 			d.Errorf(hcl.Range{Filename: name}, examples[need], "there is no block %q", need)
@@ -227,40 +211,26 @@ func knownBlocks() string {
 	return "The file has the blocks " + strings.Join(names, ", ") + "."
 }
 
-// checkBody reports everything in a block that is not one of its attributes.
-func (d *decoder) checkBody(b *hclsyntax.Block, known []string) {
-	hint := fmt.Sprintf("A block %q has: %s.", b.Type, strings.Join(known, ", "))
-	for _, a := range b.Body.Attributes {
-		if !slices.Contains(known, a.Name) {
-			d.mistake(a.NameRange, hint, "a block %q has no %q", b.Type, a.Name)
-		}
-	}
-	for _, inner := range b.Body.Blocks {
-		d.mistake(inner.TypeRange, hint, "a block %q has no block %q", b.Type, inner.Type)
-	}
-}
-
 func (d *decoder) plugin(p *PluginBlock, b *hclsyntax.Block) {
-	if value(b, "binary") != nil || !d.warn { // a plugin that was started already has no need of it
-		p.Binary = d.path(b, "binary", "the recall-plugin binary")
+	if hclfile.Value(b, "binary") != nil || !d.Warn { // a plugin that was started already has no need of it
+		p.Binary = d.NeedPath(b, "binary", "the recall-plugin binary")
 	}
-	if p.SHA256 = d.text(b, "sha256"); p.SHA256 != "" {
+	if p.SHA256 = d.Text(b, "sha256"); p.SHA256 != "" {
 		if err := CheckSHA256(p.SHA256); err != nil {
-			d.mistake(b.Body.Attributes["sha256"].Expr.Range(), "", "plugin.sha256 %v", err)
+			d.Invalidf(b, "sha256", "", "%v", err)
 		}
 	}
-	if text := d.text(b, "start_timeout"); text != "" {
+	if text := d.Text(b, "start_timeout"); text != "" {
 		timeout, err := time.ParseDuration(text)
 		if err == nil {
 			err = CheckStartTimeout(timeout)
 		}
 		if err != nil {
-			d.mistake(b.Body.Attributes["start_timeout"].Expr.Range(), "",
-				"plugin.start_timeout is %q; a duration such as \"10s\", at most %s", text, maxStartTimeout)
+			d.Invalidf(b, "start_timeout", "", "is %q; a duration such as \"10s\", at most %s", text, maxStartTimeout)
 		}
 		p.StartTimeout = timeout
 	}
-	p.Watch = d.flag(b, "watch")
+	p.Watch = d.Flag(b, "watch")
 }
 
 // CheckSHA256 tells what is wrong with a SHA-256 in hex.
@@ -279,117 +249,16 @@ func CheckStartTimeout(d time.Duration) error {
 	return nil
 }
 
-// CheckPath tells what is wrong with a path. Nothing expands ~ or $HOME here, so a path that begins with one would be a
-// folder of that name; and HCL would normalize one that is not in Unicode NFC to another path.
-func CheckPath(path string) error {
-	switch {
-	case path == "":
-		return errors.New("is empty")
-	case strings.ContainsRune(path, 0):
-		return errors.New("has a NUL byte, which no path has")
-	case shellWord(path) != "":
-		return fmt.Errorf("begins with %s, which only a shell replaces: write the path itself", shellWord(path))
-	case !utf8.ValidString(path):
-		return fmt.Errorf("is %.80q, which is not valid UTF-8: plugin.hcl cannot name it; rename it, or link to it", path)
-	case !norm.NFC.IsNormalString(path):
-		return fmt.Errorf("is %.80q, which is not in Unicode NFC: plugin.hcl cannot name it; rename it, or link to it", path)
-	}
-	return nil
-}
+// CheckPath tells what is wrong with a path in plugin.hcl.
+func CheckPath(path string) error { return hclfile.CheckPath(path, language) }
 
-// shellWord is the ~ or $HOME that a path begins with; empty where it begins with none.
-func shellWord(path string) string {
-	if path == "" || path[0] != '~' && path[0] != '$' {
-		return ""
+func (d *decoder) paths(b *hclsyntax.Block, name string) (paths []string) {
+	if hclfile.Value(b, name) == nil {
+		d.Missing(b, name, "Without the block the built-in policy holds.")
 	}
-	word, _, _ := strings.Cut(path, "/")
-	return word
-}
-
-// value is what an attribute is set to; nil where it is not set, or null.
-func value(b *hclsyntax.Block, name string) hclsyntax.Expression {
-	a := b.Body.Attributes[name]
-	if a == nil || hclfile.IsNull(a.Expr) {
-		return nil
+	example := fmt.Sprintf(`For example %s = ["rules.d"]; without the block the built-in policy holds.`, name)
+	for _, e := range d.List(b, name, example, "path") {
+		paths = append(paths, d.Resolve(e, b.Type+"."+name))
 	}
-	return a.Expr
-}
-
-// flag reads true or false; false where it is not set.
-func (d *decoder) flag(b *hclsyntax.Block, name string) bool {
-	e := value(b, name)
-	if e == nil {
-		return false
-	}
-	is, ok := hclfile.Flag(e)
-	if !ok {
-		d.mistake(e.Range(), "Write it without quotes.", "%s.%s is true or false", b.Type, name)
-	}
-	return is
-}
-
-// text reads a text; it is empty where it is not set.
-func (d *decoder) text(b *hclsyntax.Block, name string) string {
-	e := value(b, name)
-	if e == nil {
-		return ""
-	}
-	text, ok := hclfile.Text(e)
-	switch {
-	case !ok:
-		d.mistake(e.Range(), "", "%s.%s is not a text: write it between quotes", b.Type, name)
-	case text == "":
-		d.mistake(e.Range(), "Remove it, or say what is meant.", "%s.%s is empty", b.Type, name)
-	}
-	return text
-}
-
-// path reads the path of something that its block must name.
-func (d *decoder) path(b *hclsyntax.Block, name, what string) string {
-	e := value(b, name)
-	if e == nil {
-		d.mistake(b.TypeRange, "Name "+what+".", "the block %q needs %q", b.Type, name)
-		return ""
-	}
-	return d.resolve(e, b.Type+"."+name)
-}
-
-func (d *decoder) paths(b *hclsyntax.Block, name string) []string {
-	e := value(b, name)
-	if e == nil {
-		d.mistake(b.TypeRange, "Without the block the built-in policy holds.", "the block %q needs %q", b.Type, name)
-		return nil
-	}
-	list, ok := e.(*hclsyntax.TupleConsExpr)
-	if !ok || len(list.Exprs) == 0 {
-		d.mistake(e.Range(), fmt.Sprintf(`For example %s = ["rules.d"]; without the block the built-in policy holds.`, name),
-			"%s.%s is a list of at least one path", b.Type, name)
-		return nil
-	}
-	var out []string
-	for _, one := range list.Exprs {
-		out = append(out, d.resolve(one, b.Type+"."+name))
-	}
-	return out
-}
-
-// resolve returns the path that an expression spells.
-func (d *decoder) resolve(e hclsyntax.Expression, what string) string {
-	text, ok := hclfile.Text(e)
-	if !ok {
-		d.mistake(e.Range(), "", "%s is not a path: write a text between quotes", what)
-		return ""
-	}
-	if err := CheckPath(text); err != nil {
-		detail := ""
-		if word := shellWord(text); word != "" {
-			detail = "It may be relative to this file. For what is really named " + word + " write ./" + word + "."
-		}
-		d.mistake(e.Range(), detail, "%s %v", what, err)
-		return ""
-	}
-	if !filepath.IsAbs(text) {
-		return filepath.Join(d.dir, text)
-	}
-	return filepath.Clean(text)
+	return paths
 }
