@@ -62,6 +62,7 @@ var rooms = map[string]string{
 	"sidecar/apiv1/apiv1connect": "sidecar/apiv1",
 	"sidecar/internal/npm":       "host/hosttest",
 	"sidecar/internal/webhook":   "shared",
+	"sidecar/internal/config":    "internal/hclfile internal/wire shared",
 
 	"bench": "host host/hosttest internal/badgerdir internal/index internal/natscluster internal/wire rules shared " +
 		"shared/recallv1",
