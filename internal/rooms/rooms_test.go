@@ -39,6 +39,7 @@ var rooms = map[string]string{
 	"rules/internal/twin":   "rules/internal/policy",
 
 	"host":          "internal/config internal/hclfile internal/metrics internal/wire shared",
+	"host/hostprom": "shared",
 	"host/hosttest": "host",
 
 	"plugin": "plugin/internal/convert plugin/internal/engine plugin/internal/journal/jetstream internal/badgerdir " +
