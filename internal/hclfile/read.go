@@ -25,6 +25,12 @@ type File struct {
 // Read reads a regular file of at most limit bytes. It opens the file without blocking, so that it refuses a named pipe
 // instead of waiting for it. The name must be UTF-8, since every diagnostic contains it.
 func Read(name string, limit int64) ([]byte, error) {
+	return ReadIf(name, limit, func(fs.FileInfo) error { return nil })
+}
+
+// ReadIf is Read for a file that check accepts. check gets the file that is open, so that nobody can replace the file
+// in between.
+func ReadIf(name string, limit int64, check func(fs.FileInfo) error) ([]byte, error) {
 	if !utf8.ValidString(name) {
 		return nil, errors.New("its name is not valid UTF-8; rename it")
 	}
@@ -44,6 +50,9 @@ func Read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if err := regular(info.Mode()); err != nil {
+		return nil, err
+	}
+	if err := check(info); err != nil {
 		return nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, limit+1))

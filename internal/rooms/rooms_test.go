@@ -64,6 +64,7 @@ var rooms = map[string]string{
 	"sidecar/internal/npm":       "host/hosttest",
 	"sidecar/internal/webhook":   "shared",
 	"sidecar/internal/config":    "internal/hclfile internal/wire shared",
+	"sidecar/internal/secret":    "internal/hclfile",
 
 	"bench": "host host/hosttest internal/badgerdir internal/index internal/natscluster internal/wire rules shared " +
 		"shared/recallv1",
