@@ -374,12 +374,8 @@ func (h *Host) Settle(ctx context.Context, key, step string, outcome shared.Outc
 	if cause != nil && outcome != shared.OutcomeFailed {
 		return shared.Invalidf("cause", "is set, and the outcome is %s: only %s has one", outcome, shared.OutcomeFailed)
 	}
-	settlement := []wire.Settlement{{Key: key, Step: step, Outcome: outcome, Error: wire.StepError(cause)}}
-	errs, err := call(ctx, h.gate, func(api *wire.Client) ([]error, error) { return api.Settle(ctx, settlement) })
-	if err != nil {
-		return err
-	}
-	return errs[0]
+	return h.worker.reports.settle(ctx, wire.Settlement{Key: key, Step: step, Outcome: outcome,
+		Error: wire.StepError(cause)})
 }
 
 // Retry delivers the failed attempts of these steps again now, without waiting for the rest of their delay. Without

@@ -22,8 +22,9 @@ const (
 // reporter reports outcomes of steps to the plugin in force, one report at a time. An outcome goes at once where none
 // is under way; those that come meanwhile go together in the next one.
 type reporter struct {
-	gate *gate
-	wake chan struct{} // something waits
+	gate  *gate
+	wake  chan struct{} // something waits
+	ended chan struct{} // closed when run has returned: nothing is reported any more
 
 	mu      sync.Mutex
 	waiting []*outcome
@@ -47,10 +48,13 @@ type report struct {
 	awaited  int // of them, by somebody whose context has not ended
 }
 
-func newReporter(g *gate) *reporter { return &reporter{gate: g, wake: make(chan struct{}, 1)} }
+func newReporter(g *gate) *reporter {
+	return &reporter{gate: g, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+}
 
 // run sends until ctx ends.
 func (r *reporter) run(ctx context.Context) {
+	defer close(r.ended)
 	for {
 		select {
 		case <-ctx.Done():
@@ -79,6 +83,9 @@ func (r *reporter) settle(ctx context.Context, s wire.Settlement) error {
 	case <-ctx.Done():
 		r.giveUp(o)
 		return ctx.Err()
+	case <-r.ended:
+		r.giveUp(o)
+		return errClosed
 	}
 }
 
