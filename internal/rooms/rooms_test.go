@@ -61,10 +61,18 @@ var rooms = map[string]string{
 
 	"sidecar/apiv1":              "",
 	"sidecar/apiv1/apiv1connect": "sidecar/apiv1",
-	"sidecar/internal/npm":       "host/hosttest",
-	"sidecar/internal/webhook":   "shared",
-	"sidecar/internal/config":    "internal/hclfile internal/wire shared",
-	"sidecar/internal/secret":    "internal/hclfile",
+	"sidecar": "host internal/hclfile shared sidecar/internal/api sidecar/internal/config sidecar/internal/pull " +
+		"sidecar/internal/secret sidecar/internal/server sidecar/internal/webhook",
+	"sidecar/internal/api":        "host shared sidecar/apiv1 sidecar/internal/pull",
+	"sidecar/internal/calls":      "",
+	"sidecar/internal/openapigen": "sidecar/internal/calls",
+	"sidecar/internal/pull":       "shared",
+	"sidecar/internal/server": "host host/hostprom internal/hclfile shared sidecar/apiv1 sidecar/apiv1/apiv1connect " +
+		"sidecar/internal/api sidecar/internal/calls sidecar/internal/config sidecar/internal/pull sidecar/internal/secret",
+	"sidecar/internal/npm":     "host/hosttest",
+	"sidecar/internal/webhook": "shared",
+	"sidecar/internal/config":  "internal/hclfile internal/wire shared",
+	"sidecar/internal/secret":  "internal/hclfile",
 
 	"bench": "host host/hosttest internal/badgerdir internal/index internal/natscluster internal/wire rules shared " +
 		"shared/recallv1",

@@ -1,0 +1,74 @@
+package api
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+// JSON is the JSON of every protocol: the field names of recall.proto, and every field that is not a message is present
+// in a response. A request with an unknown field is refused.
+type JSON struct{ Type string }
+
+// Name implements [connect.Codec].
+func (c JSON) Name() string { return c.Type }
+
+var toJSON = protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}
+
+// Marshal implements [connect.Codec].
+func (JSON) Marshal(m any) ([]byte, error) { return toJSON.Marshal(m.(proto.Message)) }
+
+// Unmarshal implements [connect.Codec]. If the text is not a request of this kind, the error is a [*shared.FieldError].
+func (JSON) Unmarshal(text []byte, m any) error {
+	into := m.(proto.Message)
+	err := protojson.Unmarshal(text, into)
+	if err == nil {
+		return nil
+	}
+	return jsonProblem(text, into.ProtoReflect().Descriptor(), err)
+}
+
+// Binary is protobuf. A request with an unknown field is refused.
+type Binary struct{}
+
+// Name implements [connect.Codec].
+func (Binary) Name() string { return "proto" }
+
+// Marshal implements [connect.Codec].
+func (Binary) Marshal(m any) ([]byte, error) { return proto.Marshal(m.(proto.Message)) }
+
+// Unmarshal implements [connect.Codec].
+func (Binary) Unmarshal(data []byte, m any) error {
+	into := m.(proto.Message)
+	if err := proto.Unmarshal(data, into); err != nil {
+		return err
+	}
+	return refuseUnknown(into.ProtoReflect(), "")
+}
+
+// refuseUnknown refuses a message with a field that its type does not have, however deep.
+func refuseUnknown(m protoreflect.Message, path string) (err error) {
+	if raw := m.GetUnknown(); len(raw) > 0 {
+		number, _, _ := protowire.ConsumeTag(raw)
+		return &shared.FieldError{Field: path + fmt.Sprint(number), Problem: "is the number of a field that " +
+			string(m.Descriptor().Name()) + " does not have: the sidecar is older than its client"}
+	}
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.Message() == nil || f.IsMap():
+		case f.IsList():
+			for i := 0; i < v.List().Len() && err == nil; i++ {
+				err = refuseUnknown(v.List().Get(i).Message(), fmt.Sprintf("%s%s[%d].", path, f.Name(), i))
+			}
+		default:
+			err = refuseUnknown(v.Message(), path+string(f.Name())+".")
+		}
+		return err == nil
+	})
+	return err
+}

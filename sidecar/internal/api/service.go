@@ -1,0 +1,333 @@
+// Package api is the API of recall-sidecar over a host.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/shared"
+	v1 "github.com/chat-recall/recall/sidecar/apiv1"
+	"github.com/chat-recall/recall/sidecar/internal/pull"
+)
+
+const (
+	// Timeout bounds a call whose client set no deadline.
+	Timeout = 30 * time.Second
+
+	maxWait     = 30 * time.Second // of Take
+	defaultWait = 20 * time.Second
+	defaultTake = 10
+)
+
+// Service implements the services of recall.proto.
+type Service struct {
+	// Broker leases the pulled steps.
+	Broker *pull.Broker
+
+	opened  chan struct{} // closed when host is set
+	host    *host.Host
+	leaving context.Context // ends when the sidecar begins to stop
+	leave   context.CancelFunc
+}
+
+// New returns a service whose calls wait until [Service.Open]. pulled are the steps that workers take.
+func New(pulled map[string]pull.Step) *Service {
+	s := &Service{opened: make(chan struct{})}
+	s.leaving, s.leave = context.WithCancel(context.Background())
+	s.Broker = pull.New(pulled, func(ctx context.Context, key, step string, o shared.Outcome, cause error) error {
+		h, err := s.await(ctx)
+		if err != nil {
+			return err
+		}
+		return h.Settle(ctx, key, step, o, cause)
+	})
+	return s
+}
+
+// Open lets the calls through to a host.
+func (s *Service) Open(h *host.Host) {
+	s.host = h
+	close(s.opened)
+}
+
+// Leave ends the calls of Take that wait, and lets no other one wait.
+func (s *Service) Leave() { s.leave() }
+
+// Host returns the host, nil as long as it is being opened.
+func (s *Service) Host() *host.Host {
+	select {
+	case <-s.opened:
+		return s.host
+	default:
+		return nil
+	}
+}
+
+// await returns the host as soon as it is open.
+func (s *Service) await(ctx context.Context) (*host.Host, error) {
+	select {
+	case <-s.opened:
+		return s.host, nil
+	default:
+	}
+	select {
+	case <-s.opened:
+		return s.host, nil
+	case <-s.leaving.Done():
+		return nil, shared.ErrUnavailable
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: it has not started yet: %v", shared.ErrUnavailable, ctx.Err())
+	}
+}
+
+// call makes one call of the host, within Timeout if ctx has no deadline.
+func call[A, B any](ctx context.Context, s *Service, do func(context.Context, *host.Host) (A, error), encode func(A) B,
+) (out B, err error) {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, Timeout)
+		defer cancel()
+	}
+	h, err := s.await(ctx)
+	if err != nil {
+		return out, Error(err)
+	}
+	answer, err := do(ctx, h)
+	if err != nil {
+		return out, Error(err)
+	}
+	return encode(answer), nil
+}
+
+// Index implements RecallService.
+func (s *Service) Index(ctx context.Context, r *v1.IndexRequest) (*v1.IndexResponse, error) {
+	return indexEach(ctx, s, r.GetMessages(), "messages", decodeMessage, (*v1.Message).GetId, (*host.Host).Index)
+}
+
+// Amend implements RecallService.
+func (s *Service) Amend(ctx context.Context, r *v1.AmendRequest) (*v1.IndexResponse, error) {
+	return indexEach(ctx, s, r.GetAmendments(), "amendments", decodeAmendment, (*v1.Amendment).GetMessageId,
+		(*host.Host).Amend)
+}
+
+// indexEach makes one call with a result for each element, of which some may be refused here.
+func indexEach[V, T any](ctx context.Context, s *Service, list []V, field string,
+	decode func(V) (T, *shared.FieldError), id func(V) string,
+	do func(*host.Host, context.Context, []T) ([]shared.IndexResult, error)) (*v1.IndexResponse, error) {
+	if len(list) == 0 || len(list) > shared.MaxIndexBatch {
+		return nil, Invalid(field, fmt.Sprintf("has %d elements; 1 to %d", len(list), shared.MaxIndexBatch))
+	}
+	refused := map[int]*v1.IndexResult{}
+	good := make([]T, 0, len(list))
+	for i, one := range list {
+		decoded, wrong := decode(one)
+		if wrong != nil {
+			refused[i] = &v1.IndexResult{MessageId: id(one), Status: string(shared.IndexInvalid), Field: wrong.Field,
+				Problem: wrong.Problem}
+			continue
+		}
+		good = append(good, decoded)
+	}
+	return call(ctx, s, func(ctx context.Context, h *host.Host) ([]shared.IndexResult, error) {
+		if len(good) == 0 {
+			return nil, nil
+		}
+		return do(h, ctx, good)
+	}, func(results []shared.IndexResult) *v1.IndexResponse {
+		out := &v1.IndexResponse{Results: make([]*v1.IndexResult, len(list))}
+		for i := range list {
+			if out.Results[i] = refused[i]; out.Results[i] == nil {
+				out.Results[i] = encodeIndexResult(results[0])
+				results = results[1:]
+			}
+		}
+		return out
+	})
+}
+
+type idempotencyKey struct{}
+
+// WithIdempotencyKey returns a context for Recall with the header Idempotency-Key of a plain request.
+func WithIdempotencyKey(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, idempotencyKey{}, key)
+}
+
+// key returns the header Idempotency-Key of a request of any protocol.
+func key(ctx context.Context) string {
+	if key, ok := ctx.Value(idempotencyKey{}).(string); ok {
+		return key
+	}
+	if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+		return info.RequestHeader().Get("Idempotency-Key")
+	}
+	return ""
+}
+
+// judged makes a call about a recall.
+func judged[A any, B any](ctx context.Context, s *Service, r *v1.RecallRequest,
+	do func(*host.Host, context.Context, shared.RecallRequest) (A, error), encode func(A) B) (out B, err error) {
+	req, err := decodeRecall(r)
+	if err != nil {
+		return out, err
+	}
+	if req.RecallID == "" {
+		req.RecallID = key(ctx)
+	}
+	return call(ctx, s, func(ctx context.Context, h *host.Host) (A, error) { return do(h, ctx, req) }, encode)
+}
+
+func encodeRecallResults(list []shared.RecallResult) *v1.RecallResponse {
+	return &v1.RecallResponse{Results: each(list, encodeRecallResult), Now: timestamppb.Now()}
+}
+
+// Recall implements RecallService.
+func (s *Service) Recall(ctx context.Context, r *v1.RecallRequest) (*v1.RecallResponse, error) {
+	return judged(ctx, s, r, (*host.Host).Recall, encodeRecallResults)
+}
+
+// Check implements RecallService.
+func (s *Service) Check(ctx context.Context, r *v1.RecallRequest) (*v1.RecallResponse, error) {
+	return judged(ctx, s, r, (*host.Host).Check, encodeRecallResults)
+}
+
+// Explain implements RecallService.
+func (s *Service) Explain(ctx context.Context, r *v1.RecallRequest) (*v1.ExplainResponse, error) {
+	return judged(ctx, s, r, (*host.Host).Explain, func(list []shared.Explanation) *v1.ExplainResponse {
+		return &v1.ExplainResponse{Results: each(list, encodeExplanation)}
+	})
+}
+
+// Status implements RecallService.
+func (s *Service) Status(ctx context.Context, r *v1.StatusRequest) (*v1.StatusResponse, error) {
+	return call(ctx, s, func(ctx context.Context, h *host.Host) ([]shared.MessageStatus, error) {
+		return h.Status(ctx, r.GetTenant(), r.GetIds())
+	}, func(list []shared.MessageStatus) *v1.StatusResponse {
+		return &v1.StatusResponse{Results: each(list, encodeStatus)}
+	})
+}
+
+// Since implements RecallService.
+func (s *Service) Since(ctx context.Context, r *v1.SinceRequest) (*v1.EventPage, error) {
+	return call(ctx, s, func(ctx context.Context, h *host.Host) (shared.EventPage, error) {
+		return h.Since(ctx, shared.SinceRequest{Tenant: r.GetTenant(), After: r.GetAfter(), Limit: int(r.GetLimit()),
+			Conversations: each(r.GetConversations(), decodeConversation)})
+	}, func(p shared.EventPage) *v1.EventPage {
+		return &v1.EventPage{Events: each(p.Events, encodeEvent), Next: p.Next, More: p.More, Reset_: p.Reset}
+	})
+}
+
+// Ledger implements RecallService.
+func (s *Service) Ledger(ctx context.Context, r *v1.LedgerRequest) (*v1.LedgerPage, error) {
+	return call(ctx, s, func(ctx context.Context, h *host.Host) (shared.LedgerPage, error) {
+		return h.Ledger(ctx, shared.LedgerRequest{Tenant: r.GetTenant(), RecallID: r.GetRecallId(), After: r.GetAfter(),
+			Limit: int(r.GetLimit())})
+	}, func(p shared.LedgerPage) *v1.LedgerPage {
+		return &v1.LedgerPage{Entries: each(p.Entries, encodeLedgerEntry), Next: p.Next, More: p.More, Reset_: p.Reset}
+	})
+}
+
+// Take implements StepService.
+func (s *Service) Take(ctx context.Context, r *v1.TakeRequest) (*v1.TakeResponse, error) {
+	pulled := s.Broker.Steps()
+	for i, step := range r.GetSteps() {
+		if !slices.Contains(pulled, step) {
+			return nil, Invalid(fmt.Sprintf("steps[%d]", i), fmt.Sprintf("%.80q is not a pulled step; sidecar.hcl has %q",
+				step, pulled))
+		}
+	}
+	if len(pulled) == 0 {
+		return nil, Invalid("steps", "no step is pulled: sidecar.hcl has no step with pull = true")
+	}
+	if r.GetMax() < 0 || r.GetMax() > pull.MaxTake {
+		return nil, Invalid("max", fmt.Sprintf("is %d; 1 to %d, or 0 for %d", r.GetMax(), pull.MaxTake, defaultTake))
+	}
+	wait := defaultWait
+	if r.GetWait() != "" {
+		var err error
+		if wait, err = time.ParseDuration(r.GetWait()); err != nil || wait < 0 || wait > maxWait {
+			return nil, Invalid("wait", fmt.Sprintf(`is %.80q; a duration from "0s" to %q`, r.GetWait(), maxWait))
+		}
+	}
+	out := &v1.TakeResponse{}
+	if len(r.GetSettle()) > 0 {
+		var err error
+		if out.Late, err = s.settleAll(ctx, r.GetSettle()); err != nil {
+			return nil, err
+		}
+	}
+	steps, most := r.GetSteps(), int(r.GetMax())
+	if len(steps) == 0 {
+		steps = pulled
+	}
+	if most == 0 {
+		most = defaultTake
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	defer context.AfterFunc(s.leaving, cancel)()
+	leased := s.Broker.Take(waiting, steps, most)
+	if ctx.Err() != nil { // the worker has gone
+		s.Broker.Release(leased)
+		return nil, Error(ctx.Err())
+	}
+	out.Deliveries = each(leased, encodeLeased)
+	return out, nil
+}
+
+// Settle implements StepService.
+func (s *Service) Settle(ctx context.Context, r *v1.SettleRequest) (*v1.SettleResponse, error) {
+	if len(r.GetSettle()) == 0 {
+		return nil, Invalid("settle", fmt.Sprintf("is empty; 1 to %d", pull.MaxTake))
+	}
+	late, err := s.settleAll(ctx, r.GetSettle())
+	if err != nil {
+		return nil, err
+	}
+	return &v1.SettleResponse{Late: late}, nil
+}
+
+// settleAll reports outcomes together and returns the ids of those that are late, in order.
+func (s *Service) settleAll(ctx context.Context, list []*v1.Settlement) (late []string, err error) {
+	if len(list) > pull.MaxTake {
+		return nil, Invalid("settle", fmt.Sprintf("has %d elements; at most %d", len(list), pull.MaxTake))
+	}
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, Timeout)
+		defer cancel()
+	}
+	settled, errs := make([]bool, len(list)), make([]error, len(list))
+	var all sync.WaitGroup
+	for i, one := range list {
+		all.Go(func() {
+			outcome, cause := shared.Outcome(one.GetOutcome()), error(nil)
+			if one.GetError() != "" {
+				cause = errors.New(one.GetError())
+			} else if outcome == shared.OutcomeFailed {
+				cause = errors.New("the worker gave no reason")
+			}
+			settled[i], errs[i] = s.Broker.Settle(ctx, one.GetId(), outcome, cause)
+		})
+	}
+	all.Wait()
+	for i, one := range list {
+		var field *shared.FieldError
+		switch {
+		case errors.As(errs[i], &field):
+			return nil, Invalid(fmt.Sprintf("settle[%d].%s", i, field.Field), field.Problem)
+		case errs[i] != nil:
+			return nil, Error(errs[i])
+		case !settled[i]:
+			late = append(late, one.GetId())
+		}
+	}
+	return late, nil
+}

@@ -1,0 +1,254 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"github.com/chat-recall/recall/sidecar/internal/api"
+	"github.com/chat-recall/recall/sidecar/internal/config"
+	"github.com/chat-recall/recall/sidecar/internal/secret"
+)
+
+const (
+	// bodyTimeout bounds how long the body of a request may take to arrive.
+	bodyTimeout = 10 * time.Second
+
+	// writeTimeout bounds how long a client may take to read a part of a response.
+	writeTimeout = 30 * time.Second
+
+	requestIDHeader = "X-Request-Id"
+)
+
+var requestID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
+
+// The reasons for which the guard refuses a request, in the metrics.
+const (
+	refusedOrigin = "origin"
+	refusedHost   = "host"
+	refusedUID    = "uid"
+	refusedToken  = "token"
+	refusedBusy   = "busy"
+)
+
+// refusal is why the guard refuses a request.
+type refusal struct {
+	reason string
+	status int
+	err    error
+}
+
+// guard is what every request of one listener passes.
+type guard struct {
+	*Server
+	listener config.Listener
+	tokens   *secret.File // nil: none are needed
+	errors   *connect.ErrorWriter
+	private  http.Handler
+}
+
+// ServeHTTP answers health to everybody on this machine, and the rest to those who may ask.
+func (g *guard) ServeHTTP(to http.ResponseWriter, r *http.Request) {
+	id := r.Header.Get(requestIDHeader)
+	if !requestID.MatchString(id) {
+		id = uuid.NewString()
+	}
+	w := &response{ResponseWriter: to, controller: http.NewResponseController(to)}
+	w.Header().Set(requestIDHeader, id)
+	r.Body = &body{ReadCloser: r.Body, controller: w.controller}
+	began := time.Now()
+	defer func() {
+		p := recover()
+		g.metrics.observe(r.URL.Path, w.status, time.Since(began))
+		if p != nil && p != http.ErrAbortHandler {
+			g.Log.Error("a request panicked", "path", r.URL.Path, "request_id", id, "panic", p, "stack", string(debug.Stack()))
+		}
+		if p != nil {
+			panic(http.ErrAbortHandler) // the client must not take a part for the whole
+		}
+	}()
+	switch {
+	case isBrowser(r):
+		g.refuse(w, r, refusal{refusedOrigin, http.StatusForbidden,
+			denied("the request comes from a web page (it has the header Origin), and none may call the sidecar")})
+	case r.URL.Path == "/healthz" && isRead(r):
+		_, _ = io.WriteString(w, "ok\n")
+	case r.URL.Path == "/readyz" && isRead(r):
+		if err := g.ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	default:
+		if no, bad := g.refused(r); bad {
+			g.refuse(w, r, no)
+			return
+		}
+		select {
+		case g.inFlight <- struct{}{}:
+		default:
+			g.refuse(w, r, refusal{refusedBusy, http.StatusTooManyRequests,
+				api.Overloaded(fmt.Sprintf("more than %d requests at a time (max_in_flight)", cap(g.inFlight)))})
+			return
+		}
+		defer func() { <-g.inFlight }()
+		g.private.ServeHTTP(w, r)
+	}
+}
+
+func isRead(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+// isBrowser reports whether a web page sent the request.
+func isBrowser(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return len(r.Header.Values("Origin")) > 0 || site != "" && site != "none"
+}
+
+func denied(format string, args ...any) error {
+	return connect.NewError(connect.CodePermissionDenied, fmt.Errorf(format, args...))
+}
+
+// refused says whether a request may not be asked by this client, and why.
+func (g *guard) refused(r *http.Request) (refusal, bool) {
+	if !g.isOurs(r.Host) {
+		return refusal{refusedHost, http.StatusMisdirectedRequest, denied("the sidecar is not %.80q: see host_names in "+
+			"sidecar.hcl", r.Host)}, true
+	}
+	if allowed := g.listener.AllowUIDs; len(allowed) > 0 {
+		uid, err := peerUID(r.Context())
+		if err != nil || !slices.Contains(allowed, uid) {
+			return refusal{refusedUID, http.StatusForbidden, denied("user %d of this machine is not in allow_uids", uid)}, true
+		}
+	}
+	if g.tokens != nil && r.URL.Path != healthPath {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !ok || !g.tokens.Match([]byte(token)) {
+			return refusal{refusedToken, http.StatusUnauthorized, connect.NewError(connect.CodeUnauthenticated,
+				errors.New("the header Authorization: Bearer needs a token of token_file"))}, true
+		}
+	}
+	return refusal{}, false
+}
+
+// isOurs reports whether a Host header names this sidecar, and not another name that leads here. A page in a browser
+// that knows such a name cannot reach a unix socket, where clients send what they like as long as it is no domain.
+func (g *guard) isOurs(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	ip := net.ParseIP(host)
+	switch {
+	case host == "localhost", ip != nil && ip.IsLoopback():
+		return true
+	case slices.ContainsFunc(g.listener.HostNames, func(name string) bool { return strings.EqualFold(name, host) }):
+		return true
+	case g.listener.Network == "unix":
+		return ip == nil && !strings.ContainsAny(host, ".:")
+	}
+	own, _, err := net.SplitHostPort(g.listener.Address)
+	return err == nil && ip != nil && ip.Equal(net.ParseIP(own))
+}
+
+// refuse answers in the protocol of the request.
+func (g *guard) refuse(w http.ResponseWriter, r *http.Request, no refusal) {
+	g.metrics.refused.WithLabelValues(no.reason).Inc()
+	if no.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	if g.errors.IsSupported(r) && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		_ = g.errors.Write(w, r, no.err)
+		return
+	}
+	fail(w, no.status, no.err)
+}
+
+type connKey struct{}
+
+// withConn is the ConnContext of a server: handlers can then ask who is at the other end.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// peerUID returns the user at the other end of a unix socket.
+func peerUID(ctx context.Context) (int, error) {
+	c, ok := ctx.Value(connKey{}).(*net.UnixConn)
+	if !ok {
+		return -1, errors.New("not a unix socket")
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	uid := -1
+	var asked error
+	err = raw.Control(func(fd uintptr) {
+		var cred *unix.Ucred
+		if cred, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); asked == nil {
+			uid = int(cred.Uid)
+		}
+	})
+	return uid, errors.Join(err, asked)
+}
+
+// body is the body of a request, which must arrive within bodyTimeout of the first read.
+type body struct {
+	io.ReadCloser
+	controller *http.ResponseController
+	begun      bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if !b.begun {
+		b.begun = true
+		_ = b.controller.SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF { // the next request of the connection has a limit of its own
+		_ = b.controller.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// response is a response of which each part must be read within writeTimeout.
+type response struct {
+	http.ResponseWriter
+	controller *http.ResponseController
+	status     int
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	_ = w.controller.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush implements [http.Flusher].
+func (w *response) Flush() {
+	_ = w.controller.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = w.controller.Flush()
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,170 @@
+package server
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/chat-recall/recall/internal/hclfile"
+	"github.com/chat-recall/recall/sidecar/internal/config"
+)
+
+const (
+	firstSocket = 3 // the first descriptor that systemd passes
+	maxPEM      = 1 << 20
+)
+
+// Listen opens the listeners, in order. If systemd passed sockets, they are used instead: as many as there are listeners,
+// in the order of the file.
+func Listen(all []config.Listener) (out []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, ln := range out {
+				_ = ln.Close()
+			}
+		}
+	}()
+	passed, err := activated()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, f := range passed {
+			_ = f.Close()
+		}
+	}()
+	if len(passed) > 0 && len(passed) != len(all) {
+		return nil, fmt.Errorf("%d sockets were passed for %d blocks listen: name as many, in the same order", len(passed),
+			len(all))
+	}
+	for i, l := range all {
+		var ln net.Listener
+		switch {
+		case len(passed) > 0:
+			ln, err = fromFile(passed[i], l.Network)
+		case l.Network == "unix":
+			ln, err = listenUnix(l)
+		default:
+			ln, err = net.Listen("tcp", l.Address)
+		}
+		if err != nil {
+			return out, err
+		}
+		if l.TLSCert != "" {
+			settings, err := tlsOf(l)
+			if err != nil {
+				_ = ln.Close()
+				return out, err
+			}
+			ln = tls.NewListener(ln, settings)
+		}
+		out = append(out, ln)
+	}
+	return out, nil
+}
+
+// activated returns the sockets that systemd passed to this process. The plugin, a child of this process, gets none of
+// them.
+func activated() ([]*os.File, error) {
+	pid, n := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		_ = os.Unsetenv(name)
+	}
+	if pid != strconv.Itoa(os.Getpid()) {
+		return nil, nil
+	}
+	count, err := strconv.Atoi(n)
+	if err != nil || count < 0 {
+		return nil, fmt.Errorf("LISTEN_FDS is %.20q, which is no number of sockets", n)
+	}
+	var files []*os.File
+	for fd := firstSocket; fd < firstSocket+count; fd++ {
+		unix.CloseOnExec(fd)
+		files = append(files, os.NewFile(uintptr(fd), fmt.Sprintf("socket %d", fd)))
+	}
+	return files, nil
+}
+
+func fromFile(f *os.File, network string) (net.Listener, error) {
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s of systemd: %w", f.Name(), err)
+	}
+	if got := ln.Addr().Network(); got != network {
+		return nil, errors.Join(fmt.Errorf("%s of systemd is %s, and its block listen is %s", f.Name(), got, network),
+			ln.Close())
+	}
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return ln, nil
+}
+
+// listenUnix makes a socket that has its mode from the first moment at which its path leads to it. It replaces the socket
+// of a process that has ended.
+func listenUnix(l config.Listener) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", l.Path, time.Second); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("another process answers at %s: stop it, or name another path", l.Path)
+	}
+	if info, err := os.Lstat(l.Path); err == nil && info.Mode().Type() != os.ModeSocket {
+		return nil, fmt.Errorf("%s exists and is not a socket: remove it, or name another path", l.Path)
+	}
+	fresh := freshPath(l.Path)
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	mask := unix.Umask(0o777) // nobody connects before it has its mode
+	ln, err := net.Listen("unix", fresh)
+	unix.Umask(mask)
+	if err != nil {
+		return nil, err
+	}
+	ln.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := os.Chmod(fresh, l.Mode); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	if err := os.Rename(fresh, l.Path); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
+}
+
+// freshPath returns a path in the same folder that is no longer, since a path of a socket has at most 107 bytes.
+func freshPath(path string) string {
+	dir, name := filepath.Split(path)
+	if name[0] == '~' {
+		return dir + "_" + name[1:]
+	}
+	return dir + "~" + name[1:]
+}
+
+// tlsOf reads the certificates of a listener.
+func tlsOf(l config.Listener) (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(l.TLSCert, l.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("tls_cert and tls_key of %s: %w", l.Address, err)
+	}
+	settings := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"}}
+	if l.TLSClientCA == "" {
+		return settings, nil
+	}
+	pem, err := hclfile.Read(l.TLSClientCA, maxPEM)
+	if err != nil {
+		return nil, fmt.Errorf("tls_client_ca of %s: %w", l.Address, err)
+	}
+	settings.ClientCAs, settings.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !settings.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("tls_client_ca of %s: %s has no PEM certificate", l.Address, l.TLSClientCA)
+	}
+	return settings, nil
+}
