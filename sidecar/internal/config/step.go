@@ -32,11 +32,10 @@ type Step struct {
 	EachNode   bool          // every node of a cluster carries it out
 }
 
+// The defaults of the block "step".
 const (
-	// DefaultPullTimeout and DefaultPullAtATime hold for a step that is pulled.
-	DefaultPullTimeout = time.Minute
-	DefaultPullAtATime = shared.MaxDeliveries
-	// DefaultWebhookTimeout and DefaultWebhookAtATime hold for a step with a webhook.
+	DefaultPullTimeout    = time.Minute          // the lease of a delivery
+	DefaultPullAtATime    = shared.MaxDeliveries // all that the plugin delivers of a step
 	DefaultWebhookTimeout = 10 * time.Second
 	DefaultWebhookAtATime = 16
 
@@ -143,8 +142,7 @@ func (d *decoder) webhook(s *Step, b *hclsyntax.Block) {
 	}
 }
 
-// parseWebhook returns the address of a webhook, or what is wrong with it and what to do. Errors do not quote it, since
-// it may hold a secret.
+// parseWebhook returns the address of a webhook, or what is wrong with it and what to do.
 func parseWebhook(text string, socket bool) (u *url.URL, advice string, err error) {
 	const example = `For example webhook = "https://chat.example.com/hooks/recall"`
 	u, err = url.Parse(text)

@@ -131,7 +131,7 @@ func parseToken(line []byte) ([]byte, error) {
 func parseSecret(line []byte) ([]byte, error) {
 	code, ok := bytes.CutPrefix(line, []byte(secretPrefix))
 	secret, err := base64.StdEncoding.Strict().AppendDecode(nil, code)
-	broken := bytes.IndexByte(code, '\r') >= 0 // the decoder skips it
+	broken := bytes.ContainsRune(code, '\r') // the decoder skips it
 	if !ok || err != nil || broken || len(secret) < minSecretBytes || len(secret) > maxSecretBytes {
 		return nil, fmt.Errorf(`a secret is %s and the base64 of %d to %d bytes; for example as `+
 			`echo "whsec_$(openssl rand -base64 32)" prints it`, secretPrefix, minSecretBytes, maxSecretBytes)
