@@ -209,11 +209,11 @@ func ValidateStatus(tenant string, ids []string) error {
 		return err
 	}
 	if len(ids) > shared.MaxStatusIDs {
-		return shared.Invalidf("message_ids", "%d ids; at most %d a call", len(ids), shared.MaxStatusIDs)
+		return shared.Invalidf("ids", "%d ids; at most %d a call", len(ids), shared.MaxStatusIDs)
 	}
 	for i, id := range ids {
 		if err := validID("", id); err != nil {
-			return under(fmt.Sprintf("message_ids[%d]", i), err)
+			return under(fmt.Sprintf("ids[%d]", i), err)
 		}
 	}
 	return nil

@@ -125,8 +125,8 @@ func TestValidate_InvalidInput(t *testing.T) {
 		}), "requested_at", "1970"},
 
 		{func() error { return ValidateStatus("", nil) }, "tenant", "empty"},
-		{func() error { return ValidateStatus("t", many(1001)) }, "message_ids", "at most 1000"},
-		{func() error { return ValidateStatus("t", []string{"a", "\xfe"}) }, "message_ids[1]", "UTF-8"},
+		{func() error { return ValidateStatus("t", many(1001)) }, "ids", "at most 1000"},
+		{func() error { return ValidateStatus("t", []string{"a", "\xfe"}) }, "ids[1]", "UTF-8"},
 		{since(func(r *shared.SinceRequest) { r.After = long }), "after", "at most 256"},
 		{since(func(r *shared.SinceRequest) { r.Limit = 1001 }), "limit", "1000"},
 		{since(func(r *shared.SinceRequest) { r.Limit = -1 }), "limit", "-1"},

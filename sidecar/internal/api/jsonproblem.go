@@ -71,7 +71,7 @@ func checkMessage(v any, m protoreflect.MessageDescriptor, path string) error {
 			f = m.Fields().ByJSONName(name)
 		}
 		if f == nil {
-			return wrong(path+name, "is unknown; known are %s", strings.Join(names(m), ", "))
+			return wrong(fmt.Sprintf("%s%.80s", path, name), "is unknown; known are %s", strings.Join(names(m), ", "))
 		}
 		if object[name] == nil { // like a field that is not there
 			continue
@@ -91,7 +91,7 @@ func checkField(v any, f protoreflect.FieldDescriptor, path string) error {
 			return wrong(path, "is %s; it must be a JSON object", shown(v))
 		}
 		for _, key := range slices.Sorted(maps.Keys(object)) {
-			if err := checkValue(object[key], f.MapValue(), path+"."+key); err != nil {
+			if err := checkValue(object[key], f.MapValue(), fmt.Sprintf("%s.%.80s", path, key)); err != nil {
 				return err
 			}
 		}

@@ -22,10 +22,10 @@ import (
 	"github.com/chat-recall/recall/sidecar/internal/secret"
 )
 
-const (
-	// bodyTimeout bounds how long the body of a request may take to arrive.
-	bodyTimeout = 10 * time.Second
+// bodyTimeout bounds how long the body of a request may take to arrive. Tests shorten it.
+var bodyTimeout = 10 * time.Second
 
+const (
 	// writeTimeout bounds how long a client may take to read a part of a response.
 	writeTimeout = 30 * time.Second
 

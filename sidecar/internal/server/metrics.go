@@ -11,7 +11,9 @@ import (
 )
 
 // seconds are the buckets of a request: from 100 µs to 30 s, the longest wait.
-var seconds = []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
+var seconds = []float64{
+	0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+}
 
 // counters are the metrics of the sidecar itself.
 type counters struct {

@@ -80,7 +80,8 @@ func (s *Server) Serve(ln net.Listener, l config.Listener, tokens *secret.File) 
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
-		Handler:   &guard{Server: s, listener: l, tokens: tokens, errors: connect.NewErrorWriter(), private: s.handler(l.Admin)},
+		Handler: &guard{Server: s, listener: l, tokens: tokens, errors: connect.NewErrorWriter(),
+			private: s.handler(l.Admin)},
 		Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout}, ConnContext: withConn,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
