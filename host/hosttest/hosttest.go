@@ -24,15 +24,16 @@ import (
 
 const (
 	modulePath    = "github.com/chat-recall/recall"
-	pluginPackage = modulePath + "/plugin"
+	pluginPackage = "plugin"
 )
 
 // builds are the binaries that this process has built, by package.
 var builds sync.Map // string → func() (string, error)
 
-// buildOnce builds a package, once for all tests of a process.
-func buildOnce(t testing.TB, pkg string) string {
+// Build builds a command of this module, such as sidecar, once for all tests of a process, and returns its path.
+func Build(t testing.TB, command string) string {
 	t.Helper()
+	pkg := modulePath + "/" + command
 	once, _ := builds.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
 		module, dir, err := buildDir()
 		if err != nil {
@@ -78,7 +79,7 @@ func buildDir() (module, dir string, err error) {
 // BuildPlugin builds recall-plugin and returns its path.
 func BuildPlugin(t testing.TB) string {
 	t.Helper()
-	return buildOnce(t, pluginPackage)
+	return Build(t, pluginPackage)
 }
 
 // faults are what BuildFaulty can do.
@@ -108,7 +109,7 @@ func BuildFaulty(t testing.TB, fault string) string {
 	if !slices.Contains(faults, fault) {
 		t.Fatalf("there is no fault %q; there are %s", fault, strings.Join(faults, ", "))
 	}
-	data, err := os.ReadFile(buildOnce(t, pluginPackage+"/internal/faulty"))
+	data, err := os.ReadFile(Build(t, pluginPackage+"/internal/faulty"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,6 +70,7 @@ var rooms = map[string]string{
 	"sidecar/internal/server": "host host/hostprom internal/hclfile shared sidecar/apiv1 sidecar/apiv1/apiv1connect " +
 		"sidecar/internal/api sidecar/internal/calls sidecar/internal/config sidecar/internal/pull sidecar/internal/secret",
 	"sidecar/internal/npm":     "host/hosttest",
+	"sidecar/sidecartest":      "host/hosttest",
 	"sidecar/internal/webhook": "shared",
 	"sidecar/internal/config":  "internal/hclfile internal/wire shared",
 	"sidecar/internal/secret":  "internal/hclfile",
