@@ -6,14 +6,14 @@ import (
 	"io"
 	"log"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/chat-recall/recall/sidecar/internal/webhook"
 )
 
 var quiet = log.New(io.Discard, "", 0)
@@ -92,6 +92,7 @@ func TestRun_RefusedAddress(t *testing.T) {
 		"https://[::]/":                     "unspecified",
 		"http://[::ffff:0.0.0.0]/":          "unspecified",
 		"https://[fd00:ec2::254]/":          "metadata",
+		"https://[fd00:ec2::254%25lo]/":     "metadata",
 		"https://[fd00:ec2::23]/":           "metadata",
 		"https://[fd20:ce::254]/":           "metadata",
 		"https://100.100.100.200/":          "metadata",
@@ -118,36 +119,42 @@ func TestRun_RefusedAddress(t *testing.T) {
 	}
 }
 
-// A name that leads to this machine may use plain http: what counts is the address.
-func TestRun_Name(t *testing.T) {
-	h, requests := keep(t)
-	_, port, err := net.SplitHostPort(serve(t, h).Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+// The dialer writes IPv4-mapped addresses as IPv4 today. The check does not rely on it.
+func TestCheckAddress_Mapped(t *testing.T) {
+	for _, address := range []string{"[::ffff:100.100.100.200]:443", "[::ffff:169.254.169.254]:443"} {
+		if err := webhook.CheckAddress("https", address); err == nil {
+			t.Errorf("%s is not refused", address)
+		}
 	}
-	w := open(t, "http://here.test:"+port, nil)
-	w.Resolve(names(t, map[string]string{"here.test": "127.0.0.1"}))
-	run(t, w)
-	if len(requests()) != 1 {
-		t.Errorf("got %d requests", len(requests()))
+	if err := webhook.CheckAddress("http", "[::ffff:127.0.0.1]:80"); err != nil {
+		t.Error(err)
 	}
 }
 
-func TestRun_NoProxyFromEnvironment(t *testing.T) {
-	var asked atomic.Bool
-	proxy := serve(t, func(http.ResponseWriter, *http.Request) { asked.Store(true) })
-	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
-		t.Setenv(name, proxy.URL) // net/http reads it once: no other test here reads it
-	}
+// What counts is the address that a name leads to, and no proxy of the environment is asked: see TestMain.
+func TestRun_Name(t *testing.T) {
 	h, requests := keep(t)
-	_, port, err := net.SplitHostPort(serve(t, h).Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	plain := serve(t, h)
+	secure := httptest.NewTLSServer(h)
+	t.Cleanup(secure.Close)
+	resolver := names(t, map[string]string{"here.test": "127.0.0.1", "example.com": "127.0.0.1"})
+	for _, test := range []struct {
+		url    string
+		server *httptest.Server
+	}{
+		{"http://here.test", plain},
+		{"https://example.com", secure}, // the name in the certificate of httptest
+	} {
+		_, port, err := net.SplitHostPort(test.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := open(t, test.url+":"+port, nil)
+		w.Resolve(resolver)
+		w.Trust(pool(secure))
+		run(t, w)
 	}
-	w := open(t, "http://here.test:"+port, nil)
-	w.Resolve(names(t, map[string]string{"here.test": "127.0.0.1"}))
-	run(t, w)
-	if asked.Load() || len(requests()) != 1 {
-		t.Errorf("the proxy was asked: %t; the receiver got %d requests", asked.Load(), len(requests()))
+	if len(requests()) != 2 {
+		t.Errorf("got %d requests", len(requests()))
 	}
 }

@@ -10,3 +10,6 @@ func (w *Webhook) Trust(pool *x509.CertPool) { w.transport.TLSClientConfig.RootC
 
 // Resolve makes w look up names with r.
 func (w *Webhook) Resolve(r *net.Resolver) { w.dialer.Resolver = r }
+
+// CheckAddress is checkAddress.
+var CheckAddress = checkAddress
