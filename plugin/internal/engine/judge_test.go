@@ -625,7 +625,7 @@ func TestCalls_InvalidInput(t *testing.T) {
 			return err
 		}, "messages"},
 		{"a status of nothing", func() error { _, err := r.Status(t.Context(), "acme", []string{""}); return err },
-			"message_ids[0]"},
+			"ids[0]"},
 		{"a page over the limit", func() error {
 			_, err := r.Since(t.Context(), shared.SinceRequest{Tenant: "acme", Limit: shared.MaxSinceLimit + 1})
 			return err
