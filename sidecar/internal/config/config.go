@@ -3,6 +3,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -25,6 +26,9 @@ const (
 	DefaultMaxInFlight = 4096
 	maxMaxInFlight     = 65536
 )
+
+// topAttributes are the attributes outside of blocks.
+var topAttributes = []string{"plugin_file", "run_dir", "max_in_flight"}
 
 const (
 	listenBlock = "listen"
@@ -75,9 +79,7 @@ func (d *decoder) file(name string, body *hclsyntax.Body) *File {
 	const known = "The file has plugin_file, run_dir, max_in_flight, and the blocks listen and step."
 	top := hclfile.Top(name, body)
 	for _, a := range body.Attributes {
-		switch a.Name {
-		case "plugin_file", "run_dir", "max_in_flight":
-		default:
+		if !slices.Contains(topAttributes, a.Name) {
 			d.Errorf(a.NameRange, known, "%q does not belong at the top of the file", a.Name)
 		}
 	}
