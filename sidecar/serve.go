@@ -27,8 +27,8 @@ const (
 	// shutdownTimeout bounds how long requests under way are answered after SIGTERM: as long as a call may take.
 	shutdownTimeout = api.Timeout
 
-	// pullTimeout is how long a delivery may wait for a worker before the attempt fails, which tells the ledger.
-	pullTimeout = time.Hour
+	// takeTimeout is how long a delivery may wait for a worker before the attempt fails, so that the ledger says why.
+	takeTimeout = time.Hour
 
 	reloadTimeout = 30 * time.Second
 )
@@ -36,9 +36,10 @@ const (
 // sidecar is what sidecar.hcl describes.
 type sidecar struct {
 	file    *config.File
-	secrets []*secret.File
-	tokens  []*secret.File // by listener; nil where there is no token_file
-	hooks   map[string]*secret.File
+	secrets []interface{ Read() error } // what SIGHUP reads again
+	tokens  []*secret.File              // by listener; nil if it has no token_file
+	tls     []*server.TLS               // by listener; nil if it has no tls_cert
+	hooks   map[string]*secret.File     // by step
 }
 
 // load reads sidecar.hcl and the secrets that it names.
@@ -61,6 +62,15 @@ func load(file string) (*sidecar, hclfile.Diagnostics, error) {
 			}
 		}
 		s.tokens = append(s.tokens, tokens)
+		var settings *server.TLS
+		if l.TLSCert != "" {
+			settings = server.NewTLS(l)
+			s.secrets = append(s.secrets, settings)
+			if err := settings.Read(); err != nil {
+				return nil, found, err
+			}
+		}
+		s.tls = append(s.tls, settings)
 	}
 	for _, step := range f.Steps {
 		if step.Pull {
@@ -124,7 +134,7 @@ func (s *sidecar) steps(broker *pull.Broker) map[string]host.Step {
 	for _, step := range s.file.Steps {
 		one := host.Step{After: step.After, EachNode: step.EachNode}
 		if step.Pull {
-			one.Run, one.Timeout, one.Concurrency = broker.Run, pullTimeout, shared.MaxDeliveries
+			one.Run, one.Timeout, one.Concurrency = broker.Run, takeTimeout+step.Timeout, shared.MaxDeliveries
 		} else {
 			one.Run = webhook.New(webhook.Config{URL: step.Webhook, Socket: step.Socket, AtATime: step.AtATime,
 				Secrets: s.hooks[step.Name].Values, Encode: api.Webhook}).Run
@@ -141,7 +151,7 @@ func (s *sidecar) serve(log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := server.Listen(s.file.Listeners) // first: whoever connects from now on waits and is not refused
+	listeners, err := server.Listen(s.file.Listeners, s.tls) // first: whoever connects from now on waits and is not refused
 	if err != nil {
 		return err
 	}

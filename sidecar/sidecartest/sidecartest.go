@@ -175,6 +175,14 @@ func (s *Sidecar) end(sig syscall.Signal) {
 	}
 }
 
+// Signal sends a signal to the sidecar.
+func (s *Sidecar) Signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // KillPlugin ends the plugin with SIGKILL. The sidecar then starts it again.
 func (s *Sidecar) KillPlugin() {
 	s.t.Helper()

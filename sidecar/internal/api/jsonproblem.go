@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,18 @@ func jsonProblem(text []byte, request protoreflect.MessageDescriptor, cause erro
 }
 
 func wrong(path, format string, args ...any) error {
-	return &shared.FieldError{Field: strings.TrimSuffix(path, "."), Problem: fmt.Sprintf(format, args...)}
+	return &shared.FieldError{Field: cmp.Or(path, "body"), Problem: fmt.Sprintf(format, args...)}
+}
+
+// under returns the path of a member of an object, with at most 80 characters of its name.
+func under(path, name string) string {
+	if name == "" {
+		name = `""`
+	}
+	if path != "" {
+		path += "."
+	}
+	return fmt.Sprintf("%s%.80s", path, name)
 }
 
 // checkMessage finds what is wrong with a value that stands for a message.
@@ -60,9 +72,6 @@ func checkMessage(v any, m protoreflect.MessageDescriptor, path string) error {
 	}
 	object, ok := v.(map[string]any)
 	if !ok {
-		if path == "" {
-			path = "body"
-		}
 		return wrong(path, "is %s; it must be a JSON object", shown(v))
 	}
 	for _, name := range slices.Sorted(maps.Keys(object)) {
@@ -71,12 +80,12 @@ func checkMessage(v any, m protoreflect.MessageDescriptor, path string) error {
 			f = m.Fields().ByJSONName(name)
 		}
 		if f == nil {
-			return wrong(fmt.Sprintf("%s%.80s", path, name), "is unknown; known are %s", strings.Join(names(m), ", "))
+			return wrong(under(path, name), "is unknown; known are %s", strings.Join(names(m), ", "))
 		}
 		if object[name] == nil { // like a field that is not there
 			continue
 		}
-		if err := checkField(object[name], f, path+name); err != nil {
+		if err := checkField(object[name], f, under(path, name)); err != nil {
 			return err
 		}
 	}
@@ -91,7 +100,7 @@ func checkField(v any, f protoreflect.FieldDescriptor, path string) error {
 			return wrong(path, "is %s; it must be a JSON object", shown(v))
 		}
 		for _, key := range slices.Sorted(maps.Keys(object)) {
-			if err := checkValue(object[key], f.MapValue(), fmt.Sprintf("%s.%.80s", path, key)); err != nil {
+			if err := checkValue(object[key], f.MapValue(), under(path, key)); err != nil {
 				return err
 			}
 		}
@@ -114,7 +123,7 @@ func checkField(v any, f protoreflect.FieldDescriptor, path string) error {
 func checkValue(v any, f protoreflect.FieldDescriptor, path string) error {
 	switch f.Kind() {
 	case protoreflect.MessageKind:
-		return checkMessage(v, f.Message(), path+".")
+		return checkMessage(v, f.Message(), path)
 	case protoreflect.BoolKind:
 		if _, ok := v.(bool); !ok {
 			return wrong(path, "is %s; it must be true or false", shown(v))

@@ -99,7 +99,11 @@ func (b *Broker) Run(ctx context.Context, due shared.Delivery) (shared.Outcome, 
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.finish(d, result{shared.OutcomeFailed, fmt.Errorf("no worker took it: %w", ctx.Err())})
+	what := "no worker took it"
+	if !d.until.IsZero() {
+		what = "no worker settled it"
+	}
+	b.finish(d, result{shared.OutcomeFailed, fmt.Errorf("%s: %w", what, ctx.Err())})
 	r := <-d.result
 	return r.outcome, r.cause
 }

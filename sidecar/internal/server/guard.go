@@ -61,6 +61,7 @@ type guard struct {
 
 // ServeHTTP answers health to everybody on this machine, and the rest to those who may ask.
 func (g *guard) ServeHTTP(to http.ResponseWriter, r *http.Request) {
+	g.fresh.Delete(r.Context().Value(connKey{}))
 	id := r.Header.Get(requestIDHeader)
 	if !requestID.MatchString(id) {
 		id = uuid.NewString()
@@ -72,6 +73,9 @@ func (g *guard) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 	defer func() {
 		p := recover()
 		g.metrics.observe(r.URL.Path, w.status, time.Since(began))
+		if w.status == http.StatusInternalServerError {
+			g.Log.Error("a request failed", "path", r.URL.Path, "request_id", id, "error", w.detail)
+		}
 		if p != nil && p != http.ErrAbortHandler {
 			g.Log.Error("a request panicked", "path", r.URL.Path, "request_id", id, "panic", p, "stack", string(debug.Stack()))
 		}
@@ -175,6 +179,7 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, no refusal) {
 	fail(w, no.status, no.err)
 }
 
+// connKey is the key of a context for the connection of a request, a net.Conn.
 type connKey struct{}
 
 // withConn is the ConnContext of a server: handlers can then ask who is at the other end.
@@ -227,6 +232,7 @@ type response struct {
 	http.ResponseWriter
 	controller *http.ResponseController
 	status     int
+	detail     string // of a problem
 }
 
 func (w *response) WriteHeader(status int) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,9 +23,9 @@ const (
 	maxPEM      = 1 << 20
 )
 
-// Listen opens the listeners, in order. If systemd passed sockets, they are used instead: as many as there are listeners,
-// in the order of the file.
-func Listen(all []config.Listener) (out []net.Listener, err error) {
+// Listen opens the listeners, in order, with TLS where certificates has any. If systemd passed sockets, they are used
+// instead: as many as there are listeners, in the order of the file.
+func Listen(all []config.Listener, certificates []*TLS) (out []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, ln := range out {
@@ -58,13 +59,8 @@ func Listen(all []config.Listener) (out []net.Listener, err error) {
 		if err != nil {
 			return out, err
 		}
-		if l.TLSCert != "" {
-			settings, err := tlsOf(l)
-			if err != nil {
-				_ = ln.Close()
-				return out, err
-			}
-			ln = tls.NewListener(ln, settings)
+		if certificates[i] != nil {
+			ln = tls.NewListener(ln, certificates[i].config())
 		}
 		out = append(out, ln)
 	}
@@ -108,8 +104,8 @@ func fromFile(f *os.File, network string) (net.Listener, error) {
 	return ln, nil
 }
 
-// listenUnix makes a socket that has its mode from the first moment at which its path leads to it. It replaces the socket
-// of a process that has ended.
+// listenUnix makes a socket that has its mode from the first moment at which its path leads to it. It replaces the
+// socket of a process that has ended.
 func listenUnix(l config.Listener) (net.Listener, error) {
 	if c, err := net.DialTimeout("unix", l.Path, time.Second); err == nil {
 		_ = c.Close()
@@ -147,14 +143,39 @@ func freshPath(path string) string {
 	return dir + "~" + name[1:]
 }
 
+// TLS are the certificates of a listener.
+type TLS struct {
+	listener config.Listener
+	now      atomic.Pointer[tls.Config]
+}
+
+// NewTLS returns the certificates of a listener, which Read reads.
+func NewTLS(l config.Listener) *TLS { return &TLS{listener: l} }
+
+// Read reads the certificates again. If it fails, those that were read before stay in force.
+func (t *TLS) Read() error {
+	settings, err := tlsOf(t.listener)
+	if err == nil {
+		t.now.Store(settings)
+	}
+	return err
+}
+
+// config returns settings that use the certificates in force for each new connection.
+func (t *TLS) config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: alpn,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.now.Load(), nil }}
+}
+
+var alpn = []string{"h2", "http/1.1"}
+
 // tlsOf reads the certificates of a listener.
 func tlsOf(l config.Listener) (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(l.TLSCert, l.TLSKey)
 	if err != nil {
 		return nil, fmt.Errorf("tls_cert and tls_key of %s: %w", l.Address, err)
 	}
-	settings := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"}}
+	settings := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: alpn}
 	if l.TLSClientCA == "" {
 		return settings, nil
 	}

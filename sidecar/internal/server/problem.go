@@ -62,6 +62,9 @@ func fail(w http.ResponseWriter, status int, err error) {
 			w.Header().Set("Retry-After", after)
 		}
 	}
+	if ours, ok := w.(*response); ok {
+		ours.detail = p.Detail
+	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(p)

@@ -49,8 +49,10 @@ type Server struct {
 	metrics  *counters
 	registry *prometheus.Registry
 	leaving  atomic.Bool
-	running  sync.WaitGroup
+	running  sync.WaitGroup // a goroutine for each listener, that accepts
+	open     []net.Listener
 	servers  []*http.Server
+	fresh    sync.Map // connections whose first request has not come yet: net.Conn
 	failed   chan error
 }
 
@@ -83,12 +85,12 @@ func (s *Server) Serve(ln net.Listener, l config.Listener, tokens *secret.File) 
 		Handler: &guard{Server: s, listener: l, tokens: tokens, errors: connect.NewErrorWriter(),
 			private: s.handler(l.Admin)},
 		Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout}, ConnContext: withConn,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout}, ConnContext: s.accepted, ConnState: s.changed,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
 	}
-	s.servers = append(s.servers, server)
+	s.open, s.servers = append(s.open, ln), append(s.servers, server)
 	s.running.Go(func() {
-		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(ln); !s.leaving.Load() {
 			select {
 			case s.failed <- fmt.Errorf("listener %s: %w", ln.Addr(), err):
 			default:
@@ -100,10 +102,33 @@ func (s *Server) Serve(ln net.Listener, l config.Listener, tokens *secret.File) 
 // Failed delivers the error of a listener that ended by itself.
 func (s *Server) Failed() <-chan error { return s.failed }
 
+// accepted notes a new connection. Handlers can then ask who is at the other end.
+func (s *Server) accepted(ctx context.Context, c net.Conn) context.Context {
+	s.fresh.Store(c, nil)
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// changed forgets a connection that ends without a request.
+func (s *Server) changed(c net.Conn, state http.ConnState) {
+	if state == http.StateClosed || state == http.StateHijacked {
+		s.fresh.Delete(c)
+	}
+}
+
 // Shutdown takes no new connections, ends the polls, and answers the other requests until ctx ends.
 func (s *Server) Shutdown(ctx context.Context) {
-	s.leaving.Store(true)
+	if s.leaving.Swap(true) {
+		return
+	}
 	s.Service.Leave()
+	for _, ln := range s.open {
+		_ = ln.Close()
+	}
+	s.running.Wait()
+	for _, server := range s.servers {
+		server.SetKeepAlivesEnabled(false)
+	}
+	s.awaitFirstRequests(ctx)
 	var all sync.WaitGroup
 	for _, server := range s.servers {
 		all.Go(func() {
@@ -114,7 +139,30 @@ func (s *Server) Shutdown(ctx context.Context) {
 		})
 	}
 	all.Wait()
-	s.running.Wait()
+}
+
+// awaitFirstRequests waits until every connection has sent its first request, for as long as one may take. A server that
+// shuts down drops a request that it reads then, and a client that has just connected cannot know.
+func (s *Server) awaitFirstRequests(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, headerTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		waits := false
+		s.fresh.Range(func(_, _ any) bool {
+			waits = true
+			return false
+		})
+		if !waits {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // ready says why calls are not answered now; nil if they are. While the plugin restarts or is upgraded, calls wait for

@@ -33,6 +33,8 @@ type rig struct {
 	host      *host.Host
 	socket    string
 	unix, tcp config.Listener
+
+	certificates *TLS // of tcp
 }
 
 func newRig(t *testing.T, change func(unix, tcp *config.Listener)) *rig {
@@ -51,7 +53,15 @@ func newRig(t *testing.T, change func(unix, tcp *config.Listener)) *rig {
 	if change != nil {
 		change(&r.unix, &r.tcp)
 	}
-	all, err := Listen([]config.Listener{r.unix, r.tcp})
+	var certificates *TLS
+	if r.tcp.TLSCert != "" {
+		certificates = NewTLS(r.tcp)
+		if err := certificates.Read(); err != nil {
+			t.Fatal(err)
+		}
+		r.certificates = certificates
+	}
+	all, err := Listen([]config.Listener{r.unix, r.tcp}, []*TLS{nil, certificates})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,9 +399,9 @@ func TestServer_Backup(t *testing.T) {
 func TestServer_TLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	pool := writeCertificate(t, cert, key)
 	for name, mutual := range map[string]bool{"server": false, "both": true} {
 		t.Run(name, func(t *testing.T) {
+			pool := writeCertificate(t, cert, key)
 			r := opened(t, func(_, tcp *config.Listener) {
 				tcp.TLSCert, tcp.TLSKey = cert, key
 				if mutual {
@@ -429,6 +439,30 @@ func TestServer_TLS(t *testing.T) {
 			if resp.StatusCode != 200 || resp.ProtoMajor != 2 {
 				t.Error(resp.Status, resp.Proto)
 			}
+			if mutual {
+				return
+			}
+			settings.RootCAs = writeCertificate(t, cert, key) // renewed, as SIGHUP reads it
+			if _, err := call(); err == nil {
+				t.Error("the new certificate was read too early")
+			}
+			if err := r.certificates.Read(); err != nil {
+				t.Fatal(err)
+			}
+			if resp, err = call(); err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if err := os.WriteFile(cert, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.certificates.Read(); err == nil {
+				t.Error("an empty certificate was read")
+			}
+			if resp, err = call(); err != nil {
+				t.Fatal("the certificates that were read before do not stay in force: ", err)
+			}
+			_ = resp.Body.Close()
 		})
 	}
 }
