@@ -162,9 +162,9 @@ func TestServe_HangUp(t *testing.T) {
 	port := freePort(t)
 	dir := t.TempDir()
 	tokens := writeFile(t, dir, "token", "the-first-token-of-all\n")
-	s := sidecartest.Start(t, fmt.Sprintf("listen \"tcp\" {\n  address = \"127.0.0.1:%d\"\n  token_file = %q\n}", port, tokens))
+	s := sidecartest.Start(t, fmt.Sprintf("listen \"tcp\" {\n  address = \"127.0.0.1:%s\"\n  token_file = %q\n}", port, tokens))
 	try := func(token string) int {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/v1/status", port),
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("http://127.0.0.1:%s/v1/status", port),
 			strings.NewReader(status))
 		if err != nil {
 			t.Fatal(err)
@@ -193,16 +193,6 @@ func TestServe_HangUp(t *testing.T) {
 	if try("the-first-token-of-all") != 401 {
 		t.Error("the first token holds still")
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
 }
 
 // systemd is what systemd is for a service: it holds the socket, and hears how the service is.
