@@ -40,8 +40,8 @@ func blocks(t *testing.T) (all []block) {
 	return all
 }
 
-// TestDocument_Commands runs the bash blocks of the document in order, in one shell, as a newcomer would. The output of a
-// block has what the json block after it shows.
+// TestDocument_Commands runs the bash blocks of the document in order, in one shell, as a newcomer would. The output of
+// a block has what the json block after it shows.
 func TestDocument_Commands(t *testing.T) {
 	for _, tool := range []string{"bash", "curl", "openssl"} {
 		if _, err := exec.LookPath(tool); err != nil {

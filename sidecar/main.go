@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -43,7 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	file := flags.String("config", "sidecar.hcl", "path of the configuration")
 	check := flags.Bool("check", false, "check the configuration and the files that it names, and exit")
 	switch err := flags.Parse(args); {
-	case err == flag.ErrHelp:
+	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage)
 		flags.SetOutput(stdout)
 		flags.PrintDefaults()

@@ -103,7 +103,8 @@ listen "tcp" {
 
 func TestServe_Healthcheck(t *testing.T) {
 	s := sidecartest.Start(t)
-	if out, errs, code := command(t, "healthcheck", "--config", filepath.Join(s.Dir, "sidecar.hcl")); code != 0 || out != "ready\n" {
+	if out, errs, code := command(t, "healthcheck", "--config", filepath.Join(s.Dir, "sidecar.hcl")); code != 0 ||
+		out != "ready\n" {
 		t.Errorf("exit %d, %s%s", code, out, errs)
 	}
 	t.Run("another one on the same socket", func(t *testing.T) {
@@ -162,9 +163,11 @@ func TestServe_HangUp(t *testing.T) {
 	port := freePort(t)
 	dir := t.TempDir()
 	tokens := writeFile(t, dir, "token", "the-first-token-of-all\n")
-	s := sidecartest.Start(t, fmt.Sprintf("listen \"tcp\" {\n  address = \"127.0.0.1:%s\"\n  token_file = %q\n}", port, tokens))
+	s := sidecartest.Start(t, fmt.Sprintf("listen \"tcp\" {\n  address = \"127.0.0.1:%s\"\n  token_file = %q\n}", port,
+		tokens))
 	try := func(token string) int {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("http://127.0.0.1:%s/v1/status", port),
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("http://127.0.0.1:%s/v1/status",
+			port),
 			strings.NewReader(status))
 		if err != nil {
 			t.Fatal(err)

@@ -151,7 +151,8 @@ func (s *sidecar) serve(log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := server.Listen(s.file.Listeners, s.tls) // first: whoever connects from now on waits and is not refused
+	listeners, err := server.Listen(s.file.Listeners,
+		s.tls) // first: whoever connects from now on waits and is not refused
 	if err != nil {
 		return err
 	}
@@ -224,8 +225,8 @@ func addresses(all []net.Listener) (list []string) {
 	return list
 }
 
-// notifier returns a function that tells systemd the state of the service; it does nothing without systemd. The plugin, a
-// child of this process, does not get the socket.
+// notifier returns a function that tells systemd the state of the service; it does nothing without systemd. The plugin,
+// a child of this process, does not get the socket.
 func notifier() (func(state string), error) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {

@@ -162,7 +162,8 @@ func TestDecode_NothingLost(t *testing.T) {
 	}
 	for _, target := range want.Targets {
 		req.Targets = append(req.Targets, &v1.Target{MessageId: target.MessageID, Role: string(target.Role),
-			Conversation: encodeConversation(target.Conversation), Labels: target.Labels, Message: encodeMessage(target.Message)})
+			Conversation: encodeConversation(target.Conversation), Labels: target.Labels,
+			Message: encodeMessage(target.Message)})
 	}
 	if got, err := decodeRecall(req); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v; %v", got, want, err)
@@ -200,12 +201,14 @@ func TestDecodeAmendment(t *testing.T) {
 	}
 }
 
-// FuzzJSON reads hostile requests. One that is refused names a field, in few words; one that is read reads the same again.
+// FuzzJSON reads hostile requests. One that is refused names a field, in few words; one that is read reads the same
+// again.
 func FuzzJSON(f *testing.F) {
 	for _, text := range []string{
 		`{}`, ``, `null`, `[]`, `{"tenant":"a","targets":[{"message_id":"m","message":{"attachments":[{"key":"k"}]}}]}`,
 		`{"targets":[{"message":{"sent_at":"2026-01-31T12:00:00Z"}}],"atomic":true}`, `{"tenant":1}`, `{"x":[{"y":{}}]}`,
-		`{"actor":{"labels":[null]}}`, `{"requested_at":"9999-99-99T00:00:00Z"}`, "{\"tenant\":\"\xff\"}", `{"tenant":"\ud800"}`,
+		`{"actor":{"labels":[null]}}`, `{"requested_at":"9999-99-99T00:00:00Z"}`, "{\"tenant\":\"\xff\"}",
+		`{"tenant":"\ud800"}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -66,7 +66,8 @@ func decodeAmendment(a *v1.Amendment) (shared.Amendment, *shared.FieldError) {
 		case name != "labels" && name != "attachments":
 			problem = "one of attachments, labels"
 		}
-		return out, &shared.FieldError{Field: fmt.Sprintf("clear[%d]", i), Problem: fmt.Sprintf("is %.80q; %s", name, problem)}
+		return out, &shared.FieldError{Field: fmt.Sprintf("clear[%d]", i), Problem: fmt.Sprintf("is %.80q; %s", name,
+			problem)}
 	}
 	return out, nil
 }

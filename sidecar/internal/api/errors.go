@@ -15,7 +15,8 @@ import (
 // retryAfter is when a client is asked to repeat a call that could not be answered.
 const retryAfter = time.Second
 
-// Error returns an error of the contract as every protocol carries it: a code, a text, and details of package errdetails.
+// Error returns an error of the contract as every protocol carries it: a code, a text, and details of package
+// errdetails.
 func Error(err error) error {
 	var ours *connect.Error
 	var field *shared.FieldError

@@ -16,8 +16,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// jsonProblem finds the field for which a JSON request was refused, and says what is wrong with it. cause is the parser's
-// own error, which names no field.
+// jsonProblem finds the field for which a JSON request was refused, and says what is wrong with it. cause is the
+// parser's own error, which names no field.
 func jsonProblem(text []byte, request protoreflect.MessageDescriptor, cause error) error {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return &shared.FieldError{Field: "body", Problem: "is empty: send a JSON object, at least {}"}

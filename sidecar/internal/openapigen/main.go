@@ -1,5 +1,5 @@
-// Command openapigen is a plugin of protoc and buf that writes openapi.json: the calls of recall-sidecar as plain JSON in
-// OpenAPI 3.1, with the comments of the .proto as descriptions.
+// Command openapigen is a plugin of protoc and buf that writes openapi.json: the calls of recall-sidecar as plain JSON
+// in OpenAPI 3.1, with the comments of the .proto as descriptions.
 package main
 
 import (
@@ -61,7 +61,8 @@ func document(f *protogen.File) ([]byte, error) {
 		"/metrics":      "The metrics of the sidecar, the host and the plugin, as Prometheus reads them.",
 		"/openapi.json": "This document.",
 	} {
-		paths[path] = object{"get": object{"operationId": strings.Trim(strings.ReplaceAll(path, ".", "_"), "/"), "summary": what,
+		paths[path] = object{"get": object{"operationId": strings.Trim(strings.ReplaceAll(path, ".", "_"), "/"),
+			"summary":   what,
 			"responses": object{"200": object{"description": "as described"}}}}
 	}
 	s.all["Problem"] = problem()
@@ -69,7 +70,8 @@ func document(f *protogen.File) ([]byte, error) {
 		"openapi": "3.1.0",
 		"info": object{"title": "recall-sidecar", "version": "v1",
 			"description": comment(f.Services[0].Comments.Leading) + " " + general},
-		"servers":  []object{{"url": "http://localhost", "description": "over the unix socket or a TCP address of sidecar.hcl"}},
+		"servers": []object{{"url": "http://localhost",
+			"description": "over the unix socket or a TCP address of sidecar.hcl"}},
 		"security": []object{{}, {"token": []string{}}},
 		"paths":    paths,
 		"components": object{"schemas": s.all, "securitySchemes": object{"token": object{"type": "http", "scheme": "bearer",
@@ -78,8 +80,8 @@ func document(f *protogen.File) ([]byte, error) {
 	return append(out, '\n'), err
 }
 
-const general = "A request with an unknown field is refused. Responses may get new fields. Fields of a response that are " +
-	"not objects are always present. A refusal by the rules is a result with HTTP status 200."
+const general = "A request with an unknown field is refused. Responses may get new fields. Fields of a response " +
+	"that are not objects are always present. A refusal by the rules is a result with HTTP status 200."
 
 func operation(c calls.Call, m *protogen.Method, s *schemas) object {
 	ok := object{"description": "The answer.", "content": object{"application/json": object{"schema": s.of(m.Output)}}}

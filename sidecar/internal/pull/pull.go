@@ -81,8 +81,8 @@ func StepKey(d *shared.Delivery) string { return d.Key() + ":" + d.Step }
 // ID names one attempt of a step of an event.
 func ID(d *shared.Delivery) string { return StepKey(d) + ":" + strconv.Itoa(d.Attempt) }
 
-// Run offers a delivery to the workers and waits for its outcome. It is the Run of a [host.Step]. An outcome that Settle
-// stored is OutcomeDeferred here, since nothing is left to record.
+// Run offers a delivery to the workers and waits for its outcome. It is the Run of a [host.Step]. An outcome that
+// Settle stored is OutcomeDeferred here, since nothing is left to record.
 func (b *Broker) Run(ctx context.Context, due shared.Delivery) (shared.Outcome, error) {
 	d := &delivery{Delivery: due, key: StepKey(&due), since: time.Now(), result: make(chan result, 1)}
 	b.mu.Lock()
@@ -139,8 +139,8 @@ func (b *Broker) wake(step string) {
 // Steps returns the names of the pulled steps, sorted.
 func (b *Broker) Steps() []string { return slices.Sorted(maps.Keys(b.steps)) }
 
-// Take leases at most most deliveries of these steps, in the order of the recalls. If there are none it waits until there
-// are, or ctx ends.
+// Take leases at most most deliveries of these steps, in the order of the recalls. If there are none it waits until
+// there are, or ctx ends.
 func (b *Broker) Take(ctx context.Context, steps []string, most int) []Leased {
 	for {
 		b.mu.Lock()
@@ -227,8 +227,8 @@ func (b *Broker) expire(d *delivery, lease time.Duration) {
 }
 
 // Settle reports the outcome of a delivery. It returns once an outcome that settles the step is on disk. It reports
-// whether the delivery was there to be settled: a failure counts only as long as its lease lasts. If id is not the id of
-// a delivery of a pulled step, or outcome is none, the error is a [*shared.FieldError].
+// whether the delivery was there to be settled: a failure counts only as long as its lease lasts. If id is not the id
+// of a delivery of a pulled step, or outcome is none, the error is a [*shared.FieldError].
 func (b *Broker) Settle(ctx context.Context, id string, outcome shared.Outcome, cause error) (settled bool, err error) {
 	event, step, attempt, err := b.parse(id)
 	if err != nil {
@@ -249,7 +249,8 @@ func (b *Broker) Settle(ctx context.Context, id string, outcome shared.Outcome, 
 		return false, shared.Invalidf("outcome", "is %.80q; one of %s, %s, %s, %s", outcome, shared.OutcomeDone,
 			shared.OutcomeNothingToDo, shared.OutcomeUnsupported, shared.OutcomeFailed)
 	case cause != nil:
-		return false, shared.Invalidf("error", "is set, and the outcome is %s: only %s has one", outcome, shared.OutcomeFailed)
+		return false, shared.Invalidf("error", "is set, and the outcome is %s: only %s has one", outcome,
+			shared.OutcomeFailed)
 	}
 	b.mu.Lock()
 	d := b.open[key]

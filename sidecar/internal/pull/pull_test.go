@@ -223,7 +223,8 @@ func TestSettle_Late(t *testing.T) {
 			}
 		}()
 		func() { // a success counts, and ends the later attempt
-			if ok, err := b.Settle(t.Context(), id, shared.OutcomeDone, nil); !ok || err != nil || p.stored[StepKey(&d)] != "done" {
+			if ok, err := b.Settle(t.Context(), id, shared.OutcomeDone, nil); !ok || err != nil ||
+				p.stored[StepKey(&d)] != "done" {
 				t.Error(ok, err, p.stored)
 			}
 			if r := <-second; r.outcome != shared.OutcomeDeferred {

@@ -108,7 +108,8 @@ func TestDocument_Metrics(t *testing.T) {
 	}()
 	labels := map[string]string{}
 	for d := range all {
-		m := regexp.MustCompile(`fqName: "(recall_sidecar_[a-z_]+)".*variableLabels: \{(.*)\}\}`).FindStringSubmatch(d.String())
+		m := regexp.MustCompile(`fqName: "(recall_sidecar_[a-z_]+)".*variableLabels: \{(.*)\}\}`).
+			FindStringSubmatch(d.String())
 		if m != nil {
 			labels[m[1]] = strings.ReplaceAll(m[2], ",", ", ")
 		}

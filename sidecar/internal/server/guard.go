@@ -76,7 +76,7 @@ func (g *guard) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 		if w.status == http.StatusInternalServerError {
 			g.Log.Error("a request failed", "path", r.URL.Path, "request_id", id, "error", w.detail)
 		}
-		if p != nil && p != http.ErrAbortHandler {
+		if err, _ := p.(error); p != nil && !errors.Is(err, http.ErrAbortHandler) {
 			g.Log.Error("a request panicked", "path", r.URL.Path, "request_id", id, "panic", p, "stack", string(debug.Stack()))
 		}
 		if p != nil {

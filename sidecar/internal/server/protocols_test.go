@@ -204,8 +204,9 @@ func TestServer_IdempotencyKey(t *testing.T) {
 		} `json:"results"`
 	}
 	now := time.Now().UTC().Format(time.RFC3339)
-	r.post(t, "/v1/index", "", `{"messages":[{"tenant":"acme","id":"m","conversation":{"type":"group","id":"g"},"sender":"ann",`+
-		`"type":"text","sent_at":"`+now+`"}]}`, &indexed)
+	r.post(t, "/v1/index", "",
+		`{"messages":[{"tenant":"acme","id":"m","conversation":{"type":"group","id":"g"},"sender":"ann",`+
+			`"type":"text","sent_at":"`+now+`"}]}`, &indexed)
 	body := `{"tenant":"acme","actor":{"id":"ann"},"targets":[{"message_id":"m","conversation":{"type":"group","id":"g"}}]`
 	for range 2 {
 		r.post(t, "/v1/recall", "Idempotency-Key: key-1\r\n", body+"}", &out)
@@ -253,7 +254,8 @@ func TestOpenAPI(t *testing.T) {
 		import { Validator } from "@seriousme/openapi-schema-validator";
 		const validator = new Validator();
 		const result = await validator.validate(JSON.parse(readFileSync(0, "utf8")));
-		if (!result.valid || validator.version !== "3.1") { console.error(validator.version, JSON.stringify(result.errors)); process.exit(1); }
+		if (!result.valid || validator.version !== "3.1") { console.error(validator.version,
+			JSON.stringify(result.errors)); process.exit(1); }
 	`)
 	check.Dir, check.Stdin = dir, bytes.NewReader(a.text)
 	if out, err := check.CombinedOutput(); err != nil {
@@ -272,7 +274,8 @@ func TestServer_Metrics(t *testing.T) {
 		`recall_sidecar_request_seconds_count{path="/v1/status",status="200"} 2`,
 		`recall_sidecar_request_seconds_count{path="other",status="404"} 1`,
 		`recall_sidecar_refused_total{reason="origin"} 1`, `recall_sidecar_refused_total{reason="token"} 0`,
-		`recall_sidecar_pulled_steps{state="waiting",step="history"} 0`, `recall_host_plugin_running 1`, "recall_sidecar_in_flight 1",
+		`recall_sidecar_pulled_steps{state="waiting",step="history"} 0`, `recall_host_plugin_running 1`,
+		"recall_sidecar_in_flight 1",
 	} {
 		if !strings.Contains(string(a.text), want+"\n") {
 			t.Errorf("there is no %s", want)

@@ -85,8 +85,9 @@ func (s *Server) Serve(ln net.Listener, l config.Listener, tokens *secret.File) 
 		Handler: &guard{Server: s, listener: l, tokens: tokens, errors: connect.NewErrorWriter(),
 			private: s.handler(l.Admin)},
 		Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout}, ConnContext: s.accepted, ConnState: s.changed,
-		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout}, ConnContext: s.accepted,
+		ConnState: s.changed,
+		ErrorLog:  slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
 	}
 	s.open, s.servers = append(s.open, ln), append(s.servers, server)
 	s.running.Go(func() {
@@ -141,8 +142,8 @@ func (s *Server) Shutdown(ctx context.Context) {
 	all.Wait()
 }
 
-// awaitFirstRequests waits until every connection has sent its first request, for as long as one may take. A server that
-// shuts down drops a request that it reads then, and a client that has just connected cannot know.
+// awaitFirstRequests waits until every connection has sent its first request, for as long as one may take. A server
+// that shuts down drops a request that it reads then, and a client that has just connected cannot know.
 func (s *Server) awaitFirstRequests(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, headerTimeout)
 	defer cancel()

@@ -171,7 +171,8 @@ func TestServer_Refusals(t *testing.T) {
 	}{
 		{"a call", "unix", request("/v1/status", "", status), 200, "", "", ""},
 		{"a call with a token", "tcp", request("/v1/status", bearer, status), 200, "", "", ""},
-		{"a charset", "unix", request("/v1/status", "Content-Type: application/json; charset=UTF-8\r\n", status), 200, "", "", ""},
+		{"a charset", "unix", request("/v1/status", "Content-Type: application/json; charset=UTF-8\r\n", status), 200, "",
+			"", ""},
 		{"any single name on a unix socket", "unix", request("/v1/status", "Host: sidecar\r\n", status), 200, "", "", ""},
 		{"no Host of HTTP/1.0", "unix", "POST /v1/status HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: " +
 			fmt.Sprint(len(status)) + "\r\n\r\n" + status, 200, "", "", ""},
@@ -205,19 +206,22 @@ func TestServer_Refusals(t *testing.T) {
 			"invalid_argument", "ids[0]", "256"},
 		{"a million bytes of a field", "unix", request("/v1/status", "", `{"`+long+`":1}`), 400, "invalid_argument", "", ""},
 
-		{"a web page", "unix", request("/v1/status", "Origin: https://evil.example\r\n", status), 403, "permission_denied", "",
+		{"a web page", "unix", request("/v1/status", "Origin: https://evil.example\r\n", status), 403, "permission_denied",
+			"",
 			"Origin"},
 		{"a web page with no origin", "tcp", request("/v1/status", "Origin: null\r\n"+bearer, status), 403,
 			"permission_denied", "", "Origin"},
 		{"a form of a web page", "tcp", request("/v1/status", "Sec-Fetch-Site: cross-site\r\n"+bearer, status), 403,
 			"permission_denied", "", ""},
-		{"a web page that asks for health", "tcp", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\n\r\n", 403,
+		{"a web page that asks for health", "tcp", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\n\r\n",
+			403,
 			"permission_denied", "", ""},
 		{"another name", "tcp", request("/v1/status", "Host: evil.example\r\n"+bearer, status), 421, "permission_denied", "",
 			"host_names"},
 		{"another name on a unix socket", "unix", request("/v1/status", "Host: evil.example\r\n", status), 421,
 			"permission_denied", "", "host_names"},
-		{"another address", "tcp", request("/v1/status", "Host: 10.0.0.1\r\n"+bearer, status), 421, "permission_denied", "", ""},
+		{"another address", "tcp", request("/v1/status", "Host: 10.0.0.1\r\n"+bearer, status), 421, "permission_denied", "",
+			""},
 		{"localhost of another domain", "tcp", request("/v1/status", "Host: localhost.evil.example\r\n"+bearer, status), 421,
 			"permission_denied", "", ""},
 
@@ -227,7 +231,8 @@ func TestServer_Refusals(t *testing.T) {
 		{"no type", "unix", request("/v1/status", "Content-Type: \r\n", status), 415, "invalid_argument", "", ""},
 		{"another charset", "unix", request("/v1/status", "Content-Type: application/json; charset=latin1\r\n", status), 415,
 			"invalid_argument", "", ""},
-		{"compressed", "unix", request("/v1/status", "Content-Encoding: gzip\r\n", status), 415, "invalid_argument", "", "gzip"},
+		{"compressed", "unix", request("/v1/status", "Content-Encoding: gzip\r\n", status), 415, "invalid_argument", "",
+			"gzip"},
 
 		{"too large by its length", "unix", request("/v1/status", "", strings.Repeat(" ", MaxBody)+status), 413,
 			"invalid_argument", "", "16777216"},
@@ -237,8 +242,10 @@ func TestServer_Refusals(t *testing.T) {
 		{"no token", "tcp", request("/v1/status", "", status), 401, "unauthenticated", "", "Bearer"},
 		{"another token", "tcp", request("/v1/status", "Authorization: Bearer "+token+"x\r\n", status), 401,
 			"unauthenticated", "", "Bearer"},
-		{"a password", "tcp", request("/v1/status", "Authorization: Basic "+token+"\r\n", status), 401, "unauthenticated", "", ""},
-		{"metrics without a token", "tcp", "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 401, "unauthenticated", "", ""},
+		{"a password", "tcp", request("/v1/status", "Authorization: Basic "+token+"\r\n", status), 401, "unauthenticated",
+			"", ""},
+		{"metrics without a token", "tcp", "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 401, "unauthenticated", "",
+			""},
 		{"health without a token", "tcp", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, "", "", ""},
 		{"readiness without a token, by address", "tcp", "GET /readyz HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n", 200, "", "", ""},
 
@@ -304,10 +311,12 @@ func TestServer_ForeignUser(t *testing.T) {
 
 func TestServer_RequestID(t *testing.T) {
 	r := opened(t, nil)
-	if a := r.raw(t, "unix", request("/v1/status", "X-Request-Id: trace-1\r\n", status)); a.Header.Get("X-Request-Id") != "trace-1" {
+	if a := r.raw(t, "unix", request("/v1/status", "X-Request-Id: trace-1\r\n",
+		status)); a.Header.Get("X-Request-Id") != "trace-1" {
 		t.Error(a.Header)
 	}
-	if a := r.raw(t, "unix", request("/v1/status", "X-Request-Id: <b>\r\n", status)); len(a.Header.Get("X-Request-Id")) != 36 {
+	if a := r.raw(t, "unix", request("/v1/status", "X-Request-Id: <b>\r\n",
+		status)); len(a.Header.Get("X-Request-Id")) != 36 {
 		t.Error(a.Header)
 	}
 }
