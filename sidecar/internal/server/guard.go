@@ -15,6 +15,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"github.com/chat-recall/recall/sidecar/internal/api"
@@ -68,10 +69,12 @@ func (g *guard) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 	}
 	w := &response{ResponseWriter: to, controller: http.NewResponseController(to)}
 	w.Header().Set(requestIDHeader, id)
-	r.Body = &body{ReadCloser: r.Body, controller: w.controller}
+	incoming := &body{ReadCloser: r.Body, controller: w.controller, budget: g.bodies}
+	r.Body = incoming
 	began := time.Now()
 	defer func() {
 		p := recover()
+		incoming.release()
 		g.metrics.observe(r.URL.Path, w.status, time.Since(began))
 		if w.status == http.StatusInternalServerError {
 			g.Log.Error("a request failed", "path", r.URL.Path, "request_id", id, "error", w.detail)
@@ -208,12 +211,18 @@ func peerUID(ctx context.Context) (int, error) {
 	return uid, errors.Join(err, asked)
 }
 
-// body is the body of a request, which must arrive within bodyTimeout of the first read.
+// body is the body of a request, which must arrive within bodyTimeout of the first read. What it takes of the memory for
+// all bodies it holds until release.
 type body struct {
 	io.ReadCloser
 	controller *http.ResponseController
+	budget     *semaphore.Weighted
 	begun      bool
+	read, held int64
 }
+
+// bodyStep is how much of the memory for bodies is taken at a time.
+const bodyStep = 16 << 10
 
 func (b *body) Read(p []byte) (int, error) {
 	if !b.begun {
@@ -221,10 +230,21 @@ func (b *body) Read(p []byte) (int, error) {
 		_ = b.controller.SetReadDeadline(time.Now().Add(bodyTimeout))
 	}
 	n, err := b.ReadCloser.Read(p)
+	for b.read += int64(n); b.held < b.read; b.held += bodyStep {
+		if !b.budget.TryAcquire(bodyStep) {
+			return 0, api.Overloaded(fmt.Sprintf("the bodies of the requests under way have more than %d bytes together",
+				maxBodies))
+		}
+	}
 	if err == io.EOF { // the next request of the connection has a limit of its own
 		_ = b.controller.SetReadDeadline(time.Time{})
 	}
 	return n, err
+}
+
+func (b *body) release() {
+	b.budget.Release(b.held)
+	b.held = 0
 }
 
 // response is a response of which each part must be read within writeTimeout.

@@ -78,6 +78,8 @@ func readJSON(w http.ResponseWriter, r *http.Request, into proto.Message) (statu
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	var large *http.MaxBytesError
 	switch {
+	case connect.CodeOf(err) == connect.CodeResourceExhausted:
+		return 0, err
 	case errors.As(err, &large):
 		return http.StatusRequestEntityTooLarge, connect.NewError(connect.CodeInvalidArgument,
 			fmt.Errorf("the body has more than %d bytes", MaxBody))

@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/grpcreflect"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hostprom"
@@ -33,7 +34,8 @@ const (
 	headerTimeout  = 5 * time.Second // for the header of a request
 	idleTimeout    = 2 * time.Minute // between two requests of a connection
 	maxHeaderBytes = 64 << 10
-	maxStreams     = 1000 // of an HTTP/2 connection at a time
+	maxStreams     = 1000      // of an HTTP/2 connection at a time
+	maxBodies      = 256 << 20 // bytes of the bodies of all requests under way: they are held until the answer
 	scrapeTimeout  = 2 * time.Second
 	metricsPath    = "/metrics"
 	openAPIPath    = "/openapi.json"
@@ -46,6 +48,7 @@ type Server struct {
 	Log     *slog.Logger
 
 	inFlight chan struct{}
+	bodies   *semaphore.Weighted
 	metrics  *counters
 	registry *prometheus.Registry
 	leaving  atomic.Bool
@@ -58,7 +61,7 @@ type Server struct {
 
 // New returns a server that answers at most maxInFlight requests at a time.
 func New(service *api.Service, maxInFlight int, log *slog.Logger) *Server {
-	s := &Server{Service: service, Log: log, inFlight: make(chan struct{}, maxInFlight),
+	s := &Server{Service: service, Log: log, inFlight: make(chan struct{}, maxInFlight), bodies: semaphore.NewWeighted(maxBodies),
 		registry: prometheus.NewRegistry(), failed: make(chan error, 1)}
 	s.metrics = newCounters(s.registry, service.Broker, s.inFlight)
 	s.registry.MustRegister(hostprom.New(pluginMetrics{service}, scrapeTimeout))

@@ -17,8 +17,13 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+	"golang.org/x/sync/semaphore"
+
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
+	v1 "github.com/chat-recall/recall/sidecar/apiv1"
+	"github.com/chat-recall/recall/sidecar/apiv1/apiv1connect"
 	"github.com/chat-recall/recall/sidecar/internal/api"
 	"github.com/chat-recall/recall/sidecar/internal/config"
 	"github.com/chat-recall/recall/sidecar/internal/pull"
@@ -348,6 +353,26 @@ func TestServer_Busy(t *testing.T) {
 		if a := read(t, c); a.StatusCode != 200 || !bytes.Contains(a.text, []byte(`"deliveries":[]`)) {
 			t.Errorf("%s %s", a.Status, a.text)
 		}
+	}
+}
+
+// The bodies of all requests together are bounded too.
+func TestServer_BusyWithBodies(t *testing.T) {
+	r := opened(t, nil)
+	r.bodies = semaphore.NewWeighted(1 << 20)
+	for range 3 {
+		a := r.raw(t, "unix", request("/v1/status", "", strings.Repeat(" ", 1<<20)+status))
+		if a.StatusCode != 429 || a.Header.Get("Retry-After") != "1" {
+			t.Errorf("%s %s", a.Status, a.text)
+		}
+		if a := r.raw(t, "unix", request("/v1/status", "", strings.Repeat(" ", 1<<19)+status)); a.StatusCode != 200 {
+			t.Errorf("%s %s", a.Status, a.text)
+		}
+	}
+	rpc := apiv1connect.NewRecallServiceClient(r.client(true), "http://localhost", connect.WithGRPC())
+	_, err := rpc.Status(t.Context(), &v1.StatusRequest{Tenant: strings.Repeat("x", 2<<20)})
+	if connect.CodeOf(err) != connect.CodeResourceExhausted {
+		t.Error(err)
 	}
 }
 
