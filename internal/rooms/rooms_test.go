@@ -71,6 +71,7 @@ var rooms = map[string]string{
 		"sidecar/internal/api sidecar/internal/calls sidecar/internal/config sidecar/internal/pull sidecar/internal/secret",
 	"sidecar/internal/npm":     "host/hosttest",
 	"sidecar/sidecartest":      "host/hosttest",
+	"sidecar/clients":          "",
 	"sidecar/internal/webhook": "shared",
 	"sidecar/internal/config":  "internal/hclfile internal/wire shared",
 	"sidecar/internal/secret":  "internal/hclfile",

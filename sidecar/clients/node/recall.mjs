@@ -110,7 +110,7 @@ export class Recall {
    */
   constructor({ socket, url, token, tokenFile, connections = 64 }) {
     if (!socket === !url) throw new TypeError('Recall needs either socket or url')
-    const base = new URL(url ?? 'http://localhost')
+    const base = new URL(url || 'http://localhost')
     const { Agent, request } = base.protocol === 'https:' ? https : http
     this.#agent = new Agent({ keepAlive: true, maxSockets: connections })
     this.#request = request
@@ -248,7 +248,8 @@ export class Recall {
         const answer = await send((settle) => this.take({ ...request, settle }, { signal: stopped.signal }))
         deliveries = answer.deliveries
       } catch (err) {
-        if (!signal.aborted) failure ??= err
+        const refused = err instanceof RecallError && !err.temporary
+        if (refused || !signal.aborted) failure ??= err
       }
       polling = false
       for (const delivery of deliveries) {

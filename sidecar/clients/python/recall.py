@@ -400,7 +400,8 @@ class _Worker:
                 }, 2 * TIMEOUT, self.stop))
             except Exception as err:
                 answer = {"deliveries": []}
-                if not self.stop.is_set():
+                refused = isinstance(err, RecallError) and not err.temporary
+                if refused or not self.stop.is_set():
                     self.failure = self.failure or err
             with self.changed:
                 self.polling = False
