@@ -10,15 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
-)
-
-const (
-	batch           = 500 // messages a call
-	batchesInFlight = 8
 )
 
 // chatRules are those of a chat: the role of the actor says which steps a recall has. The only step of the first permit
@@ -49,10 +42,9 @@ type chat struct {
 	binary       string // of the plugin
 	size         int64  // messages that the index is filled with
 
-	times   int // that it was started
-	dataset dataset
-	written atomic.Int64 // messages
-	host    *host.Host
+	calls
+	times int // that it was started
+	host  *host.Host
 
 	owed     atomic.Int64 // steps
 	notified atomic.Int64
@@ -65,11 +57,19 @@ func (c *chat) config() string { return filepath.Join(c.dir(), "plugin.hcl") }
 
 // begin opens an empty index, in a new folder.
 func (c *chat) begin(ctx context.Context) error {
+	if err := c.files(chatRules); err != nil {
+		return err
+	}
+	return c.open(ctx)
+}
+
+// files makes a new folder with plugin.hcl and rules, and chooses a new dataset.
+func (c *chat) files(rules string) error {
 	c.times++
 	if err := os.Mkdir(c.dir(), 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(c.dir(), "rules.hcl"), []byte(chatRules), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(c.dir(), "rules.hcl"), []byte(rules), 0o600); err != nil {
 		return err
 	}
 	text := fmt.Sprintf("plugin {\n  binary = %q\n  start_timeout = \"1m\"\n}\n\nindex {\n  path = %q\n}\n\n"+
@@ -79,7 +79,7 @@ func (c *chat) begin(ctx context.Context) error {
 	}
 	c.dataset = reserve(c.size)
 	c.written.Store(0)
-	return c.open(ctx)
+	return nil
 }
 
 func (c *chat) start(ctx context.Context) error {
@@ -110,7 +110,9 @@ func (c *chat) open(ctx context.Context) error {
 		c.notified.Add(1)
 	})
 	if err == nil {
-		c.host = h
+		c.host, c.api = h, h
+		c.cpu = func() time.Duration { return cpuOf(h.State().PID) } // of the plugin
+		c.sidecar = func() time.Duration { return 0 }
 	}
 	return err
 }
@@ -125,107 +127,26 @@ func openSpeedHost(ctx context.Context, config string, notify func(shared.Event)
 	}})
 }
 
-// fill indexes messages of the dataset, in large batches.
-func (c *chat) fill(ctx context.Context, from, to int64) error {
-	const report = 1_000_000
-	all, working := errgroup.WithContext(ctx)
-	all.SetLimit(batchesInFlight)
-	start := time.Now()
-	for at := from; at < to && working.Err() == nil; at += batch {
-		if at%report == 0 && at > from {
-			progress("%s of %s messages, %.0f a second", number(float64(at)), number(float64(c.size)),
-				float64(at-from)/time.Since(start).Seconds())
-		}
-		all.Go(func() error {
-			return c.indexAll(working, messagesFrom(c.dataset.first+at, int(min(batch, to-at))))
-		})
-	}
-	return all.Wait()
-}
-
-// cpu is that of the plugin.
-func (c *chat) cpu() time.Duration { return cpuOf(c.host.State().PID) }
-
-func (c *chat) index(callers, per int) *load {
-	return &load{callers: callers, per: per, cpu: c.cpu,
-		do: func(ctx context.Context, _, _ int) (time.Duration, error) {
-			msgs := newMessages(per)
-			return timed(func() error { return c.indexAll(ctx, msgs) })
-		}}
-}
-
-// indexAll indexes new messages in one call.
-func (c *chat) indexAll(ctx context.Context, msgs []shared.Message) error {
-	c.written.Add(int64(len(msgs)))
-	results, err := c.host.Index(ctx, msgs)
-	if err != nil {
-		return err
-	}
-	return expect(nil, results[len(msgs)-1].Status, shared.IndexAdded)
-}
-
-func (c *chat) check(callers int) *load {
-	return &load{callers: callers, per: 1, cpu: c.cpu,
-		do: func(ctx context.Context, _, n int) (time.Duration, error) {
-			m := c.dataset.some(n)
-			req := recallRequest(&m, ids.Load(), shared.RoleSystem)
-			return timed(func() error {
-				results, err := c.host.Check(ctx, req)
-				if err != nil {
-					return err
-				}
-				return expect(nil, results[0].Status, shared.StatusRecalled)
-			})
-		}}
-}
-
-func (c *chat) status(callers int) *load {
-	return &load{callers: callers, per: 1, cpu: c.cpu,
-		do: func(ctx context.Context, _, n int) (time.Duration, error) {
-			list := []string{c.dataset.some(n).ID}
-			return timed(func() error {
-				statuses, err := c.host.Status(ctx, tenant, list)
-				if err != nil {
-					return err
-				}
-				return expect(nil, statuses[0].State, shared.MessageLive)
-			})
-		}}
-}
-
-func recallRequest(m *shared.Message, n int64, role shared.Role) shared.RecallRequest {
-	return shared.RecallRequest{
-		Tenant:   tenant,
-		Targets:  []shared.Target{{MessageID: m.ID, Conversation: m.Conversation, Role: role}},
-		RecallID: recallID(n), Actor: shared.Actor{ID: "moderator"},
-	}
-}
-
 // recall is the load of callers that recall messages, which are indexed for it. With a step, the host carries it out
 // meanwhile, and the run ends when every step is settled.
-func (c *chat) recall(callers, calls int, step bool) *load {
-	role := shared.RoleAdmin
-	if step {
-		role = shared.RoleSystem
+func (c *chat) recall(callers, most int, step bool) *load {
+	if !step {
+		return c.calls.recall(callers, most)
 	}
-	l, msgs := c.recalls(callers, calls)
+	l, msgs := c.recalls(callers, most)
 	l.do = func(ctx context.Context, _, n int) (time.Duration, error) {
-		req := recallRequest(&(*msgs)[n], ids.Add(1), role)
-		if step {
-			c.owed.Add(1)
-		}
+		req := recallRequest(&(*msgs)[n], ids.Add(1), shared.RoleSystem)
+		c.owed.Add(1)
 		return timed(func() error { return c.recallOne(ctx, req) })
 	}
-	if step {
-		l.settle = c.settled
-	}
+	l.settle = c.settled
 	return l
 }
 
 // event is the load of a caller whose recall's event is waited for. It measures from the answer to the caller until the
 // host's step is called.
-func (c *chat) event(calls int) *load {
-	l, msgs := c.recalls(1, calls)
+func (c *chat) event(most int) *load {
+	l, msgs := c.recalls(1, most)
 	l.do = func(ctx context.Context, _, n int) (time.Duration, error) {
 		req := recallRequest(&(*msgs)[n], ids.Add(1), shared.RoleSystem)
 		notified := make(chan time.Time, 1)
@@ -245,29 +166,6 @@ func (c *chat) event(calls int) *load {
 	}
 	l.settle = c.settled
 	return l
-}
-
-// recalls is a load without its call: it indexes the messages to recall.
-func (c *chat) recalls(callers, calls int) (*load, *[]shared.Message) {
-	var msgs []shared.Message
-	return &load{callers: callers, per: 1, calls: calls, cpu: c.cpu,
-		prepare: func(ctx context.Context) error {
-			msgs = newMessages(calls)
-			for from := 0; from < calls; from += batch {
-				if err := c.indexAll(ctx, msgs[from:min(from+batch, calls)]); err != nil {
-					return err
-				}
-			}
-			return nil
-		}}, &msgs
-}
-
-func (c *chat) recallOne(ctx context.Context, req shared.RecallRequest) error {
-	results, err := c.host.Recall(ctx, req)
-	if err != nil {
-		return err
-	}
-	return expect(nil, results[0].Status, shared.StatusRecalled)
 }
 
 // settled waits until every step is carried out and that is recorded.

@@ -19,7 +19,7 @@ func cpuOf(pid int) time.Duration {
 	all := processes()
 	var sum func(pid int) time.Duration
 	sum = func(pid int) time.Duration {
-		d := clock(^int32(pid)<<3|2) + all[pid].ended // the clock of another process: <linux/posix-timers.h>
+		d := cpuAlone(pid) + all[pid].ended
 		for child, p := range all {
 			if p.parent == pid {
 				d += sum(child)
@@ -29,6 +29,9 @@ func cpuOf(pid int) time.Duration {
 	}
 	return sum(pid)
 }
+
+// cpuAlone is the processor time that a process has used, without others that descend from it.
+func cpuAlone(pid int) time.Duration { return clock(^int32(pid)<<3 | 2) } // see <linux/posix-timers.h>
 
 func clock(id int32) time.Duration {
 	var t unix.Timespec

@@ -26,6 +26,9 @@ type load struct {
 
 	// cpu is the processor time used by the other processes that answer the calls. Callers work in this one.
 	cpu func() time.Duration
+
+	// sidecar is the part of cpu that recall-sidecar has used, nil if there is none.
+	sidecar func() time.Duration
 }
 
 // A sample is what one run of a load showed.
@@ -34,6 +37,9 @@ type sample struct {
 	P50  float64 `json:"p50"`  // microseconds a call
 	P99  float64 `json:"p99"`
 	CPU  float64 `json:"cpu"` // microseconds a message, of all processes
+
+	Callers float64 `json:"cpu_callers"` // of the callers, with the host of the SDK if they have one
+	Sidecar float64 `json:"cpu_sidecar"` // of recall-sidecar; the rest of CPU is of the plugin or another server
 }
 
 // run makes calls for a time.
@@ -43,28 +49,44 @@ func (l *load) run(ctx context.Context, d time.Duration) (sample, error) {
 			return sample{}, fmt.Errorf("prepare: %w", err)
 		}
 	}
-	waitForQuiet(ctx)
-	cpu := ownCPU() + l.cpu()
-	start := time.Now()
-	took, err := l.call(ctx, d)
-	if err != nil {
-		return sample{}, err
-	}
-	if l.settle != nil {
-		if err := l.settle(ctx); err != nil {
-			return sample{}, fmt.Errorf("settle: %w", err)
+	return l.measure(ctx, func() ([]time.Duration, int, error) {
+		took, err := l.call(ctx, d)
+		if err == nil && l.settle != nil {
+			if err = l.settle(ctx); err != nil {
+				err = fmt.Errorf("settle: %w", err)
+			}
 		}
-	}
+		return took, len(took) * l.per, err
+	})
+}
+
+// measure runs work, which returns how long each of its calls took and how many messages they had.
+func (l *load) measure(ctx context.Context, work func() ([]time.Duration, int, error)) (sample, error) {
+	waitForQuiet(ctx)
+	own, others, sidecar := ownCPU(), l.cpu(), l.sidecarCPU()
+	start := time.Now()
+	took, messages, err := work()
 	elapsed := time.Since(start)
-	cpu = ownCPU() + l.cpu() - cpu
-	if len(took) == 0 {
-		return sample{}, fmt.Errorf("no call was answered in %s", d)
+	own, others, sidecar = ownCPU()-own, l.cpu()-others, l.sidecarCPU()-sidecar
+	switch {
+	case err != nil:
+		return sample{}, err
+	case messages == 0:
+		return sample{}, fmt.Errorf("no call was answered in %s", elapsed)
 	}
-	messages := float64(len(took) * l.per)
+	per := func(cpu time.Duration) float64 { return microseconds(cpu) / float64(messages) }
 	return sample{
-		Rate: messages / elapsed.Seconds(), P50: microseconds(quantile(took, 0.5)), P99: microseconds(quantile(took, 0.99)),
-		CPU: microseconds(cpu) / messages,
+		Rate: float64(messages) / elapsed.Seconds(),
+		P50:  microseconds(quantile(took, 0.5)), P99: microseconds(quantile(took, 0.99)),
+		CPU: per(own + others), Callers: per(own), Sidecar: per(sidecar),
 	}, nil
+}
+
+func (l *load) sidecarCPU() time.Duration {
+	if l.sidecar == nil {
+		return 0
+	}
+	return l.sidecar()
 }
 
 // call makes the calls, at least one a caller, and returns how long each took.
