@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // A side is who does the work of a comparison.
@@ -28,8 +29,13 @@ type comparison struct {
 type participant struct {
 	side    side
 	label   string // for a person
-	load    *load
+	load    work
 	backend backend
+}
+
+// work is what a side does for a time.
+type work interface {
+	run(ctx context.Context, d time.Duration) (sample, error)
 }
 
 // A backend is what a load runs against. It is started once, before the first load that needs it. One that did not
@@ -53,7 +59,7 @@ func newComparison(name, what, unit string) *comparison {
 }
 
 // add adds a side.
-func (c *comparison) add(s side, label string, b backend, l *load) *comparison {
+func (c *comparison) add(s side, label string, b backend, l work) *comparison {
 	c.sides = append(c.sides, participant{s, label, l, b})
 	return c
 }

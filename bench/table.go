@@ -33,7 +33,9 @@ func (c *comparison) figures() (all []sideFigures) {
 		}
 		all = append(all, sideFigures{
 			Name: c.name, What: c.what, Side: x.side, Label: x.label, Unit: c.unit, Rounds: len(c.rounds),
-			sample: sample{Rate: middle(rate), P50: middle(p50), P99: middle(p99), CPU: middle(cpu)},
+			sample: sample{Rate: middle(rate), P50: middle(p50), P99: middle(p99), CPU: middle(cpu),
+				Callers: middle(metric{of: func(s sample) float64 { return s.Callers }}),
+				Sidecar: middle(metric{of: func(s sample) float64 { return s.Sidecar }})},
 		})
 	}
 	return all
@@ -133,25 +135,36 @@ func number(x float64) string {
 	return digits
 }
 
-const tableStart, tableEnd = "<!-- made by: go run ./bench speed --readme bench/README.md -->\n", "<!-- end -->\n"
+const (
+	tableStart = "<!-- made by: go run ./bench speed --readme bench/README.md -->\n"
+	tableEnd   = "<!-- end -->\n"
+)
 
 // write puts the tables into a README, between their two marks, and the plots beside it.
 func (r *speedResult) write(readme string, plots map[string]*plot) error {
-	old, err := os.ReadFile(readme)
-	if err != nil {
+	if err := writeTable(readme, tableStart, r.text()); err != nil {
 		return err
-	}
-	before, rest, found := strings.Cut(string(old), tableStart)
-	_, after, ended := strings.Cut(rest, tableEnd)
-	if !found || !ended {
-		return fmt.Errorf("%s has no place for the table: the lines %q and %q", readme, tableStart, tableEnd)
 	}
 	for name, p := range plots {
 		if err := os.WriteFile(filepath.Join(filepath.Dir(readme), name), []byte(p.svg()), 0o644); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(readme, []byte(before+tableStart+r.text()+tableEnd+after), 0o644)
+	return nil
+}
+
+// writeTable puts tables into a README, between the mark start and the next tableEnd.
+func writeTable(readme, start, tables string) error {
+	old, err := os.ReadFile(readme)
+	if err != nil {
+		return err
+	}
+	before, rest, found := strings.Cut(string(old), start)
+	_, after, ended := strings.Cut(rest, tableEnd)
+	if !found || !ended {
+		return fmt.Errorf("%s has no place for the table: the lines %q and %q", readme, start, tableEnd)
+	}
+	return os.WriteFile(readme, []byte(before+start+tables+tableEnd+after), 0o644)
 }
 
 // find returns the figures of a side of a comparison.

@@ -77,7 +77,7 @@ var rooms = map[string]string{
 	"sidecar/internal/secret":  "internal/hclfile",
 
 	"bench": "host host/hosttest internal/badgerdir internal/index internal/natscluster internal/wire rules shared " +
-		"shared/recallv1",
+		"shared/recallv1 sidecar/apiv1 sidecar/apiv1/apiv1connect",
 	"examples/minimal":         "host shared",
 	"examples/cluster":         "examples/host-app/chat host internal/natscluster",
 	"examples/host-app":        "examples/host-app/chat examples/host-app/replay",
