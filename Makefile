@@ -6,8 +6,9 @@ GREMLINS := github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0
 
 .PHONY: build test race lint generate fuzz mutate bench ci
 
-build: ## bin/recall-plugin
+build: ## bin/recall-plugin and bin/recall-sidecar
 	CGO_ENABLED=0 go build -trimpath -o bin/recall-plugin ./plugin
+	CGO_ENABLED=0 go build -trimpath -o bin/recall-sidecar ./sidecar
 
 test:
 	go test ./...
