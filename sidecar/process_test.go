@@ -125,6 +125,17 @@ func TestServe_SocketMode(t *testing.T) {
 }
 
 // SIGTERM ends polls and answers calls that are under way.
+func TestServe_LogsWhereItListens(t *testing.T) {
+	s := sidecartest.Start(t)
+	log, err := os.ReadFile(filepath.Join(s.Dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf(`"listeners":[%q]`, s.Socket); !strings.Contains(string(log), want) {
+		t.Errorf("the log has no %s:\n%s", want, log)
+	}
+}
+
 func TestServe_Terminated(t *testing.T) {
 	s := sidecartest.Start(t, "step \"history\" {\n  pull = true\n}")
 	polled := make(chan string, 1)

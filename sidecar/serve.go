@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -165,7 +166,7 @@ func (s *sidecar) serve(log *slog.Logger) error {
 	for i, ln := range listeners {
 		front.Serve(ln, s.file.Listeners[i], s.tokens[i])
 	}
-	log.Info("listening", "version", version(), "listeners", addresses(listeners))
+	log.Info("listening", "version", version(), "listeners", s.addresses(listeners))
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
@@ -218,9 +219,10 @@ func (s *sidecar) wait(signals context.Context, hangUp <-chan os.Signal, front *
 	}
 }
 
-func addresses(all []net.Listener) (list []string) {
-	for _, ln := range all {
-		list = append(list, ln.Addr().String())
+// addresses returns where requests arrive. A unix socket was renamed after it was bound, and does not know its path.
+func (s *sidecar) addresses(all []net.Listener) (list []string) {
+	for i, ln := range all {
+		list = append(list, cmp.Or(s.file.Listeners[i].Path, ln.Addr().String()))
 	}
 	return list
 }
