@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/chat-recall/recall/sidecar/internal/api"
+	"github.com/chat-recall/recall/sidecar/internal/calls"
 	"github.com/chat-recall/recall/sidecar/internal/pull"
 )
 
@@ -94,6 +95,19 @@ func TestDocument_Errors(t *testing.T) {
 		}
 		if status != 0 && !slices.Contains(documented[status], code.String()) {
 			t.Errorf("the document has status %d with %q, not with %s", status, documented[status], code)
+		}
+	}
+}
+
+// TestDocument_Calls checks that the document shows or describes every call.
+func TestDocument_Calls(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/any-language.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range calls.All {
+		if !regexp.MustCompile(call.HTTP() + "[` ]").Match(text) {
+			t.Errorf("the document has no %s", call.HTTP())
 		}
 	}
 }
