@@ -77,14 +77,13 @@ func TestDocument_Commands(t *testing.T) {
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the sidecar ends with the shell
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
-	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	}
-	if err != nil {
+	if err := cmd.Run(); err != nil {
+		if cmd.Process != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // a sidecar that is left
+		}
 		log, _ := os.ReadFile(filepath.Join(home, "recall/sidecar.log"))
 		t.Errorf("the commands: %v\n%s\nThe log of the sidecar:\n%s", err, stderr.Bytes(), log)
 	}
