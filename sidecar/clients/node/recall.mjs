@@ -231,7 +231,7 @@ export class Recall {
         if (!OUTCOMES.includes(outcome)) throw new TypeError(`the handler returned ${outcome}, not one of ${OUTCOMES}`)
         settlement = { id: delivery.id, outcome }
       } catch (err) {
-        settlement = { id: delivery.id, outcome: 'failed', error: String(err?.message ?? err) }
+        settlement = { id: delivery.id, outcome: 'failed', error: String(err) }
       }
       clearTimeout(timer)
       outcomes.push(settlement)

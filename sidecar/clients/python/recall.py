@@ -431,7 +431,7 @@ class _Worker:
                     raise TypeError(f"the handler returned {outcome}, not one of {', '.join(OUTCOMES)}")
                 settlement = {"id": delivery["id"], "outcome": outcome}
             except Exception as err:
-                settlement = {"id": delivery["id"], "outcome": "failed", "error": str(err) or type(err).__name__}
+                settlement = {"id": delivery["id"], "outcome": "failed", "error": f"{type(err).__name__}: {err}"}
             with self.changed:
                 self.busy -= 1
                 self.outcomes.append(settlement)
