@@ -73,14 +73,16 @@ func TestDeploy_Configuration(t *testing.T) {
 }
 
 // knownKeys are those of unit files that deploy uses, for machines without systemd.
-var knownKeys = strings.Fields(`Description Documentation After Wants StartLimitIntervalSec WantedBy
-	Type NotifyAccess ExecStartPre ExecStart ExecReload Restart RestartSec TimeoutStartSec KillMode TimeoutStopSec User
-	Group UMask RuntimeDirectory RuntimeDirectoryMode RuntimeDirectoryPreserve StateDirectory StateDirectoryMode CacheDirectory
+var knownKeys = strings.Fields(`
+	Description Documentation After Wants StartLimitIntervalSec WantedBy Type NotifyAccess ExecStartPre ExecStart
+	ExecReload Restart RestartSec TimeoutStartSec KillMode TimeoutStopSec User Group UMask RuntimeDirectory
+	RuntimeDirectoryMode RuntimeDirectoryPreserve StateDirectory StateDirectoryMode CacheDirectory
 	CacheDirectoryMode LimitNOFILE CapabilityBoundingSet LockPersonality MemoryDenyWriteExecute NoNewPrivileges
 	PrivateDevices PrivateTmp ProtectClock ProtectControlGroups ProtectHome ProtectHostname ProtectKernelLogs
 	ProtectKernelModules ProtectKernelTunables ProtectProc ProtectSystem RemoveIPC RestrictAddressFamilies
-	RestrictNamespaces RestrictRealtime RestrictSUIDSGID SystemCallArchitectures SystemCallErrorNumber SystemCallFilter
-	ListenStream SocketUser SocketGroup SocketMode DirectoryMode`)
+	RestrictNamespaces RestrictRealtime RestrictSUIDSGID SystemCallArchitectures SystemCallErrorNumber
+	SystemCallFilter ListenStream SocketUser SocketGroup SocketMode DirectoryMode
+`)
 
 func TestDeploy_Systemd(t *testing.T) {
 	dir := t.TempDir()

@@ -185,11 +185,6 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, no refusal) {
 // connKey is the key of a context for the connection of a request, a net.Conn.
 type connKey struct{}
 
-// withConn is the ConnContext of a server: handlers can then ask who is at the other end.
-func withConn(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, c)
-}
-
 // peerUID returns the user at the other end of a unix socket.
 func peerUID(ctx context.Context) (int, error) {
 	c, ok := ctx.Value(connKey{}).(*net.UnixConn)
@@ -211,8 +206,8 @@ func peerUID(ctx context.Context) (int, error) {
 	return uid, errors.Join(err, asked)
 }
 
-// body is the body of a request, which must arrive within bodyTimeout of the first read. What it takes of the memory for
-// all bodies it holds until release.
+// body is the body of a request, which must arrive within bodyTimeout of the first read. What it takes of the memory
+// for all bodies it holds until release.
 type body struct {
 	io.ReadCloser
 	controller *http.ResponseController

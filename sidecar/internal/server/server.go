@@ -61,7 +61,8 @@ type Server struct {
 
 // New returns a server that answers at most maxInFlight requests at a time.
 func New(service *api.Service, maxInFlight int, log *slog.Logger) *Server {
-	s := &Server{Service: service, Log: log, inFlight: make(chan struct{}, maxInFlight), bodies: semaphore.NewWeighted(maxBodies),
+	s := &Server{Service: service, Log: log, inFlight: make(chan struct{}, maxInFlight),
+		bodies:   semaphore.NewWeighted(maxBodies),
 		registry: prometheus.NewRegistry(), failed: make(chan error, 1)}
 	s.metrics = newCounters(s.registry, service.Broker, s.inFlight)
 	s.registry.MustRegister(hostprom.New(pluginMetrics{service}, scrapeTimeout))
