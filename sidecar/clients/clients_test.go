@@ -55,7 +55,8 @@ func message(id string) string {
 func request(recallID string, ids ...string) string {
 	var targets []string
 	for _, id := range ids {
-		targets = append(targets, fmt.Sprintf(`{"message_id":%q,"conversation":{"type":"group","id":"g1"},"role":"member"}`, id))
+		targets = append(targets, fmt.Sprintf(`{"message_id":%q,"conversation":{"type":"group","id":"g1"},"role":"member"}`,
+			id))
 	}
 	more := ""
 	if recallID != "" {
@@ -170,8 +171,8 @@ func TestClients_InvalidField(t *testing.T) {
 	each(t, func(t *testing.T, l language) {
 		s := sidecartest.Start(t)
 		p := drive(t, l, at{socket: s.Socket}).call("check", request(""), timeout, nil)
-		if p == nil || p.Status != 400 || p.Code != "invalid_argument" || len(p.Errors) != 1 || p.Errors[0].Field != "targets" ||
-			p.Detail == "" || p.RequestID == "" {
+		if p == nil || p.Status != 400 || p.Code != "invalid_argument" || p.Detail == "" || p.RequestID == "" ||
+			len(p.Errors) != 1 || p.Errors[0].Field != "targets" {
 			t.Errorf("the error is %+v", p)
 		}
 	})

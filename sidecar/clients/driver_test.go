@@ -75,7 +75,7 @@ type driver struct {
 func drive(t *testing.T, l language, to at) *driver {
 	t.Helper()
 	cmd := exec.Command(l.command, l.args...)
-	cmd.Env = append(append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1"), to.env...)
+	cmd.Env = append(append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "http_proxy=http://127.0.0.1:1"), to.env...)
 	set := func(name, value string) { // JSON for the drivers with a constructor, the environment for bash
 		if value != "" {
 			cmd.Env = append(cmd.Env, name+"="+value)

@@ -148,7 +148,14 @@ func TestClients_Retries(t *testing.T) {
 		}
 		d.must("index", `{"messages":[`+strings.Join(messages, ",")+`]}`, nil)
 
-		t.Run("the recall_id stays the same", func(t *testing.T) {
+		sub := func(name string, test func(t *testing.T)) {
+			t.Run(name, func(t *testing.T) {
+				defer func(outer *testing.T) { d.t = outer }(d.t)
+				d.t = t
+				test(t)
+			})
+		}
+		sub("the recall_id stays the same", func(t *testing.T) {
 			p.plan(drop, cut, drop)
 			var r results
 			d.must("recall", request("", "m0"), &r)
@@ -158,7 +165,7 @@ func TestClients_Retries(t *testing.T) {
 				t.Errorf("the requests had %q; the answer is %+v", seen, r)
 			}
 		})
-		t.Run("an own recall_id is kept", func(t *testing.T) {
+		sub("an own recall_id is kept", func(t *testing.T) {
 			p.plan(drop)
 			var r results
 			d.must("recall", request("mine", "m1"), &r)
@@ -172,9 +179,10 @@ func TestClients_Retries(t *testing.T) {
 			least  time.Duration
 		}{
 			{"408", fails(408), 0}, {"429", fails(429), 0}, {"500", fails(500), 0}, {"501", fails(501), 0},
-			{"503 with Retry-After", retryAfterASecond, time.Second}, {"504", fails(504), 0}, {"a page of a proxy", badGateway, 0},
+			{"503 with Retry-After", retryAfterASecond, time.Second}, {"504", fails(504), 0},
+			{"a page of a proxy", badGateway, 0},
 		} {
-			t.Run(fault.name, func(t *testing.T) {
+			sub(fault.name, func(t *testing.T) {
 				p.plan(fault.answer, fault.answer)
 				began := time.Now()
 				var r results
@@ -188,7 +196,7 @@ func TestClients_Retries(t *testing.T) {
 			})
 		}
 		for _, status := range []int{400, 401, 403, 404, 405, 409, 413, 415, 421} {
-			t.Run(fmt.Sprint(status, " is final"), func(t *testing.T) {
+			sub(fmt.Sprint(status, " is final"), func(t *testing.T) {
 				p.plan(fails(status))
 				got := d.call("recall", request("", "m19"), timeout, nil)
 				if seen := p.plan(); len(seen) != 1 || got == nil || got.Status != status ||
@@ -197,7 +205,7 @@ func TestClients_Retries(t *testing.T) {
 				}
 			})
 		}
-		t.Run("a refusal is final", func(t *testing.T) {
+		sub("a refusal is final", func(t *testing.T) {
 			p.plan()
 			var r results
 			d.must("recall", request("", "unknown"), &r)
@@ -205,14 +213,14 @@ func TestClients_Retries(t *testing.T) {
 				t.Errorf("%d requests, answer %q", len(seen), r.statuses())
 			}
 		})
-		t.Run("the timeout ends with the last error", func(t *testing.T) {
+		sub("the timeout ends with the last error", func(t *testing.T) {
 			p.plan(slices.Repeat([]answer{fails(503)}, 100)...)
 			got := d.call("status", `{"tenant":"acme","ids":["m1"]}`, 1, nil)
 			if seen := p.plan(); len(seen) < 2 || len(seen) > 10 || got == nil || got.Status != 503 {
 				t.Errorf("%d requests, error %+v", len(seen), got)
 			}
 		})
-		t.Run("the timeout ends an attempt", func(t *testing.T) {
+		sub("the timeout ends an attempt", func(t *testing.T) {
 			p.plan(hang)
 			began := time.Now()
 			got := d.call("status", `{"tenant":"acme","ids":["m1"]}`, 1, nil)

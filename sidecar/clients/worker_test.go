@@ -102,7 +102,7 @@ func TestRun_Lease(t *testing.T) {
 		}
 		s := sidecartest.Start(t, "step \"history\" {\n  pull    = true\n  timeout = \"1s\"\n}")
 		d := drive(t, l, at{socket: s.Socket})
-		d.do(`{"run":["history"],"fail":1000,"parallel":4,"hang":true}`, nil)
+		d.do(`{"run":["history"],"fail":1000,"parallel":4,"first":"hang"}`, nil)
 		var r results
 		d.must("recall", request("", indexed(d, 2)...), &r)
 		await(t, "all steps are settled", func() bool { _, settled := ledger(s, r.Results[0].RecallID); return settled })
@@ -112,6 +112,55 @@ func TestRun_Lease(t *testing.T) {
 				t.Errorf("%s was not carried out in its second attempt", e.Event.Message.ID)
 			}
 		}
+		if p := d.do(`{"stop":true}`, nil); p != nil {
+			t.Errorf("the worker ended with %+v", *p)
+		}
+	})
+}
+
+// leased waits until a worker has n deliveries.
+func leased(t *testing.T, s *sidecartest.Sidecar, n int) {
+	t.Helper()
+	await(t, "deliveries are leased", func() bool {
+		var state struct {
+			PulledSteps []struct{ Leased int } `json:"pulled_steps"`
+		}
+		s.Post("admin/state", "{}", &state)
+		return state.PulledSteps[0].Leased == n
+	})
+}
+
+func TestRun_StopSettles(t *testing.T) {
+	each(t, func(t *testing.T, l language) {
+		if !l.worker {
+			return
+		}
+		s := sidecartest.Start(t, `step "history" { pull = true }`)
+		d := drive(t, l, at{socket: s.Socket})
+		d.do(`{"run":["history"],"fail":1000,"parallel":4,"slow":500}`, nil)
+		var r results
+		d.must("recall", request("", indexed(d, 4)...), &r)
+		leased(t, s, 4)
+		if p := d.do(`{"stop":true}`, nil); p != nil {
+			t.Errorf("the worker ended with %+v", *p)
+		}
+		if entries, settled := ledger(s, r.Results[0].RecallID); !settled || d.carriedOut() != 4 {
+			t.Errorf("%d steps were carried out; the ledger: %+v", d.carriedOut(), entries)
+		}
+	})
+}
+
+// A worker that is stopped waits for its handlers no longer than their leases.
+func TestRun_StuckHandlers(t *testing.T) {
+	each(t, func(t *testing.T, l language) {
+		if !l.worker {
+			return
+		}
+		s := sidecartest.Start(t, "step \"history\" {\n  pull    = true\n  timeout = \"1s\"\n}")
+		d := drive(t, l, at{socket: s.Socket})
+		d.do(`{"run":["history"],"fail":1000,"parallel":2,"first":"stuck"}`, nil)
+		d.must("recall", request("", indexed(d, 2)...), nil)
+		leased(t, s, 2)
 		if p := d.do(`{"stop":true}`, nil); p != nil {
 			t.Errorf("the worker ended with %+v", *p)
 		}

@@ -18,7 +18,7 @@
 
 recall_call() {
   local path=$1 json=$2 url=${RECALL_URL:-http://localhost} timeout=${RECALL_TIMEOUT:-30}
-  local -a options=(--silent --header 'Content-Type: application/json')
+  local -a options=(--disable --silent --noproxy '*' --header 'Content-Type: application/json')
   if [[ -n ${RECALL_SOCKET:-} ]]; then
     options+=(--unix-socket "$RECALL_SOCKET")
   elif [[ -z ${RECALL_URL:-} ]]; then

@@ -63,7 +63,7 @@ const OUTCOMES = ['done', 'nothing_to_do', 'unsupported']
  *   signal aborts when the lease of the delivery ends: another worker may get it then.
  */
 
-/** The only error of the calls. */
+/** Why a call has no result. */
 export class RecallError extends Error {
   /**
    * @param {number} status of HTTP; 0 if there was no response
@@ -183,7 +183,8 @@ export class Recall {
 
   /**
    * Carries out steps until signal aborts. It then waits for the handlers, at most until their leases end, and settles
-   * what they did. It rejects if the sidecar refuses a request, for instance for a step that sidecar.hcl does not have.
+   * what they did. A handler that never ends keeps its place. run rejects if the sidecar refuses a request, for
+   * instance for a step that sidecar.hcl does not have.
    *
    * @param {Record<string, Handler>} handlers by step
    * @param {object} [options]
@@ -200,7 +201,8 @@ export class Recall {
     let failure
     let lastLease = 0
     const stopped = new AbortController() // the last poll has had its time
-    signal.addEventListener('abort', () => setTimeout(() => stopped.abort(), GRACE).unref())
+    const stop = new Promise((resolve) => signal.addEventListener('abort', resolve))
+    stop.then(() => setTimeout(() => stopped.abort(), GRACE).unref())
 
     // send makes a call with outcomes until it succeeds, is refused, or the worker stops.
     const send = async (call) => {
@@ -239,8 +241,9 @@ export class Recall {
     }
 
     while (!signal.aborted && !failure) {
-      if (running.size >= parallel) await Promise.race(running)
+      if (running.size >= parallel) await Promise.race([...running, stop])
       await nextTurn() // handlers that end together are settled together
+      if (signal.aborted) break
       polling = true
       let deliveries = []
       try {
@@ -299,8 +302,9 @@ export class Recall {
         reject(error)
         request.destroy()
       }
-      const late = new RecallError(0, { code: 'deadline_exceeded', detail: 'no answer in time' })
-      const timer = setTimeout(end, timeout, late)
+      const timer = setTimeout(() => {
+        end(new RecallError(0, { code: 'deadline_exceeded', detail: 'no answer in time' }))
+      }, timeout)
       const abort = () => end(signal.reason)
       signal?.addEventListener('abort', abort)
       const broken = (err) => {

@@ -14,7 +14,8 @@ A call takes the fields of the request that recall.proto and docs/any-language.m
 refusal by the rules is a result, not an error. A call that gets no answer, or any error but a 4xx, is repeated until
 its timeout; 408 and 429 are repeated as well. That is safe: the sidecar applies nothing twice.
 
-A Recall may be used by many threads at a time. A datetime with a time zone may stand for any time.
+Many threads may use a Recall at a time; a server that forks makes one in each process. A datetime with a time zone may
+stand for any time.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ Handler = Callable[[Delivery], Optional[str]]
 
 
 class RecallError(Exception):
-    """The only error of the calls."""
+    """Why a call has no result."""
 
     def __init__(self, status: int, code: str = "unavailable", detail: str = "",
                  errors: Sequence[Dict[str, str]] = (), request_id: str = "", retry_after: float = 0.0):
@@ -241,8 +242,9 @@ class Recall:
     def run(self, handlers: Dict[str, Handler], parallel: int = 16, stop: Optional[threading.Event] = None) -> None:
         """Carries out steps, parallel at a time, until stop is set.
 
-        It then waits for the handlers, at most until their leases end, and settles what they did. It raises an error if
-        the sidecar refuses a request, for instance for a step that sidecar.hcl does not have.
+        It then waits for the handlers, at most until their leases end, and settles what they did. A handler that never
+        ends keeps its place. run raises an error if the sidecar refuses a request, for instance for a step that
+        sidecar.hcl does not have.
         """
         if not handlers:
             raise TypeError("run needs the handler of at least one step")
@@ -430,7 +432,7 @@ class _Worker:
                 if outcome not in OUTCOMES:
                     raise TypeError(f"the handler returned {outcome}, not one of {', '.join(OUTCOMES)}")
                 settlement = {"id": delivery["id"], "outcome": outcome}
-            except Exception as err:
+            except BaseException as err:  # SystemExit too, which would end this thread
                 settlement = {"id": delivery["id"], "outcome": "failed", "error": f"{type(err).__name__}: {err}"}
             with self.changed:
                 self.busy -= 1

@@ -1,5 +1,5 @@
-// The driver of the tests for the Node.js client. Its arguments are the options of Recall as JSON. Each line of its input
-// is a command, which it answers with a line. Lines with did say what its worker has carried out.
+// The driver of the tests for the Node.js client. Its argument has the options of Recall as JSON. Each line of its
+// input is a command, which it answers with a line. Lines with did say what its worker has carried out.
 import { createInterface } from 'node:readline'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -22,11 +22,13 @@ async function call({ call, request, timeout, parallel = 1 }) {
   return all[0]
 }
 
-// handle fails in the first attempt of every n-th delivery. With hang, the first attempt of each takes until its lease ends.
+// handle carries out a step in slow ms; it fails in the first attempt of every n-th delivery. The first attempts of all
+// take until their leases end with first hang, and never end with first stuck.
 let count = 0
-const handle = (n, hang) => async (delivery, signal) => {
+const handle = ({ fail: n, slow = 1, first }) => async (delivery, signal) => {
   const key = delivery.event.key + ':' + delivery.step
-  if (hang && delivery.attempt === 1) {
+  if (first === 'stuck') await new Promise(() => {})
+  if (first === 'hang' && delivery.attempt === 1) {
     await new Promise((resolve) => signal.addEventListener('abort', resolve))
     throw signal.reason
   }
@@ -34,7 +36,7 @@ const handle = (n, hang) => async (delivery, signal) => {
     failed.add(key)
     throw new Error('this step fails once')
   }
-  await sleep(1)
+  await sleep(slow)
   say({ did: key, attempt: delivery.attempt })
 }
 
@@ -43,7 +45,8 @@ async function user(signal, total) {
   const conversation = { type: 'group', id: 'g1' }
   while (!signal.aborted) {
     const id = randomUUID()
-    const request = { tenant: 'acme', actor: { id: 'ann' }, targets: [{ message_id: id, conversation, role: 'member' }] }
+    const target = { message_id: id, conversation, role: 'member' }
+    const request = { tenant: 'acme', actor: { id: 'ann' }, targets: [target] }
     const message = { tenant: 'acme', id, conversation, sender: 'ann', type: 'text', sent_at: new Date() }
     try {
       const words = [(await recall.index({ messages: [message] })).results[0].status]
@@ -61,9 +64,9 @@ async function user(signal, total) {
 
 const commands = {
   call,
-  run({ run, fail, parallel, hang }) {
+  run({ run, parallel, ...how }) {
     stopWorker = new AbortController()
-    const handlers = Object.fromEntries(run.map((step) => [step, handle(fail, hang)]))
+    const handlers = Object.fromEntries(run.map((step) => [step, handle(how)]))
     worker = recall.run(handlers, { parallel, signal: stopWorker.signal })
     worker.catch(() => {})
   },

@@ -1,4 +1,4 @@
-"""The driver of the tests for the Python client. Its arguments are those of Recall as JSON. Each line of its input is a
+"""The driver of the tests for the Python client. Its argument has those of Recall as JSON. Each line of its input is a
 command, which it answers with a line. Lines with did say what its worker has carried out."""
 import concurrent.futures
 import json
@@ -34,22 +34,24 @@ def call(call, request, timeout=None, parallel=1):
     return [f.result() for f in [pool.submit(one) for _ in range(parallel)]][0]
 
 
-def handle(n, hang):
-    """Returns a handler that fails in the first attempt of every n-th delivery. With hang, the first attempt of each
-    takes until its lease ends."""
+def handle(fail, slow=1, first=""):
+    """Returns a handler that carries out a step in slow ms. It fails in the first attempt of every fail-th delivery.
+    The first attempts of all take until their leases end with first hang, and never end with first stuck."""
     def handler(delivery):
         key = delivery["event"]["key"] + ":" + delivery["step"]
-        if hang and delivery["attempt"] == 1:
+        if first == "stuck":
+            threading.Event().wait()
+        if first == "hang" and delivery["attempt"] == 1:
             time.sleep(max(0, lease_left(delivery)))
             raise ValueError("the lease has ended")
         with lock:
             state["count"] += 1
-            fail = state["count"] % n == 0 and key not in failed
-            if fail:
+            fails = state["count"] % fail == 0 and key not in failed
+            if fails:
                 failed.add(key)
-        if fail:
+        if fails:
             raise ValueError("this step fails once")
-        time.sleep(0.001)
+        time.sleep(slow / 1000)
         say({"did": key, "attempt": delivery["attempt"]})
     return handler
 
@@ -75,9 +77,9 @@ def user(end, total):
         end.wait(0.1)
 
 
-def run(run, fail, parallel, hang=False):
+def run(run, parallel, **how):
     state["stop"] = threading.Event()
-    state["worker"] = pool.submit(recall.run, {step: handle(fail, hang) for step in run}, parallel, state["stop"])
+    state["worker"] = pool.submit(recall.run, {step: handle(**how) for step in run}, parallel, state["stop"])
 
 
 def stop(stop):
