@@ -47,16 +47,29 @@ var languages = []language{
 // each runs a test with each client.
 func each(t *testing.T, test func(t *testing.T, l language)) {
 	for _, l := range languages {
-		t.Run(l.name, func(t *testing.T) {
-			t.Parallel()
-			for _, command := range []string{l.command, "curl"} {
-				if _, err := exec.LookPath(command); err != nil {
-					hosttest.Missing(t, command)
-				}
-			}
-			test(t, l)
-		})
+		run(t, l, test)
 	}
+}
+
+// eachWorker runs a test with each client that has workers and keeps connections.
+func eachWorker(t *testing.T, test func(t *testing.T, l language)) {
+	for _, l := range languages {
+		if l.worker {
+			run(t, l, test)
+		}
+	}
+}
+
+func run(t *testing.T, l language, test func(t *testing.T, l language)) {
+	t.Run(l.name, func(t *testing.T) {
+		t.Parallel()
+		for _, command := range []string{l.command, "curl"} {
+			if _, err := exec.LookPath(command); err != nil {
+				hosttest.Missing(t, command)
+			}
+		}
+		test(t, l)
+	})
 }
 
 // driver is a program that makes calls with a client.

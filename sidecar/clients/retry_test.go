@@ -226,6 +226,8 @@ func TestClients_Retries(t *testing.T) {
 			got := d.call("status", `{"tenant":"acme","ids":["m1"]}`, 1, nil)
 			if took := time.Since(began); got == nil || got.Status != 0 || took < time.Second {
 				t.Errorf("after %s: %+v", took, got)
+			} else if l.worker && got.Code != "deadline_exceeded" {
+				t.Errorf("the code is %q", got.Code)
 			}
 			p.plan()
 		})
@@ -235,10 +237,7 @@ func TestClients_Retries(t *testing.T) {
 // Each idle connection that was closed meanwhile is replaced at once: with the delays between other attempts, eight in a
 // row would take longer than the timeout of the call.
 func TestClients_BrokenIdleConnections(t *testing.T) {
-	each(t, func(t *testing.T, l language) {
-		if !l.worker {
-			return // curl has no idle connections
-		}
+	eachWorker(t, func(t *testing.T, l language) {
 		const connections = 8
 		s := sidecartest.Start(t)
 		p, socket := newProxy(t, s)

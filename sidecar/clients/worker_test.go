@@ -61,10 +61,7 @@ func (d *driver) hadAttempts(key string, attempts ...int) bool {
 }
 
 func TestRun_FailsOnce(t *testing.T) {
-	each(t, func(t *testing.T, l language) {
-		if !l.worker {
-			return
-		}
+	eachWorker(t, func(t *testing.T, l language) {
 		s := sidecartest.Start(t, pulled)
 		d := drive(t, l, at{socket: s.Socket})
 		d.do(`{"run":["notify","history"],"fail":4,"parallel":4}`, nil)
@@ -96,10 +93,7 @@ func TestRun_FailsOnce(t *testing.T) {
 }
 
 func TestRun_Lease(t *testing.T) {
-	each(t, func(t *testing.T, l language) {
-		if !l.worker {
-			return
-		}
+	eachWorker(t, func(t *testing.T, l language) {
 		s := sidecartest.Start(t, "step \"history\" {\n  pull    = true\n  timeout = \"1s\"\n}")
 		d := drive(t, l, at{socket: s.Socket})
 		d.do(`{"run":["history"],"fail":1000,"parallel":4,"first":"hang"}`, nil)
@@ -131,10 +125,7 @@ func leased(t *testing.T, s *sidecartest.Sidecar, n int) {
 }
 
 func TestRun_StopSettles(t *testing.T) {
-	each(t, func(t *testing.T, l language) {
-		if !l.worker {
-			return
-		}
+	eachWorker(t, func(t *testing.T, l language) {
 		s := sidecartest.Start(t, `step "history" { pull = true }`)
 		d := drive(t, l, at{socket: s.Socket})
 		d.do(`{"run":["history"],"fail":1000,"parallel":4,"slow":500}`, nil)
@@ -152,10 +143,7 @@ func TestRun_StopSettles(t *testing.T) {
 
 // A worker that is stopped waits for its handlers no longer than their leases.
 func TestRun_StuckHandlers(t *testing.T) {
-	each(t, func(t *testing.T, l language) {
-		if !l.worker {
-			return
-		}
+	eachWorker(t, func(t *testing.T, l language) {
 		s := sidecartest.Start(t, "step \"history\" {\n  pull    = true\n  timeout = \"1s\"\n}")
 		d := drive(t, l, at{socket: s.Socket})
 		d.do(`{"run":["history"],"fail":1000,"parallel":2,"first":"stuck"}`, nil)
@@ -169,10 +157,7 @@ func TestRun_StuckHandlers(t *testing.T) {
 
 // A worker whose requests are refused ends, and says why.
 func TestRun_UnknownStep(t *testing.T) {
-	each(t, func(t *testing.T, l language) {
-		if !l.worker {
-			return
-		}
+	eachWorker(t, func(t *testing.T, l language) {
 		s := sidecartest.Start(t, pulled)
 		p, socket := newProxy(t, s)
 		d := drive(t, l, at{socket: socket})
@@ -185,10 +170,7 @@ func TestRun_UnknownStep(t *testing.T) {
 }
 
 func TestClients_LedgerReset(t *testing.T) {
-	each(t, func(t *testing.T, l language) {
-		if !l.worker {
-			return // the caller of recall_call reads pages
-		}
+	eachWorker(t, func(t *testing.T, l language) {
 		s := sidecartest.Start(t)
 		p, socket := newProxy(t, s)
 		d := drive(t, l, at{socket: socket})
@@ -209,10 +191,7 @@ const chaosTime = 20 * time.Second
 
 // Users and a worker meet the end of every process, again and again: no call fails, and every step is carried out.
 func TestChaos(t *testing.T) {
-	each(t, func(t *testing.T, l language) {
-		if !l.worker {
-			return
-		}
+	eachWorker(t, func(t *testing.T, l language) {
 		s := sidecartest.Start(t, pulled)
 		worker, users := drive(t, l, at{socket: s.Socket}), drive(t, l, at{socket: s.Socket})
 		worker.do(`{"run":["notify","history"],"fail":7,"parallel":32}`, nil)

@@ -298,6 +298,9 @@ class Recall:
                     if reused and time.monotonic() < end:  # the pool had a connection that was closed meanwhile
                         continue
                     raise RecallError(0, detail=str(err)) from err
+                except sockets.timeout as err:
+                    connection.close()
+                    raise RecallError(0, "deadline_exceeded", "no answer in time") from err
                 except (OSError, http.client.HTTPException) as err:
                     connection.close()
                     raise RecallError(0, detail=str(err) or type(err).__name__) from err
