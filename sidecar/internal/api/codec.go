@@ -26,6 +26,9 @@ func (JSON) Marshal(m any) ([]byte, error) { return toJSON.Marshal(m.(proto.Mess
 // Unmarshal implements [connect.Codec]. If the text is not a request of this kind, the error is a [*shared.FieldError].
 func (JSON) Unmarshal(text []byte, m any) error {
 	into := m.(proto.Message)
+	if data, ok := transcode(text, into.ProtoReflect().Descriptor()); ok && proto.Unmarshal(data, into) == nil {
+		return nil
+	}
 	err := protojson.Unmarshal(text, into)
 	if err == nil {
 		return nil
