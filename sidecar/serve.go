@@ -103,6 +103,7 @@ func checkConfig(file string, stdout, stderr io.Writer) int {
 
 // serve is recall-sidecar without a command.
 func serve(file string, stderr io.Writer) int {
+	defer reserveHeap()()
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	s, found, err := load(file)
 	if len(found) > 0 {
