@@ -154,7 +154,8 @@ func sidecarComparisons(sdk *chat, sidecar *sidecarChat, recalls int) (all []*co
 		{"webhook", "steps, webhook", sidecar.hooking(), noTarget},
 	} {
 		c := newComparison(s.name, s.what, "steps/s").add(sidecarSide, "sidecar", sidecar, s.load)
-		c.rows = append(c.rows, rowSpec{s.name + "_cpu", "µs", s.what + ", CPU of the sidecar a step / the most allowed", s.target,
+		c.rows = append(c.rows, rowSpec{s.name + "_cpu", "µs",
+			s.what + ", CPU of the sidecar a step / the most allowed", s.target,
 			[]side{sidecarSide}, func(r round) float64 { return r[sidecarSide].Sidecar },
 			func(round) float64 { return 200 }})
 		all = append(all, c)

@@ -47,7 +47,8 @@ func TestSidecar(t *testing.T) {
 		if !r.OK {
 			met = " | **no** | "
 		}
-		if line := "| " + r.Name + " | "; !strings.Contains(text, line) || r.Target != "" && !strings.Contains(text, met+r.What) {
+		if line := "| " + r.Name + " | "; !strings.Contains(text, line) ||
+			r.Target != "" && !strings.Contains(text, met+r.What) {
 			t.Errorf("the text has no line for %+v:\n%s", r, text)
 		}
 	}
@@ -163,7 +164,9 @@ func TestSoakWorkers_Verify(t *testing.T) {
 }
 
 func TestSidecar_WrongUsage(t *testing.T) {
-	for _, args := range [][]string{{"--seconds", "0"}, {"--soak", "--recalls", "0"}, {"--soak", "--readme", "README.md"}} {
+	for _, args := range [][]string{
+		{"--seconds", "0"}, {"--soak", "--recalls", "0"}, {"--soak", "--readme", "README.md"},
+	} {
 		if err := sidecarBench(t.Context(), args); !errors.Is(err, errUsage) {
 			t.Errorf("%q: %v", args, err)
 		}

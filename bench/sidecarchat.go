@@ -23,8 +23,8 @@ permit "with_webhook" {
 }
 `
 
-// sidecarChat is a sidecar with messages in its index, and clients of several protocols. Workers pull the step notify, and
-// the step history goes to a webhook here.
+// sidecarChat is a sidecar with messages in its index, and clients of several protocols. Workers pull the step notify,
+// and the step history goes to a webhook here.
 type sidecarChat struct {
 	files   *chat // its folder; the host of it is never opened
 	binary  string

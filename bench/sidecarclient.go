@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -72,7 +73,7 @@ func (c *jsonClient) post(ctx context.Context, path string, in, out any) error {
 		if err == nil {
 			return json.Unmarshal(text, out)
 		}
-		if p, ok := err.(*problem); !c.retry || ok && !p.temporary() {
+		if p := (*problem)(nil); !c.retry || errors.As(err, &p) && !p.temporary() {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		c.retries.Add(1)

@@ -39,7 +39,8 @@ func webhookStep(name string) string {
 
 // write writes its files.
 func (p *sidecarProcess) write() error {
-	text := "plugin_file = \"plugin.hcl\"\nrun_dir     = \".\"\n\nlisten \"unix\" {\n  path = \"recall.sock\"\n}\n\n" + p.steps
+	text := "plugin_file = \"plugin.hcl\"\nrun_dir     = \".\"\n\nlisten \"unix\" {\n  path = \"recall.sock\"\n}\n\n" +
+		p.steps
 	secret := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)) + "\n"
 	return errors.Join(os.WriteFile(p.config(), []byte(text), 0o600),
 		os.WriteFile(filepath.Join(p.dir, "hooks.secret"), []byte(secret), 0o600))

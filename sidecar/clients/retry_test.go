@@ -234,8 +234,8 @@ func TestClients_Retries(t *testing.T) {
 	})
 }
 
-// Each idle connection that was closed meanwhile is replaced at once: with the delays between other attempts, eight in a
-// row would take longer than the timeout of the call.
+// Each idle connection that was closed meanwhile is replaced at once: with the delays between other attempts, eight in
+// a row would take longer than the timeout of the call.
 func TestClients_BrokenIdleConnections(t *testing.T) {
 	eachWorker(t, func(t *testing.T, l language) {
 		const connections = 8

@@ -27,8 +27,8 @@ var usualRequests = map[string]proto.Message{
 		`"ext":"{}","reason":"` + strings.Repeat("why ", 100) + `","requested_at":"0001-01-01T00:00:00Z","atomic":true}`: &v1.
 		RecallRequest{},
 	`{"tenant":"t","ids":["a","b","ü"]}`: &v1.StatusRequest{},
-	" {\n\t\"steps\" : [ \"notify\" ] , \"max\" : 100 , \"wait\" : \"0s\" , \"settle\" : [ { \"id\" : \"i\" } ] }\r\n": &v1.
-		TakeRequest{},
+	" {\n\t\"steps\" : [ \"notify\" ] , \"max\" : 100 , \"wait\" : \"0s\" ," +
+		" \"settle\" : [ { \"id\" : \"i\" } ] }\r\n": &v1.TakeRequest{},
 	`{"tenant":"t","recall_id":"r","after":"","limit":0}`:                           &v1.LedgerRequest{},
 	`{"amendments":[{"message_id":"m","ref":"","clear":["labels"]},{"labels":[]}]}`: &v1.AmendRequest{},
 	`{"atomic":false}`: &v1.RecallRequest{},
@@ -67,10 +67,12 @@ func FuzzTranscode(f *testing.F) {
 	}
 	for _, text := range []string{
 		`{"tenant":null}`, `{"tenant":"t","tenant":"t"}`, `{"limit":1e2}`, `{"limit":-1}`, `{"limit":01}`, `{"limit":"1"}`,
-		`{"recallId":"r"}`, `{"recall_id":"\u0041"}`, "{\"tenant\":\"\xff\"}", "{\"tenant\":\"\n\"}", `{"tenant":"t"}x`, `{"tenant":"t",}`,
+		`{"recallId":"r"}`, `{"recall_id":"\u0041"}`, "{\"tenant\":\"\xff\"}", "{\"tenant\":\"\n\"}", `{"tenant":"t"}x`,
+		`{"tenant":"t",}`,
 		`{"requested_at":"2026-11-26T10:00:00,5Z"}`, `{"requested_at":"2026-11-26T10:00:00.1234567891Z"}`,
 		`{"requested_at":"0000-12-31T23:59:59Z"}`, `{"requested_at":"9999-12-31T23:59:59-01:00"}`, `{"requested_at":{}}`,
-		`{"limit":2147483647}`, `{"limit":999999999}`, `{"atomic":truefalse}`, `[]`, ``, `{"ids":["a",]}`, `{"ids":[[]]}`, `{"ids":"a"}`,
+		`{"limit":2147483647}`, `{"limit":999999999}`, `{"atomic":truefalse}`, `[]`, ``, `{"ids":["a",]}`,
+		`{"ids":[[]]}`, `{"ids":"a"}`,
 	} {
 		f.Add(text)
 	}
@@ -102,8 +104,8 @@ func TestJSON_Unmarshal(t *testing.T) {
 }
 
 func BenchmarkJSON_Unmarshal(b *testing.B) {
-	text := []byte(`{"messages":[` + strings.TrimSuffix(strings.Repeat(indexJSON[len(`{"messages":[`):len(indexJSON)-len(`, {} ]}`)]+",",
-		100), ",") + `]}`)
+	one := indexJSON[len(`{"messages":[`) : len(indexJSON)-len(`, {} ]}`)]
+	text := []byte(`{"messages":[` + strings.TrimSuffix(strings.Repeat(one+",", 100), ",") + `]}`)
 	for b.Loop() {
 		var r v1.IndexRequest
 		if err := (JSON{}).Unmarshal(text, &r); err != nil || len(r.Messages) != 100 {
