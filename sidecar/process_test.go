@@ -232,6 +232,9 @@ listen "unix" {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(filepath.Join(dir, "s"), 0o660); err != nil {
+		t.Fatal(err)
+	}
 	d := &systemd{t: t, dir: dir}
 	if d.socket, err = ln.File(); err != nil {
 		t.Fatal(err)

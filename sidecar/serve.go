@@ -104,13 +104,15 @@ func checkConfig(file string, stdout, stderr io.Writer) int {
 // serve is recall-sidecar without a command.
 func serve(file string, stderr io.Writer) int {
 	defer reserveHeap()()
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP) // first: it would end the process
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	s, found, err := load(file)
 	if len(found) > 0 {
 		fmt.Fprint(stderr, found)
 	}
 	if err == nil {
-		err = s.serve(log)
+		err = s.serve(log, hangUp)
 	}
 	if err != nil {
 		log.Error("recall-sidecar ends", "error", err)
@@ -148,7 +150,7 @@ func (s *sidecar) steps(broker *pull.Broker) map[string]host.Step {
 }
 
 // serve answers requests until a signal ends it, or a listener fails.
-func (s *sidecar) serve(log *slog.Logger) error {
+func (s *sidecar) serve(log *slog.Logger, hangUp <-chan os.Signal) error {
 	tell, err := notifier()
 	if err != nil {
 		return err
@@ -160,8 +162,6 @@ func (s *sidecar) serve(log *slog.Logger) error {
 	}
 	signals, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	hangUp := make(chan os.Signal, 1)
-	signal.Notify(hangUp, syscall.SIGHUP)
 	service := api.New(s.pulled())
 	front := server.New(service, s.file.MaxInFlight, log)
 	for i, ln := range listeners {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -26,6 +27,9 @@ func (JSON) Marshal(m any) ([]byte, error) { return toJSON.Marshal(m.(proto.Mess
 // Unmarshal implements [connect.Codec]. If the text is not a request of this kind, the error is a [*shared.FieldError].
 func (JSON) Unmarshal(text []byte, m any) error {
 	into := m.(proto.Message)
+	if bytes.Count(text, []byte{','}) > maxValues {
+		return tooManyValues()
+	}
 	if data, ok := transcode(text, into.ProtoReflect().Descriptor()); ok && proto.Unmarshal(data, into) == nil {
 		return nil
 	}
@@ -48,10 +52,42 @@ func (Binary) Marshal(m any) ([]byte, error) { return proto.Marshal(m.(proto.Mes
 // Unmarshal implements [connect.Codec].
 func (Binary) Unmarshal(data []byte, m any) error {
 	into := m.(proto.Message)
+	if countValues(data, into.ProtoReflect().Descriptor()) > maxValues {
+		return tooManyValues()
+	}
 	if err := proto.Unmarshal(data, into); err != nil {
 		return err
 	}
 	return refuseUnknown(into.ProtoReflect(), "")
+}
+
+// maxValues bounds the values of a request, which may take a hundred times their bytes in memory. It is above what a
+// call of Index with the most messages, attachments and labels has.
+const maxValues = shared.MaxIndexBatch * (3*shared.MaxAttachments + shared.MaxLabels + 20)
+
+func tooManyValues() error {
+	return &shared.FieldError{Field: "body", Problem: fmt.Sprintf("has more than %d values", maxValues)}
+}
+
+// countValues counts the fields of a message, however deep. What is malformed ends the count, and the decoding.
+func countValues(data []byte, m protoreflect.MessageDescriptor) (n int) {
+	for len(data) > 0 {
+		number, kind, size := protowire.ConsumeTag(data)
+		if size < 0 {
+			return n
+		}
+		data = data[size:]
+		if size = protowire.ConsumeFieldValue(number, kind, data); size < 0 {
+			return n
+		}
+		n++
+		if f := m.Fields().ByNumber(number); f != nil && f.Message() != nil && kind == protowire.BytesType {
+			inner, _ := protowire.ConsumeBytes(data)
+			n += countValues(inner, f.Message())
+		}
+		data = data[size:]
+	}
+	return n
 }
 
 // refuseUnknown refuses a message with a field that its type does not have, however deep.

@@ -70,6 +70,10 @@ func (g *guard) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 	w := &response{ResponseWriter: to, controller: http.NewResponseController(to)}
 	w.Header().Set(requestIDHeader, id)
 	incoming := &body{ReadCloser: r.Body, controller: w.controller, budget: g.bodies}
+	if r.Body != http.NoBody { // also of one that no handler reads: net/http then reads it to its end
+		_ = w.controller.SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	r = r.WithContext(r.Context()) // net/http looks at the body of its own
 	r.Body = incoming
 	began := time.Now()
 	defer func() {
@@ -101,6 +105,10 @@ func (g *guard) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 	default:
 		if no, bad := g.refused(r); bad {
 			g.refuse(w, r, no)
+			return
+		}
+		if r.URL.Path == healthPath { // it needs no token, so it takes no place from those who have one
+			g.private.ServeHTTP(w, r)
 			return
 		}
 		select {
@@ -172,6 +180,9 @@ func (g *guard) isOurs(host string) bool {
 // refuse answers in the protocol of the request.
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request, no refusal) {
 	g.metrics.refused.WithLabelValues(no.reason).Inc()
+	if r.ProtoMajor == 1 { // and does not wait for the rest of its body
+		w.Header().Set("Connection", "close")
+	}
 	if no.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
@@ -206,31 +217,21 @@ func peerUID(ctx context.Context) (int, error) {
 	return uid, errors.Join(err, asked)
 }
 
-// body is the body of a request, which must arrive within bodyTimeout of the first read. What it takes of the memory
-// for all bodies it holds until release.
+// body is the body of a request. Its bytes count among those of all bodies until release.
 type body struct {
 	io.ReadCloser
 	controller *http.ResponseController
 	budget     *semaphore.Weighted
-	begun      bool
-	read, held int64
+	held       int64
 }
 
-// bodyStep is how much of the memory for bodies is taken at a time.
-const bodyStep = 16 << 10
-
 func (b *body) Read(p []byte) (int, error) {
-	if !b.begun {
-		b.begun = true
-		_ = b.controller.SetReadDeadline(time.Now().Add(bodyTimeout))
-	}
 	n, err := b.ReadCloser.Read(p)
-	for b.read += int64(n); b.held < b.read; b.held += bodyStep {
-		if !b.budget.TryAcquire(bodyStep) {
-			return 0, api.Overloaded(fmt.Sprintf("the bodies of the requests under way have more than %d bytes together",
-				maxBodies))
-		}
+	if !b.budget.TryAcquire(int64(n)) {
+		return 0, api.Overloaded(fmt.Sprintf("the bodies of the requests under way have more than %d bytes together",
+			maxBodies))
 	}
+	b.held += int64(n)
 	if err == io.EOF { // the next request of the connection has a limit of its own
 		_ = b.controller.SetReadDeadline(time.Time{})
 	}
@@ -265,8 +266,9 @@ func (w *response) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// Flush implements [http.Flusher].
+// Flush implements [http.Flusher]. Who streams has read of the request what it needs.
 func (w *response) Flush() {
+	_ = w.controller.SetReadDeadline(time.Time{})
 	_ = w.controller.SetWriteDeadline(time.Now().Add(writeTimeout))
 	_ = w.controller.Flush()
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,7 @@ const (
 )
 
 // Listen opens the listeners, in order, with TLS where certificates has any. If systemd passed sockets, they are used
-// instead: as many as there are listeners, in the order of the file.
+// instead: one for each listener, found by its address.
 func Listen(all []config.Listener, certificates []*TLS) (out []net.Listener, err error) {
 	defer func() {
 		if err != nil {
@@ -38,20 +39,17 @@ func Listen(all []config.Listener, certificates []*TLS) (out []net.Listener, err
 		return nil, err
 	}
 	defer func() {
-		for _, f := range passed {
-			_ = f.Close()
+		for _, ln := range passed { // that no block is for
+			_ = ln.Close()
 		}
 	}()
-	if len(passed) > 0 && len(passed) != len(all) {
-		return nil, fmt.Errorf("%d sockets were passed for %d blocks listen: name as many, in the same order", len(passed),
-			len(all))
-	}
+	byUs := len(passed) == 0
 	for i, l := range all {
 		var ln net.Listener
 		switch {
-		case len(passed) > 0:
-			ln, err = fromFile(passed[i], l.Network)
-		case l.Network == "unix":
+		case !byUs:
+			ln, passed, err = match(l, passed)
+		case l.Network == config.Unix:
 			ln, err = listenUnix(l)
 		default:
 			ln, err = net.Listen("tcp", l.Address)
@@ -64,12 +62,15 @@ func Listen(all []config.Listener, certificates []*TLS) (out []net.Listener, err
 		}
 		out = append(out, ln)
 	}
+	if len(passed) > 0 {
+		return out, fmt.Errorf("systemd passed the socket %s, for which there is no block listen", passed[0].Addr())
+	}
 	return out, nil
 }
 
 // activated returns the sockets that systemd passed to this process. The plugin, a child of this process, gets none of
 // them.
-func activated() ([]*os.File, error) {
+func activated() (passed []net.Listener, err error) {
 	pid, n := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		_ = os.Unsetenv(name)
@@ -81,27 +82,48 @@ func activated() ([]*os.File, error) {
 	if err != nil || count < 0 {
 		return nil, fmt.Errorf("LISTEN_FDS is %.20q, which is no number of sockets", n)
 	}
-	var files []*os.File
 	for fd := firstSocket; fd < firstSocket+count; fd++ {
 		unix.CloseOnExec(fd)
-		files = append(files, os.NewFile(uintptr(fd), fmt.Sprintf("socket %d", fd)))
+		f := os.NewFile(uintptr(fd), fmt.Sprintf("socket %d of systemd", fd))
+		ln, err := net.FileListener(f)
+		_ = f.Close()
+		if err != nil {
+			return passed, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		if u, ok := ln.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
+		passed = append(passed, ln)
 	}
-	return files, nil
+	return passed, nil
 }
 
-func fromFile(f *os.File, network string) (net.Listener, error) {
-	ln, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s of systemd: %w", f.Name(), err)
+// match takes from the sockets of systemd the one that a block listen is about, by its address. It refuses a unix
+// socket that lets more users in than the block.
+func match(l config.Listener, passed []net.Listener) (net.Listener, []net.Listener, error) {
+	address, want := l.Address, "ListenStream="+l.Address
+	if l.Network == config.Unix {
+		address, want = l.Path, fmt.Sprintf("ListenStream=%s and SocketMode=%04o", l.Path, l.Mode)
 	}
-	if got := ln.Addr().Network(); got != network {
-		return nil, errors.Join(fmt.Errorf("%s of systemd is %s, and its block listen is %s", f.Name(), got, network),
-			ln.Close())
+	i := slices.IndexFunc(passed, func(ln net.Listener) bool {
+		return ln.Addr().Network() == l.Network && ln.Addr().String() == address
+	})
+	if i < 0 {
+		return nil, passed, fmt.Errorf("systemd passed no socket for the block listen of %s: the unit needs %s", address,
+			want)
 	}
-	if u, ok := ln.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
+	if l.Network == config.Unix {
+		info, err := os.Stat(l.Path)
+		if err != nil {
+			return nil, passed, fmt.Errorf("the socket that systemd passed: %w", err)
+		}
+		if more := info.Mode().Perm() &^ l.Mode; more != 0 {
+			return nil, passed, fmt.Errorf("the socket %s of systemd has mode %04o, and its block listen %04o: "+
+				"the unit needs %s",
+				l.Path, info.Mode().Perm(), l.Mode, want)
+		}
 	}
-	return ln, nil
+	return passed[i], slices.Delete(slices.Clone(passed), i, i+1), nil
 }
 
 // listenUnix makes a socket that has its mode from the first moment at which its path leads to it. It replaces the
@@ -115,6 +137,9 @@ func listenUnix(l config.Listener) (net.Listener, error) {
 		return nil, fmt.Errorf("%s exists and is not a socket: remove it, or name another path", l.Path)
 	}
 	fresh := freshPath(l.Path)
+	if info, err := os.Lstat(fresh); err == nil && info.Mode().Type() != os.ModeSocket {
+		return nil, fmt.Errorf("%s, which is needed to make %s, exists and is not a socket: remove it", fresh, l.Path)
+	}
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}

@@ -65,7 +65,6 @@ func TestServer_Protocols(t *testing.T) {
 		"connect json": {options: []connect.ClientOption{connect.WithProtoJSON()}},
 		"grpc":         {true, []connect.ClientOption{connect.WithGRPC()}},
 		"grpc-web":     {options: []connect.ClientOption{connect.WithGRPCWeb()}},
-		"compressed":   {true, []connect.ClientOption{connect.WithGRPC(), connect.WithSendGzip()}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, id := t.Context(), strings.ReplaceAll(name, " ", "-")

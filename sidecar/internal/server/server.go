@@ -37,6 +37,7 @@ const (
 	maxStreams     = 1000      // of an HTTP/2 connection at a time
 	maxBodies      = 256 << 20 // bytes of the bodies of all requests under way: they are held until the answer
 	scrapeTimeout  = 2 * time.Second
+	maxSmall       = 4 << 10 // bytes of a question about health or reflection
 	metricsPath    = "/metrics"
 	openAPIPath    = "/openapi.json"
 	healthPath     = "/" + grpchealth.HealthV1ServiceName + "/Check"
@@ -89,7 +90,8 @@ func (s *Server) Serve(ln net.Listener, l config.Listener, tokens *secret.File) 
 		Handler: &guard{Server: s, listener: l, tokens: tokens, errors: connect.NewErrorWriter(),
 			private: s.handler(l.Admin)},
 		Protocols: &protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout}, ConnContext: s.accepted,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout},
+		DisableGeneralOptionsHandler: true, ConnContext: s.accepted,
 		ConnState: s.changed,
 		ErrorLog:  slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
 	}
@@ -202,9 +204,11 @@ func (s *Server) Check(_ context.Context, r *grpchealth.CheckRequest) (*grpcheal
 // handler is what a listener serves to those who may ask.
 func (s *Server) handler(admin bool) http.Handler {
 	mux := http.NewServeMux()
-	options := []connect.HandlerOption{
+	// Nothing is compressed: clients are near, and a few bytes could stand for many.
+	plainBytes := connect.WithCompression("gzip", nil, nil)
+	options := []connect.HandlerOption{plainBytes,
 		connect.WithCodec(api.JSON{Type: "json"}), connect.WithCodec(api.JSON{Type: "json; charset=utf-8"}),
-		connect.WithCodec(api.Binary{}), connect.WithReadMaxBytes(MaxBody), connect.WithCompressMinBytes(1 << 10),
+		connect.WithCodec(api.Binary{}), connect.WithReadMaxBytes(MaxBody),
 	}
 	services := []string{apiv1connect.RecallServiceName, apiv1connect.StepServiceName}
 	mux.Handle(apiv1connect.NewRecallServiceHandler(s.Service, options...))
@@ -228,9 +232,9 @@ func (s *Server) handler(admin bool) http.Handler {
 		post(mux, "admin/backup", s.backup)
 	}
 	reflector := grpcreflect.NewStaticReflector(append(services, grpchealth.HealthV1ServiceName)...)
-	mux.Handle(grpchealth.NewHandler(s))
-	mux.Handle(grpcreflect.NewHandlerV1(reflector))
-	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	mux.Handle(grpchealth.NewHandler(s, plainBytes, connect.WithReadMaxBytes(maxSmall)))
+	mux.Handle(grpcreflect.NewHandlerV1(reflector, plainBytes, connect.WithReadMaxBytes(maxSmall)))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, plainBytes, connect.WithReadMaxBytes(maxSmall)))
 	mux.Handle("GET "+metricsPath, promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
 	}))
