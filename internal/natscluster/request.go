@@ -21,8 +21,6 @@ const (
 	requestTimeout = 2 * time.Second
 	requestRetry   = 200 * time.Millisecond
 
-	noPeers = 10005 // error code of JetStream: there are not as many servers as a stream needs
-
 	inboxes = "_INBOX." // of answers; each connection has one of its own
 )
 
@@ -156,33 +154,22 @@ func (s *Servers) isRunning(i int) bool {
 
 // API sends a request of the API of JetStream, such as "STREAM.INFO.RECALL", as [User], and decodes its answer.
 func (s *Servers) API(ctx context.Context, what string, body []byte, answer any) error {
-	for {
-		data, err := s.Request(ctx, User, "$JS.API."+what, body)
-		if err != nil {
-			return err
-		}
-		var refused struct {
-			Error *struct {
-				Code        int    `json:"err_code"`
-				Description string `json:"description"`
-			} `json:"error"`
-		}
-		if err := errors.Join(json.Unmarshal(data, &refused), json.Unmarshal(data, answer)); err != nil {
-			return fmt.Errorf("the answer to %s: %w", what, err)
-		}
-		if refused.Error == nil {
-			return nil
-		}
-		err = fmt.Errorf("%s: %s", what, refused.Error.Description)
-		if refused.Error.Code != noPeers {
-			return err
-		}
-		select { // servers that have just started do not know of each other yet
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-time.After(requestRetry):
-		}
+	data, err := s.Request(ctx, User, "$JS.API."+what, body)
+	if err != nil {
+		return err
 	}
+	var refused struct {
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := errors.Join(json.Unmarshal(data, &refused), json.Unmarshal(data, answer)); err != nil {
+		return fmt.Errorf("the answer to %s: %w", what, err)
+	}
+	if refused.Error != nil {
+		return fmt.Errorf("%s: %s", what, refused.Error.Description)
+	}
+	return nil
 }
 
 // streamInfo is what the servers say of a stream.

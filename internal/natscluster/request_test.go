@@ -16,7 +16,12 @@ func TestServers_Leader(t *testing.T) {
 	defer cancel()
 	var answer struct{}
 	config := []byte(`{"name":"X","subjects":["x"],"num_replicas":3}`)
-	if err := s.API(ctx, "STREAM.CREATE.X", config, &answer); err != nil {
+	err := s.API(ctx, "STREAM.CREATE.X", config, &answer)
+	for err != nil && strings.Contains(err.Error(), "no suitable peers") { // they do not all know of each other yet
+		time.Sleep(10 * time.Millisecond)
+		err = s.API(ctx, "STREAM.CREATE.X", config, &answer)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.WaitUntilCurrent(ctx, "X"); err != nil {
