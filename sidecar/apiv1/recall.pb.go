@@ -1,11 +1,12 @@
 // The API of recall-sidecar for chat servers in any language.
 //
-// Every call can be made as plain JSON (POST /v1/index and so on), with the Connect protocol, gRPC and gRPC-Web. JSON uses
-// the field names of this file. Kinds, roles, statuses, codes and outcomes are words: the same ones in this API, in rule
-// files and in the documents. Cursors and delivery ids are opaque text. Ids are UTF-8 without NUL, 1 to 256 bytes long.
+// Every call can be made as plain JSON (POST /v1/index and so on), with the Connect protocol, gRPC and gRPC-Web. JSON
+// uses the field names of this file. Kinds, roles, statuses, codes and outcomes are words: the same ones in this API,
+// in rule files and in the documents. Cursors and delivery ids are opaque text. Ids are UTF-8 without NUL, 1 to 256
+// bytes long.
 //
-// A request with a field that is not in this file is refused: an older sidecar must not ignore what a newer client asks.
-// Responses may get new fields, and words may get new values; clients must accept both.
+// A request with a field that is not in this file is refused: an older sidecar must not ignore what a newer client
+// asks. Responses may get new fields, and words may get new values; clients must accept both.
 //
 // A refusal by the rules is a result, not an error. The error codes are in docs/any-language.md.
 
@@ -38,7 +39,7 @@ const (
 type Conversation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"` // single, group or chatroom
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`     // unique within the tenant and the type
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -90,7 +91,7 @@ func (x *Conversation) GetId() string {
 // Actor is the user or system that asks for a recall.
 type Actor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`         // of the user or system
 	Labels        []string               `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty"` // of the actor now; copied to events; at most 32 of at most 128 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -143,8 +144,8 @@ func (x *Actor) GetLabels() []string {
 // Rule is the name and place of a rule.
 type Rule struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	File          string                 `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`  // name of its block in the file
+	File          string                 `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`  // path of the file; default.hcl: the built-in policy
 	Line          int32                  `protobuf:"varint,3,opt,name=line,proto3" json:"line,omitempty"` // 0: no rule of a file matched
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -257,8 +258,8 @@ func (x *Attachment) GetOwner() string {
 // Relation says how a message refers to another one.
 type Relation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // edit, reply, quote, forward or thread
-	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                            // edit, reply, quote, forward or thread
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the message that is referred to, in the same tenant
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -310,15 +311,15 @@ func (x *Relation) GetMessageId() string {
 // Message has the facts of a message. Its content must never be sent.
 type Message struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
-	Tenant       string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Id           string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // unique within the tenant
-	Conversation *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`
-	Sender       string                 `protobuf:"bytes,4,opt,name=sender,proto3" json:"sender,omitempty"`
-	Type         string                 `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"` // text, image, audio, video, file, location, custom, combine or command
-	SentAt       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
-	Attachments  []*Attachment          `protobuf:"bytes,7,rep,name=attachments,proto3" json:"attachments,omitempty"` // at most 100, each key once
-	Labels       []string               `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty"`           // for rules; at most 32 of at most 128 bytes
-	Ref          string                 `protobuf:"bytes,9,opt,name=ref,proto3" json:"ref,omitempty"`                 // the server's own reference, returned in events; at most 1,024 bytes, no content
+	Tenant       string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`               // the customer, site or app that the message belongs to
+	Id           string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                       // unique within the tenant
+	Conversation *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`   // in which it was sent
+	Sender       string                 `protobuf:"bytes,4,opt,name=sender,proto3" json:"sender,omitempty"`               // id of the user who sent it
+	Type         string                 `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`                   // text, image, audio, video, file, location, custom, combine or command
+	SentAt       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"` // when the server accepted it; kept to the microsecond
+	Attachments  []*Attachment          `protobuf:"bytes,7,rep,name=attachments,proto3" json:"attachments,omitempty"`     // at most 100, each key once
+	Labels       []string               `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty"`               // for rules; at most 32 of at most 128 bytes
+	Ref          string                 `protobuf:"bytes,9,opt,name=ref,proto3" json:"ref,omitempty"`                     // the server's own reference, returned in events; at most 1,024 bytes, no content
 	// Relations are not supported yet: a message with any is answered as invalid.
 	Relations     []*Relation `protobuf:"bytes,10,rep,name=relations,proto3" json:"relations,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -472,7 +473,7 @@ func (x *IndexRequest) GetMessages() []*Message {
 // IndexResult is the answer for one message or amendment.
 type IndexResult struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
-	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the message or amendment; empty if it has none
 	// indexed, unchanged, amended, recalled (do not deliver it), conflict (a live message has this id and other facts),
 	// not_found (amend) or invalid (see field and problem).
 	Status        string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
@@ -542,7 +543,7 @@ func (x *IndexResult) GetProblem() string {
 
 type IndexResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Results       []*IndexResult         `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results       []*IndexResult         `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // one for each message or amendment, in order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -587,13 +588,13 @@ func (x *IndexResponse) GetResults() []*IndexResult {
 // Amendment changes facts of an indexed message. What is not set stays. Sender, type and sent_at never change.
 type Amendment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Conversation  *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"` // for a chat that was converted or renamed
-	Attachments   []*Attachment          `protobuf:"bytes,4,rep,name=attachments,proto3" json:"attachments,omitempty"`   // replaces all
-	Labels        []string               `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty"`             // replaces all
-	Ref           *string                `protobuf:"bytes,6,opt,name=ref,proto3,oneof" json:"ref,omitempty"`
-	Clear         []string               `protobuf:"bytes,7,rep,name=clear,proto3" json:"clear,omitempty"` // "attachments", "labels": the lists that become empty
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`                        // of the message
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the message that changes
+	Conversation  *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`            // for a chat that was converted or renamed
+	Attachments   []*Attachment          `protobuf:"bytes,4,rep,name=attachments,proto3" json:"attachments,omitempty"`              // replaces all
+	Labels        []string               `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty"`                        // replaces all
+	Ref           *string                `protobuf:"bytes,6,opt,name=ref,proto3,oneof" json:"ref,omitempty"`                        // replaces it; empty removes it
+	Clear         []string               `protobuf:"bytes,7,rep,name=clear,proto3" json:"clear,omitempty"`                          // "attachments", "labels": the lists that become empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -724,7 +725,7 @@ func (x *AmendRequest) GetAmendments() []*Amendment {
 // Target is one message of a RecallRequest.
 type Target struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
-	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the message to recall
 	// Conversation is where the server looked up the role. A message that is indexed in another one is answered as
 	// not_found. It may be empty only for the role system.
 	Conversation *Conversation `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
@@ -806,9 +807,9 @@ func (x *Target) GetMessage() *Message {
 // itself, and must never copy them or requested_at from its client.
 type RecallRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
-	Tenant  string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Tenant  string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`   // of all targets
 	Targets []*Target              `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"` // 1 to 100, each message once
-	Actor   *Actor                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	Actor   *Actor                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`     // who asks
 	// A retry with the same recall_id is the same recall. Make one before the first try. If it is empty, the header
 	// Idempotency-Key is used; without that, one is made.
 	RecallId      string                 `protobuf:"bytes,4,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
@@ -909,19 +910,19 @@ func (x *RecallRequest) GetAtomic() bool {
 // RecallResult is the answer for one target.
 type RecallResult struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
-	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Status    string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // recalled, already_recalled, denied, not_found or aborted
-	// Why it was denied: forbidden, window_expired, type_not_recallable, reason_required, rate_limited, recall_id_used, or a
-	// code of a rule.
+	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the target
+	Status    string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`                        // recalled, already_recalled, denied, not_found or aborted
+	// Why it was denied: forbidden, window_expired, type_not_recallable, reason_required, rate_limited, recall_id_used,
+	// or a code of a rule.
 	Code          string                 `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
 	Text          map[string]string      `protobuf:"bytes,4,rep,name=text,proto3" json:"text,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // a sentence for the user about a refusal, by language tag
 	Rule          *Rule                  `protobuf:"bytes,5,opt,name=rule,proto3" json:"rule,omitempty"`                                                                           // that decided
 	RecallId      string                 `protobuf:"bytes,6,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`                                                   // of the recall of the message: this one, or the earlier one
 	RecalledBy    string                 `protobuf:"bytes,7,opt,name=recalled_by,json=recalledBy,proto3" json:"recalled_by,omitempty"`                                             // the id of that actor
 	Role          string                 `protobuf:"bytes,8,opt,name=role,proto3" json:"role,omitempty"`                                                                           // of that actor
-	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`
-	Until         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=until,proto3" json:"until,omitempty"`                    // check: until when the answer recalled holds; not set: no end
-	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"` // rate_limited: when to try again; not set: a later try is refused too
+	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`                                             // when it was recalled
+	Until         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=until,proto3" json:"until,omitempty"`                                                                        // check: until when the answer recalled holds; not set: no end
+	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`                                                     // rate_limited: when to try again; not set: a later try is refused too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1035,8 +1036,8 @@ func (x *RecallResult) GetRetryAt() *timestamppb.Timestamp {
 
 type RecallResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Results       []*RecallResult        `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	Now           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=now,proto3" json:"now,omitempty"` // the clock of the sidecar, to compare until and retry_at with
+	Results       []*RecallResult        `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // one for each target, in order
+	Now           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=now,proto3" json:"now,omitempty"`         // the clock of the sidecar, to compare until and retry_at with
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1088,10 +1089,10 @@ func (x *RecallResponse) GetNow() *timestamppb.Timestamp {
 // Explanation says which rules decide about one target, and why.
 type Explanation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	Result        *RecallResult          `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"` // what check answers, without rate limits
-	Shadow        *ShadowVerdict         `protobuf:"bytes,3,opt,name=shadow,proto3" json:"shadow,omitempty"`
-	Rules         []*RuleTrace           `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"` // in the order of the files
+	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the target
+	Result        *RecallResult          `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`                        // what check answers, without rate limits
+	Shadow        *ShadowVerdict         `protobuf:"bytes,3,opt,name=shadow,proto3" json:"shadow,omitempty"`                        // what shadow rules would change; not set: nothing
+	Rules         []*RuleTrace           `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`                          // in the order of the files
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1154,12 +1155,13 @@ func (x *Explanation) GetRules() []*RuleTrace {
 	return nil
 }
 
-// ShadowVerdict is the decision that the rules would make if the shadow rules were in force. It is set only if it differs.
+// ShadowVerdict is the decision that the rules would make if the shadow rules were in force. It is set only if it
+// differs.
 type ShadowVerdict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Permit        bool                   `protobuf:"varint,1,opt,name=permit,proto3" json:"permit,omitempty"`
-	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	Rule          *Rule                  `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
+	Permit        bool                   `protobuf:"varint,1,opt,name=permit,proto3" json:"permit,omitempty"` // whether they would permit it
+	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`      // of the refusal
+	Rule          *Rule                  `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`      // that would decide
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1218,12 +1220,12 @@ func (x *ShadowVerdict) GetRule() *Rule {
 // RuleTrace is the evaluation of one rule.
 type RuleTrace struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Rule          *Rule                  `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // permit or forbid
-	Shadow        bool                   `protobuf:"varint,3,opt,name=shadow,proto3" json:"shadow,omitempty"`
-	Matched       bool                   `protobuf:"varint,4,opt,name=matched,proto3" json:"matched,omitempty"` // all conditions hold
-	Decides       bool                   `protobuf:"varint,5,opt,name=decides,proto3" json:"decides,omitempty"`
-	Conditions    []*RuleCondition       `protobuf:"bytes,6,rep,name=conditions,proto3" json:"conditions,omitempty"`
+	Rule          *Rule                  `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`             // name and place
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`             // permit or forbid
+	Shadow        bool                   `protobuf:"varint,3,opt,name=shadow,proto3" json:"shadow,omitempty"`        // the rule is not in force: it only shows what it would do
+	Matched       bool                   `protobuf:"varint,4,opt,name=matched,proto3" json:"matched,omitempty"`      // all conditions hold
+	Decides       bool                   `protobuf:"varint,5,opt,name=decides,proto3" json:"decides,omitempty"`      // this rule decides
+	Conditions    []*RuleCondition       `protobuf:"bytes,6,rep,name=conditions,proto3" json:"conditions,omitempty"` // in the order of the file
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1303,8 +1305,8 @@ func (x *RuleTrace) GetConditions() []*RuleCondition {
 // RuleCondition is one condition of a rule.
 type RuleCondition struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"` // as written in the file
-	Holds         bool                   `protobuf:"varint,2,opt,name=holds,proto3" json:"holds,omitempty"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`    // as written in the file
+	Holds         bool                   `protobuf:"varint,2,opt,name=holds,proto3" json:"holds,omitempty"` // the condition is met
 	Field         string                 `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`  // that it compares, such as message.age
 	Value         string                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`  // of that field, as the rule language writes it
 	Depth         int32                  `protobuf:"varint,5,opt,name=depth,proto3" json:"depth,omitempty"` // nesting depth inside "when"; 0: a requirement of the rule
@@ -1379,7 +1381,7 @@ func (x *RuleCondition) GetDepth() int32 {
 
 type ExplainResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Results       []*Explanation         `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results       []*Explanation         `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // one for each target, in order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1423,8 +1425,8 @@ func (x *ExplainResponse) GetResults() []*Explanation {
 
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Ids           []string               `protobuf:"bytes,2,rep,name=ids,proto3" json:"ids,omitempty"` // of messages, at most 1,000
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"` // of the messages
+	Ids           []string               `protobuf:"bytes,2,rep,name=ids,proto3" json:"ids,omitempty"`       // of messages, at most 1,000
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1475,11 +1477,11 @@ func (x *StatusRequest) GetIds() []string {
 
 type MessageStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // unknown, live or recalled
-	Message       *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"` // the indexed facts, without attachments and labels; not set if unknown
-	RecallId      string                 `protobuf:"bytes,4,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
-	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`
+	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`    // that was asked for
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                             // unknown, live or recalled
+	Message       *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`                         // the indexed facts, without attachments and labels; not set if unknown
+	RecallId      string                 `protobuf:"bytes,4,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`       // of the recall, if it is recalled
+	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"` // if it is recalled
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1551,7 +1553,7 @@ func (x *MessageStatus) GetRecalledAt() *timestamppb.Timestamp {
 
 type StatusResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Results       []*MessageStatus       `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results       []*MessageStatus       `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // one for each id, in order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1595,7 +1597,7 @@ func (x *StatusResponse) GetResults() []*MessageStatus {
 
 type SinceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`               // of the conversations
 	Conversations []*Conversation        `protobuf:"bytes,2,rep,name=conversations,proto3" json:"conversations,omitempty"` // at most 1,000; none: only the newest cursor
 	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`                 // the next of an earlier page; empty: from the first recall
 	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`                // 1 to 1,000; 0 means 1,000
@@ -1664,11 +1666,11 @@ func (x *SinceRequest) GetLimit() int32 {
 // EventPage is one page of events, in the order of the recalls.
 type EventPage struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
-	Events []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	Next   string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"` // after of the next request; if more is false, keep it for a later one
-	More   bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
-	// The cursor is from another index, or from this one before a restore. The client may have missed recalls: start again
-	// with an empty after.
+	Events []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"` // oldest first
+	Next   string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`     // after of the next request; if more is false, keep it for a later one
+	More   bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`    // there are further events now
+	// The cursor is from another index, or from this one before a restore. The client may have missed recalls: start
+	// again with an empty after.
 	Reset_        bool `protobuf:"varint,4,opt,name=reset,proto3" json:"reset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1734,10 +1736,10 @@ func (x *EventPage) GetReset_() bool {
 
 type LedgerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	RecallId      string                 `protobuf:"bytes,2,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
-	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`  // the next of an earlier page; empty: from the first entry
-	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // 1 to 1,000; 0 means 1,000
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`                     // of the recall
+	RecallId      string                 `protobuf:"bytes,2,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"` // of the recall
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`                       // the next of an earlier page; empty: from the first entry
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`                      // 1 to 1,000; 0 means 1,000
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1803,10 +1805,10 @@ func (x *LedgerRequest) GetLimit() int32 {
 // LedgerPage is one page of a ledger. The page of a recall that does not exist has no entries.
 type LedgerPage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Entries       []*LedgerEntry         `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
-	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"` // after of the next request
-	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
-	Reset_        bool                   `protobuf:"varint,4,opt,name=reset,proto3" json:"reset,omitempty"` // as in EventPage
+	Entries       []*LedgerEntry         `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"` // in the order of their events
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`       // after of the next request
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`      // there are further entries
+	Reset_        bool                   `protobuf:"varint,4,opt,name=reset,proto3" json:"reset,omitempty"`    // as in EventPage
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1872,8 +1874,8 @@ func (x *LedgerPage) GetReset_() bool {
 // LedgerEntry is one recalled message with its steps.
 type LedgerEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Event         *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
-	Steps         []*StepRecord          `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`
+	Event         *Event                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"` // the recall of the message
+	Steps         []*StepRecord          `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"` // standard steps first, then those of the server
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1925,12 +1927,12 @@ func (x *LedgerEntry) GetSteps() []*StepRecord {
 // StepRecord is the state of one step.
 type StepRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`       // of the cluster, that carried it out or is to; empty on a single machine
-	Outcome       string                 `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"` // done, nothing_to_do, unsupported; failed: to be tried again; empty: open and not tried yet
-	Attempts      int32                  `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"` // of the last failed attempt, at most 1,024 bytes
-	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
+	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`                            // its name
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`                            // of the cluster, that carried it out or is to; empty on a single machine
+	Outcome       string                 `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`                      // done, nothing_to_do, unsupported; failed: to be tried again; empty: open and not tried yet
+	Attempts      int32                  `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`                   // that had an outcome
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`                          // of the last failed attempt, at most 1,024 bytes
+	ChangedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"` // when it last had an outcome; not set: never
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2010,22 +2012,22 @@ func (x *StepRecord) GetChangedAt() *timestamppb.Timestamp {
 // Event is one committed recall of one message.
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // stable id of the event: the same in every page, delivery and attempt
-	Tenant        string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	RecallId      string                 `protobuf:"bytes,3,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
-	Actor         *Actor                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
-	Role          string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"` // of the actor in the conversation, as the request gave it
-	Ext           string                 `protobuf:"bytes,6,opt,name=ext,proto3" json:"ext,omitempty"`
-	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
-	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`
-	Message       *Message               `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`                                                                                            // stable id of the event: the same in every page, delivery and attempt
+	Tenant        string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`                                                                                      // of the message
+	RecallId      string                 `protobuf:"bytes,3,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`                                                                  // of the recall
+	Actor         *Actor                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`                                                                                        // who recalled it
+	Role          string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`                                                                                          // of the actor in the conversation, as the request gave it
+	Ext           string                 `protobuf:"bytes,6,opt,name=ext,proto3" json:"ext,omitempty"`                                                                                            // as the request gave it
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                                                                                      // as the request gave it
+	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`                                                            // the time for which the rules judged
+	Message       *Message               `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`                                                                                    // the indexed facts
 	Silent        bool                   `protobuf:"varint,10,opt,name=silent,proto3" json:"silent,omitempty"`                                                                                    // clients show nothing instead of the message
 	Placeholder   map[string]string      `protobuf:"bytes,11,rep,name=placeholder,proto3" json:"placeholder,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // the text that clients show instead, by language tag
 	Disposition   string                 `protobuf:"bytes,12,opt,name=disposition,proto3" json:"disposition,omitempty"`                                                                           // erase or archive
 	Retention     *durationpb.Duration   `protobuf:"bytes,13,opt,name=retention,proto3" json:"retention,omitempty"`                                                                               // of an archive, after recalled_at
 	Attachments   []*Attachment          `protobuf:"bytes,14,rep,name=attachments,proto3" json:"attachments,omitempty"`                                                                           // that the server deletes or archives
-	Rule          *Rule                  `protobuf:"bytes,15,opt,name=rule,proto3" json:"rule,omitempty"`
-	PolicyDigest  string                 `protobuf:"bytes,16,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"` // SHA-256 of the rules that decided, hex
+	Rule          *Rule                  `protobuf:"bytes,15,opt,name=rule,proto3" json:"rule,omitempty"`                                                                                         // that permitted it
+	PolicyDigest  string                 `protobuf:"bytes,16,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"`                                                     // SHA-256 of the rules that decided, hex
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2175,10 +2177,10 @@ func (x *Event) GetPolicyDigest() string {
 // Delivery is one step of one recalled message, to be carried out and settled. Take and webhooks carry it.
 type Delivery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // to settle it
-	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`
-	Attempt       int32                  `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"` // of the step, from 1
-	Event         *Event                 `protobuf:"bytes,4,opt,name=event,proto3" json:"event,omitempty"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                   // to settle it
+	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`                               // that is to be carried out
+	Attempt       int32                  `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`                        // of the step, from 1
+	Event         *Event                 `protobuf:"bytes,4,opt,name=event,proto3" json:"event,omitempty"`                             // the recall of the message
 	LeaseUntil    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=lease_until,json=leaseUntil,proto3" json:"lease_until,omitempty"` // take: the delivery fails if it is not settled by then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2252,7 +2254,7 @@ func (x *Delivery) GetLeaseUntil() *timestamppb.Timestamp {
 // Settlement reports the outcome of one delivery.
 type Settlement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`           // of the delivery
 	Outcome       string                 `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"` // done, nothing_to_do, unsupported or failed
 	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`     // with failed: why, for the ledger; at most 1,024 bytes are kept
 	unknownFields protoimpl.UnknownFields
@@ -2559,23 +2561,23 @@ func (*StateRequest) Descriptor() ([]byte, []int) {
 // StateResponse is the state of the sidecar and its plugin.
 type StateResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Phase         string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"` // running, upgrading, restarting, failed or closed; opening until the plugin first answers
-	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`   // of the upgrade under way
-	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"` // when the phase began
-	Pid           int32                  `protobuf:"varint,4,opt,name=pid,proto3" json:"pid,omitempty"`
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`    // of the plugin
-	Binary        string                 `protobuf:"bytes,6,opt,name=binary,proto3" json:"binary,omitempty"`      // that the plugin was copied from
-	Sha256        string                 `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`      // of that copy
-	Restarts      int32                  `protobuf:"varint,8,opt,name=restarts,proto3" json:"restarts,omitempty"` // after the plugin ended by itself
-	Upgrades      int32                  `protobuf:"varint,9,opt,name=upgrades,proto3" json:"upgrades,omitempty"`
-	Damaged       bool                   `protobuf:"varint,10,opt,name=damaged,proto3" json:"damaged,omitempty"` // the index is damaged, missing or another index: see error
-	Error         string                 `protobuf:"bytes,11,opt,name=error,proto3" json:"error,omitempty"`      // why the plugin last ended or did not start, or the last upgrade failed
-	Index         *IndexIdentity         `protobuf:"bytes,12,opt,name=index,proto3" json:"index,omitempty"`
-	Previous      *PreviousBinary        `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`
-	Rules         *RulesState            `protobuf:"bytes,14,opt,name=rules,proto3" json:"rules,omitempty"`
-	Cluster       *ClusterState          `protobuf:"bytes,15,opt,name=cluster,proto3" json:"cluster,omitempty"` // not set on a single machine
-	Pending       []*Diagnostic          `protobuf:"bytes,16,rep,name=pending,proto3" json:"pending,omitempty"` // settings of plugin.hcl that are not in force
-	PulledSteps   []*PulledStep          `protobuf:"bytes,17,rep,name=pulled_steps,json=pulledSteps,proto3" json:"pulled_steps,omitempty"`
+	Phase         string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`                                 // running, upgrading, restarting, failed or closed; opening until the plugin first answers
+	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`                                   // of the upgrade under way
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`                                 // when the phase began
+	Pid           int32                  `protobuf:"varint,4,opt,name=pid,proto3" json:"pid,omitempty"`                                    // of the plugin; 0: none runs
+	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`                             // of the plugin
+	Binary        string                 `protobuf:"bytes,6,opt,name=binary,proto3" json:"binary,omitempty"`                               // that the plugin was copied from
+	Sha256        string                 `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`                               // of that copy
+	Restarts      int32                  `protobuf:"varint,8,opt,name=restarts,proto3" json:"restarts,omitempty"`                          // after the plugin ended by itself
+	Upgrades      int32                  `protobuf:"varint,9,opt,name=upgrades,proto3" json:"upgrades,omitempty"`                          // that succeeded, since the sidecar started
+	Damaged       bool                   `protobuf:"varint,10,opt,name=damaged,proto3" json:"damaged,omitempty"`                           // the index is damaged, missing or another index: see error
+	Error         string                 `protobuf:"bytes,11,opt,name=error,proto3" json:"error,omitempty"`                                // why the plugin last ended or did not start, or the last upgrade failed
+	Index         *IndexIdentity         `protobuf:"bytes,12,opt,name=index,proto3" json:"index,omitempty"`                                // that the plugin has open
+	Previous      *PreviousBinary        `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`                          // not set: the same binary was in force before
+	Rules         *RulesState            `protobuf:"bytes,14,opt,name=rules,proto3" json:"rules,omitempty"`                                // that decide
+	Cluster       *ClusterState          `protobuf:"bytes,15,opt,name=cluster,proto3" json:"cluster,omitempty"`                            // not set on a single machine
+	Pending       []*Diagnostic          `protobuf:"bytes,16,rep,name=pending,proto3" json:"pending,omitempty"`                            // settings of plugin.hcl that are not in force
+	PulledSteps   []*PulledStep          `protobuf:"bytes,17,rep,name=pulled_steps,json=pulledSteps,proto3" json:"pulled_steps,omitempty"` // the steps with pull = true, by name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2732,7 +2734,7 @@ func (x *StateResponse) GetPulledSteps() []*PulledStep {
 // IndexIdentity identifies the index.
 type IndexIdentity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`       // never changes
 	Epoch         string                 `protobuf:"bytes,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // new when the index is created or restored
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2785,9 +2787,9 @@ func (x *IndexIdentity) GetEpoch() string {
 // PreviousBinary is the plugin that was in force before the sidecar started another one.
 type PreviousBinary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Binary        string                 `protobuf:"bytes,1,opt,name=binary,proto3" json:"binary,omitempty"`
-	Sha256        string                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Binary        string                 `protobuf:"bytes,1,opt,name=binary,proto3" json:"binary,omitempty"`   // that it was copied from
+	Sha256        string                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`   // of that copy, hex
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"` // of that plugin
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2846,12 +2848,12 @@ func (x *PreviousBinary) GetVersion() string {
 // RulesState says which rules are in force, and why the files on disk are not.
 type RulesState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256, hex
-	Paths         []string               `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"`
-	LoadedAt      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"`
-	Warnings      []*Diagnostic          `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`  // about the rules in force
-	Refused       []*Diagnostic          `protobuf:"bytes,5,rep,name=refused,proto3" json:"refused,omitempty"`    // why the files on disk are not in force
-	Fallback      bool                   `protobuf:"varint,6,opt,name=fallback,proto3" json:"fallback,omitempty"` // the last good policy decides until the files are fixed
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`                     // SHA-256, hex
+	Paths         []string               `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"`                       // files and folders that are watched; none: the built-in policy
+	LoadedAt      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"` // when they came into force
+	Warnings      []*Diagnostic          `protobuf:"bytes,4,rep,name=warnings,proto3" json:"warnings,omitempty"`                 // about the rules in force
+	Refused       []*Diagnostic          `protobuf:"bytes,5,rep,name=refused,proto3" json:"refused,omitempty"`                   // why the files on disk are not in force
+	Fallback      bool                   `protobuf:"varint,6,opt,name=fallback,proto3" json:"fallback,omitempty"`                // the last good policy decides until the files are fixed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2931,13 +2933,13 @@ func (x *RulesState) GetFallback() bool {
 // ClusterState is what this node knows of its cluster.
 type ClusterState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Log           string                 `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`
-	Connected     bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
-	Position      string                 `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"` // of the last entry of the log that is applied here, decimal
-	Lag           string                 `protobuf:"bytes,5,opt,name=lag,proto3" json:"lag,omitempty"`           // entries that another node has applied and this one has not, decimal
-	BehindSince   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=behind_since,json=behindSince,proto3" json:"behind_since,omitempty"`
-	Members       []*ClusterMember       `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`                                  // name of this node
+	Log           string                 `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`                                    // id of the log that the nodes share
+	Connected     bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`                       // to a server of the log
+	Position      string                 `protobuf:"bytes,4,opt,name=position,proto3" json:"position,omitempty"`                          // of the last entry of the log that is applied here, decimal
+	Lag           string                 `protobuf:"bytes,5,opt,name=lag,proto3" json:"lag,omitempty"`                                    // entries that another node has applied and this one has not, decimal
+	BehindSince   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=behind_since,json=behindSince,proto3" json:"behind_since,omitempty"` // since when there is a lag; not set: there is none
+	Members       []*ClusterMember       `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`                            // by name, this node included
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3024,13 +3026,13 @@ func (x *ClusterState) GetMembers() []*ClusterMember {
 // ClusterMember is a node as this one knows it.
 type ClusterMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Format        int32                  `protobuf:"varint,3,opt,name=format,proto3" json:"format,omitempty"`
-	PolicyDigest  string                 `protobuf:"bytes,4,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"`
-	Position      string                 `protobuf:"bytes,5,opt,name=position,proto3" json:"position,omitempty"` // decimal
-	Gone          bool                   `protobuf:"varint,6,opt,name=gone,proto3" json:"gone,omitempty"`
-	Since         string                 `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"` // position of the entry with which it became a member, decimal
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`                                     // its name
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`                               // of its plugin
+	Format        int32                  `protobuf:"varint,3,opt,name=format,proto3" json:"format,omitempty"`                                // the newest format of entries that it reads
+	PolicyDigest  string                 `protobuf:"bytes,4,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"` // SHA-256 of its rules in force, hex; empty: not heard yet
+	Position      string                 `protobuf:"bytes,5,opt,name=position,proto3" json:"position,omitempty"`                             // decimal
+	Gone          bool                   `protobuf:"varint,6,opt,name=gone,proto3" json:"gone,omitempty"`                                    // it was silent for too long: others do its work
+	Since         string                 `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`                                   // position of the entry with which it became a member, decimal
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3118,12 +3120,12 @@ func (x *ClusterMember) GetSince() string {
 type Diagnostic struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Severity      string                 `protobuf:"bytes,1,opt,name=severity,proto3" json:"severity,omitempty"` // error or warning
-	Summary       string                 `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
-	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
-	File          string                 `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
-	Line          int32                  `protobuf:"varint,5,opt,name=line,proto3" json:"line,omitempty"`
-	Column        int32                  `protobuf:"varint,6,opt,name=column,proto3" json:"column,omitempty"`
-	Source        string                 `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"` // the line
+	Summary       string                 `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`   // what is wrong
+	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`     // what to do
+	File          string                 `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`         // path of the file
+	Line          int32                  `protobuf:"varint,5,opt,name=line,proto3" json:"line,omitempty"`        // from 1; 0: not about a line
+	Column        int32                  `protobuf:"varint,6,opt,name=column,proto3" json:"column,omitempty"`    // from 1, in characters; 0: unknown
+	Source        string                 `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`     // the line
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3210,9 +3212,9 @@ func (x *Diagnostic) GetSource() string {
 // PulledStep counts the deliveries of one pulled step.
 type PulledStep struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	Waiting       int32                  `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"` // for a worker to take them
-	Leased        int32                  `protobuf:"varint,3,opt,name=leased,proto3" json:"leased,omitempty"`
+	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`                                     // its name
+	Waiting       int32                  `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`                              // for a worker to take them
+	Leased        int32                  `protobuf:"varint,3,opt,name=leased,proto3" json:"leased,omitempty"`                                // that a worker has
 	WaitingSince  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=waiting_since,json=waitingSince,proto3" json:"waiting_since,omitempty"` // of the one that waits longest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3314,7 +3316,7 @@ func (*ReloadRequest) Descriptor() ([]byte, []int) {
 
 type ReloadResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Diagnostics   []*Diagnostic          `protobuf:"bytes,1,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	Diagnostics   []*Diagnostic          `protobuf:"bytes,1,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"` // of plugin.hcl and the rule files, in their order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3411,7 +3413,7 @@ func (x *UpgradeRequest) GetSha256() string {
 type UpgradeResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // version
-	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`     // version
 	Held          *durationpb.Duration   `protobuf:"bytes,3,opt,name=held,proto3" json:"held,omitempty"` // how long calls were held
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3506,7 +3508,7 @@ func (*BackupRequest) Descriptor() ([]byte, []int) {
 
 type BackupResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // the next bytes of the backup
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

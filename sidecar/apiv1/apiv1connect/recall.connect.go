@@ -1,11 +1,12 @@
 // The API of recall-sidecar for chat servers in any language.
 //
-// Every call can be made as plain JSON (POST /v1/index and so on), with the Connect protocol, gRPC and gRPC-Web. JSON uses
-// the field names of this file. Kinds, roles, statuses, codes and outcomes are words: the same ones in this API, in rule
-// files and in the documents. Cursors and delivery ids are opaque text. Ids are UTF-8 without NUL, 1 to 256 bytes long.
+// Every call can be made as plain JSON (POST /v1/index and so on), with the Connect protocol, gRPC and gRPC-Web. JSON
+// uses the field names of this file. Kinds, roles, statuses, codes and outcomes are words: the same ones in this API,
+// in rule files and in the documents. Cursors and delivery ids are opaque text. Ids are UTF-8 without NUL, 1 to 256
+// bytes long.
 //
-// A request with a field that is not in this file is refused: an older sidecar must not ignore what a newer client asks.
-// Responses may get new fields, and words may get new values; clients must accept both.
+// A request with a field that is not in this file is refused: an older sidecar must not ignore what a newer client
+// asks. Responses may get new fields, and words may get new values; clients must accept both.
 //
 // A refusal by the rules is a result, not an error. The error codes are in docs/any-language.md.
 
@@ -382,8 +383,8 @@ func (UnimplementedRecallServiceHandler) Ledger(context.Context, *apiv1.LedgerRe
 
 // StepServiceClient is a client for the recall.api.v1.StepService service.
 type StepServiceClient interface {
-	// Take settles deliveries, and then leases up to max others. If there are none, it waits for one. A worker can so settle
-	// its last deliveries and take the next ones with one call.
+	// Take settles deliveries, and then leases up to max others. If there are none, it waits for one. A worker can so
+	// settle its last deliveries and take the next ones with one call.
 	Take(context.Context, *apiv1.TakeRequest) (*apiv1.TakeResponse, error)
 	// Settle reports outcomes of deliveries. It answers once they are on disk. Settling a delivery again changes nothing.
 	Settle(context.Context, *apiv1.SettleRequest) (*apiv1.SettleResponse, error)
@@ -441,8 +442,8 @@ func (c *stepServiceClient) Settle(ctx context.Context, req *apiv1.SettleRequest
 
 // StepServiceHandler is an implementation of the recall.api.v1.StepService service.
 type StepServiceHandler interface {
-	// Take settles deliveries, and then leases up to max others. If there are none, it waits for one. A worker can so settle
-	// its last deliveries and take the next ones with one call.
+	// Take settles deliveries, and then leases up to max others. If there are none, it waits for one. A worker can so
+	// settle its last deliveries and take the next ones with one call.
 	Take(context.Context, *apiv1.TakeRequest) (*apiv1.TakeResponse, error)
 	// Settle reports outcomes of deliveries. It answers once they are on disk. Settling a delivery again changes nothing.
 	Settle(context.Context, *apiv1.SettleRequest) (*apiv1.SettleResponse, error)
@@ -498,8 +499,8 @@ type AdminServiceClient interface {
 	Reload(context.Context, *apiv1.ReloadRequest) (*apiv1.ReloadResponse, error)
 	// Upgrade replaces the running plugin by another binary. No call is lost. If it fails, the old plugin stays in force.
 	Upgrade(context.Context, *apiv1.UpgradeRequest) (*apiv1.UpgradeResponse, error)
-	// Backup streams one consistent version of the index, for recall-plugin index restore. A stream that ends with an error
-	// is incomplete: discard it. As plain JSON, POST /v1/admin/backup answers with the bytes themselves.
+	// Backup streams one consistent version of the index, for recall-plugin index restore. A stream that ends with an
+	// error is incomplete: discard it. As plain JSON, POST /v1/admin/backup answers with the bytes themselves.
 	Backup(context.Context, *apiv1.BackupRequest) (*connect.ServerStreamForClient[apiv1.BackupResponse], error)
 }
 
@@ -589,8 +590,8 @@ type AdminServiceHandler interface {
 	Reload(context.Context, *apiv1.ReloadRequest) (*apiv1.ReloadResponse, error)
 	// Upgrade replaces the running plugin by another binary. No call is lost. If it fails, the old plugin stays in force.
 	Upgrade(context.Context, *apiv1.UpgradeRequest) (*apiv1.UpgradeResponse, error)
-	// Backup streams one consistent version of the index, for recall-plugin index restore. A stream that ends with an error
-	// is incomplete: discard it. As plain JSON, POST /v1/admin/backup answers with the bytes themselves.
+	// Backup streams one consistent version of the index, for recall-plugin index restore. A stream that ends with an
+	// error is incomplete: discard it. As plain JSON, POST /v1/admin/backup answers with the bytes themselves.
 	Backup(context.Context, *apiv1.BackupRequest, *connect.ServerStream[apiv1.BackupResponse]) error
 }
 

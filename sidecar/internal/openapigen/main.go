@@ -65,6 +65,10 @@ func document(f *protogen.File) ([]byte, error) {
 			"summary":   what,
 			"responses": object{"200": object{"description": "as described"}}}}
 	}
+	if len(s.bare) > 0 {
+		return nil, fmt.Errorf("%s: every field needs a comment; these have none: %s", f.Desc.Path(),
+			strings.Join(s.bare, ", "))
+	}
 	s.all["Problem"] = problem()
 	out, err := json.MarshalIndent(object{
 		"openapi": "3.1.0",
@@ -122,6 +126,7 @@ func problem() object {
 type schemas struct {
 	all   object
 	asked map[protoreflect.FullName]bool // that requests have
+	bare  []string                       // fields without a comment
 }
 
 // ask notes the messages of a request. Their fields may be left out.
@@ -155,7 +160,11 @@ func (s *schemas) of(m *protogen.Message) object {
 	describe(is, comment(m.Comments.Leading))
 	for _, f := range m.Fields {
 		one := s.field(f)
-		describe(one, strings.TrimSpace(comment(f.Comments.Leading)+" "+comment(f.Comments.Trailing)))
+		text := strings.TrimSpace(comment(f.Comments.Leading) + " " + comment(f.Comments.Trailing))
+		if text == "" {
+			s.bare = append(s.bare, string(f.Desc.FullName()))
+		}
+		describe(one, text)
 		properties[string(f.Desc.Name())] = one
 		if !s.asked[m.Desc.FullName()] && (f.Message == nil || f.Desc.IsList() || f.Desc.IsMap()) {
 			required = append(required, string(f.Desc.Name()))
