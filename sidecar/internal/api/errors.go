@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/chat-recall/recall/shared"
@@ -54,9 +55,7 @@ func Error(err error) error {
 
 // retry says when to repeat the call.
 func retry(err *connect.Error) {
-	if d, bad := connect.NewErrorDetail(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)}); bad == nil {
-		err.AddDetail(d)
-	}
+	addDetail(err, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)})
 	err.Meta().Set("Retry-After", "1")
 }
 
@@ -71,11 +70,12 @@ func Overloaded(problem string) error {
 func Invalid(field, problem string) error {
 	out := connect.NewError(connect.CodeInvalidArgument, &shared.FieldError{Field: field, Problem: problem})
 	violation := &errdetails.BadRequest_FieldViolation{Field: field, Description: problem}
-	d, err := connect.NewErrorDetail(&errdetails.BadRequest{
-		FieldViolations: []*errdetails.BadRequest_FieldViolation{violation},
-	})
-	if err == nil {
-		out.AddDetail(d)
-	}
+	addDetail(out, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{violation}})
 	return out
+}
+
+func addDetail(err *connect.Error, m proto.Message) {
+	if d, bad := connect.NewErrorDetail(m); bad == nil {
+		err.AddDetail(d)
+	}
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,23 +14,13 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
-	"golang.org/x/sync/semaphore"
-	"golang.org/x/sys/unix"
 
 	"github.com/chat-recall/recall/sidecar/internal/api"
 	"github.com/chat-recall/recall/sidecar/internal/config"
 	"github.com/chat-recall/recall/sidecar/internal/secret"
 )
 
-// bodyTimeout bounds how long the body of a request may take to arrive. Tests shorten it.
-var bodyTimeout = 10 * time.Second
-
-const (
-	// writeTimeout bounds how long a client may take to read a part of a response.
-	writeTimeout = 30 * time.Second
-
-	requestIDHeader = "X-Request-Id"
-)
+const requestIDHeader = "X-Request-Id"
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
 
@@ -192,86 +181,3 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, no refusal) {
 	}
 	fail(w, no.status, no.err)
 }
-
-// connKey is the key of a context for the connection of a request, a net.Conn.
-type connKey struct{}
-
-// peerUID returns the user at the other end of a unix socket.
-func peerUID(ctx context.Context) (int, error) {
-	c, ok := ctx.Value(connKey{}).(*net.UnixConn)
-	if !ok {
-		return -1, errors.New("not a unix socket")
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	uid := -1
-	var asked error
-	err = raw.Control(func(fd uintptr) {
-		var cred *unix.Ucred
-		if cred, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); asked == nil {
-			uid = int(cred.Uid)
-		}
-	})
-	return uid, errors.Join(err, asked)
-}
-
-// body is the body of a request. Its bytes count among those of all bodies until release.
-type body struct {
-	io.ReadCloser
-	controller *http.ResponseController
-	budget     *semaphore.Weighted
-	held       int64
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if !b.budget.TryAcquire(int64(n)) {
-		return 0, api.Overloaded(fmt.Sprintf("the bodies of the requests under way have more than %d bytes together",
-			maxBodies))
-	}
-	b.held += int64(n)
-	if err == io.EOF { // the next request of the connection has a limit of its own
-		_ = b.controller.SetReadDeadline(time.Time{})
-	}
-	return n, err
-}
-
-func (b *body) release() {
-	b.budget.Release(b.held)
-	b.held = 0
-}
-
-// response is a response of which each part must be read within writeTimeout.
-type response struct {
-	http.ResponseWriter
-	controller *http.ResponseController
-	status     int
-	detail     string // of a problem
-}
-
-func (w *response) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *response) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	_ = w.controller.SetWriteDeadline(time.Now().Add(writeTimeout))
-	return w.ResponseWriter.Write(p)
-}
-
-// Flush implements [http.Flusher]. Who streams has read of the request what it needs.
-func (w *response) Flush() {
-	_ = w.controller.SetReadDeadline(time.Time{})
-	_ = w.controller.SetWriteDeadline(time.Now().Add(writeTimeout))
-	_ = w.controller.Flush()
-}
-
-// Unwrap is for [http.ResponseController].
-func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

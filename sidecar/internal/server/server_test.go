@@ -430,6 +430,37 @@ func TestServer_Backup(t *testing.T) {
 	}
 }
 
+// A backup that breaks off must not look like a whole one.
+func TestServer_BackupBreaksOff(t *testing.T) {
+	r := opened(t, nil)
+	rpc := apiv1connect.NewRecallServiceClient(r.client(true), "http://localhost", connect.WithGRPC())
+	for i := range 40 { // more than the sockets on the way hold
+		req := &v1.IndexRequest{}
+		for j := range 1000 {
+			m := message(fmt.Sprintf("m%d-%d", i, j))
+			m.Ref = strings.Repeat("r", 200)
+			req.Messages = append(req.Messages, m)
+		}
+		if _, err := rpc.Index(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := r.dial(t, config.Unix)
+	defer c.Close()
+	if _, err := io.WriteString(c, request("/v1/admin/backup", "", "{}")); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	defer resp.Body.Close()
+	hosttest.Kill(t, r.host)
+	if n, err := io.Copy(io.Discard, resp.Body); err == nil {
+		t.Errorf("the plugin was killed, and its backup ends after %d bytes without an error", n)
+	}
+}
+
 func TestServer_TLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
