@@ -26,7 +26,11 @@ func TestSpeed(t *testing.T) {
 	}
 	var got []string
 	for _, r := range result.Rows {
-		if got = append(got, r.Name); r.Ratio <= 0 || r.Value <= 0 {
+		got = append(got, r.Name)
+		if r.Name == "event" { // the time between two arrivals, which a busy machine turns round
+			continue
+		}
+		if r.Ratio <= 0 || r.Value <= 0 {
 			t.Errorf("%+v", r)
 		}
 	}
