@@ -71,7 +71,7 @@ type Message struct {
 	Conversation Conversation `json:"conversation"`
 	Sender       string       `json:"sender"`
 	Type         MessageType  `json:"type"`
-	SentAt       time.Time    `json:"sent_at"`               // at most the policy's clock skew in the future
+	SentAt       time.Time    `json:"sent_at,omitzero"`      // at most the policy's clock skew in the future
 	Attachments  []Attachment `json:"attachments,omitempty"` // at most MaxAttachments, each key once
 	Labels       []string     `json:"labels,omitempty"`      // for rules; at most MaxLabels
 

@@ -23,6 +23,7 @@ var rooms = map[string]string{
 	"internal/badgerdir":         "internal/hclfile shared",
 	"internal/badgerdir/dirtest": "",
 	"internal/golden":            "",
+	"internal/problem":           "",
 	"internal/rooms":             "",
 	"internal/wire":              "shared shared/recallv1",
 
@@ -39,6 +40,7 @@ var rooms = map[string]string{
 	"rules/internal/twin":   "rules/internal/policy",
 
 	"host":          "internal/config internal/hclfile internal/metrics internal/wire shared",
+	"host/adapter":  "internal/problem shared",
 	"host/hostprom": "shared",
 	"host/hosttest": "host",
 
@@ -67,8 +69,8 @@ var rooms = map[string]string{
 	"sidecar/internal/calls":      "",
 	"sidecar/internal/openapigen": "sidecar/internal/calls",
 	"sidecar/internal/pull":       "shared",
-	"sidecar/internal/server": "host host/hostprom internal/hclfile shared sidecar/apiv1 sidecar/apiv1/apiv1connect " +
-		"sidecar/internal/api sidecar/internal/calls sidecar/internal/config sidecar/internal/pull sidecar/internal/secret",
+	"sidecar/internal/server": "host host/hostprom internal/hclfile internal/problem shared sidecar/apiv1 " +
+		"sidecar/apiv1/apiv1connect sidecar/internal/api sidecar/internal/calls sidecar/internal/config sidecar/internal/pull sidecar/internal/secret",
 	"sidecar/internal/npm":     "host/hosttest",
 	"sidecar/sidecartest":      "host/hosttest",
 	"sidecar/clients":          "",

@@ -1,13 +1,13 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
+	"github.com/chat-recall/recall/internal/problem"
 	"github.com/chat-recall/recall/sidecar/internal/api"
 )
 
@@ -20,22 +20,6 @@ var statuses = map[connect.Code]int{
 	connect.CodeCanceled: 499, // as nginx has it: the client has gone
 }
 
-// problem is an error as RFC 9457 has it.
-type problem struct {
-	Type      string      `json:"type"`
-	Title     string      `json:"title"`
-	Status    int         `json:"status"`
-	Code      string      `json:"code"`
-	Detail    string      `json:"detail"`
-	Errors    []violation `json:"errors,omitempty"`
-	RequestID string      `json:"request_id"`
-}
-
-type violation struct {
-	Field  string `json:"field"`
-	Detail string `json:"detail"`
-}
-
 // fail answers a plain request with an error. status 0 means that of the error's code.
 func fail(w http.ResponseWriter, status int, err error) {
 	err = api.Error(err)
@@ -45,8 +29,8 @@ func fail(w http.ResponseWriter, status int, err error) {
 			status = http.StatusInternalServerError
 		}
 	}
-	p := problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code.String(),
-		Detail: err.Error(), RequestID: w.Header().Get(requestIDHeader)}
+	p := problem.Problem{Status: status, Code: code.String(), Detail: err.Error(),
+		RequestID: w.Header().Get(requestIDHeader)}
 	var ours *connect.Error
 	if errors.As(err, &ours) {
 		p.Detail = ours.Message()
@@ -54,7 +38,7 @@ func fail(w http.ResponseWriter, status int, err error) {
 			v, _ := d.Value()
 			if bad, ok := v.(*errdetails.BadRequest); ok {
 				for _, f := range bad.GetFieldViolations() {
-					p.Errors = append(p.Errors, violation{f.GetField(), f.GetDescription()})
+					p.Errors = append(p.Errors, problem.Violation{Field: f.GetField(), Detail: f.GetDescription()})
 				}
 			}
 		}
@@ -65,7 +49,5 @@ func fail(w http.ResponseWriter, status int, err error) {
 	if ours, ok := w.(*response); ok {
 		ours.detail = p.Detail
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(p)
+	p.Write(w)
 }

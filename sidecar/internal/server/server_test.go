@@ -22,6 +22,7 @@ import (
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
+	"github.com/chat-recall/recall/internal/problem"
 	v1 "github.com/chat-recall/recall/sidecar/apiv1"
 	"github.com/chat-recall/recall/sidecar/apiv1/apiv1connect"
 	"github.com/chat-recall/recall/sidecar/internal/api"
@@ -115,7 +116,7 @@ func (r *rig) dial(t *testing.T, network string) net.Conn {
 type answer struct {
 	*http.Response
 	text    []byte
-	problem problem
+	problem problem.Problem
 }
 
 // raw sends text as it is and reads the response.

@@ -1,0 +1,210 @@
+package adapter
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/internal/problem"
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	callTimeout  = 30 * time.Second // of a request, also while the plugin restarts
+	maxBodyBytes = 1 << 20
+)
+
+// HTTP configures handlers of requests of users.
+type HTTP struct {
+	// User tells who sent a request. Whatever it answers is trusted: it checks the session, and that the request does not
+	// come from a page of another site. An error is answered with 401, or with the status of a [*StatusError].
+	User func(*http.Request) (string, error)
+
+	// Conversation reads the conversation of GET /since from the query; nil: from type and id.
+	Conversation func(*http.Request) (shared.Conversation, error)
+
+	Log hclog.Logger // of errors that are not the user's; nil: none
+}
+
+// Handler serves the calls of users. The JSON is that of the sidecar's /v1, without what the server looks up itself:
+//
+//	POST /recall  {"targets":[{"message_id"}],"recall_id","ext","reason","atomic"} → {"results":[…],"now"}
+//	POST /check   the same
+//	GET  /since?type=&id=&after=&limit=       → {"events":[…],"next","more","reset"}
+//	GET  /ledger?recall_id=&after=&limit=     → {"entries":[…],"next","more","reset"}
+//
+// A target may say in which conversation the user sees the message. "message_ids":[…] is short for targets that have
+// nothing but an id. The header Idempotency-Key fills an empty recall_id. An error is a document of RFC 9457.
+func (a *Adapter) Handler(h HTTP) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST /recall", h.Handle(judgeHandler(a.Recall)))
+	mux.Handle("POST /check", h.Handle(judgeHandler(a.Check)))
+	mux.Handle("GET /since", h.Handle(func(r *http.Request, user string) (any, error) {
+		read := h.Conversation
+		if read == nil {
+			read = conversationOf
+		}
+		c, err := read(r)
+		if err != nil {
+			return nil, err
+		}
+		req := shared.SinceRequest{Conversations: []shared.Conversation{c}, After: r.URL.Query().Get("after")}
+		if req.Limit, err = Number(r, "limit", shared.MaxSinceLimit); err != nil {
+			return nil, err
+		}
+		return a.Since(r.Context(), user, req)
+	}))
+	mux.Handle("GET /ledger", h.Handle(func(r *http.Request, user string) (any, error) {
+		q := r.URL.Query()
+		limit, err := Number(r, "limit", shared.MaxLedgerLimit)
+		if err != nil {
+			return nil, err
+		}
+		return a.Ledger(r.Context(), user,
+			shared.LedgerRequest{RecallID: q.Get("recall_id"), After: q.Get("after"), Limit: limit})
+	}))
+	return mux
+}
+
+func conversationOf(r *http.Request) (shared.Conversation, error) {
+	q := r.URL.Query()
+	return shared.Conversation{Type: shared.ConversationType(q.Get("type")), ID: q.Get("id")}, nil
+}
+
+// Handle makes a handler of what answers a request of a user: with a value, which is sent as JSON, or an error. The
+// context of the request ends after 30 seconds.
+func (h HTTP) Handle(do func(r *http.Request, user string) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+		defer cancel()
+		user, err := h.User(r)
+		var answer any
+		var text []byte
+		if err != nil {
+			var known *StatusError
+			if !errors.As(err, &known) {
+				err = &StatusError{http.StatusUnauthorized, err}
+			}
+		} else if answer, err = do(r.WithContext(ctx), user); err == nil {
+			text, err = json.Marshal(answer)
+		}
+		if err != nil {
+			if status := WriteError(w, err); status >= http.StatusInternalServerError && h.Log != nil {
+				h.Log.Error("request failed", "path", r.URL.Path, "status", status, "error", err)
+			}
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(append(text, '\n')) // a client that went away has no use for it
+	})
+}
+
+func judgeHandler(
+	do func(context.Context, string, Ask) ([]shared.RecallResult, error),
+) func(*http.Request, string) (any, error) {
+	type target struct {
+		MessageID    string              `json:"message_id"`
+		Conversation shared.Conversation `json:"conversation"`
+	}
+	return func(r *http.Request, user string) (any, error) {
+		var in struct {
+			Targets    []target `json:"targets"`
+			MessageIDs []string `json:"message_ids"`
+			RecallID   string   `json:"recall_id"`
+			Ext        string   `json:"ext"`
+			Reason     string   `json:"reason"`
+			Atomic     bool     `json:"atomic"`
+		}
+		if err := ReadJSON(r, maxBodyBytes, &in); err != nil {
+			return nil, err
+		}
+		ask := Ask{MessageIDs: in.MessageIDs, RecallID: in.RecallID, Ext: in.Ext, Reason: in.Reason, Atomic: in.Atomic}
+		if len(in.Targets) > 0 && len(in.MessageIDs) > 0 {
+			return nil, shared.Invalidf("message_ids", "is short for targets; give one of them")
+		}
+		for _, t := range in.Targets {
+			ask.MessageIDs, ask.Conversations = append(ask.MessageIDs, t.MessageID), append(ask.Conversations, t.Conversation)
+		}
+		if ask.RecallID == "" {
+			ask.RecallID = r.Header.Get("Idempotency-Key")
+		}
+		results, err := do(r.Context(), user, ask)
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			Results []shared.RecallResult `json:"results"`
+			Now     time.Time             `json:"now"` // by the server's clock, to which a client holds until
+		}{results, time.Now().UTC()}, nil
+	}
+}
+
+// Number reads a query parameter that is a whole number from 0 to most; absent is 0.
+func Number(r *http.Request, name string, most int) (int, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > most {
+		return 0, shared.Invalidf(name, "is %.40q; a whole number from 0 to %d", text, most)
+	}
+	return n, nil
+}
+
+// StatusError is an error with the HTTP status that a client gets.
+type StatusError struct {
+	Status int
+	Err    error
+}
+
+func (e *StatusError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error.
+func (e *StatusError) Unwrap() error { return e.Err }
+
+// WriteError answers with an error, and returns the status. What is not the client's to know is left out.
+func WriteError(w http.ResponseWriter, err error) (status int) {
+	p := problem.Problem{Status: http.StatusInternalServerError, Code: "internal", Detail: err.Error()}
+	var known *StatusError
+	var field *shared.FieldError
+	switch {
+	case errors.As(err, &known):
+		p.Status, p.Code = known.Status, codes[known.Status]
+	case errors.Is(err, shared.ErrInvalid):
+		p.Status, p.Code = http.StatusBadRequest, "invalid_argument"
+	case errors.Is(err, ErrNotVisible):
+		p.Status, p.Code = http.StatusNotFound, "not_found"
+	case errors.Is(err, shared.ErrOverloaded):
+		p.Status, p.Code, p.Detail = http.StatusTooManyRequests, "resource_exhausted", "recall is busy; try again"
+	case errors.Is(err, shared.ErrDamaged):
+		p.Code, p.Detail = "data_loss", "the index of the server is damaged; see its log"
+	case errors.Is(err, shared.ErrUnimplemented):
+		p.Status, p.Code, p.Detail = http.StatusNotImplemented, "unimplemented", "the recall plugin is too old for this"
+	case errors.Is(err, shared.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		p.Status, p.Code, p.Detail = http.StatusServiceUnavailable, "unavailable", "recall is starting or busy; try again"
+	default:
+		p.Detail = "internal error; see the log of the server"
+	}
+	if errors.As(err, &field) {
+		p.Errors = []problem.Violation{{Field: field.Field, Detail: field.Problem}}
+	}
+	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
+	}
+	p.Write(w)
+	return p.Status
+}
+
+// codes are the words for statuses, as those of the sidecar.
+var codes = map[int]string{
+	http.StatusBadRequest: "invalid_argument", http.StatusUnauthorized: "unauthenticated",
+	http.StatusForbidden: "permission_denied", http.StatusNotFound: "not_found", http.StatusGone: "not_found",
+	http.StatusConflict: "already_exists", http.StatusRequestEntityTooLarge: "invalid_argument",
+	http.StatusUnsupportedMediaType: "invalid_argument", http.StatusServiceUnavailable: "unavailable",
+}
