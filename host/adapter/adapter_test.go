@@ -171,6 +171,10 @@ func TestRecall_NotVisible(t *testing.T) {
 			t.Fatal(err)
 		}
 		none[0].MessageID = "m"
+		ledger, err := a.Ledger(ctx, "zoe", shared.LedgerRequest{RecallID: "r"})
+		if err != nil || len(ledger.Entries) != 0 || ledger.Entries == nil || ledger.Next != "" || ledger.More {
+			t.Errorf("%s: the ledger is %+v, %v", when, ledger, err)
+		}
 		if fmt.Sprint(results) != fmt.Sprint(none) {
 			t.Errorf("%s: %v, and of one that was never sent %v", when, results, none)
 		}
@@ -183,7 +187,7 @@ func TestRecall_NotVisible(t *testing.T) {
 		t.Fatal(err)
 	}
 	same("indexed")
-	if got, err := a.Recall(ctx, "ann", adapter.Ask{MessageIDs: []string{"m"}}); answers(t, got, err) != "recalled" {
+	if got, err := a.Recall(ctx, "ann", ask); answers(t, got, err) != "recalled" {
 		t.Error(got)
 	}
 	same("recalled")

@@ -23,7 +23,7 @@ type Page[T any] struct {
 
 const (
 	firstWait = time.Second
-	maxWait   = 30 * time.Second
+	maxWait   = 5 * time.Second
 )
 
 // Follower reads what a platform has, page by page, and acts on it. It goes on where it was when it last ended: what
@@ -64,7 +64,7 @@ func (f *Follower[T]) alarm() chan struct{} {
 }
 
 // Run makes passes until ctx ends: one at once, then every Every and when Wake is called. After an error it tries
-// again, after one second at first and 30 at most.
+// again, after one second at first and five at most.
 func (f *Follower[T]) Run(ctx context.Context) {
 	failures := time.Duration(0)
 	for {

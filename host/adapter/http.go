@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -84,24 +85,32 @@ func (h HTTP) Handle(do func(r *http.Request, user string) (any, error)) http.Ha
 		defer cancel()
 		user, err := h.User(r)
 		var answer any
-		var text []byte
-		if err != nil {
-			var known *StatusError
-			if !errors.As(err, &known) {
-				err = &StatusError{http.StatusUnauthorized, err}
-			}
-		} else if answer, err = do(r.WithContext(ctx), user); err == nil {
-			text, err = json.Marshal(answer)
+		var known *StatusError
+		if err == nil {
+			answer, err = do(r.WithContext(ctx), user)
+		} else if !errors.As(err, &known) {
+			err = &StatusError{http.StatusUnauthorized, err}
 		}
-		if err != nil {
-			if status := WriteError(w, err); status >= http.StatusInternalServerError && h.Log != nil {
-				h.Log.Error("request failed", "path", r.URL.Path, "status", status, "error", err)
-			}
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(append(text, '\n')) // a client that went away has no use for it
+		h.Answer(w, r, answer, err)
 	})
+}
+
+// Answer answers a request with a value, which is sent as JSON, or an error.
+func (h HTTP) Answer(w http.ResponseWriter, r *http.Request, value any, err error) {
+	var text bytes.Buffer
+	if err == nil {
+		e := json.NewEncoder(&text)
+		e.SetEscapeHTML(false) // a leak of text is found as it was written
+		err = e.Encode(value)
+	}
+	if err != nil {
+		if status := WriteError(w, err); status >= http.StatusInternalServerError && h.Log != nil {
+			h.Log.Error("request failed", "path", r.URL.Path, "status", status, "error", err)
+		}
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(text.Bytes()) // a client that went away has no use for it
 }
 
 func judgeHandler(
@@ -194,7 +203,8 @@ func WriteError(w http.ResponseWriter, err error) (status int) {
 	if errors.As(err, &field) {
 		p.Errors = []problem.Violation{{Field: field.Field, Detail: field.Problem}}
 	}
-	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
+	again := p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests
+	if again && w.Header().Get("Retry-After") == "" {
 		w.Header().Set("Retry-After", "1")
 	}
 	p.Write(w)

@@ -2,8 +2,6 @@ package adapter
 
 import (
 	"context"
-	"errors"
-	"slices"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -29,6 +27,9 @@ func (a *Adapter) Since(ctx context.Context, user string, req shared.SinceReques
 	}
 	req.Tenant = a.Tenant
 	page, err := recall.Since(ctx, req)
+	if page.Events == nil {
+		page.Events = []shared.Event{}
+	}
 	for i := range page.Events {
 		page.Events[i] = ForUser(page.Events[i], user)
 	}
@@ -36,37 +37,44 @@ func (a *Adapter) Since(ctx context.Context, user string, req shared.SinceReques
 }
 
 // Ledger tells a user what became of each step of a recall: of its messages in the conversations that the user may
-// read, as in Since.
+// read, as in Since. A recall of others is answered like one that does not exist.
 func (a *Adapter) Ledger(ctx context.Context, user string, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	recall, err := a.plugin(ctx)
 	if err != nil {
 		return shared.LedgerPage{}, err
 	}
 	req.Tenant = a.Tenant
-	page, err := recall.Ledger(ctx, req)
-	if err != nil {
-		return page, err
-	}
+	none := shared.LedgerPage{Entries: []shared.LedgerEntry{}, Next: req.After}
 	roles := make(map[shared.Conversation]shared.Role)
-	var failed error
-	page.Entries = slices.DeleteFunc(page.Entries, func(e shared.LedgerEntry) bool {
-		c := e.Event.Message.Conversation
-		role, known := roles[c]
-		if !known {
-			var err error
-			role, err = a.Platform.Role(ctx, user, c)
-			failed = errors.Join(failed, err)
-			roles[c] = role
+	for {
+		page, err := recall.Ledger(ctx, req)
+		if err != nil || page.Reset {
+			return page, err
 		}
-		return role == shared.RoleNone
-	})
-	if failed != nil {
-		return shared.LedgerPage{}, failed
+		visible := none.Entries
+		for _, e := range page.Entries {
+			c := e.Event.Message.Conversation
+			role, known := roles[c]
+			if !known {
+				if role, err = a.Platform.Role(ctx, user, c); err != nil {
+					return shared.LedgerPage{}, err
+				}
+				roles[c] = role
+			}
+			if role != shared.RoleNone {
+				e.Event = ForUser(e.Event, user)
+				visible = append(visible, e)
+			}
+		}
+		switch {
+		case len(visible) > 0:
+			page.Entries = visible
+			return page, nil
+		case !page.More:
+			return none, nil
+		}
+		req.After = page.Next
 	}
-	for i := range page.Entries {
-		page.Entries[i].Event = ForUser(page.Entries[i].Event, user)
-	}
-	return page, nil
 }
 
 // ForUser is an event as a user may read it who may read its conversation.

@@ -83,8 +83,8 @@ var rooms = map[string]string{
 	"examples/minimal":         "host shared",
 	"examples/cluster":         "examples/host-app/chat host internal/natscluster",
 	"examples/host-app":        "examples/host-app/chat examples/host-app/replay",
-	"examples/host-app/chat":   "host shared",
-	"examples/host-app/replay": "examples/host-app/chat host shared",
+	"examples/host-app/chat":   "host host/adapter shared",
+	"examples/host-app/replay": "examples/host-app/chat host host/adapter shared",
 }
 
 // imports lists what each package of this module imports outside of its tests.

@@ -5,6 +5,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/chat-recall/recall/host/adapter"
 )
 
 // contrastScript defines ratio(foreground, background), paint(element), which is the color behind an element's content,
@@ -95,7 +97,7 @@ func TestPage_ContrastAndFocus(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := aTeam(t)
-			takeBack(t, c.Server, "ben", Ask{MessageIDs: []string{"t5"}})
+			takeBack(t, c.Server, "ben", adapter.Ask{MessageIDs: []string{"t5"}})
 			start := c.open("/", l)
 			start.wait(`document.querySelectorAll('[data-user]').length === 4`)
 			start.contrast()

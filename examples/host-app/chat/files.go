@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,8 +20,8 @@ import (
 const maxFileBytes = 8 << 20
 
 var (
-	errNoFile   = errors.New("there is no such file")
-	errFileGone = errors.New("the file was deleted: the message it belonged to was recalled")
+	errNoFile   = refuse(http.StatusNotFound, "there is no such file")
+	errFileGone = refuse(http.StatusGone, "the file was deleted: the message it belonged to was recalled")
 )
 
 // Files keeps attachments: their bytes in a folder, under names that come from a hash and never from a user, and what

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/shared"
 )
@@ -149,7 +150,7 @@ func send(t testing.TB, s *Server, user string, out Outgoing) Stored {
 	return m
 }
 
-func takeBack(t testing.TB, s *Server, user string, ask Ask) shared.RecallResult {
+func takeBack(t testing.TB, s *Server, user string, ask adapter.Ask) shared.RecallResult {
 	t.Helper()
 	results, err := s.Recall(testContext(t), user, ask)
 	if err != nil {

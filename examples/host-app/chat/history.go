@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -14,10 +15,10 @@ import (
 
 var (
 	// ErrConflict says that the id belongs to another message.
-	ErrConflict = errors.New("another message has this id")
+	ErrConflict = refuse(http.StatusConflict, "another message has this id")
 
 	// ErrRecalled says that the message was taken back.
-	ErrRecalled = errors.New("this message was recalled")
+	ErrRecalled = refuse(http.StatusGone, "this message was recalled")
 )
 
 // NoSuchFile is what is wrong with an attachment that was never uploaded, or is deleted.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -62,7 +63,7 @@ func TestPage_ScriptStaysText(t *testing.T) {
 	ann.click("#send")
 	ann.shows(".file", "page.html")
 	takeBack(t, c.Server, `"><svg onload=window.pwned=1>`,
-		Ask{MessageIDs: []string{`x0"]<img src=x onerror=window.pwned=1>`}})
+		adapter.Ask{MessageIDs: []string{`x0"]<img src=x onerror=window.pwned=1>`}})
 	ann.shows(".placeholder", script+" recalled a message")
 	ann.shows(".quote", "Message recalled")
 	op := c.open("/operator", desktop)

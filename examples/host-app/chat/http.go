@@ -5,14 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"mime"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -35,45 +36,33 @@ type api struct {
 	framedBy string // Options.FramedBy
 }
 
-// refusal is an error with the HTTP status that it is.
-type refusal struct {
-	status int
-	err    error
-}
-
-func (r *refusal) Error() string { return r.err.Error() }
-func (r *refusal) Unwrap() error { return r.err }
-
 func refuse(status int, format string, args ...any) error {
-	return &refusal{status, fmt.Errorf(format, args...)}
+	return &adapter.StatusError{Status: status, Err: fmt.Errorf(format, args...)}
 }
+
+// web is how requests of users are answered.
+func (a *api) web() adapter.HTTP { return adapter.HTTP{User: a.user, Log: a.server.log} }
 
 // handler routes the API.
 func (a *api) handler() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, do func(r *http.Request, user string) (any, error)) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			user, err := a.user(r)
-			var answer any
-			if err == nil {
-				answer, err = do(r, user)
-			}
-			a.answer(w, answer, err)
-		})
+		mux.Handle(pattern, a.web().Handle(do))
 	}
 	handle("GET /conversations", a.conversations)
 	handle("GET /history", a.history)
 	handle("GET /sync", a.sync)
 	handle("GET /plugin", func(*http.Request, string) (any, error) { return a.plugin.State(), nil })
-	handle("GET /ledger", a.ledger)
 	handle("POST /messages", a.send)
 	handle("POST /attachments", a.upload)
-	handle("POST /recall", a.recall(a.server.Recall))
-	handle("POST /check", a.recall(a.server.Check))
 	handle("POST /offline", func(_ *http.Request, user string) (any, error) {
 		a.server.hub.Kick(user)
 		return struct{}{}, nil
 	})
+	recalls := a.server.adapter.Handler(a.web())
+	for _, pattern := range []string{"POST /recall", "POST /check", "GET /since", "GET /ledger"} {
+		mux.Handle(pattern, recalls)
+	}
 	mux.HandleFunc("GET /attachments", a.download)
 	mux.HandleFunc("GET /stream", a.stream)
 	a.operatorRoutes(mux)
@@ -87,7 +76,7 @@ func (a *api) handler() http.Handler {
 func Guard(next http.Handler, framedBy string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := checkOrigin(r, framedBy != ""); err != nil {
-			writeError(w, err)
+			adapter.WriteError(w, err)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -128,69 +117,20 @@ func checkOrigin(r *http.Request, framed bool) error {
 	return nil
 }
 
+func unknown(err error) error { return &adapter.StatusError{Status: http.StatusUnauthorized, Err: err} }
+
 func (a *api) user(r *http.Request) (string, error) {
 	user := r.Header.Get("X-User")
 	if user == "" {
 		user = r.URL.Query().Get("user")
 	}
 	if user == "" {
-		return "", &refusal{http.StatusUnauthorized, shared.Invalidf("user", "say who you are: the header X-User or ?user=")}
+		return "", unknown(shared.Invalidf("user", "say who you are: the header X-User or ?user="))
 	}
 	if !a.server.store.UserExists(user) {
-		return "", &refusal{http.StatusUnauthorized, shared.Invalidf("user", "%.80q: %v", user, errNoUser)}
+		return "", unknown(shared.Invalidf("user", "%.80q: %v", user, errNoUser))
 	}
 	return user, nil
-}
-
-func (a *api) answer(w http.ResponseWriter, answer any, err error) {
-	if err != nil {
-		if status := writeError(w, err); status == http.StatusInternalServerError {
-			a.server.log.Error("request failed", "error", err)
-		}
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(append(encode(answer), '\n')) // a client that went away has no use for it
-}
-
-// writeError answers {"error": ..., "field": ...}.
-func writeError(w http.ResponseWriter, err error) int {
-	var refused *refusal
-	var field *shared.FieldError
-	var tooLarge *http.MaxBytesError
-	status := http.StatusInternalServerError
-	switch {
-	case errors.As(err, &refused):
-		status = refused.status
-	case errors.As(err, &tooLarge):
-		status = http.StatusRequestEntityTooLarge
-		err = shared.Invalidf("body", "is too large; at most %d bytes", tooLarge.Limit)
-	case errors.Is(err, shared.ErrInvalid):
-		status = http.StatusBadRequest
-	case errors.Is(err, errNotMember), errors.Is(err, errNoFile):
-		status = http.StatusNotFound
-	case errors.Is(err, ErrConflict):
-		status = http.StatusConflict
-	case errors.Is(err, ErrRecalled), errors.Is(err, errFileGone):
-		status = http.StatusGone
-	case errors.Is(err, shared.ErrUnavailable), errors.Is(err, shared.ErrOverloaded),
-		errors.Is(err, context.DeadlineExceeded):
-		status = http.StatusServiceUnavailable
-		w.Header().Set("Retry-After", "1")
-	}
-	body := struct {
-		Error string `json:"error"`
-		Field string `json:"field,omitempty"`
-	}{Error: err.Error()}
-	if errors.As(err, &field) {
-		body.Error, body.Field = field.Problem, field.Field
-	} else if status == http.StatusInternalServerError {
-		body.Error = "internal error; see the log of the server"
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(encode(body), '\n'))
-	return status
 }
 
 // room reads ?type= and ?id= and refuses a conversation that the user is not in.
@@ -198,7 +138,7 @@ func (a *api) room(r *http.Request, user string) (shared.Conversation, error) {
 	q := r.URL.Query()
 	room := shared.Conversation{Type: shared.ConversationType(q.Get("type")), ID: q.Get("id")}
 	if _, ok := a.server.store.Member(room, user); !ok {
-		return room, errNotMember
+		return room, adapter.ErrNotVisible
 	}
 	return room, nil
 }
@@ -221,7 +161,7 @@ func (a *api) history(r *http.Request, user string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, err := number(r, "before")
+	before, err := adapter.Number(r, "before", math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +169,7 @@ func (a *api) history(r *http.Request, user string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, oldest, err := a.server.timeline(r.Context(), room, user, before, limit)
+	list, oldest, err := a.server.timeline(r.Context(), room, user, int64(before), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -239,15 +179,13 @@ func (a *api) history(r *http.Request, user string) (any, error) {
 	}{list, oldest}, nil
 }
 
+// limitOf reads how many messages a page may have.
 func limitOf(r *http.Request) (int, error) {
-	limit, err := number(r, "limit")
-	if err != nil || limit > maxPage {
-		return 0, shared.Invalidf("limit", "is %.40q; 1 to %d, or none for %d", r.URL.Query().Get("limit"), maxPage, maxPage)
-	}
+	limit, err := adapter.Number(r, "limit", maxPage)
 	if limit == 0 {
 		limit = maxPage
 	}
-	return int(limit), nil
+	return limit, err
 }
 
 func (a *api) send(r *http.Request, user string) (any, error) {
@@ -259,7 +197,7 @@ func (a *api) send(r *http.Request, user string) (any, error) {
 		Quote        string              `json:"quote"`
 		Attachments  []string            `json:"attachments"`
 	}
-	if err := readJSON(r, &in); err != nil {
+	if err := adapter.ReadJSON(r, maxBodyBytes, &in); err != nil {
 		return nil, err
 	}
 	if len(in.Attachments) > shared.MaxAttachments { // before each of them is looked up
@@ -280,31 +218,6 @@ func (a *api) send(r *http.Request, user string) (any, error) {
 	return m.payload(), nil
 }
 
-func (a *api) recall(
-	do func(context.Context, string, Ask) ([]shared.RecallResult, error),
-) func(*http.Request, string) (any, error) {
-	return func(r *http.Request, user string) (any, error) {
-		var in struct {
-			MessageIDs []string `json:"message_ids"`
-			Ext        string   `json:"ext"`
-			Reason     string   `json:"reason"`
-			RecallID   string   `json:"recall_id"`
-		}
-		if err := readJSON(r, &in); err != nil {
-			return nil, err
-		}
-		results, err := do(r.Context(), user,
-			Ask{MessageIDs: in.MessageIDs, Ext: in.Ext, Reason: in.Reason, RecallID: in.RecallID})
-		if err != nil {
-			return nil, err
-		}
-		return struct {
-			Results []shared.RecallResult `json:"results"`
-			Now     time.Time             `json:"now"` // by the server's clock, to which a client holds until
-		}{results, time.Now().UTC()}, nil
-	}
-}
-
 // recallsAfter pages through recalls. A client whose cursor is void, for the index was restored from a backup, starts
 // again: it may have missed recalls, and one that it has seen changes nothing.
 func (a *api) recallsAfter(ctx context.Context, req shared.SinceRequest) (shared.EventPage, error) {
@@ -321,10 +234,11 @@ func (a *api) recallsAfter(ctx context.Context, req shared.SinceRequest) (shared
 
 // sync is what a new device asks: the user's roaming log after an entry, and the recalls after a cursor.
 func (a *api) sync(r *http.Request, user string) (any, error) {
-	after, err := number(r, "after")
+	entry, err := adapter.Number(r, "after", math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
+	after := int64(entry)
 	cursor := r.URL.Query().Get("recalls_after")
 	limit, err := limitOf(r)
 	if err != nil {
@@ -372,30 +286,4 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 		RecallsAfter string            `json:"recalls_after"`
 		More         bool              `json:"more"`
 	}{messages, after, recalls, page.Next, page.More || len(logged) == limit}, nil
-}
-
-// ledger shows what became of a recall to the members of its conversations. What the message was it shows to who sent
-// it and who took it back: others have their notice, which does not tell who never got the message. The reason is
-// shown to who gave it alone.
-func (a *api) ledger(r *http.Request, user string) (any, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
-	defer cancel()
-	all, err := a.server.Ledger(ctx, r.URL.Query().Get("recall_id"))
-	if err != nil {
-		return nil, err
-	}
-	entries := []shared.LedgerEntry{}
-	for _, e := range all {
-		if _, in := a.server.store.Member(e.Event.Message.Conversation, user); in {
-			if user != e.Event.Actor.ID {
-				e.Event.Reason = ""
-			}
-			if m := e.Event.Message; user != m.Sender && user != e.Event.Actor.ID {
-				e.Event.Message = shared.Message{Tenant: m.Tenant, ID: m.ID, Conversation: m.Conversation}
-				e.Event.Attachments = nil
-			}
-			entries = append(entries, e)
-		}
-	}
-	return map[string]any{"entries": entries}, nil
 }

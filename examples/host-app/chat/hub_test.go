@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -146,13 +147,16 @@ func TestSend_IndexedAsRecalled(t *testing.T) {
 func TestRecall_NoDeliveryAfterTheAnswer(t *testing.T) {
 	s := newStubServer(t, &index{})
 	s.recall = alreadyRecalled{s.recall}
+	s.adapter = adapter.New(s.adapter.Config)
+	s.adapter.Attach(s.recall)
 	ben, err := s.Connect("ben")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ben.Leave()
 	send(t, s, "dan", Outgoing{ID: "recalled", Conversation: groupRoom, Text: "x"})
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"recalled"}}); r.Status != shared.StatusAlreadyRecalled {
+	r := takeBack(t, s, "dan", adapter.Ask{MessageIDs: []string{"recalled"}})
+	if r.Status != shared.StatusAlreadyRecalled {
 		t.Fatal(r)
 	}
 	send(t, s, "dan", Outgoing{ID: "live", Conversation: groupRoom, Text: "x"})
@@ -338,7 +342,7 @@ func TestRepair_IndexFailed(t *testing.T) {
 			t.Error("delivered before it can be recalled")
 		}
 		close(up)
-		s.wantRepair()
+		s.repair.Wake()
 		ben.wait(t, "message", "m")
 	}
 }
@@ -715,7 +719,7 @@ func TestRepair_RestoredStore(t *testing.T) {
 	s, _ := newTestServer(t)
 	out := Outgoing{ID: "m", Conversation: groupRoom, Text: "x", SentAt: time.Now()}
 	send(t, s, "ann", out)
-	settled(t, s, takeBack(t, s, "ann", Ask{MessageIDs: []string{"m"}}).RecallID)
+	settled(t, s, takeBack(t, s, "ann", adapter.Ask{MessageIDs: []string{"m"}}).RecallID)
 	if err := s.store.apply(testContext(t),
 		func(tx *writeTx) error { return tx.exec("DELETE FROM tombstones WHERE id = 'm'") }); err != nil {
 		t.Fatal(err) // as an older backup would have it

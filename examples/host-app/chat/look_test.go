@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/chat-recall/recall/host/adapter"
 )
 
 // picture writes an image file of gentle hills.
@@ -124,7 +126,7 @@ func TestPage_FitsItsWindow(t *testing.T) {
 			ann.click("#send")
 			ann.wait(`[...document.querySelectorAll('.attachment img')].some((i) => i.naturalWidth === 480)`)
 			ann.say("I will take that back")
-			takeBack(t, c.Server, "ben", Ask{MessageIDs: []string{"t5"}})
+			takeBack(t, c.Server, "ben", adapter.Ask{MessageIDs: []string{"t5"}})
 			ann.wait(`document.querySelector('.placeholder')`)
 			ann.menu(ann.message("I will take that back"))
 			ann.fits()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -77,8 +78,8 @@ func TestRecall_RolesAndWindow(t *testing.T) {
 		t.Run(c.says, func(t *testing.T) {
 			id := fmt.Sprintf("who-%d", i)
 			send(t, s, c.sender, Outgoing{ID: id, Conversation: c.room, Type: c.kind, Text: c.says, SentAt: sentAt})
-			ask := Ask{MessageIDs: []string{id}, RequestedAt: sentAt.Add(c.after)}
-			checked, err := s.Check(ctx, c.actor, ask)
+			ask := adapter.Ask{MessageIDs: []string{id}, RequestedAt: sentAt.Add(c.after)}
+			checked, err := s.adapter.Check(ctx, c.actor, ask)
 			if err != nil || checked[0].Status != c.want || checked[0].Code != c.code {
 				t.Errorf("check: %+v, %v; want %s %s", checked, err, c.want, c.code)
 			}
@@ -93,25 +94,26 @@ func TestRecall_RolesAndWindow(t *testing.T) {
 func TestRecall_Repeated(t *testing.T) {
 	s, _ := newTestServer(t)
 	send(t, s, "dan", Outgoing{ID: "once", Conversation: groupRoom, Text: "only once"})
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.StatusRecalled {
+	first := adapter.Ask{MessageIDs: []string{"once"}, RecallID: "r1"}
+	if r := takeBack(t, s, "dan", first); r.Status != shared.StatusRecalled {
 		t.Fatalf("%+v", r)
 	}
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.StatusRecalled {
+	if r := takeBack(t, s, "dan", first); r.Status != shared.StatusRecalled {
 		t.Errorf("the same request again: %+v", r)
 	}
-	if r := takeBack(t, s, "dan",
-		Ask{MessageIDs: []string{"once"}, RecallID: "r2"}); r.Status != shared.StatusAlreadyRecalled || r.RecallID != "r1" {
+	second := adapter.Ask{MessageIDs: []string{"once"}, RecallID: "r2"}
+	if r := takeBack(t, s, "dan", second); r.Status != shared.StatusAlreadyRecalled || r.RecallID != "r1" {
 		t.Errorf("another request: %+v", r)
 	}
 	settled(t, s, "r1")
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"once"}, RecallID: "r1"}); r.Status != shared.StatusRecalled {
+	if r := takeBack(t, s, "dan", first); r.Status != shared.StatusRecalled {
 		t.Errorf("the same request after the stores were cleaned: %+v", r)
 	}
 	if _, err := s.Send(testContext(t), "dan",
 		Outgoing{ID: "once", Conversation: groupRoom, Text: "only once"}); !errors.Is(err, ErrRecalled) {
 		t.Errorf("a recalled message is sent again: %v", err)
 	}
-	if r := takeBack(t, s, "dan", Ask{MessageIDs: []string{"never sent"}}); r.Status != shared.StatusNotFound {
+	if r := takeBack(t, s, "dan", adapter.Ask{MessageIDs: []string{"never sent"}}); r.Status != shared.StatusNotFound {
 		t.Errorf("a message that never was: %+v", r)
 	}
 }
@@ -141,7 +143,7 @@ func TestRecall_GoneFromEachStore(t *testing.T) {
 				t.Fatalf("%d messages wait for dan; a chatroom is for those present, a group for all", len(queued))
 			}
 
-			r := takeBack(t, s, "cleo", Ask{MessageIDs: []string{id}, Ext: `{"why":"blurred"}`, RecallID: "r"})
+			r := takeBack(t, s, "cleo", adapter.Ask{MessageIDs: []string{id}, Ext: `{"why":"blurred"}`, RecallID: "r"})
 			if r.Status != shared.StatusRecalled {
 				t.Fatalf("%+v", r)
 			}
@@ -199,13 +201,13 @@ func TestRecall_SingleConversation(t *testing.T) {
 	ben := connect(t, s, "ben")
 	send(t, s, "ann", Outgoing{ID: "s", Conversation: singleRoom, Text: "between us two"})
 	ben.wait(t, "message", "s")
-	takeBack(t, s, "ann", Ask{MessageIDs: []string{"s"}, RecallID: "r"})
+	takeBack(t, s, "ann", adapter.Ask{MessageIDs: []string{"s"}, RecallID: "r"})
 	if n := ben.notice(t, "s"); n.Message == nil {
 		t.Error("who had the message is not told what it was")
 	}
 	ben.leave(t)
 	send(t, s, "ann", Outgoing{ID: "t", Conversation: singleRoom, Text: "while you were away"})
-	takeBack(t, s, "ann", Ask{MessageIDs: []string{"t"}, RecallID: "r2"})
+	takeBack(t, s, "ann", adapter.Ask{MessageIDs: []string{"t"}, RecallID: "r2"})
 	settled(t, s, "r2")
 	again := connect(t, s, "ben")
 	if n := again.notice(t, "t"); n.Message != nil {
@@ -226,12 +228,12 @@ func TestAttachments_UsedByAnotherMessage(t *testing.T) {
 	for _, id := range []string{"f1", "f2"} {
 		send(t, s, "dan", Outgoing{ID: id, Conversation: groupRoom, Type: shared.TypeFile, Attachments: []string{"shared"}})
 	}
-	takeBack(t, s, "dan", Ask{MessageIDs: []string{"f1"}, RecallID: "r1"})
+	takeBack(t, s, "dan", adapter.Ask{MessageIDs: []string{"f1"}, RecallID: "r1"})
 	settled(t, s, "r1")
 	if _, err := os.Stat(s.files.Path("shared")); err != nil {
 		t.Errorf("the file went with the first of its messages: %v", err)
 	}
-	takeBack(t, s, "dan", Ask{MessageIDs: []string{"f2"}, RecallID: "r2"})
+	takeBack(t, s, "dan", adapter.Ask{MessageIDs: []string{"f2"}, RecallID: "r2"})
 	settled(t, s, "r2")
 	if _, err := os.Stat(s.files.Path("shared")); !os.IsNotExist(err) {
 		t.Errorf("the file outlived its last message: %v", err)

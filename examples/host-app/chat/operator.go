@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -33,7 +34,7 @@ func (a *api) operatorRoutes(mux *http.ServeMux) {
 			ctx, cancel := context.WithTimeout(r.Context(), operatorTimeout)
 			defer cancel()
 			answer, err := do(r.WithContext(ctx))
-			a.answer(w, answer, err)
+			a.web().Answer(w, r, answer, err)
 		})
 	}
 	handle("GET /operator/state", a.operatorState)
@@ -101,7 +102,7 @@ func (a *api) operatorUpgrade(r *http.Request) (any, error) {
 		Path   string `json:"path"`
 		SHA256 string `json:"sha256"`
 	}
-	if err := readJSON(r, &in); err != nil {
+	if err := adapter.ReadJSON(r, maxBodyBytes, &in); err != nil {
 		return nil, err
 	}
 	folder := filepath.Dir(a.plugin.State().Binary)

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"path"
 	"strings"
+
+	"github.com/chat-recall/recall/host/adapter"
 )
 
 // static is the page: plain HTML, CSS and modules, as they are in the folder.
@@ -57,7 +59,7 @@ func ServePage(w http.ResponseWriter, files fs.FS, file string, frames []string)
 func serveStatic(w http.ResponseWriter, files fs.FS, file, policy string) {
 	content, err := fs.ReadFile(files, path.Join("static", path.Base(file)))
 	if err != nil {
-		writeError(w, refuse(http.StatusNotFound, "there is no such page"))
+		adapter.WriteError(w, refuse(http.StatusNotFound, "there is no such page"))
 		return
 	}
 	h := w.Header()

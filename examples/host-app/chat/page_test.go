@@ -12,6 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -114,7 +115,7 @@ func TestPage_PreviewAndNotification(t *testing.T) {
 	ben.shows(`[data-room="single/ann-ben"] .badge`, "2")
 	ben.shows(`[data-room="single/ann-ben"] .preview`, "one to regret")
 	ben.wait(`document.title.startsWith('(2)') && shown.length === 2 && shown[1].text === 'Ann one to regret'`)
-	takeBack(t, c.Server, "ann", Ask{MessageIDs: []string{"u2"}})
+	takeBack(t, c.Server, "ann", adapter.Ask{MessageIDs: []string{"u2"}})
 	ben.shows(`[data-room="single/ann-ben"] .badge`, "1")
 	ben.shows(`[data-room="single/ann-ben"] .preview`, "Ann recalled a message")
 	ben.wait(`document.title.startsWith('(1)') && shown.length === 1 && shown[0].text === 'Ann one to keep'`)
@@ -244,7 +245,7 @@ func TestPage_AwayDuringRecall(t *testing.T) {
 	ann.recall(ann.message("never to be seen"))
 	ann.recall(ann.message("seen before"))
 	ann.wait(`document.querySelectorAll('.placeholder').length === 2`)
-	takeBack(t, c.Server, "ann", Ask{MessageIDs: []string{"room1"}})
+	takeBack(t, c.Server, "ann", adapter.Ask{MessageIDs: []string{"room1"}})
 	if got := eval[int](ben, `document.querySelectorAll('.placeholder').length`); got != 0 {
 		t.Errorf("a page that is offline learned of %d recalls", got)
 	}

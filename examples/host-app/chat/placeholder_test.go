@@ -8,6 +8,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -58,7 +59,7 @@ func TestPlaceholder_AwayForBoth(t *testing.T) {
 		{"removed", "ben", "an advert for watches"},
 	} {
 		send(t, c.Server, "cleo", Outgoing{ID: m.id, Conversation: groupRoom, Text: m.text})
-		takeBack(t, c.Server, m.actor, Ask{MessageIDs: []string{m.id}, RecallID: "r-" + m.id})
+		takeBack(t, c.Server, m.actor, adapter.Ask{MessageIDs: []string{m.id}, RecallID: "r-" + m.id})
 		settled(t, c.Server, "r-"+m.id)
 	}
 	dan := c.user("dan", "group/team", desktop)
@@ -97,7 +98,7 @@ func TestHistory_Placeholders(t *testing.T) {
 		ben := connect(t, w.server, "ben")
 		send(t, w.server, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "the secret"})
 		ben.wait(t, "message", "m")
-		takeBack(t, w.server, "cleo", Ask{MessageIDs: []string{"m"}, RecallID: "r", Reason: "private"})
+		takeBack(t, w.server, "cleo", adapter.Ask{MessageIDs: []string{"m"}, RecallID: "r", Reason: "private"})
 		settled(t, w.server, "r")
 		for user, had := range map[string]bool{"ben": true, "cleo": true, "dan": false, "ann": false} {
 			_, answer := w.do("GET", "/history?type=group&id=team", user, "")
@@ -117,7 +118,7 @@ func TestHistory_Placeholders(t *testing.T) {
 		w := newWeb(t, block)
 		send(t, w.server, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: "an advert"})
 		if r := takeBack(t, w.server, "ann",
-			Ask{MessageIDs: []string{"m"}, RecallID: "r"}); r.Status != shared.StatusRecalled {
+			adapter.Ask{MessageIDs: []string{"m"}, RecallID: "r"}); r.Status != shared.StatusRecalled {
 			t.Fatalf("%+v", r)
 		}
 		settled(t, w.server, "r")
@@ -157,7 +158,7 @@ func TestHistory_Placeholders(t *testing.T) {
 		}
 		recalled := map[string]bool{"m0": true, "m1": true, "m4": true, "m5": true, "m6": true, "m8": true}
 		for id := range recalled {
-			takeBack(t, w.server, "cleo", Ask{MessageIDs: []string{id}, RecallID: id})
+			takeBack(t, w.server, "cleo", adapter.Ask{MessageIDs: []string{id}, RecallID: id})
 			settled(t, w.server, id)
 		}
 		for limit := 1; limit <= 10; limit++ {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/chat-recall/recall/host/adapter"
 )
 
 // watchRecalls counts the recall requests of a page from now on, by the messages that they name.
@@ -122,7 +124,7 @@ func TestSelection_Recall(t *testing.T) {
 		cleo.menu(cleo.message("said too much"))
 		cleo.click(`#menu [data-item=select]`)
 		cleo.shows("#selected", "1 selected")
-		takeBack(t, c.Server, "ben", Ask{MessageIDs: []string{"m"}})
+		takeBack(t, c.Server, "ben", adapter.Ask{MessageIDs: []string{"m"}})
 		cleo.shows("#selected", "Select the messages to recall")
 		cleo.wait(`document.querySelector('#selection-recall').disabled`)
 	})

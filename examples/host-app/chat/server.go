@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -29,13 +31,11 @@ const (
 	// callTimeout bounds a call to the plugin, so that a request is answered even while the plugin is being restarted.
 	callTimeout = 30 * time.Second
 
-	// repairEvery is how long the server waits before it tries again to have messages indexed.
-	repairEvery = time.Second
+	repairPage = 100 // messages that are read at a time to be indexed
 )
 
 var (
-	errNoUser    = errors.New("there is no such user")
-	errNotMember = errors.New("there is no such conversation, or you are not in it")
+	errNoUser = errors.New("there is no such user")
 )
 
 // Server is the chat server: what the HTTP API and the replay call.
@@ -45,14 +45,15 @@ type Server struct {
 	hub    *Hub
 	log    hclog.Logger
 	now    func() time.Time
-	repair chan struct{} // a message could not be indexed
+	repair adapter.Follower[Stored] // indexes what could not be indexed at once
 	relay  relay
 	done   sync.WaitGroup
 	stop   context.CancelFunc
 	close  func() error // of the plugin
 
-	ready  chan struct{} // closed when recall is set
-	recall shared.Recall
+	ready   chan struct{} // closed when recall is set
+	recall  shared.Recall
+	adapter *adapter.Adapter // of recall, for requests of users
 }
 
 // newServer opens the stores. It serves once start was called.
@@ -61,8 +62,9 @@ func newServer(data Data, log hclog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{store: store, hub: NewHub(), log: log, now: time.Now, repair: make(chan struct{}, 1),
-		ready: make(chan struct{})}
+	s := &Server{store: store, hub: NewHub(), log: log, now: time.Now, ready: make(chan struct{})}
+	s.adapter = adapter.New(adapter.Config{Tenant: Tenant, Platform: platform{store}, Recalled: s.gone})
+	s.repair.What, s.repair.Read, s.repair.Do, s.repair.Log = "messages to index", s.unindexed, s.reindexAll, log
 	if s.files, err = openFiles(filepath.Join(data.Folder, "files"), store); err == nil {
 		err = s.relay.open(context.Background(), store)
 	}
@@ -78,12 +80,12 @@ func newServer(data Data, log hclog.Logger) (*Server, error) {
 func (s *Server) start(ctx context.Context, recall shared.Recall, closeRecall func() error) {
 	running, stop := context.WithCancel(context.Background())
 	s.recall, s.stop, s.close = recall, stop, closeRecall
+	s.adapter.Attach(recall)
 	close(s.ready)
-	if err := s.repairOnce(ctx); err != nil {
+	if err := s.repair.Once(ctx); err != nil {
 		s.log.Warn("messages wait to be indexed; trying again", "error", err)
-		s.wantRepair()
 	}
-	s.done.Go(func() { s.repairLoop(running) })
+	s.done.Go(func() { s.repair.Run(running) })
 	if s.store.node == "" {
 		return
 	}
@@ -138,7 +140,7 @@ type Outgoing struct {
 func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored, error) {
 	members := s.store.Members(out.Conversation)
 	if _, ok := s.store.Member(out.Conversation, sender); !ok {
-		return Stored{}, errNotMember
+		return Stored{}, adapter.ErrNotVisible
 	}
 	m, err := s.accept(sender, out)
 	if err != nil {
@@ -191,7 +193,7 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 		// recall always finds who has not got it.
 		queueErr := errors.Join(s.cameTo(ctx, m, away), s.deliverLater(ctx, here, m.ID))
 		s.hub.Drop(held)
-		s.wantRepair()
+		s.repair.Wake()
 		return m, errors.Join(fmt.Errorf("the message is stored but not delivered yet, send it again with the id %s: %w",
 			m.ID, err), queueErr)
 	}
@@ -307,46 +309,24 @@ func (s *Server) removeLeftover(ctx context.Context, m Stored) error {
 	return nil
 }
 
-func (s *Server) wantRepair() {
-	select {
-	case s.repair <- struct{}{}:
-	default:
+// unindexed is what is stored and not indexed, page by page.
+func (s *Server) unindexed(ctx context.Context, after string) (page adapter.Page[Stored], err error) {
+	seq, _ := strconv.ParseInt(after, 10, 64) // "" is before everything
+	page.Items, err = s.store.Unindexed(ctx, seq, repairPage)
+	if n := len(page.Items); n > 0 {
+		page.Next, page.More = strconv.FormatInt(page.Items[n-1].Seq, 10), n == repairPage
 	}
+	return page, err
 }
 
-// repairLoop indexes what is stored and not indexed, and lets those who wait for it have it.
-func (s *Server) repairLoop(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.repair:
-		}
-		if err := s.repairOnce(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("messages wait to be indexed; trying again", "error", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(repairEvery):
-				s.wantRepair()
-			}
-		}
-	}
-}
-
-func (s *Server) repairOnce(ctx context.Context) error {
-	var after int64
-	for {
-		list, err := s.store.Unindexed(ctx, after, 100)
-		if err != nil || len(list) == 0 {
+// reindexAll indexes what is stored already, and lets those who wait for it have it.
+func (s *Server) reindexAll(ctx context.Context, list []Stored) error {
+	for _, m := range list {
+		if err := s.reindex(ctx, m); err != nil && !errors.Is(err, ErrRecalled) && !errors.Is(err, ErrConflict) {
 			return err
 		}
-		for _, m := range list {
-			after = m.Seq
-			if err := s.reindex(ctx, m); err != nil && !errors.Is(err, ErrRecalled) && !errors.Is(err, ErrConflict) {
-				return err
-			}
-		}
 	}
+	return nil
 }
 
 // reindex indexes a message that is stored already, and lets those for whom it waits have it.

@@ -11,18 +11,18 @@ import (
 func (a *api) stream(w http.ResponseWriter, r *http.Request) {
 	user, err := a.user(r)
 	if err != nil {
-		a.answer(w, nil, err)
+		a.web().Answer(w, r, nil, err)
 		return
 	}
 	leave, err := a.limits.stream(w)
 	if err != nil {
-		a.answer(w, nil, err)
+		a.web().Answer(w, r, nil, err)
 		return
 	}
 	defer leave()
 	c, err := a.server.Connect(user)
 	if err != nil {
-		a.answer(w, nil, err)
+		a.web().Answer(w, r, nil, err)
 		return
 	}
 	defer func() {

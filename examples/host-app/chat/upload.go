@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -38,7 +39,12 @@ func (a *api) upload(r *http.Request, user string) (any, error) {
 	key := newID()
 	err = a.server.files.Put(r.Context(), key, FileInfo{Name: name, Owner: user, Conversation: room},
 		http.MaxBytesReader(nil, r.Body, maxFileBytes))
-	if err != nil {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &adapter.StatusError{Status: http.StatusRequestEntityTooLarge,
+			Err: shared.Invalidf("body", "is larger than %d bytes", tooLarge.Limit)}
+	case err != nil:
 		return nil, err
 	}
 	return map[string]string{"key": key}, nil
@@ -83,18 +89,18 @@ func (a *api) mayRead(ctx context.Context, user, key string) (FileInfo, error) {
 func (a *api) download(w http.ResponseWriter, r *http.Request) {
 	user, err := a.user(r)
 	if err != nil {
-		a.answer(w, nil, err)
+		a.web().Answer(w, r, nil, err)
 		return
 	}
 	key := r.URL.Query().Get("key")
 	info, err := a.mayRead(r.Context(), user, key)
 	if err != nil {
-		a.answer(w, nil, err)
+		a.web().Answer(w, r, nil, err)
 		return
 	}
 	file, err := a.server.files.Open(key)
 	if err != nil {
-		a.answer(w, nil, err)
+		a.web().Answer(w, r, nil, err)
 		return
 	}
 	defer file.Close()

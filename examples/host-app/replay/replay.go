@@ -19,6 +19,7 @@ import (
 
 	"github.com/chat-recall/recall/examples/host-app/chat"
 	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -345,7 +346,8 @@ func fileText(key string) string {
 }
 
 func (r *replay) recall(ctx context.Context, l *traceLine) error {
-	results, err := r.server.Recall(ctx, l.Actor, chat.Ask{MessageIDs: []string{l.MessageID}, Ext: l.Ext, Reason: l.Reason,
+	results, err := r.server.Recall(ctx, l.Actor, adapter.Ask{
+		MessageIDs: []string{l.MessageID}, Ext: l.Ext, Reason: l.Reason,
 		RecallID: l.RecallID, RequestedAt: l.At})
 	got := "invalid"
 	var answer shared.RecallResult

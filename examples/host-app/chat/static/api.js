@@ -3,9 +3,9 @@
 // Refused is an answer that is not what was asked for; message is what the server says of it.
 export class Refused extends Error {
   constructor(status, body) {
-    super(body.error || `HTTP ${status}`);
+    super(body.errors?.[0]?.detail || body.detail || `HTTP ${status}`);
     this.status = status;
-    this.field = body.field;
+    this.field = body.errors?.[0]?.field;
   }
 }
 
