@@ -22,7 +22,15 @@ func (c JSON) Name() string { return c.Type }
 var toJSON = protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}
 
 // Marshal implements [connect.Codec].
-func (JSON) Marshal(m any) ([]byte, error) { return toJSON.Marshal(m.(proto.Message)) }
+func (JSON) Marshal(m any) ([]byte, error) {
+	from := m.(proto.Message)
+	if data, err := proto.Marshal(from); err == nil {
+		if text, ok := render(make([]byte, 0, 2*len(data)), data, from.ProtoReflect().Descriptor()); ok {
+			return text, nil
+		}
+	}
+	return toJSON.Marshal(from)
+}
 
 // Unmarshal implements [connect.Codec]. If the text is not a request of this kind, the error is a [*shared.FieldError].
 func (JSON) Unmarshal(text []byte, m any) error {
