@@ -296,9 +296,9 @@ func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.R
 	if err := ensureRecallID(&req); err != nil {
 		return nil, err
 	}
-	made := time.Now()
+	made, before := time.Now(), req.Held
 	return sizedCall(ctx, h.gate, sizeOfRecall(&req), func(api *wire.Client) ([]shared.RecallResult, error) {
-		req.Held = time.Since(made)
+		req.Held = before + time.Since(made)
 		return api.Recall(ctx, req)
 	})
 }

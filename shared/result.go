@@ -63,8 +63,8 @@ type RecallRequest struct {
 	// the policy's clock skew, it must not be in the future nor before a message was sent.
 	RequestedAt time.Time `json:"requested_at,omitzero"`
 
-	// Held is how long ago the request was made, if RequestedAt is zero: at most a day. Package host sets it to the time
-	// for which it held the request. The plugin subtracts it from its own clock, but never goes back to before the message
+	// Held is how long ago the request was made, if RequestedAt is zero: at most a day. Package host adds the time for
+	// which it held the request. The plugin subtracts it from its own clock, but never goes back to before the message
 	// was sent.
 	Held time.Duration `json:"held,omitempty"`
 

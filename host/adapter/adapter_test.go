@@ -53,13 +53,11 @@ func (p *platform) Facts(_ context.Context, ids []string) (map[string]shared.Mes
 	return found, p.fail
 }
 
-func (p *platform) Role(_ context.Context, user string, c shared.Conversation) (shared.Role, error) {
+func (p *platform) Role(_ context.Context, user string, c shared.Conversation) (shared.Role, bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if role, in := p.roles[c][user]; in {
-		return role, p.fail
-	}
-	return shared.RoleNone, p.fail
+	role, reads := p.roles[c][user]
+	return role, reads, p.fail
 }
 
 // post puts a message on the platform.
@@ -163,20 +161,27 @@ func TestRecall_NotVisible(t *testing.T) {
 	a, h := open(t, p)
 	ctx := within(t)
 	ask := adapter.Ask{MessageIDs: []string{"m"}, RecallID: "r"}
+	no := adapter.Ask{MessageIDs: []string{"none"}, RecallID: "r"}
 	same := func(when string) {
 		t.Helper()
 		results, err := a.Recall(ctx, "zoe", ask)
-		none, err2 := a.Recall(ctx, "zoe", adapter.Ask{MessageIDs: []string{"none"}, RecallID: "r"})
-		if err := errors.Join(err, err2); err != nil {
+		none, err2 := a.Recall(ctx, "zoe", no)
+		checked, err3 := a.Check(ctx, "zoe", ask)
+		noCheck, err4 := a.Check(ctx, "zoe", no)
+		explained, err5 := a.Explain(ctx, "zoe", ask)
+		noExplain, err6 := a.Explain(ctx, "zoe", no)
+		if err := errors.Join(err, err2, err3, err4, err5, err6); err != nil {
 			t.Fatal(err)
 		}
-		none[0].MessageID = "m"
+		none[0].MessageID, noCheck[0].MessageID = "m", "m"
+		noExplain[0].MessageID, noExplain[0].Result.MessageID = "m", "m"
 		ledger, err := a.Ledger(ctx, "zoe", shared.LedgerRequest{RecallID: "r"})
-		if err != nil || len(ledger.Entries) != 0 || ledger.Entries == nil || ledger.Next != "" || ledger.More {
+		if err != nil || len(ledger.Entries) != 0 || ledger.Entries == nil || ledger.Next != "0" || ledger.More {
 			t.Errorf("%s: the ledger is %+v, %v", when, ledger, err)
 		}
-		if fmt.Sprint(results) != fmt.Sprint(none) {
-			t.Errorf("%s: %v, and of one that was never sent %v", when, results, none)
+		got, want := fmt.Sprint(results, checked, explained), fmt.Sprint(none, noCheck, noExplain)
+		if got != want {
+			t.Errorf("%s: %s, and of one that was never sent %s", when, got, want)
 		}
 	}
 	same("never sent")
@@ -256,10 +261,14 @@ type caller func(method, path, user, body string, header ...string) (status int,
 func web(t *testing.T, a *adapter.Adapter) caller {
 	t.Helper()
 	handler := a.Handler(adapter.HTTP{Log: hclog.NewNullLogger(), User: func(r *http.Request) (string, error) {
-		if user := r.Header.Get("User"); user != "" {
+		switch user := r.Header.Get("User"); user {
+		case "":
+			return "", adapter.ErrNoSession
+		case "broken":
+			return "", errors.New("the password of the database is hunter2")
+		default:
 			return user, nil
 		}
-		return "", errors.New("log in first")
 	}})
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
@@ -347,6 +356,9 @@ func TestHandler_Refused(t *testing.T) {
 		status                   int
 		field                    string
 	}{
+		"no such path":      {"POST", "/recal", "ann", `{}`, 404, ""},
+		"another method":    {"GET", "/recall", "ann", ``, 405, ""},
+		"a broken platform": {"POST", "/recall", "broken", `{}`, 500, ""},
 		"nobody":            {"POST", "/recall", "", `{}`, 401, ""},
 		"no message":        {"POST", "/recall", "ann", `{}`, 400, "message_ids"},
 		"an empty id":       {"POST", "/recall", "ann", `{"message_ids":[""]}`, 400, "message_ids[0]"},
@@ -364,7 +376,9 @@ func TestHandler_Refused(t *testing.T) {
 		"half a character":  {"POST", "/recall", "ann", `{"message_ids":["\ud800"]}`, 400, "body"},
 		"too large":         {"POST", "/recall", "ann", `{"ext":"` + long + `"}`, 413, "body"},
 		"another's room":    {"GET", "/since?type=group&id=other", "ann", "", 404, ""},
-		"no conversation":   {"GET", "/since", "ann", "", 404, ""},
+		"no conversation":   {"GET", "/since", "ann", "", 400, "id"},
+		"one of two rooms":  {"GET", "/since?type=group&id=team&id=other", "ann", "", 404, ""},
+		"a ledger's cursor": {"GET", "/ledger?recall_id=r&after=x", "ann", "", 400, "after"},
 		"a limit":           {"GET", "/since?type=group&id=team&limit=1001", "ann", "", 400, "limit"},
 		"a limit, negative": {"GET", "/ledger?recall_id=r&limit=-1", "ann", "", 400, "limit"},
 		"a cursor":          {"GET", "/since?type=group&id=team&after=x", "ann", "", 400, "after"},
@@ -376,7 +390,8 @@ func TestHandler_Refused(t *testing.T) {
 			if list, ok := answer["errors"].([]any); ok {
 				field, _ = list[0].(map[string]any)["field"].(string)
 			}
-			if status != c.status || field != c.field || answer["detail"] == "" || answer["code"] == "" {
+			if status != c.status || field != c.field || answer["detail"] == "" || answer["code"] == "" ||
+				answer["code"] == nil || strings.Contains(answer["body"].(string), "hunter2") {
 				t.Errorf("%d %v, want %d of %q", status, answer, c.status, c.field)
 			}
 		})
@@ -389,12 +404,16 @@ func TestHandler_Refused(t *testing.T) {
 }
 
 func TestIn(t *testing.T) {
-	texts := adapter.Texts{"en": "e", "zh-Hans": "z", "de": "d"}
+	texts := adapter.Texts{"en": "e", "zh-Hans": "z", "zh-Hant": "t", "de": "d", "pt-BR": "p"}
 	for tag, want := range map[string]string{
-		"": "e", "en-GB": "e", "zh": "z", "zh-CN": "z", "zh_CN": "z", "zh-TW": "z", "de": "d", "de-AT": "d", "fr": "e",
+		"": "e", "en-GB": "e", "zh": "z", "zh-CN": "z", "zh_CN": "z", "zh-TW": "t",
+		"zh-Hant-HK": "t", "de": "d", "de-AT": "d", "fr": "e", "pt-br": "p", "no tag at all": "e", "fr-CH, de;q=0.5": "d",
 	} {
 		if got := adapter.In(tag, texts); got != want {
 			t.Errorf("%s: %s, want %s", tag, got, want)
 		}
+	}
+	if got := adapter.In("fr", adapter.Texts{"es": "s", "de": "d"}); got != "d" {
+		t.Errorf("without English: %s", got)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -16,127 +16,6 @@ import (
 	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/shared"
 )
-
-func text(id string) shared.Message {
-	return shared.Message{Tenant: "acme", ID: id, Conversation: team, Sender: "ann", Type: shared.TypeText,
-		SentAt: time.Now().UTC()}
-}
-
-// readAll reads a spool from a cursor to its end.
-func readAll(t *testing.T, s *adapter.Spool, after string) (ids []string, next string) {
-	t.Helper()
-	for {
-		page, err := s.Read(t.Context(), after)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range page.Items {
-			ids = append(ids, m.ID)
-		}
-		if after = page.Next; !page.More {
-			return ids, after
-		}
-	}
-}
-
-func openSpool(t *testing.T, dir string) *adapter.Spool {
-	t.Helper()
-	s, err := adapter.OpenSpool(dir, hclog.NewNullLogger())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
-func TestSpool_OpenedAgain(t *testing.T) {
-	dir := t.TempDir()
-	s := openSpool(t, dir)
-	for i := range 1200 {
-		if err := s.Add(text(fmt.Sprint(i))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	page, err := s.Read(t.Context(), "")
-	if err != nil || len(page.Items) == 0 || !page.More {
-		t.Fatal(len(page.Items), page.More, err)
-	}
-	again := openSpool(t, dir)
-	rest, next := readAll(t, again, page.Next)
-	if got := len(page.Items) + len(rest); got != 1200 || rest[0] != fmt.Sprint(len(page.Items)) {
-		t.Errorf("%d messages, then %s", got, rest[0])
-	}
-	if again.Empty() {
-		t.Error("empty before they are handled")
-	}
-	if err := again.Handled(); err != nil || !again.Empty() {
-		t.Error("not empty: ", err)
-	}
-	if err := again.Add(text("last")); err != nil {
-		t.Fatal(err)
-	}
-	if ids, _ := readAll(t, again, next); strings.Join(ids, " ") != "last" { // the cursor is of the file before
-		t.Errorf("got %q", ids)
-	}
-}
-
-// Whatever a crash or a disk leaves at the end of the file, or in it, costs the lines that it hit alone.
-func TestSpool_Damaged(t *testing.T) {
-	write := func(t *testing.T) (dir, path string, content []byte) {
-		dir = t.TempDir()
-		s := openSpool(t, dir)
-		for i := range 5 {
-			if err := s.Add(text(fmt.Sprint("m", i))); err != nil {
-				t.Fatal(err)
-			}
-		}
-		path = filepath.Join(dir, "spool")
-		content, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return dir, path, content
-	}
-	_, _, content := write(t)
-	for at := strings.IndexByte(string(content), '\n') + 1; at < len(content); at += 7 {
-		for _, cut := range []bool{true, false} {
-			dir, path, content := write(t)
-			if cut {
-				content = content[:at]
-			} else {
-				content[at] ^= 1
-			}
-			if err := os.WriteFile(path, content, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			ids, _ := readAll(t, openSpool(t, dir), "")
-			hit := strings.Count(string(content[:at]), "\n") - 1
-			want := []string{"m0", "m1", "m2", "m3", "m4"}
-			if cut {
-				want = want[:hit]
-			}
-			lost := 0
-			for _, id := range want {
-				if !strings.Contains(strings.Join(ids, " "), id) {
-					lost++
-				}
-			}
-			if len(ids) > len(want) || !cut && lost > 2 || cut && lost > 0 { // a flipped end of line joins two
-				t.Errorf("at %d, cut %t: %q", at, cut, ids)
-			}
-			if _, err := os.Stat(filepath.Join(dir, "damaged")); !cut && err != nil {
-				t.Errorf("at %d: what is damaged is not kept: %v", at, err)
-			}
-		}
-	}
-	dir, path, _ := write(t)
-	if err := os.WriteFile(path, []byte("something else\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := adapter.OpenSpool(dir, hclog.NewNullLogger()); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("a file that is no spool: %v", err)
-	}
-}
 
 func TestFeed_PluginAway(t *testing.T) {
 	p := newPlatform()
@@ -190,23 +69,98 @@ func TestFeed_PluginAway(t *testing.T) {
 	})
 }
 
-// A plugin that does not answer delays one send, not each.
+// A plugin that does not answer delays the sends of one second, and not each.
 func TestFeed_OneWaits(t *testing.T) {
-	a := adapter.New(adapter.Config{Tenant: "acme", Platform: newPlatform()}) // a plugin that never comes
-	feed, err := a.OpenFeed(t.TempDir(), hclog.NewNullLogger())
+	p := &countingPlugin{}
+	a := adapter.New(adapter.Config{Tenant: "acme", Platform: newPlatform()})
+	a.Attach(p)
+	dir := t.TempDir()
+	feed, err := a.OpenFeed(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer feed.Close()
-	if _, spooled, err := feed.Index(t.Context(), []shared.Message{text("first")}); err != nil || !spooled {
-		t.Fatal(spooled, err)
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel() // who would wait now would get no answer
 	for i := range 100 {
-		if _, spooled, err := feed.Index(ended, []shared.Message{text(fmt.Sprint(i))}); err != nil || !spooled {
+		if _, spooled, err := feed.Index(t.Context(), []shared.Message{text(fmt.Sprint(i))}); err != nil || !spooled {
 			t.Fatal(spooled, err)
 		}
+	}
+	if n := p.calls.Load(); n != 1 {
+		t.Errorf("the plugin was asked %d times", n)
+	}
+	// Which message is on its way is not known, so none is said not to exist.
+	_, err = a.Recall(t.Context(), "ann", adapter.Ask{MessageIDs: []string{"7"}})
+	if !errors.Is(err, shared.ErrUnavailable) {
+		t.Errorf("a recall of a message that is spooled: %v", err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); feed.Run(ctx) }()
+	eventually(t, "another try", func() bool { return p.calls.Load() > 1 })
+	before := p.calls.Load()
+	for i := range 200 { // sends do not make it try more often
+		if _, _, err := feed.Index(t.Context(), []shared.Message{text(fmt.Sprint("n", i))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := p.calls.Load(); n > before+1 {
+		t.Errorf("%d tries during 200 sends", n-before)
+	}
+	p.up.Store(true)
+	eventually(t, "all are indexed", func() bool { return p.indexed.Load() >= 300 })
+	stop()
+	<-ended
+}
+
+// countingPlugin answers once it is up.
+type countingPlugin struct {
+	plugin
+	calls, indexed atomic.Int64
+	up             atomic.Bool
+}
+
+func (p *countingPlugin) Index(_ context.Context, msgs []shared.Message) (list []shared.IndexResult, err error) {
+	p.calls.Add(1)
+	if !p.up.Load() {
+		return nil, shared.ErrUnavailable
+	}
+	for _, m := range msgs {
+		if m.Ref == "poison" {
+			return nil, shared.Invalidf("messages", "one of them is poison")
+		}
+		list = append(list, shared.IndexResult{MessageID: m.ID, Status: shared.IndexAdded})
+	}
+	p.indexed.Add(int64(len(msgs)))
+	return list, nil
+}
+
+func (p *countingPlugin) Status(_ context.Context, _ string, ids []string) (list []shared.MessageStatus, err error) {
+	for _, id := range ids {
+		list = append(list, shared.MessageStatus{MessageID: id, State: shared.MessageUnknown})
+	}
+	return list, nil
+}
+
+// One message because of which the plugin refuses the whole call does not keep the others from being indexed.
+func TestIndex_Poison(t *testing.T) {
+	p := &countingPlugin{}
+	p.up.Store(true)
+	a := adapter.New(adapter.Config{Tenant: "acme", Platform: newPlatform()})
+	a.Attach(p)
+	msgs := make([]shared.Message, 100)
+	for i := range msgs {
+		msgs[i] = text(fmt.Sprint(i))
+	}
+	msgs[42].Ref = "poison"
+	invalid := ""
+	do := a.Index(nil, func(_ context.Context, m shared.Message, r shared.IndexResult) error {
+		if r.Status == shared.IndexInvalid {
+			invalid += m.ID
+		}
+		return nil
+	})
+	if err := do(t.Context(), msgs); err != nil || invalid != "42" || p.indexed.Load() != 99 {
+		t.Errorf("%v; %q is invalid, %d are indexed", err, invalid, p.indexed.Load())
 	}
 }
 
@@ -276,5 +230,46 @@ func TestIndex_RefusedMessage(t *testing.T) {
 	}
 	if states, err := h.Status(within(t), "acme", []string{"good"}); err != nil || states[0].State != shared.MessageLive {
 		t.Error(states, err)
+	}
+}
+
+// A cursor that cannot be written, as on a full disk, does not make the same page come again and again.
+func TestFollower_CursorNotKept(t *testing.T) {
+	done := 0
+	f := &adapter.Follower[int]{What: "numbers", Cursor: filepath.Join(t.TempDir(), "no such folder", "cursor"),
+		Do: func(_ context.Context, items []int) error { done += len(items); return nil },
+		Read: func(_ context.Context, after string) (adapter.Page[int], error) {
+			if after != "" {
+				return adapter.Page[int]{}, nil
+			}
+			return adapter.Page[int]{Items: []int{1}, Next: "1"}, nil
+		}}
+	if err := f.Once(t.Context()); err == nil {
+		t.Error("it is not said that the cursor is not kept")
+	}
+	if err := f.Once(t.Context()); err != nil || done != 1 {
+		t.Errorf("%d items in two passes, %v", done, err)
+	}
+}
+
+// A page without a cursor, as of a platform that has nothing new, keeps the cursor that there is.
+func TestFollower_EmptyPage(t *testing.T) {
+	cursor := filepath.Join(t.TempDir(), "cursor")
+	done := 0
+	read := func(_ context.Context, after string) (adapter.Page[int], error) {
+		if after == "1" {
+			return adapter.Page[int]{}, nil
+		}
+		return adapter.Page[int]{Items: []int{1}, Next: "1"}, nil
+	}
+	for range 3 {
+		f := &adapter.Follower[int]{What: "numbers", Cursor: cursor, Read: read,
+			Do: func(_ context.Context, items []int) error { done += len(items); return nil }}
+		if err := f.Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done != 1 {
+		t.Errorf("done %d times", done)
 	}
 }

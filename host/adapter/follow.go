@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,19 +39,21 @@ type Follower[T any] struct {
 	// Do acts on the items of a page. If it fails, it gets the page again.
 	Do func(ctx context.Context, items []T) error
 
-	// Cursor is the file in which the cursor is kept; empty: every pass begins before everything, for a Read that gives
-	// only what is still to do.
+	// Cursor is the file in which the cursor is kept: beside the index, so that one is not lost without the other. Empty:
+	// every pass begins before everything, for a Read that gives only what is still to do.
 	Cursor string
 
 	Every time.Duration // between two passes; 0: a pass is made when Wake is called
-	Log   hclog.Logger
+	Log   hclog.Logger  // nil: no log
 
-	mu    sync.Mutex // held during a pass
-	once  sync.Once
-	awake chan struct{}
+	mu     sync.Mutex // held during a pass
+	loaded bool
+	cursor string // up to where Do has succeeded
+	once   sync.Once
+	awake  chan struct{}
 }
 
-// Wake makes Run make a pass now.
+// Wake makes Run make a pass now, or, if the last one failed, when it would try again anyway.
 func (f *Follower[T]) Wake() {
 	select {
 	case f.alarm() <- struct{}{}:
@@ -73,83 +76,89 @@ func (f *Follower[T]) Run(ctx context.Context) {
 			return
 		}
 		var next <-chan time.Time
-		if err != nil {
+		awake := f.alarm()
+		switch {
+		case err != nil:
 			failures = min(max(2*failures, firstWait), maxWait)
-			f.Log.Warn(f.What+" not followed; trying again", "in", failures, "error", err)
-			next = time.After(failures)
-		} else {
+			orNone(f.Log).Warn("cannot follow; trying again", "what", f.What, "in", failures, "error", err)
+			next, awake = time.After(failures), nil
+		case f.Every > 0:
+			next = time.After(f.Every)
+		}
+		if err == nil {
 			failures = 0
-			if f.Every > 0 {
-				next = time.After(f.Every)
-			}
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-next:
-		case <-f.alarm():
+		case <-awake:
 		}
 	}
 }
 
 // Once makes one pass: it reads until there is no more.
-func (f *Follower[T]) Once(ctx context.Context) error {
+func (f *Follower[T]) Once(ctx context.Context) (err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	after, err := f.readCursor()
+	after, err := f.start()
 	if err != nil {
 		return err
 	}
+	kept := error(nil) // what keeps the cursor from being kept; the pass goes on
 	for {
 		page, err := f.Read(ctx, after)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", f.What, err)
+			return errors.Join(fmt.Errorf("read %s: %w", f.What, err), kept)
 		}
 		if len(page.Items) > 0 {
 			if err := f.Do(ctx, page.Items); err != nil {
-				return err
+				return errors.Join(err, kept)
 			}
 		}
-		if page.Next != after {
-			if err := f.keepCursor(page.Next); err != nil {
-				return err
-			}
-		}
-		if !page.More {
-			return nil
-		}
-		if page.Next == after { // it would never end
+		if page.More && (page.Next == after || page.Next == "") { // it would never end
 			return fmt.Errorf("read %s: there is more after cursor %q, but the page ends there too", f.What, after)
 		}
-		after = page.Next
+		if page.Next != "" && page.Next != after {
+			after = page.Next
+			kept = f.keep(after)
+		}
+		if !page.More {
+			return kept
+		}
 	}
 }
 
-func (f *Follower[T]) readCursor() (string, error) {
-	if f.Cursor == "" {
-		return "", nil
+// start is the cursor from which a pass begins.
+func (f *Follower[T]) start() (string, error) {
+	if f.Cursor == "" || f.loaded {
+		return f.cursor, nil
 	}
 	text, err := os.ReadFile(f.Cursor)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the cursor of %s: %w", f.What, err)
 	}
-	return string(text), err
+	f.loaded, f.cursor = true, string(text)
+	return f.cursor, nil
 }
 
-func (f *Follower[T]) keepCursor(cursor string) error {
+func (f *Follower[T]) keep(cursor string) error {
 	if f.Cursor == "" {
 		return nil
 	}
-	return replaceFile(f.Cursor, []byte(cursor))
+	f.cursor = cursor // whether or not it can be written: a full disk does not make a page come again
+	if err := replaceFile(f.Cursor, []byte(cursor)); err != nil {
+		return fmt.Errorf("keep the cursor of %s: %w", f.What, err)
+	}
+	return nil
 }
 
 // replaceFile writes a file so that after a crash it has the old or the new content.
 func replaceFile(path string, content []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
+	temp, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name()) // gone if it was renamed
 	_, err = temp.Write(content)
 	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
 		return err
@@ -174,17 +183,18 @@ type Indexed func(ctx context.Context, m shared.Message, r shared.IndexResult) e
 // Index is the Do of a [Follower] of messages: it indexes them. Then it calls indexed with each of them; nil means to
 // log a message that the plugin refuses.
 func (a *Adapter) Index(log hclog.Logger, indexed Indexed) func(context.Context, []shared.Message) error {
+	log = orNone(log)
 	if indexed == nil {
 		indexed = func(_ context.Context, m shared.Message, r shared.IndexResult) error {
 			if r.Status == shared.IndexInvalid || r.Status == shared.IndexConflict {
-				log.Warn("message cannot be indexed, and so not be recalled", "message_id", m.ID, "status", r.Status,
+				log.Error("message cannot be indexed, and so not be recalled", "message_id", m.ID, "status", r.Status,
 					"field", r.Field, "problem", r.Problem)
 			}
 			return nil
 		}
 	}
 	return func(ctx context.Context, msgs []shared.Message) error {
-		results, err := a.index(ctx, msgs)
+		results, err := a.indexAll(ctx, msgs)
 		if err != nil {
 			return err
 		}
@@ -197,6 +207,26 @@ func (a *Adapter) Index(log hclog.Logger, indexed Indexed) func(context.Context,
 	}
 }
 
+// indexAll indexes messages, and finds those because of which a whole call is refused.
+func (a *Adapter) indexAll(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
+	results, err := a.index(ctx, msgs)
+	var field *shared.FieldError
+	switch {
+	case !errors.As(err, &field):
+		return results, err
+	case len(msgs) == 1:
+		return []shared.IndexResult{{MessageID: msgs[0].ID, Status: shared.IndexInvalid, Field: field.Field,
+			Problem: field.Problem}}, nil
+	}
+	half := len(msgs) / 2
+	first, err := a.indexAll(ctx, msgs[:half])
+	if err != nil {
+		return nil, err
+	}
+	rest, err := a.indexAll(ctx, msgs[half:])
+	return append(first, rest...), err
+}
+
 // index indexes messages of the adapter's tenant.
 func (a *Adapter) index(ctx context.Context, msgs []shared.Message) ([]shared.IndexResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -205,10 +235,11 @@ func (a *Adapter) index(ctx context.Context, msgs []shared.Message) ([]shared.In
 	if err != nil {
 		return nil, err
 	}
-	for i := range msgs {
-		msgs[i].Tenant = a.Tenant
+	ours := slices.Clone(msgs)
+	for i := range ours {
+		ours[i].Tenant = a.tenant
 	}
-	results, err := recall.Index(ctx, msgs)
+	results, err := recall.Index(ctx, ours)
 	if err != nil {
 		return nil, fmt.Errorf("index messages: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -20,47 +21,61 @@ const (
 	maxBodyBytes = 1 << 20
 )
 
+// ErrNoSession is for HTTP.User: the request comes from nobody.
+var ErrNoSession error = &StatusError{http.StatusUnauthorized, errors.New("log in first")}
+
 // HTTP configures handlers of requests of users.
 type HTTP struct {
 	// User tells who sent a request. Whatever it answers is trusted: it checks the session, and that the request does not
-	// come from a page of another site. An error is answered with 401, or with the status of a [*StatusError].
+	// come from a page of another site. Without a session the error is ErrNoSession.
 	User func(*http.Request) (string, error)
 
-	// Conversation reads the conversation of GET /since from the query; nil: from type and id.
-	Conversation func(*http.Request) (shared.Conversation, error)
+	// Conversations reads the conversations of GET /since from the query; nil: one or more ids, all of one type.
+	Conversations func(*http.Request) ([]shared.Conversation, error)
 
-	Log hclog.Logger // of errors that are not the user's; nil: none
+	Log hclog.Logger // of errors that are not the user's; nil: no log
 }
 
-// Handler serves the calls of users. The JSON is that of the sidecar's /v1, without what the server looks up itself:
+// Handler serves the calls of users. Each ends after 30 seconds. The JSON is that of the sidecar's /v1, without what
+// the server looks up itself:
 //
 //	POST /recall  {"targets":[{"message_id"}],"recall_id","ext","reason","atomic"} → {"results":[…],"now"}
 //	POST /check   the same
-//	GET  /since?type=&id=&after=&limit=       → {"events":[…],"next","more","reset"}
-//	GET  /ledger?recall_id=&after=&limit=     → {"entries":[…],"next","more","reset"}
+//	GET  /since?type=&id=&id=…&after=&limit=  → {"events":[…],"next","more","reset"}
+//	GET  /ledger?recall_id=&after=&limit=     → {"entries":[…],"next","more"}
 //
 // A target may say in which conversation the user sees the message. "message_ids":[…] is short for targets that have
 // nothing but an id. The header Idempotency-Key fills an empty recall_id. An error is a document of RFC 9457.
 func (a *Adapter) Handler(h HTTP) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /recall", h.Handle(judgeHandler(a.Recall)))
-	mux.Handle("POST /check", h.Handle(judgeHandler(a.Check)))
-	mux.Handle("GET /since", h.Handle(func(r *http.Request, user string) (any, error) {
-		read := h.Conversation
+	handle := func(method, path string, do func(r *http.Request, user string) (any, error)) {
+		mux.Handle(path, h.Handle(func(r *http.Request, user string) (any, error) {
+			if r.Method != method {
+				return nil, &StatusError{http.StatusMethodNotAllowed, fmt.Errorf("the method is %s; use %s", r.Method, method)}
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+			defer cancel()
+			return do(r.WithContext(ctx), user)
+		}))
+	}
+	handle(http.MethodPost, "/recall", judgeHandler(a.Recall))
+	handle(http.MethodPost, "/check", judgeHandler(a.Check))
+	handle(http.MethodGet, "/since", func(r *http.Request, user string) (any, error) {
+		read := h.Conversations
 		if read == nil {
-			read = conversationOf
+			read = conversationsOf
 		}
-		c, err := read(r)
+		list, err := read(r)
 		if err != nil {
 			return nil, err
 		}
-		req := shared.SinceRequest{Conversations: []shared.Conversation{c}, After: r.URL.Query().Get("after")}
+		req := shared.SinceRequest{Conversations: list, After: r.URL.Query().Get("after")}
 		if req.Limit, err = Number(r, "limit", shared.MaxSinceLimit); err != nil {
 			return nil, err
 		}
 		return a.Since(r.Context(), user, req)
-	}))
-	mux.Handle("GET /ledger", h.Handle(func(r *http.Request, user string) (any, error) {
+	})
+	handle(http.MethodGet, "/ledger", func(r *http.Request, user string) (any, error) {
 		q := r.URL.Query()
 		limit, err := Number(r, "limit", shared.MaxLedgerLimit)
 		if err != nil {
@@ -68,28 +83,32 @@ func (a *Adapter) Handler(h HTTP) http.Handler {
 		}
 		return a.Ledger(r.Context(), user,
 			shared.LedgerRequest{RecallID: q.Get("recall_id"), After: q.Get("after"), Limit: limit})
-	}))
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		WriteError(w, &StatusError{http.StatusNotFound, errors.New("there is no such path")})
+	})
 	return mux
 }
 
-func conversationOf(r *http.Request) (shared.Conversation, error) {
+func conversationsOf(r *http.Request) ([]shared.Conversation, error) {
 	q := r.URL.Query()
-	return shared.Conversation{Type: shared.ConversationType(q.Get("type")), ID: q.Get("id")}, nil
+	var list []shared.Conversation
+	for _, id := range q["id"] {
+		list = append(list, shared.Conversation{Type: shared.ConversationType(q.Get("type")), ID: id})
+	}
+	if list == nil {
+		return nil, shared.Invalidf("id", "name a conversation: type and id")
+	}
+	return list, nil
 }
 
-// Handle makes a handler of what answers a request of a user: with a value, which is sent as JSON, or an error. The
-// context of the request ends after 30 seconds.
+// Handle makes a handler of what answers a request of a user: with a value, which is sent as JSON, or an error.
 func (h HTTP) Handle(do func(r *http.Request, user string) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
-		defer cancel()
 		user, err := h.User(r)
 		var answer any
-		var known *StatusError
 		if err == nil {
-			answer, err = do(r.WithContext(ctx), user)
-		} else if !errors.As(err, &known) {
-			err = &StatusError{http.StatusUnauthorized, err}
+			answer, err = do(r, user)
 		}
 		h.Answer(w, r, answer, err)
 	})
@@ -104,12 +123,13 @@ func (h HTTP) Answer(w http.ResponseWriter, r *http.Request, value any, err erro
 		err = e.Encode(value)
 	}
 	if err != nil {
-		if status := WriteError(w, err); status >= http.StatusInternalServerError && h.Log != nil {
-			h.Log.Error("request failed", "path", r.URL.Path, "status", status, "error", err)
+		if status := WriteError(w, err); status >= http.StatusInternalServerError {
+			orNone(h.Log).Error("request failed", "path", r.URL.Path, "status", status, "error", err)
 		}
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(text.Bytes()) // a client that went away has no use for it
 }
 
@@ -179,24 +199,28 @@ func (e *StatusError) Unwrap() error { return e.Err }
 
 // WriteError answers with an error, and returns the status. What is not the client's to know is left out.
 func WriteError(w http.ResponseWriter, err error) (status int) {
-	p := problem.Problem{Status: http.StatusInternalServerError, Code: "internal", Detail: err.Error()}
+	p := problem.Problem{Status: http.StatusInternalServerError, Detail: err.Error()}
 	var known *StatusError
 	var field *shared.FieldError
 	switch {
 	case errors.As(err, &known):
-		p.Status, p.Code = known.Status, codes[known.Status]
+		p.Status = known.Status
 	case errors.Is(err, shared.ErrInvalid):
-		p.Status, p.Code = http.StatusBadRequest, "invalid_argument"
+		p.Status = http.StatusBadRequest
 	case errors.Is(err, ErrNotVisible):
-		p.Status, p.Code = http.StatusNotFound, "not_found"
+		p.Status = http.StatusNotFound
+	case errors.Is(err, context.Canceled):
+		p.Status = problem.StatusClientGone
 	case errors.Is(err, shared.ErrOverloaded):
-		p.Status, p.Code, p.Detail = http.StatusTooManyRequests, "resource_exhausted", "recall is busy; try again"
+		p.Status, p.Detail = http.StatusTooManyRequests, "recall is busy; try again"
 	case errors.Is(err, shared.ErrDamaged):
 		p.Code, p.Detail = "data_loss", "the index of the server is damaged; see its log"
 	case errors.Is(err, shared.ErrUnimplemented):
-		p.Status, p.Code, p.Detail = http.StatusNotImplemented, "unimplemented", "the recall plugin is too old for this"
-	case errors.Is(err, shared.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		p.Status, p.Code, p.Detail = http.StatusServiceUnavailable, "unavailable", "recall is starting or busy; try again"
+		p.Status, p.Detail = http.StatusNotImplemented, "the recall plugin is too old for this"
+	case errors.Is(err, shared.ErrUnavailable):
+		p.Status, p.Detail = http.StatusServiceUnavailable, "recall is starting or busy; try again"
+	case errors.Is(err, context.DeadlineExceeded):
+		p.Status, p.Detail = http.StatusServiceUnavailable, "the server is busy; try again"
 	default:
 		p.Detail = "internal error; see the log of the server"
 	}
@@ -209,12 +233,4 @@ func WriteError(w http.ResponseWriter, err error) (status int) {
 	}
 	p.Write(w)
 	return p.Status
-}
-
-// codes are the words for statuses, as those of the sidecar.
-var codes = map[int]string{
-	http.StatusBadRequest: "invalid_argument", http.StatusUnauthorized: "unauthenticated",
-	http.StatusForbidden: "permission_denied", http.StatusNotFound: "not_found", http.StatusGone: "not_found",
-	http.StatusConflict: "already_exists", http.StatusRequestEntityTooLarge: "invalid_argument",
-	http.StatusUnsupportedMediaType: "invalid_argument", http.StatusServiceUnavailable: "unavailable",
 }

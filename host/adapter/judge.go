@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,13 +35,13 @@ func (a *Adapter) Recall(ctx context.Context, user string, ask Ask) ([]shared.Re
 	results, err := judge(ctx, a, user, ask, shared.Recall.Recall)
 	var gone []string
 	for i, r := range results {
-		results[i].Text = Text(r)
+		results[i] = resultFor(r, Text(r))
 		if r.Status == shared.StatusRecalled || r.Status == shared.StatusAlreadyRecalled {
 			gone = append(gone, r.MessageID)
 		}
 	}
-	if a.Recalled != nil && len(gone) > 0 {
-		a.Recalled(gone)
+	if a.recalled != nil && len(gone) > 0 {
+		a.recalled(gone)
 	}
 	return results, err
 }
@@ -49,12 +50,19 @@ func (a *Adapter) Recall(ctx context.Context, user string, ask Ask) ([]shared.Re
 func (a *Adapter) Check(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
 	results, err := judge(ctx, a, user, ask, shared.Recall.Check)
 	for i, r := range results {
-		results[i].Text = CheckText(r)
+		results[i] = resultFor(r, CheckText(r))
 	}
 	return results, err
 }
 
-// Explain answers which rules decide about a request of a user now, and why. It changes nothing.
+// resultFor is a result as a user may read it: where the rules are on the server's disk is not theirs to know.
+func resultFor(r shared.RecallResult, text Texts) shared.RecallResult {
+	r.Text, r.Rule = text, shared.Rule{Name: r.Rule.Name}
+	return r
+}
+
+// Explain answers which rules decide about a request of a user now, and why. It changes nothing. It is for an operator:
+// the answers name files of the server.
 func (a *Adapter) Explain(ctx context.Context, user string, ask Ask) ([]shared.Explanation, error) {
 	return judge(ctx, a, user, ask, shared.Recall.Explain)
 }
@@ -62,57 +70,81 @@ func (a *Adapter) Explain(ctx context.Context, user string, ask Ask) ([]shared.E
 // judge asks the plugin with the facts and the roles of the platform.
 func judge[T any](ctx context.Context, a *Adapter, user string, ask Ask,
 	call func(shared.Recall, context.Context, shared.RecallRequest) ([]T, error)) ([]T, error) {
+	began := time.Now()
 	recall, err := a.plugin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	request := shared.RecallRequest{
-		Tenant: a.Tenant, Actor: shared.Actor{ID: user}, Ext: ask.Ext, Reason: ask.Reason, RecallID: ask.RecallID,
-		RequestedAt: ask.RequestedAt, Atomic: ask.Atomic,
+	if n := len(ask.Conversations); n > 0 && n != len(ask.MessageIDs) {
+		return nil, shared.Invalidf("conversations", "%d entries for %d messages", n, len(ask.MessageIDs))
 	}
-	if len(ask.MessageIDs) > 0 && len(ask.MessageIDs) <= shared.MaxRecallTargets { // else the plugin says the limit
+	request := shared.RecallRequest{
+		Tenant: a.tenant, Actor: shared.Actor{ID: user}, Ext: ask.Ext, Reason: ask.Reason, RecallID: ask.RecallID,
+		RequestedAt: ask.RequestedAt, Atomic: ask.Atomic, Targets: make([]shared.Target, len(ask.MessageIDs)),
+	}
+	if n := len(ask.MessageIDs); n > 0 && n <= shared.MaxRecallTargets { // else the plugin says the limit
 		if request.Targets, err = a.targets(ctx, recall, user, ask); err != nil {
 			return nil, err
 		}
-	} else {
-		request.Targets = make([]shared.Target, len(ask.MessageIDs))
 	}
-	results, err := call(recall, ctx, request)
-	var field *shared.FieldError
-	if errors.As(err, &field) && strings.HasPrefix(field.Field, "targets") { // the user gave ids
+	if request.RequestedAt.IsZero() {
+		request.Held = time.Since(began) // a window does not run out while the plugin is being restarted
+	}
+	for {
+		results, err := call(recall, ctx, request)
+		var field *shared.FieldError
+		if !errors.As(err, &field) || !strings.HasPrefix(field.Field, "targets") {
+			return results, err
+		}
+		if i, of := wrongFacts(request.Targets, field.Field); i >= 0 {
+			a.log.Error("the platform's facts of a message are not valid; it cannot be recalled", "message_id",
+				request.Targets[i].MessageID, "field", of, "problem", field.Problem)
+			request.Targets[i] = invisible(request.Targets[i].MessageID)
+			continue
+		}
 		name := strings.TrimSuffix(strings.Replace(field.Field, "targets", "message_ids", 1), ".message_id")
-		return nil, &shared.FieldError{Field: name, Problem: field.Problem}
+		return nil, &shared.FieldError{Field: name, Problem: field.Problem} // the user gave ids
 	}
-	return results, err
 }
 
-// nowhere is a conversation without messages: a message that is looked for in it is not found.
-var nowhere = shared.Conversation{Type: shared.ConversationSingle, ID: "nowhere"}
+// wrongFacts is the target whose facts a field is of, which are the platform's and not the user's; -1: none.
+func wrongFacts(targets []shared.Target, field string) (i int, of string) {
+	for i := range targets {
+		if of, ok := strings.CutPrefix(field, fmt.Sprintf("targets[%d].message.", i)); ok && targets[i].Message != nil {
+			return i, of
+		}
+	}
+	return -1, ""
+}
+
+// invisible is a target that is not found: a message of a conversation in which there are none. Both kinds of message
+// that do not exist for a user, for there is none or they may not read it, become the same target, and so get the same
+// answer.
+func invisible(id string) shared.Target {
+	return shared.Target{MessageID: id, Role: shared.RoleNone,
+		Conversation: shared.Conversation{Type: shared.ConversationSingle, ID: "nowhere"}}
+}
 
 // targets are the messages as the plugin is asked about them: where each is, and what the user is there. The plugin
-// knows where an indexed message is; the platform, where any other is. Both kinds of message that do not exist for the
-// user, for there is none or they may not read it, become the same target, and so get the same answer.
+// knows where an indexed message is; the platform, where any other is.
 func (a *Adapter) targets(ctx context.Context, recall shared.Recall, user string, ask Ask) ([]shared.Target, error) {
 	messages, err := a.find(ctx, recall, ask.MessageIDs)
 	if err != nil {
 		return nil, err
 	}
-	roles := make(map[shared.Conversation]shared.Role)
+	roles := a.rolesOf(user)
 	targets := make([]shared.Target, len(ask.MessageIDs))
 	for i, id := range ask.MessageIDs {
-		targets[i] = shared.Target{MessageID: id, Conversation: nowhere, Role: shared.RoleNone}
+		targets[i] = invisible(id)
 		m, found := messages[id]
-		if !found || i < len(ask.Conversations) && elsewhere(m.Conversation, ask.Conversations[i]) {
+		if !found || len(ask.Conversations) > 0 && elsewhere(m.Conversation, ask.Conversations[i]) {
 			continue
 		}
-		role, known := roles[m.Conversation]
-		if !known {
-			if role, err = a.Platform.Role(ctx, user, m.Conversation); err != nil {
-				return nil, fmt.Errorf("role of the user: %w", err)
-			}
-			roles[m.Conversation] = role
+		role, reads, err := roles.in(ctx, m.Conversation)
+		if err != nil {
+			return nil, err
 		}
-		if role == shared.RoleNone {
+		if !reads {
 			continue
 		}
 		targets[i].Conversation, targets[i].Role = m.Conversation, role
@@ -135,7 +167,7 @@ type fact struct {
 
 // find looks messages up: in the index, and else on the platform.
 func (a *Adapter) find(ctx context.Context, recall shared.Recall, ids []string) (map[string]fact, error) {
-	states, err := recall.Status(ctx, a.Tenant, ids)
+	states, err := recall.Status(ctx, a.tenant, ids)
 	if err != nil {
 		var field *shared.FieldError
 		if errors.As(err, &field) { // of the ids, which the user gave
@@ -148,20 +180,31 @@ func (a *Adapter) find(ctx context.Context, recall shared.Recall, ids []string) 
 	for _, s := range states {
 		if s.Message != nil {
 			found[s.MessageID] = fact{*s.Message, true}
-		} else {
+		} else if !slices.Contains(missing, s.MessageID) {
 			missing = append(missing, s.MessageID)
 		}
 	}
 	if len(missing) == 0 {
 		return found, nil
 	}
-	facts, err := a.Platform.Facts(ctx, missing)
+	facts, err := a.platform.Facts(ctx, missing)
 	if err != nil {
 		return nil, fmt.Errorf("facts of the messages: %w", err)
 	}
-	for id, m := range facts {
-		m.Tenant, m.ID = a.Tenant, id
-		found[id] = fact{m, false}
+	for _, id := range missing {
+		if m, ok := facts[id]; ok {
+			m.Tenant, m.ID = a.tenant, id
+			found[id] = fact{m, false}
+		} else if a.waiting() {
+			return nil, fmt.Errorf("%w: messages wait to be indexed, and one of them may be this", shared.ErrUnavailable)
+		}
 	}
 	return found, nil
+}
+
+// waiting tells whether the feed, if there is one, has messages that are not indexed yet.
+func (a *Adapter) waiting() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.feed != nil && !a.feed.spool.Empty()
 }

@@ -12,8 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
+	"syscall"
+	"unicode/utf8"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -21,95 +22,150 @@ import (
 )
 
 const (
-	spoolPage  = 500
-	spoolTitle = "recall-spool "
+	// MaxSpoolBytes bounds a spool: some millions of messages.
+	MaxSpoolBytes = 1 << 30
+
+	pageBytes = 1 << 20 // of a page, unless one message is larger
+	pageItems = 500
+)
+
+// The first line of a spool says up to where it is handled. It always has the same length, so that it is written in
+// place, also on a full disk.
+const (
+	titleFormat = "recall spool, handled up to %016d, %08x\n"
+	titleBytes  = int64(len("recall spool, handled up to 0000000000000000, 00000000\n"))
 )
 
 // Spool keeps facts of messages on disk until they are indexed, for a platform that nobody can read them from later.
-// Its Read is that of a [Follower]. A folder has one Spool.
+// Its Read is that of a [Follower]. It belongs to one process at a time. Each line has a checksum: damage costs the
+// lines that it hit alone, and those are kept in the file "damaged" beside it.
 type Spool struct {
-	dir string
-	log hclog.Logger
+	path string
+	log  hclog.Logger
+	lock *os.File // the folder
 
-	mu         sync.Mutex
-	file       *os.File
-	generation uint64 // of the file, in its first line: a cursor is valid in one
-	start      int64  // after the first line
-	size       int64
-	handled    int64 // up to where it is
-	given      int64 // up to where Read has read
-	broken     error // a write failed and could not be undone
+	mu      sync.Mutex
+	file    *os.File
+	size    int64
+	handled int64  // up to where it is
+	given   int64  // up to where Read has read
+	damaged []byte // lines between handled and given
 }
 
-// OpenSpool opens a spool in a folder of its own, which it makes. What a crash left of a line that was not yet
-// acknowledged is moved to the file "damaged".
+// OpenSpool opens the spool in a folder of its own, which it makes.
 func OpenSpool(dir string, log hclog.Logger) (*Spool, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	s := &Spool{dir: dir, log: log}
-	err := s.open()
-	if errors.Is(err, os.ErrNotExist) {
-		err = s.begin(1)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
+	s := &Spool{path: filepath.Join(dir, "spool"), log: orNone(log)}
+	if err := s.open(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the spool %s: %w", s.path, err), s.Close())
 	}
 	return s, nil
 }
 
-func (s *Spool) path() string { return filepath.Join(s.dir, "spool") }
-
-func (s *Spool) open() error {
-	text, err := os.ReadFile(s.path())
+func (s *Spool) open(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := syncFolder(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	var err error
+	if s.lock, err = os.Open(dir); err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(s.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("another process uses the folder: give each its own: %w", err)
+	}
+	if s.file, err = os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	info, err := s.file.Stat()
 	if err != nil {
 		return err
 	}
-	title, rest, ok := bytes.Cut(text, []byte("\n"))
-	number, isSpool := bytes.CutPrefix(title, []byte(spoolTitle))
-	generation, err := strconv.ParseUint(string(number), 10, 64)
-	if !ok || !isSpool || err != nil {
-		return fmt.Errorf("%s does not begin with %q and a number: it is damaged, or no spool; move it away", s.path(),
-			spoolTitle)
-	}
-	s.generation, s.start = generation, int64(len(title)+1)
-	end := s.start + int64(bytes.LastIndexByte(rest, '\n')+1)
-	if torn := text[end:]; len(torn) > 0 {
-		if err := s.setAside(torn, end); err != nil {
+	if s.size = info.Size(); s.size == 0 { // a new one
+		if err := s.setHandled(titleBytes); err != nil {
 			return err
 		}
+		s.size = titleBytes
+		return syncFolder(dir)
 	}
-	if s.file, err = os.OpenFile(s.path(), os.O_RDWR, 0); err != nil {
-		return err
-	}
-	s.size, s.handled, s.given = end, s.start, s.start
-	return s.file.Truncate(end)
+	return s.recover()
 }
 
-// begin starts an empty file in the place of the one that there is.
-func (s *Spool) begin(generation uint64) error {
-	title := fmt.Sprintf("%s%d\n", spoolTitle, generation)
-	if err := replaceFile(s.path(), []byte(title)); err != nil {
+// recover finds out what a crash left.
+func (s *Spool) recover() error {
+	title := make([]byte, titleBytes)
+	n, err := s.file.ReadAt(title, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	file, err := os.OpenFile(s.path(), os.O_RDWR, 0)
+	if !bytes.HasPrefix([]byte(titleFormat), title[:min(n, 12)]) {
+		return errors.New("the file is no spool: move it away")
+	}
+	var sum uint32
+	s.handled = titleBytes
+	if _, err := fmt.Sscanf(string(title), titleFormat, &s.handled, &sum); err != nil || sum != sumOf(s.handled) {
+		s.log.Warn("the first line of the spool is damaged; all that is in it is indexed again", "spool", s.path)
+		s.handled = titleBytes // what is indexed twice changes nothing
+	}
+	end, err := s.lastLine()
 	if err != nil {
 		return err
 	}
-	if s.file != nil {
-		_ = s.file.Close() // of what is handled
+	if end < s.size { // it was not acknowledged, unless its end is damaged
+		torn := make([]byte, min(s.size-end, pageBytes))
+		if _, err := s.file.ReadAt(torn, end); err != nil {
+			return err
+		}
+		s.setAside(torn)
 	}
-	s.file, s.generation, s.start = file, generation, int64(len(title))
-	s.size, s.handled, s.given = s.start, s.start, s.start
-	return nil
+	s.size, s.handled = end, min(max(s.handled, titleBytes), end)
+	s.given = s.handled
+	// First the place and then the length: after a crash in between, messages are indexed again, and none is left out.
+	if err := s.setHandled(s.handled); err != nil {
+		return err
+	}
+	return errors.Join(s.file.Truncate(end), s.file.Sync())
 }
 
-// Close closes the file.
+// lastLine is where the last whole line ends.
+func (s *Spool) lastLine() (int64, error) {
+	buffer := make([]byte, 64<<10)
+	for end := s.size; end > titleBytes; {
+		from := max(titleBytes, end-int64(len(buffer)))
+		part := buffer[:end-from]
+		if _, err := s.file.ReadAt(part, from); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
+			return from + int64(i) + 1, nil
+		}
+		end = from
+	}
+	return titleBytes, nil
+}
+
+func sumOf(place int64) uint32 { return crc32.ChecksumIEEE(strconv.AppendInt(nil, place, 10)) }
+
+// setHandled writes the first line.
+func (s *Spool) setHandled(place int64) error {
+	s.handled, s.given = place, place
+	_, err := s.file.WriteAt(fmt.Appendf(nil, titleFormat, place, sumOf(place)), 0)
+	return errors.Join(err, s.file.Sync())
+}
+
+// Close closes the spool. What is in it stays on disk.
 func (s *Spool) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.broken = os.ErrClosed
-	return s.file.Close()
+	var err error
+	if s.file != nil {
+		err = s.file.Close()
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
 }
 
 // Empty tells whether everything that was added is handled.
@@ -119,10 +175,13 @@ func (s *Spool) Empty() bool {
 	return s.handled >= s.size
 }
 
-// Add appends messages. When it returns without an error they are on disk.
+// Add appends messages. When it returns without an error they are on disk; else none of them is in the spool.
 func (s *Spool) Add(msgs ...shared.Message) error {
 	var text bytes.Buffer
-	for _, m := range msgs {
+	for i, m := range msgs {
+		if field := notText(m); field != "" { // JSON would make one id of two
+			return shared.Invalidf(fmt.Sprintf("messages[%d].%s", i, field), "is not valid UTF-8")
+		}
 		line, err := json.Marshal(m)
 		if err != nil {
 			return fmt.Errorf("spool: %w", err)
@@ -131,71 +190,84 @@ func (s *Spool) Add(msgs ...shared.Message) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.broken != nil {
-		return fmt.Errorf("spool: %w", s.broken)
+	if s.size+int64(text.Len()) > MaxSpoolBytes {
+		return fmt.Errorf("the spool %s is full: %d bytes wait to be indexed, at most %d", s.path, s.size, MaxSpoolBytes)
+	}
+	// What a failed Add left behind size is cut off, or else written over.
+	if err := s.file.Truncate(s.size); err != nil {
+		return fmt.Errorf("spool: %w", err)
 	}
 	_, err := s.file.WriteAt(text.Bytes(), s.size)
-	if err == nil {
-		err = s.file.Sync()
-	}
-	if err != nil {
-		if undo := s.file.Truncate(s.size); undo != nil {
-			s.broken = errors.Join(err, undo)
-		}
-		return fmt.Errorf("spool: %w", err)
+	if err = errors.Join(err, s.file.Sync()); err != nil {
+		return errors.Join(fmt.Errorf("spool: %w", err), s.file.Truncate(s.size))
 	}
 	s.size += int64(text.Len())
 	return nil
 }
 
-// Read implements the Read of a [Follower]. A line that is damaged is moved to the file "damaged" in the folder, and
-// logged.
+// notText is a field of a message that is not UTF-8.
+func notText(m shared.Message) string {
+	fields := map[string]string{"id": m.ID, "conversation.id": m.Conversation.ID, "sender": m.Sender, "ref": m.Ref,
+		"type": string(m.Type), "conversation.type": string(m.Conversation.Type), "tenant": m.Tenant}
+	for i, at := range m.Attachments {
+		fields[fmt.Sprintf("attachments[%d].key", i)], fields[fmt.Sprintf("attachments[%d].owner", i)] = at.Key, at.Owner
+	}
+	for i, label := range m.Labels {
+		fields[fmt.Sprintf("labels[%d]", i)] = label
+	}
+	for name, text := range fields {
+		if !utf8.ValidString(text) {
+			return name
+		}
+	}
+	return ""
+}
+
+// Read implements the Read of a [Follower] without a cursor: it begins with what is not handled.
 func (s *Spool) Read(_ context.Context, after string) (Page[shared.Message], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var page Page[shared.Message]
-	if s.broken != nil {
-		return page, s.broken
+	if after == "" {
+		s.given, s.damaged = s.handled, nil
 	}
-	s.handled = s.start
-	if generation, offset, _ := strings.Cut(after, ":"); generation == strconv.FormatUint(s.generation, 10) {
-		n, err := strconv.ParseInt(offset, 10, 64)
-		if err != nil || n < s.start || n > s.size {
-			return page, fmt.Errorf("cursor %q is not in the spool %s, which ends at %d", after, s.path(), s.size)
-		}
-		s.handled = n
-	}
-	at := s.handled
-	lines := bufio.NewReader(io.NewSectionReader(s.file, at, s.size-at))
-	for range spoolPage {
+	lines := bufio.NewReader(io.NewSectionReader(s.file, s.given, s.size-s.given))
+	for from := s.given; len(page.Items) < pageItems && s.given-from < pageBytes; {
 		line, err := lines.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return page, err
+			return page, fmt.Errorf("spool: %w", err)
 		}
 		if m, ok := parseLine(line); ok {
 			page.Items = append(page.Items, m)
-		} else if err := s.setAside(line, at); err != nil {
-			return page, err
+		} else {
+			s.damaged = append(s.damaged, line...)
 		}
-		at += int64(len(line))
+		s.given += int64(len(line))
 	}
-	s.given = at
-	page.Next, page.More = fmt.Sprintf("%d:%d", s.generation, at), at < s.size
+	page.Next, page.More = strconv.FormatInt(s.given, 10), s.given < s.size
 	return page, nil
 }
 
-// Handled says that what Read gave last is handled. Once everything is, the file starts anew.
+// Handled says that what Read gave is handled. Once everything is, the file is emptied.
 func (s *Spool) Handled() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.handled = s.given
-	if s.broken != nil || s.handled < s.size {
-		return s.broken
+	if len(s.damaged) > 0 {
+		s.setAside(s.damaged)
+		s.damaged = nil
 	}
-	return s.begin(s.generation + 1)
+	if s.given < s.size {
+		return s.setHandled(s.given)
+	}
+	// First the place and then the length, as in recover.
+	if err := s.setHandled(titleBytes); err != nil {
+		return err
+	}
+	s.size = titleBytes
+	return errors.Join(s.file.Truncate(titleBytes), s.file.Sync())
 }
 
 func parseLine(line []byte) (m shared.Message, ok bool) {
@@ -207,15 +279,15 @@ func parseLine(line []byte) (m shared.Message, ok bool) {
 	return m, json.Unmarshal(text, &m) == nil
 }
 
-// setAside keeps what cannot be read.
-func (s *Spool) setAside(line []byte, at int64) error {
-	name := filepath.Join(s.dir, "damaged")
-	s.log.Error("a line of the spool is damaged; its message is not indexed, and cannot be recalled unless the platform "+
-		"tells its facts", "spool", s.path(), "at", at, "kept_in", name)
+// setAside keeps lines that cannot be read, if there is room for them.
+func (s *Spool) setAside(lines []byte) {
+	name := filepath.Join(filepath.Dir(s.path), "damaged")
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = f.Write(append(bytes.TrimSuffix(lines, []byte("\n")), '\n'))
+		err = errors.Join(err, f.Sync(), f.Close())
 	}
-	_, err = f.Write(append(bytes.TrimSuffix(line, []byte("\n")), '\n'))
-	return errors.Join(err, f.Sync(), f.Close())
+	s.log.Error("lines of the spool are damaged; their messages are not indexed, and can be recalled only if the "+
+		"platform tells their facts", "spool", s.path, "kept_in", name, "kept", err == nil,
+		"lines", string(lines[:min(len(lines), 4096)]))
 }

@@ -2,8 +2,11 @@ package adapter
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/text/language"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -18,7 +21,7 @@ var (
 	permittedUntil  = Texts{"en": "You can recall this message until {time} UTC.", "zh-Hans": "你可以在 {time}（UTC）之前撤回这条消息。"}
 )
 
-// Text is what a user is told about an answer of Recall.
+// Text is what a user is told about an answer of Recall. Do not change the map.
 func Text(r shared.RecallResult) Texts {
 	switch {
 	case len(r.Text) > 0: // of a refusal, by the plugin
@@ -31,7 +34,7 @@ func Text(r shared.RecallResult) Texts {
 	return shared.Words(r.Status, r.Code)
 }
 
-// CheckText is what a user is told about an answer of Check.
+// CheckText is what a user is told about an answer of Check. Do not change the map.
 func CheckText(r shared.RecallResult) Texts {
 	switch {
 	case r.Status != shared.StatusRecalled:
@@ -46,18 +49,20 @@ func CheckText(r shared.RecallResult) Texts {
 	return texts
 }
 
-// In picks the text for a language tag such as "zh-CN" or "de": the text of that language and script, else of the
-// language, else English. Chinese without a script is simplified but for Taiwan, Hong Kong and Macao, for which there
-// is no text of their own either.
+// In picks the text for the language of a reader, by a BCP 47 tag such as "zh-CN": the closest of the languages that
+// there are, else English, else the first of the tags by the alphabet.
 func In(tag string, texts Texts) string {
-	if text, ok := texts[tag]; ok {
-		return text
+	tags := slices.Sorted(maps.Keys(texts))
+	if len(tags) == 0 {
+		return ""
 	}
-	language, _, _ := strings.Cut(strings.ReplaceAll(strings.ToLower(tag), "_", "-"), "-")
-	for _, known := range []string{language, map[string]string{"zh": "zh-Hans"}[language]} {
-		if text, ok := texts[known]; ok {
-			return text
-		}
+	if at := slices.Index(tags, "en"); at > 0 { // the first is that of who reads none of them
+		tags = slices.Insert(slices.Delete(tags, at, at+1), 0, "en")
 	}
-	return texts["en"]
+	var known []language.Tag
+	for _, t := range tags {
+		known = append(known, language.Make(t))
+	}
+	_, at := language.MatchStrings(language.NewMatcher(known), tag)
+	return texts[tags[at]]
 }

@@ -70,7 +70,8 @@ var rooms = map[string]string{
 	"sidecar/internal/openapigen": "sidecar/internal/calls",
 	"sidecar/internal/pull":       "shared",
 	"sidecar/internal/server": "host host/hostprom internal/hclfile internal/problem shared sidecar/apiv1 " +
-		"sidecar/apiv1/apiv1connect sidecar/internal/api sidecar/internal/calls sidecar/internal/config sidecar/internal/pull sidecar/internal/secret",
+		"sidecar/apiv1/apiv1connect sidecar/internal/api sidecar/internal/calls sidecar/internal/config " +
+		"sidecar/internal/pull sidecar/internal/secret",
 	"sidecar/internal/npm":     "host/hosttest",
 	"sidecar/sidecartest":      "host/hosttest",
 	"sidecar/clients":          "",

@@ -25,8 +25,8 @@ func (a *api) operatorExplain(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if explained[0].Result.Status == shared.StatusNotFound {
-		return nil, shared.Invalidf("actor",
-			"is not in the conversation of the message, so the server does not even ask the rules")
+		return nil, shared.Invalidf("message_id",
+			"does not exist, or the actor is not in the conversation, so the server does not even ask the rules")
 	}
 	return explained[0], nil
 }

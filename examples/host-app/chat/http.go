@@ -277,7 +277,7 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	}
 	recalls := []shared.Notice{}
 	for _, e := range page.Events {
-		recalls = append(recalls, withReason(e).Notice(false))
+		recalls = append(recalls, adapter.FillReason(e).Notice(false))
 	}
 	return struct {
 		Messages     []json.RawMessage `json:"messages"`

@@ -147,7 +147,6 @@ func TestSend_IndexedAsRecalled(t *testing.T) {
 func TestRecall_NoDeliveryAfterTheAnswer(t *testing.T) {
 	s := newStubServer(t, &index{})
 	s.recall = alreadyRecalled{s.recall}
-	s.adapter = adapter.New(s.adapter.Config)
 	s.adapter.Attach(s.recall)
 	ben, err := s.Connect("ben")
 	if err != nil {

@@ -26,11 +26,9 @@ func (p platform) Facts(ctx context.Context, ids []string) (map[string]shared.Me
 }
 
 // Role implements [adapter.Platform].
-func (p platform) Role(_ context.Context, user string, room shared.Conversation) (shared.Role, error) {
-	if member, in := p.store.Member(room, user); in {
-		return member.Role, nil
-	}
-	return shared.RoleNone, nil
+func (p platform) Role(_ context.Context, user string, room shared.Conversation) (shared.Role, bool, error) {
+	member, in := p.store.Member(room, user)
+	return member.Role, in, nil
 }
 
 // gone takes recalled messages out of the queues in memory, before anybody hears of the recall. Who was first may not

@@ -63,7 +63,7 @@ func newServer(data Data, log hclog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{store: store, hub: NewHub(), log: log, now: time.Now, ready: make(chan struct{})}
-	s.adapter = adapter.New(adapter.Config{Tenant: Tenant, Platform: platform{store}, Recalled: s.gone})
+	s.adapter = adapter.New(adapter.Config{Tenant: Tenant, Platform: platform{store}, Recalled: s.gone, Log: log})
 	s.repair.What, s.repair.Read, s.repair.Do, s.repair.Log = "messages to index", s.unindexed, s.reindexAll, log
 	if s.files, err = openFiles(filepath.Join(data.Folder, "files"), store); err == nil {
 		err = s.relay.open(context.Background(), store)
@@ -295,7 +295,7 @@ func (s *Server) removeLeftover(ctx context.Context, m Stored) error {
 		if slices.ContainsFunc(e.Steps, func(st shared.StepRecord) bool { return !st.Outcome.Settles() }) {
 			return nil
 		}
-		if err := s.store.setPlaceholder(ctx, withReason(e.Event), []string{}); err != nil {
+		if err := s.store.setPlaceholder(ctx, adapter.FillReason(e.Event), []string{}); err != nil {
 			return err
 		}
 	}

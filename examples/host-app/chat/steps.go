@@ -3,9 +3,9 @@ package chat
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/chat-recall/recall/host"
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -30,7 +30,7 @@ func (s *Server) remove(from func(ctx context.Context, id string, room shared.Co
 
 // removeFromHistory leaves the placeholder of the message in its place.
 func (s *Server) removeFromHistory(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
-	if err := s.store.setPlaceholder(ctx, withReason(d.Event), []string{}); err != nil {
+	if err := s.store.setPlaceholder(ctx, adapter.FillReason(d.Event), []string{}); err != nil {
 		return "", err
 	}
 	return s.remove(s.store.Remove).Run(ctx, d)
@@ -67,7 +67,7 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 	if err != nil {
 		return "", err
 	}
-	e := withReason(d.Event)
+	e := adapter.FillReason(d.Event)
 	room := e.Message.Conversation
 	notices := make(map[string]shared.Notice)
 	had := []string{}
@@ -102,19 +102,6 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 	s.hub.Poke(away) // who came meanwhile
 	s.hub.Settled(id)
 	return outcome(len(notices) > 0), nil
-}
-
-// withReason puts the reason into the texts that ask for it: it is not in a notice, and in no text it is nobody's to
-// read. The names in the texts are for each client to put in, which knows who reads; so there are no brackets in a
-// reason.
-func withReason(e shared.Event) shared.Event {
-	reason := strings.NewReplacer("{", "(", "}", ")").Replace(e.Reason)
-	texts := make(map[string]string, len(e.Placeholder))
-	for language, text := range e.Placeholder {
-		texts[language] = strings.ReplaceAll(text, "{reason}", reason)
-	}
-	e.Placeholder = texts
-	return e
 }
 
 // deleteFiles deletes the attachments that the plugin says no live message uses. The server looks itself whether a

@@ -17,7 +17,7 @@ var statuses = map[connect.Code]int{
 	connect.CodePermissionDenied: http.StatusForbidden, connect.CodeFailedPrecondition: http.StatusConflict,
 	connect.CodeResourceExhausted: http.StatusTooManyRequests, connect.CodeUnimplemented: http.StatusNotImplemented,
 	connect.CodeUnavailable: http.StatusServiceUnavailable, connect.CodeDeadlineExceeded: http.StatusGatewayTimeout,
-	connect.CodeCanceled: 499, // as nginx has it: the client has gone
+	connect.CodeCanceled: problem.StatusClientGone,
 }
 
 // fail answers a plain request with an error. status 0 means that of the error's code.
