@@ -1,0 +1,121 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/host/adapter"
+	"github.com/chat-recall/recall/shared"
+)
+
+var _ adapter.Platform = platform{}
+
+func TestPlatform_Role(t *testing.T) {
+	db := newChat(t)
+	p := platform{db.DB}
+	for _, test := range []struct {
+		channel, user string
+		want          shared.Role
+	}{
+		{town, alice, shared.RoleOwner},
+		{town, bob, shared.RoleMember},
+		{town, dave, shared.RoleAdmin}, // of the team, and not in the channel
+		{town, root, shared.RoleAdmin}, // of the system
+		{town, carol, shared.RoleNone}, // a guest reads only channels that it is in
+		{town, erin, shared.RoleNone},  // not in the team
+		{town, gone, shared.RoleNone},  // deactivated
+		{town, "nobody", shared.RoleNone},
+		{private, bob, shared.RoleMember},
+		{private, dave, shared.RoleNone}, // a team admin does not read private channels of others
+		{private, root, shared.RoleAdmin},
+		{direct, alice, shared.RoleMember}, // nobody is more in a direct message
+		{direct, root, shared.RoleNone},
+		{direct, dave, shared.RoleNone},
+		{group, alice, shared.RoleMember},
+		{group, root, shared.RoleNone},
+		{"unknown", alice, shared.RoleNone},
+	} {
+		role, err := p.Role(t.Context(), test.user, shared.Conversation{ID: test.channel})
+		if err != nil || role != test.want {
+			t.Errorf("%s in %s: %q, want %q (%v)", test.user, test.channel, role, test.want, err)
+		}
+	}
+	t.Run("a channel admin who is not the creator", func(t *testing.T) {
+		db.exec(`UPDATE channelmembers SET schemeadmin = true WHERE userid = $1 AND channelid = $2`, bob, private)
+		if role, err := p.Role(t.Context(), bob, shared.Conversation{ID: private}); role != shared.RoleAdmin {
+			t.Errorf("%q, %v", role, err)
+		}
+	})
+	t.Run("an admin who left the team", func(t *testing.T) {
+		db.exec(`UPDATE teammembers SET deleteat = 1 WHERE userid = $1`, dave)
+		if role, err := p.Role(t.Context(), dave, shared.Conversation{ID: town}); role != shared.RoleNone {
+			t.Errorf("%q, %v", role, err)
+		}
+	})
+	t.Run("a database that is gone is an error", func(t *testing.T) {
+		db.Close()
+		if role, err := p.Role(t.Context(), alice, shared.Conversation{ID: town}); err == nil {
+			t.Errorf("%q", role)
+		}
+	})
+}
+
+func TestPlatform_Facts(t *testing.T) {
+	db := newChat(t)
+	for id, channel := range map[string]string{"text": town, "image": town, "files": town, "system": town,
+		"custom": town, "dm": direct,
+		"deleted": town, "old": town} {
+		db.post(id, channel, alice, "secret", time.Minute)
+	}
+	db.exec(`UPDATE posts SET type = 'system_join_channel' WHERE id = 'system'`)
+	db.exec(`UPDATE posts SET type = 'custom_poll' WHERE id = 'custom'`)
+	db.exec(`UPDATE posts SET deleteat = 1 WHERE id = 'deleted'`)
+	db.exec(`UPDATE posts SET originalid = 'text' WHERE id = 'old'`)
+	db.exec(`INSERT INTO fileinfo (id, mimetype) VALUES ('f1', 'image/png'), ('f2', 'text/plain')`)
+	db.exec(`UPDATE posts SET fileids = '["f1"]' WHERE id = 'image'`)
+	db.exec(`UPDATE posts SET fileids = '["f1","f2"]' WHERE id = 'files'`)
+	facts, err := platform{db.DB}.Facts(t.Context(), []string{"text", "image", "files", "system", "custom", "dm",
+		"deleted", "old", "no"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]shared.MessageType{"text": shared.TypeText, "image": shared.TypeImage,
+		"files":  shared.TypeFile,
+		"system": shared.TypeCommand, "custom": shared.TypeCustom, "dm": shared.TypeText, "deleted": shared.TypeText} {
+		if m, ok := facts[id]; !ok || m.Type != want || m.Sender != alice || time.Since(m.SentAt) < time.Minute {
+			t.Errorf("%s: %+v, want type %s", id, m, want)
+		}
+	}
+	if len(facts) != 7 {
+		t.Errorf("old versions and unknown ids have facts: %+v", facts)
+	}
+	if got := facts["dm"].Conversation.Type; got != shared.ConversationSingle {
+		t.Errorf("a direct message is %s", got)
+	}
+	if got := facts["text"].Conversation.Type; got != shared.ConversationGroup {
+		t.Errorf("a channel is %s", got)
+	}
+	if got := facts["files"].Attachments; len(got) != 2 || got[1].Key != "f2" {
+		t.Errorf("attachments %+v", got)
+	}
+}
+
+func TestPlatform_LastPost(t *testing.T) {
+	db := newChat(t)
+	p := platform{db.DB}
+	db.post("p1", town, alice, "", 4*time.Minute)
+	db.post("p2", town, alice, "", 3*time.Minute)
+	db.exec(`UPDATE posts SET rootid = 'p1' WHERE id = 'p2'`)
+	db.post("p3", town, alice, "", 2*time.Minute)
+	for i, change := range []string{"deleteat = 1", "originalid = 'p3'", "type = 'system_join'",
+		`props = '{"recalled": true}'`, "userid = 'bob'"} {
+		id := "later" + string(rune('0'+i))
+		db.post(id, town, alice, "", time.Minute)
+		db.exec(`UPDATE posts SET ` + change + ` WHERE id = '` + id + `'`)
+	}
+	for _, test := range []struct{ channel, root, want string }{{town, "", "p3"}, {town, "p1", "p2"}, {direct, "", ""}} {
+		if id, err := p.lastPost(t.Context(), alice, test.channel, test.root); err != nil || id != test.want {
+			t.Errorf("%+v: %q, %v", test, id, err)
+		}
+	}
+}
