@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// restart ends a process of the demo with SIGTERM, and waits until another one has taken its place.
+func (d *server) restart(name string) { d.t.Helper(); d.replace(name, syscall.SIGTERM) }
+
+// restartHard does so with SIGKILL.
+func (d *server) restartHard(name string) { d.t.Helper(); d.replace(name, syscall.SIGKILL) }
+
+func (d *server) replace(name string, sig syscall.Signal) {
+	d.t.Helper()
+	old := d.signal(name, sig)
+	d.eventually("another "+name+" runs", func() bool {
+		pid := d.pids()[name]
+		return pid != 0 && pid != old && d.accepts()
+	})
+}
+
+// configure restarts Prosody with other settings for mod_recall.
+func (d *server) configure(settings string) {
+	d.t.Helper()
+	path := filepath.Join(d.dir, "prosody.cfg.lua")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	const mark = "\n-- settings of the test\n"
+	head, rest, _ := strings.Cut(string(text), "VirtualHost")
+	head, _, _ = strings.Cut(head, mark)
+	if err := os.WriteFile(path, []byte(head+mark+settings+"VirtualHost"+rest), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	d.restartHard("prosody")
+}
+
+// reasonRule puts rules in force that ask managers for a reason.
+func (d *server) reasonRule() error {
+	window := `window       = "any"`
+	text := strings.Replace(fmt.Sprintf(rules, "5m"), window, window+"\n  reason       = \"required\"", 1)
+	if err := os.WriteFile(filepath.Join(d.dir, "rules.hcl"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	return d.call("admin/reload", dict{}, nil)
+}
+
+func testAway(t *testing.T, d *server) {
+	spool := filepath.Join(d.dir, "prosody", "recall.spool")
+	alice, bob := d.connect("alice").present(), d.connect("bob").present()
+	room := alice.create("alice", map[string]string{"persistentroom": "1"})
+	bob.join(room, "bob")
+	sent := map[string]string{} // id by text
+	send := func(text string) time.Duration {
+		start := time.Now()
+		sent[text] = alice.message("bob@localhost", "chat", text)
+		bob.awaitText(text)
+		return time.Since(start)
+	}
+	send("before the freeze")
+	d.signal("recall-sidecar", syscall.SIGSTOP)
+	frozen := true
+	thaw := func() {
+		if frozen {
+			d.signal("recall-sidecar", syscall.SIGCONT)
+			frozen = false
+		}
+	}
+	defer thaw()
+
+	d.run("a frozen sidecar delays one send by a second", func(t *testing.T) {
+		if took := send("first in the freeze"); took > 3*time.Second {
+			t.Errorf("the first message took %s", took)
+		}
+		if took := send("second in the freeze"); took > 900*time.Millisecond {
+			t.Errorf("the second message took %s", took)
+		}
+		if n := strings.Count(d.tail("prosody.log"), "recall-sidecar does not answer"); n != 1 {
+			t.Errorf("the log says so %d times", n)
+		}
+	})
+	d.run("a retraction is answered", func(t *testing.T) {
+		for text, id := range sent {
+			condition, kind, _ := alice.refused(alice.retract("bob@localhost", "chat", "v1", id))
+			if condition != "remote-server-timeout" || kind != "wait" {
+				t.Errorf("%s: the answer is %s %s", text, condition, kind)
+			}
+		}
+		if strings.Contains(bob.log(), nsRetract1) {
+			t.Errorf("bob got a retraction:\n%s", bob.log())
+		}
+	})
+	var sid string
+	d.run("a restart of Prosody keeps what waits", func(t *testing.T) {
+		sid, _ = bob.say(room, "room in the freeze")
+		d.restartHard("prosody")
+		file, err := os.OpenFile(spool, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := file.WriteString(`{"path":"index","item":{"tenant":"pro`); err != nil { // a torn line
+			t.Fatal(err)
+		}
+		d.restartHard("prosody")
+		alice, bob = d.connect("alice").present(), d.connect("bob").present()
+		if took := send("after the restart"); took > 3*time.Second {
+			t.Errorf("the message took %s", took)
+		}
+	})
+	d.run("what waited is indexed and can be recalled", func(t *testing.T) {
+		thaw()
+		for text, id := range sent {
+			d.eventually(text+" is indexed", func() bool { return d.state(chatKey("alice", "bob", id)) == "live" })
+		}
+		d.eventually("the message of the room is indexed", func() bool { return d.state(room+"/"+sid) == "live" })
+		d.eventually("the spool is gone", func() bool { _, err := os.Stat(spool); return os.IsNotExist(err) })
+		for text, id := range sent {
+			alice.retract("bob@localhost", "chat", "v1", id)
+			bob.awaitRetraction(id)
+			d.gone(text)
+		}
+		alice.join(room, "alice")
+		if condition, _ := alice.moderate(room, "v1", sid, ""); condition != "" {
+			t.Errorf("the message of the room: %q", condition)
+		}
+		d.gone("room in the freeze")
+	})
+	d.run("a message that was never indexed", func(t *testing.T) {
+		d.signal("recall-sidecar", syscall.SIGSTOP)
+		frozen = true
+		send("makes the sidecar be away") // it may read this when it goes on
+		send("older than the installation")
+		d.restartHard("prosody")
+		if err := os.Remove(spool); err != nil {
+			t.Fatal(err)
+		}
+		d.restartHard("prosody")
+		thaw()
+		id := sent["older than the installation"]
+		if state := d.state(chatKey("alice", "bob", id)); state != "unknown" {
+			t.Fatalf("the message is %s", state)
+		}
+		alice, bob = d.connect("alice").present(), d.connect("bob").present()
+		bob.wantRefused("alice@localhost", "chat", "v1", id, "forbidden")
+		alice.retract("bob@localhost", "chat", "v1", id)
+		bob.awaitRetraction(id)
+		d.gone("older than the installation")
+	})
+	d.run("refuse", func(t *testing.T) {
+		d.configure("recall_when_down = \"refuse\"\n")
+		defer d.configure("")
+		alice, bob = d.connect("alice").present(), d.connect("bob").present()
+		bob.join(room, "bob")
+		d.signal("recall-sidecar", syscall.SIGSTOP)
+		frozen = true
+		for range 2 {
+			condition, kind, _ := alice.refused(alice.message("bob@localhost", "chat", "refused text"))
+			if condition != "service-unavailable" || kind != "wait" {
+				t.Errorf("the answer is %s %s", condition, kind)
+			}
+		}
+		condition, _, _ := bob.refused(bob.message(room, "groupchat", "refused text"))
+		if condition != "service-unavailable" {
+			t.Errorf("the room answers %s", condition)
+		}
+		alice.join(room, "alice")
+		d.gone("refused text")
+		thaw()
+		d.eventually("messages go on", func() bool {
+			id := alice.message("bob@localhost", "chat", "goes on")
+			alice.sync()
+			bob.sync()
+			return strings.Contains(bob.log(), id)
+		})
+		if strings.Contains(bob.log(), "refused text") {
+			t.Error("the text was delivered")
+		}
+	})
+}
