@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -21,16 +20,13 @@ func (p *Plugin) ServeHTTP(_ *plugin.Context, w http.ResponseWriter, r *http.Req
 		s.handler.ServeHTTP(w, r)
 		return
 	}
-	user, err := requestUser(r)
-	switch {
-	case err != nil:
-		adapter.WriteError(w, &adapter.StatusError{Status: http.StatusUnauthorized, Err: err})
-	case r.URL.Path == "/state" && p.API.HasPermissionTo(user, model.PermissionManageSystem):
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(p.closedState()) // a client that went away has no use for it
-	default:
-		adapter.WriteError(w, shared.ErrUnavailable)
-	}
+	closed := adapter.HTTP{User: requestUser, Log: p.log}
+	closed.Handle(func(r *http.Request, user string) (any, error) {
+		if r.URL.Path == "/state" && p.API.HasPermissionTo(user, model.PermissionManageSystem) {
+			return p.closedState(), nil
+		}
+		return nil, shared.ErrUnavailable
+	}).ServeHTTP(w, r)
 }
 
 // closedState says why the service is not open.
@@ -45,7 +41,7 @@ func (p *Plugin) closedState() state {
 
 // newHandler returns the handler of the calls of users, and of system admins.
 func (s *service) newHandler() http.Handler {
-	users := adapter.HTTP{User: requestUser, Conversation: s.conversation, Log: s.log}
+	users := adapter.HTTP{User: requestUser, Conversations: s.conversations, Log: s.log}
 	mux := http.NewServeMux()
 	mux.Handle("/", s.adapter.Handler(users))
 	mux.Handle("GET /state", users.Handle(s.forAdmins(func(*http.Request) (any, error) { return s.state() })))
@@ -69,16 +65,16 @@ func requestUser(r *http.Request) (string, error) {
 	if user := r.Header.Get("Mattermost-User-Id"); user != "" {
 		return user, nil
 	}
-	return "", errors.New("log in first: the request has no valid session")
+	return "", adapter.ErrNoSession
 }
 
-// conversation reads channel_id.
-func (s *service) conversation(r *http.Request) (shared.Conversation, error) {
-	channel := r.URL.Query().Get("channel_id")
-	if channel == "" {
-		return shared.Conversation{}, shared.Invalidf("channel_id", "is missing")
+// conversations reads channel_id, which may be there more than once.
+func (s *service) conversations(r *http.Request) ([]shared.Conversation, error) {
+	channels := r.URL.Query()["channel_id"]
+	if len(channels) == 0 {
+		return nil, shared.Invalidf("channel_id", "is missing")
 	}
-	return s.platform.conversation(r.Context(), channel)
+	return s.platform.conversations(r.Context(), channels)
 }
 
 func (s *service) forAdmins(do func(*http.Request) (any, error)) func(*http.Request, string) (any, error) {

@@ -27,18 +27,19 @@ func (p platform) Facts(ctx context.Context, ids []string) (map[string]shared.Me
 	return facts, nil
 }
 
-// Role implements adapter.Platform. A system admin, a team admin and a channel admin are admins of a channel; the
-// user who created a channel and is its admin is the owner. Nobody is more than a member of direct and group
-// messages, and nobody reads those of others.
-func (p platform) Role(ctx context.Context, user string, c shared.Conversation) (shared.Role, error) {
+// Role implements adapter.Platform. A system admin, a team admin and a channel admin are admins of a channel; the user
+// who created a channel and is its admin is the owner. Nobody is more than a member of direct and group messages, and
+// nobody reads those of others.
+func (p platform) Role(ctx context.Context, user string, c shared.Conversation,
+) (role shared.Role, reads bool, err error) {
 	m, err := p.membership(ctx, user, c.ID)
 	if errors.Is(err, sql.ErrNoRows) {
-		return shared.RoleNone, nil
+		return shared.RoleNone, false, nil
 	}
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	return m.role(), nil
+	return m.role(), m.reads(), nil
 }
 
 // membership is what a user is in a channel, in its team and in the system.
@@ -72,7 +73,7 @@ func (m membership) has(role string) bool { return slices.Contains(m.roles, role
 func (m membership) role() shared.Role {
 	channelAdmin := m.inChannel && (m.channelAdmin || m.has("channel_admin"))
 	switch {
-	case !m.active, !m.reads():
+	case !m.reads():
 		return shared.RoleNone
 	case m.channelType == "D" || m.channelType == "G":
 		return shared.RoleMember
@@ -80,20 +81,24 @@ func (m membership) role() shared.Role {
 		return shared.RoleOwner
 	case channelAdmin, m.teamAdmin || m.has("team_admin"), m.has("system_admin"):
 		return shared.RoleAdmin
+	case m.inChannel:
+		return shared.RoleMember
 	}
-	return shared.RoleMember
+	return shared.RoleNone // a public channel that the user did not join
 }
 
 // reads reports whether the user may read the channel: as a member of it, of its team if it is public, or as a system
 // admin if it is not a direct or group message.
 func (m membership) reads() bool {
-	switch m.channelType {
-	case "O":
-		return m.inChannel || m.inTeam && !m.guest || m.has("system_admin")
-	case "P":
-		return m.inChannel || m.has("system_admin")
+	switch {
+	case !m.active:
+		return false
+	case m.inChannel:
+		return true
+	case m.channelType == "O":
+		return m.inTeam && !m.guest || m.has("system_admin")
 	}
-	return m.inChannel
+	return m.channelType == "P" && m.has("system_admin")
 }
 
 // isSystemAdmin reports whether a user may manage the system.
@@ -128,12 +133,18 @@ func (p platform) lastPost(ctx context.Context, user, channel, root string) (id 
 	return id, err
 }
 
-// conversation is a channel as rules know it. One that does not exist is a conversation in which nobody is.
-func (p platform) conversation(ctx context.Context, channel string) (shared.Conversation, error) {
-	var channelType string
-	err := p.db.QueryRowContext(ctx, `SELECT type::text FROM channels WHERE id = $1`, channel).Scan(&channelType)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return shared.Conversation{}, err
+// conversations are channels as rules know them. One that does not exist is a conversation in which nobody is.
+func (p platform) conversations(ctx context.Context, channels []string) (list []shared.Conversation, err error) {
+	if len(channels) > shared.MaxSinceConversations {
+		return nil, shared.Invalidf("channel_id", "%d channels; at most %d", len(channels), shared.MaxSinceConversations)
 	}
-	return conversation(channel, channelType), nil
+	for _, channel := range channels {
+		var channelType string
+		err := p.db.QueryRowContext(ctx, `SELECT type::text FROM channels WHERE id = $1`, channel).Scan(&channelType)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+		list = append(list, conversation(channel, channelType))
+	}
+	return list, nil
 }

@@ -12,49 +12,54 @@ var _ adapter.Platform = platform{}
 
 func TestPlatform_Role(t *testing.T) {
 	db := newChat(t)
+	db.exec(`INSERT INTO users VALUES ('new', 'new', 0, 0, 'system_user', 'en')`)
+	db.exec(`INSERT INTO teammembers VALUES ('team', 'new', '', 0, false, false)`)
 	p := platform{db.DB}
 	for _, test := range []struct {
 		channel, user string
 		want          shared.Role
+		reads         bool
 	}{
-		{town, alice, shared.RoleOwner},
-		{town, bob, shared.RoleMember},
-		{town, dave, shared.RoleAdmin}, // of the team, and not in the channel
-		{town, root, shared.RoleAdmin}, // of the system
-		{town, carol, shared.RoleNone}, // a guest reads only channels that it is in
-		{town, erin, shared.RoleNone},  // not in the team
-		{town, gone, shared.RoleNone},  // deactivated
-		{town, "nobody", shared.RoleNone},
-		{private, bob, shared.RoleMember},
-		{private, dave, shared.RoleNone}, // a team admin does not read private channels of others
-		{private, root, shared.RoleAdmin},
-		{direct, alice, shared.RoleMember}, // nobody is more in a direct message
-		{direct, root, shared.RoleNone},
-		{direct, dave, shared.RoleNone},
-		{group, alice, shared.RoleMember},
-		{group, root, shared.RoleNone},
-		{"unknown", alice, shared.RoleNone},
+		{town, alice, shared.RoleOwner, true},
+		{town, bob, shared.RoleMember, true},
+		{town, dave, shared.RoleAdmin, true},     // of the team, and not in the channel
+		{town, root, shared.RoleAdmin, true},     // of the system
+		{private, erin, shared.RoleNone, false},  // not in the team
+		{town, erin, shared.RoleNone, false},     // not in the team
+		{town, carol, shared.RoleNone, false},    // a guest reads only channels that it is in
+		{archived, "new", shared.RoleNone, true}, // public, and not joined
+		{town, gone, shared.RoleNone, false},     // deactivated
+		{town, "nobody", shared.RoleNone, false},
+		{private, bob, shared.RoleMember, true},
+		{private, dave, shared.RoleNone, false}, // a team admin does not read private channels of others
+		{private, root, shared.RoleAdmin, true},
+		{direct, alice, shared.RoleMember, true}, // nobody is more in a direct message
+		{direct, root, shared.RoleNone, false},
+		{direct, dave, shared.RoleNone, false},
+		{group, alice, shared.RoleMember, true},
+		{group, root, shared.RoleNone, false},
+		{"unknown", alice, shared.RoleNone, false},
 	} {
-		role, err := p.Role(t.Context(), test.user, shared.Conversation{ID: test.channel})
-		if err != nil || role != test.want {
-			t.Errorf("%s in %s: %q, want %q (%v)", test.user, test.channel, role, test.want, err)
+		role, reads, err := p.Role(t.Context(), test.user, shared.Conversation{ID: test.channel})
+		if err != nil || role != test.want || reads != test.reads {
+			t.Errorf("%s in %s: %q, reads %t, want %q, %t (%v)", test.user, test.channel, role, reads, test.want, test.reads, err)
 		}
 	}
 	t.Run("a channel admin who is not the creator", func(t *testing.T) {
 		db.exec(`UPDATE channelmembers SET schemeadmin = true WHERE userid = $1 AND channelid = $2`, bob, private)
-		if role, err := p.Role(t.Context(), bob, shared.Conversation{ID: private}); role != shared.RoleAdmin {
+		if role, _, err := p.Role(t.Context(), bob, shared.Conversation{ID: private}); role != shared.RoleAdmin {
 			t.Errorf("%q, %v", role, err)
 		}
 	})
 	t.Run("an admin who left the team", func(t *testing.T) {
 		db.exec(`UPDATE teammembers SET deleteat = 1 WHERE userid = $1`, dave)
-		if role, err := p.Role(t.Context(), dave, shared.Conversation{ID: town}); role != shared.RoleNone {
+		if role, reads, err := p.Role(t.Context(), dave, shared.Conversation{ID: town}); role != shared.RoleNone || reads {
 			t.Errorf("%q, %v", role, err)
 		}
 	})
 	t.Run("a database that is gone is an error", func(t *testing.T) {
 		db.Close()
-		if role, err := p.Role(t.Context(), alice, shared.Conversation{ID: town}); err == nil {
+		if role, _, err := p.Role(t.Context(), alice, shared.Conversation{ID: town}); err == nil {
 			t.Errorf("%q", role)
 		}
 	})

@@ -98,7 +98,7 @@ func open(started context.Context, api plugin.API, log hclog.Logger) (_ *service
 	if err != nil {
 		return nil, err
 	}
-	s.adapter = adapter.New(adapter.Config{Tenant: tenant, Platform: s.platform})
+	s.adapter = adapter.New(adapter.Config{Tenant: tenant, Platform: s.platform, Log: log})
 	s.adapter.Attach(s.host)
 	s.permissions = &permissions{admin: admin, db: s.db, file: filepath.Join(s.folder, "taken.json"), log: log,
 		on: set.TakeDeletePost}
@@ -141,7 +141,13 @@ func (s *service) rulesFile() string { return filepath.Join(s.folder, "rules.hcl
 // follow keeps up with what happens on the server.
 func (s *service) follow(ctx context.Context, kept archive) {
 	ctx, s.stop = context.WithCancel(ctx)
-	index := s.adapter.Index(s.log, nil)
+	index := s.adapter.Index(s.log, func(_ context.Context, m shared.Message, r shared.IndexResult) error {
+		if r.Status == shared.IndexInvalid { // a conflict is of a post that was edited since: it was indexed before
+			s.log.Error("post cannot be indexed, and so not be recalled", "post_id", m.ID, "field", r.Field,
+				"problem", r.Problem)
+		}
+		return nil
+	})
 	posts := created(s.db).follow("posts", filepath.Join(s.folder, "posts.cursor"), s.log,
 		func(ctx context.Context, posts []post) error {
 			for some := range slices.Chunk(messages(posts), shared.MaxIndexBatch) {
