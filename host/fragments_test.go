@@ -7,14 +7,17 @@ import (
 	"testing"
 )
 
-// TestDocs_FragmentsRun holds that each Go fragment of a document is part of an example that runs.
+// TestDocs_FragmentsRun holds that each Go fragment of a document is part of an example or test that runs.
 func TestDocs_FragmentsRun(t *testing.T) {
-	source, err := os.ReadFile("example_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	examples := unindented(string(source))
-	for _, file := range []string{"../docs/in-your-server.md", "../README.md"} {
+	for file, example := range map[string]string{
+		"../docs/in-your-server.md": "example_test.go", "../README.md": "example_test.go",
+		"../docs/platforms.md": "adapter/forum_test.go",
+	} {
+		source, err := os.ReadFile(example)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples := unindented(string(source))
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -25,7 +28,7 @@ func TestDocs_FragmentsRun(t *testing.T) {
 		}
 		for _, f := range fragments {
 			if !strings.Contains(examples, unindented(f[1])) {
-				t.Errorf("%s: not part of host/example_test.go:\n%s", file, f[1])
+				t.Errorf("%s: not part of %s:\n%s", file, example, f[1])
 			}
 		}
 	}
