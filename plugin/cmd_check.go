@@ -16,6 +16,7 @@ type checked struct {
 	Digest      string            `json:"digest"`
 	Inputs      int               `json:"inputs"` // that the rules can tell apart; 0: too many to count
 	Proven      bool              `json:"proven"` // all inputs were checked for dead rules
+	Notes       []string          `json:"notes"`  // what is allowed, and yet worth knowing
 	Diagnostics rules.Diagnostics `json:"diagnostics"`
 }
 
@@ -77,6 +78,11 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	out.Diagnostics = append(out.Diagnostics, a.Findings...)
 	out.OK = !*strict || len(out.Diagnostics) == 0 && a.Proven
 	out.Rules, out.Digest, out.Inputs, out.Proven = len(policy.Rules()), policy.Digest(), a.Inputs, a.Proven
+	out.Notes = policy.Notes()
+	notes := ""
+	for _, n := range out.Notes {
+		notes += "note: " + n + "\n"
+	}
 	proof := fmt.Sprintf("%d distinguishable inputs checked", a.Inputs)
 	if !a.Proven {
 		proof = "not proven that every rule can decide: too many distinguishable inputs"
@@ -85,8 +91,8 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	if out.Config != nil && len(paths) == 0 {
 		of = " of the built-in policy"
 	}
-	t.print(out, fmt.Sprintf("%s%s%s, %s, %s\n",
-		out.Diagnostics, count(out.Rules, "rule"), of, count(len(out.Diagnostics), "warning"), proof))
+	t.print(out, fmt.Sprintf("%s%s%s%s, %s, %s\n",
+		out.Diagnostics, notes, count(out.Rules, "rule"), of, count(len(out.Diagnostics), "warning"), proof))
 	if !out.OK {
 		return exitBad
 	}

@@ -38,15 +38,15 @@ func ExampleLoad() {
 func ExampleParse() {
 	_, diags := rules.Parse("rules.hcl", []byte(`permit "own" {
   sender = true
-  windw  = "5m"
+  role   = ["onwer"]
 }
 `))
 	fmt.Print(diags)
 	// Output:
-	// rules.hcl:3:3: error: permit has no attribute "windw"
-	//       windw  = "5m"
-	//       ^~~~~
-	//   Did you mean "window"? There are tenant, conversation, type, role, sender, when, mode, window, reason, limit.
+	// rules.hcl:3:13: error: unknown role "onwer"
+	//       role   = ["onwer"]
+	//                 ^~~~~~~
+	//   Did you mean "owner"? A role is one of "owner", "admin", "member", "system" or "none".
 }
 
 func ExamplePolicy_Explain() {

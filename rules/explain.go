@@ -15,6 +15,8 @@ import (
 // wire. Limits are not counted: a permit with a limit is explained as if the limit had free space.
 type Explanation struct {
 	Outcome
+	// Text is what the rule says to users about the refusal, by language tag; nil: the standard words of the code.
+	Text map[string]string `json:"text,omitempty"`
 	// Until is the last moment at which the same request would still be permitted, and UntilAge the age of the message
 	// then, as in "2m". Both are empty if the request is refused or the permission does not end.
 	Until    time.Time       `json:"until,omitzero"`
@@ -62,7 +64,7 @@ type Fact struct {
 // Explain decides about in like [Policy.Decide] and explains, rule by rule, why.
 func (p *Policy) Explain(in *Input) Explanation {
 	d := p.Decide(in)
-	e := Explanation{Outcome: Outcome{d.Permit, d.Code, d.Rule}, Until: d.Until, Rules: []ExplainedRule{}}
+	e := Explanation{Outcome: Outcome{d.Permit, d.Code, d.Rule}, Text: d.Texts, Until: d.Until, Rules: []ExplainedRule{}}
 	for _, f := range policy.Fields {
 		e.Facts = append(e.Facts, Fact{f.Name, f.Show(in, in.Age())})
 	}
@@ -196,6 +198,9 @@ func (o Outcome) String() string {
 func (e Explanation) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n", e.Outcome)
+	for _, language := range slices.Sorted(maps.Keys(e.Text)) {
+		fmt.Fprintf(&b, "users are told (%s): %s\n", language, e.Text[language])
+	}
 	if e.UntilAge != "" {
 		fmt.Fprintf(&b, "until %s after sending\n", e.UntilAge)
 	}

@@ -38,6 +38,16 @@ func Compare(was, now *Policy) Comparison { return proof.Compare(was.compiled, n
 // ClockSkew returns how far ahead of the plugin's clock the time of a request may be.
 func (p *Policy) ClockSkew() time.Duration { return p.compiled.ClockSkew }
 
+// Notes says what of the policy is allowed, and yet worth knowing.
+func (p *Policy) Notes() []string {
+	notes := []string{}
+	if p.compiled.AnyOwn {
+		notes = append(notes, `own_window_limit = "any": rules may let senders recall their own messages for more than `+
+			policy.FormatDuration(MaxWindow))
+	}
+	return notes
+}
+
 // Files returns the files that the policy was made of, in their order. [ParseFiles] makes the same policy of them.
 func (p *Policy) Files() []File { return slices.Clone(p.compiled.Sources) }
 
@@ -88,7 +98,7 @@ const (
 	// DefaultDeny is the name in the [RuleRef] of a refusal that no rule gave.
 	DefaultDeny = policy.DefaultDeny
 	// MaxWindow is the longest time after sending that a sender with the role member or none may recall an own message,
-	// whatever a rule file says.
+	// unless the policy says own_window_limit = "any".
 	MaxWindow = policy.MaxWindow
 	// DefaultWindow is the window of a permit if neither the permit nor the policy names one.
 	DefaultWindow = policy.DefaultWindow

@@ -50,7 +50,7 @@ type Conversation struct {
 // Actor is the user or system that asks for a recall.
 type Actor struct {
 	ID     string   `json:"id"`
-	Labels []string `json:"labels,omitempty"` // of the actor now; copied to events, not seen by rules; at most MaxLabels
+	Labels []string `json:"labels,omitempty"` // of the actor now, for rules; copied to events; at most MaxLabels
 }
 
 // Attachment is a stored file that a message uses.

@@ -22,6 +22,7 @@ type Case struct {
 	Conversation       string   `json:"conversation,omitempty"`
 	ConversationID     string   `json:"conversation_id,omitempty"`
 	ConversationLabels []string `json:"conversation_labels,omitempty"`
+	ActorLabels        []string `json:"actor_labels,omitempty"`
 	Type               string   `json:"type,omitempty"`
 	MessageID          string   `json:"message_id,omitempty"`
 	Labels             []string `json:"labels,omitempty"`
@@ -62,6 +63,7 @@ var CaseFields = []CaseField{
 	{Name: "age", About: "The time from sending to the request. Default: `0s`.",
 		Text: func(c *Case) *string { return &c.Age }},
 	{Name: "actor", About: "The ID of the actor. Default: `ann`.", Text: func(c *Case) *string { return &c.Actor }},
+	{Name: "actor_labels", About: "Default: none.", List: func(c *Case) *[]string { return &c.ActorLabels }},
 	{Name: "role", About: "The role of the actor. Default: `member`.", Text: func(c *Case) *string { return &c.Role }},
 	{Name: "sender", About: "Whether the actor sent the message. Default: `true`, unless `sent_by` is somebody else.",
 		Flag: func(c *Case) **bool { return &c.Sender }},
@@ -106,6 +108,7 @@ func (c Case) Input() (*policy.Input, error) {
 		ConversationID:     cmp.Or(c.ConversationID, "c1"),
 		ConversationType:   cmp.Or(c.Conversation, "group"),
 		ConversationLabels: c.ConversationLabels,
+		ActorLabels:        c.ActorLabels,
 		ActorID:            cmp.Or(c.Actor, "ann"),
 		ActorRole:          cmp.Or(c.Role, "member"),
 		Reason:             c.Reason,
@@ -161,6 +164,7 @@ func caseOf(in *policy.Input) Case {
 		Conversation:       in.ConversationType,
 		ConversationID:     plain(in.ConversationID, "c1"),
 		ConversationLabels: in.ConversationLabels,
+		ActorLabels:        in.ActorLabels,
 		Type:               in.MessageType,
 		MessageID:          plain(in.MessageID, "m1"),
 		Labels:             in.MessageLabels,

@@ -90,6 +90,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 			}
 			if !d.Permit {
 				result.Status, result.Code, result.RetryAt = shared.StatusDenied, shared.Code(d.Code), d.RetryAt
+				result.Text = d.Texts
 				break
 			}
 			op, err := a.recallOp(req, in, &d, r)
@@ -164,8 +165,9 @@ func (v *verdicts) abort(cancel func(rules.Reservation)) {
 // setTexts sets what to tell the user about each refusal.
 func (v *verdicts) setTexts() {
 	for i := range v.results {
-		r := &v.results[i]
-		r.Text = shared.Words(r.Status, r.Code)
+		if r := &v.results[i]; r.Text == nil {
+			r.Text = shared.Words(r.Status, r.Code)
+		}
 	}
 }
 
@@ -216,6 +218,7 @@ func input(req *shared.RecallRequest, t *shared.Target, asked time.Time, m *shar
 		Tenant: req.Tenant, MessageID: m.ID, MessageType: string(m.Type), Sender: m.Sender, MessageLabels: m.Labels,
 		SentAt: m.SentAt, ConversationID: m.Conversation.ID, ConversationType: string(m.Conversation.Type),
 		ConversationLabels: t.Labels, ActorID: req.Actor.ID, ActorRole: string(role),
+		ActorLabels: req.Actor.Labels,
 		RequestedAt: asked, Reason: req.Reason, Ext: req.Ext,
 	}
 }

@@ -67,6 +67,56 @@ func TestRecall_OrderOfChecks(t *testing.T) {
 	}
 }
 
+// The rules see the labels of the actor, and say what users are told.
+func TestCheck_LabelsOfTheActorAndTexts(t *testing.T) {
+	r := newActive(t, `
+		forbid "guests" {
+			when = contains(actor.labels, "guest")
+			code = "guest"
+			text = { en = "Guests cannot recall messages.", de = "Gäste können nichts zurückrufen." }
+		}
+		permit "own" {
+			sender = true
+			window = "1m"
+			text   = { en = "Too late: ask a moderator." }
+		}
+		permit "reasoned" {
+			role   = ["admin"]
+			reason = "required"
+		}`)
+	r.index(r.message("m"))
+	for _, c := range []struct {
+		actor  string
+		role   shared.Role
+		labels []string
+		after  time.Duration
+		code   shared.Code
+		text   string
+	}{
+		{"ann", "", []string{"staff", "guest"}, 0, "guest", "Guests cannot recall messages."},
+		{"ann", "", []string{"staff"}, 0, "", ""},
+		{"ann", "", nil, 2 * time.Minute, shared.CodeWindowExpired, "Too late: ask a moderator."},
+		{"bob", "", nil, 0, shared.CodeForbidden, shared.Words(shared.StatusDenied, shared.CodeForbidden)["en"]},
+		{"bob", shared.RoleAdmin, nil, 0, shared.CodeReasonRequired,
+			shared.Words(shared.StatusDenied, shared.CodeReasonRequired)["en"]},
+	} {
+		r.clock.Advance(c.after)
+		req := as(c.actor, c.role, request("r", "m"))
+		req.Actor.Labels = c.labels
+		got, err := r.Check(t.Context(), req)
+		explained, err2 := r.Explain(t.Context(), req)
+		r.clock.Advance(-c.after)
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range []shared.RecallResult{got[0], explained[0].Result} {
+			if g.Code != c.code || g.Text["en"] != c.text || c.code == "guest" && g.Text["zh-Hans"] != "" {
+				t.Errorf("%s %s %q: got %+v", c.actor, c.role, c.labels, g)
+			}
+		}
+	}
+}
+
 func TestCheck_AnswersAsRecall(t *testing.T) {
 	r := newActive(t, "")
 	old := r.message("old")

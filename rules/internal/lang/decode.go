@@ -18,6 +18,7 @@ type Decoder struct {
 	limits       map[string]*policy.Limit
 	placeholders map[string]*policy.Placeholder
 	used         map[string]bool // "limit x" or "placeholder x"
+	anyOwn       bool            // own_window_limit = "any"
 }
 
 // NewDecoder returns a decoder that reports to r.
@@ -111,6 +112,10 @@ func (d *Decoder) policyBlock(p *policy.Policy, b *hclsyntax.Block) {
 		return
 	}
 	d.CheckBody(b.Body, policyBlock)
+	if a := b.Body.Attributes["own_window_limit"]; a != nil {
+		d.anyOwn = d.only(a, "any")
+		p.AnyOwn = d.anyOwn
+	}
 	if a := b.Body.Attributes["window"]; a != nil {
 		p.Window = d.window(a)
 	}

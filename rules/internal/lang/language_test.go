@@ -363,6 +363,48 @@ func TestParse_PlaceholderText(t *testing.T) {
 	}
 }
 
+func TestParse_RefusalText(t *testing.T) {
+	for text, want := range map[string]string{
+		`{ en = "Ask a moderator.", "zh-Hans" = "请联系管理员。" }`: "",
+		`{ en = "{actor} may not" }`:                         "the text of a refusal has no fields",
+		`{ en = "" }`:                                        "must have 1 to 512 bytes, not 0",
+		`{ en = "` + strings.Repeat("x", 513) + `" }`:        "must have 1 to 512 bytes, not 513",
+		`{}`:                    "text must be a map with one string per language",
+		`"Ask a moderator."`:    "text must be a map with one string per language",
+		`{ english = "no" }`:    "this is not a language tag",
+		`{ en = "a", en = "b"}`: `the language "en" is defined twice`,
+	} {
+		for _, rule := range []string{"permit", "forbid"} {
+			p, diags := parse("rules.hcl", []byte(rule+" \"r\" {\n sender = true\n text = "+text+"\n}"))
+			if (p != nil) != (want == "") || len(diags) > 1 || !strings.Contains(diags.String(), want) {
+				t.Errorf("%s: got %s, want %q", text, diags, want)
+			}
+		}
+	}
+}
+
+func TestParse_OwnWindowLimit(t *testing.T) {
+	const own = "permit \"own\" {\n sender = true\n window = \"any\"\n}\n"
+	const month = "window \"text\" {\n type = [\"text\"]\n within = \"30d\"\n}\npermit \"own\" { sender = true }\n"
+	for text, want := range map[string]string{
+		own: `window = "any" is not allowed for own messages`, month: "7d",
+		own + "policy { own_window_limit = \"any\" }":   "", // whichever comes first
+		month + "policy { own_window_limit = \"any\" }": "",
+		own + "policy { own_window_limit = \"30d\" }":   `own_window_limit cannot be "30d"`,
+	} {
+		p, diags := parse("rules.hcl", []byte(text))
+		if (p != nil) != (want == "") || !strings.Contains(diags.String(), want) {
+			t.Errorf("%s: got %s, want %q", text, diags, want)
+		}
+		if p != nil && !p.AnyOwn {
+			t.Error("the policy does not say so")
+		}
+	}
+	if _, diags := parse("rules.hcl", []byte(own)); !strings.Contains(diags.String(), `own_window_limit = "any"`) {
+		t.Errorf("the error does not say what would allow it: %s", diags)
+	}
+}
+
 func TestParse_ValueAdvice(t *testing.T) {
 	for attribute, want := range map[string]string{
 		`sender = "true"`:           "Write it without quotes.",

@@ -1,6 +1,7 @@
 package lang
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,9 +24,9 @@ var (
 
 // Every recall stores what its permit asks of the host, so that is bounded.
 const (
-	maxSteps            = 32 // as many as a host can have
-	maxLanguages        = 64
-	maxPlaceholderBytes = 512
+	maxSteps     = 32 // as many as a host can have
+	maxLanguages = 64
+	maxTextBytes = 512
 )
 
 func (d *Decoder) onRecall(body *hclsyntax.Body) *policy.OnRecall {
@@ -99,17 +100,22 @@ func (d *Decoder) disposition(o *policy.OnRecall, body *hclsyntax.Body) {
 
 func (d *Decoder) placeholderBlock(b *hclsyntax.Block) {
 	d.CheckBody(b.Body, placeholderBlock)
-	t := &policy.Placeholder{Name: d.name(b, placeholderBlock.Name), Texts: map[string]string{}}
+	t := &policy.Placeholder{Name: d.name(b, placeholderBlock.Name)}
 	d.placeholders[t.Name] = t
-	a := b.Body.Attributes["text"]
-	if a == nil {
-		return
+	if a := b.Body.Attributes["text"]; a != nil {
+		t.Texts = d.texts(a, "{actor} recalled a message", d.placeholderText)
 	}
+}
+
+// texts decodes a map with one text per language. check checks each of them.
+func (d *Decoder) texts(a *hclsyntax.Attribute, example string,
+	check func(text string, at hcl.Range)) map[string]string {
+	texts := map[string]string{}
 	object, ok := d.resolve(a.Expr).(*hclsyntax.ObjectConsExpr)
 	if !ok || len(object.Items) == 0 {
-		d.Errorf(a.Expr.Range(), "Write text = { en = \"{actor} recalled a message\" }.",
+		d.Errorf(a.Expr.Range(), fmt.Sprintf("Write text = { en = %q }.", example),
 			"text must be a map with one string per language")
-		return
+		return texts
 	}
 	if len(object.Items) > maxLanguages {
 		d.Errorf(a.Expr.Range(), "", "%d languages, but at most %d are allowed", len(object.Items), maxLanguages)
@@ -126,14 +132,25 @@ func (d *Decoder) placeholderBlock(b *hclsyntax.Block) {
 			d.Errorf(at, "Write it like en or \"zh-Hans\".", "this is not a language tag")
 			continue
 		}
-		if _, twice := t.Texts[language]; twice {
+		if _, twice := texts[language]; twice {
 			d.Errorf(at, "", "the language %q is defined twice", language)
 		}
 		text, ok := d.textOf(item.ValueExpr, "the text of "+language)
 		if ok {
-			d.placeholderText(text, item.ValueExpr.Range())
+			check(text, item.ValueExpr.Range())
 		}
-		t.Texts[language] = text
+		texts[language] = text
+	}
+	return texts
+}
+
+// refusalText checks the text of a refusal. It has no fields; a later version may have some.
+func (d *Decoder) refusalText(text string, at hcl.Range) {
+	switch {
+	case strings.ContainsAny(text, "{}"):
+		d.Errorf(at, "Write the sentence without curly brackets.", "the text of a refusal has no fields")
+	case text == "" || len(text) > maxTextBytes:
+		d.Errorf(at, "", "the text of a refusal must have 1 to %d bytes, not %d", maxTextBytes, len(text))
 	}
 }
 
@@ -152,7 +169,7 @@ func (d *Decoder) placeholderText(text string, at hcl.Range) {
 	switch rest := fieldPattern.ReplaceAllString(text, ""); {
 	case strings.ContainsAny(rest, "{}"):
 		d.Errorf(at, "", "unbalanced curly bracket")
-	case text == "" || len(text) > maxPlaceholderBytes:
-		d.Errorf(at, "", "the text of a placeholder must have 1 to %d bytes, not %d", maxPlaceholderBytes, len(text))
+	case text == "" || len(text) > maxTextBytes:
+		d.Errorf(at, "", "the text of a placeholder must have 1 to %d bytes, not %d", maxTextBytes, len(text))
 	}
 }

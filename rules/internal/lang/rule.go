@@ -32,6 +32,9 @@ func (d *Decoder) rule(b *hclsyntax.Block) *policy.Rule {
 	if a := b.Body.Attributes["mode"]; a != nil {
 		r.Shadow = d.only(a, "shadow")
 	}
+	if a := b.Body.Attributes["text"]; a != nil {
+		r.Texts = d.texts(a, "Ask a moderator to recall this message.", d.refusalText)
+	}
 	if !r.Forbid && r.Scope.Roles == 0 && !r.When.Names(policy.RoleField, policy.RoleNone) {
 		r.Scope.Roles, r.Scope.DefaultRoles = policy.Roles.Without(policy.RoleNone), true
 	}
@@ -88,9 +91,13 @@ func (d *Decoder) code(body *hclsyntax.Body) string {
 	return code
 }
 
-// window decodes a window, which is not 0 and at most [policy.MaxWindow].
+// window decodes a window, which is not 0 and at most [policy.MaxWindow], unless the policy says otherwise.
 func (d *Decoder) window(a *hclsyntax.Attribute) time.Duration {
-	window, ok := d.duration(a, policy.MaxWindow)
+	most := policy.MaxWindow
+	if d.anyOwn {
+		most = policy.MaxDuration
+	}
+	window, ok := d.duration(a, most)
 	if ok && window == 0 {
 		d.Errorf(a.Expr.Range(), "Write how long after sending a recall is allowed.", "%s is 0, which allows no recall",
 			a.Name)
@@ -108,13 +115,15 @@ func (d *Decoder) permitWindow(r *policy.Rule, body *hclsyntax.Body) time.Durati
 	if text, ok := hclfile.Text(d.resolve(a.Expr)); !ok || text != "any" {
 		return d.window(a)
 	}
+	const orAny = " Or let the policy say own_window_limit = \"any\"."
 	switch {
+	case d.anyOwn:
 	case r.Scope.Sender == policy.SenderOnly:
-		d.Errorf(a.Expr.Range(), "Write a window of at most "+policy.FormatDuration(policy.MaxWindow)+".",
+		d.Errorf(a.Expr.Range(), "Write a window of at most "+policy.FormatDuration(policy.MaxWindow)+"."+orAny,
 			"window = \"any\" is not allowed for own messages")
 	case r.Scope.Sender == policy.SenderAnybody && (r.Scope.Roles == 0 || r.Scope.Roles&ordinaryRoles != 0):
 		d.Errorf(a.Expr.Range(),
-			"Add sender = false, or a role without member and none, such as role = [\"owner\", \"admin\"].",
+			"Add sender = false, or a role without member and none, such as role = [\"owner\", \"admin\"]."+orAny,
 			"window = \"any\" would let senders with the role member or none recall their own messages forever")
 	}
 	return policy.NoEnd

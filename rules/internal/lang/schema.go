@@ -55,6 +55,8 @@ var policyBlock = &BlockSpec{
 	About: "Defaults of the whole policy. At most one in all files.",
 	Attributes: []AttributeSpec{
 		{"window", "duration", "The window of permits that name none, at most 7d. Default: 2m."},
+		{"own_window_limit", "`\"any\"`", "Windows may be longer than 7d, and `\"any\"`, also for own messages of senders " +
+			"with the role `member` or `none`, as some messengers have it. Default: at most 7d."},
 		{"clock_skew", "duration",
 			"How far ahead of the plugin's clock the time of a request may be, at most 5m. Default: 5s."},
 	},
@@ -77,6 +79,10 @@ var ruleScope = with(messageScope,
 	AttributeSpec{"when", "condition", "A condition that must also be true."},
 	AttributeSpec{"mode", "`\"shadow\"`",
 		"The rule is evaluated and what it would change is reported, but it never decides."},
+	AttributeSpec{"text", "map of strings", "What users are told if this rule decides that a recall is refused, one " +
+		"text per language, as in `{ en = \"Ask a moderator to recall this message.\" }`: at most 64 languages, at most " +
+		"512 bytes each. A permit decides that if it is the closest to matching. Default: standard words for the code, in English " +
+		"and simplified Chinese."},
 )
 
 var permitBlock = &BlockSpec{
@@ -87,7 +93,8 @@ var permitBlock = &BlockSpec{
 	Attributes: with(ruleScope,
 		AttributeSpec{"window", "duration or `\"any\"`", "How long after sending it permits a recall, including the last " +
 			"moment, at most 7d. `\"any\"` means no end. It is only allowed in permits under which nobody with the role " +
-			"`member` or `none` recalls an own message: with `sender = false`, or with a `role` that contains neither. " +
+			"`member` or `none` recalls an own message: with `sender = false`, or with a `role` that contains neither; and " +
+			"everywhere if the policy says `own_window_limit = \"any\"`. " +
 			"Default: the first `window` block that applies to the message, else the window of `policy`."},
 		AttributeSpec{"reason", "`\"required\"`", "The request must have a reason."},
 		AttributeSpec{"limit", "string", "The name of a `limit` block, which must not be exhausted."},

@@ -75,7 +75,7 @@ func (q *Question) compile() test {
 		return compileTime(q.Operator, q.Field.time, q.Time)
 	case KindTexts:
 		texts, want := q.Field.texts, q.Texts[0]
-		return func(in *Input, _ time.Duration) bool { return slices.Contains(texts(in), want) }
+		return func(in *Input, _ time.Duration) bool { return slices.Contains(*texts(in), want) }
 	}
 	text, want := q.Field.Text, q.Texts[0]
 	switch q.Operator {

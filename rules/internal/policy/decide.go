@@ -10,6 +10,9 @@ type Decision struct {
 	Permit bool
 	Code   string  // of the refusal; empty if permitted
 	Rule   RuleRef // that decided; of a refusal the forbid, the permit closest to matching, or DefaultDeny
+	// Texts is what the rule says to users about the refusal, by language tag; nil: nothing of its own. It belongs to the
+	// policy: do not modify it.
+	Texts map[string]string
 	// Until is the last moment at which this policy would still permit the same request, without regard to limits. It is
 	// zero if the permission does not end, or if the request is refused.
 	Until time.Time
@@ -52,6 +55,9 @@ func (p *Policy) DecideWithin(in *Input, l Limits) (d Decision, limit *Limit) {
 	age := in.Age()
 	v := p.Live.Judge(&t, age, l)
 	d = Decision{Permit: v.Code == "", Code: v.Code, Rule: v.ref(), RetryAt: v.retryAt}
+	if !d.Permit && v.Rule != nil {
+		d.Texts = v.Rule.Texts
+	}
 	if d.Permit {
 		d.Until = p.Live.until(&t, age, v.Rule)
 		d.OnRecall, limit = v.Rule.OnRecall, v.Rule.Limit

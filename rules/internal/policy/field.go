@@ -33,7 +33,7 @@ type Field struct {
 	Text  func(*Input) string // of KindText and KindWord
 	flag  func(*Input) bool
 	time  func(*Input) time.Time
-	texts func(*Input) []string
+	texts func(*Input) *[]string
 }
 
 // Fields is every field of the rule language. docs/rules.md is generated from it.
@@ -50,19 +50,22 @@ var Fields = []*Field{
 	{Name: "message.sender", Kind: KindText, About: "the ID of the sender",
 		Text: func(in *Input) string { return in.Sender }},
 	{Name: "message.labels", Kind: KindTexts, About: "the labels that the host gave the message",
-		texts: func(in *Input) []string { return in.MessageLabels }},
+		texts: func(in *Input) *[]string { return &in.MessageLabels }},
 	{Name: "conversation.id", Kind: KindText, About: "the ID of the conversation",
 		Text: func(in *Input) string { return in.ConversationID }},
 	{Name: "conversation.type", Kind: KindWord, Words: ConversationTypes, About: "the type of the conversation",
 		Text: func(in *Input) string { return in.ConversationType }},
 	{Name: "conversation.labels", Kind: KindTexts, About: "the labels of the conversation at the time of the request",
-		texts: func(in *Input) []string { return in.ConversationLabels }},
+		texts: func(in *Input) *[]string { return &in.ConversationLabels }},
 	{Name: "actor.id", Kind: KindText, About: "the ID of the user who asks for the recall",
 		Text: func(in *Input) string { return in.ActorID }},
 	{Name: "actor.role", Kind: KindWord, Words: Roles, Text: (*Input).Role,
 		About: "the role of the actor in the conversation: `member` also for " +
 			"an owner or admin of a single conversation, `none` for an actor who is not in the conversation"},
 	{Name: "actor.is_sender", Kind: KindFlag, About: "whether the actor sent the message", flag: (*Input).IsSender},
+	{Name: "actor.labels", Kind: KindTexts,
+		About: "the labels of the actor at the time of the request, such as a team",
+		texts: func(in *Input) *[]string { return &in.ActorLabels }},
 	{Name: "request.reason", Kind: KindText, About: "the reason that the actor gave; empty if none",
 		Text: func(in *Input) string { return in.Reason }},
 	{Name: "request.ext", Kind: KindText, About: "free text of the caller",
@@ -95,6 +98,9 @@ func (in *Input) Role() string {
 // IsSender reports whether the actor sent the message.
 func (in *Input) IsSender() bool { return in.ActorID == in.Sender }
 
+// SetTexts sets the value of a field that is a list of texts.
+func (f *Field) SetTexts(in *Input, texts []string) { *f.texts(in) = texts }
+
 // FieldNamed returns the field with a name, nil if there is none.
 func FieldNamed(name string) *Field {
 	for _, f := range Fields {
@@ -123,7 +129,7 @@ func (f *Field) Show(in *Input, age time.Duration) string {
 	case KindTime:
 		return f.time(in).Format(time.RFC3339Nano)
 	case KindTexts:
-		return QuotedList(f.texts(in))
+		return QuotedList(*f.texts(in))
 	}
 	return fmt.Sprintf("%q", f.Text(in))
 }

@@ -27,7 +27,7 @@ const (
 
 const (
 	// MaxWindow is the longest time after sending that a sender with the role member or none may recall an own message,
-	// whatever a rule file says. It is the maximum of comparable chat servers.
+	// unless the policy says own_window_limit = "any". It is the maximum of comparable chat servers.
 	MaxWindow = 7 * Day
 	// DefaultWindow is the window of a permit if neither the permit nor the policy names one.
 	DefaultWindow = 2 * time.Minute
@@ -50,7 +50,8 @@ type Input struct {
 	ConversationType   string
 	ConversationLabels []string // as the host knows them at the time of the request
 	ActorID            string
-	ActorRole          string // empty means member
+	ActorRole          string   // empty means member
+	ActorLabels        []string // as the host knows them at the time of the request
 	RequestedAt        time.Time
 	CountedAt          time.Time // when limits count it, by a clock that is never set; zero means RequestedAt
 	Reason             string
@@ -97,6 +98,7 @@ type Policy struct {
 	Window    time.Duration
 	Windows   []NamedWindow // in file order
 	ClockSkew time.Duration
+	AnyOwn    bool // own_window_limit = "any": [MaxWindow] does not apply
 	OnRecall  *OnRecall
 	Rules     []*Rule  // in file order
 	Live      RuleSet  // the rules that decide

@@ -14,8 +14,9 @@ type Rule struct {
 	Forbid bool
 	Shadow bool
 	Scope  Scope
-	When   *Condition // nil: always
-	Code   string     // of a forbid
+	When   *Condition        // nil: always
+	Code   string            // of a forbid
+	Texts  map[string]string // what users are told about a refusal of this rule, by language tag; nil: the standard words
 
 	// Of a permit:
 	Window   time.Duration // 0: that of the policy; NoEnd: "any"

@@ -184,7 +184,11 @@ func (o outcomes) of(in *policy.Input) string {
 
 func (o outcomes) describe(v policy.Verdict) string {
 	if v.Code != "" {
-		return "refused: " + v.Code
+		refused := "refused: " + v.Code
+		if v.Rule != nil && v.Rule.Texts != nil {
+			refused += ", text " + describeTexts(v.Rule.Texts)
+		}
+		return refused
 	}
 	return o.permits[v.Rule]
 }
@@ -216,7 +220,7 @@ func describePermit(r *policy.Rule) string {
 		parts = append(parts, "silent")
 	}
 	if o.Placeholder != nil {
-		parts = append(parts, "placeholder "+describePlaceholder(o.Placeholder))
+		parts = append(parts, "placeholder "+describeTexts(o.Placeholder.Texts))
 	}
 	if o.Disposition == policy.DispositionArchive {
 		parts = append(parts, "archived for "+policy.FormatDuration(o.Retention))
@@ -224,10 +228,10 @@ func describePermit(r *policy.Rule) string {
 	return strings.Join(parts, ", ")
 }
 
-func describePlaceholder(t *policy.Placeholder) string {
-	var texts []string
-	for _, language := range slices.Sorted(maps.Keys(t.Texts)) {
-		texts = append(texts, fmt.Sprintf("%s %q", language, t.Texts[language]))
+func describeTexts(texts map[string]string) string {
+	var all []string
+	for _, language := range slices.Sorted(maps.Keys(texts)) {
+		all = append(all, fmt.Sprintf("%s %q", language, texts[language]))
 	}
-	return strings.Join(texts, " ")
+	return strings.Join(all, " ")
 }

@@ -237,11 +237,7 @@ func (dom *Domain) label(f *policy.Field, label string, present bool) {
 		have = slices.Delete(have, at, at+1)
 	}
 	dom.labels[f] = have
-	if f.Name == "message.labels" {
-		dom.in.MessageLabels = have
-	} else {
-		dom.in.ConversationLabels = have
-	}
+	f.SetTexts(&dom.in, have)
 }
 
 func (dom *Domain) addTimes(times []time.Time) {

@@ -257,6 +257,22 @@ func TestCompare_LimitsAndClockSkew(t *testing.T) {
 	}
 }
 
+// What users are told is part of what a policy decides.
+func TestCompare_RefusalText(t *testing.T) {
+	const plain = `
+		permit "own" { sender = true }
+		forbid "guests" {
+			when = contains(actor.labels, "guest")
+		}`
+	told := strings.Replace(plain, `"guest")`, `"guest")
+			text = { en = "Guests cannot." }`, 1)
+	d := Compare(mustParse(t, plain), mustParse(t, told)).Differences
+	if len(d) != 1 || !strings.Contains(d[0].Where, `actor.labels with "guest"`) || d[0].Was[0] != "refused: forbidden" ||
+		d[0].Now != `refused: forbidden, text en "Guests cannot."` {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestCompare_ReadableClasses(t *testing.T) {
 	now := mustParse(t, `
 		policy { window = "5m" }

@@ -63,7 +63,7 @@ func (g *Generator) Condition() (rule, plain string) {
 		return fmt.Sprintf("message.sent_at %s %q", op, at.Format(time.RFC3339Nano)), fmt.Sprintf("message.sent_at %s %d",
 			op, at.UnixNano())
 	case 7:
-		list := []string{"message.labels", "conversation.labels"}[g.pick(2)]
+		list := []string{"message.labels", "conversation.labels", "actor.labels"}[g.pick(3)]
 		return twice(fmt.Sprintf("contains(%s, %q)", list, texts[g.pick(len(texts))]))
 	case 8:
 		text := []string{"tenant", "actor.id", "message.sender", "request.reason"}[g.pick(4)]
@@ -96,7 +96,7 @@ func (g *Generator) Input() *policy.Input {
 		in.Tenant = texts[g.pick(len(texts))]
 		in.ActorID = texts[g.pick(len(texts))]
 		in.Reason = texts[g.pick(len(texts))]
-		in.MessageLabels, in.ConversationLabels = labels(), labels()
+		in.MessageLabels, in.ConversationLabels, in.ActorLabels = labels(), labels(), labels()
 		in.ActorRole = policy.Roles.Words[g.pick(5)]
 		in.MessageType = policy.MessageTypes.Words[g.pick(9)]
 		in.ConversationType = policy.ConversationTypes.Words[g.pick(3)]
@@ -142,6 +142,7 @@ func EvalContext(in *policy.Input) *hcl.EvalContext {
 			}),
 			"actor": cty.ObjectVal(map[string]cty.Value{
 				"id": text(in.ActorID), "role": text(PlainRole(in)), "is_sender": cty.BoolVal(in.IsSender()),
+				"labels": list(in.ActorLabels),
 			}),
 			"request": cty.ObjectVal(map[string]cty.Value{"reason": text(in.Reason), "ext": text(in.Ext)}),
 		},
