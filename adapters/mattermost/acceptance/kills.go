@@ -15,6 +15,23 @@ import (
 	"time"
 )
 
+// upgrade: a new bundle is uploaded over the one that runs.
+func (r *run) upgrade() {
+	before := must(r.alice.post(post{ChannelID: r.town, Message: r.doomed()}))
+	recalled := must(r.alice.post(post{ChannelID: r.town, Message: r.doomed()}))
+	id := r.recallNow(r.alice, recalled).RecallID
+	pid := must(r.pluginState(r.root)).PID
+	status, text, err := r.root.uploadBundle(r.options.bundle)
+	r.check(err == nil && status == 201, "the bundle is uploaded again", status, text, err)
+	meanwhile := must(r.alice.post(post{ChannelID: r.town, Message: r.doomed()}))
+	r.becomes("it runs anew", func() error { return r.runsAnew(pid) })
+	r.check(r.settled(r.alice, id) == nil, "it knows the recalls of before")
+	for _, p := range []post{before, meanwhile} {
+		r.recallNow(r.alice, p)
+	}
+	r.check(true, "it recalls what was sent before and meanwhile")
+}
+
 // changedBinary: a recall-plugin that somebody changed on disk does not start.
 func (r *run) changedBinary() {
 	file := filepath.Join(r.mm.pluginDir(), pluginID, "server", "recall-plugin-linux-"+runtime.GOARCH)

@@ -108,6 +108,7 @@ func (r *run) all() error {
 		{"deletions", r.deletions},
 		{"catch-up", r.catchUp},
 		{"delete_post", r.deletePermissions},
+		{"upgrade", r.upgrade},
 		{"changed binary", r.changedBinary},
 		{"kills", r.kills},
 		{"nothing left", r.nothingLeft},

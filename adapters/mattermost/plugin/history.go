@@ -140,7 +140,7 @@ func (c copies) remove(ctx context.Context, tx *sql.Tx, post string) error {
 func previewedLinks(ctx context.Context, tx *sql.Tx, id string, created int64) (hashes []int64, err error) {
 	var text string // of all versions
 	err = tx.QueryRowContext(ctx, `SELECT coalesce(string_agg(message, ' '), '') FROM posts
-		WHERE (id = $1 OR originalid = $1) AND message LIKE '%.%'`, id).Scan(&text)
+		WHERE (id = $1 OR originalid = $1) AND message ~ '://|[^\s][.][^\s]'`, id).Scan(&text)
 	if err != nil || text == "" {
 		return nil, err
 	}

@@ -92,6 +92,7 @@ func (p *permissions) read(ctx context.Context, _ string) (page adapter.Page[rol
 	if err != nil {
 		return page, err
 	}
+	before := maps.Clone(t)
 	exist := map[string]bool{}
 	for _, r := range roles {
 		exist[r.id] = true
@@ -116,7 +117,10 @@ func (p *permissions) read(ctx context.Context, _ string) (page adapter.Page[rol
 		}
 	}
 	maps.DeleteFunc(t, func(id string, _ []string) bool { return !exist[id] })
-	return page, p.writeTaken(t) // before it is taken
+	if !maps.EqualFunc(before, t, slices.Equal) {
+		err = p.writeTaken(t) // before it is taken
+	}
+	return page, err
 }
 
 func (p *permissions) roles(ctx context.Context) (roles []role, err error) {

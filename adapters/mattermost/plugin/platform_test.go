@@ -42,7 +42,7 @@ func TestPlatform_Role(t *testing.T) {
 	} {
 		role, reads, err := p.Role(t.Context(), test.user, shared.Conversation{ID: test.channel})
 		if err != nil || role != test.want || reads != test.reads {
-			t.Errorf("%s in %s: %q, reads %t, want %q, %t (%v)", test.user, test.channel, role, reads, test.want, test.reads, err)
+			t.Errorf("%s in %s: %q, %t, want %q, %t (%v)", test.user, test.channel, role, reads, test.want, test.reads, err)
 		}
 	}
 	t.Run("a channel admin who is not the creator", func(t *testing.T) {

@@ -83,9 +83,6 @@ func open(started context.Context, api plugin.API, log hclog.Logger) (_ *service
 		return nil, err
 	}
 	s.platform = platform{s.db}
-	if s.bypassed, err = openBypassLog(filepath.Join(s.folder, "bypassed.jsonl")); err != nil {
-		return nil, err
-	}
 	admin := &admin{api, s.db}
 	kept := archive{filepath.Join(s.folder, "archive")}
 	work := &steps{api: api, db: s.db, admin: admin, archive: kept, log: log}
@@ -96,6 +93,10 @@ func open(started context.Context, api plugin.API, log hclog.Logger) (_ *service
 		RunDir: filepath.Join(s.folder, "run"), Steps: work.all(), EndWithParent: true, Logger: log,
 	})
 	if err != nil {
+		return nil, err
+	}
+	// The host has the data folder for itself now.
+	if s.bypassed, err = openBypassLog(filepath.Join(s.folder, "bypassed.jsonl")); err != nil {
 		return nil, err
 	}
 	s.adapter = adapter.New(adapter.Config{Tenant: tenant, Platform: s.platform, Log: log})
@@ -206,12 +207,15 @@ func (s *service) state() (state, error) {
 func (s *service) close() error {
 	s.stop()
 	s.running.Wait()
-	return errors.Join(s.host.Close(), s.release())
+	return s.release()
 }
 
-// release closes files and connections.
+// release closes the host, files and connections.
 func (s *service) release() error {
 	var errs error
+	if s.host != nil {
+		errs = s.host.Close()
+	}
 	if s.bypassed != nil {
 		errs = errors.Join(errs, s.bypassed.close())
 	}

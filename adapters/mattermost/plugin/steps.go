@@ -116,10 +116,12 @@ func (s *steps) search(ctx context.Context, d shared.Delivery) (shared.Outcome, 
 	err = s.db.QueryRowContext(ctx, `SELECT coalesce(p.props->>'deleteBy', '') <> '' OR (p.deleteat = 0 AND c.deleteat = 0
 			AND p.props->>'recalled_files' IS NULL) FROM posts p JOIN channels c ON c.id = p.channelid WHERE p.id = $1`,
 		d.Message.ID).Scan(&reached)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	switch {
+	case errors.Is(err, sql.ErrNoRows): // the server removed it for good
+		return shared.OutcomeNothingToDo, nil
+	case err != nil:
 		return "", err
-	}
-	if !reached {
+	case !reached:
 		return shared.OutcomeUnsupported, nil
 	}
 	return shared.OutcomeDone, nil
@@ -139,13 +141,13 @@ func (s *steps) saved(ctx context.Context, d shared.Delivery) (shared.Outcome, e
 }
 
 // previews makes the server build anew the posts that embed the recalled one, and send them to clients that show
-// them. They change in nothing else.
+// them. They change in nothing else. A post that was written or updated since the recalled one was emptied embeds
+// nothing of it.
 func (s *steps) previews(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
-	began := time.Now().UnixMilli()
 	find := func() ([]*model.Post, error) {
-		return s.livePosts(ctx, `p.updateat >= $1 AND p.updateat < $2 AND strpos(p.message, '/pl/' || $3) > 0
-			AND c.deleteat = 0 AND coalesce(p.type, '') NOT LIKE 'system\_%'`,
-			d.Message.SentAt.UnixMilli(), began, d.Message.ID)
+		return s.livePosts(ctx, `p.updateat BETWEEN $1 AND (SELECT updateat FROM posts WHERE id = $2) AND p.id <> $2
+			AND strpos(p.message, '/pl/' || $2) > 0 AND c.deleteat = 0 AND coalesce(p.type, '') NOT LIKE 'system\_%'`,
+			d.Message.SentAt.UnixMilli(), d.Message.ID)
 	}
 	embedding, err := find()
 	if err != nil {
@@ -170,7 +172,7 @@ func (s *steps) previews(ctx context.Context, d shared.Delivery) (shared.Outcome
 }
 
 // livePosts reads posts that are not deleted, as UpdatePost needs them. Through the plugin API a post may carry a
-// preview, of a type that servers before 7.8 name differently, and then does not arrive.
+// preview, of a type that servers before 8.0 name differently, and then does not arrive.
 func (s *steps) livePosts(ctx context.Context, where string, args ...any) ([]*model.Post, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT p.id, p.message, coalesce(p.fileids, ''), coalesce(p.ispinned, false),
 			coalesce(p.hasreactions, false), coalesce(p.props, '{}')
@@ -264,8 +266,8 @@ func (s *steps) push(ctx context.Context, d shared.Delivery) (shared.Outcome, er
 // withDevices are the members of a channel, but for the sender, who are logged in on a device that gets
 // notifications.
 func (s *steps) withDevices(ctx context.Context, channel, sender string) (users []string, err error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT DISTINCT m.userid FROM channelmembers m JOIN sessions s ON s.userid =
-		m.userid
+	rows, err := s.db.QueryContext(ctx, `SELECT DISTINCT m.userid
+		FROM channelmembers m JOIN sessions s ON s.userid = m.userid
 		WHERE m.channelid = $1 AND m.userid <> $2 AND coalesce(s.deviceid, '') <> ''
 		AND (s.expiresat = 0 OR s.expiresat > $3)`, channel, sender, time.Now().UnixMilli())
 	if err != nil {
@@ -303,11 +305,11 @@ func (s *steps) placeholder(ctx context.Context, d shared.Delivery) (string, err
 	if err != nil {
 		return "", err
 	}
-	texts := d.Placeholder
-	if len(texts) == 0 {
-		texts = placeholders
+	locale := value(c.LocalizationSettings.DefaultClientLocale)
+	text := adapter.In(locale, d.Placeholder)
+	if strings.TrimSpace(text) == "" { // also of a silent recall: the root has to be something
+		text = adapter.In(locale, placeholders)
 	}
-	text := adapter.In(value(c.LocalizationSettings.DefaultClientLocale), texts)
 	names := map[string]string{}
 	for _, id := range []string{d.Actor.ID, d.Message.Sender} {
 		var name string
@@ -317,6 +319,6 @@ func (s *steps) placeholder(ctx context.Context, d shared.Delivery) (string, err
 		}
 		names[id] = "@" + name
 	}
-	return strings.NewReplacer("{actor}", names[d.Actor.ID], "{sender}", names[d.Message.Sender], "{role}", string(d.Role),
-		"{type}", string(d.Message.Type), "{reason}", d.Reason).Replace(text), nil
+	return strings.NewReplacer("{actor}", names[d.Actor.ID], "{sender}", names[d.Message.Sender],
+		"{role}", string(d.Role), "{type}", string(d.Message.Type), "{reason}", d.Reason).Replace(text), nil
 }

@@ -125,6 +125,14 @@ func TestSteps_History(t *testing.T) {
 			t.Errorf("placeholder %q", got)
 		}
 	})
+	t.Run("a placeholder without text is the standard one", func(t *testing.T) {
+		d := delivery(db, "root1")
+		d.Placeholder = map[string]string{"en": " "}
+		wantOutcome(t, s, shared.StepHistory, d, shared.OutcomeDone)
+		if got := db.text(`SELECT message FROM posts WHERE id = 'root1'`); got != placeholders["en"] {
+			t.Errorf("placeholder %q", got)
+		}
+	})
 	t.Run("a post that was deleted before is emptied", func(t *testing.T) {
 		db.post("deleted", town, alice, "secret", time.Minute)
 		db.exec(`UPDATE posts SET deleteat = 5, props = '{"deleteBy": "alice"}' WHERE id = 'deleted'`)
@@ -169,6 +177,9 @@ func TestSteps_ServerDies(t *testing.T) {
 			db.exec(`UPDATE posts SET fileids = '["f"]' WHERE id = 'p'`)
 			db.post("quote", town, bob, "see http://localhost/team/pl/p", time.Second)
 			d := delivery(db, "p")
+			if name == stepPreviews {
+				wantOutcome(t, s, shared.StepHistory, d, shared.OutcomeDone)
+			}
 			f.diesOn = diesOn
 			if outcome, err := carryOut(t, s, name, d); err == nil {
 				t.Errorf("%q, and the server died in %s", outcome, diesOn)
@@ -362,7 +373,9 @@ func TestSteps_Previews(t *testing.T) {
 	for _, id := range []string{"quote", "unmarked", "before", "deleted", "arch"} {
 		times[id] = at(id)
 	}
-	wantOutcome(t, s, stepPreviews, delivery(db, "p"), shared.OutcomeDone)
+	d := delivery(db, "p")
+	wantOutcome(t, s, shared.StepHistory, d, shared.OutcomeDone)
+	wantOutcome(t, s, stepPreviews, d, shared.OutcomeDone)
 	for id, before := range times {
 		if touched := at(id) > before; touched != slices.Contains([]string{"quote", "unmarked"}, id) {
 			t.Errorf("%s: updated %v", id, touched)
@@ -377,6 +390,7 @@ func TestSteps_Previews(t *testing.T) {
 	if n := db.count(`SELECT count(*) FROM posts WHERE originalid <> ''`); n != 0 {
 		t.Errorf("%d old versions of posts that did not change", n)
 	}
+	wantOutcome(t, s, stepPreviews, d, shared.OutcomeNothingToDo) // again
 	db.post("lonely", town, alice, "", time.Minute)
 	wantOutcome(t, s, stepPreviews, delivery(db, "lonely"), shared.OutcomeNothingToDo)
 }
