@@ -28,6 +28,7 @@ function module.add_host(host)
 		return false, "mod_recall is for VirtualHosts, MUC components and http_file_share components";
 	end
 	parts[name](host, { sidecar = sidecar, index = index, steps = steps });
+	function host.unload() steps.hosts[host.host] = nil; end
 	host:log("info", "Messages can be recalled here: %s", name);
 end
 

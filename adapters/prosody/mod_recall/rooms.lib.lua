@@ -10,7 +10,7 @@ local judge = module:require "judge";
 local stanzas = module:require "stanzas";
 local streams = module:require "streams";
 
-local slack = 60; -- seconds by which times of the archive and of Recall may differ
+local slack = 5; -- seconds by which times of the archive and of Recall may differ
 
 return function (module, recall)
 	local mod_muc = module:depends("muc");
@@ -219,25 +219,33 @@ return function (module, recall)
 		return "done";
 	end
 
-	local function remaining(event)
+	-- remaining lists what the archive still has of a recalled message, by key.
+	local function remaining(event, start)
 		local address = event.message.conversation.id;
 		local matches, found = matcher(event), {};
-		for key, s in archived(address, { start = dt.parse(event.message.sent_at) - slack }) do
+		for key, s in archived(address, { start = start }) do
 			if matches(s, key) and not stanzas.is_tombstone(s) then found[key] = s; end
 		end
 		return found;
 	end
 
-	function steps.history(delivery)
-		local event, n = delivery.event, 0;
-		recalled:set(event.message.id, true);
-		local address = event.message.conversation.id;
+	-- clean replaces a message by tombstones in the archive, and returns how many.
+	local function clean(event, start)
+		local address, n = event.message.conversation.id, 0;
 		local by = moderator(event, mod_muc.get_room_from_jid(address));
-		for key, s in pairs(remaining(event)) do
+		for key, s in pairs(remaining(event, start)) do
 			assert(log:set(jid.node(address), key, stanzas.tombstone(s, event.recalled_at, by, event.reason)));
 			n = n + 1;
 		end
-		if n > 0 and next(remaining(event)) then error("the archive of "..address.." still has the message", 0); end
+		if n > 0 and next(remaining(event, start)) then error("the archive of "..address.." still has the message", 0); end
+		return n;
+	end
+
+	function steps.history(delivery)
+		local event = delivery.event;
+		recalled:set(event.message.id, true);
+		local n = clean(event, dt.parse(event.message.sent_at) - slack);
+		if n == 0 then n = clean(event); end -- the clock may have been set meanwhile
 		return n > 0 and "done" or "nothing_to_do";
 	end
 
