@@ -154,6 +154,46 @@ func testAway(t *testing.T, d *server) {
 		bob.awaitRetraction(id)
 		d.gone("older than the installation")
 	})
+	d.run("what waits for a user is not delivered while its recall is open", func(t *testing.T) {
+		id := alice.message("carol@localhost", "chat", "carol was away")
+		keep := alice.message("carol@localhost", "chat", "carol gets this")
+		alice.sync()
+		// The recall is decided while there is no Prosody, and its steps are taken by somebody else, who does nothing.
+		if err := syscall.Kill(d.cmd.Process.Pid, syscall.SIGSTOP); err != nil { // it would start Prosody again
+			t.Fatal(err)
+		}
+		d.signal("prosody", syscall.SIGKILL)
+		d.must("recall", dict{"tenant": "prosody", "recall_id": "by-an-operator", "actor": dict{"id": "operator"},
+			"targets": []dict{{"message_id": chatKey("alice", "carol", id), "role": "system"}}}, nil)
+		taken, open := map[string]bool{}, []dict{}
+		d.eventually("all steps are taken", func() bool {
+			var answer struct{ Deliveries []struct{ ID, Step string } }
+			d.must("steps/take", dict{"wait": "1s", "max": 100}, &answer)
+			for _, one := range answer.Deliveries {
+				taken[one.Step] = true
+				if one.Step == "notify" { // the others wait for it
+					d.must("steps/settle", dict{"settle": []dict{{"id": one.ID, "outcome": "nothing_to_do"}}}, nil)
+				} else {
+					open = append(open, dict{"id": one.ID, "outcome": "failed", "error": "it was the test"})
+				}
+			}
+			return taken["history"] && taken["offline"] && taken["roaming"]
+		})
+		if err := syscall.Kill(d.cmd.Process.Pid, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		d.eventually("Prosody runs again", d.accepts)
+		carol := d.connect("carol").present()
+		if got := carol.awaitText("carol gets this").attr("id"); got != keep {
+			t.Errorf("another message: %s", got)
+		}
+		if strings.Contains(carol.log(), "carol was away") {
+			t.Error("carol got the text")
+		}
+		d.must("steps/settle", dict{"settle": open}, nil)
+		d.gone("carol was away")
+		alice, bob = d.connect("alice").present(), d.connect("bob").present()
+	})
 	d.run("refuse", func(t *testing.T) {
 		d.configure("recall_when_down = \"refuse\"\n")
 		defer d.configure("")

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"crypto/sha1"
+	"encoding/xml"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 )
@@ -266,5 +269,86 @@ func testCorrections(t *testing.T, d *server) {
 			t.Errorf("dave got it:\n%s", log)
 		}
 		dave.leave()
+	})
+}
+
+// component is a program that speaks for a domain of its own, such as a gateway (XEP-0114).
+func (d *server) component(domain, secret string) *client {
+	d.t.Helper()
+	var conn net.Conn
+	d.eventually("Prosody listens for components", func() (ok bool) {
+		var err error
+		conn, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", portComponent+d.offset))
+		return err == nil
+	})
+	d.part.Cleanup(func() { conn.Close() })
+	c := &client{d: d, user: domain, jid: domain, conn: conn, dec: xml.NewDecoder(conn), arrived: make(chan struct{})}
+	c.send(`<stream:stream xmlns="jabber:component:accept" xmlns:stream="http://etherx.jabber.org/streams" to="` +
+		domain + `">`)
+	var id string
+	for id == "" {
+		tok, err := c.dec.Token()
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		if el, ok := tok.(xml.StartElement); ok {
+			id = node{Attrs: el.Attr}.attr("id")
+		}
+	}
+	c.send(fmt.Sprintf(`<handshake>%x</handshake>`, sha1.Sum([]byte(id+secret))))
+	if n, err := c.read(); err != nil || n.XMLName.Local != "handshake" {
+		d.t.Fatalf("the component is answered %v, %v", n, err)
+	}
+	go c.listen()
+	return c
+}
+
+// portComponent is where the test has Prosody listen for components, before the offset.
+const portComponent = 15347
+
+func testOutside(t *testing.T, d *server) {
+	d.configure(fmt.Sprintf("component_ports = { %d }\ncomponent_interfaces = { \"127.0.0.1\" }\n"+
+		"Component \"gateway.localhost\"\n\tcomponent_secret = \"secret\"\n", portComponent+d.offset))
+	defer d.configure("")
+	gateway, bob := d.component("gateway.localhost", "secret"), d.connect("bob").present()
+	say := func(text string) string {
+		id := gateway.id()
+		gateway.send(fmt.Sprintf(`<message from="zoe@gateway.localhost/x" to="bob@localhost" type="chat" id=%q>`, id) +
+			`<body>` + text + `</body></message>`)
+		bob.awaitText(text)
+		return id
+	}
+	retract := func(from, id string) string {
+		r := gateway.id()
+		gateway.send(fmt.Sprintf(`<message from=%q to="bob@localhost" type="chat" id=%q>`, from, r) +
+			fmt.Sprintf(retractions["v1"], id) + `</message>`)
+		return r
+	}
+	d.run("a user outside recalls", func(t *testing.T) {
+		id := say("from outside")
+		if condition, _, _ := gateway.refused(retract("yan@gateway.localhost/y", id)); condition != "item-not-found" {
+			t.Errorf("somebody else: %q", condition)
+		}
+		r := retract("zoe@gateway.localhost/x", id)
+		bob.awaitRetraction(id)
+		d.gone("from outside")
+		steps := d.settled("zoe@gateway.localhost/" + r)
+		if steps["history"] != "done" || steps["offline"] != "unsupported" {
+			t.Errorf("the steps are %v", steps)
+		}
+	})
+	d.run("a user here recalls", func(t *testing.T) {
+		id := bob.message("zoe@gateway.localhost", "chat", "to outside")
+		gateway.awaitText("to outside")
+		bob.retract("zoe@gateway.localhost", "chat", "v0", id)
+		gateway.awaitRetraction(id)
+		d.gone("to outside")
+	})
+	d.run("nobody outside recalls what others wrote", func(t *testing.T) {
+		id := bob.message("zoe@gateway.localhost", "chat", "by bob")
+		gateway.awaitText("by bob")
+		if condition, _, _ := gateway.refused(retract("zoe@gateway.localhost/x", id)); condition != "forbidden" {
+			t.Errorf("the answer is %q", condition)
+		}
 	})
 }

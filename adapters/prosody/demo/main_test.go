@@ -30,6 +30,7 @@ func TestProsody(t *testing.T) {
 				{"hostile", testHostile},
 				{"rooms", testRooms},
 				{"uploads", testUploads},
+				{"outside", testOutside},
 				{"away", testAway},
 				{"crowd", testCrowd},
 			} {
