@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-const soon = 20 * time.Second // for what happens in the background
+const soon = time.Minute // for what happens in the background
 
 // A run is a run of the scenarios.
 type run struct {

@@ -201,8 +201,8 @@ func (s *steps) livePosts(ctx context.Context, where string, args ...any) ([]*mo
 	return posts, rows.Err()
 }
 
-// update puts a post through the server, which then sends it to clients and forgets what it had cached. The copy that
-// it keeps as the version before has the same text, and goes.
+// update puts a post through the server, which then sends it to clients and forgets what it had cached. The copies that
+// it keeps as the versions before have the same text, and go.
 func (s *steps) update(ctx context.Context, p *model.Post) error {
 	updatedAt := func() (at int64, err error) {
 		err = s.db.QueryRowContext(ctx, `SELECT updateat FROM posts WHERE id = $1`, p.Id).Scan(&at)
@@ -223,7 +223,7 @@ func (s *steps) update(ctx context.Context, p *model.Post) error {
 		return errors.New("the Mattermost server did not update the post")
 	}
 	_, err = s.db.ExecContext(ctx, `DELETE FROM posts v USING posts p WHERE p.id = $1 AND v.originalid = p.id
-		AND v.deleteat = p.updateat AND v.message = p.message`, p.Id)
+		AND v.deleteat > $2 AND v.message = p.message`, p.Id, before)
 	return err
 }
 
