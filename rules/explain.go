@@ -66,7 +66,7 @@ func (p *Policy) Explain(in *Input) Explanation {
 	d := p.Decide(in)
 	e := Explanation{Outcome: Outcome{d.Permit, d.Code, d.Rule}, Text: d.Texts, Until: d.Until, Rules: []ExplainedRule{}}
 	for _, f := range policy.Fields {
-		e.Facts = append(e.Facts, Fact{f.Name, f.Show(in, in.Age())})
+		e.Facts = append(e.Facts, Fact{f.Name, f.Show(in, in.Age(), p.compiled.Zone)})
 	}
 	if !d.Until.IsZero() {
 		e.UntilAge = policy.FormatDuration(d.Until.Sub(in.SentAt))
@@ -93,7 +93,8 @@ func (p *Policy) Explain(in *Input) Explanation {
 func explainScope(r *policy.Rule, t *policy.Subject) []Part {
 	var out []Part
 	add := func(field *policy.Field, held bool, format string, args ...any) {
-		out = append(out, Part{Text: fmt.Sprintf(format, args...), Held: held, Field: field.Name, Value: field.Show(t.In, 0)})
+		value := field.Show(t.In, 0, time.UTC) // none is of the clock
+		out = append(out, Part{Text: fmt.Sprintf(format, args...), Held: held, Field: field.Name, Value: value})
 	}
 	words := func(field *policy.Field, attribute string, want, have policy.Set) {
 		if want != 0 {
@@ -122,14 +123,15 @@ func explainPermit(p *policy.Policy, r *policy.Rule, t *policy.Subject) []Part {
 		return nil
 	}
 	age := t.In.Age()
-	window := Part{Text: `window = "any"`, Held: true, Field: policy.AgeField.Name, Value: policy.AgeField.Show(t.In, age)}
+	window := Part{Text: `window = "any"`, Held: true, Field: policy.AgeField.Name,
+		Value: policy.AgeField.Show(t.In, age, p.Zone)}
 	if w := p.WindowOf(r, t); w != policy.NoEnd {
 		window.Text, window.Held = fmt.Sprintf("window = %q", policy.FormatDuration(w)), age <= w
 	}
 	out := []Part{window}
 	if r.Reason {
 		out = append(out, Part{Text: `reason = "required"`, Held: t.In.Reason != "",
-			Field: policy.ReasonField.Name, Value: policy.ReasonField.Show(t.In, age)})
+			Field: policy.ReasonField.Name, Value: policy.ReasonField.Show(t.In, age, p.Zone)})
 	}
 	if l := r.Limit; l != nil {
 		out = append(out, Part{Text: fmt.Sprintf("limit = %q", l.Name), Held: true,
@@ -161,7 +163,7 @@ func partOf(c *policy.Condition, in *Input, depth int) Part {
 		asked = asked.Kids[0]
 	}
 	if asked.Ask != nil {
-		part.Field, part.Value = asked.Ask.Field.Name, asked.Ask.Field.Show(in, age)
+		part.Field, part.Value = asked.Ask.Field.Name, asked.Ask.Field.Show(in, age, asked.Ask.Zone)
 	}
 	return part
 }

@@ -53,6 +53,11 @@ func agesOf(p *policy.Policy) []time.Duration {
 			if q.Field == policy.AgeField {
 				ages = append(ages, q.Duration, q.Duration+1)
 			}
+			if q.Field.OfClock() { // requests of the generator are for messages that are sent as a minute begins
+				for minute := range 10 {
+					ages = append(ages, time.Duration(minute+1)*time.Minute)
+				}
+			}
 		})
 	}
 	slices.Sort(ages)

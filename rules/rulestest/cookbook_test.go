@@ -10,7 +10,7 @@ import (
 
 func TestCookbook_Passes(t *testing.T) {
 	dirs, _ := filepath.Glob("../cookbook/*")
-	if len(dirs) != 13 {
+	if len(dirs) != 14 {
 		t.Fatalf("%d policies in the cookbook", len(dirs))
 	}
 	report, diags := Run("../cookbook")

@@ -182,7 +182,7 @@ func (g testGroup) run() (*Suite, hclfile.Diagnostics) {
 	}
 	r := lang.NewReporter()
 	r.Files = lang.ReadFiles(g.tests, r)
-	d := &testDecoder{Decoder: lang.NewDecoder(r), policy: p}
+	d := &testDecoder{Decoder: lang.NewDecoder(r, p.Zone), policy: p}
 	run := newTestRun(p)
 	for _, s := range r.Files {
 		body := r.Parse(s, lang.TestLanguage)

@@ -181,11 +181,19 @@ func twoFieldsAdvice(a, b *policy.Field) string {
 	return ""
 }
 
+// question returns a question about a field without its literals.
+func (d *Decoder) question(f *policy.Field, op policy.Operator) *policy.Question {
+	if f.OfClock() {
+		d.asksClock = true
+	}
+	return &policy.Question{Field: f, Operator: op, Zone: d.zone}
+}
+
 // compare returns the condition `field op value`.
 func (d *Decoder) compare(e hclsyntax.Expression, f *policy.Field, op policy.Operator,
 	value operand) *policy.Condition {
-	q := &policy.Question{Field: f, Operator: op}
-	ordered := f.Kind == policy.KindDuration || f.Kind == policy.KindTime
+	q := d.question(f, op)
+	ordered := f.Kind == policy.KindDuration || f.Kind == policy.KindTime || f.Kind == policy.KindMinute
 	switch {
 	case f.Kind == policy.KindTexts:
 		d.Errorf(e.Range(), "Write contains("+f.Name+", \"…\").", "%s is a list and cannot be compared", f.Name)
@@ -243,6 +251,14 @@ func (d *Decoder) literal(q *policy.Question, text string, at hcl.Range) bool {
 		}
 		q.Time = value
 		return true
+	case policy.KindMinute:
+		value, err := policy.ParseMinute(text)
+		if err != nil {
+			d.Errorf(at, "", "%s: %v", f.Name, err)
+			return false
+		}
+		q.Minute = value
+		return true
 	}
 	q.Texts = append(q.Texts, text)
 	return true
@@ -257,6 +273,8 @@ func (d *Decoder) mismatch(f *policy.Field, value operand) {
 		advice = "Write a duration between quotes, like \"2m\"."
 	case f.Kind == policy.KindTime:
 		advice = "Write a time between quotes, like \"2026-01-31T08:00:00Z\"."
+	case f.Kind == policy.KindMinute:
+		advice = "Write a time of day between quotes, like \"09:30\"."
 	case f.Kind == policy.KindFlag:
 		advice = "Write true or false without quotes, or only " + f.Name + "."
 	}

@@ -2,6 +2,8 @@ package lang
 
 import (
 	"path/filepath"
+	"time"
+	_ "time/tzdata" // a policy means the same on a machine without time zones
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -19,10 +21,12 @@ type Decoder struct {
 	placeholders map[string]*policy.Placeholder
 	used         map[string]bool // "limit x" or "placeholder x"
 	anyOwn       bool            // own_window_limit = "any"
+	zone         *time.Location  // of the policy
+	asksClock    bool            // a condition asks for the time of the request
 }
 
-// NewDecoder returns a decoder that reports to r.
-func NewDecoder(r *Reporter) *Decoder {
+// NewDecoder returns a decoder that reports to r. zone is the time zone of conditions.
+func NewDecoder(r *Reporter, zone *time.Location) *Decoder {
 	return &Decoder{
 		Reporter:     r,
 		named:        map[string]hcl.Range{},
@@ -30,6 +34,7 @@ func NewDecoder(r *Reporter) *Decoder {
 		limits:       map[string]*policy.Limit{},
 		placeholders: map[string]*policy.Placeholder{},
 		used:         map[string]bool{},
+		zone:         zone,
 	}
 }
 
@@ -68,6 +73,10 @@ func (d *Decoder) policy(bodies []*hclsyntax.Body) *policy.Policy {
 	}
 	d.checkLocals()
 	d.checkUses()
+	p.Zone = d.zone
+	if at, named := d.named["timezone"]; named && !d.asksClock {
+		d.Warnf(at, "Remove it: only request.weekday and request.time need it.", "the time zone is not used")
+	}
 	switch {
 	case len(p.Rules) == 0 && !d.HasErrors():
 		d.Errorf(hcl.Range{Filename: d.Files[0].Name}, "A policy without rules denies everything. Write at least one permit.",
@@ -112,6 +121,9 @@ func (d *Decoder) policyBlock(p *policy.Policy, b *hclsyntax.Block) {
 		return
 	}
 	d.CheckBody(b.Body, policyBlock)
+	if a := b.Body.Attributes["timezone"]; a != nil {
+		d.timezone(a)
+	}
 	if a := b.Body.Attributes["own_window_limit"]; a != nil {
 		d.anyOwn = d.only(a, "any")
 		p.AnyOwn = d.anyOwn
@@ -122,6 +134,22 @@ func (d *Decoder) policyBlock(p *policy.Policy, b *hclsyntax.Block) {
 	if a := b.Body.Attributes["clock_skew"]; a != nil {
 		p.ClockSkew, _ = d.duration(a, policy.MaxClockSkew)
 	}
+}
+
+// timezone decodes the time zone of the policy.
+func (d *Decoder) timezone(a *hclsyntax.Attribute) {
+	d.named["timezone"] = a.SrcRange
+	name, ok := d.Text(a)
+	if !ok {
+		return
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "" || name == "Local" { // the time zone of a machine is not the policy's to rely on
+		d.Errorf(a.Expr.Range(), "Write a name of the IANA time zone database, like \"Asia/Shanghai\" or \"UTC\".",
+			"%q is not a time zone", name)
+		return
+	}
+	d.zone = zone
 }
 
 // windowBlock decodes a window block.

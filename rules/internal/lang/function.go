@@ -77,7 +77,7 @@ func (d *Decoder) contains(e *hclsyntax.FunctionCallExpr, list, value operand) *
 		return nil
 	}
 	items, ok := d.listOf(list.value, list.at, "the list in contains")
-	q := &policy.Question{Field: value.field, Operator: policy.OpOneOf}
+	q := d.question(value.field, policy.OpOneOf)
 	for _, i := range items {
 		ok = d.literal(q, i.Text, i.At) && ok
 	}

@@ -414,7 +414,7 @@ func TestParse_ValueAdvice(t *testing.T) {
 		`sender = tru`:              "",
 		`window = 5`:                `Write it between quotes and with its unit, like "2m".`,
 		`window = "5 m"`:            "",
-		`window = "8d"`:             "No rule file can raise this limit.",
+		`window = "8d"`:             `Let the policy say own_window_limit = "any"`,
 		`role = "admin"`:            `Put it in square brackets: ["admin"].`,
 		`role = admin`:              `Write it between quotes: "admin".`,
 		`role = [admin]`:            `Write it between quotes: "admin".`,

@@ -49,7 +49,7 @@ func (d *Decoder) limitKey(a *hclsyntax.Attribute) []*policy.Field {
 		f := d.field(t)
 		switch {
 		case f == nil:
-		case f.Kind != policy.KindText && f.Kind != policy.KindWord:
+		case f.Kind != policy.KindText && f.Kind != policy.KindWord || f.OfClock():
 			d.Errorf(e.Range(), "Use a field that is a string or a word, such as actor.id.", "%s is %s and cannot be a key",
 				f.Name, f.What())
 		case slices.Contains(key, f):

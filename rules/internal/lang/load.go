@@ -1,6 +1,8 @@
 package lang
 
 import (
+	"time"
+
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/chat-recall/recall/internal/hclfile"
@@ -36,7 +38,7 @@ func (r *Reporter) Compile() (*policy.Policy, hclfile.Diagnostics) {
 	if r.HasErrors() {
 		return nil, r.Diagnostics()
 	}
-	p := NewDecoder(r).policy(bodies)
+	p := NewDecoder(r, time.UTC).policy(bodies)
 	if r.HasErrors() {
 		return nil, r.Diagnostics()
 	}

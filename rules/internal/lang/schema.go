@@ -55,6 +55,8 @@ var policyBlock = &BlockSpec{
 	About: "Defaults of the whole policy. At most one in all files.",
 	Attributes: []AttributeSpec{
 		{"window", "duration", "The window of permits that name none, at most 7d. Default: 2m."},
+		{"timezone", "string", "The time zone of `request.weekday` and `request.time`, by its name in the IANA database, " +
+			"as in `\"Asia/Shanghai\"`. Default: `UTC`."},
 		{"own_window_limit", "`\"any\"`", "Windows may be longer than 7d, and `\"any\"`, also for own messages of senders " +
 			"with the role `member` or `none`, as some messengers have it. Default: at most 7d."},
 		{"clock_skew", "duration",
@@ -81,8 +83,8 @@ var ruleScope = with(messageScope,
 		"The rule is evaluated and what it would change is reported, but it never decides."},
 	AttributeSpec{"text", "map of strings", "What users are told if this rule decides that a recall is refused, one " +
 		"text per language, as in `{ en = \"Ask a moderator to recall this message.\" }`: at most 64 languages, at most " +
-		"512 bytes each. A permit decides that if it is the closest to matching. Default: standard words for the code, in English " +
-		"and simplified Chinese."},
+		"512 bytes each. A permit decides that if it is the closest to matching. Default: standard words for the code, in " +
+		"English and simplified Chinese."},
 )
 
 var permitBlock = &BlockSpec{

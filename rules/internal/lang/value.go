@@ -171,7 +171,11 @@ func (d *Decoder) duration(a *hclsyntax.Attribute, limit time.Duration) (time.Du
 		return 0, false
 	}
 	if value > limit {
-		d.Errorf(a.Expr.Range(), "No rule file can raise this limit.", "%s is %s, above the limit of %s", a.Name, text,
+		advice := "No rule file can raise this limit."
+		if limit == policy.MaxWindow {
+			advice = "Let the policy say own_window_limit = \"any\", if senders may recall their own messages for longer."
+		}
+		d.Errorf(a.Expr.Range(), advice, "%s is %s, above the limit of %s", a.Name, text,
 			policy.FormatDuration(limit))
 		return 0, false
 	}

@@ -22,6 +22,7 @@ type Condition struct {
 	Written []byte // a slice of the file, not a copy: copies of nested parts would be many times its size
 	Cost    int
 	aging   bool // compares message.age
+	clocked bool // compares a field of the clock
 }
 
 // Join is how the kids of a [Condition] are combined.
@@ -61,6 +62,8 @@ type Question struct {
 	Texts    []string // of a text or word: the literals, exactly one unless OpOneOf
 	Duration time.Duration
 	Time     time.Time
+	Minute   int            // of the day, for request.time
+	Zone     *time.Location // of the policy, for fields of the clock
 }
 
 // compile returns the test of a question.
@@ -73,11 +76,16 @@ func (q *Question) compile() test {
 		return compileDuration(q.Operator, q.Duration)
 	case KindTime:
 		return compileTime(q.Operator, q.Field.time, q.Time)
+	case KindMinute:
+		return compileMinute(q.Operator, q.Zone, q.Minute)
 	case KindTexts:
 		texts, want := q.Field.texts, q.Texts[0]
 		return func(in *Input, _ time.Duration) bool { return slices.Contains(*texts(in), want) }
 	}
 	text, want := q.Field.Text, q.Texts[0]
+	if zone := q.Zone; q.Field == WeekdayField {
+		text = func(in *Input) string { return weekdayOf(in.RequestedAt.In(zone)) }
+	}
 	switch q.Operator {
 	case OpNotEqual:
 		return func(in *Input, _ time.Duration) bool { return text(in) != want }
@@ -129,7 +137,8 @@ func compileTime(op Operator, get func(*Input) time.Time, want time.Time) test {
 
 // NewQuestion returns a condition that is one comparison.
 func NewQuestion(q *Question, written []byte) *Condition {
-	return &Condition{Join: JoinNone, Ask: q, Test: q.compile(), Written: written, Cost: 1, aging: q.Field == AgeField}
+	return &Condition{Join: JoinNone, Ask: q, Test: q.compile(), Written: written, Cost: 1, aging: q.Field == AgeField,
+		clocked: q.Field.OfClock()}
 }
 
 // NewJoin combines conditions. It returns nil if one of them is nil, which means that it was reported.
@@ -140,7 +149,7 @@ func NewJoin(how Join, written []byte, kids ...*Condition) *Condition {
 			return nil
 		}
 		c.Cost += k.Cost
-		c.aging = c.aging || k.aging
+		c.aging, c.clocked = c.aging || k.aging, c.clocked || k.clocked
 	}
 	if how == JoinNot {
 		c.Cost++

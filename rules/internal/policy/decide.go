@@ -76,8 +76,9 @@ type RuleSet struct {
 	policy  *Policy
 	forbids []*Rule // in file order, the built-in one last
 	Permits []*Rule // in file order
-	aging   []*Rule // the forbids that compare message.age
+	moving  []*Rule // the forbids that compare message.age or a field of the clock
 	Ages    []time.Duration
+	minutes []int // at which the results of fields of the clock can change; none: no rule asks for one
 }
 
 func newRuleSet(p *Policy, rules []*Rule) RuleSet {
@@ -86,11 +87,12 @@ func newRuleSet(p *Policy, rules []*Rule) RuleSet {
 		if r.Aging() {
 			s.Ages = append(s.Ages, r.When.ages()...)
 		}
+		s.minutes = append(s.minutes, r.When.ClockMinutes()...)
 		switch {
 		case !r.Forbid:
 			s.Permits = append(s.Permits, r)
-		case r.Aging():
-			s.aging = append(s.aging, r)
+		case r.Aging(), r.Clocked():
+			s.moving = append(s.moving, r)
 			fallthrough
 		default:
 			s.forbids = append(s.forbids, r)
@@ -99,6 +101,8 @@ func newRuleSet(p *Policy, rules []*Rule) RuleSet {
 	s.forbids = append(s.forbids, BuiltInForbid)
 	slices.Sort(s.Ages)
 	s.Ages = slices.Compact(s.Ages)
+	slices.Sort(s.minutes)
+	s.minutes = slices.Compact(s.minutes)
 	return s
 }
 
@@ -146,7 +150,7 @@ func (s *RuleSet) Judge(t *Subject, age time.Duration, l Limits) Verdict {
 					exhausted = r
 				}
 				later := max(at.Sub(t.In.SentAt), 0)
-				if (retryAt.IsZero() || at.Before(retryAt)) && s.InTime(r, t, later) && !s.forbidsAt(t, later) {
+				if (retryAt.IsZero() || at.Before(retryAt)) && s.permitsLater(r, t, later) {
 					exhausted, retryAt = r, at
 				}
 				continue
@@ -189,23 +193,50 @@ func (s *RuleSet) wasInTime(r *Rule, t *Subject, age time.Duration) bool {
 	return false
 }
 
+// at returns t as it is at an age: a request that is made later. The clock shows another time then.
+func (s *RuleSet) at(t *Subject, age time.Duration) *Subject {
+	if len(s.minutes) == 0 {
+		return t
+	}
+	later, in := *t, *t.In
+	in.RequestedAt = in.SentAt.Add(age)
+	later.In = &in
+	return &later
+}
+
+// permitsLater reports whether a permit permits t at a later age.
+func (s *RuleSet) permitsLater(r *Rule, t *Subject, age time.Duration) bool {
+	t = s.at(t, age)
+	return s.InTime(r, t, age) && !s.forbidsAt(t, age)
+}
+
+// week is how long the results of fields of the clock are followed: after that they repeat.
+const week = 8 * Day
+
 // until returns the last moment at which some permit still permits t, which r permits at an age. It steps through the
 // ages at which a result can change.
 func (s *RuleSet) until(t *Subject, age time.Duration, r *Rule) time.Time {
+	last := max(age, 0) // after which only the clock changes a result
+	if len(s.Ages) > 0 {
+		last = max(last, s.Ages[len(s.Ages)-1])
+	}
 	for {
 		next := NoEnd
 		if w := s.policy.WindowOf(r, t); w != NoEnd {
 			next = w + 1
 		}
-		if r.Aging() || len(s.aging) > 0 {
+		if r.Aging() || len(s.moving) > 0 {
 			if i, _ := slices.BinarySearch(s.Ages, age+1); i < len(s.Ages) {
 				next = min(next, s.Ages[i])
 			}
 		}
+		if len(s.minutes) > 0 && age < last+week {
+			next = min(next, nextMinute(t.In.SentAt.Add(age), s.policy.Zone, s.minutes).Sub(t.In.SentAt))
+		}
 		if next == NoEnd {
 			return time.Time{}
 		}
-		if !s.holdsAt(t, next, &r) {
+		if !s.holdsAt(s.at(t, next), next, &r) {
 			return t.In.SentAt.Add(next - 1)
 		}
 		age = next
@@ -232,7 +263,7 @@ func (s *RuleSet) holdsAt(t *Subject, age time.Duration, r **Rule) bool {
 
 // forbidsAt reports whether a forbid matches t at an age later than one at which none does.
 func (s *RuleSet) forbidsAt(t *Subject, age time.Duration) bool {
-	for _, f := range s.aging {
+	for _, f := range s.moving {
 		if f.Matches(t, age) {
 			return true
 		}

@@ -16,21 +16,24 @@ const (
 	KindDuration             // only message.age
 	KindTime                 // only message.sent_at
 	KindTexts                // a list of texts
+	KindMinute               // only request.time
 )
 
 // String names the kind in diagnostics, as in "a string".
 func (k Kind) String() string {
-	return [...]string{"a string", "a word", "true or false", "a duration", "a time", "a list of strings"}[k]
+	return [...]string{
+		"a string", "a word", "true or false", "a duration", "a time", "a list of strings", "a time of day",
+	}[k]
 }
 
 // Field is one field that a condition can compare. The getter of its kind is set; message.age has none, because
-// conditions get the age as a parameter.
+// conditions get the age as a parameter, and neither have the fields of the clock, which need a time zone.
 type Field struct {
 	Name  string
 	Kind  Kind
 	Words *Vocabulary // of a KindWord
 	About string
-	Text  func(*Input) string // of KindText and KindWord
+	Text  func(*Input) string // of KindText and KindWord, but for those of the clock
 	flag  func(*Input) bool
 	time  func(*Input) time.Time
 	texts func(*Input) *[]string
@@ -70,6 +73,10 @@ var Fields = []*Field{
 		Text: func(in *Input) string { return in.Reason }},
 	{Name: "request.ext", Kind: KindText, About: "free text of the caller",
 		Text: func(in *Input) string { return in.Ext }},
+	{Name: "request.weekday", Kind: KindWord, Words: Weekdays,
+		About: "the day of the week when the request was made, in the time zone of the policy"},
+	{Name: "request.time", Kind: KindMinute,
+		About: "the time of day when the request was made, to the minute, in the time zone of the policy"},
 }
 
 // Fields that the engine itself needs.
@@ -119,8 +126,14 @@ func (f *Field) What() string {
 	return f.Kind.String()
 }
 
-// Show returns the value of a field as the rule language writes it.
-func (f *Field) Show(in *Input, age time.Duration) string {
+// Show returns the value of a field as the rule language writes it. zone is that of the policy.
+func (f *Field) Show(in *Input, age time.Duration, zone *time.Location) string {
+	switch f {
+	case WeekdayField:
+		return fmt.Sprintf("%q", weekdayOf(in.RequestedAt.In(zone)))
+	case ClockField:
+		return fmt.Sprintf("%q", FormatMinute(minuteOf(in.RequestedAt.In(zone))))
+	}
 	switch f.Kind {
 	case KindFlag:
 		return fmt.Sprint(f.flag(in))

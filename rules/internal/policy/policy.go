@@ -98,7 +98,8 @@ type Policy struct {
 	Window    time.Duration
 	Windows   []NamedWindow // in file order
 	ClockSkew time.Duration
-	AnyOwn    bool // own_window_limit = "any": [MaxWindow] does not apply
+	Zone      *time.Location // of request.weekday and request.time
+	AnyOwn    bool           // own_window_limit = "any": [MaxWindow] does not apply
 	OnRecall  *OnRecall
 	Rules     []*Rule  // in file order
 	Live      RuleSet  // the rules that decide

@@ -33,6 +33,9 @@ func (r *Rule) Matches(t *Subject, age time.Duration) bool {
 // Aging reports whether the condition compares message.age.
 func (r *Rule) Aging() bool { return r.When != nil && r.When.aging }
 
+// Clocked reports whether the condition compares a field of the clock.
+func (r *Rule) Clocked() bool { return r.When != nil && r.When.clocked }
+
 // NoEnd is the window "any". No age is above it.
 const NoEnd = time.Duration(1<<63 - 1)
 

@@ -59,6 +59,7 @@ func Gather(dom *Domain, label func(in *policy.Input) string) (out []Class, comp
 
 func (c *classes) build(axis int) int {
 	if axis == len(c.domain.axes) {
+		c.domain.settle()
 		label := c.label(&c.domain.in)
 		return c.intern("= "+label, node{label: label, axis: -1})
 	}
@@ -171,7 +172,10 @@ func (dom *Domain) Example(c Class) *policy.Input {
 		}
 		dom.axes[d].values[i].put(dom)
 	}
+	dom.settle()
 	in := dom.in
-	in.MessageLabels, in.ConversationLabels = slices.Clone(in.MessageLabels), slices.Clone(in.ConversationLabels)
+	for f, labels := range dom.labels { // which the next input changes
+		f.SetTexts(&in, slices.Clone(labels))
+	}
 	return &in
 }

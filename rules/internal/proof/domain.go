@@ -31,6 +31,10 @@ type Domain struct {
 	in        policy.Input
 	age       time.Duration
 	labels    map[*policy.Field][]string // the labels that are set in in
+
+	zone    *time.Location // of the fields of the clock; nil: they are not asked
+	weekday string         // the values of these fields in in
+	minute  int
 }
 
 // axis is one property of inputs, with all values that can be told apart.
@@ -83,6 +87,7 @@ func NewDomain(preds *Predicates) *Domain {
 	}
 	dom.addText(preds, policy.ReasonField, func(in *policy.Input, v string) { in.Reason = v })
 	dom.addText(preds, policy.FieldNamed("request.ext"), func(in *policy.Input, v string) { in.Ext = v })
+	dom.addClock(preds)
 	dom.addTimes(preds.times)
 	dom.addAges(preds.ages) // last, since the time of the request is that of sending plus the age
 	return dom
@@ -240,6 +245,54 @@ func (dom *Domain) label(f *policy.Field, label string, present bool) {
 	f.SetTexts(&dom.in, have)
 }
 
+// addClock adds the axes of the day and the time of the request.
+func (dom *Domain) addClock(preds *Predicates) {
+	if len(preds.zones) == 0 {
+		return
+	}
+	dom.zone, dom.weekday = preds.zones[0], policy.Weekdays.Words[0]
+	// The time of a request is also that of sending and the age, and has one day in one zone and another in the next: such
+	// inputs are no product of axes.
+	elsewhere := func(z *time.Location) bool { return z.String() != dom.zone.String() }
+	if len(preds.times) > 0 || slices.ContainsFunc(preds.zones, elsewhere) {
+		dom.size = math.MaxInt
+		return
+	}
+	days := axis{name: "request.weekday"}
+	for _, class := range preds.classes(policy.Weekdays) {
+		words := policy.Weekdays.Describe(class)
+		days.values = append(days.values, value{text: strings.Join(words, " or "),
+			put: func(dom *Domain) { dom.weekday = words[0] }})
+	}
+	dom.add(days)
+	minutes := append([]int{0}, preds.clocks...)
+	slices.Sort(minutes)
+	x := axis{name: "request.time", ordered: true}
+	for _, minute := range slices.Compact(minutes) {
+		v := value{put: func(dom *Domain) { dom.minute = minute }}
+		if minute > 0 {
+			v.from, v.to = "from "+policy.FormatMinute(minute), "before "+policy.FormatMinute(minute)
+		}
+		x.values = append(x.values, v)
+	}
+	dom.add(x)
+}
+
+// settle sets what depends on several axes: the time of the request.
+func (dom *Domain) settle() {
+	if dom.zone == nil {
+		return
+	}
+	day := slices.Index(policy.Weekdays.Words, dom.weekday)
+	for week := 0; week < 52; week++ { // in one of them no clock is changed at that time
+		at := time.Date(2026, 1, 5+day+7*week, 0, dom.minute, 0, 0, dom.zone) // the 5th is a Monday
+		if at.Hour()*60+at.Minute() == dom.minute {
+			dom.in.RequestedAt, dom.in.SentAt = at, at.Add(-dom.age)
+			return
+		}
+	}
+}
+
 func (dom *Domain) addTimes(times []time.Time) {
 	slices.SortFunc(times, time.Time.Compare)
 	times = slices.CompactFunc(times, time.Time.Equal)
@@ -295,7 +348,10 @@ func (dom *Domain) walk(visit func(in *policy.Input, at []int) bool) {
 	for i := range dom.axes {
 		dom.axes[i].values[0].put(dom)
 	}
-	for visit(&dom.in, at) {
+	for {
+		if dom.settle(); !visit(&dom.in, at) {
+			return
+		}
 		i := len(at) - 1
 		for ; i >= 0; i-- {
 			if at[i]++; at[i] < len(dom.axes[i].values) {

@@ -17,6 +17,8 @@ type Predicates struct {
 	labels map[*policy.Field][]string
 	ages   []time.Duration // at which a result can change
 	times  []time.Time
+	clocks []int            // minutes of the day at which a result can change; none: no predicate asks the clock
+	zones  []*time.Location // in which they are asked
 	sender bool
 	reason bool // whether the reason is empty
 
@@ -96,8 +98,12 @@ func (preds *Predicates) addScope(s *policy.Scope) {
 
 // AddCondition adds the predicates of a condition, which may be nil.
 func (preds *Predicates) AddCondition(c *policy.Condition) {
+	preds.clocks = append(preds.clocks, c.ClockMinutes()...)
 	c.Questions(func(q *policy.Question) {
 		preds.questions++
+		if q.Field.OfClock() {
+			preds.zones = append(preds.zones, q.Zone)
+		}
 		switch q.Field.Kind {
 		case policy.KindFlag:
 			preds.sender = true
@@ -105,6 +111,7 @@ func (preds *Predicates) AddCondition(c *policy.Condition) {
 			preds.ages = append(preds.ages, q.Duration, q.Duration+1)
 		case policy.KindTime:
 			preds.times = append(preds.times, q.Time, q.Time.Add(1))
+		case policy.KindMinute:
 		case policy.KindTexts:
 			preds.labels[q.Field] = append(preds.labels[q.Field], q.Texts...)
 		case policy.KindWord:

@@ -78,7 +78,13 @@ func (g *Generator) Condition() (rule, plain string) {
 		op := []string{"==", "!="}[g.pick(2)]
 		return twice(fmt.Sprintf("%s %s %q", text, op, texts[g.pick(len(texts))]))
 	}
-	switch g.pick(3) {
+	switch g.pick(5) {
+	case 3:
+		return twice(fmt.Sprintf("request.weekday != %q", policy.Weekdays.Words[g.pick(2)]))
+	case 4:
+		op, minute := []string{"==", "!=", "<", "<=", ">", ">="}[g.pick(6)], 12*60+g.pick(4)
+		return fmt.Sprintf("request.time %s %q", op, policy.FormatMinute(minute)),
+			fmt.Sprintf("request.time %s %d", op, minute)
 	case 0:
 		return twice(fmt.Sprintf("actor.role == %q", policy.Roles.Words[g.pick(5)]))
 	case 1:
@@ -121,6 +127,8 @@ func EvalContext(in *policy.Input) *hcl.EvalContext {
 		}
 		return cty.ListVal(values)
 	}
+	asked := in.RequestedAt.UTC()
+	minute := asked.Sub(asked.Truncate(24*time.Hour)) / time.Minute
 	affix := func(test func(s, part string) bool) ctyfunction.Function {
 		return ctyfunction.New(&ctyfunction.Spec{
 			Params: []ctyfunction.Parameter{{Name: "s", Type: cty.String}, {Name: "part", Type: cty.String}},
@@ -144,7 +152,10 @@ func EvalContext(in *policy.Input) *hcl.EvalContext {
 				"id": text(in.ActorID), "role": text(PlainRole(in)), "is_sender": cty.BoolVal(in.IsSender()),
 				"labels": list(in.ActorLabels),
 			}),
-			"request": cty.ObjectVal(map[string]cty.Value{"reason": text(in.Reason), "ext": text(in.Ext)}),
+			"request": cty.ObjectVal(map[string]cty.Value{
+				"reason": text(in.Reason), "ext": text(in.Ext),
+				"weekday": text(strings.ToLower(asked.Weekday().String())), "time": cty.NumberIntVal(int64(minute)),
+			}),
 		},
 		Functions: map[string]ctyfunction.Function{
 			"contains": stdlib.ContainsFunc, "startswith": affix(strings.HasPrefix), "endswith": affix(strings.HasSuffix),
