@@ -202,7 +202,7 @@ func testHostile(t *testing.T, d *server) {
 	d.run("no bare retraction passes", func(t *testing.T) {
 		id := alice.message("bob@localhost", "chat", "no bare retraction")
 		bob.awaitText("no bare retraction")
-		for _, kind := range []string{"", "chat", "normal", "headline"} {
+		for _, kind := range []string{"", "chat", "normal", "headline", "groupchat"} {
 			erin.wantRefused("bob@localhost", kind, "v1", id, "item-not-found")
 			erin.wantRefused(bob.jid, kind, "v0", id, "item-not-found")
 		}

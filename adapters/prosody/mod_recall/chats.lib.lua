@@ -169,7 +169,12 @@ return function (module, recall)
 		local origin, stanza = event.origin, event.stanza;
 		if origin.recall then return; end -- our own notice
 		local sender = jid.bare(stanza.attr.from or origin.full_jid);
-		return on_message(origin, stanza, sender, jid.bare(stanza.attr.to or sender));
+		local peer = jid.bare(stanza.attr.to or sender);
+		local user = prosody.hosts[jid.host(peer)] and not is_room_host(jid.host(peer));
+		if stanza.attr.type == "groupchat" and user and stanzas.retracts(stanza) then -- no user is a room
+			return stanzas.refuse(origin, stanza, judge.not_found);
+		end
+		return on_message(origin, stanza, sender, peer);
 	end
 	module:hook("pre-message/bare", outgoing, 10);
 	module:hook("pre-message/full", outgoing, 10);
