@@ -38,8 +38,8 @@ func (a archive) keepPost(ctx context.Context, tx *sql.Tx, d shared.Delivery) er
 	}
 	p := archivedPost{RecallID: d.RecallID, RecalledAt: d.RecalledAt.UTC(), KeepUntil: d.RecalledAt.Add(d.Retention).UTC()}
 	var posts, files []byte
-	err := tx.QueryRowContext(ctx, `SELECT coalesce((SELECT json_agg(to_json(p)) FROM posts p WHERE p.id = $1 OR
-		p.originalid = $1), '[]'),
+	err := tx.QueryRowContext(ctx, `SELECT
+		coalesce((SELECT json_agg(to_json(p)) FROM posts p WHERE p.id = $1 OR p.originalid = $1), '[]'),
 		coalesce((SELECT json_agg(to_json(f)) FROM fileinfo f WHERE f.postid = $1), '[]')`, d.Message.ID).Scan(&posts, &files)
 	if err != nil {
 		return err
@@ -66,6 +66,9 @@ func (a archive) keepFile(root *os.Root, f storedFile, d shared.Delivery) error 
 	}
 	defer from.Close()
 	name := filepath.Join(a.folder(d.Message.ID), f.id+filepath.Ext(f.path))
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return fmt.Errorf("archive a file: %w", err)
+	}
 	to, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("archive a file: %w", err)

@@ -80,6 +80,12 @@ func (s *steps) empty(ctx context.Context, d shared.Delivery) (p emptied, err er
 	if p.kept {
 		text, kind = placeholder, "''" // a type of a plugin would be shown by it
 	}
+	_, err = tx.ExecContext(ctx, `UPDATE fileinfo SET postid = $1 WHERE coalesce(postid, '') = '' AND creatorid = $2
+		AND id IN (SELECT jsonb_array_elements_text(v.fileids::jsonb) FROM posts v WHERE (v.id = $1 OR v.originalid = $1)
+		AND v.fileids LIKE '["%')`, id, sender)
+	if err != nil {
+		return p, err
+	}
 	if d.Disposition == shared.DispositionArchive {
 		if err := s.archive.keepPost(ctx, tx, d); err != nil {
 			return p, err
@@ -93,9 +99,6 @@ func (s *steps) empty(ctx context.Context, d shared.Delivery) (p emptied, err er
 		sql  string
 		args []any
 	}{
-		{`UPDATE fileinfo SET postid = $1 WHERE coalesce(postid, '') = '' AND creatorid = $2 AND id IN (
-			SELECT jsonb_array_elements_text(v.fileids::jsonb) FROM posts v WHERE (v.id = $1 OR v.originalid = $1)
-			AND v.fileids LIKE '["%')`, []any{id, sender}},
 		{`UPDATE posts p SET message = $2, hashtags = '', filenames = '[]', fileids = '[]', ispinned = false,
 			hasreactions = false, type = ` + kind + `,
 			props = jsonb_strip_nulls(jsonb_build_object('recalled', true, 'deleteBy', p.props->'deleteBy', 'recalled_files',

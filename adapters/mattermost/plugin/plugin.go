@@ -29,6 +29,7 @@ type Plugin struct {
 	log     hclog.Logger
 	service atomic.Pointer[service] // nil until it is open
 	failure atomic.Pointer[error]   // why it is not open
+	site    atomic.Pointer[string]  // the address of the server; nil: not known
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 }
@@ -92,6 +93,10 @@ func (p *Plugin) OnDeactivate() error {
 
 // OnConfigurationChange puts new settings in force. It is also called before OnActivate.
 func (p *Plugin) OnConfigurationChange() error {
+	if c := p.API.GetConfig(); c != nil {
+		site := value(c.ServiceSettings.SiteURL)
+		p.site.Store(&site)
+	}
 	s := p.service.Load()
 	if s == nil {
 		return nil // it reads them when it opens
