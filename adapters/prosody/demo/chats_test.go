@@ -128,6 +128,22 @@ func testChats(t *testing.T, d *server) {
 		}
 		again.leave()
 	})
+	d.run("the same id to two users", func(t *testing.T) {
+		erin := d.connect("erin").present().manage()
+		erin.drop()
+		id := alice.id()
+		alice.messageWith("bob@localhost", "chat", id, "<body>the one to bob</body>")
+		alice.messageWith("erin@localhost", "chat", id, "<body>the one to erin</body>")
+		bob.awaitText("the one to bob")
+		d.settled("alice@localhost/" + alice.retract("bob@localhost", "chat", "v1", id))
+		d.gone("the one to bob")
+		again := erin.resume()
+		again.awaitText("the one to erin")
+		if !again.archived("", "alice@localhost", "the one to erin") {
+			t.Error("the archive of erin lost another message")
+		}
+		again.leave()
+	})
 	d.run("a result of an archive that is not acknowledged", func(t *testing.T) {
 		id := alice.message("erin@localhost", "chat", "read from the archive")
 		alice.sync()

@@ -30,7 +30,7 @@ return function (module, recall)
 
 	local function here(address) return jid.host(address) == module.host; end
 
-	-- archived iterates over what the archives of two users have of their conversation: stanza, time, key, owner.
+	-- archived iterates over what the archive of a user has of a conversation: key, stanza, time.
 	local function archived(owner, with, start)
 		if not here(owner) then return function () end; end
 		local found, err = archive:find(jid.node(owner), { with = with, start = start });
@@ -140,12 +140,12 @@ return function (module, recall)
 		end
 	end
 
-	-- Before the archive (priority 0), so that nothing is archived, delivered or kept that Recall does not know.
-	local function on_message(origin, stanza, sender, peer)
+	-- Before the archive (priority 0), so that nothing is archived, delivered or kept that Recall does not know. far is
+	-- the address of who is not the user of this host: it may be that of an occupant of a room.
+	local function on_message(origin, stanza, sender, peer, far)
 		if stanza.attr.type == "error" or stanza.attr.type == "groupchat" then return; end
 		local target = stanzas.retracts(stanza);
-		local occupant = stanza.attr.to or peer;
-		if is_private(stanza, occupant) or is_private(stanza, stanza.attr.from or sender) then
+		if is_private(stanza, far) then
 			return target and stanzas.refuse(origin, stanza, { type = "cancel", condition = "item-not-found",
 				text = "Private messages of rooms can't be recalled." }) or nil;
 		end
@@ -174,7 +174,7 @@ return function (module, recall)
 		if stanza.attr.type == "groupchat" and user and stanzas.retracts(stanza) then -- no user is a room
 			return stanzas.refuse(origin, stanza, judge.not_found);
 		end
-		return on_message(origin, stanza, sender, peer);
+		return on_message(origin, stanza, sender, peer, stanza.attr.to or peer);
 	end
 	module:hook("pre-message/bare", outgoing, 10);
 	module:hook("pre-message/full", outgoing, 10);
@@ -184,7 +184,8 @@ return function (module, recall)
 		local origin, stanza = event.origin, event.stanza;
 		local component = origin.type == "component" and origin.conn; -- a room is a component without a connection
 		if component or origin.type == "s2sin" or origin.type == "s2sin_unauthed" then
-			return on_message(origin, stanza, jid.bare(stanza.attr.from), jid.bare(stanza.attr.to));
+			local sender = stanza.attr.from;
+			return on_message(origin, stanza, jid.bare(sender), jid.bare(stanza.attr.to), sender);
 		end
 	end
 	module:hook("message/bare", incoming, 10);
@@ -218,14 +219,19 @@ return function (module, recall)
 		return sender, sender == a and b or a;
 	end
 
-	-- matcher recognizes a message, and its corrections, among stanzas in their order.
+	-- matcher recognizes a message, and its corrections, among stanzas in their order. Ids are unique only among the
+	-- messages from one user to another one. archived_too is true where the message itself may be missing.
 	local function matcher(event, archived_too)
 		local sender, peer = parties(event);
 		local ref = event.message.ref;
+		local function direction(s)
+			return from(s).." "..jid.bare(s.attr.to or s.attr.from or "");
+		end
+		local way = sender.." "..peer;
 		return stanzas.family(function (s)
-			return stanzas.client_id(s) == ref and from(s) == sender;
-		end, from, sender, archived_too and function ()
-			return original(sender, peer, ref, sender) or { st.message { id = ref, from = sender } };
+			return stanzas.client_id(s) == ref and direction(s) == way;
+		end, direction, way, archived_too and function ()
+			return original(sender, peer, ref, sender) or { st.message { id = ref, from = sender, to = peer } };
 		end);
 	end
 
