@@ -107,6 +107,18 @@ func TestDemo_BadFlags(t *testing.T) {
 	}
 }
 
+func TestDemo_PortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", portHTTP+2600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = run(t.Context(), []string{"--data", t.TempDir(), "--offset", "2600"}, &hosttest.LogBuffer{}, &hosttest.LogBuffer{})
+	if err == nil || !strings.Contains(err.Error(), "--offset moves all ports") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestDemo_NoProsody(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	err := run(t.Context(), []string{"--data", t.TempDir()}, &hosttest.LogBuffer{}, &hosttest.LogBuffer{})

@@ -84,6 +84,13 @@ func prepare(ctx context.Context, o options, stdout io.Writer) (*demo, error) {
 	if d.data, err = filepath.Abs(o.data); err != nil {
 		return nil, err
 	}
+	for _, port := range []int{portC2S, portHTTP, portSidecar} {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", o.port(port)))
+		if err != nil {
+			return nil, fmt.Errorf("%w; --offset moves all ports", err)
+		}
+		l.Close()
+	}
 	if d.prosody, err = exec.LookPath("prosody"); err != nil {
 		return nil, fmt.Errorf("prosody is not installed: %s, then systemctl disable --now prosody", install)
 	}
