@@ -159,6 +159,23 @@ func ExampleHost_Index() {
 	// m2 refuse it: conversation.type
 }
 
+func ExampleHost_Amend() {
+	recall, end := open(nil)
+	defer end()
+	if _, err := recall.Index(ctx, []shared.Message{textMessage("m1")}); err != nil {
+		panic(err)
+	}
+
+	amended, err := recall.Amend(ctx, []shared.Amendment{{
+		Tenant: "acme", MessageID: "m1", Labels: []string{"reported"}, // instead of the labels that it had
+	}})
+	if err != nil {
+		panic(err) // not answered: repeat the call
+	}
+	fmt.Println(amended[0].MessageID, amended[0].Status)
+	// Output: m1 amended
+}
+
 func ExampleHost_Recall() {
 	store := history{"m1": "wrong room"}
 	recall, end := open(map[string]host.Step{shared.StepHistory: {Run: store.remove}})

@@ -1,5 +1,6 @@
-# A school: pupils have thirty seconds in groups and two minutes in single conversations, but cannot recall messages
-# that a teacher labeled as reported. Teachers are owners and admins; they can recall anything in their groups, silently.
+# A school: pupils have thirty seconds in groups and two minutes in single conversations. Nothing that a teacher reported
+# disappears: when one does, the host adds the label "reported" to the message (Amend). Teachers are owners and admins;
+# they can recall anything else in their groups, silently.
 
 policy {
   window = "2m"
@@ -15,6 +16,10 @@ forbid "reported" {
   tenant = ["school"]
   when   = contains(message.labels, "reported") && actor.role != "system"
   code   = "reported"
+  text = {
+    en        = "This message was reported, so it can't be recalled."
+    "zh-Hans" = "这条消息已被举报，不能撤回。"
+  }
 }
 
 permit "pupils" {
