@@ -194,6 +194,12 @@ func testAway(t *testing.T, d *server) {
 		d.gone("carol was away")
 		alice, bob = d.connect("alice").present(), d.connect("bob").present()
 	})
+	d.run("a value that is none", func(t *testing.T) {
+		d.configure("recall_when_down = \"later\"\n")
+		d.eventually("the log says so", func() bool {
+			return strings.Contains(d.tail("prosody.log"), `recall_when_down is "later"; it can be "queue" or "refuse"`)
+		})
+	})
 	d.run("refuse", func(t *testing.T) {
 		d.configure("recall_when_down = \"refuse\"\n")
 		defer d.configure("")

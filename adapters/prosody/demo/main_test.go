@@ -113,7 +113,8 @@ func TestDemo_PortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	err = run(t.Context(), []string{"--data", t.TempDir(), "--offset", "2600"}, &hosttest.LogBuffer{}, &hosttest.LogBuffer{})
+	var out hosttest.LogBuffer
+	err = run(t.Context(), []string{"--data", t.TempDir(), "--offset", "2600"}, &out, &out)
 	if err == nil || !strings.Contains(err.Error(), "--offset moves all ports") {
 		t.Errorf("the error is %v", err)
 	}

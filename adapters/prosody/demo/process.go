@@ -13,7 +13,7 @@ import (
 const (
 	restartAfter = 200 * time.Millisecond
 	stopTimeout  = 30 * time.Second
-	startLimit   = 5 // starts in a row that last less than startPeriod, after which the demo gives up
+	startLimit   = 20 // starts in a row that last less than startPeriod, after which the demo gives up
 	startPeriod  = time.Second
 )
 

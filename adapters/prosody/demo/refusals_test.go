@@ -84,6 +84,9 @@ func testRefusals(t *testing.T, d *server) {
 	d.run("unknown", func(t *testing.T) {
 		alice.wantRefused("bob@localhost", "chat", "v0", "unknown", "item-not-found")
 		alice.wantRefused("bob@localhost", "chat", "v1", "", "item-not-found")
+		if _, kind, code := alice.refused(alice.retract("bob@localhost", "chat", "v1", "x")); kind+code != "cancelnot_found" {
+			t.Errorf("the answer has type and code %s", kind+code)
+		}
 		alice.wantRefused("carol@localhost", "chat", "v1", id, "item-not-found") // a message to bob
 	})
 	d.run("without a body", func(t *testing.T) {

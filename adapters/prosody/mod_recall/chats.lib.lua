@@ -147,7 +147,7 @@ return function (module, recall)
 		local target = stanzas.retracts(stanza);
 		if is_private(stanza, far) then
 			return target and stanzas.refuse(origin, stanza, { type = "cancel", condition = "item-not-found",
-				text = "Private messages of rooms can't be recalled." }) or nil;
+				text = "Private messages of rooms can't be recalled.", code = "not_found" }) or nil;
 		end
 		if is_room_host(jid.host(peer)) or not jid.node(peer) or not jid.node(sender) then return; end
 		if target then return retract(origin, stanza, sender, peer, target); end

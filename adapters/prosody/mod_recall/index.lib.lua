@@ -5,7 +5,11 @@ local promise = require "util.promise";
 
 local patience = 1; -- seconds that a message waits for the sidecar, once; then it is not asked until it answers again
 local batch = 500; -- entries of the spool in one call; Recall takes 1,000
-local refuse = module:get_option_string("recall_when_down", "queue") == "refuse";
+local when_down = module:get_option_string("recall_when_down", "queue");
+local refuse = when_down == "refuse";
+if not refuse and when_down ~= "queue" then
+	module:log("error", "recall_when_down is %q; it can be \"queue\" or \"refuse\". It is taken for \"queue\"", when_down);
+end
 
 local list = { index = "messages", amend = "amendments" }; -- the field of the request, by path of the call
 

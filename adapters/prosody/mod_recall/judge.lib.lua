@@ -34,7 +34,8 @@ local judge = {};
 
 judge.unavailable = { type = "wait", condition = "remote-server-timeout",
 	text = "The message may not be recalled yet. Try again later." };
-judge.not_found = { type = "cancel", condition = "item-not-found", text = "This message does not exist any more." };
+judge.not_found = { type = "cancel", condition = "item-not-found", text = "This message does not exist any more.",
+	code = "not_found" };
 
 local function refusal(result, language)
 	local text = sentence(result.text, language);

@@ -102,7 +102,7 @@ return function (module, recall)
 		if tag.name == "apply-to" then order = tag:get_child("moderate", stanzas.xmlns.moderate0); end
 		if not order then return; end
 		local room = mod_muc.get_room_from_jid(stanza.attr.to);
-		if not room then return stanzas.refuse(origin, stanza, { type = "cancel", condition = "item-not-found" }); end
+		if not room then return stanzas.refuse(origin, stanza, judge.not_found); end
 		local xmlns = stanzas.xmlns;
 		if not order:get_child("retract", xmlns.retract0) and not order:get_child("retract", xmlns.retract1) then
 			return stanzas.refuse(origin, stanza, { type = "cancel", condition = "feature-not-implemented" });
