@@ -138,6 +138,9 @@ func testAway(t *testing.T, d *server) {
 		frozen = true
 		send("makes the sidecar be away") // it may read this when it goes on
 		send("older than the installation")
+		alice.join(room, "alice")
+		bob.join(room, "bob")
+		older, _ := bob.say(room, "older, in the room")
 		d.restartHard("prosody")
 		if err := os.Remove(spool); err != nil {
 			t.Fatal(err)
@@ -153,6 +156,19 @@ func testAway(t *testing.T, d *server) {
 		alice.retract("bob@localhost", "chat", "v1", id)
 		bob.awaitRetraction(id)
 		d.gone("older than the installation")
+		alice.join(room, "alice")
+		alice.wantRefused("nowhere@rooms.localhost", "groupchat", "v1", older, "item-not-found")
+		carol := d.connect("carol").present().join(room, "carol")
+		if state := d.state(room + "/" + older); state != "unknown" {
+			t.Fatalf("the message of the room is %s", state)
+		}
+		carol.wantRefused(room, "groupchat", "v1", older, "item-not-found") // nobody knows who wrote it
+		bob.join(room, "another nick")
+		carol.wantRefused(room, "groupchat", "v1", older, "forbidden")
+		bob.retract(room, "groupchat", "v1", older)
+		carol.awaitRetraction(older)
+		carol.leave()
+		d.gone("older, in the room")
 	})
 	d.run("what waits for a user is not delivered while its recall is open", func(t *testing.T) {
 		id := alice.message("carol@localhost", "chat", "carol was away")

@@ -240,6 +240,12 @@ func (d *server) signal(name string, sig syscall.Signal) int {
 	if err := syscall.Kill(pid, sig); err != nil {
 		d.t.Fatal(err)
 	}
+	if sig == syscall.SIGSTOP {
+		d.eventually(name+" has stopped", func() bool {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			return err == nil && strings.Contains(string(text), ") T ")
+		})
+	}
 	return pid
 }
 

@@ -182,6 +182,24 @@ func testRooms(t *testing.T, d *server) {
 		}
 		d.gone("late in the room")
 	})
+	d.run("a nick that somebody else takes", func(t *testing.T) {
+		bob := d.connect("bob").present().join(room, "nick")
+		sid, id := bob.say(room, "by the first nick")
+		bob.leave()
+		dave := d.connect("dave").present().join(room, "nick")
+		other, _ := dave.say(room, "by the second nick", replaces(id))
+		if state := d.state(room + "/" + other); state != "live" {
+			t.Errorf("the message of somebody else is %s", state)
+		}
+		dave.wantRefused(room, "groupchat", "v1", sid, "forbidden")
+		dave.retract(room, "groupchat", "v1", other)
+		dave.awaitRetraction(other)
+		d.gone("by the second nick")
+		if !alice.archived(room, "", "by the first nick") {
+			t.Error("the message of bob is gone")
+		}
+		dave.leave()
+	})
 	d.run("the memory of a room on disk", func(t *testing.T) {
 		sid, _ := bob.say(room, "last before the stop")
 		d.restart("prosody")

@@ -22,7 +22,15 @@ return function (module, recall)
 		end
 	end);
 
-	local function from(stanza) return stanza.attr.from; end
+	local has_ids = module:get_option_boolean("muc_occupant_id", true);
+
+	-- from is who wrote a message of the room: by the id that the room gave the occupant (XEP-0421), since somebody else
+	-- can take a nick.
+	local function from(stanza)
+		local tag = stanza:get_child("occupant-id", stanzas.xmlns.occupant_id);
+		return has_ids and tag and tag.attr.id or stanza.attr.from;
+	end
+	local function who(room, occupant) return has_ids and room:get_occupant_id(occupant) or occupant.nick; end
 
 	local function archived(address, query)
 		local found, err = log:find(jid.node(address), query);
@@ -30,12 +38,12 @@ return function (module, recall)
 		return found or function () end;
 	end
 
-	-- original finds the message of an occupant with a client's id, or the one that it corrects. It returns the message
+	-- original finds the message of an author with a client's id, or the one that it corrects. It returns the message
 	-- with its corrections, its key and its time. The message may be a tombstone.
-	local function original(address, nick, id)
+	local function original(address, author, id)
 		local by_id = {};
 		for key, s, when in archived(address) do
-			if from(s) == nick and (facts.shows(s) or stanzas.is_tombstone(s)) then
+			if from(s) == author and (facts.shows(s) or stanzas.is_tombstone(s)) then
 				local replaced = stanzas.replaces(s);
 				local chain = replaced and by_id[replaced] or { key = key, when = when };
 				chain[#chain + 1] = s;
@@ -57,11 +65,11 @@ return function (module, recall)
 			{ type = "group", id = address }, sender, list, when) or nil;
 	end
 
-	-- Who wrote a message of the archive? Rooms that show addresses archive them.
+	-- author is the address of who wrote a message of the archive, if that is an occupant.
 	local function author(room, s)
-		local address = s:find("{http://jabber.org/protocol/muc#user}x/item@jid");
-		local occupant = not address and room:get_occupant_by_nick(s.attr.from);
-		return address and jid.bare(address) or occupant and occupant.bare_jid;
+		for _, occupant in room:each_occupant() do
+			if who(room, occupant) == from(s) then return occupant.bare_jid; end
+		end
 	end
 
 	-- Recalls ----------------------------------------------------------------------------------------------------
@@ -126,7 +134,7 @@ return function (module, recall)
 		local arrival = { origin = origin, real = stanza.attr.from };
 		arrivals[stanza] = arrival;
 		local replaced = facts.shows(stanza) and stanzas.replaces(stanza);
-		local found = replaced and event.occupant and original(room.jid, event.occupant.nick, replaced);
+		local found = replaced and event.occupant and original(room.jid, who(room, event.occupant), replaced);
 		if not found then return; end
 		local id = facts.room_key(room.jid, found.key);
 		local states = not stanzas.is_tombstone(found[1]) and await(recall.index.state({ id })) or {};

@@ -12,6 +12,7 @@ local xmlns = {
 	moderate0 = "urn:xmpp:message-moderate:0";
 	moderate1 = "urn:xmpp:message-moderate:1";
 	muc_user = "http://jabber.org/protocol/muc#user";
+	occupant_id = "urn:xmpp:occupant-id:0";
 };
 
 local stanzas = { xmlns = xmlns };
@@ -107,8 +108,10 @@ function stanzas.notice_id(event) return "recall-"..hashes.sha256(event.key, tru
 function stanzas.tombstone(stanza, recalled_at, moderated, reason)
 	local attr = stanza.attr;
 	local t = st.message({ from = attr.from, to = attr.to, type = attr.type, id = attr.id });
-	local origin_id = stanza:get_child("origin-id", xmlns.sid);
-	if origin_id then t:tag("origin-id", { xmlns = xmlns.sid, id = origin_id.attr.id }):up(); end
+	for name, space in pairs { ["origin-id"] = xmlns.sid, ["occupant-id"] = xmlns.occupant_id } do
+		local tag = stanza:get_child(name, space);
+		if tag then t:tag(name, { xmlns = space, id = tag.attr.id }):up(); end
+	end
 	if moderated then t:tag("moderated", { xmlns = xmlns.moderate0, by = moderated }); end
 	t:tag("retracted", { xmlns = xmlns.retract0, stamp = recalled_at }):up();
 	if moderated and reason and reason ~= "" then t:text_tag("reason", reason); end
