@@ -51,7 +51,7 @@ func testCrowd(t *testing.T, d *server) {
 	}
 	crowd.Wait()
 	// With the storage internal, each recall parses whole archives, and the machine may be busy.
-	deadline := time.Now().Add(4 * patience)
+	deadline := time.Now().Add(8 * patience)
 	leaks := d.leaks(recalledTexts)
 	for len(leaks) > 0 && time.Now().Before(deadline) {
 		time.Sleep(100 * time.Millisecond)
