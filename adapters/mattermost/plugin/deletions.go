@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -16,18 +17,49 @@ import (
 // deletions makes recalls of the posts that users deleted by Mattermost's own means, where the rules permit it, and
 // lists the others.
 type deletions struct {
+	recall  shared.Recall
 	adapter *adapter.Adapter
 	list    *bypassLog
 	log     hclog.Logger
 }
 
 func (d *deletions) judge(ctx context.Context, posts []post) error {
+	gone, err := recalledPosts(ctx, d.recall, posts)
+	if err != nil {
+		return err
+	}
 	for _, p := range posts {
+		if gone[p.id] != "" { // such as a root that stayed, with its thread
+			continue
+		}
 		if err := d.judgeOne(ctx, p); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// recalledPosts are the posts that were recalled, and the ids of their recalls.
+func recalledPosts(ctx context.Context, recall shared.Recall, posts []post) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	gone := map[string]string{}
+	for some := range slices.Chunk(posts, shared.MaxStatusIDs) {
+		ids := make([]string, len(some))
+		for i, p := range some {
+			ids[i] = p.id
+		}
+		states, err := recall.Status(ctx, tenant, ids)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range states {
+			if s.RecallID != "" {
+				gone[s.MessageID] = s.RecallID
+			}
+		}
+	}
+	return gone, nil
 }
 
 // judgeOne judges a deletion by the time at which it was made.
@@ -36,9 +68,13 @@ func (d *deletions) judgeOne(ctx context.Context, p post) error {
 	if p.deletedBy != "" {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		results, err := d.adapter.Recall(ctx, p.deletedBy, adapter.Ask{
-			MessageIDs: []string{p.id}, RecallID: "mattermost-delete-" + p.id, RequestedAt: time.UnixMilli(p.deleted),
-		})
+		ask := adapter.Ask{MessageIDs: []string{p.id}, RecallID: "mattermost-delete-" + p.id,
+			RequestedAt: time.UnixMilli(p.deleted)}
+		results, err := d.adapter.Recall(ctx, p.deletedBy, ask)
+		if err == nil && results[0].Code == shared.CodeRecallIDUsed { // a user took it, to keep the post from being recalled
+			ask.RecallID = ""
+			results, err = d.adapter.Recall(ctx, p.deletedBy, ask)
+		}
 		switch {
 		case errors.Is(err, shared.ErrInvalid): // asking again would be answered alike
 			b.Problem = err.Error()

@@ -39,7 +39,7 @@ func newJudged(t *testing.T) *judged {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { j.list.close() })
-	judge := &deletions{adapter: j.adapter, list: j.list, log: f.logger()}
+	judge := &deletions{recall: j.host, adapter: j.adapter, list: j.list, log: f.logger()}
 	follower := deleted(db.DB).follow("deleted posts", filepath.Join(dir, "cursor"), hclog.NewNullLogger(), judge.judge)
 	j.pass = func() {
 		t.Helper()
@@ -63,11 +63,13 @@ func TestDeletions(t *testing.T) {
 	j := newJudged(t)
 	for id, ago := range map[string]time.Duration{"own": time.Minute, "late": time.Hour, "foreign": time.Minute,
 		"admins":   time.Hour,
-		"byplugin": time.Minute, "byus": time.Minute, "unknown": time.Minute} {
+		"byplugin": time.Minute, "byus": time.Minute, "unknown": time.Minute, "marked": time.Hour} {
 		j.db.post(id, town, bob, "secret "+id, ago)
 	}
 	j.db.delete("own", bob)
 	j.db.delete("late", bob)
+	j.db.exec(`UPDATE posts SET props = '{"recalled": true}' WHERE id = 'marked'`) // as users can
+	j.db.delete("marked", bob)
 	j.db.delete("foreign", carol)
 	j.db.delete("admins", dave)
 	j.db.delete("byplugin", "com.example.cleaner")
@@ -80,14 +82,15 @@ func TestDeletions(t *testing.T) {
 	for _, b := range j.list.page(0, 0).Bypassed {
 		codes[b.PostID] = string(b.Result.Status) + " " + string(b.Result.Code) + b.Problem
 	}
-	for id, want := range map[string]string{"late": "denied window_expired", "foreign": "not_found ",
+	for id, want := range map[string]string{"late": "denied window_expired",
+		"marked": "denied window_expired", "foreign": "not_found ",
 		"byplugin": "not_found ",
 		"unknown":  " Mattermost does not say who deleted it"} {
 		if codes[id] != want {
 			t.Errorf("%s: %q, want %q", id, codes[id], want)
 		}
 	}
-	if len(codes) != 4 {
+	if len(codes) != 5 {
 		t.Errorf("listed: %v", codes)
 	}
 	for _, id := range []string{"own", "admins"} {
@@ -96,7 +99,7 @@ func TestDeletions(t *testing.T) {
 		}
 	}
 	if got := j.db.text(`SELECT string_agg(id, ' ' ORDER BY id) FROM posts WHERE message <>
-		''`); got != "byplugin byus foreign late unknown" {
+		''`); got != "byplugin byus foreign late marked unknown" {
 		t.Errorf("posts with text: %s", got)
 	}
 	if log := j.fake.log.String(); strings.Contains(log, "secret") || !strings.Contains(log, "late") {
@@ -110,7 +113,7 @@ func TestDeletions_JudgedByTheirTime(t *testing.T) {
 	j.db.delete("p", bob)
 	at := time.Now().Add(-9 * time.Minute) // it was in time then; the plugin was disabled
 	p := post{id: "p", channel: town, deletedBy: bob, deleted: at.UnixMilli()}
-	judge := &deletions{adapter: j.adapter, list: j.list, log: hclog.NewNullLogger()}
+	judge := &deletions{recall: j.host, adapter: j.adapter, list: j.list, log: hclog.NewNullLogger()}
 	if err := judge.judge(t.Context(), []post{p}); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +128,7 @@ func TestDeletions_PluginAway(t *testing.T) {
 	if err := j.host.Close(); err != nil {
 		t.Fatal(err)
 	}
-	judge := &deletions{adapter: j.adapter, list: j.list, log: hclog.NewNullLogger()}
+	judge := &deletions{recall: j.host, adapter: j.adapter, list: j.list, log: hclog.NewNullLogger()}
 	err := judge.judge(t.Context(), []post{{id: "p", channel: town, deletedBy: bob, deleted: time.Now().UnixMilli()}})
 	if err == nil || len(j.list.page(0, 0).Bypassed) != 0 {
 		t.Errorf("a deletion that could not be judged is settled: %v", err)
@@ -239,4 +242,41 @@ func TestBypassLog(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A user can give the id that a deletion gets to a recall of their own.
+func TestDeletions_RecallIDUsed(t *testing.T) {
+	j := newJudged(t)
+	j.db.post("p", town, bob, "secret", time.Minute)
+	j.db.post("other", town, alice, "secret", time.Minute)
+	ask := adapter.Ask{MessageIDs: []string{"other"}, RecallID: "mattermost-delete-p"}
+	if r, err := j.adapter.Recall(t.Context(), alice, ask); err != nil || r[0].Status != shared.StatusRecalled {
+		t.Fatalf("%v, %v", r, err)
+	}
+	j.db.delete("p", bob)
+	j.pass()
+	states, err := j.host.Status(t.Context(), tenant, []string{"p"})
+	if err != nil || states[0].RecallID == "" || j.list.len() > 0 {
+		t.Errorf("the deletion did not become a recall: %v, %v, %v", states, err, j.list.page(0, 0).Bypassed)
+	}
+}
+
+// What was recalled is no bypass when somebody deletes what stayed of it.
+func TestDeletions_OfRecalled(t *testing.T) {
+	j := newJudged(t)
+	j.db.post("root", town, bob, "secret", time.Minute)
+	j.db.post("reply", town, alice, "kept", time.Minute)
+	j.db.exec(`UPDATE posts SET rootid = 'root' WHERE id = 'reply'`)
+	ask := adapter.Ask{MessageIDs: []string{"root"}, RecallID: "r"}
+	if _, err := j.adapter.Recall(t.Context(), bob, ask); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.host.Wait(t.Context(), tenant, "r"); err != nil {
+		t.Fatal(err)
+	}
+	j.db.delete("root", "com.example.cleaner")
+	j.pass()
+	if j.list.len() > 0 {
+		t.Errorf("listed: %v", j.list.page(0, 0).Bypassed)
+	}
 }

@@ -81,8 +81,13 @@ func linkedPost(site, link string) string {
 			link = absolute.String()
 		}
 	}
-	if m := permalink.FindStringSubmatch(link); m != nil && strings.HasPrefix(link, site) {
-		return m[1]
+	m := permalink.FindStringSubmatch(link)
+	if m == nil {
+		return ""
 	}
-	return ""
+	// The server takes its address for a regular expression, in which a dot is any letter.
+	if of, err := regexp.Compile("^(?:" + site + ")"); !strings.HasPrefix(link, site) && (err != nil || !of.MatchString(link)) {
+		return ""
+	}
+	return m[1]
 }

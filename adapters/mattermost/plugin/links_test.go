@@ -31,6 +31,7 @@ func TestMessageWillBePosted(t *testing.T) {
 		"a link of another kind first":   {"[x](" + other + ") " + link, "", id, known},
 		"another link first":             {other + " " + link, "", "", known},
 		"another link first, as code":    {"`" + other + "` " + link, "", id, known},
+		"of an address like it":          {"https://chat-example.org/sub/t/pl/" + id, "", id, known},
 		"of another server":              {"https://chat.example.com/team/pl/" + id, "", "", known},
 		"in a code block":                {"```\n" + link + "\n```", "", "", known},
 		"of a server that is not known":  {link, "", id, unknown},

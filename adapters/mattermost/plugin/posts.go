@@ -19,13 +19,14 @@ type post struct {
 	id, channel, channelType, user, kind string
 	files                                []string
 	mime                                 string // of the first file
-	created, deleted                     int64  // Unix ms; deleted 0: it is not
+	created, updated, deleted            int64  // Unix ms; deleted 0: it is not
 	deletedBy                            string // user or plugin; empty: not known
 }
 
 // selectPosts begins every query for posts. Old versions of edited posts are rows of posts too, with an originalid.
 const selectPosts = `SELECT p.id, p.channelid, coalesce(c.type::text, ''), p.userid, coalesce(p.type, ''),
-		coalesce(p.fileids, ''), coalesce(f.mimetype, ''), p.createat, p.deleteat, coalesce(p.props->>'deleteBy', '')
+		coalesce(p.fileids, ''), coalesce(f.mimetype, ''), p.createat, p.updateat, p.deleteat,
+		coalesce(p.props->>'deleteBy', '')
 	FROM posts p LEFT JOIN channels c ON c.id = p.channelid
 	LEFT JOIN fileinfo f ON f.id = CASE WHEN p.fileids LIKE '["%' THEN p.fileids::jsonb->>0 END
 	WHERE coalesce(p.originalid, '') = '' `
@@ -41,8 +42,8 @@ func queryPosts(ctx context.Context, db *sql.DB, query string, args ...any) ([]p
 	for rows.Next() {
 		var p post
 		var files string
-		if err := rows.Scan(&p.id, &p.channel, &p.channelType, &p.user, &p.kind, &files, &p.mime, &p.created, &p.deleted,
-			&p.deletedBy); err != nil {
+		if err := rows.Scan(&p.id, &p.channel, &p.channelType, &p.user, &p.kind, &files, &p.mime, &p.created, &p.updated,
+			&p.deleted, &p.deletedBy); err != nil {
 			return nil, err
 		}
 		if p.files, err = fileIDs(files); err != nil {

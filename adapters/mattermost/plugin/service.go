@@ -104,7 +104,7 @@ func open(started context.Context, api plugin.API, log hclog.Logger) (_ *service
 	s.permissions = &permissions{admin: admin, db: s.db, file: filepath.Join(s.folder, "taken.json"), log: log,
 		on: set.TakeDeletePost}
 	s.handler = s.newHandler()
-	s.follow(started, kept)
+	s.follow(started, work, kept)
 	return s, nil
 }
 
@@ -140,7 +140,7 @@ func connect(ctx context.Context, source string) (*sql.DB, error) {
 func (s *service) rulesFile() string { return filepath.Join(s.folder, "rules.hcl") }
 
 // follow keeps up with what happens on the server.
-func (s *service) follow(ctx context.Context, kept archive) {
+func (s *service) follow(ctx context.Context, work *steps, kept archive) {
 	ctx, s.stop = context.WithCancel(ctx)
 	index := s.adapter.Index(s.log, func(_ context.Context, m shared.Message, r shared.IndexResult) error {
 		if r.Status == shared.IndexInvalid { // a conflict is of a post that was edited since: it was indexed before
@@ -158,14 +158,16 @@ func (s *service) follow(ctx context.Context, kept archive) {
 			}
 			return nil
 		})
-	judge := &deletions{adapter: s.adapter, list: s.bypassed, log: s.log}
+	judge := &deletions{recall: s.host, adapter: s.adapter, list: s.bypassed, log: s.log}
 	deletions := deleted(s.db).follow("deleted posts", filepath.Join(s.folder, "deletions.cursor"), s.log, judge.judge)
+	back := &updates{recall: s.host, steps: work}
+	updates := updated(s.db).follow("updated posts", filepath.Join(s.folder, "updates.cursor"), s.log, back.again)
 	s.roles = s.permissions.follower()
 	expired := &adapter.Follower[struct{}]{What: "archived posts", Every: expireEvery, Log: s.log,
 		Read: func(context.Context, string) (adapter.Page[struct{}], error) {
 			return adapter.Page[struct{}]{}, kept.expire(time.Now())
 		}}
-	for _, run := range []func(context.Context){posts.Run, deletions.Run, s.roles.Run, expired.Run} {
+	for _, run := range []func(context.Context){posts.Run, updates.Run, deletions.Run, s.roles.Run, expired.Run} {
 		s.running.Go(func() {
 			defer recoverPanic(s.log, "follower")
 			run(ctx)

@@ -22,7 +22,7 @@ const (
 	overlap = 10 * time.Second
 )
 
-// A timeline reads the posts that were created, or deleted, after a cursor: what happened while the plugin was
+// A timeline reads the posts that were created, updated or deleted after a cursor: what happened while the plugin was
 // disabled comes in its first pass. It begins when the plugin is installed; the facts of older posts are looked up
 // when somebody recalls them.
 type timeline struct {
@@ -41,11 +41,18 @@ func created(db *sql.DB) *timeline {
 		column: "p.createat", where: "true"}
 }
 
-// deleted is the timeline of posts that somebody deleted without Recall.
+// updated is the timeline of posts that were written anew, and are not empty.
+func updated(db *sql.DB) *timeline {
+	return &timeline{db: db, seen: map[string]int64{}, time: func(p post) int64 { return p.updated }, column: "p.updateat",
+		where: `p.updateat > p.createat AND (p.message <> '' OR coalesce(p.fileids, '') NOT IN ('', '[]'))`}
+}
+
+// deleted is the timeline of posts that were deleted by others than Recall. What the props of a post say of a recall is
+// not looked at: a user can set them.
 func deleted(db *sql.DB) *timeline {
 	return &timeline{db: db, seen: map[string]int64{}, time: func(p post) int64 { return p.deleted }, column: "p.deleteat",
 		args:  []any{pluginID},
-		where: `p.deleteat > 0 AND p.props->>'recalled' IS NULL AND coalesce(p.props->>'deleteBy', '') <> $5`}
+		where: `p.deleteat > 0 AND coalesce(p.props->>'deleteBy', '') <> $5`}
 }
 
 // read is the Read of an adapter.Follower.
