@@ -22,6 +22,10 @@ var (
 		"zh-Hans": "`/recall [永久链接或消息 ID] [原因]`：撤回一条消息；不指定时撤回你在此处的最后一条。\n" +
 			"`/recall check [永久链接或消息 ID]`：查看是否可以撤回。",
 	}
+	noPermalink = adapter.Texts{
+		"en":      "Nothing was recalled: this is not the permalink of a message.",
+		"zh-Hans": "未撤回任何消息：这不是消息的永久链接。",
+	}
 	noMessage = adapter.Texts{"en": "There is no message of yours here.", "zh-Hans": "这里没有你的消息。"}
 	notReady  = adapter.Texts{
 		"en":      "The message was not recalled: Recall is starting or busy. Try again.",
@@ -47,6 +51,7 @@ func command() *model.Command {
 // a line is what somebody typed after /recall.
 type line struct {
 	help, check bool
+	badLink     bool   // it names a message, and not by its permalink
 	postID      string // empty: the last post
 	reason      string
 }
@@ -64,6 +69,8 @@ func parseLine(command string) (l line) {
 	if len(words) > 0 {
 		if m := postID.FindStringSubmatch(strings.TrimRight(words[0], "/>")); m != nil {
 			l.postID, words = m[1], words[1:]
+		} else {
+			l.badLink = strings.Contains(words[0], "://") || strings.Contains(words[0], "/pl/")
 		}
 	}
 	l.reason = strings.Join(words, " ")
@@ -103,8 +110,11 @@ func (p *Plugin) ExecuteCommand(_ *plugin.Context, args *model.CommandArgs,
 
 // run carries a line out and returns what to tell the user.
 func (s *service) run(ctx context.Context, l line, args *model.CommandArgs) (adapter.Texts, error) {
-	if l.help {
+	switch {
+	case l.help:
 		return usage, nil
+	case l.badLink: // not the last post: that is not what the user means
+		return noPermalink, nil
 	}
 	if l.postID == "" {
 		var err error

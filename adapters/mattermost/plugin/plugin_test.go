@@ -337,6 +337,8 @@ func TestCommand(t *testing.T) {
 		"/recall check " + id:                    {check: true, postID: id},
 		"/recall help":                           {help: true},
 		"/recall  abc":                           {reason: "abc"},
+		"/recall https://x/t/pl/" + id + "?a=b":  {badLink: true, reason: "https://x/t/pl/" + id + "?a=b"},
+		"/recall check x/pl/" + id + "x":         {check: true, badLink: true, reason: "x/pl/" + id + "x"},
 	} {
 		if got := parseLine(text); got != want {
 			t.Errorf("%s: %+v, want %+v", text, got, want)
@@ -364,6 +366,7 @@ func TestCommand(t *testing.T) {
 		{alice, "/recall", "这里没有你的消息。"},
 		{alice, "/recall help", "撤回一条消息"},
 		{carol, "/recall " + id, "does not exist"},
+		{bob, "/recall https://x/t/pl/" + id + "?a=b", "Nothing was recalled"},
 		{bob, "/recall wrong channel", "The message was recalled."},
 		{bob, "/recall " + id, "recalled before"},
 		{dave, "/recall", "There is no message of yours here."},
