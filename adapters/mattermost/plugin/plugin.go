@@ -64,6 +64,7 @@ func (p *Plugin) openService(started context.Context) {
 			var s *service
 			if s, err = open(started, p.API, p.log); err == nil {
 				p.service.Store(s)
+				_ = p.OnConfigurationChange() // what changed while it opened
 				p.log.Info("recall is ready", "version", version, "data_folder", s.folder)
 				return
 			}

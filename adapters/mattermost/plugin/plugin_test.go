@@ -225,6 +225,28 @@ func TestPlugin_Settings(t *testing.T) {
 	})
 }
 
+// changesSettings is a server whose settings change while the plugin opens.
+type changesSettings struct{ *fakeServer }
+
+func (c changesSettings) GetBundlePath() (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settings["Rules"] = "permit \"own\" {\n  sender = true\n  window = \"2h\"\n}"
+	return c.bundle, nil
+}
+
+func TestPlugin_SettingsChangeWhileItOpens(t *testing.T) {
+	p, f := newPlugin(t)
+	installRecall(t, f)
+	p.SetAPI(changesSettings{f})
+	activate(t, p)
+	f.db.post("p", town, bob, "secret", time.Hour)
+	until(t, "the new rules are in force", func() bool {
+		_, body := call(p, bob, "POST", "/check", `{"message_ids": ["p"]}`)
+		return strings.Contains(body, `"status":"recalled"`)
+	})
+}
+
 // Mattermost gives up a plugin whose process ends three times in an hour.
 func TestPlugin_NeverEndsByItself(t *testing.T) {
 	for name, breakIt := range map[string]func(f *fakeServer){
