@@ -24,7 +24,7 @@ type deletions struct {
 }
 
 func (d *deletions) judge(ctx context.Context, posts []post) error {
-	gone, err := recalledPosts(ctx, d.recall, posts)
+	gone, err := recalledPosts(ctx, d.recall, postIDs(posts))
 	if err != nil {
 		return err
 	}
@@ -40,16 +40,12 @@ func (d *deletions) judge(ctx context.Context, posts []post) error {
 }
 
 // recalledPosts are the posts that were recalled, and the ids of their recalls.
-func recalledPosts(ctx context.Context, recall shared.Recall, posts []post) (map[string]string, error) {
+func recalledPosts(ctx context.Context, recall shared.Recall, ids []string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	gone := map[string]string{}
-	for some := range slices.Chunk(posts, shared.MaxStatusIDs) {
-		ids := make([]string, len(some))
-		for i, p := range some {
-			ids[i] = p.id
-		}
-		states, err := recall.Status(ctx, tenant, ids)
+	for some := range slices.Chunk(ids, shared.MaxStatusIDs) {
+		states, err := recall.Status(ctx, tenant, some)
 		if err != nil {
 			return nil, err
 		}

@@ -86,8 +86,9 @@ func linkedPost(site, link string) string {
 		return ""
 	}
 	// The server takes its address for a regular expression, in which a dot is any letter.
-	if of, err := regexp.Compile("^(?:" + site + ")"); !strings.HasPrefix(link, site) && (err != nil || !of.MatchString(link)) {
-		return ""
+	like, err := regexp.Compile("^(?:" + site + ")")
+	if strings.HasPrefix(link, site) || err == nil && like.MatchString(link) {
+		return m[1]
 	}
-	return m[1]
+	return ""
 }

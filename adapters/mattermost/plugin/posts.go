@@ -17,21 +17,25 @@ import (
 // deleted posts.
 type post struct {
 	id, channel, channelType, user, kind string
+	original                             string // of an old version: the id of the post
 	files                                []string
 	mime                                 string // of the first file
 	created, updated, deleted            int64  // Unix ms; deleted 0: it is not
 	deletedBy                            string // user or plugin; empty: not known
 }
 
-// selectPosts begins every query for posts. Old versions of edited posts are rows of posts too, with an originalid.
-const selectPosts = `SELECT p.id, p.channelid, coalesce(c.type::text, ''), p.userid, coalesce(p.type, ''),
-		coalesce(p.fileids, ''), coalesce(f.mimetype, ''), p.createat, p.updateat, p.deleteat,
+// selectRows begins every query for posts. Old versions of edited posts are rows of posts too, with an originalid.
+const selectRows = `SELECT p.id, coalesce(p.originalid, ''), p.channelid, coalesce(c.type::text, ''), p.userid,
+		coalesce(p.type, ''), coalesce(p.fileids, ''), coalesce(f.mimetype, ''), p.createat, p.updateat, p.deleteat,
 		coalesce(p.props->>'deleteBy', '')
 	FROM posts p LEFT JOIN channels c ON c.id = p.channelid
 	LEFT JOIN fileinfo f ON f.id = CASE WHEN p.fileids LIKE '["%' THEN p.fileids::jsonb->>0 END
-	WHERE coalesce(p.originalid, '') = '' `
+	WHERE `
 
-// queryPosts returns the posts of a query that begins with selectPosts.
+// selectPosts begins those that leave old versions out.
+const selectPosts = selectRows + `coalesce(p.originalid, '') = '' `
+
+// queryPosts returns the posts of a query that begins with selectRows.
 func queryPosts(ctx context.Context, db *sql.DB, query string, args ...any) ([]post, error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
@@ -42,8 +46,8 @@ func queryPosts(ctx context.Context, db *sql.DB, query string, args ...any) ([]p
 	for rows.Next() {
 		var p post
 		var files string
-		if err := rows.Scan(&p.id, &p.channel, &p.channelType, &p.user, &p.kind, &files, &p.mime, &p.created, &p.updated,
-			&p.deleted, &p.deletedBy); err != nil {
+		if err := rows.Scan(&p.id, &p.original, &p.channel, &p.channelType, &p.user, &p.kind, &files, &p.mime, &p.created,
+			&p.updated, &p.deleted, &p.deletedBy); err != nil {
 			return nil, err
 		}
 		if p.files, err = fileIDs(files); err != nil {
@@ -112,6 +116,13 @@ func messages(posts []post) []shared.Message {
 		facts[i] = p.message()
 	}
 	return facts
+}
+
+func postIDs(posts []post) (ids []string) {
+	for _, p := range posts {
+		ids = append(ids, p.id)
+	}
+	return ids
 }
 
 // postsByID looks posts up, also deleted ones.

@@ -29,6 +29,7 @@ type timeline struct {
 	db     *sql.DB
 	time   func(post) int64
 	column string // of time
+	from   string // selectPosts or selectRows and a condition
 	where  string
 	args   []any // of where, from $5
 
@@ -38,12 +39,13 @@ type timeline struct {
 // created is the timeline of new posts.
 func created(db *sql.DB) *timeline {
 	return &timeline{db: db, seen: map[string]int64{}, time: func(p post) int64 { return p.created },
-		column: "p.createat", where: "true"}
+		column: "p.createat", from: selectPosts, where: "true"}
 }
 
-// updated is the timeline of posts that were written anew, and are not empty.
+// updated is the timeline of posts that were written anew, and of old versions, which are not empty.
 func updated(db *sql.DB) *timeline {
 	return &timeline{db: db, seen: map[string]int64{}, time: func(p post) int64 { return p.updated }, column: "p.updateat",
+		from:  selectRows + "true ",
 		where: `p.updateat > p.createat AND (p.message <> '' OR coalesce(p.fileids, '') NOT IN ('', '[]'))`}
 }
 
@@ -51,7 +53,7 @@ func updated(db *sql.DB) *timeline {
 // not looked at: a user can set them.
 func deleted(db *sql.DB) *timeline {
 	return &timeline{db: db, seen: map[string]int64{}, time: func(p post) int64 { return p.deleted }, column: "p.deleteat",
-		args:  []any{pluginID},
+		from: selectPosts, args: []any{pluginID},
 		where: `p.deleteat > 0 AND coalesce(p.props->>'deleteBy', '') <> $5`}
 }
 
@@ -66,7 +68,7 @@ func (t *timeline) read(ctx context.Context, after string) (adapter.Page[post], 
 	}
 	back := from.at - overlap.Milliseconds()
 	order := fmt.Sprintf("(%s, p.id)", t.column)
-	within := selectPosts + "AND " + order + " > ($1, $2) AND " + order + " <= ($3, $4) AND " + t.where
+	within := t.from + "AND " + order + " > ($1, $2) AND " + order + " <= ($3, $4) AND " + t.where
 	args := func(p, to position) []any { return append([]any{p.at, p.id, to.at, to.id}, t.args...) }
 	late, err := queryPosts(ctx, t.db, within, args(position{at: back}, from)...)
 	if err != nil {

@@ -13,13 +13,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-func ids(posts []post) (list []string) {
-	for _, p := range posts {
-		list = append(list, p.id)
-	}
-	return list
-}
-
 func TestTimeline(t *testing.T) {
 	db := newChat(t)
 	cursor := filepath.Join(t.TempDir(), "cursor")
@@ -27,7 +20,7 @@ func TestTimeline(t *testing.T) {
 	var fails error
 	begin := func() func() []string {
 		f := created(db.DB).follow("posts", cursor, hclog.NewNullLogger(), func(_ context.Context, posts []post) error {
-			got = append(got, ids(posts)...)
+			got = append(got, postIDs(posts)...)
 			return fails
 		})
 		return func() []string {

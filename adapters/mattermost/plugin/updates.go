@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,23 +10,25 @@ import (
 )
 
 // updates empties recalled posts again. The server writes whole posts: one that it had read for an edit, or that was
-// being pinned or sent anew, before the recall emptied it, comes back with its text.
+// being pinned or sent anew, before the recall emptied it, comes back with its text, and so does its old version.
 type updates struct {
 	recall shared.Recall
 	steps  *steps
 }
 
 func (u *updates) again(ctx context.Context, posts []post) error {
-	gone, err := recalledPosts(ctx, u.recall, posts)
+	ids := make([]string, len(posts))
+	for i, p := range posts {
+		ids[i] = cmp.Or(p.original, p.id)
+	}
+	gone, err := recalledPosts(ctx, u.recall, ids)
 	if err != nil {
 		return err
 	}
 	var errs error
-	for _, p := range posts {
-		if id := gone[p.id]; id != "" {
-			if err := u.againOne(ctx, p.id, id); err != nil {
-				errs = errors.Join(errs, fmt.Errorf("empty the recalled post %s again: %w", p.id, err))
-			}
+	for post, recallID := range gone {
+		if err := u.againOne(ctx, post, recallID); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("empty the recalled post %s again: %w", post, err))
 		}
 	}
 	return errs

@@ -46,8 +46,8 @@ func TestUpdates(t *testing.T) {
 			at := time.Now().UnixMilli()
 			db.exec(`UPDATE posts SET message = 'secret, edited', props = '{}', fileids = '["f"]', deleteat = 0, updateat = $2
 				WHERE id = $1`, id, at)
-			db.exec(`INSERT INTO posts (id, originalid, message, createat, updateat, deleteat)
-				VALUES ($1 || 'v' || $2::bigint, $1, 'secret', 1, $2, $2)`, id, at)
+			db.exec(`INSERT INTO posts (id, originalid, channelid, userid, message, createat, updateat, deleteat)
+				VALUES ($1 || 'v' || $2::bigint, $1, 'town', 'bob', 'secret', 1, $2, $2)`, id, at)
 		}
 		pass()
 		if got := db.text(`SELECT string_agg(id || ' ' || (deleteat > 0), ', ' ORDER BY id) FROM posts
@@ -60,5 +60,12 @@ func TestUpdates(t *testing.T) {
 		if n := db.count(`SELECT count(*) FROM posts WHERE originalid = 'other'`); n == 0 {
 			t.Error("a post that was not recalled lost its old versions")
 		}
+	}
+	// It writes the old version last.
+	db.exec(`INSERT INTO posts (id, originalid, channelid, userid, message, createat, updateat, deleteat)
+		VALUES ('pv', 'p', 'town', 'bob', 'secret', 1, $1, $1)`, time.Now().UnixMilli())
+	pass()
+	if n := db.count(`SELECT count(*) FROM posts WHERE originalid = 'p'`); n > 0 {
+		t.Error("an old version that came late is still there")
 	}
 }
