@@ -91,7 +91,7 @@ func (s *steps) empty(ctx context.Context, d shared.Delivery) (p emptied, err er
 			return p, err
 		}
 	}
-	links, err := previewedLinks(ctx, tx, id, created)
+	links, err := s.previewedLinks(ctx, tx, id, created)
 	if err != nil {
 		return p, err
 	}
@@ -140,13 +140,23 @@ func (c copies) remove(ctx context.Context, tx *sql.Tx, post string) error {
 }
 
 // previewedLinks are the rows of the link preview cache, which has whole URLs, that a post and its old versions made.
-func previewedLinks(ctx context.Context, tx *sql.Tx, id string, created int64) (hashes []int64, err error) {
-	var text string // of all versions
-	err = tx.QueryRowContext(ctx, `SELECT coalesce(string_agg(message, ' '), '') FROM posts
-		WHERE (id = $1 OR originalid = $1) AND message ~ '://|[^\s][.][^\s]'`, id).Scan(&text)
-	if err != nil || text == "" {
+func (s *steps) previewedLinks(ctx context.Context, tx *sql.Tx, id string, created int64) (hashes []int64, err error) {
+	c, err := s.config()
+	if err != nil {
 		return nil, err
 	}
+	var texts, props string // of all versions
+	err = tx.QueryRowContext(ctx, `SELECT coalesce(string_agg(message, E'\n\n'), ''),
+		coalesce(string_agg(props::text, ' '), '') FROM posts WHERE (id = $1 OR originalid = $1) AND concat(message, ' ', props) ~ '[:/]/|[^\s][.][^\s]|[(<]'`, id).
+		Scan(&texts, &props)
+	if err != nil || texts+props == "" {
+		return nil, err
+	}
+	made := map[string]bool{}
+	for _, link := range links(texts) {
+		made[resolve(value(c.ServiceSettings.SiteURL), link)] = true
+	}
+	text := texts + " " + props // attachments of integrations have links in their props
 	hour := created - created%time.Hour.Milliseconds()
 	rows, err := tx.QueryContext(ctx, `SELECT hash, url FROM linkmetadata WHERE "timestamp" = $1`, hour)
 	if err != nil {
@@ -159,7 +169,7 @@ func previewedLinks(ctx context.Context, tx *sql.Tx, id string, created int64) (
 		if err := rows.Scan(&hash, &link); err != nil {
 			return nil, err
 		}
-		if contains(text, link) {
+		if made[link] || contains(text, link) {
 			hashes = append(hashes, hash)
 		}
 	}

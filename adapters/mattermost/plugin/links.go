@@ -72,15 +72,32 @@ func firstLinks(message string) []string {
 	return []string{bare, first}
 }
 
+// links are the links and images of a message, without escapes.
+func links(message string) (all []string) {
+	markdown.Inspect(message, func(part any) bool {
+		if l, ok := part.(interface{ Destination() string }); ok {
+			all = append(all, l.Destination())
+		}
+		return true
+	})
+	return all
+}
+
+// resolve completes a link as the server does.
+func resolve(site, link string) string {
+	if base, err := url.Parse(site); err == nil {
+		if absolute, err := base.Parse(link); err == nil {
+			return absolute.String()
+		}
+	}
+	return link
+}
+
 var permalink = regexp.MustCompile(`/pl/([a-z0-9]{26})$`)
 
 // linkedPost is the id of the post that a link to this server leads to. A site that is not known may be this one.
 func linkedPost(site, link string) string {
-	if base, err := url.Parse(site); err == nil {
-		if absolute, err := base.Parse(link); err == nil {
-			link = absolute.String()
-		}
-	}
+	link = resolve(site, link)
 	m := permalink.FindStringSubmatch(link)
 	if m == nil {
 		return ""

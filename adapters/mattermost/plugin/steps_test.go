@@ -58,9 +58,10 @@ func TestSteps_History(t *testing.T) {
 	s, f, db := newSteps(t)
 	db.post("other", town, bob, "secret of another", time.Minute)
 	t.Run("a post is emptied and deleted, with its old versions, reactions and link previews", func(t *testing.T) {
-		db.post("p", town, alice, "secret https://example.org/a%20b www.example.net/x and more", time.Minute)
-		db.exec(`UPDATE posts SET hashtags = '#secret', ispinned = true, props = '{"attachments": [{"text": "secret"}]}',
-			hasreactions = true
+		db.post("p", town, alice, "secret https://example.org/a%20b www.example.net/x and more "+
+			`https://example.org/?a=1&amp;b=2 [x](https://example.org/a/../b\_c) [y](/here)`, time.Minute)
+		db.exec(`UPDATE posts SET hashtags = '#secret', ispinned = true, hasreactions = true,
+			props = '{"attachments": [{"text": "secret", "image_url": "https://example.org/picture?x=1&y=2"}]}'
 			WHERE id = 'p'`)
 		db.post("v", town, alice, "secret before", time.Minute)
 		db.exec(`UPDATE posts SET originalid = 'p', deleteat = 1 WHERE id = 'v'`)
@@ -68,8 +69,9 @@ func TestSteps_History(t *testing.T) {
 		hour := int64(time.Hour / time.Millisecond)
 		created := int64(db.count(`SELECT createat FROM posts WHERE id = 'p'`))
 		db.exec(`INSERT INTO linkmetadata VALUES (1, 'https://example.org/a%20b', $1), (2, 'http://www.example.net/x', $1),
-			(3, 'https://example.com/', $1), (4, 'https://example.org/a%20b', $2)`, created-created%hour,
-			created-created%hour-hour)
+			(3, 'https://example.com/', $1), (4, 'https://example.org/a%20b', $2), (5, 'https://example.org/?a=1&b=2', $1),
+			(6, 'https://example.org/b_c', $1), (7, 'https://example.org/picture?x=1&y=2', $1), (8, $3, $1)`,
+			created-created%hour, created-created%hour-hour, f.rest.URL+"/here")
 		wantOutcome(t, s, shared.StepHistory, delivery(db, "p"), shared.OutcomeDone)
 		if n := db.count(`SELECT count(*) FROM posts WHERE (id = 'p' OR originalid = 'p') AND
 				(posts::text LIKE '%secret%' OR ispinned OR hasreactions OR deleteat = 0)`); n != 0 {
