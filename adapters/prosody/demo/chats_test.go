@@ -193,6 +193,13 @@ func testChats(t *testing.T, d *server) {
 		}
 		d.gone("thrice")
 	})
+	d.run("a burst", func(t *testing.T) {
+		for i := range 60 {
+			alice.message("bob@localhost", "chat", fmt.Sprintf("burst %d.", i))
+		}
+		alice.sync() // nothing follows that would make Prosody read on
+		bob.awaitText("burst 59.")
+	})
 	d.run("features", func(t *testing.T) {
 		info := alice.iq("get", "localhost", `<query xmlns="http://jabber.org/protocol/disco#info"/>`)
 		for _, feature := range []string{nsRetract0, nsRetract1} {

@@ -117,7 +117,7 @@ return function (module, recall)
 	-- of its own, so that it goes with that message and does not extend its window.
 	local function correct(origin, stanza, sender, peer)
 		local key = facts.chat_key(sender, peer, stanzas.replaces(stanza));
-		local state = await(recall.index.state({ key }));
+		local state = await(recall.index.state({ key }), origin);
 		state = state and state[key];
 		if state == "recalled" or recalled:get(key) then return stanzas.refuse(origin, stanza, conflict); end
 		local attachments = facts.files { stanza };
@@ -129,12 +129,12 @@ return function (module, recall)
 		local chain = found or {};
 		chain[#chain + 1] = stanza;
 		local m = message(sender, peer, chain, chain.when);
-		local status, err = await(recall.index.put("index", m));
+		local status, err = await(recall.index.put("index", m), origin);
 		if err then return stanzas.refuse(origin, stanza, err); end
 		if status == "recalled" or recalled:get(m.id) then return stanzas.refuse(origin, stanza, conflict); end
 		if attachments and found then
 			status, err = await(recall.index.put("amend",
-				{ tenant = m.tenant, message_id = m.id, attachments = m.attachments }));
+				{ tenant = m.tenant, message_id = m.id, attachments = m.attachments }), origin);
 			if status == "recalled" then err = conflict; end
 			if err then return stanzas.refuse(origin, stanza, err); end
 		end
@@ -160,7 +160,7 @@ return function (module, recall)
 		local m = message(sender, peer, { stanza });
 		if not m then return; end -- addresses that are too long: see the README
 		if stanzas.replaces(stanza) then return correct(origin, stanza, sender, peer); end
-		local status, err = await(recall.index.put("index", m));
+		local status, err = await(recall.index.put("index", m), origin);
 		if status == "recalled" then err = conflict; end
 		return err and stanzas.refuse(origin, stanza, err) or nil;
 	end
@@ -203,7 +203,7 @@ return function (module, recall)
 				keys[key] = ids[#ids];
 			end
 		end
-		local states = await(recall.index.state(ids));
+		local states = await(recall.index.state(ids), event.origin);
 		for key, id in pairs(keys) do
 			if states and states[id] == "recalled" then offline:delete(user, { key = key }); end
 		end

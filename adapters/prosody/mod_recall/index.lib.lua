@@ -124,10 +124,28 @@ local function new(sidecar, spool)
 	return self;
 end
 
+-- A session does not read from its connection while a stanza of it waits. LuaSocket may have read more than one stanza
+-- by then, and net.server_epoll of Prosody 0.12 does not look there when it resumes: that stanza would stay until the
+-- client sends again. read_on makes resume look.
+local function read_on(conn)
+	local resume = conn and conn.resume;
+	if not resume or not conn.pausefor or rawget(conn, "resume") then return; end
+	function conn:resume()
+		local result = resume(self);
+		local socket = self.conn;
+		if socket and socket.dirty and not self._pausefor and socket:dirty() then self:pausefor(0); end
+		return result;
+	end
+end
+
 -- await waits for a promise where the stanza that is handled can wait. It returns what the promise is resolved with, or
--- nil and what it is rejected with. Where nothing can wait (stanzas of components), it returns nil.
-local function await(promised)
-	if async.ready() then return async.wait_for(promised); end
+-- nil and what it is rejected with. Where nothing can wait (stanzas of components), it returns nil. origin is the
+-- session of the stanza.
+local function await(promised, origin)
+	if async.ready() then
+		read_on(origin.conn);
+		return async.wait_for(promised);
+	end
 	promised:next(nil, function (err) module:log("warn", "A message was delivered although: %s", err.text); end);
 end
 

@@ -137,7 +137,7 @@ return function (module, recall)
 		local found = replaced and event.occupant and original(room.jid, who(room, event.occupant), replaced);
 		if not found then return; end
 		local id = facts.room_key(room.jid, found.key);
-		local states = not stanzas.is_tombstone(found[1]) and await(recall.index.state({ id })) or {};
+		local states = not stanzas.is_tombstone(found[1]) and await(recall.index.state({ id }), origin) or {};
 		if stanzas.is_tombstone(found[1]) or states[id] == "recalled" or recalled:get(id) then
 			return stanzas.refuse(origin, stanza, conflict);
 		end
@@ -165,15 +165,15 @@ return function (module, recall)
 		if not chain then
 			local m = message(room.jid, key, sender, { stanza });
 			if not m then return; end
-			status, err = await(recall.index.put("index", m));
+			status, err = await(recall.index.put("index", m), arrival.origin);
 		elseif facts.files { stanza } then -- a correction has no entry of its own: its files belong to the message
 			chain[#chain + 1] = stanza;
 			local m = message(room.jid, chain.key, sender, chain, chain.when);
 			if not m then return; end
-			status, err = await(recall.index.put("index", m));
+			status, err = await(recall.index.put("index", m), arrival.origin);
 			if not err then
 				status, err = await(recall.index.put("amend",
-					{ tenant = m.tenant, message_id = m.id, attachments = m.attachments }));
+					{ tenant = m.tenant, message_id = m.id, attachments = m.attachments }), arrival.origin);
 			end
 		end
 		if status == "recalled" then err = conflict; end
