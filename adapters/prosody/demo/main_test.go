@@ -5,9 +5,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/chat-recall/recall/host/hosttest"
 )
@@ -83,6 +85,37 @@ func TestDemo_End(t *testing.T) {
 		d.end(syscall.SIGTERM)
 		if code := d.cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("the demo ended with %s", d.cmd.ProcessState)
+		}
+		if alive() {
+			t.Error("a port is still open")
+		}
+	})
+	t.Run("SIGTERM of the parent alone", func(t *testing.T) { // such as go run
+		var out hosttest.LogBuffer
+		parent := exec.Command("sh", "-c", `"$0" "$@"; exit $?`, hosttest.Build(t, "adapters/prosody/demo"),
+			"--data", dir, "--offset", "2400")
+		parent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		parent.Stdout = &out
+		if err := parent.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			_ = parent.Wait() // also for the demo, which has the other end of its output
+			close(ended)
+		}()
+		t.Cleanup(func() {
+			_ = syscall.Kill(-parent.Process.Pid, syscall.SIGKILL)
+			<-ended
+		})
+		d.of(t).eventually("the demo is ready", func() bool { return strings.Contains(out.String(), "Ready.") })
+		if err := parent.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Fatal("the demo has not ended")
 		}
 		if alive() {
 			t.Error("a port is still open")
