@@ -261,6 +261,17 @@ func testUploads(t *testing.T, d *server) {
 		}
 		d.gone("content of the own file")
 	})
+	d.run("another spelling of its address", func(t *testing.T) {
+		for _, spelling := range []string{"HTTP://127.0.0.1", "http://localhost", "https://LOCALHOST"} {
+			url := alice.upload("spelling.txt", "content behind "+spelling, "text/plain")
+			id := alice.message("bob@localhost", "chat", strings.Replace(url, "http://127.0.0.1", spelling, 1))
+			r := alice.retract("bob@localhost", "chat", "v1", id)
+			if steps := d.settled("alice@localhost/" + r); steps["attachments"] != "done" {
+				t.Errorf("%s: the steps are %v", spelling, steps)
+			}
+			d.gone("content behind " + spelling)
+		}
+	})
 	d.run("a file of a correction, in a room", func(t *testing.T) {
 		room := alice.create("alice", nil)
 		first := alice.upload("first.png", "first picture", "image/png")

@@ -37,15 +37,15 @@ local function files(list)
 	local attachments, seen, kind = {}, {}, nil;
 	for _, stanza in ipairs(list) do
 		local text = tostring(stanza);
-		for _, place in pairs(places) do
+		for host, place in pairs(places) do
 			local base, at = place.base(), 1;
 			while #attachments < max_attachments do
 				local _, last = text:find(base, at, true);
 				if not last then break; end
 				at = last + 1;
 				local slot = text:match("^[%w_-]+", at);
-				if slot and not seen[base..slot] then
-					seen[base..slot] = true;
+				if slot and not seen[host.."/"..slot] then
+					seen[host.."/"..slot] = true;
 					local key, owner, mime = place.find(slot);
 					if key then
 						attachments[#attachments + 1] = { key = key, owner = short(owner) };

@@ -18,8 +18,9 @@ return function (module, recall)
 	end
 
 	places[module.host] = {
-		-- What the addresses of files begin with.
-		base = function () return ((external or module:http_url("file_share")):gsub("/?$", "/", 1)); end;
+		-- What stands before the slot in the addresses of files, such as "/file_share/". What is before that can be written
+		-- in several ways that lead to the same file.
+		base = function () return (external or module:http_url("file_share")):gsub("/?$", "/", 1):match("/[^/]+/$"); end;
 		-- The key, the owner and the type of a file, or nil.
 		find = function (slot)
 			local info, owner = upload(slot);
