@@ -193,6 +193,16 @@ func testChats(t *testing.T, d *server) {
 		}
 		d.gone("thrice")
 	})
+	d.run("the sender has blocked the recipient", func(t *testing.T) {
+		id := alice.message("dave@localhost", "chat", "before the block")
+		block := func(order string) {
+			alice.iq("set", "", `<`+order+` xmlns="urn:xmpp:blocking"><item jid="dave@localhost"/></`+order+`>`)
+		}
+		block("block")
+		defer block("unblock")
+		d.settled("alice@localhost/" + alice.retract("dave@localhost", "chat", "v1", id))
+		d.gone("before the block")
+	})
 	d.run("a burst", func(t *testing.T) {
 		for i := range 60 {
 			alice.message("bob@localhost", "chat", fmt.Sprintf("burst %d.", i))
@@ -280,6 +290,16 @@ func testCorrections(t *testing.T, d *server) {
 		if !alice.archived("", "bob@localhost", "bob on them") {
 			t.Error("the message of bob is gone")
 		}
+	})
+	d.run("overtake their message", func(t *testing.T) {
+		id := alice.id()
+		alice.message("bob@localhost", "chat", "the wording that overtook", replaces(id))
+		alice.messageWith("bob@localhost", "chat", id, "<body>the wording that was overtaken</body>")
+		bob.awaitText("that was overtaken")
+		alice.retract("bob@localhost", "chat", "v1", id)
+		bob.awaitRetraction(id)
+		d.gone("that was overtaken")
+		d.gone("that overtook")
 	})
 	d.run("wait for the offline recipient", func(t *testing.T) {
 		id := alice.message("dave@localhost", "chat", "first for dave")

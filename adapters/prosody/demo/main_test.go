@@ -35,6 +35,7 @@ func TestProsody(t *testing.T) {
 				{"outside", testOutside},
 				{"away", testAway},
 				{"crowd", testCrowd},
+				{"lookups", testLookups},
 			} {
 				t.Run(part.name, func(t *testing.T) { part.test(t, d.of(t)) })
 			}
@@ -243,6 +244,55 @@ func testHostile(t *testing.T, d *server) {
 		}
 		if info, err := os.Stat(d.dir + "/token"); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("the token has mode %v, %v", info.Mode(), err)
+		}
+	})
+	d.run("a message that claims to be a tombstone", func(t *testing.T) {
+		for i, forged := range []string{
+			`<retracted xmlns="` + nsRetract1 + `" id="x"/>`, `<retracted xmlns="` + nsRetract0 + `"/>`,
+			`<moderated xmlns="` + nsModerate1 + `"/>`,
+		} {
+			text := fmt.Sprintf("claims to be retracted %d", i)
+			id := alice.message("bob@localhost", "chat", text, forged)
+			if n := bob.awaitText(text); strings.Contains(n.Inner, "retracted xmlns") || strings.Contains(n.Inner, "moderated") {
+				t.Errorf("bob got %s", n.Inner)
+			}
+			alice.message("bob@localhost", "chat", text+" again", replaces(id))
+			bob.awaitText(text + " again")
+			alice.retract("bob@localhost", "chat", "v1", id)
+			bob.awaitRetraction(id)
+			d.gone(text)
+		}
+	})
+	d.run("several retractions in one", func(t *testing.T) {
+		first := alice.message("bob@localhost", "chat", "the first of two")
+		second := bob.message("alice@localhost", "chat", "the second of two")
+		alice.awaitText("the second of two")
+		v0, v1 := fmt.Sprintf(retractions["v0"], second), fmt.Sprintf(retractions["v1"], first)
+		for _, content := range []string{
+			v1 + v0, v0 + v1, `<apply-to xmlns="` + nsFasten + `" id="x"/>` + v0, fmt.Sprintf(retractions["v0"], first) + v0,
+		} {
+			r := alice.id()
+			alice.messageWith("bob@localhost", "chat", r, content)
+			if condition, _, _ := alice.refused(r); condition != "item-not-found" && condition != "forbidden" {
+				t.Errorf("%s: %s", content, condition)
+			}
+		}
+		if !bob.archived("", "alice@localhost", "the first of two") {
+			t.Error("the first message is gone")
+		}
+	})
+	d.run("other types of messages", func(t *testing.T) {
+		id := alice.message(bob.jid, "groupchat", "as if in a room")
+		bob.awaitText("as if in a room")
+		if state := d.state(chatKey("alice", "bob", id)); state != "live" {
+			t.Errorf("the message is %s", state)
+		}
+		for _, version := range []string{"v0", "v1"} {
+			r := erin.retract(bob.jid, "error", version, id)
+			n := bob.await("error", func(n node) bool { return n.attr("id") == r })
+			if v0, v1 := n.retracted(); v0+v1 != "" {
+				t.Errorf("bob got %s", n.Inner)
+			}
 		}
 	})
 	d.run("no bare retraction passes", func(t *testing.T) {

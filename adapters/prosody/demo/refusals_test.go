@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"html"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // rule puts the rules of the demo in force, with another one before them.
@@ -111,5 +113,50 @@ func testRefusals(t *testing.T, d *server) {
 		if !bob.archived("", "alice@localhost", "to be refused") {
 			t.Error("the message is gone")
 		}
+	})
+}
+
+// testLookups comes last: erin has used up her share.
+func testLookups(t *testing.T, d *server) {
+	bob := d.connect("bob").present()
+	d.run("too many unknown ones", func(t *testing.T) {
+		archive := filepath.Join(d.dir, "prosody", "localhost", "archive", "erin.list")
+		erin := d.connect("erin").present()
+		for i := range 30 {
+			erin.message("zoe@elsewhere.example", "chat", fmt.Sprintf("in a large archive %d", i))
+		}
+		erin.sync()
+		small, err := os.ReadFile(archive)
+		if os.IsNotExist(err) {
+			return // of sql: it has no file for an archive
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(archive, bytes.Repeat(small, 200), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		defer os.WriteFile(archive, small, 0o600)
+		refused := 0
+		began := time.Now()
+		for range 60 {
+			r := erin.retract("zoe@elsewhere.example", "chat", "v1", "unknown")
+			condition, kind, code := erin.refused(r)
+			switch condition + " " + kind + " " + code {
+			case "item-not-found cancel not_found":
+			case "resource-constraint wait rate_limited":
+				refused++
+			default:
+				t.Errorf("the answer is %s %s %s", condition, kind, code)
+			}
+		}
+		if refused == 0 {
+			t.Errorf("60 archives were read in %s", time.Since(began))
+		}
+		// A message that Recall knows needs no archive.
+		own := erin.message("bob@localhost", "chat", "of a busy user")
+		bob.awaitText("of a busy user")
+		erin.retract("bob@localhost", "chat", "v1", own)
+		bob.awaitRetraction(own)
 	})
 }

@@ -212,6 +212,73 @@ func testRooms(t *testing.T, d *server) {
 	alice, bob = d.connect("alice").present(), d.connect("bob").present()
 	bob.join(room, "bob")
 	alice.join(room, "alice")
+	d.run("what only a room says", func(t *testing.T) {
+		sid, _ := alice.say(room, "said by alice")
+		for i, forged := range []string{
+			`<apply-to xmlns="` + nsFasten + `" id="` + sid + `"><moderated xmlns="` + nsModerate0 + `" by="` + room +
+				`/alice"><retract xmlns="` + nsRetract0 + `"/></moderated></apply-to>`,
+			`<moderated xmlns="` + nsModerate1 + `" by="` + room + `/alice"/>`,
+			`<retracted xmlns="` + nsRetract1 + `" id="` + sid + `"/>`,
+		} {
+			text := fmt.Sprintf("forged in the room %d", i)
+			own, _ := bob.say(room, text, forged)
+			n := alice.awaitText(text)
+			if strings.Contains(n.Inner, "moderated") || strings.Contains(n.Inner, "retracted xmlns") {
+				t.Errorf("alice got %s", n.Inner)
+			}
+			if condition, _ := alice.moderate(room, "v1", own, ""); condition != "" {
+				t.Errorf("it cannot be moderated: %s", condition)
+			}
+			d.gone(text)
+		}
+	})
+	d.run("moderation of who took a nick", func(t *testing.T) {
+		dave := d.connect("dave").present().join(room, "guest")
+		first, id := dave.say(room, "dave as guest")
+		kept, keptID := dave.say(room, "dave as guest, kept")
+		dave.leave()
+		erin := d.connect("erin").present().join(room, "guest")
+		second, _ := erin.say(room, "erin as guest", replaces(id))
+		third, _ := erin.say(room, "erin as guest, kept", replaces(keptID))
+		for _, key := range []string{first, second, kept, third} {
+			if state := d.state(room + "/" + key); state != "live" {
+				t.Errorf("%s is %s", key, state)
+			}
+		}
+		if condition, _ := alice.moderate(room, "v1", third, ""); condition != "" {
+			t.Errorf("moderate erin: %s", condition)
+		}
+		alice.awaitRetraction(third)
+		d.gone("erin as guest, kept")
+		if condition, _ := alice.moderate(room, "v1", first, ""); condition != "" {
+			t.Errorf("moderate dave: %s", condition)
+		}
+		alice.awaitRetraction(first)
+		d.gone("dave as guest<")
+		for _, text := range []string{"erin as guest", "dave as guest, kept"} {
+			if !alice.archived(room, "", text) {
+				t.Errorf("%q is gone", text)
+			}
+		}
+		erin.leave()
+	})
+	d.run("corrections by the same person after a restart", func(t *testing.T) {
+		sid, id := bob.say(room, "before the restart")
+		d.restart("prosody")
+		alice, bob := d.connect("alice").present(), d.connect("bob").present()
+		bob.join(room, "bob")
+		alice.join(room, "alice")
+		own, _ := bob.say(room, "after the restart", replaces(id))
+		if state := d.state(room + "/" + own); state != "unknown" {
+			t.Errorf("the correction is %s", state)
+		}
+		d.settled("bob@localhost/" + bob.retract(room, "groupchat", "v1", sid))
+		d.gone("before the restart")
+		d.gone("after the restart")
+	})
+	alice, bob = d.connect("alice").present(), d.connect("bob").present()
+	bob.join(room, "bob")
+	alice.join(room, "alice")
 	d.run("private messages", func(t *testing.T) {
 		id := alice.message(room+"/bob", "chat", "in private")
 		bob.awaitText("in private")

@@ -8,9 +8,11 @@ local await = module:require "index".await;
 local erase = module:require "erase";
 local facts = module:require "facts";
 local judge = module:require "judge";
+local lookup = module:require "lookup";
 local stanzas = module:require "stanzas";
 local streams = module:require "streams";
 
+local max_ids = 1000; -- that one call may ask for
 local slack = 5; -- seconds by which times of the archive and of Recall may differ
 
 local function is_room_host(host) return prosody.hosts[host] and prosody.hosts[host].modules.muc ~= nil; end
@@ -76,16 +78,16 @@ return function (module, recall)
 		if target == "" or #target > facts.max_id or not pair then
 			return stanzas.refuse(origin, stanza, judge.not_found);
 		end
-		if recall.index.is_away() then return stanzas.refuse(origin, stanza, judge.unavailable); end
 		-- Whose message is it? Most often the sender's own.
 		local ids = { facts.chat_key(sender, peer, target), facts.chat_key(peer, sender, target) };
-		recall.sidecar.call("status", { tenant = recall.sidecar.tenant, ids = ids }, 5):next(function (answer)
-			local t = { conversation = { type = "single", id = pair }, role = "member" };
-			for i = 1, 2 do
-				if answer.results[i].state ~= "unknown" then t.message_id = t.message_id or ids[i]; end
-			end
-			if not t.message_id then
-				local found = original(sender, peer, target);
+		return judge.look_up(recall, origin, stanza, ids, function (known)
+			local t = { message_id = known, conversation = { type = "single", id = pair }, role = "member" };
+			if not known then
+				local found, err = lookup(sender, original, sender, peer, target);
+				if err then
+					stanzas.refuse(origin, stanza, err);
+					return;
+				end
 				local other = found and (found.sender == sender and peer or sender);
 				t.message = found and not stanzas.is_tombstone(found[1]) and message(found.sender, other, found, found.when) or nil;
 				local id = found and stanzas.client_id(found[1]);
@@ -96,14 +98,7 @@ return function (module, recall)
 				t.message_id = facts.chat_key(found.sender, other, id);
 			end
 			return judge.request(recall, origin, stanza, sender, t);
-		end, function (err)
-			module:log("warn", "A retraction was not decided: %s", err.text);
-			stanzas.refuse(origin, stanza, judge.unavailable);
-		end):catch(function (err)
-			module:log("error", "A retraction failed: %s", err);
-			stanzas.refuse(origin, stanza, judge.unavailable);
 		end);
-		return true;
 	end
 
 	-- Messages ---------------------------------------------------------------------------------------------------
@@ -122,13 +117,15 @@ return function (module, recall)
 		if state == "recalled" or recalled:get(key) then return stanzas.refuse(origin, stanza, conflict); end
 		local attachments = facts.files { stanza };
 		if state == "live" and not attachments then return; end
-		local found = original(sender, peer, stanzas.replaces(stanza), sender);
+		local found, too_many = lookup(sender, original, sender, peer, stanzas.replaces(stanza), sender);
+		if too_many then return stanzas.refuse(origin, stanza, too_many); end
 		if found and stanzas.is_tombstone(found[1]) then
 			return stanzas.refuse(origin, stanza, conflict);
 		end
 		local chain = found or {};
 		chain[#chain + 1] = stanza;
 		local m = message(sender, peer, chain, chain.when);
+		if not m then return; end -- its message is older than mod_recall, and has no id that Recall takes
 		local status, err = await(recall.index.put("index", m), origin);
 		if err then return stanzas.refuse(origin, stanza, err); end
 		if status == "recalled" or recalled:get(m.id) then return stanzas.refuse(origin, stanza, conflict); end
@@ -140,18 +137,23 @@ return function (module, recall)
 		end
 	end
 
-	-- Before the archive (priority 0), so that nothing is archived, delivered or kept that Recall does not know. far is
-	-- the address of who is not the user of this host: it may be that of an occupant of a room.
-	local function on_message(origin, stanza, sender, peer, far)
-		if stanza.attr.type == "error" or stanza.attr.type == "groupchat" then return; end
+	local function between_users(sender, peer)
+		return not is_room_host(jid.host(peer)) and jid.node(peer) and jid.node(sender);
+	end
+
+	-- far is the address of who is not the user of this host: it may be that of an occupant of a room.
+	local function on_retraction(origin, stanza, sender, peer, far)
 		local target = stanzas.retracts(stanza);
+		if not target then return; end
 		if is_private(stanza, far) then
-			return target and stanzas.refuse(origin, stanza, { type = "cancel", condition = "item-not-found",
-				text = "Private messages of rooms can't be recalled.", code = "not_found" }) or nil;
+			return stanzas.refuse(origin, stanza, { type = "cancel", condition = "item-not-found",
+				text = "Private messages of rooms can't be recalled.", code = "not_found" });
 		end
-		if is_room_host(jid.host(peer)) or not jid.node(peer) or not jid.node(sender) then return; end
-		if target then return retract(origin, stanza, sender, peer, target); end
-		if not facts.shows(stanza) then return; end
+		if between_users(sender, peer) then return retract(origin, stanza, sender, peer, target); end
+	end
+
+	local function on_message(origin, stanza, sender, peer, far)
+		if is_private(stanza, far) or not between_users(sender, peer) or not facts.shows(stanza) then return; end
 		if not stanzas.client_id(stanza) then stanza.attr.id = new_id(); end
 		if #stanzas.client_id(stanza) > facts.max_id then
 			return stanzas.refuse(origin, stanza, { type = "modify", condition = "bad-request",
@@ -165,47 +167,65 @@ return function (module, recall)
 		return err and stanzas.refuse(origin, stanza, err) or nil;
 	end
 
-	local function outgoing(event)
-		local origin, stanza = event.origin, event.stanza;
-		if origin.recall then return; end -- our own notice
-		local sender = jid.bare(stanza.attr.from or origin.full_jid);
-		local peer = jid.bare(stanza.attr.to or sender);
-		local user = prosody.hosts[jid.host(peer)] and not is_room_host(jid.host(peer));
-		if stanza.attr.type == "groupchat" and user and stanzas.retracts(stanza) then -- no user is a room
-			return stanzas.refuse(origin, stanza, judge.not_found);
-		end
-		return on_message(origin, stanza, sender, peer, stanza.attr.to or peer);
+	-- Messages of users of this host.
+	local function outgoing(handle)
+		return function (event)
+			local origin, stanza = event.origin, event.stanza;
+			if origin.recall then return; end -- our own notice
+			stanzas.strip(stanza);
+			local sender = jid.bare(stanza.attr.from or origin.full_jid);
+			local peer = jid.bare(stanza.attr.to or sender);
+			local host = prosody.hosts[jid.host(peer)];
+			-- No user of this server is a room. Elsewhere, a room judges what it gets.
+			if stanza.attr.type == "groupchat" and not (host and host.type == "local") then return; end
+			return handle(origin, stanza, sender, peer, stanza.attr.to or peer);
+		end;
 	end
-	module:hook("pre-message/bare", outgoing, 10);
-	module:hook("pre-message/full", outgoing, 10);
 
 	-- Messages of other servers and of external components do not pass pre-message.
-	local function incoming(event)
-		local origin, stanza = event.origin, event.stanza;
-		local component = origin.type == "component" and origin.conn; -- a room is a component without a connection
-		if component or origin.type == "s2sin" or origin.type == "s2sin_unauthed" then
+	local function incoming(handle)
+		return function (event)
+			local origin, stanza = event.origin, event.stanza;
+			local component = origin.type == "component" and origin.conn; -- a room is a component without a connection
+			if not component and origin.type ~= "s2sin" and origin.type ~= "s2sin_unauthed" then return; end
+			if stanza.attr.type == "groupchat" then return; end -- of a room elsewhere
+			stanzas.strip(stanza);
 			local sender = stanza.attr.from;
-			return on_message(origin, stanza, jid.bare(sender), jid.bare(stanza.attr.to), sender);
-		end
+			return handle(origin, stanza, jid.bare(sender), jid.bare(stanza.attr.to), sender);
+		end;
 	end
-	module:hook("message/bare", incoming, 10);
-	module:hook("message/full", incoming, 10);
+
+	-- Retractions come before mod_blocklist (priority 100): a user who blocks somebody can still take back what they sent
+	-- to them. Messages come before the archive (priority 0), so that nothing is archived, delivered or kept that Recall
+	-- does not know.
+	for _, kind in ipairs { "bare", "full" } do
+		module:hook("pre-message/"..kind, outgoing(on_retraction), 110);
+		module:hook("pre-message/"..kind, outgoing(on_message), 10);
+		module:hook("message/"..kind, incoming(on_retraction), 110);
+		module:hook("message/"..kind, incoming(on_message), 10);
+	end
 
 	-- What waited for a user while its recall was not carried out yet is not delivered.
 	module:hook("message/offline/broadcast", function (event)
 		local user = event.origin.username;
 		local address = user.."@"..module.host;
-		local keys, ids = {}, {};
+		local pages, page = {}, { keys = {}, ids = {} };
 		for key, s in offline:find(user) or function () end do
 			local id = stanzas.replaces(s) or stanzas.client_id(s);
-			if id and #ids < 1000 and facts.shows(s) then
-				ids[#ids + 1] = facts.chat_key(from(s), address, id);
-				keys[key] = ids[#ids];
+			if id and facts.shows(s) then
+				if #page.ids % max_ids == 0 then
+					page = { keys = {}, ids = {} };
+					pages[#pages + 1] = page;
+				end
+				page.keys[#page.keys + 1] = key;
+				page.ids[#page.ids + 1] = facts.chat_key(from(s), address, id);
 			end
 		end
-		local states = await(recall.index.state(ids), event.origin);
-		for key, id in pairs(keys) do
-			if states and states[id] == "recalled" then offline:delete(user, { key = key }); end
+		for _, p in ipairs(pages) do
+			local states = await(recall.index.state(p.ids), event.origin) or {};
+			for i, id in ipairs(p.ids) do
+				if states[id] == "recalled" then offline:delete(user, { key = p.keys[i] }); end
+			end
 		end
 	end, 1);
 
@@ -259,11 +279,7 @@ return function (module, recall)
 
 	-- remaining lists what an archive still has of a recalled message, by key.
 	local function remaining(event, owner, with, start)
-		local matches, found = matcher(event), {};
-		for key, s in archived(owner, with, start) do
-			if matches(s) and not stanzas.is_tombstone(s) then found[key] = s; end
-		end
-		return found;
+		return stanzas.collect(matcher(event), function () return archived(owner, with, start); end);
 	end
 
 	-- clean replaces a message by tombstones in an archive, and returns how many.
@@ -297,16 +313,14 @@ return function (module, recall)
 		local _, peer = parties(event);
 		if not here(peer) then return "nothing_to_do"; end
 		local function keys()
-			local matches, found = matcher(event, true), {};
-			for key, s in offline:find(jid.node(peer)) or function () end do
-				if matches(s) then found[#found + 1] = key; end
-			end
-			return found;
+			return stanzas.collect(matcher(event, true), function ()
+				return offline:find(jid.node(peer)) or function () end;
+			end);
 		end
 		local found = keys();
-		for _, key in ipairs(found) do assert(offline:delete(jid.node(peer), { key = key })); end
-		if found[1] and keys()[1] then error("the offline messages of "..peer.." still have the message", 0); end
-		return found[1] and "done" or "nothing_to_do";
+		for key in pairs(found) do assert(offline:delete(jid.node(peer), { key = key })); end
+		if next(found) and next(keys()) then error("the offline messages of "..peer.." still have the message", 0); end
+		return next(found) and "done" or "nothing_to_do";
 	end
 
 	function steps.roaming(delivery)

@@ -46,6 +46,25 @@ local function refusal(result, language)
 	return { type = condition[1], condition = condition[2], text = text, code = result.code, retry_at = result.retry_at };
 end
 
+-- look_up asks which of some messages Recall knows, and calls decide with the first of their ids, or nil. It returns
+-- true: the stanza is answered.
+function judge.look_up(recall, origin, stanza, ids, decide)
+	if recall.index.is_away() then return stanzas.refuse(origin, stanza, judge.unavailable); end
+	recall.sidecar.call("status", { tenant = recall.sidecar.tenant, ids = ids }, timeout):next(function (answer)
+		for i, id in ipairs(ids) do
+			if answer.results[i].state ~= "unknown" then return decide(id); end
+		end
+		return decide();
+	end, function (err)
+		module:log("warn", "A recall was not decided: %s", err.text);
+		stanzas.refuse(origin, stanza, judge.unavailable);
+	end):catch(function (err)
+		module:log("error", "A recall failed: %s", err);
+		stanzas.refuse(origin, stanza, judge.unavailable);
+	end);
+	return true;
+end
+
 -- request asks for the recall of one target, and answers the stanza: with an error, if the message is not recalled.
 function judge.request(recall, origin, stanza, actor, target, reason)
 	if reason and #reason > max_reason then

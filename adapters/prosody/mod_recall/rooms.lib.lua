@@ -7,6 +7,7 @@ local await = module:require "index".await;
 local erase = module:require "erase";
 local facts = module:require "facts";
 local judge = module:require "judge";
+local lookup = module:require "lookup";
 local stanzas = module:require "stanzas";
 local streams = module:require "streams";
 
@@ -87,18 +88,26 @@ return function (module, recall)
 	local function request(origin, stanza, room, key, reason)
 		local real = stanza.attr.from;
 		if key == "" or #key > facts.max_id then return stanzas.refuse(origin, stanza, judge.not_found); end
-		local found = root(room.jid, key);
-		key = found and found.key or key;
-		local target = { message_id = facts.room_key(room.jid, key), conversation = { type = "group", id = room.jid },
-			role = role(room, real) };
-		local sender = found and not stanzas.is_tombstone(found[1]) and author(room, found[1]);
-		if sender then target.message = message(room.jid, key, sender, found, found.when); end
-		judge.request(recall, origin, stanza, jid.bare(real), target, reason);
-		return true;
+		local id = facts.room_key(room.jid, key);
+		return judge.look_up(recall, origin, stanza, { id }, function (known)
+			local target = { message_id = id, conversation = { type = "group", id = room.jid }, role = role(room, real) };
+			if not known then
+				local found, err = lookup(jid.bare(real), root, room.jid, key);
+				if err then
+					stanzas.refuse(origin, stanza, err);
+					return;
+				end
+				local sender = found and not stanzas.is_tombstone(found[1]) and author(room, found[1]);
+				if found then target.message_id = facts.room_key(room.jid, found.key); end
+				if sender then target.message = message(room.jid, found.key, sender, found, found.when); end
+			end
+			return judge.request(recall, origin, stanza, jid.bare(real), target, reason);
+		end);
 	end
 
 	-- An occupant retracts their own message. The room has checked before (priority 50) that they may speak.
 	module:hook("muc-occupant-groupchat", function (event)
+		stanzas.strip(event.stanza);
 		local target = stanzas.retracts(event.stanza);
 		if target then return request(event.origin, event.stanza, event.room, target); end
 	end, 41);
@@ -124,6 +133,9 @@ return function (module, recall)
 
 	local arrivals = setmetatable({}, { __mode = "k" }); -- by stanza: who sent it, and what it corrects
 
+	local recent = require "util.cache".new(10000); -- keys of messages, by room, sender and client's id
+	local function recent_key(room, sender, id) return facts.short(room.jid.." "..sender.." "..id); end
+
 	local recalled = require "util.cache".new(10000); -- messages whose steps came while a correction waited
 
 	local conflict = { type = "cancel", condition = "conflict", text = "This message was recalled." };
@@ -134,11 +146,17 @@ return function (module, recall)
 		local arrival = { origin = origin, real = stanza.attr.from };
 		arrivals[stanza] = arrival;
 		local replaced = facts.shows(stanza) and stanzas.replaces(stanza);
-		local found = replaced and event.occupant and original(room.jid, who(room, event.occupant), replaced);
+		if not replaced or not event.occupant then return; end
+		local sender = who(room, event.occupant);
+		local key = not facts.files { stanza } and recent:get(recent_key(room, sender, replaced));
+		local found, err = key and { key = key }, nil;
+		if not key then found, err = lookup(jid.bare(stanza.attr.from), original, room.jid, sender, replaced); end
+		if err then return stanzas.refuse(origin, stanza, err); end
 		if not found then return; end
 		local id = facts.room_key(room.jid, found.key);
-		local states = not stanzas.is_tombstone(found[1]) and await(recall.index.state({ id }), origin) or {};
-		if stanzas.is_tombstone(found[1]) or states[id] == "recalled" or recalled:get(id) then
+		local gone = found[1] and stanzas.is_tombstone(found[1]);
+		local states = not gone and await(recall.index.state({ id }), origin) or {};
+		if gone or states[id] == "recalled" or recalled:get(id) then
 			return stanzas.refuse(origin, stanza, conflict);
 		end
 		arrival.corrects = found;
@@ -177,7 +195,12 @@ return function (module, recall)
 			end
 		end
 		if status == "recalled" then err = conflict; end
-		if not err then return; end
+		if not err then
+			for _, id in ipairs(stanzas.ids(stanza)) do
+				recent:set(recent_key(room, from(stanza), id), chain and chain.key or key);
+			end
+			return;
+		end
 		take_back(room, key);
 		stanza.attr.from = arrival.real;
 		return stanzas.refuse(arrival.origin, stanza, err);
@@ -230,11 +253,7 @@ return function (module, recall)
 	-- remaining lists what the archive still has of a recalled message, by key.
 	local function remaining(event, start)
 		local address = event.message.conversation.id;
-		local matches, found = matcher(event), {};
-		for key, s in archived(address, { start = start }) do
-			if matches(s, key) and not stanzas.is_tombstone(s) then found[key] = s; end
-		end
-		return found;
+		return stanzas.collect(matcher(event), function () return archived(address, { start = start }); end);
 	end
 
 	-- clean replaces a message by tombstones in the archive, and returns how many.

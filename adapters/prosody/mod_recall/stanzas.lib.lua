@@ -3,6 +3,8 @@
 local hashes = require "util.hashes";
 local st = require "util.stanza";
 
+local facts = module:require "facts";
+
 local xmlns = {
 	recall = "urn:recall:0"; -- ours, in stanza errors
 	sid = "urn:xmpp:sid:0";
@@ -49,22 +51,50 @@ function stanzas.replaces(stanza)
 	return replace and known(replace.attr.id);
 end
 
--- retracts is the id of the message that this one retracts: nil if it retracts none, empty if it names none.
+-- retracts is the id of the message that this one retracts: nil if it retracts none, empty if it names none or several.
 function stanzas.retracts(stanza)
-	local retract = stanza:get_child("retract", xmlns.retract1);
-	if retract then return known(retract.attr.id or ""); end
-	local apply_to = stanza:get_child("apply-to", xmlns.fasten);
-	if apply_to and apply_to:get_child("retract", xmlns.retract0) then return known(apply_to.attr.id or ""); end
+	local target;
+	for _, tag in ipairs(stanza.tags) do
+		local id = tag.attr.id or "";
+		if tag.name == "retract" and tag.attr.xmlns == xmlns.retract1
+			or tag.name == "apply-to" and tag.attr.xmlns == xmlns.fasten and tag:get_child("retract", xmlns.retract0) then
+			target = (not target or target == id) and id or "";
+		end
+	end
+	return known(target);
 end
 
+-- What only servers and rooms say: that a message was retracted, and who moderated it.
+local function is_verdict(tag)
+	local ns = tag.attr.xmlns;
+	return (tag.name == "retracted" or tag.name == "moderated")
+		and (ns == xmlns.retract0 or ns == xmlns.retract1 or ns == xmlns.moderate0 or ns == xmlns.moderate1);
+end
+
+-- strip removes from the message of a user what would make it look like a tombstone or like the notice of a room. An
+-- error retracts nothing.
+function stanzas.strip(stanza)
+	local is_error = stanza.attr.type == "error";
+	stanza:maptags(function (tag)
+		local fastens = tag.name == "apply-to" and tag.attr.xmlns == xmlns.fasten;
+		local retracts = tag.name == "retract" and tag.attr.xmlns == xmlns.retract1;
+		if is_verdict(tag) or is_error and (fastens or retracts) then return nil; end
+		if fastens or retracts then
+			tag:maptags(function (inner) return not is_verdict(inner) and inner or nil; end);
+		end
+		return tag;
+	end);
+end
+
+-- is_tombstone tells what is left of a recalled message. A message that shows something is none, whatever it says.
 function stanzas.is_tombstone(stanza)
-	return stanza:get_child("retracted", xmlns.retract1) ~= nil;
+	return stanza:get_child("retracted", xmlns.retract1) ~= nil and not facts.shows(stanza);
 end
 
 -- family finds a message and its corrections among stanzas that are given to it in order, oldest first, and with the
--- keys that an archive has for them. from says who sent a stanza; a correction by somebody else is none. Where the
--- message itself may be missing, sender is who sent it, and archived returns what the archives have of it and its
--- corrections.
+-- keys that an archive has for them. from says who sent a stanza; a correction by somebody else is none. A correction
+-- may have overtaken its message: it is found if the stanzas are given again, as collect does. Where the message itself
+-- may be missing, sender is who sent it, and archived returns what the archives have of it and its corrections.
 function stanzas.family(is_message, from, sender, archived)
 	local ids = {};
 	local function learn(stanza)
@@ -85,6 +115,17 @@ function stanzas.family(is_message, from, sender, archived)
 		return true;
 	end
 	return matches;
+end
+
+-- collect lists, by key, what is left of a family in a store: iterate starts an iteration over keys and stanzas.
+function stanzas.collect(matches, iterate)
+	local found = {};
+	for _ = 1, 2 do
+		for key, s in iterate() do
+			if matches(s, key) and not stanzas.is_tombstone(s) then found[key] = s; end
+		end
+	end
+	return found;
 end
 
 -- notice is the retraction that clients get. m has its attributes; moderated has the moderator's nick.

@@ -29,11 +29,13 @@ local function scrub(session, matches, recalled_at)
 	return n;
 end
 
--- scrub_all does so for all sessions of this server.
+-- scrub_all does so for all sessions of this server, twice: a correction may have overtaken its message.
 local function scrub_all(matches, recalled_at)
 	local n = 0;
-	for _, session in pairs(prosody.full_sessions) do
-		n = n + scrub(session, matches, recalled_at);
+	for _ = 1, 2 do
+		for _, session in pairs(prosody.full_sessions) do
+			n = n + scrub(session, matches, recalled_at);
+		end
 	end
 	return n;
 end
