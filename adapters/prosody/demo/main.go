@@ -41,8 +41,10 @@ func main() {
 	runtime.LockOSThread()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		awaitParent(ctx)
-		stop()
+		if startedByGo() {
+			awaitParent(ctx)
+			stop()
+		}
 	}()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -52,8 +54,14 @@ func main() {
 	}
 }
 
-// awaitParent returns when the parent of this process has ended. go run does not pass SIGTERM on: without this the demo
-// would outlive it.
+// startedByGo tells whether the parent of this process is go run, which does not pass SIGTERM on: the demo would outlive
+// it. A shell that started the demo in the background may well end before it.
+func startedByGo() bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", os.Getppid()))
+	return err == nil && string(name) == "go\n"
+}
+
+// awaitParent returns when the parent of this process has ended.
 func awaitParent(ctx context.Context) {
 	parent := os.Getppid()
 	tick := time.NewTicker(200 * time.Millisecond)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,9 +92,17 @@ func TestDemo_End(t *testing.T) {
 			t.Error("a port is still open")
 		}
 	})
-	t.Run("SIGTERM of the parent alone", func(t *testing.T) { // such as go run
+	t.Run("SIGTERM of go run alone", func(t *testing.T) {
 		var out hosttest.LogBuffer
-		parent := exec.Command("sh", "-c", `"$0" "$@"; exit $?`, hosttest.Build(t, "adapters/prosody/demo"),
+		shell, err := exec.LookPath("sh")
+		if err != nil {
+			t.Fatal(err)
+		}
+		goRun := filepath.Join(t.TempDir(), "go") // by its name
+		if err := os.Symlink(shell, goRun); err != nil {
+			t.Fatal(err)
+		}
+		parent := exec.Command(goRun, "-c", `"$0" "$@"; exit $?`, hosttest.Build(t, "adapters/prosody/demo"),
 			"--data", dir, "--offset", "2400")
 		parent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		parent.Stdout = &out
