@@ -54,8 +54,8 @@ func main() {
 	}
 }
 
-// startedByGo tells whether the parent of this process is go run, which does not pass SIGTERM on: the demo would outlive
-// it. A shell that started the demo in the background may well end before it.
+// startedByGo tells whether the parent of this process is go run, which does not pass SIGTERM on: the demo would
+// outlive it. A shell that started the demo in the background may well end before it.
 func startedByGo() bool {
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", os.Getppid()))
 	return err == nil && string(name) == "go\n"
