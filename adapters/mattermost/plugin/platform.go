@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lib/pq"
+
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -138,13 +140,21 @@ func (p platform) conversations(ctx context.Context, channels []string) (list []
 	if len(channels) > shared.MaxSinceConversations {
 		return nil, shared.Invalidf("channel_id", "%d channels; at most %d", len(channels), shared.MaxSinceConversations)
 	}
-	for _, channel := range channels {
-		var channelType string
-		err := p.db.QueryRowContext(ctx, `SELECT type::text FROM channels WHERE id = $1`, channel).Scan(&channelType)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	rows, err := p.db.QueryContext(ctx, `SELECT id, type::text FROM channels WHERE id = ANY($1)`, pq.Array(channels))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	types := map[string]string{}
+	for rows.Next() {
+		var channel, channelType string
+		if err := rows.Scan(&channel, &channelType); err != nil {
 			return nil, err
 		}
-		list = append(list, conversation(channel, channelType))
+		types[channel] = channelType
 	}
-	return list, nil
+	for _, channel := range channels {
+		list = append(list, conversation(channel, types[channel]))
+	}
+	return list, rows.Err()
 }

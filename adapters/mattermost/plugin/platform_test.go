@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -122,5 +124,27 @@ func TestPlatform_LastPost(t *testing.T) {
 		if id, err := p.lastPost(t.Context(), alice, test.channel, test.root); err != nil || id != test.want {
 			t.Errorf("%+v: %q, %v", test, id, err)
 		}
+	}
+}
+
+func TestPlatform_Conversations(t *testing.T) {
+	db := newChat(t)
+	var ids []string
+	for i := range shared.MaxSinceConversations - 3 {
+		ids = append(ids, fmt.Sprint("unknown", i))
+	}
+	ids = append(ids, direct, town, direct)
+	db.SetMaxIdleConns(-1) // a connection for each query
+	before := db.Stats().MaxIdleClosed
+	list, err := platform{db.DB}.conversations(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := db.Stats().MaxIdleClosed - before; n != 1 {
+		t.Errorf("%d queries for %d channels, want 1", n, len(ids))
+	}
+	want := []shared.Conversation{conversation(direct, "D"), conversation(town, "O"), conversation(direct, "D")}
+	if len(list) != len(ids) || list[0] != conversation(ids[0], "") || !slices.Equal(list[len(ids)-3:], want) {
+		t.Errorf("%d conversations, the last ones %+v", len(list), list[max(0, len(list)-3):])
 	}
 }
