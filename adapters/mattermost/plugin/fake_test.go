@@ -27,7 +27,8 @@ type fakeServer struct {
 
 	mu       sync.Mutex
 	dead     bool
-	diesOn   string // a call
+	diesOn   string            // a call
+	before   map[string]func() // what happens before a call, once
 	version  string
 	config   *model.Config
 	settings map[string]any
@@ -54,6 +55,10 @@ func newFake(t testing.TB, db testDB) *fakeServer {
 
 // gone counts a call and reports whether the server has died.
 func (f *fakeServer) gone(call string) bool {
+	if happens := f.before[call]; happens != nil {
+		delete(f.before, call)
+		happens()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.diesOn == call {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ func (s *steps) history(ctx context.Context, d shared.Delivery) (shared.Outcome,
 	}
 	switch {
 	case p.deleted:
-		return shared.OutcomeDone, nil
+		return shared.OutcomeDone, s.restoreReplies(ctx, d)
 	case p.kept && p.archived: // there the server changes nothing
 		return shared.OutcomeDone, nil
 	case p.archived:
@@ -34,16 +35,58 @@ func (s *steps) history(ctx context.Context, d shared.Delivery) (shared.Outcome,
 			time.Now().UnixMilli())
 		return shared.OutcomeDone, err
 	case p.kept:
-		roots, err := s.livePosts(ctx, `p.id = $1`, d.Message.ID)
-		if err != nil || len(roots) == 0 { // deleted meanwhile
-			return shared.OutcomeDone, err
-		}
-		return shared.OutcomeDone, s.update(ctx, roots[0])
+		return shared.OutcomeDone, s.updateRoot(ctx, d.Message.ID)
 	}
 	if aerr := s.api.DeletePost(d.Message.ID); aerr != nil {
 		return "", aerr
 	}
-	return shared.OutcomeDone, nil
+	return shared.OutcomeDone, s.restoreReplies(ctx, d)
+}
+
+// lostReplies are the replies r to a post p that DeletePost took along: those that came after empty had counted them.
+// The server writes the name of the plugin to all replies, also to those that others had deleted. It is $2.
+const lostReplies = `r.rootid = p.id AND r.deleteat <> 0 AND coalesce(r.originalid, '') = ''
+	AND (r.message <> '' OR r.props->>'recalled' IS NULL) AND r.props->>'deleteBy' = $2 AND p.props->>'deleteBy' = $2
+	AND NOT coalesce(p.props->'deleted_replies' ? r.id, true)`
+
+// restoreReplies restores lost replies together with their root, which gets a placeholder as if they had come before.
+func (s *steps) restoreReplies(ctx context.Context, d shared.Delivery) error {
+	placeholder, err := s.placeholder(ctx, d)
+	if err != nil {
+		return err
+	}
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	now := time.Now().UnixMilli()
+	result, err := tx.ExecContext(ctx, `UPDATE posts r SET deleteat = 0, updateat = $3, props = r.props - 'deleteBy'
+		FROM posts p WHERE p.id = $1 AND `+lostReplies, d.Message.ID, pluginID, now)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); n == 0 || err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE posts SET deleteat = 0, updateat = $3, message = $2, type = '',
+		props = props - 'deleteBy' - 'deleted_replies' WHERE id = $1`, d.Message.ID, placeholder, now)
+	if err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	return s.updateRoot(ctx, d.Message.ID)
+}
+
+// updateRoot puts a root that stays through the server, unless it was deleted meanwhile.
+func (s *steps) updateRoot(ctx context.Context, id string) error {
+	roots, err := s.livePosts(ctx, `p.id = $1`, id)
+	if err != nil || len(roots) == 0 {
+		return err
+	}
+	return s.update(ctx, roots[0])
 }
 
 // emptied is a post whose content is gone.
@@ -102,8 +145,11 @@ func (s *steps) empty(ctx context.Context, d shared.Delivery) (p emptied, err er
 		{`UPDATE posts p SET message = $2, hashtags = '', filenames = '[]', fileids = '[]', ispinned = false,
 			hasreactions = false, type = ` + kind + `,
 			props = jsonb_strip_nulls(jsonb_build_object('recalled', true, 'deleteBy', p.props->'deleteBy', 'recalled_files',
-				CASE WHEN EXISTS (SELECT FROM fileinfo f WHERE f.postid = $1) THEN true::text ELSE p.props->>'recalled_files' END))
-			WHERE p.id = $1`, []any{id, text}},
+				CASE WHEN EXISTS (SELECT FROM fileinfo f WHERE f.postid = $1) THEN true::text ELSE p.props->>'recalled_files' END,
+				'deleted_replies', CASE WHEN $3 THEN NULL WHEN p.deleteat <> 0 THEN p.props->'deleted_replies' ELSE
+					(SELECT coalesce(jsonb_agg(r.id), '[]') FROM posts r WHERE r.rootid = $1 AND r.deleteat <> 0
+						AND coalesce(r.originalid, '') = '') END))
+			WHERE p.id = $1`, []any{id, text, p.kept}},
 		{`DELETE FROM posts WHERE originalid = $1`, []any{id}},
 		{`DELETE FROM reactions WHERE postid = $1`, []any{id}},
 		{`DELETE FROM linkmetadata WHERE hash = ANY($1)`, []any{pq.Array(links)}},
@@ -188,10 +234,11 @@ func contains(text, link string) bool {
 func (s *steps) historyIsGone(ctx context.Context, d shared.Delivery) error {
 	var text, files string
 	var recalled, deleted bool
-	var versions int
+	var versions, lost int
 	err := s.db.QueryRowContext(ctx, `SELECT message, coalesce(fileids, ''), deleteat <> 0, props->>'recalled' IS NOT NULL,
-			(SELECT count(*) FROM posts v WHERE v.originalid = p.id) FROM posts p WHERE p.id = $1`, d.Message.ID).
-		Scan(&text, &files, &deleted, &recalled, &versions)
+			(SELECT count(*) FROM posts v WHERE v.originalid = p.id), (SELECT count(*) FROM posts r WHERE `+lostReplies+`)
+			FROM posts p WHERE p.id = $1`, d.Message.ID, pluginID).
+		Scan(&text, &files, &deleted, &recalled, &versions, &lost)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -209,6 +256,8 @@ func (s *steps) historyIsGone(ctx context.Context, d shared.Delivery) error {
 		return errors.New("the content of the post is still in the database")
 	case text == "" && !deleted:
 		return errors.New("the Mattermost server did not delete the post")
+	case lost > 0:
+		return fmt.Errorf("%d replies were deleted with the post", lost)
 	}
 	return nil
 }

@@ -161,6 +161,65 @@ func TestSteps_History(t *testing.T) {
 	}
 }
 
+// The server deletes the replies of a root with it, and says of all that the plugin deleted them.
+func TestSteps_History_ReplyMeanwhile(t *testing.T) {
+	s, f, db := newSteps(t)
+	reply := func(id, root string) {
+		db.post(id, town, bob, "a reply", time.Second)
+		db.exec(`UPDATE posts SET rootid = $2, props = '{"x": 1}' WHERE id = $1`, id, root)
+	}
+	begin := func(root string) shared.Delivery {
+		db.post(root, town, alice, "secret", time.Minute)
+		for id, by := range map[string]string{root + "bobs": bob, root + "recalled": pluginID} {
+			reply(id, root)
+			db.delete(id, by)
+		}
+		db.exec(`UPDATE posts SET message = '', props = '{"recalled": true}' WHERE id = $1`, root+"recalled")
+		return delivery(db, root)
+	}
+	wantRestored := func(root string) {
+		t.Helper()
+		if got := db.text(`SELECT message || deleteat || props FROM posts WHERE id = $1`, root); got !=
+			placeholders["en"]+`0{"recalled": true}` {
+			t.Errorf("root %q", got)
+		}
+		if got := db.text(`SELECT string_agg(id || ' ' || message || ' ' || props, ', ' ORDER BY id) FROM posts
+			WHERE rootid = $1 AND deleteat = 0`, root); got != root+`new a reply {"x": 1}` {
+			t.Errorf("replies %q", got)
+		}
+	}
+	t.Run("a reply that comes before the server deletes the root is restored", func(t *testing.T) {
+		d := begin("a")
+		f.before = map[string]func(){"DeletePost": func() { reply("anew", "a") }}
+		wantOutcome(t, s, shared.StepHistory, d, shared.OutcomeDone)
+		wantRestored("a")
+		wantOutcome(t, s, shared.StepHistory, d, shared.OutcomeDone) // again
+		wantRestored("a")
+	})
+	t.Run("also by the attempt after a crash", func(t *testing.T) {
+		d := begin("b")
+		if _, err := s.empty(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		reply("bnew", "b")
+		f.DeletePost("b")
+		if err := s.historyIsGone(t.Context(), d); err == nil {
+			t.Error("the step is taken for done, and a reply is lost")
+		}
+		wantOutcome(t, s, shared.StepHistory, d, shared.OutcomeDone)
+		wantRestored("b")
+	})
+	t.Run("without one, the root goes, and its deleted replies stay deleted", func(t *testing.T) {
+		d := begin("c")
+		for range 2 {
+			wantOutcome(t, s, shared.StepHistory, d, shared.OutcomeDone)
+			if n := db.count(`SELECT count(*) FROM posts WHERE (id = 'c' OR rootid = 'c') AND deleteat = 0`); n != 0 {
+				t.Errorf("%d posts are not deleted", n)
+			}
+		}
+	})
+}
+
 // A dead server reports success. No step takes it for one.
 func TestSteps_ServerDies(t *testing.T) {
 	for name, diesOn := range map[string]string{
