@@ -35,7 +35,7 @@ func (s *steps) history(ctx context.Context, d shared.Delivery) (shared.Outcome,
 			time.Now().UnixMilli())
 		return shared.OutcomeDone, err
 	case p.kept:
-		return shared.OutcomeDone, s.updateRoot(ctx, d.Message.ID)
+		return shared.OutcomeDone, s.update(ctx, d.Message.ID, unchanged)
 	}
 	if aerr := s.api.DeletePost(d.Message.ID); aerr != nil {
 		return "", aerr
@@ -77,16 +77,7 @@ func (s *steps) restoreReplies(ctx context.Context, d shared.Delivery) error {
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	return s.updateRoot(ctx, d.Message.ID)
-}
-
-// updateRoot puts a root that stays through the server, unless it was deleted meanwhile.
-func (s *steps) updateRoot(ctx context.Context, id string) error {
-	roots, err := s.livePosts(ctx, `p.id = $1`, id)
-	if err != nil || len(roots) == 0 {
-		return err
-	}
-	return s.update(ctx, roots[0])
+	return s.update(ctx, d.Message.ID, unchanged)
 }
 
 // emptied is a post whose content is gone.
@@ -193,7 +184,8 @@ func (s *steps) previewedLinks(ctx context.Context, tx *sql.Tx, id string, creat
 	}
 	var texts, props string // of all versions
 	err = tx.QueryRowContext(ctx, `SELECT coalesce(string_agg(message, E'\n\n'), ''),
-		coalesce(string_agg(props::text, ' '), '') FROM posts WHERE (id = $1 OR originalid = $1) AND concat(message, ' ', props) ~ '[:/]/|[^\s][.][^\s]|[(<]'`, id).
+		coalesce(string_agg(props::text, ' '), '') FROM posts WHERE (id = $1 OR originalid = $1)
+		AND concat(message, ' ', props) ~ '[:/]/|[^\s][.][^\s]|[(<]'`, id).
 		Scan(&texts, &props)
 	if err != nil || texts+props == "" {
 		return nil, err

@@ -157,10 +157,12 @@ func (s *steps) previews(ctx context.Context, d shared.Delivery) (shared.Outcome
 		return shared.OutcomeNothingToDo, nil
 	}
 	for _, p := range embedding {
-		if p.GetPreviewedPostProp() == "" {
-			p.AddProp(model.PostPropsPreviewedPost, d.Message.ID) // see links.go
-		}
-		if err := s.update(ctx, p); err != nil {
+		err := s.update(ctx, p.Id, func(p *model.Post) {
+			if p.GetPreviewedPostProp() == "" {
+				p.AddProp(model.PostPropsPreviewedPost, d.Message.ID) // see links.go
+			}
+		})
+		if err != nil {
 			return "", fmt.Errorf("post %s, which links to the recalled one: %w", p.Id, err)
 		}
 	}
@@ -175,7 +177,7 @@ func (s *steps) previews(ctx context.Context, d shared.Delivery) (shared.Outcome
 // preview, of a type that servers before 8.0 name differently, and then does not arrive.
 func (s *steps) livePosts(ctx context.Context, where string, args ...any) ([]*model.Post, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT p.id, p.message, coalesce(p.fileids, ''), coalesce(p.ispinned, false),
-			coalesce(p.hasreactions, false), coalesce(p.props, '{}')
+			coalesce(p.hasreactions, false), coalesce(p.props, '{}'), p.updateat
 		FROM posts p JOIN channels c ON c.id = p.channelid
 		WHERE p.deleteat = 0 AND coalesce(p.originalid, '') = '' AND `+where, args...)
 	if err != nil {
@@ -187,7 +189,7 @@ func (s *steps) livePosts(ctx context.Context, where string, args ...any) ([]*mo
 		var p model.Post
 		var files string
 		var props []byte
-		if err := rows.Scan(&p.Id, &p.Message, &files, &p.IsPinned, &p.HasReactions, &props); err != nil {
+		if err := rows.Scan(&p.Id, &p.Message, &files, &p.IsPinned, &p.HasReactions, &props, &p.UpdateAt); err != nil {
 			return nil, err
 		}
 		if p.FileIds, err = fileIDs(files); err != nil {
@@ -201,30 +203,49 @@ func (s *steps) livePosts(ctx context.Context, where string, args ...any) ([]*mo
 	return posts, rows.Err()
 }
 
-// update puts a post through the server, which then sends it to clients and forgets what it had cached. The copies that
-// it keeps as the versions before have the same text, and go.
-func (s *steps) update(ctx context.Context, p *model.Post) error {
-	updatedAt := func() (at int64, err error) {
-		err = s.db.QueryRowContext(ctx, `SELECT updateat FROM posts WHERE id = $1`, p.Id).Scan(&at)
-		return at, err
-	}
-	before, err := updatedAt()
-	if err != nil {
+// updateAttempts is how often a post that somebody changes at the same time is read anew.
+const updateAttempts = 5
+
+// update puts a post through the server, which then sends it to clients and forgets what it had cached. change may set
+// props. The server takes a whole post: one that was changed since it was read is read again. The copies that the
+// server keeps as the versions before have the same text, and go. A post that was deleted meanwhile stays as it is.
+func (s *steps) update(ctx context.Context, id string, change func(*model.Post)) error {
+	for range updateAttempts {
+		posts, err := s.livePosts(ctx, `p.id = $1`, id)
+		if err != nil || len(posts) == 0 {
+			return err
+		}
+		p := posts[0]
+		change(p)
+		before, err := s.updatedAt(ctx, id)
+		if err != nil {
+			return err
+		}
+		if before != p.UpdateAt {
+			continue
+		}
+		if _, aerr := s.api.UpdatePost(p); aerr != nil {
+			return aerr
+		}
+		after, err := s.updatedAt(ctx, id)
+		if err != nil {
+			return err
+		}
+		if after <= before {
+			return errors.New("the Mattermost server did not update the post")
+		}
+		_, err = s.db.ExecContext(ctx, `DELETE FROM posts v USING posts p WHERE p.id = $1 AND v.originalid = p.id
+			AND v.deleteat > $2 AND v.message = p.message`, id, before)
 		return err
 	}
-	if _, aerr := s.api.UpdatePost(p); aerr != nil {
-		return aerr
-	}
-	after, err := updatedAt()
-	if err != nil {
-		return err
-	}
-	if after <= before {
-		return errors.New("the Mattermost server did not update the post")
-	}
-	_, err = s.db.ExecContext(ctx, `DELETE FROM posts v USING posts p WHERE p.id = $1 AND v.originalid = p.id
-		AND v.deleteat > $2 AND v.message = p.message`, p.Id, before)
-	return err
+	return errors.New("the post is being changed by others")
+}
+
+func unchanged(*model.Post) {}
+
+func (s *steps) updatedAt(ctx context.Context, id string) (at int64, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT updateat FROM posts WHERE id = $1`, id).Scan(&at)
+	return at, err
 }
 
 // firstPushVersion is the first major version whose plugin API sends push notifications.

@@ -456,6 +456,52 @@ func TestSteps_Previews(t *testing.T) {
 	wantOutcome(t, s, stepPreviews, delivery(db, "lonely"), shared.OutcomeNothingToDo)
 }
 
+func TestSteps_Previews_EditedMeanwhile(t *testing.T) {
+	s, f, db := newSteps(t)
+	db.post("p", town, alice, "secret", time.Hour)
+	link := "see http://localhost/team/pl/p"
+	edit := func(id string) {
+		db.exec(`UPDATE posts SET message = message || ' (edited)', updateat = $2 WHERE id = $1`, id,
+			time.Now().Add(-time.Second).UnixMilli())
+	}
+	t.Run("after the posts were found", func(t *testing.T) {
+		db.post("q1", town, bob, link, time.Minute)
+		db.post("q2", town, bob, link, time.Minute)
+		d := delivery(db, "p")
+		wantOutcome(t, s, shared.StepHistory, d, shared.OutcomeDone)
+		f.before = map[string]func(){"UpdatePost": func() {
+			edit(db.text(`SELECT id FROM posts WHERE id IN ('q1', 'q2') AND props->>'previewed_post' IS NULL
+				ORDER BY ctid DESC LIMIT 1`)) // the one that is not being updated
+		}}
+		wantOutcome(t, s, stepPreviews, d, shared.OutcomeDone)
+		if n := db.count(`SELECT count(*) FROM posts WHERE message = $1 || ' (edited)' AND originalid = ''`,
+			link); n != 1 {
+			t.Errorf("%d edited posts, want 1: the step overwrote an edit", n)
+		}
+	})
+	t.Run("after the post was read for the update", func(t *testing.T) {
+		db.post("q", town, bob, link, time.Minute)
+		reads := 0
+		err := s.update(t.Context(), "q", func(*model.Post) {
+			if reads++; reads == 1 {
+				edit("q")
+			}
+		})
+		if got := db.text(`SELECT message FROM posts WHERE id = 'q'`); err != nil || got != link+" (edited)" {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+	t.Run("again and again", func(t *testing.T) {
+		db.post("busy", town, bob, link, time.Minute)
+		err := s.update(t.Context(), "busy", func(p *model.Post) {
+			db.exec(`UPDATE posts SET updateat = updateat + 1 WHERE id = 'busy'`)
+		})
+		if err == nil || db.count(`SELECT count(*) FROM posts WHERE originalid = 'busy'`) > 0 {
+			t.Errorf("it was updated: %v", err)
+		}
+	})
+}
+
 func TestSteps_Saved(t *testing.T) {
 	s, _, db := newSteps(t)
 	db.post("p", town, alice, "", time.Minute)
