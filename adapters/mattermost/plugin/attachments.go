@@ -110,15 +110,16 @@ func (s *steps) attachmentsAreGone(ctx context.Context, d shared.Delivery) error
 }
 
 // caches makes the server forget the names and the small pictures of files, which it keeps in memory for half an hour
-// for whoever asks for the files of the post.
+// for whoever asks for the files of the post; and of an archived channel, where history changes the database alone,
+// when the last post was changed: it tells a client that has an older state that nothing is new.
 func (s *steps) caches(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
-	hadFiles := len(d.Message.Attachments) > 0
-	err := s.db.QueryRowContext(ctx, `SELECT $2 OR props->>'recalled_files' IS NOT NULL FROM posts WHERE id = $1`,
-		d.Message.ID, hadFiles).Scan(&hadFiles)
+	cached := len(d.Message.Attachments) > 0
+	err := s.db.QueryRowContext(ctx, `SELECT $2 OR p.props->>'recalled_files' IS NOT NULL OR coalesce(c.deleteat, 0) <> 0
+		FROM posts p LEFT JOIN channels c ON c.id = p.channelid WHERE p.id = $1`, d.Message.ID, cached).Scan(&cached)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", err
 	}
-	if !hadFiles {
+	if !cached {
 		return shared.OutcomeNothingToDo, nil
 	}
 	return shared.OutcomeDone, s.admin.do(ctx, "POST", "/api/v4/caches/invalidate", nil)

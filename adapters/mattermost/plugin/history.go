@@ -28,11 +28,9 @@ func (s *steps) history(ctx context.Context, d shared.Delivery) (shared.Outcome,
 	switch {
 	case p.deleted:
 		return shared.OutcomeDone, s.restoreReplies(ctx, d)
-	case p.kept && p.archived: // there the server changes nothing
-		return shared.OutcomeDone, nil
-	case p.archived:
-		_, err := s.db.ExecContext(ctx, `UPDATE posts SET deleteat = $2, updateat = $2 WHERE id = $1`, d.Message.ID,
-			time.Now().UnixMilli())
+	case p.archived: // there the server changes nothing
+		_, err := s.db.ExecContext(ctx, `UPDATE posts SET deleteat = CASE WHEN $3 THEN 0 ELSE $2::bigint END, updateat = $2
+			WHERE id = $1`, d.Message.ID, time.Now().UnixMilli(), p.kept)
 		return shared.OutcomeDone, err
 	case p.kept:
 		return shared.OutcomeDone, s.update(ctx, d.Message.ID, unchanged)

@@ -23,7 +23,7 @@ import (
 const (
 	stepPreviews = "previews" // posts of others that embed the post
 	stepSaved    = "saved"    // lists of saved posts
-	stepCaches   = "caches"   // names and thumbnails of files in the memory of the server
+	stepCaches   = "caches"   // what the server has of the post in memory
 	stepEmail    = "email"    // notifications by e-mail
 )
 

@@ -150,6 +150,17 @@ func TestSteps_History(t *testing.T) {
 		defer f.revive()
 		wantOutcome(t, s, shared.StepHistory, delivery(db, "arch"), shared.OutcomeDone)
 	})
+	t.Run("a root that stays in an archived channel is new to clients", func(t *testing.T) {
+		db.post("archroot", archived, alice, "secret", time.Minute)
+		db.post("archreply", archived, bob, "a reply", time.Minute)
+		db.exec(`UPDATE posts SET rootid = 'archroot' WHERE id = 'archreply'`)
+		before := time.Now().UnixMilli()
+		wantOutcome(t, s, shared.StepHistory, delivery(db, "archroot"), shared.OutcomeDone)
+		if got := db.text(`SELECT message || deleteat || (updateat >= $1) FROM posts WHERE id = 'archroot'`,
+			before); got != placeholders["en"]+"0true" {
+			t.Errorf("root %q", got)
+		}
+	})
 	t.Run("a post that the database does not have", func(t *testing.T) {
 		db.post("no", town, alice, "", time.Minute)
 		d := delivery(db, "no")
@@ -571,6 +582,12 @@ func TestSteps_Caches(t *testing.T) {
 	wantOutcome(t, s, stepCaches, delivery(db, "p"), shared.OutcomeDone)
 	if !f.called(call) {
 		t.Error("the caches of the server were not emptied")
+	}
+	f.calls = nil
+	db.post("arch", archived, alice, "", time.Minute)
+	wantOutcome(t, s, stepCaches, delivery(db, "arch"), shared.OutcomeDone)
+	if !f.called(call) {
+		t.Error("the server was not made to forget when the last post of an archived channel was changed")
 	}
 	if len(f.tokens) != 0 {
 		t.Error("the session was not revoked")
