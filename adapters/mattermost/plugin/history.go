@@ -49,10 +49,6 @@ const lostReplies = `r.rootid = p.id AND r.deleteat <> 0 AND coalesce(r.original
 
 // restoreReplies restores lost replies together with their root, which gets a placeholder as if they had come before.
 func (s *steps) restoreReplies(ctx context.Context, d shared.Delivery) error {
-	placeholder, err := s.placeholder(ctx, d)
-	if err != nil {
-		return err
-	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -65,6 +61,10 @@ func (s *steps) restoreReplies(ctx context.Context, d shared.Delivery) error {
 		return err
 	}
 	if n, err := result.RowsAffected(); n == 0 || err != nil {
+		return err
+	}
+	placeholder, err := s.placeholder(ctx, d)
+	if err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE posts SET deleteat = 0, updateat = $3, message = $2, type = '',
