@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -55,9 +56,17 @@ func (a *Adapter) Check(ctx context.Context, user string, ask Ask) ([]shared.Rec
 	return results, err
 }
 
-// resultFor is a result as a user may read it: where the rules are on the server's disk is not theirs to know.
+// resultFor is a result as a user may read it.
 func resultFor(r shared.RecallResult, text Texts) shared.RecallResult {
-	r.Text, r.Rule = text, shared.Rule{Name: r.Rule.Name}
+	r.Text, r.Rule = text, ruleFor(r.Rule)
+	return r
+}
+
+// ruleFor names a rule to a user. In which folder of the server it is, is not theirs to know.
+func ruleFor(r shared.Rule) shared.Rule {
+	if r.File != "" {
+		r.File = filepath.Base(r.File)
+	}
 	return r
 }
 

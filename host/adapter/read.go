@@ -94,7 +94,7 @@ func (a *Adapter) Ledger(ctx context.Context, user string, req shared.LedgerRequ
 // put it into the placeholder. What concerns the server is left out.
 func ForUser(e shared.Event, user string) shared.Event {
 	e = FillReason(e)
-	e.Rule, e.PolicyDigest, e.Disposition, e.Retention = shared.Rule{Name: e.Rule.Name}, "", "", 0
+	e.Rule, e.PolicyDigest, e.Disposition, e.Retention = ruleFor(e.Rule), "", "", 0
 	e.Message.Labels, e.Message.Ref = nil, ""
 	if user != e.Actor.ID {
 		e.Reason, e.Actor.Labels = "", nil
