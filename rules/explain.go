@@ -201,7 +201,7 @@ func (e Explanation) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n", e.Outcome)
 	for _, language := range slices.Sorted(maps.Keys(e.Text)) {
-		fmt.Fprintf(&b, "users are told (%s): %s\n", language, e.Text[language])
+		fmt.Fprintf(&b, "text for users (%s): %s\n", language, e.Text[language])
 	}
 	if e.UntilAge != "" {
 		fmt.Fprintf(&b, "until %s after sending\n", e.UntilAge)

@@ -89,9 +89,9 @@ func (a *Adapter) Ledger(ctx context.Context, user string, req shared.LedgerRequ
 	return page, nil
 }
 
-// ForUser is an event as a user may read it who may read its conversation. What a message was is told to who sent it
-// and who recalled it alone: others may never have got it. The reason is told to who gave it alone, unless the rules
-// put it into the placeholder. What concerns the server is left out.
+// ForUser returns an event without the parts that the user must not see. The user may read the conversation. Only the
+// sender and the actor see the facts of the message, because others may never have received it. Only the actor sees the
+// reason, unless the rules put it into the placeholder. Nobody sees what concerns the server.
 func ForUser(e shared.Event, user string) shared.Event {
 	e = FillReason(e)
 	e.Rule, e.PolicyDigest, e.Disposition, e.Retention = ruleFor(e.Rule), "", "", 0

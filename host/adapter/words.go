@@ -18,10 +18,12 @@ var (
 	recalled        = Texts{"en": "The message was recalled.", "zh-Hans": "消息已撤回。"}
 	alreadyRecalled = Texts{"en": "The message had been recalled before.", "zh-Hans": "这条消息之前已被撤回。"}
 	permitted       = Texts{"en": "You can recall this message.", "zh-Hans": "你可以撤回这条消息。"}
-	permittedUntil  = Texts{"en": "You can recall this message until {time} UTC.", "zh-Hans": "你可以在 {time}（UTC）之前撤回这条消息。"}
+	permittedUntil  = Texts{
+		"en": "You can recall this message until {time} UTC.", "zh-Hans": "你可以在 {time}（UTC）之前撤回这条消息。",
+	}
 )
 
-// Text is what a user is told about an answer of Recall. Do not change the map.
+// Text returns the sentence for the user about an answer of Recall. Do not change the map.
 func Text(r shared.RecallResult) Texts {
 	switch {
 	case len(r.Text) > 0: // of a refusal, by the plugin
@@ -34,7 +36,7 @@ func Text(r shared.RecallResult) Texts {
 	return shared.Words(r.Status, r.Code)
 }
 
-// CheckText is what a user is told about an answer of Check. Do not change the map.
+// CheckText returns the sentence for the user about an answer of Check. Do not change the map.
 func CheckText(r shared.RecallResult) Texts {
 	switch {
 	case r.Status != shared.StatusRecalled:

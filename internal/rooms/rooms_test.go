@@ -82,7 +82,7 @@ var rooms = map[string]string{
 	"bench": "host host/hosttest internal/badgerdir internal/index internal/natscluster internal/wire rules shared " +
 		"shared/recallv1 sidecar/apiv1 sidecar/apiv1/apiv1connect",
 	"adapters/prosody":         "",
-	"adapters/prosody/demo":    "adapters/prosody",
+	"adapters/prosody/demo":    "adapters/prosody rules",
 	"examples/minimal":         "host shared",
 	"examples/cluster":         "examples/host-app/chat host internal/natscluster",
 	"examples/host-app":        "examples/host-app/chat examples/host-app/replay",

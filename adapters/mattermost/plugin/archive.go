@@ -111,3 +111,12 @@ func writeFile(path string, content []byte) error {
 	}
 	return errors.Join(os.Rename(temp, path), syncFolder(path))
 }
+
+// syncFolder makes a new name in the folder of a file durable.
+func syncFolder(path string) error {
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}

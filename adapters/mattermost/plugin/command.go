@@ -19,7 +19,8 @@ var (
 	usage = adapter.Texts{
 		"en": "`/recall [permalink or id] [reason]` recalls a message, or your last one here.\n" +
 			"`/recall check [permalink or id]` tells whether you can recall it.",
-		"zh-Hans": "`/recall [永久链接或消息 ID] [原因]`：撤回一条消息；不指定时撤回你在此处的最后一条。\n" +
+		"zh-Hans": "`/recall [永久链接或消息 ID] [原因]`：撤回一条消息；" +
+			"不指定时撤回你在此处的最后一条。\n" +
 			"`/recall check [永久链接或消息 ID]`：查看是否可以撤回。",
 	}
 	noPermalink = adapter.Texts{

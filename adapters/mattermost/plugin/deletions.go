@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -88,13 +86,4 @@ func (d *deletions) judgeOne(ctx context.Context, p post) error {
 	d.log.Warn("a post was deleted against the rules; Mattermost hides it and keeps its text and files",
 		"post_id", p.id, "deleted_by", p.deletedBy, "code", b.Result.Code, "status", b.Result.Status, "problem", b.Problem)
 	return d.list.add(b)
-}
-
-// syncFolder makes a new name in the folder of a file durable.
-func syncFolder(path string) error {
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

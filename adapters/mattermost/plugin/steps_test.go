@@ -123,7 +123,8 @@ func TestSteps_History(t *testing.T) {
 		d.Placeholder = map[string]string{"en": "x", "zh-Hans": "{actor}（{role}）撤回了 {sender} 的消息：{reason}"}
 		d.Actor.ID, d.Role = dave, shared.RoleAdmin
 		wantOutcome(t, s, shared.StepHistory, d, shared.OutcomeDone)
-		if got := db.text(`SELECT message FROM posts WHERE id = 'root1'`); got != "@dave（admin）撤回了 @alice 的消息：typo" {
+		const placeholder = "@dave（admin）撤回了 @alice 的消息：typo"
+		if got := db.text(`SELECT message FROM posts WHERE id = 'root1'`); got != placeholder {
 			t.Errorf("placeholder %q", got)
 		}
 	})

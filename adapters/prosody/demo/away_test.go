@@ -45,7 +45,7 @@ func (d *server) configure(settings string) {
 // reasonRule puts rules in force that ask managers for a reason.
 func (d *server) reasonRule() error {
 	window := `window       = "any"`
-	text := strings.Replace(fmt.Sprintf(rules, "5m"), window, window+"\n  reason       = \"required\"", 1)
+	text := strings.Replace(string(rulesText("5m")), window, window+"\n  reason       = \"required\"", 1)
 	if err := os.WriteFile(filepath.Join(d.dir, "rules.hcl"), []byte(text), 0o600); err != nil {
 		return err
 	}

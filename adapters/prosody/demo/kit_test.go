@@ -194,7 +194,7 @@ func (d *server) settled(recallID string) map[string]string {
 // window puts other rules in force.
 func (d *server) window(w string) {
 	d.t.Helper()
-	if err := os.WriteFile(filepath.Join(d.dir, "rules.hcl"), fmt.Appendf(nil, rules, w), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.dir, "rules.hcl"), rulesText(w), 0o600); err != nil {
 		d.t.Fatal(err)
 	}
 	d.must("admin/reload", dict{}, nil)

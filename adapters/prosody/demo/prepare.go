@@ -13,12 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/template"
 	"time"
 
 	adapter "github.com/chat-recall/recall/adapters/prosody"
+	"github.com/chat-recall/recall/rules"
 )
 
 const install = "apt-get install prosody lua-dbi-sqlite3 lua-posix"
@@ -42,32 +44,11 @@ rules {
 }
 `
 
-const rules = `# The built-in policy, with the window of --window.
-
-policy {
-  window = %q
+// rulesText is the built-in policy with another window.
+func rulesText(window string) []byte {
+	text := rules.Default().Files()[0].Text
+	return regexp.MustCompile(`window += "2m".*`).ReplaceAll(text, fmt.Appendf(nil, "window = %q", window))
 }
-
-forbid "command_messages" {
-  type = ["command"]
-  code = "type_not_recallable"
-}
-
-permit "sender_in_window" {
-  sender = true
-}
-
-permit "managers_any_time" {
-  conversation = ["group", "chatroom"]
-  role         = ["owner", "admin"]
-  window       = "any"
-}
-
-permit "system" {
-  role   = ["system"]
-  window = "any"
-}
-`
 
 // demo is what prepare has put into the folder of the data.
 type demo struct {
@@ -131,7 +112,7 @@ func build(ctx context.Context, path, name string, stdout io.Writer) error {
 func (d *demo) configure() error {
 	files := map[string][]byte{
 		"plugin.hcl":                  []byte(pluginConfig),
-		"rules.hcl":                   fmt.Appendf(nil, rules, d.window.String()),
+		"rules.hcl":                   rulesText(d.window.String()),
 		"plugins/mod_recall_demo.lua": demoModule,
 	}
 	token, err := os.ReadFile(d.path("token"))

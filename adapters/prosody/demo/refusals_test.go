@@ -14,7 +14,7 @@ import (
 // rule puts the rules of the demo in force, with another one before them.
 func (d *server) rule(text string) {
 	d.t.Helper()
-	if err := os.WriteFile(filepath.Join(d.dir, "rules.hcl"), fmt.Appendf(nil, rules+text, "5m"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.dir, "rules.hcl"), append(rulesText("5m"), text...), 0o600); err != nil {
 		d.t.Fatal(err)
 	}
 	d.must("admin/reload", dict{}, nil)
@@ -63,7 +63,7 @@ func testRefusals(t *testing.T, d *server) {
 		}
 	})
 	d.run("a limit", func(t *testing.T) {
-		rate := strings.Replace(fmt.Sprintf(rules, "5m"), "sender = true", "sender = true\n  limit = \"slow\"", 1) +
+		rate := strings.Replace(string(rulesText("5m")), "sender = true", "sender = true\n  limit = \"slow\"", 1) +
 			"\nlimit \"slow\" {\n  key = actor.id\n  rate = \"1/1m\"\n}\n"
 		if err := os.WriteFile(filepath.Join(d.dir, "rules.hcl"), []byte(rate), 0o600); err != nil {
 			t.Fatal(err)

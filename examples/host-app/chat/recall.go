@@ -7,7 +7,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// platform is what the adapter is told of this server.
+// platform gives the adapter the facts and roles of this server.
 type platform struct{ store *Store }
 
 // Facts implements [adapter.Platform].

@@ -81,9 +81,9 @@ var ruleScope = with(messageScope,
 	AttributeSpec{"when", "condition", "A condition that must also be true."},
 	AttributeSpec{"mode", "`\"shadow\"`",
 		"The rule is evaluated and what it would change is reported, but it never decides."},
-	AttributeSpec{"text", "map of strings", "What users are told if this rule decides that a recall is refused, one " +
+	AttributeSpec{"text", "map of strings", "The text for the user when this rule refuses a recall, one " +
 		"text per language, as in `{ en = \"Ask a moderator to recall this message.\" }`: at most 64 languages, at most " +
-		"512 bytes each. A permit decides that if it is the closest to matching. Default: standard words for the code, in " +
+		"512 bytes each. A permit refuses if it is the closest to matching. Default: standard words for the code, in " +
 		"English and simplified Chinese."},
 )
 
