@@ -83,31 +83,64 @@ func (g *groupWriter) encode() ([]byte, error) {
 func members(pb *indexpb.Group) ([]member, error) {
 	var out []member
 	for _, part := range pb.Parts {
-		ids, id, sentAt := part.Ids, "", int64(0)
-		if len(part.Senders) != len(part.SentAt) {
-			return nil, fmt.Errorf("%w: a group with %d senders and %d times", ErrCorrupt, len(part.Senders), len(part.SentAt))
+		r, err := newPartReader(part)
+		if err != nil {
+			return nil, err
 		}
-		for i := range part.Senders {
-			common, n := binary.Uvarint(ids)
-			if n <= 0 || common > uint64(len(id)) {
-				return nil, fmt.Errorf("%w: a group whose ids end within one", ErrCorrupt)
-			}
-			rest, k, err := readText(ids[n:])
+		for range part.Senders {
+			m, err := r.next()
 			if err != nil {
 				return nil, err
 			}
-			id, ids = id[:common]+rest, ids[n+k:]
-			if strings.IndexByte(id, 0) >= 0 {
-				return nil, fmt.Errorf("%w: a group with the id %q", ErrCorrupt, id)
-			}
-			sentAt += part.SentAt[i]
-			out = append(out, member{part.Tenant, id, part.Senders[i], sentAt})
+			out = append(out, m)
 		}
-		if len(ids) > 0 {
-			return nil, fmt.Errorf("%w: a group with %d bytes after its ids", ErrCorrupt, len(ids))
+		if err := r.end(); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// partReader reads the messages of a part, one for each sender.
+type partReader struct {
+	part *indexpb.GroupPart
+	at   int // of the next message
+	read int // bytes of the ids
+	last member
+}
+
+func newPartReader(part *indexpb.GroupPart) (partReader, error) {
+	if n, times := len(part.Senders), len(part.SentAt); n != times {
+		return partReader{}, fmt.Errorf("%w: a group with %d senders and %d times", ErrCorrupt, n, times)
+	}
+	return partReader{part: part}, nil
+}
+
+func (r *partReader) next() (member, error) {
+	ids, before := r.part.Ids[r.read:], r.last.id
+	common, n := binary.Uvarint(ids)
+	if n <= 0 || common > uint64(len(before)) {
+		return member{}, fmt.Errorf("%w: a group whose ids end within one", ErrCorrupt)
+	}
+	rest, k, err := readText(ids[n:])
+	if err != nil {
+		return member{}, err
+	}
+	id := before[:common] + rest
+	if strings.IndexByte(id, 0) >= 0 {
+		return member{}, fmt.Errorf("%w: a group with the id %q", ErrCorrupt, id)
+	}
+	r.last = member{r.part.Tenant, id, r.part.Senders[r.at], r.last.sentAt + r.part.SentAt[r.at]}
+	r.at, r.read = r.at+1, r.read+n+k
+	return r.last, nil
+}
+
+// end checks that there is nothing behind the last message.
+func (r *partReader) end() error {
+	if rest := len(r.part.Ids) - r.read; rest > 0 {
+		return fmt.Errorf("%w: a group with %d bytes after its ids", ErrCorrupt, rest)
+	}
+	return nil
 }
 
 type alphabet struct {
