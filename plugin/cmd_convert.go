@@ -9,9 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
-	"github.com/chat-recall/recall/internal/badgerdir"
 	"github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/plugin/internal/convert"
@@ -45,24 +42,6 @@ func (c *converter) load() (f *config.File, code int) {
 		}})
 	}
 	return f, exitGood
-}
-
-// open verifies an index that no server has open, and opens it.
-func (c *converter) open(ctx context.Context, folder string, say convert.Say) (*index.Index, error) {
-	r, err := badgerdir.Verify(ctx, folder, func(done, total int64) { say("%d of %d MiB read", done>>20, total>>20) })
-	if err == nil && !r.OK {
-		err = fmt.Errorf("%s: %w", folder, &badgerdir.DamageError{Found: r.Damage})
-	}
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second) // it was not held a moment ago
-	defer cancel()
-	return index.Open(ctx, index.Options{Path: folder, Logger: c.logger()})
-}
-
-func (c *converter) logger() hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Name: "recall-plugin", Output: c.stderr, Level: hclog.Warn})
 }
 
 // connect connects to the log of a cluster.
@@ -138,7 +117,7 @@ func (c *converter) toCluster(
 	ctx context.Context, path string, block *config.ClusterBlock, nodes []string,
 ) (done convert.Imported, err error) {
 	say := c.progress()
-	x, err := c.open(ctx, path, say)
+	x, err := c.openIndex(ctx, path, say)
 	if err != nil {
 		return done, err
 	}
@@ -197,7 +176,7 @@ func (c *converter) toSingle(
 	ctx context.Context, f *config.File, path string, offline bool,
 ) (done convert.Exported, err error) {
 	say := c.progress()
-	x, err := c.open(ctx, f.Index.Path, say)
+	x, err := c.openIndex(ctx, f.Index.Path, say)
 	if err != nil {
 		return done, err
 	}

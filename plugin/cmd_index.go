@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,7 @@ import (
 var indexCommands = []subcommand{
 	{"verify", "read every file of an index and name what is damaged", runIndexVerify},
 	{"restore", "make an index of a backup", runIndexRestore},
+	{"compact", "write an index into new files, without what was forgotten", runIndexCompact},
 	{"salvage", "make an index of what can be read of a damaged one", runIndexSalvage},
 	{"to-cluster", "take the index of a single machine into a new cluster", runIndexToCluster},
 	{"to-single", "make the index of a single machine of that of a node of a cluster", runIndexToSingle},
@@ -70,6 +72,26 @@ func (t *tool) progress() func(format string, args ...any) {
 // interruptible ends with Ctrl-C and SIGTERM.
 func interruptible() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+}
+
+// openIndex verifies an index that no server has open, and opens it.
+func (t *tool) openIndex(
+	ctx context.Context, folder string, say func(format string, args ...any),
+) (*index.Index, error) {
+	r, err := badgerdir.Verify(ctx, folder, func(done, total int64) { say("%d of %d MiB read", done>>20, total>>20) })
+	if err == nil && !r.OK {
+		err = fmt.Errorf("%s: %w", folder, &badgerdir.DamageError{Found: r.Damage})
+	}
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // it was not held a moment ago
+	defer cancel()
+	return index.Open(ctx, index.Options{Path: folder, Logger: t.logger()})
+}
+
+func (t *tool) logger() hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Name: "recall-plugin", Output: t.stderr, Level: hclog.Warn})
 }
 
 // runIndexVerify is recall-plugin index verify.
@@ -184,4 +206,68 @@ func runIndexSalvage(args []string, stdout, stderr io.Writer) int {
 	}
 	t.print(r, text.String())
 	return exitGood
+}
+
+// compacted says what index compact did.
+type compacted struct {
+	Path   string         `json:"path"`
+	Index  index.Identity `json:"index"`
+	Keys   uint64         `json:"keys"`
+	Before int64          `json:"bytes_before"` // of the files
+	After  int64          `json:"bytes_after"`
+}
+
+// runIndexCompact is recall-plugin index compact.
+func runIndexCompact(args []string, stdout, stderr io.Writer) int {
+	t := newTool("index compact", "[--json] PATH",
+		"Writes the index in the folder PATH, which no server has open, into new files and puts them in its place. The new\n"+
+			"files have nothing that was forgotten, deleted or replaced. Cursors stay valid. The disk needs free space for a\n"+
+			"second index. If it is killed, the index is as it was; run it again.", stdout, stderr)
+	paths, code, done := t.parse(args)
+	switch {
+	case done:
+		return code
+	case len(paths) != 1:
+		return t.wrongUsage("name the folder of the index (index.path in plugin.hcl)")
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	r, err := t.compact(ctx, paths[0])
+	if err != nil {
+		return t.failed(err)
+	}
+	t.print(r, fmt.Sprintf("the index %s is compacted: %d keys, %d MiB, which were %d MiB\n",
+		r.Index.ID, r.Keys, r.After>>20, r.Before>>20))
+	return exitGood
+}
+
+func (t *tool) compact(ctx context.Context, path string) (r compacted, err error) {
+	say := t.progress()
+	x, err := t.openIndex(ctx, path, say)
+	if err != nil {
+		return r, err
+	}
+	r = compacted{Path: path, Index: x.Identity(), Before: folderBytes(path)}
+	err = x.Compact(ctx, func(keys uint64) {
+		r.Keys = keys
+		say("%d keys", keys)
+	})
+	if err := errors.Join(err, x.Close()); err != nil {
+		return r, err
+	}
+	r.After = folderBytes(path)
+	return r, nil
+}
+
+// folderBytes is what the files of a folder take on the disk.
+func folderBytes(path string) (bytes int64) {
+	files, _ := os.ReadDir(path) // what cannot be read counts as nothing
+	for _, f := range files {
+		if info, err := f.Info(); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				bytes += st.Blocks * 512
+			}
+		}
+	}
+	return bytes
 }

@@ -26,6 +26,8 @@ type Build struct {
 	// nil: there is none.
 	Release func() error
 
+	locked bool // whoever runs it holds the lock of the folder, also after Release
+
 	// Identify writes into txn, as the last commit, which database this is: one of the same ID, if it is not empty, and of
 	// a new epoch, which differs from all of epochs. It returns both.
 	Identify func(txn *badger.Txn, id string, epochs []string) (Identity, error)
@@ -110,12 +112,14 @@ func (b Build) place(temp, folder string) error {
 	if err := b.Release(); err != nil {
 		return err
 	}
-	unlock, err := lockClosed(folder)
-	if err != nil {
-		return err
+	if !b.locked {
+		unlock, err := lockClosed(folder)
+		if err != nil {
+			return err
+		}
+		defer unlock()
 	}
-	defer unlock()
-	err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, folder, unix.RENAME_EXCHANGE)
+	err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, folder, unix.RENAME_EXCHANGE)
 	if err != nil {
 		return fmt.Errorf("put the folder %s in the place of %s: %w; the file system has to exchange folders, as ext4, XFS "+
 			"and Btrfs do, and if the folder is a mount point, name one in it", temp, folder, err)

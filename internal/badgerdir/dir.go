@@ -74,15 +74,17 @@ type Dir struct {
 	watcher   sync.WaitGroup
 	tables    atomic.Uint64 // new tables that were verified
 
-	writing  sync.Mutex // held by Commit, ZeroAhead and Close; guards the following
-	closed   bool
-	markers  []*marker
-	live     *liveLog // nil where the database is opened for reads only
-	space    spaceGuard
-	commitAt func(*badger.Txn, uint64) error // tests replace it
+	writing    sync.Mutex // held by Commit, ZeroAhead and Close; guards the following
+	closed     bool
+	compaction *compaction // the last one; nil: there was none
+	markers    []*marker
+	live       *liveLog // nil where the database is opened for reads only
+	space      spaceGuard
+	commitAt   func(*badger.Txn, uint64) error // tests replace it
 
-	closing  sync.Once
-	closeErr error
+	closing    sync.Once
+	closeErr   error
+	closeFiles func() error // once
 }
 
 // ReadOnly reports that the disk had too little free space for writes when the database was opened.
@@ -100,36 +102,49 @@ func (d *Dir) Writable() error {
 // Version is the version of the last commit.
 func (d *Dir) Version() uint64 { return d.committed.Load() }
 
-// Close waits for the reads in progress and releases the folder. It may be called again. It takes as long as Badger
-// needs to write its tables; a process in a hurry may exit without it, because every commit is on disk.
+// Close waits for the reads in progress and releases the folder. It puts the files of a compaction that is ready in the
+// place of the database, see [Dir.Compact]. It may be called again. It takes as long as Badger needs to write its
+// tables; a process in a hurry may exit without it, because every commit is on disk.
 func (d *Dir) Close() error {
 	d.closing.Do(func() {
 		d.stopWatch()
 		d.watcher.Wait()
-		d.readers.close()
-		openDirs.remove(d)
 		d.writing.Lock()
-		defer d.writing.Unlock()
-		d.closed = true
+		d.closed = true // from here on nothing is committed
+		c := d.compaction
+		d.writing.Unlock()
 		var errs []error
-		if stopped.Load() {
-			d.log.Warn("the index is left as a crash would leave it, because Badger met damage and cannot be closed",
-				"path", d.path)
-		} else {
-			errs = append(errs, d.db.Close())
+		if c != nil {
+			errs = append(errs, c.end())
 		}
-		if d.live != nil {
-			errs = append(errs, d.live.close())
-		}
-		for _, m := range d.markers {
-			errs = append(errs, m.close())
-		}
-		if err := errors.Join(errs...); err != nil {
+		if err := errors.Join(append(errs, d.closeFiles())...); err != nil {
 			d.closeErr = fmt.Errorf("close index %s: %w", d.path, err)
 		}
 		d.lock.release()
 	})
 	return d.closeErr
+}
+
+// closeAll closes what the database has open, but for the lock of its folder.
+func (d *Dir) closeAll() error {
+	d.readers.close()
+	openDirs.remove(d)
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	var errs []error
+	if stopped.Load() {
+		d.log.Warn("the index is left as a crash would leave it, because Badger met damage and cannot be closed",
+			"path", d.path)
+	} else {
+		errs = append(errs, d.db.Close())
+	}
+	if d.live != nil {
+		errs = append(errs, d.live.close())
+	}
+	for _, m := range d.markers {
+		errs = append(errs, m.close())
+	}
+	return errors.Join(errs...)
 }
 
 // Fail ends the use of the database: every later call returns [Dir.Failure], and only a new process, which reads what

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
@@ -36,6 +37,9 @@ func Open(ctx context.Context, o Options) (_ *Dir, err error) {
 		o.Lend(lock.folder)
 	}
 	warnOfReaders(lock.folder, o.Logger)
+	if err := RemoveUnfinished(o.Path); err != nil {
+		o.Logger.Warn("what a compaction or restore that was killed left beside the index cannot be removed", "error", err)
+	}
 	opts := BadgerOptions(o.Path, o.MemtableBytes, o.Logger)
 	found, err := inspect(ctx, o, opts)
 	if err != nil {
@@ -46,6 +50,7 @@ func Open(ctx context.Context, o Options) (_ *Dir, err error) {
 		space:    newSpaceGuard(o.Path, memtablesToCommit*o.MemtableBytes),
 		verified: found.survey.verified, suspect: make(chan struct{}, 1),
 	}
+	d.closeFiles = sync.OnceValue(d.closeAll)
 	if d.readOnly, err = tooFull(o, found.survey.fresh); err != nil {
 		return nil, err
 	}
