@@ -149,6 +149,11 @@ func (c *jsonClient) Since(ctx context.Context, req shared.SinceRequest) (out sh
 	return out, err
 }
 
+func (c *jsonClient) List(ctx context.Context, req shared.ListRequest) (out shared.EventPage, err error) {
+	err = c.post(ctx, "list", req, &out)
+	return out, err
+}
+
 func (c *jsonClient) Ledger(ctx context.Context, req shared.LedgerRequest) (out shared.LedgerPage, err error) {
 	err = c.post(ctx, "ledger", req, &out)
 	return out, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -190,6 +191,22 @@ func TestCluster_ThreeNodes(t *testing.T) {
 			t.Errorf("another node takes over the index: %v", err)
 		}
 		change("", "")
+	})
+	t.Run("a list goes on at another node", func(t *testing.T) {
+		all := listed(t, nodes[0], shared.ListRequest{Tenant: "acme"})
+		req := shared.ListRequest{Tenant: "acme", Limit: len(all) / 2}
+		page, err := nodes[0].List(t.Context(), req)
+		if err != nil || len(page.Events) != req.Limit || !page.More {
+			t.Fatalf("%d events, %v", len(page.Events), err)
+		}
+		req.After = page.Next
+		eventually(t, "the other node has applied as much", func() bool {
+			_, err := nodes[1].List(t.Context(), req)
+			return !errors.Is(err, shared.ErrUnavailable)
+		})
+		if got := append(page.Events, listed(t, nodes[1], req)...); !reflect.DeepEqual(got, all) {
+			t.Errorf("%d events, want %d", len(got), len(all))
+		}
 	})
 	t.Run("a server of the log is killed", func(t *testing.T) {
 		servers.Kill(0)

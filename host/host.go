@@ -356,6 +356,11 @@ func (h *Host) Since(ctx context.Context, req shared.SinceRequest) (shared.Event
 	})
 }
 
+// List implements [shared.Recall].
+func (h *Host) List(ctx context.Context, req shared.ListRequest) (shared.EventPage, error) {
+	return call(ctx, h.gate, func(api *wire.Client) (shared.EventPage, error) { return api.List(ctx, req) })
+}
+
 // Ledger implements [shared.Recall].
 func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	return call(ctx, h.gate, func(api *wire.Client) (shared.LedgerPage, error) { return api.Ledger(ctx, req) })

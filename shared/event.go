@@ -20,7 +20,8 @@ const (
 	DispositionArchive Disposition = "archive"
 )
 
-// Event is one committed recall of one message. It is the same in Since, in Ledger and in a [Delivery].
+// Event is one committed recall of one message. It is the same in Since, in List, in Ledger and in a
+// [Delivery].
 type Event struct {
 	Sequence   uint64    `json:"sequence"` // grows with every recalled message of the index
 	Tenant     string    `json:"tenant"`

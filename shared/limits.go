@@ -8,6 +8,7 @@ const (
 	MaxStatusIDs          = 1000 // ids of a Status call
 	MaxSinceConversations = 1000
 	MaxSinceLimit         = 1000
+	MaxListLimit          = 1000
 	MaxLedgerLimit        = 1000
 	MaxExtBytes           = 4 << 10
 	MaxReasonBytes        = 1 << 10

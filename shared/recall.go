@@ -44,6 +44,10 @@ type Recall interface {
 	// recalls that it missed.
 	Since(ctx context.Context, req SinceRequest) (EventPage, error)
 
+	// List pages through the recalls of a tenant that match a filter, newest first. It is for audits: it reads events that
+	// do not match too, see [ListRequest].
+	List(ctx context.Context, req ListRequest) (EventPage, error)
+
 	// Ledger pages through the messages of a recall, at most MaxRecallMessages, with the state of their steps.
 	Ledger(ctx context.Context, req LedgerRequest) (LedgerPage, error)
 }

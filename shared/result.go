@@ -158,12 +158,52 @@ type SinceRequest struct {
 	Limit         int            `json:"limit,omitempty"` // 1 to MaxSinceLimit; 0 means MaxSinceLimit
 }
 
-// EventPage is one page of events, in the order of their sequence. It ends before the limit if its events exceed about
-// 1 MiB.
+// StepsFilter selects recalls by the state of their steps.
+type StepsFilter string
+
+// The filters of ListRequest.Steps. The empty one selects all recalls.
+const (
+	StepsOpen   StepsFilter = "open"   // at least one step is not settled
+	StepsFailed StepsFilter = "failed" // the last attempt of at least one step that is not settled failed
+)
+
+// ListRequest asks for the recalls of a tenant, newest first. A recall is listed if it matches every field that is set.
+//
+// The order is that of Event.Sequence, descending, in which recalls were committed. A recall that was committed before
+// the first page was answered is listed once, whatever is recalled between two pages; one that is committed later is
+// not listed. The state of steps is that of the moment when a page reads them. In a cluster, List reads what the node
+// has applied.
+//
+// No key of the index serves a filter: List reads the recalls of all tenants one after the other, or those of
+// Conversation if it is set. A page ends after 5,000 recalls that it read, also if few or none of them match: go on
+// while More is set. 5,000 take about 25 ms if they are in memory.
+type ListRequest struct {
+	Tenant string `json:"tenant"`
+
+	// From and Before select recalls by Event.RecalledAt: at From or later, and before Before. Zero means no limit. A
+	// request that waited is committed later than others that were made after it, so RecalledAt does not follow the order
+	// of the list. List therefore reads to the oldest recall whatever From is, and what is listed is exact. A client that
+	// can do without the recalls that waited stops at the first page that only has older ones.
+	From   time.Time `json:"from,omitzero"`
+	Before time.Time `json:"before,omitzero"`
+
+	Actor        string       `json:"actor,omitempty"`       // the id of the actor
+	Sender       string       `json:"sender,omitempty"`      // the sender of the message
+	Conversation Conversation `json:"conversation,omitzero"` // in which the message was when it was recalled
+	Rule         string       `json:"rule,omitempty"`        // the name of the rule that permitted the recall
+	Steps        StepsFilter  `json:"steps,omitempty"`       // the state of its steps
+	After        string       `json:"after,omitempty"`       // the Next of an earlier page; empty: from the newest recall
+	Limit        int          `json:"limit,omitempty"`       // 1 to MaxListLimit; 0 means MaxListLimit
+}
+
+// EventPage is one page of events: of Since in the order of their sequence, of List in the opposite one. It ends before
+// the limit if its events exceed about 1 MiB.
 type EventPage struct {
 	Events []Event `json:"events"`
-	Next   string  `json:"next"` // After of the next request; if More is false, keep it for a later one
-	More   bool    `json:"more,omitempty"`
+
+	// Next is After of the next request. If More is false, keep it for a later Since; List has then listed everything.
+	Next string `json:"next"`
+	More bool   `json:"more,omitempty"`
 
 	// Reset says that the cursor is from another index, or from this one before a restore. The page has no events. The
 	// client may have missed recalls: start again with an empty After.

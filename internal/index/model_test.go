@@ -470,6 +470,7 @@ func (m *model) compare(t *testing.T, x *Index) {
 	if got, err := x.CountOpen(t.Context(), []string{shared.StepHistory}); err != nil || !reflect.DeepEqual(got, counts) {
 		t.Fatalf("open steps %v %v, want %v", got, err, counts)
 	}
+	m.compareList(t, x)
 	for _, tenant := range []string{"a", "a/b"} {
 		for _, id := range []string{"g", "g/1"} {
 			c := shared.Conversation{Type: shared.ConversationGroup, ID: id}
@@ -482,6 +483,34 @@ func (m *model) compare(t *testing.T, x *Index) {
 			page, err := x.Since(t.Context(), shared.SinceRequest{Tenant: tenant, Conversations: []shared.Conversation{c}})
 			if err != nil || !slices.Equal(sequences(page.Events), want) || page.Next != x.cursorOf(uint64(len(m.entries))) {
 				t.Fatalf("since of %s %s: %+v %v, want %v", tenant, id, page, err, want)
+			}
+		}
+	}
+}
+
+// compareList compares some requests of List, in pages of three.
+func (m *model) compareList(t *testing.T, x *Index) {
+	t.Helper()
+	open := func(r shared.StepRecord) bool { return !r.Outcome.Settles() }
+	failed := func(r shared.StepRecord) bool { return r.Outcome == shared.OutcomeFailed }
+	inGroup := shared.Conversation{Type: shared.ConversationGroup, ID: "g/1"}
+	for _, tenant := range []string{"a", "a/b"} {
+		for _, req := range []shared.ListRequest{
+			{}, {Steps: shared.StepsOpen}, {Steps: shared.StepsFailed}, {Conversation: inGroup},
+			{Conversation: inGroup, Steps: shared.StepsFailed},
+		} {
+			var want []shared.Event
+			for _, e := range slices.Backward(m.entries) {
+				if e.Event.Tenant == tenant &&
+					(req.Conversation == shared.Conversation{} || e.Event.Message.Conversation == req.Conversation) &&
+					(req.Steps != shared.StepsOpen || slices.ContainsFunc(e.Steps, open)) &&
+					(req.Steps != shared.StepsFailed || slices.ContainsFunc(e.Steps, failed)) {
+					want = append(want, e.Event)
+				}
+			}
+			req.Tenant, req.Limit = tenant, 3
+			if got := list(t, x, req); !reflect.DeepEqual(got, want) {
+				t.Fatalf("list %+v\n%v\nwant\n%v", req, sequences(got), sequences(want))
 			}
 		}
 	}

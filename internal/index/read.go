@@ -240,15 +240,24 @@ func (x *Index) ledgerEntry(
 		if err != nil {
 			return e, err
 		}
-		records := []shared.StepRecord{stepRecord(step.Name, a.Node, a)}
-		if x.logID != "" && isOpen(step) {
-			if records, err = stepRecords(txn, entry.Sequence, step.Name, a); err != nil {
-				return e, err
-			}
+		records, err := x.stepRecordsOf(txn, entry, step, a)
+		if err != nil {
+			return e, err
 		}
 		e.Steps = append(e.Steps, records...)
 	}
 	return e, nil
+}
+
+// stepRecordsOf returns what came of a step whose attempts are a: one record, or in a cluster one of each node that
+// carries it out.
+func (x *Index) stepRecordsOf(
+	txn *badger.Txn, entry *indexpb.Entry, step *indexpb.Step, a *indexpb.Attempts,
+) ([]shared.StepRecord, error) {
+	if x.logID == "" || !isOpen(step) {
+		return []shared.StepRecord{stepRecord(step.Name, a.Node, a)}, nil
+	}
+	return stepRecords(txn, entry.Sequence, step.Name, a)
 }
 
 // Sequence finds the event of a message that was recalled under a recall id; 0 where there is none.

@@ -68,12 +68,13 @@ var working = map[string]struct{ call, element int64 }{
 	"Explain": {maxExplainBytes, maxRecordBytes},
 	"Status":  {maxRecordBytes, 4 << 10},
 	"Since":   {3 * maxPageBytes, 0},
+	"List":    {3 * maxPageBytes, 0},
 	"Ledger":  {3 * maxPageBytes, 0},
 
 	"Settle": {0, 4 << 10}, // a goroutine each where one is refused, and its answer
 }
 
-// maxPageBytes is about the size of a page of Since or of a ledger; the last event of it may go beyond.
+// maxPageBytes is about the size of a page of Since, of List or of a ledger; the last event of it may go beyond.
 const maxPageBytes = 1 << 20
 
 // admission admits calls while there is memory for them.

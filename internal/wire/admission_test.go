@@ -182,6 +182,7 @@ func TestAdmission_Weigh(t *testing.T) {
 		"request alone":            {"Retry", elements(3), 6 * decodedFactor},
 		"answer for each element":  {"Index", elements(3), 6*decodedFactor + 3<<10},
 		"answer of any size":       {"Since", elements(3), 6*decodedFactor + 3<<20},
+		"page of a list":           {"List", elements(3), 6*decodedFactor + 3<<20},
 		"page of a ledger":         {"Ledger", elements(3), 6*decodedFactor + 3<<20},
 		"both":                     {"Status", elements(3), 6*decodedFactor + maxRecordBytes + 3*4<<10},
 		"as much as there is":      {"Recall", elements(maxElements), maxWorkingBytes},

@@ -49,6 +49,9 @@ func (b *broken) Status(context.Context, *recallv1.StatusRequest) (*recallv1.Sta
 func (b *broken) Since(context.Context, *recallv1.SinceRequest) (*recallv1.EventPage, error) {
 	return b.since, nil
 }
+func (b *broken) List(context.Context, *recallv1.ListRequest) (*recallv1.EventPage, error) {
+	return b.since, nil
+}
 func (b *broken) Ledger(context.Context, *recallv1.LedgerRequest) (*recallv1.LedgerPage, error) {
 	return b.ledger, nil
 }
@@ -111,6 +114,7 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 	explain := func() error { _, err := c.Explain(t.Context(), both); return err }
 	ofStatus := func() error { _, err := c.Status(t.Context(), "acme", []string{"m/1", "m/2"}); return err }
 	since := func() error { _, err := c.Since(t.Context(), fullSince); return err }
+	list := func() error { _, err := c.List(t.Context(), fullList); return err }
 	first := func() error {
 		_, err := c.Ledger(t.Context(), shared.LedgerRequest{Tenant: "acme", RecallID: "r"})
 		return err
@@ -158,6 +162,14 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		}, since, "events: 10 entries; at most 9"},
 		"since: another tenant": {page(func(e *recallv1.Event) { e.Tenant, e.Message.Tenant = "other", "other" }), since,
 			`events[0].tenant: is "other"`},
+		"list: more than the limit": {func() {
+			impl.since = &recallv1.EventPage{Events: make([]*recallv1.Event, fullList.Limit+1)}
+		}, list, "events: 10 entries; at most 9"},
+		"list: another tenant": {page(func(e *recallv1.Event) { e.Tenant, e.Message.Tenant = "other", "other" }), list,
+			`events[0].tenant: is "other"`},
+		"list: the same page again": {func() {
+			impl.since = &recallv1.EventPage{Next: fullList.After, More: true}
+		}, list, "next: is the cursor of the page itself"},
 		"ledger: another recall": {entries(func(e *recallv1.LedgerEntry) { e.Event.RecallId = "r2" }), ledger,
 			`are of recall "r2"`},
 		"ledger: another tenant": {entries(func(e *recallv1.LedgerEntry) {

@@ -199,8 +199,25 @@ func (c *Client) Since(ctx context.Context, req shared.SinceRequest) (shared.Eve
 	if err != nil {
 		return shared.EventPage{}, err
 	}
+	return decodeEventPage(resp, req.Tenant, req.After, cmp.Or(req.Limit, shared.MaxSinceLimit))
+}
+
+// List is [shared.Recall].
+func (c *Client) List(ctx context.Context, req shared.ListRequest) (shared.EventPage, error) {
+	if err := ValidateList(&req); err != nil {
+		return shared.EventPage{}, err
+	}
+	resp, err := call(ctx, c.recall.List, encodeListRequest(req))
+	if err != nil {
+		return shared.EventPage{}, err
+	}
+	return decodeEventPage(resp, req.Tenant, req.After, cmp.Or(req.Limit, shared.MaxListLimit))
+}
+
+// decodeEventPage reads the answer to a request with a tenant, a cursor and a limit.
+func decodeEventPage(resp *recallv1.EventPage, tenant, after string, limit int) (shared.EventPage, error) {
 	d := decoder{}
-	d.atMost("events", len(resp.GetEvents()), cmp.Or(req.Limit, shared.MaxSinceLimit))
+	d.atMost("events", len(resp.GetEvents()), limit)
 	if d.err != nil {
 		return shared.EventPage{}, badAnswer(d.err)
 	}
@@ -209,11 +226,11 @@ func (c *Client) Since(ctx context.Context, req shared.SinceRequest) (shared.Eve
 		More: resp.GetMore(), Reset: resp.GetReset_(),
 	}
 	for i := range page.Events {
-		if tenant := page.Events[i].Tenant; tenant != req.Tenant {
-			d.fail(shared.Invalidf(fmt.Sprintf("events[%d].tenant", i), "is %q; want %q", tenant, req.Tenant))
+		if of := page.Events[i].Tenant; of != tenant {
+			d.fail(shared.Invalidf(fmt.Sprintf("events[%d].tenant", i), "is %q; want %q", of, tenant))
 		}
 	}
-	d.checkPage(req.After, page.Next, page.More, page.Reset)
+	d.checkPage(after, page.Next, page.More, page.Reset)
 	if d.err != nil {
 		return shared.EventPage{}, badAnswer(d.err)
 	}

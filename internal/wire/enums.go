@@ -57,6 +57,10 @@ var (
 		shared.RoleSystem: recallv1.Role_ROLE_SYSTEM,
 		shared.RoleNone:   recallv1.Role_ROLE_NONE,
 	})
+	stepsFilters = newEnum(map[shared.StepsFilter]recallv1.StepsFilter{
+		shared.StepsOpen:   recallv1.StepsFilter_STEPS_FILTER_OPEN,
+		shared.StepsFailed: recallv1.StepsFilter_STEPS_FILTER_FAILED,
+	})
 	indexStatuses = newEnum(map[shared.IndexStatus]recallv1.IndexStatus{
 		shared.IndexAdded:     recallv1.IndexStatus_INDEX_STATUS_INDEXED,
 		shared.IndexUnchanged: recallv1.IndexStatus_INDEX_STATUS_UNCHANGED,

@@ -121,7 +121,19 @@ func (s *recallServer) Since(ctx context.Context, req *recallv1.SinceRequest) (*
 	if d.err != nil {
 		return nil, toStatus(d.err)
 	}
-	page, err := s.impl.Since(ctx, r)
+	return eventPage(s.impl.Since(ctx, r))
+}
+
+func (s *recallServer) List(ctx context.Context, req *recallv1.ListRequest) (*recallv1.EventPage, error) {
+	d := decoder{}
+	r := d.listRequest(req)
+	if d.err != nil {
+		return nil, toStatus(d.err)
+	}
+	return eventPage(s.impl.List(ctx, r))
+}
+
+func eventPage(page shared.EventPage, err error) (*recallv1.EventPage, error) {
 	if err != nil {
 		return nil, toStatus(err)
 	}

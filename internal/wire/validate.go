@@ -247,6 +247,42 @@ func ValidateSince(r *shared.SinceRequest) error {
 	return nil
 }
 
+// ValidateList checks the request of List.
+func ValidateList(r *shared.ListRequest) error {
+	if err := validID("tenant", r.Tenant); err != nil {
+		return err
+	}
+	for _, t := range []struct{ field, text string }{
+		{"actor", r.Actor}, {"sender", r.Sender}, {"rule", r.Rule}, {"after", r.After},
+	} {
+		if err := validText(t.field, t.text, shared.MaxIDBytes); err != nil {
+			return err
+		}
+	}
+	if r.Conversation != (shared.Conversation{}) {
+		if err := validateConversation(r.Conversation); err != nil {
+			return under("conversation.", err)
+		}
+	}
+	if err := validTime("from", r.From); err != nil {
+		return err
+	}
+	if err := validTime("before", r.Before); err != nil {
+		return err
+	}
+	if !r.From.IsZero() && !r.Before.IsZero() && !r.From.Before(r.Before) {
+		return shared.Invalidf("before", "%s is not after from, %s", r.Before.UTC().Format(time.RFC3339Nano),
+			r.From.UTC().Format(time.RFC3339Nano))
+	}
+	if _, ok := stepsFilters.number[r.Steps]; !ok && r.Steps != "" {
+		return shared.Invalidf("steps", "unknown filter %.40q; one of %s", r.Steps, stepsFilters.words())
+	}
+	if r.Limit < 0 || r.Limit > shared.MaxListLimit {
+		return shared.Invalidf("limit", "is %d; 1 to %d, or 0 for %d", r.Limit, shared.MaxListLimit, shared.MaxListLimit)
+	}
+	return nil
+}
+
 // ValidateLedger checks the request of Ledger.
 func ValidateLedger(r *shared.LedgerRequest) error {
 	if err := validID("tenant", r.Tenant); err != nil {

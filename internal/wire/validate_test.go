@@ -36,6 +36,13 @@ func TestValidate_InvalidInput(t *testing.T) {
 			return ValidateSince(&bad)
 		}
 	}
+	list := func(change func(*shared.ListRequest)) func() error {
+		return func() error {
+			bad := fullList
+			change(&bad)
+			return ValidateList(&bad)
+		}
+	}
 	ledger := func(change func(*shared.LedgerRequest)) func() error {
 		return func() error {
 			bad := fullLedger
@@ -136,6 +143,19 @@ func TestValidate_InvalidInput(t *testing.T) {
 			"conversations[1]", "conversations[0]"},
 		{since(func(r *shared.SinceRequest) { r.Tenant = "" }), "tenant", "empty"},
 		{since(func(r *shared.SinceRequest) { r.Conversations[0].ID = "" }), "conversations[0].id", "empty"},
+		{list(func(r *shared.ListRequest) { r.Tenant = "" }), "tenant", "empty"},
+		{list(func(r *shared.ListRequest) { r.Actor = long }), "actor", "at most 256"},
+		{list(func(r *shared.ListRequest) { r.Sender = "a\x00" }), "sender", "NUL"},
+		{list(func(r *shared.ListRequest) { r.Rule = long }), "rule", "at most 256"},
+		{list(func(r *shared.ListRequest) { r.After = long }), "after", "at most 256"},
+		{list(func(r *shared.ListRequest) { r.Conversation.Type = "crowd" }), "conversation.type", "crowd"},
+		{list(func(r *shared.ListRequest) { r.Conversation.ID = "" }), "conversation.id", "empty"},
+		{list(func(r *shared.ListRequest) { r.From = minTime.Add(-time.Second) }), "from", "1970"},
+		{list(func(r *shared.ListRequest) { r.Before = maxTime.Add(time.Second) }), "before", "9999"},
+		{list(func(r *shared.ListRequest) { r.Before = r.From }), "before", "not after from"},
+		{list(func(r *shared.ListRequest) { r.Steps = "done" }), "steps", "one of open, failed"},
+		{list(func(r *shared.ListRequest) { r.Limit = 1001 }), "limit", "1000"},
+		{list(func(r *shared.ListRequest) { r.Limit = -1 }), "limit", "-1"},
 		{ledger(func(r *shared.LedgerRequest) { r.Tenant = "" }), "tenant", "empty"},
 		{ledger(func(r *shared.LedgerRequest) { r.RecallID = "" }), "recall_id", "empty"},
 		{ledger(func(r *shared.LedgerRequest) { r.After = long }), "after", "at most 256"},
@@ -244,6 +264,9 @@ func TestValidate_AtTheLimits(t *testing.T) {
 		c := shared.Conversation{Type: shared.ConversationGroup, ID: fmt.Sprint(i)}
 		since.Conversations = append(since.Conversations, c)
 	}
+	list := fullList
+	list.Actor, list.Sender, list.Rule, list.After = ids(1)[0], ids(1)[0], text(shared.MaxIDBytes), text(maxCursorBytes)
+	list.From, list.Before, list.Limit = minTime, maxTime, shared.MaxListLimit
 	ledger := shared.LedgerRequest{
 		Tenant: "t", RecallID: "r", After: text(maxCursorBytes), Limit: shared.MaxLedgerLimit,
 	}
@@ -267,6 +290,8 @@ func TestValidate_AtTheLimits(t *testing.T) {
 		"status":                   ValidateStatus("t", ids(shared.MaxStatusIDs)),
 		"since":                    ValidateSince(&since),
 		"since without a limit":    ValidateSince(&shared.SinceRequest{Tenant: "t"}),
+		"list":                     ValidateList(&list),
+		"list of everything":       ValidateList(&shared.ListRequest{Tenant: "t"}),
 		"ledger":                   ValidateLedger(&ledger),
 		"ledger without a limit":   ValidateLedger(&shared.LedgerRequest{Tenant: "t", RecallID: "r"}),
 		"settlement":               settlement.Validate(),

@@ -52,6 +52,10 @@ var (
 		Tenant: "acme", Conversations: []shared.Conversation{{Type: shared.ConversationGroup, ID: "g"}}, After: "cd34-3",
 		Limit: 9,
 	}
+	fullList = shared.ListRequest{
+		Tenant: "acme", From: at, Before: at.Add(time.Hour), Actor: "ann", Sender: "bob",
+		Conversation: fullMessage.Conversation, Rule: "own", Steps: shared.StepsFailed, After: "cd34-3", Limit: 9,
+	}
 	fullLedger = shared.LedgerRequest{Tenant: "acme", RecallID: "r1", After: "cd34-3", Limit: 9}
 	fullSteps  = []StepPlan{{Name: shared.StepHistory, After: []string{shared.StepAttachments}, EachNode: true}}
 	fullEntry  = shared.LedgerEntry{Event: fullEvent, Steps: []shared.StepRecord{
@@ -139,6 +143,10 @@ func (p *echo) Status(_ context.Context, tenant string, ids []string) ([]shared.
 	return []shared.MessageStatus{fullStatus}, p.err
 }
 func (p *echo) Since(_ context.Context, r shared.SinceRequest) (shared.EventPage, error) {
+	p.asked = []any{r}
+	return shared.EventPage{Events: []shared.Event{fullEvent}, Next: "cd34-8", More: true, Reset: true}, p.err
+}
+func (p *echo) List(_ context.Context, r shared.ListRequest) (shared.EventPage, error) {
 	p.asked = []any{r}
 	return shared.EventPage{Events: []shared.Event{fullEvent}, Next: "cd34-8", More: true, Reset: true}, p.err
 }
@@ -273,6 +281,8 @@ func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 		"Status": {func() (any, error) { return c.Status(ctx, "acme", []string{"m/1"}) }, []any{"acme", []string{"m/1"}},
 			[]shared.MessageStatus{fullStatus}},
 		"Since": {func() (any, error) { return c.Since(ctx, fullSince) }, []any{fullSince},
+			shared.EventPage{Events: []shared.Event{fullEvent}, Next: "cd34-8", More: true, Reset: true}},
+		"List": {func() (any, error) { return c.List(ctx, fullList) }, []any{fullList},
 			shared.EventPage{Events: []shared.Event{fullEvent}, Next: "cd34-8", More: true, Reset: true}},
 		"Ledger": {func() (any, error) { return c.Ledger(ctx, fullLedger) }, []any{fullLedger},
 			shared.LedgerPage{Entries: []shared.LedgerEntry{fullEntry}, Next: "cd34-8", More: true, Reset: true}},

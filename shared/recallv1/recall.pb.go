@@ -605,6 +605,55 @@ func (Disposition) EnumDescriptor() ([]byte, []int) {
 	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{9}
 }
 
+type StepsFilter int32
+
+const (
+	StepsFilter_STEPS_FILTER_UNSPECIFIED StepsFilter = 0 // all recalls
+	StepsFilter_STEPS_FILTER_OPEN        StepsFilter = 1 // with a step that is not settled
+	StepsFilter_STEPS_FILTER_FAILED      StepsFilter = 2 // with a step that is not settled and whose last attempt failed
+)
+
+// Enum value maps for StepsFilter.
+var (
+	StepsFilter_name = map[int32]string{
+		0: "STEPS_FILTER_UNSPECIFIED",
+		1: "STEPS_FILTER_OPEN",
+		2: "STEPS_FILTER_FAILED",
+	}
+	StepsFilter_value = map[string]int32{
+		"STEPS_FILTER_UNSPECIFIED": 0,
+		"STEPS_FILTER_OPEN":        1,
+		"STEPS_FILTER_FAILED":      2,
+	}
+)
+
+func (x StepsFilter) Enum() *StepsFilter {
+	p := new(StepsFilter)
+	*p = x
+	return p
+}
+
+func (x StepsFilter) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StepsFilter) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[10].Descriptor()
+}
+
+func (StepsFilter) Type() protoreflect.EnumType {
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[10]
+}
+
+func (x StepsFilter) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StepsFilter.Descriptor instead.
+func (StepsFilter) EnumDescriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{10}
+}
+
 // MetricKind says how a metric is read.
 type MetricKind int32
 
@@ -642,11 +691,11 @@ func (x MetricKind) String() string {
 }
 
 func (MetricKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_chatrecall_recall_v1_recall_proto_enumTypes[10].Descriptor()
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[11].Descriptor()
 }
 
 func (MetricKind) Type() protoreflect.EnumType {
-	return &file_chatrecall_recall_v1_recall_proto_enumTypes[10]
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[11]
 }
 
 func (x MetricKind) Number() protoreflect.EnumNumber {
@@ -655,7 +704,7 @@ func (x MetricKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MetricKind.Descriptor instead.
 func (MetricKind) EnumDescriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{10}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{11}
 }
 
 // Conversation names a conversation of a tenant.
@@ -2311,7 +2360,124 @@ func (x *SinceRequest) GetLimit() int32 {
 	return 0
 }
 
-// EventPage is one page of events, in the order of their sequence.
+// ListRequest asks for the recalls of a tenant that match every field that is set.
+type ListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	From          int64                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`                // recalled_at is this or later
+	Before        int64                  `protobuf:"varint,3,opt,name=before,proto3" json:"before,omitempty"`            // recalled_at is before it
+	Actor         string                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`               // the id of the actor
+	Sender        string                 `protobuf:"bytes,5,opt,name=sender,proto3" json:"sender,omitempty"`             // of the message
+	Conversation  *Conversation          `protobuf:"bytes,6,opt,name=conversation,proto3" json:"conversation,omitempty"` // of the message; not set: all
+	Rule          string                 `protobuf:"bytes,7,opt,name=rule,proto3" json:"rule,omitempty"`                 // the name of the rule that decided
+	Steps         StepsFilter            `protobuf:"varint,8,opt,name=steps,proto3,enum=chatrecall.recall.v1.StepsFilter" json:"steps,omitempty"`
+	After         string                 `protobuf:"bytes,9,opt,name=after,proto3" json:"after,omitempty"`   // next of an earlier page; empty: from the newest recall
+	Limit         int32                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"` // 0: the largest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRequest) Reset() {
+	*x = ListRequest{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRequest) ProtoMessage() {}
+
+func (x *ListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
+func (*ListRequest) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ListRequest) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ListRequest) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *ListRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ListRequest) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *ListRequest) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *ListRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ListRequest) GetSteps() StepsFilter {
+	if x != nil {
+		return x.Steps
+	}
+	return StepsFilter_STEPS_FILTER_UNSPECIFIED
+}
+
+func (x *ListRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// EventPage is one page of events: of Since in the order of their sequence, of List in the opposite one.
 type EventPage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
@@ -2324,7 +2490,7 @@ type EventPage struct {
 
 func (x *EventPage) Reset() {
 	*x = EventPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[25]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2502,7 @@ func (x *EventPage) String() string {
 func (*EventPage) ProtoMessage() {}
 
 func (x *EventPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[25]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2515,7 @@ func (x *EventPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPage.ProtoReflect.Descriptor instead.
 func (*EventPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{25}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *EventPage) GetEvents() []*Event {
@@ -2392,7 +2558,7 @@ type LedgerRequest struct {
 
 func (x *LedgerRequest) Reset() {
 	*x = LedgerRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2570,7 @@ func (x *LedgerRequest) String() string {
 func (*LedgerRequest) ProtoMessage() {}
 
 func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2583,7 @@ func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerRequest.ProtoReflect.Descriptor instead.
 func (*LedgerRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{26}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LedgerRequest) GetTenant() string {
@@ -2463,7 +2629,7 @@ type StepRecord struct {
 
 func (x *StepRecord) Reset() {
 	*x = StepRecord{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2475,7 +2641,7 @@ func (x *StepRecord) String() string {
 func (*StepRecord) ProtoMessage() {}
 
 func (x *StepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2488,7 +2654,7 @@ func (x *StepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRecord.ProtoReflect.Descriptor instead.
 func (*StepRecord) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{27}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StepRecord) GetStep() string {
@@ -2544,7 +2710,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2722,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2735,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{28}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LedgerEntry) GetEvent() *Event {
@@ -2598,7 +2764,7 @@ type LedgerPage struct {
 
 func (x *LedgerPage) Reset() {
 	*x = LedgerPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2776,7 @@ func (x *LedgerPage) String() string {
 func (*LedgerPage) ProtoMessage() {}
 
 func (x *LedgerPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2789,7 @@ func (x *LedgerPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerPage.ProtoReflect.Descriptor instead.
 func (*LedgerPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{29}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LedgerPage) GetEntries() []*LedgerEntry {
@@ -2679,7 +2845,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2857,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2870,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{30}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Event) GetSequence() uint64 {
@@ -2827,7 +2993,7 @@ type DeliverRequest struct {
 
 func (x *DeliverRequest) Reset() {
 	*x = DeliverRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +3005,7 @@ func (x *DeliverRequest) String() string {
 func (*DeliverRequest) ProtoMessage() {}
 
 func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +3018,7 @@ func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
 func (*DeliverRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{31}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{32}
 }
 
 // Delivery asks the host to carry out one step of a recall.
@@ -2867,7 +3033,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +3045,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +3058,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{32}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Delivery) GetEvent() *Event {
@@ -2925,7 +3091,7 @@ type DeliverResponse struct {
 
 func (x *DeliverResponse) Reset() {
 	*x = DeliverResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +3103,7 @@ func (x *DeliverResponse) String() string {
 func (*DeliverResponse) ProtoMessage() {}
 
 func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2950,7 +3116,7 @@ func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverResponse.ProtoReflect.Descriptor instead.
 func (*DeliverResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{33}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeliverResponse) GetDeliveries() []*Delivery {
@@ -2975,7 +3141,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3153,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3166,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{34}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Settlement) GetSequence() uint64 {
@@ -3054,7 +3220,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3066,7 +3232,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3079,7 +3245,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{35}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SettleRequest) GetSettlements() []*Settlement {
@@ -3099,7 +3265,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3111,7 +3277,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3124,7 +3290,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{36}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SettleResponse) GetStatuses() [][]byte {
@@ -3143,7 +3309,7 @@ type RetryRequest struct {
 
 func (x *RetryRequest) Reset() {
 	*x = RetryRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3155,7 +3321,7 @@ func (x *RetryRequest) String() string {
 func (*RetryRequest) ProtoMessage() {}
 
 func (x *RetryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3168,7 +3334,7 @@ func (x *RetryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
 func (*RetryRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RetryRequest) GetSteps() []string {
@@ -3186,7 +3352,7 @@ type RetryResponse struct {
 
 func (x *RetryResponse) Reset() {
 	*x = RetryResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3198,7 +3364,7 @@ func (x *RetryResponse) String() string {
 func (*RetryResponse) ProtoMessage() {}
 
 func (x *RetryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3211,7 +3377,7 @@ func (x *RetryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
 func (*RetryResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
 }
 
 type DescribeRequest struct {
@@ -3222,7 +3388,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3400,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3413,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
 }
 
 type DescribeResponse struct {
@@ -3263,7 +3429,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3275,7 +3441,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3288,7 +3454,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -3335,7 +3501,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3347,7 +3513,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3360,7 +3526,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PrepareRequest) GetConfigFile() string {
@@ -3386,7 +3552,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +3564,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +3577,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Diagnostic) GetSeverity() Severity {
@@ -3472,7 +3638,7 @@ type DiagnosticsResponse struct {
 
 func (x *DiagnosticsResponse) Reset() {
 	*x = DiagnosticsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3484,7 +3650,7 @@ func (x *DiagnosticsResponse) String() string {
 func (*DiagnosticsResponse) ProtoMessage() {}
 
 func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3497,7 +3663,7 @@ func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
 func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
@@ -3519,7 +3685,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3531,7 +3697,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3544,7 +3710,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -3577,7 +3743,7 @@ type ExpectRequest struct {
 
 func (x *ExpectRequest) Reset() {
 	*x = ExpectRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3755,7 @@ func (x *ExpectRequest) String() string {
 func (*ExpectRequest) ProtoMessage() {}
 
 func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3768,7 @@ func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectRequest.ProtoReflect.Descriptor instead.
 func (*ExpectRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExpectRequest) GetIndex() *IndexIdentity {
@@ -3620,7 +3786,7 @@ type ExpectResponse struct {
 
 func (x *ExpectResponse) Reset() {
 	*x = ExpectResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +3798,7 @@ func (x *ExpectResponse) String() string {
 func (*ExpectResponse) ProtoMessage() {}
 
 func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +3811,7 @@ func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectResponse.ProtoReflect.Descriptor instead.
 func (*ExpectResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
 }
 
 type BackupRequest struct {
@@ -3656,7 +3822,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3668,7 +3834,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3681,7 +3847,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 type BackupChunk struct {
@@ -3693,7 +3859,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3705,7 +3871,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3718,7 +3884,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -3737,7 +3903,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3749,7 +3915,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3762,7 +3928,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ActivateRequest) GetSteps() []*HostStep {
@@ -3784,7 +3950,7 @@ type HostStep struct {
 
 func (x *HostStep) Reset() {
 	*x = HostStep{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3796,7 +3962,7 @@ func (x *HostStep) String() string {
 func (*HostStep) ProtoMessage() {}
 
 func (x *HostStep) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3809,7 +3975,7 @@ func (x *HostStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStep.ProtoReflect.Descriptor instead.
 func (*HostStep) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HostStep) GetName() string {
@@ -3841,7 +4007,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3853,7 +4019,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3866,7 +4032,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
 }
 
 type FlushRequest struct {
@@ -3877,7 +4043,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3889,7 +4055,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3902,7 +4068,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
 }
 
 type FlushResponse struct {
@@ -3913,7 +4079,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3925,7 +4091,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3938,7 +4104,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
 }
 
 type QuiesceRequest struct {
@@ -3949,7 +4115,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3961,7 +4127,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3974,7 +4140,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
 }
 
 type QuiesceResponse struct {
@@ -3985,7 +4151,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3997,7 +4163,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4010,7 +4176,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
 }
 
 type HealthRequest struct {
@@ -4021,7 +4187,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4033,7 +4199,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4046,7 +4212,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
 }
 
 type HealthResponse struct {
@@ -4065,7 +4231,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4077,7 +4243,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4090,7 +4256,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -4165,7 +4331,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4177,7 +4343,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4190,7 +4356,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ClusterState) GetNode() string {
@@ -4258,7 +4424,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4270,7 +4436,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4283,7 +4449,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ClusterMember) GetNode() string {
@@ -4350,7 +4516,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4362,7 +4528,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4375,7 +4541,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -4428,7 +4594,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4440,7 +4606,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4453,7 +4619,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
 }
 
 type MetricsRequest struct {
@@ -4464,7 +4630,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4476,7 +4642,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4489,7 +4655,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
 }
 
 // Bucket counts the observations of a histogram that are not above a bound.
@@ -4503,7 +4669,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4515,7 +4681,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4528,7 +4694,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Bucket) GetUpperBound() float64 {
@@ -4559,7 +4725,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4571,7 +4737,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4584,7 +4750,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Metric) GetName() string {
@@ -4638,7 +4804,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4650,7 +4816,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4663,7 +4829,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -4814,7 +4980,19 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12H\n" +
 	"\rconversations\x18\x02 \x03(\v2\".chatrecall.recall.v1.ConversationR\rconversations\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"~\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xc0\x02\n" +
+	"\vListRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\x03R\x06before\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06sender\x18\x05 \x01(\tR\x06sender\x12F\n" +
+	"\fconversation\x18\x06 \x01(\v2\".chatrecall.recall.v1.ConversationR\fconversation\x12\x12\n" +
+	"\x04rule\x18\a \x01(\tR\x04rule\x127\n" +
+	"\x05steps\x18\b \x01(\x0e2!.chatrecall.recall.v1.StepsFilterR\x05steps\x12\x14\n" +
+	"\x05after\x18\t \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\n" +
+	" \x01(\x05R\x05limit\"~\n" +
 	"\tEventPage\x123\n" +
 	"\x06events\x18\x01 \x03(\v2\x1b.chatrecall.recall.v1.EventR\x06events\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
@@ -5048,13 +5226,17 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISPOSITION_ERASE\x10\x01\x12\x17\n" +
-	"\x13DISPOSITION_ARCHIVE\x10\x02*t\n" +
+	"\x13DISPOSITION_ARCHIVE\x10\x02*[\n" +
+	"\vStepsFilter\x12\x1c\n" +
+	"\x18STEPS_FILTER_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11STEPS_FILTER_OPEN\x10\x01\x12\x17\n" +
+	"\x13STEPS_FILTER_FAILED\x10\x02*t\n" +
 	"\n" +
 	"MetricKind\x12\x1b\n" +
 	"\x17METRIC_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13METRIC_KIND_COUNTER\x10\x01\x12\x15\n" +
 	"\x11METRIC_KIND_GAUGE\x10\x02\x12\x19\n" +
-	"\x15METRIC_KIND_HISTOGRAM\x10\x032\xa8\a\n" +
+	"\x15METRIC_KIND_HISTOGRAM\x10\x032\xf4\a\n" +
 	"\rRecallService\x12P\n" +
 	"\x05Index\x12\".chatrecall.recall.v1.IndexRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12P\n" +
 	"\x05Amend\x12\".chatrecall.recall.v1.AmendRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12S\n" +
@@ -5062,7 +5244,8 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x05Check\x12#.chatrecall.recall.v1.RecallRequest\x1a$.chatrecall.recall.v1.RecallResponse\x12U\n" +
 	"\aExplain\x12#.chatrecall.recall.v1.RecallRequest\x1a%.chatrecall.recall.v1.ExplainResponse\x12S\n" +
 	"\x06Status\x12#.chatrecall.recall.v1.StatusRequest\x1a$.chatrecall.recall.v1.StatusResponse\x12L\n" +
-	"\x05Since\x12\".chatrecall.recall.v1.SinceRequest\x1a\x1f.chatrecall.recall.v1.EventPage\x12O\n" +
+	"\x05Since\x12\".chatrecall.recall.v1.SinceRequest\x1a\x1f.chatrecall.recall.v1.EventPage\x12J\n" +
+	"\x04List\x12!.chatrecall.recall.v1.ListRequest\x1a\x1f.chatrecall.recall.v1.EventPage\x12O\n" +
 	"\x06Ledger\x12#.chatrecall.recall.v1.LedgerRequest\x1a .chatrecall.recall.v1.LedgerPage\x12X\n" +
 	"\aDeliver\x12$.chatrecall.recall.v1.DeliverRequest\x1a%.chatrecall.recall.v1.DeliverResponse0\x01\x12S\n" +
 	"\x06Settle\x12#.chatrecall.recall.v1.SettleRequest\x1a$.chatrecall.recall.v1.SettleResponse\x12P\n" +
@@ -5091,8 +5274,8 @@ func file_chatrecall_recall_v1_recall_proto_rawDescGZIP() []byte {
 	return file_chatrecall_recall_v1_recall_proto_rawDescData
 }
 
-var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
-var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
+var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: chatrecall.recall.v1.ConversationType
 	(MessageType)(0),            // 1: chatrecall.recall.v1.MessageType
@@ -5104,189 +5287,195 @@ var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(PluginState)(0),            // 7: chatrecall.recall.v1.PluginState
 	(Severity)(0),               // 8: chatrecall.recall.v1.Severity
 	(Disposition)(0),            // 9: chatrecall.recall.v1.Disposition
-	(MetricKind)(0),             // 10: chatrecall.recall.v1.MetricKind
-	(*Conversation)(nil),        // 11: chatrecall.recall.v1.Conversation
-	(*Attachment)(nil),          // 12: chatrecall.recall.v1.Attachment
-	(*Message)(nil),             // 13: chatrecall.recall.v1.Message
-	(*Actor)(nil),               // 14: chatrecall.recall.v1.Actor
-	(*Rule)(nil),                // 15: chatrecall.recall.v1.Rule
-	(*IndexRequest)(nil),        // 16: chatrecall.recall.v1.IndexRequest
-	(*IndexResult)(nil),         // 17: chatrecall.recall.v1.IndexResult
-	(*IndexResponse)(nil),       // 18: chatrecall.recall.v1.IndexResponse
-	(*AttachmentList)(nil),      // 19: chatrecall.recall.v1.AttachmentList
-	(*LabelList)(nil),           // 20: chatrecall.recall.v1.LabelList
-	(*Amendment)(nil),           // 21: chatrecall.recall.v1.Amendment
-	(*AmendRequest)(nil),        // 22: chatrecall.recall.v1.AmendRequest
-	(*Target)(nil),              // 23: chatrecall.recall.v1.Target
-	(*RecallRequest)(nil),       // 24: chatrecall.recall.v1.RecallRequest
-	(*RecallResult)(nil),        // 25: chatrecall.recall.v1.RecallResult
-	(*RecallResponse)(nil),      // 26: chatrecall.recall.v1.RecallResponse
-	(*RuleCondition)(nil),       // 27: chatrecall.recall.v1.RuleCondition
-	(*RuleTrace)(nil),           // 28: chatrecall.recall.v1.RuleTrace
-	(*ShadowVerdict)(nil),       // 29: chatrecall.recall.v1.ShadowVerdict
-	(*Explanation)(nil),         // 30: chatrecall.recall.v1.Explanation
-	(*ExplainResponse)(nil),     // 31: chatrecall.recall.v1.ExplainResponse
-	(*StatusRequest)(nil),       // 32: chatrecall.recall.v1.StatusRequest
-	(*MessageStatus)(nil),       // 33: chatrecall.recall.v1.MessageStatus
-	(*StatusResponse)(nil),      // 34: chatrecall.recall.v1.StatusResponse
-	(*SinceRequest)(nil),        // 35: chatrecall.recall.v1.SinceRequest
-	(*EventPage)(nil),           // 36: chatrecall.recall.v1.EventPage
-	(*LedgerRequest)(nil),       // 37: chatrecall.recall.v1.LedgerRequest
-	(*StepRecord)(nil),          // 38: chatrecall.recall.v1.StepRecord
-	(*LedgerEntry)(nil),         // 39: chatrecall.recall.v1.LedgerEntry
-	(*LedgerPage)(nil),          // 40: chatrecall.recall.v1.LedgerPage
-	(*Event)(nil),               // 41: chatrecall.recall.v1.Event
-	(*DeliverRequest)(nil),      // 42: chatrecall.recall.v1.DeliverRequest
-	(*Delivery)(nil),            // 43: chatrecall.recall.v1.Delivery
-	(*DeliverResponse)(nil),     // 44: chatrecall.recall.v1.DeliverResponse
-	(*Settlement)(nil),          // 45: chatrecall.recall.v1.Settlement
-	(*SettleRequest)(nil),       // 46: chatrecall.recall.v1.SettleRequest
-	(*SettleResponse)(nil),      // 47: chatrecall.recall.v1.SettleResponse
-	(*RetryRequest)(nil),        // 48: chatrecall.recall.v1.RetryRequest
-	(*RetryResponse)(nil),       // 49: chatrecall.recall.v1.RetryResponse
-	(*DescribeRequest)(nil),     // 50: chatrecall.recall.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 51: chatrecall.recall.v1.DescribeResponse
-	(*PrepareRequest)(nil),      // 52: chatrecall.recall.v1.PrepareRequest
-	(*Diagnostic)(nil),          // 53: chatrecall.recall.v1.Diagnostic
-	(*DiagnosticsResponse)(nil), // 54: chatrecall.recall.v1.DiagnosticsResponse
-	(*IndexIdentity)(nil),       // 55: chatrecall.recall.v1.IndexIdentity
-	(*ExpectRequest)(nil),       // 56: chatrecall.recall.v1.ExpectRequest
-	(*ExpectResponse)(nil),      // 57: chatrecall.recall.v1.ExpectResponse
-	(*BackupRequest)(nil),       // 58: chatrecall.recall.v1.BackupRequest
-	(*BackupChunk)(nil),         // 59: chatrecall.recall.v1.BackupChunk
-	(*ActivateRequest)(nil),     // 60: chatrecall.recall.v1.ActivateRequest
-	(*HostStep)(nil),            // 61: chatrecall.recall.v1.HostStep
-	(*ActivateResponse)(nil),    // 62: chatrecall.recall.v1.ActivateResponse
-	(*FlushRequest)(nil),        // 63: chatrecall.recall.v1.FlushRequest
-	(*FlushResponse)(nil),       // 64: chatrecall.recall.v1.FlushResponse
-	(*QuiesceRequest)(nil),      // 65: chatrecall.recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 66: chatrecall.recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 67: chatrecall.recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 68: chatrecall.recall.v1.HealthResponse
-	(*ClusterState)(nil),        // 69: chatrecall.recall.v1.ClusterState
-	(*ClusterMember)(nil),       // 70: chatrecall.recall.v1.ClusterMember
-	(*RulesState)(nil),          // 71: chatrecall.recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 72: chatrecall.recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 73: chatrecall.recall.v1.MetricsRequest
-	(*Bucket)(nil),              // 74: chatrecall.recall.v1.Bucket
-	(*Metric)(nil),              // 75: chatrecall.recall.v1.Metric
-	(*MetricsResponse)(nil),     // 76: chatrecall.recall.v1.MetricsResponse
-	nil,                         // 77: chatrecall.recall.v1.RecallResult.TextEntry
-	nil,                         // 78: chatrecall.recall.v1.Event.PlaceholderEntry
-	nil,                         // 79: chatrecall.recall.v1.Metric.LabelsEntry
+	(StepsFilter)(0),            // 10: chatrecall.recall.v1.StepsFilter
+	(MetricKind)(0),             // 11: chatrecall.recall.v1.MetricKind
+	(*Conversation)(nil),        // 12: chatrecall.recall.v1.Conversation
+	(*Attachment)(nil),          // 13: chatrecall.recall.v1.Attachment
+	(*Message)(nil),             // 14: chatrecall.recall.v1.Message
+	(*Actor)(nil),               // 15: chatrecall.recall.v1.Actor
+	(*Rule)(nil),                // 16: chatrecall.recall.v1.Rule
+	(*IndexRequest)(nil),        // 17: chatrecall.recall.v1.IndexRequest
+	(*IndexResult)(nil),         // 18: chatrecall.recall.v1.IndexResult
+	(*IndexResponse)(nil),       // 19: chatrecall.recall.v1.IndexResponse
+	(*AttachmentList)(nil),      // 20: chatrecall.recall.v1.AttachmentList
+	(*LabelList)(nil),           // 21: chatrecall.recall.v1.LabelList
+	(*Amendment)(nil),           // 22: chatrecall.recall.v1.Amendment
+	(*AmendRequest)(nil),        // 23: chatrecall.recall.v1.AmendRequest
+	(*Target)(nil),              // 24: chatrecall.recall.v1.Target
+	(*RecallRequest)(nil),       // 25: chatrecall.recall.v1.RecallRequest
+	(*RecallResult)(nil),        // 26: chatrecall.recall.v1.RecallResult
+	(*RecallResponse)(nil),      // 27: chatrecall.recall.v1.RecallResponse
+	(*RuleCondition)(nil),       // 28: chatrecall.recall.v1.RuleCondition
+	(*RuleTrace)(nil),           // 29: chatrecall.recall.v1.RuleTrace
+	(*ShadowVerdict)(nil),       // 30: chatrecall.recall.v1.ShadowVerdict
+	(*Explanation)(nil),         // 31: chatrecall.recall.v1.Explanation
+	(*ExplainResponse)(nil),     // 32: chatrecall.recall.v1.ExplainResponse
+	(*StatusRequest)(nil),       // 33: chatrecall.recall.v1.StatusRequest
+	(*MessageStatus)(nil),       // 34: chatrecall.recall.v1.MessageStatus
+	(*StatusResponse)(nil),      // 35: chatrecall.recall.v1.StatusResponse
+	(*SinceRequest)(nil),        // 36: chatrecall.recall.v1.SinceRequest
+	(*ListRequest)(nil),         // 37: chatrecall.recall.v1.ListRequest
+	(*EventPage)(nil),           // 38: chatrecall.recall.v1.EventPage
+	(*LedgerRequest)(nil),       // 39: chatrecall.recall.v1.LedgerRequest
+	(*StepRecord)(nil),          // 40: chatrecall.recall.v1.StepRecord
+	(*LedgerEntry)(nil),         // 41: chatrecall.recall.v1.LedgerEntry
+	(*LedgerPage)(nil),          // 42: chatrecall.recall.v1.LedgerPage
+	(*Event)(nil),               // 43: chatrecall.recall.v1.Event
+	(*DeliverRequest)(nil),      // 44: chatrecall.recall.v1.DeliverRequest
+	(*Delivery)(nil),            // 45: chatrecall.recall.v1.Delivery
+	(*DeliverResponse)(nil),     // 46: chatrecall.recall.v1.DeliverResponse
+	(*Settlement)(nil),          // 47: chatrecall.recall.v1.Settlement
+	(*SettleRequest)(nil),       // 48: chatrecall.recall.v1.SettleRequest
+	(*SettleResponse)(nil),      // 49: chatrecall.recall.v1.SettleResponse
+	(*RetryRequest)(nil),        // 50: chatrecall.recall.v1.RetryRequest
+	(*RetryResponse)(nil),       // 51: chatrecall.recall.v1.RetryResponse
+	(*DescribeRequest)(nil),     // 52: chatrecall.recall.v1.DescribeRequest
+	(*DescribeResponse)(nil),    // 53: chatrecall.recall.v1.DescribeResponse
+	(*PrepareRequest)(nil),      // 54: chatrecall.recall.v1.PrepareRequest
+	(*Diagnostic)(nil),          // 55: chatrecall.recall.v1.Diagnostic
+	(*DiagnosticsResponse)(nil), // 56: chatrecall.recall.v1.DiagnosticsResponse
+	(*IndexIdentity)(nil),       // 57: chatrecall.recall.v1.IndexIdentity
+	(*ExpectRequest)(nil),       // 58: chatrecall.recall.v1.ExpectRequest
+	(*ExpectResponse)(nil),      // 59: chatrecall.recall.v1.ExpectResponse
+	(*BackupRequest)(nil),       // 60: chatrecall.recall.v1.BackupRequest
+	(*BackupChunk)(nil),         // 61: chatrecall.recall.v1.BackupChunk
+	(*ActivateRequest)(nil),     // 62: chatrecall.recall.v1.ActivateRequest
+	(*HostStep)(nil),            // 63: chatrecall.recall.v1.HostStep
+	(*ActivateResponse)(nil),    // 64: chatrecall.recall.v1.ActivateResponse
+	(*FlushRequest)(nil),        // 65: chatrecall.recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 66: chatrecall.recall.v1.FlushResponse
+	(*QuiesceRequest)(nil),      // 67: chatrecall.recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 68: chatrecall.recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 69: chatrecall.recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 70: chatrecall.recall.v1.HealthResponse
+	(*ClusterState)(nil),        // 71: chatrecall.recall.v1.ClusterState
+	(*ClusterMember)(nil),       // 72: chatrecall.recall.v1.ClusterMember
+	(*RulesState)(nil),          // 73: chatrecall.recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 74: chatrecall.recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 75: chatrecall.recall.v1.MetricsRequest
+	(*Bucket)(nil),              // 76: chatrecall.recall.v1.Bucket
+	(*Metric)(nil),              // 77: chatrecall.recall.v1.Metric
+	(*MetricsResponse)(nil),     // 78: chatrecall.recall.v1.MetricsResponse
+	nil,                         // 79: chatrecall.recall.v1.RecallResult.TextEntry
+	nil,                         // 80: chatrecall.recall.v1.Event.PlaceholderEntry
+	nil,                         // 81: chatrecall.recall.v1.Metric.LabelsEntry
 }
 var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	0,  // 0: chatrecall.recall.v1.Conversation.type:type_name -> chatrecall.recall.v1.ConversationType
-	11, // 1: chatrecall.recall.v1.Message.conversation:type_name -> chatrecall.recall.v1.Conversation
+	12, // 1: chatrecall.recall.v1.Message.conversation:type_name -> chatrecall.recall.v1.Conversation
 	1,  // 2: chatrecall.recall.v1.Message.type:type_name -> chatrecall.recall.v1.MessageType
-	12, // 3: chatrecall.recall.v1.Message.attachments:type_name -> chatrecall.recall.v1.Attachment
-	13, // 4: chatrecall.recall.v1.IndexRequest.messages:type_name -> chatrecall.recall.v1.Message
+	13, // 3: chatrecall.recall.v1.Message.attachments:type_name -> chatrecall.recall.v1.Attachment
+	14, // 4: chatrecall.recall.v1.IndexRequest.messages:type_name -> chatrecall.recall.v1.Message
 	3,  // 5: chatrecall.recall.v1.IndexResult.status:type_name -> chatrecall.recall.v1.IndexStatus
-	17, // 6: chatrecall.recall.v1.IndexResponse.results:type_name -> chatrecall.recall.v1.IndexResult
-	12, // 7: chatrecall.recall.v1.AttachmentList.attachments:type_name -> chatrecall.recall.v1.Attachment
-	11, // 8: chatrecall.recall.v1.Amendment.conversation:type_name -> chatrecall.recall.v1.Conversation
-	19, // 9: chatrecall.recall.v1.Amendment.attachments:type_name -> chatrecall.recall.v1.AttachmentList
-	20, // 10: chatrecall.recall.v1.Amendment.labels:type_name -> chatrecall.recall.v1.LabelList
-	21, // 11: chatrecall.recall.v1.AmendRequest.amendments:type_name -> chatrecall.recall.v1.Amendment
-	11, // 12: chatrecall.recall.v1.Target.conversation:type_name -> chatrecall.recall.v1.Conversation
+	18, // 6: chatrecall.recall.v1.IndexResponse.results:type_name -> chatrecall.recall.v1.IndexResult
+	13, // 7: chatrecall.recall.v1.AttachmentList.attachments:type_name -> chatrecall.recall.v1.Attachment
+	12, // 8: chatrecall.recall.v1.Amendment.conversation:type_name -> chatrecall.recall.v1.Conversation
+	20, // 9: chatrecall.recall.v1.Amendment.attachments:type_name -> chatrecall.recall.v1.AttachmentList
+	21, // 10: chatrecall.recall.v1.Amendment.labels:type_name -> chatrecall.recall.v1.LabelList
+	22, // 11: chatrecall.recall.v1.AmendRequest.amendments:type_name -> chatrecall.recall.v1.Amendment
+	12, // 12: chatrecall.recall.v1.Target.conversation:type_name -> chatrecall.recall.v1.Conversation
 	2,  // 13: chatrecall.recall.v1.Target.role:type_name -> chatrecall.recall.v1.Role
-	13, // 14: chatrecall.recall.v1.Target.message:type_name -> chatrecall.recall.v1.Message
-	23, // 15: chatrecall.recall.v1.RecallRequest.targets:type_name -> chatrecall.recall.v1.Target
-	14, // 16: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
+	14, // 14: chatrecall.recall.v1.Target.message:type_name -> chatrecall.recall.v1.Message
+	24, // 15: chatrecall.recall.v1.RecallRequest.targets:type_name -> chatrecall.recall.v1.Target
+	15, // 16: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
 	4,  // 17: chatrecall.recall.v1.RecallResult.status:type_name -> chatrecall.recall.v1.RecallStatus
-	15, // 18: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
-	77, // 19: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
+	16, // 18: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
+	79, // 19: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
 	2,  // 20: chatrecall.recall.v1.RecallResult.role:type_name -> chatrecall.recall.v1.Role
-	25, // 21: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
-	15, // 22: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
-	27, // 23: chatrecall.recall.v1.RuleTrace.conditions:type_name -> chatrecall.recall.v1.RuleCondition
-	15, // 24: chatrecall.recall.v1.ShadowVerdict.rule:type_name -> chatrecall.recall.v1.Rule
-	25, // 25: chatrecall.recall.v1.Explanation.result:type_name -> chatrecall.recall.v1.RecallResult
-	29, // 26: chatrecall.recall.v1.Explanation.shadow:type_name -> chatrecall.recall.v1.ShadowVerdict
-	28, // 27: chatrecall.recall.v1.Explanation.rules:type_name -> chatrecall.recall.v1.RuleTrace
-	30, // 28: chatrecall.recall.v1.ExplainResponse.explanations:type_name -> chatrecall.recall.v1.Explanation
+	26, // 21: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
+	16, // 22: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
+	28, // 23: chatrecall.recall.v1.RuleTrace.conditions:type_name -> chatrecall.recall.v1.RuleCondition
+	16, // 24: chatrecall.recall.v1.ShadowVerdict.rule:type_name -> chatrecall.recall.v1.Rule
+	26, // 25: chatrecall.recall.v1.Explanation.result:type_name -> chatrecall.recall.v1.RecallResult
+	30, // 26: chatrecall.recall.v1.Explanation.shadow:type_name -> chatrecall.recall.v1.ShadowVerdict
+	29, // 27: chatrecall.recall.v1.Explanation.rules:type_name -> chatrecall.recall.v1.RuleTrace
+	31, // 28: chatrecall.recall.v1.ExplainResponse.explanations:type_name -> chatrecall.recall.v1.Explanation
 	5,  // 29: chatrecall.recall.v1.MessageStatus.state:type_name -> chatrecall.recall.v1.MessageState
-	13, // 30: chatrecall.recall.v1.MessageStatus.message:type_name -> chatrecall.recall.v1.Message
-	33, // 31: chatrecall.recall.v1.StatusResponse.statuses:type_name -> chatrecall.recall.v1.MessageStatus
-	11, // 32: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
-	41, // 33: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
-	6,  // 34: chatrecall.recall.v1.StepRecord.outcome:type_name -> chatrecall.recall.v1.Outcome
-	41, // 35: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
-	38, // 36: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
-	39, // 37: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
-	14, // 38: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
-	2,  // 39: chatrecall.recall.v1.Event.role:type_name -> chatrecall.recall.v1.Role
-	13, // 40: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
-	12, // 41: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
-	15, // 42: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
-	78, // 43: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
-	9,  // 44: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
-	41, // 45: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
-	43, // 46: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
-	6,  // 47: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
-	45, // 48: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
-	8,  // 49: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
-	53, // 50: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
-	55, // 51: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	61, // 52: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
-	7,  // 53: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
-	71, // 54: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
-	55, // 55: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	69, // 56: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
-	70, // 57: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
-	53, // 58: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
-	53, // 59: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
-	10, // 60: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
-	79, // 61: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
-	74, // 62: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
-	75, // 63: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
-	16, // 64: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
-	22, // 65: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
-	24, // 66: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
-	24, // 67: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
-	24, // 68: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
-	32, // 69: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
-	35, // 70: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
-	37, // 71: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
-	42, // 72: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
-	46, // 73: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
-	48, // 74: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
-	50, // 75: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
-	52, // 76: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
-	56, // 77: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
-	60, // 78: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
-	63, // 79: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
-	65, // 80: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
-	67, // 81: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
-	72, // 82: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
-	73, // 83: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
-	58, // 84: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
-	18, // 85: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
-	18, // 86: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
-	26, // 87: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
-	26, // 88: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
-	31, // 89: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
-	34, // 90: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
-	36, // 91: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
-	40, // 92: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
-	44, // 93: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
-	47, // 94: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
-	49, // 95: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
-	51, // 96: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
-	54, // 97: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	57, // 98: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
-	62, // 99: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
-	64, // 100: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
-	66, // 101: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
-	68, // 102: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
-	54, // 103: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	76, // 104: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
-	59, // 105: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
-	85, // [85:106] is the sub-list for method output_type
-	64, // [64:85] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	14, // 30: chatrecall.recall.v1.MessageStatus.message:type_name -> chatrecall.recall.v1.Message
+	34, // 31: chatrecall.recall.v1.StatusResponse.statuses:type_name -> chatrecall.recall.v1.MessageStatus
+	12, // 32: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
+	12, // 33: chatrecall.recall.v1.ListRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
+	10, // 34: chatrecall.recall.v1.ListRequest.steps:type_name -> chatrecall.recall.v1.StepsFilter
+	43, // 35: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
+	6,  // 36: chatrecall.recall.v1.StepRecord.outcome:type_name -> chatrecall.recall.v1.Outcome
+	43, // 37: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
+	40, // 38: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
+	41, // 39: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
+	15, // 40: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
+	2,  // 41: chatrecall.recall.v1.Event.role:type_name -> chatrecall.recall.v1.Role
+	14, // 42: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
+	13, // 43: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
+	16, // 44: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
+	80, // 45: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
+	9,  // 46: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
+	43, // 47: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
+	45, // 48: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
+	6,  // 49: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
+	47, // 50: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
+	8,  // 51: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
+	55, // 52: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
+	57, // 53: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	63, // 54: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
+	7,  // 55: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
+	73, // 56: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
+	57, // 57: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	71, // 58: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
+	72, // 59: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
+	55, // 60: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
+	55, // 61: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
+	11, // 62: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
+	81, // 63: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
+	76, // 64: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
+	77, // 65: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
+	17, // 66: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
+	23, // 67: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
+	25, // 68: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
+	25, // 69: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
+	25, // 70: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
+	33, // 71: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
+	36, // 72: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
+	37, // 73: chatrecall.recall.v1.RecallService.List:input_type -> chatrecall.recall.v1.ListRequest
+	39, // 74: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
+	44, // 75: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
+	48, // 76: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
+	50, // 77: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
+	52, // 78: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
+	54, // 79: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
+	58, // 80: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
+	62, // 81: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
+	65, // 82: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
+	67, // 83: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
+	69, // 84: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
+	74, // 85: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
+	75, // 86: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
+	60, // 87: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
+	19, // 88: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
+	19, // 89: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
+	27, // 90: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
+	27, // 91: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
+	32, // 92: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
+	35, // 93: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
+	38, // 94: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
+	38, // 95: chatrecall.recall.v1.RecallService.List:output_type -> chatrecall.recall.v1.EventPage
+	42, // 96: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
+	46, // 97: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
+	49, // 98: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
+	51, // 99: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
+	53, // 100: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
+	56, // 101: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	59, // 102: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
+	64, // 103: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
+	66, // 104: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
+	68, // 105: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
+	70, // 106: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
+	56, // 107: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	78, // 108: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
+	61, // 109: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
+	88, // [88:110] is the sub-list for method output_type
+	66, // [66:88] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_chatrecall_recall_v1_recall_proto_init() }
@@ -5300,8 +5489,8 @@ func file_chatrecall_recall_v1_recall_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatrecall_recall_v1_recall_proto_rawDesc), len(file_chatrecall_recall_v1_recall_proto_rawDesc)),
-			NumEnums:      11,
-			NumMessages:   69,
+			NumEnums:      12,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -38,6 +38,7 @@ const (
 	RecallService_Explain_FullMethodName = "/chatrecall.recall.v1.RecallService/Explain"
 	RecallService_Status_FullMethodName  = "/chatrecall.recall.v1.RecallService/Status"
 	RecallService_Since_FullMethodName   = "/chatrecall.recall.v1.RecallService/Since"
+	RecallService_List_FullMethodName    = "/chatrecall.recall.v1.RecallService/List"
 	RecallService_Ledger_FullMethodName  = "/chatrecall.recall.v1.RecallService/Ledger"
 	RecallService_Deliver_FullMethodName = "/chatrecall.recall.v1.RecallService/Deliver"
 	RecallService_Settle_FullMethodName  = "/chatrecall.recall.v1.RecallService/Settle"
@@ -67,6 +68,8 @@ type RecallServiceClient interface {
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	// Since pages through the recalls of some conversations after a cursor.
 	Since(ctx context.Context, in *SinceRequest, opts ...grpc.CallOption) (*EventPage, error)
+	// List pages through the recalls of a tenant that match a filter, newest first.
+	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*EventPage, error)
 	// Ledger pages through the messages of a recall and the state of their steps.
 	Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (*LedgerPage, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
@@ -157,6 +160,16 @@ func (c *recallServiceClient) Since(ctx context.Context, in *SinceRequest, opts 
 	return out, nil
 }
 
+func (c *recallServiceClient) List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*EventPage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EventPage)
+	err := c.cc.Invoke(ctx, RecallService_List_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *recallServiceClient) Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (*LedgerPage, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LedgerPage)
@@ -229,6 +242,8 @@ type RecallServiceServer interface {
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	// Since pages through the recalls of some conversations after a cursor.
 	Since(context.Context, *SinceRequest) (*EventPage, error)
+	// List pages through the recalls of a tenant that match a filter, newest first.
+	List(context.Context, *ListRequest) (*EventPage, error)
 	// Ledger pages through the messages of a recall and the state of their steps.
 	Ledger(context.Context, *LedgerRequest) (*LedgerPage, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
@@ -269,6 +284,9 @@ func (UnimplementedRecallServiceServer) Status(context.Context, *StatusRequest) 
 }
 func (UnimplementedRecallServiceServer) Since(context.Context, *SinceRequest) (*EventPage, error) {
 	return nil, status.Error(codes.Unimplemented, "method Since not implemented")
+}
+func (UnimplementedRecallServiceServer) List(context.Context, *ListRequest) (*EventPage, error) {
+	return nil, status.Error(codes.Unimplemented, "method List not implemented")
 }
 func (UnimplementedRecallServiceServer) Ledger(context.Context, *LedgerRequest) (*LedgerPage, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ledger not implemented")
@@ -429,6 +447,24 @@ func _RecallService_Since_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RecallService_List_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).List(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_List_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).List(ctx, req.(*ListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RecallService_Ledger_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(LedgerRequest)
 	if err := dec(in); err != nil {
@@ -528,6 +564,10 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Since",
 			Handler:    _RecallService_Since_Handler,
+		},
+		{
+			MethodName: "List",
+			Handler:    _RecallService_List_Handler,
 		},
 		{
 			MethodName: "Ledger",

@@ -1663,11 +1663,128 @@ func (x *SinceRequest) GetLimit() int32 {
 	return 0
 }
 
-// EventPage is one page of events, in the order of the recalls.
+// ListRequest asks for the recalls of a tenant that match every field that is set.
+type ListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`             // of the recalls
+	From          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`                 // recalled_at is this or later
+	Before        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`             // recalled_at is before this
+	Actor         string                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`               // the id of the actor
+	Sender        string                 `protobuf:"bytes,5,opt,name=sender,proto3" json:"sender,omitempty"`             // of the message
+	Conversation  *Conversation          `protobuf:"bytes,6,opt,name=conversation,proto3" json:"conversation,omitempty"` // in which the message was when it was recalled
+	Rule          string                 `protobuf:"bytes,7,opt,name=rule,proto3" json:"rule,omitempty"`                 // the name of the rule that permitted the recall
+	Steps         string                 `protobuf:"bytes,8,opt,name=steps,proto3" json:"steps,omitempty"`               // open: a step is not settled; failed: a step is not settled and its last attempt failed
+	After         string                 `protobuf:"bytes,9,opt,name=after,proto3" json:"after,omitempty"`               // the next of an earlier page; empty: from the newest recall
+	Limit         int32                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`             // 1 to 1,000; 0 means 1,000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRequest) Reset() {
+	*x = ListRequest{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRequest) ProtoMessage() {}
+
+func (x *ListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
+func (*ListRequest) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ListRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ListRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *ListRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ListRequest) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *ListRequest) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *ListRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ListRequest) GetSteps() string {
+	if x != nil {
+		return x.Steps
+	}
+	return ""
+}
+
+func (x *ListRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ListRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// EventPage is one page of events.
 type EventPage struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
-	Events []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"` // oldest first
-	Next   string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`     // after of the next request; if more is false, keep it for a later one
+	Events []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"` // since: oldest first; list: newest first
+	Next   string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`     // after of the next request; if more is false, keep it for a later since
 	More   bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`    // there are further events now
 	// The cursor is from another index, or from this one before a restore. The client may have missed recalls: start
 	// again with an empty after.
@@ -1678,7 +1795,7 @@ type EventPage struct {
 
 func (x *EventPage) Reset() {
 	*x = EventPage{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[24]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1807,7 @@ func (x *EventPage) String() string {
 func (*EventPage) ProtoMessage() {}
 
 func (x *EventPage) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[24]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1820,7 @@ func (x *EventPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPage.ProtoReflect.Descriptor instead.
 func (*EventPage) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{24}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *EventPage) GetEvents() []*Event {
@@ -1746,7 +1863,7 @@ type LedgerRequest struct {
 
 func (x *LedgerRequest) Reset() {
 	*x = LedgerRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[25]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +1875,7 @@ func (x *LedgerRequest) String() string {
 func (*LedgerRequest) ProtoMessage() {}
 
 func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[25]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +1888,7 @@ func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerRequest.ProtoReflect.Descriptor instead.
 func (*LedgerRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{25}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LedgerRequest) GetTenant() string {
@@ -1815,7 +1932,7 @@ type LedgerPage struct {
 
 func (x *LedgerPage) Reset() {
 	*x = LedgerPage{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[26]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1944,7 @@ func (x *LedgerPage) String() string {
 func (*LedgerPage) ProtoMessage() {}
 
 func (x *LedgerPage) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[26]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1957,7 @@ func (x *LedgerPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerPage.ProtoReflect.Descriptor instead.
 func (*LedgerPage) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{26}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LedgerPage) GetEntries() []*LedgerEntry {
@@ -1882,7 +1999,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[27]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2011,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[27]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2024,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{27}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LedgerEntry) GetEvent() *Event {
@@ -1939,7 +2056,7 @@ type StepRecord struct {
 
 func (x *StepRecord) Reset() {
 	*x = StepRecord{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2068,7 @@ func (x *StepRecord) String() string {
 func (*StepRecord) ProtoMessage() {}
 
 func (x *StepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2081,7 @@ func (x *StepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRecord.ProtoReflect.Descriptor instead.
 func (*StepRecord) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{28}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StepRecord) GetStep() string {
@@ -2034,7 +2151,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2163,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2176,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{29}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Event) GetKey() string {
@@ -2188,7 +2305,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2317,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2330,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{30}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Delivery) GetId() string {
@@ -2263,7 +2380,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2392,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2405,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{31}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Settlement) GetId() string {
@@ -2324,7 +2441,7 @@ type TakeRequest struct {
 
 func (x *TakeRequest) Reset() {
 	*x = TakeRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2453,7 @@ func (x *TakeRequest) String() string {
 func (*TakeRequest) ProtoMessage() {}
 
 func (x *TakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2466,7 @@ func (x *TakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRequest.ProtoReflect.Descriptor instead.
 func (*TakeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{32}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TakeRequest) GetSteps() []string {
@@ -2390,7 +2507,7 @@ type TakeResponse struct {
 
 func (x *TakeResponse) Reset() {
 	*x = TakeResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2519,7 @@ func (x *TakeResponse) String() string {
 func (*TakeResponse) ProtoMessage() {}
 
 func (x *TakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2532,7 @@ func (x *TakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeResponse.ProtoReflect.Descriptor instead.
 func (*TakeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{33}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TakeResponse) GetDeliveries() []*Delivery {
@@ -2441,7 +2558,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2453,7 +2570,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2466,7 +2583,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{34}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SettleRequest) GetSettle() []*Settlement {
@@ -2487,7 +2604,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2616,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2629,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{35}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SettleResponse) GetLate() []string {
@@ -2530,7 +2647,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2659,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2672,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{36}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{37}
 }
 
 // StateResponse is the state of the sidecar and its plugin.
@@ -2584,7 +2701,7 @@ type StateResponse struct {
 
 func (x *StateResponse) Reset() {
 	*x = StateResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +2713,7 @@ func (x *StateResponse) String() string {
 func (*StateResponse) ProtoMessage() {}
 
 func (x *StateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +2726,7 @@ func (x *StateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
 func (*StateResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{37}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StateResponse) GetPhase() string {
@@ -2742,7 +2859,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2871,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2884,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{38}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -2796,7 +2913,7 @@ type PreviousBinary struct {
 
 func (x *PreviousBinary) Reset() {
 	*x = PreviousBinary{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2808,7 +2925,7 @@ func (x *PreviousBinary) String() string {
 func (*PreviousBinary) ProtoMessage() {}
 
 func (x *PreviousBinary) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2821,7 +2938,7 @@ func (x *PreviousBinary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviousBinary.ProtoReflect.Descriptor instead.
 func (*PreviousBinary) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PreviousBinary) GetBinary() string {
@@ -2860,7 +2977,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +2989,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +3002,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -2946,7 +3063,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3075,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3088,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ClusterState) GetNode() string {
@@ -3039,7 +3156,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3051,7 +3168,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3064,7 +3181,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ClusterMember) GetNode() string {
@@ -3132,7 +3249,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3261,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3274,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Diagnostic) GetSeverity() string {
@@ -3222,7 +3339,7 @@ type PulledStep struct {
 
 func (x *PulledStep) Reset() {
 	*x = PulledStep{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3234,7 +3351,7 @@ func (x *PulledStep) String() string {
 func (*PulledStep) ProtoMessage() {}
 
 func (x *PulledStep) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3247,7 +3364,7 @@ func (x *PulledStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PulledStep.ProtoReflect.Descriptor instead.
 func (*PulledStep) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PulledStep) GetStep() string {
@@ -3286,7 +3403,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3298,7 +3415,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3311,7 +3428,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{46}
 }
 
 type ReloadResponse struct {
@@ -3323,7 +3440,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3335,7 +3452,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3348,7 +3465,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -3368,7 +3485,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3380,7 +3497,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3393,7 +3510,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UpgradeRequest) GetPath() string {
@@ -3421,7 +3538,7 @@ type UpgradeResponse struct {
 
 func (x *UpgradeResponse) Reset() {
 	*x = UpgradeResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3550,7 @@ func (x *UpgradeResponse) String() string {
 func (*UpgradeResponse) ProtoMessage() {}
 
 func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3563,7 @@ func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UpgradeResponse) GetFrom() string {
@@ -3478,7 +3595,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3490,7 +3607,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3503,7 +3620,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 type BackupResponse struct {
@@ -3515,7 +3632,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3644,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3657,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -3691,7 +3808,19 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12A\n" +
 	"\rconversations\x18\x02 \x03(\v2\x1b.recall.api.v1.ConversationR\rconversations\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"w\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xce\x02\n" +
+	"\vListRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12.\n" +
+	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x122\n" +
+	"\x06before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06sender\x18\x05 \x01(\tR\x06sender\x12?\n" +
+	"\fconversation\x18\x06 \x01(\v2\x1b.recall.api.v1.ConversationR\fconversation\x12\x12\n" +
+	"\x04rule\x18\a \x01(\tR\x04rule\x12\x14\n" +
+	"\x05steps\x18\b \x01(\tR\x05steps\x12\x14\n" +
+	"\x05after\x18\t \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\n" +
+	" \x01(\x05R\x05limit\"w\n" +
 	"\tEventPage\x12,\n" +
 	"\x06events\x18\x01 \x03(\v2\x14.recall.api.v1.EventR\x06events\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
@@ -3846,7 +3975,7 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x04held\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04held\"\x0f\n" +
 	"\rBackupRequest\"$\n" +
 	"\x0eBackupResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xb7\x04\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xf5\x04\n" +
 	"\rRecallService\x12B\n" +
 	"\x05Index\x12\x1b.recall.api.v1.IndexRequest\x1a\x1c.recall.api.v1.IndexResponse\x12B\n" +
 	"\x05Amend\x12\x1b.recall.api.v1.AmendRequest\x1a\x1c.recall.api.v1.IndexResponse\x12E\n" +
@@ -3854,7 +3983,8 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x05Check\x12\x1c.recall.api.v1.RecallRequest\x1a\x1d.recall.api.v1.RecallResponse\x12G\n" +
 	"\aExplain\x12\x1c.recall.api.v1.RecallRequest\x1a\x1e.recall.api.v1.ExplainResponse\x12E\n" +
 	"\x06Status\x12\x1c.recall.api.v1.StatusRequest\x1a\x1d.recall.api.v1.StatusResponse\x12>\n" +
-	"\x05Since\x12\x1b.recall.api.v1.SinceRequest\x1a\x18.recall.api.v1.EventPage\x12A\n" +
+	"\x05Since\x12\x1b.recall.api.v1.SinceRequest\x1a\x18.recall.api.v1.EventPage\x12<\n" +
+	"\x04List\x12\x1a.recall.api.v1.ListRequest\x1a\x18.recall.api.v1.EventPage\x12A\n" +
 	"\x06Ledger\x12\x1c.recall.api.v1.LedgerRequest\x1a\x19.recall.api.v1.LedgerPage2\x95\x01\n" +
 	"\vStepService\x12?\n" +
 	"\x04Take\x12\x1a.recall.api.v1.TakeRequest\x1a\x1b.recall.api.v1.TakeResponse\x12E\n" +
@@ -3877,7 +4007,7 @@ func file_recall_api_v1_recall_proto_rawDescGZIP() []byte {
 	return file_recall_api_v1_recall_proto_rawDescData
 }
 
-var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_recall_api_v1_recall_proto_goTypes = []any{
 	(*Conversation)(nil),          // 0: recall.api.v1.Conversation
 	(*Actor)(nil),                 // 1: recall.api.v1.Actor
@@ -3903,41 +4033,42 @@ var file_recall_api_v1_recall_proto_goTypes = []any{
 	(*MessageStatus)(nil),         // 21: recall.api.v1.MessageStatus
 	(*StatusResponse)(nil),        // 22: recall.api.v1.StatusResponse
 	(*SinceRequest)(nil),          // 23: recall.api.v1.SinceRequest
-	(*EventPage)(nil),             // 24: recall.api.v1.EventPage
-	(*LedgerRequest)(nil),         // 25: recall.api.v1.LedgerRequest
-	(*LedgerPage)(nil),            // 26: recall.api.v1.LedgerPage
-	(*LedgerEntry)(nil),           // 27: recall.api.v1.LedgerEntry
-	(*StepRecord)(nil),            // 28: recall.api.v1.StepRecord
-	(*Event)(nil),                 // 29: recall.api.v1.Event
-	(*Delivery)(nil),              // 30: recall.api.v1.Delivery
-	(*Settlement)(nil),            // 31: recall.api.v1.Settlement
-	(*TakeRequest)(nil),           // 32: recall.api.v1.TakeRequest
-	(*TakeResponse)(nil),          // 33: recall.api.v1.TakeResponse
-	(*SettleRequest)(nil),         // 34: recall.api.v1.SettleRequest
-	(*SettleResponse)(nil),        // 35: recall.api.v1.SettleResponse
-	(*StateRequest)(nil),          // 36: recall.api.v1.StateRequest
-	(*StateResponse)(nil),         // 37: recall.api.v1.StateResponse
-	(*IndexIdentity)(nil),         // 38: recall.api.v1.IndexIdentity
-	(*PreviousBinary)(nil),        // 39: recall.api.v1.PreviousBinary
-	(*RulesState)(nil),            // 40: recall.api.v1.RulesState
-	(*ClusterState)(nil),          // 41: recall.api.v1.ClusterState
-	(*ClusterMember)(nil),         // 42: recall.api.v1.ClusterMember
-	(*Diagnostic)(nil),            // 43: recall.api.v1.Diagnostic
-	(*PulledStep)(nil),            // 44: recall.api.v1.PulledStep
-	(*ReloadRequest)(nil),         // 45: recall.api.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 46: recall.api.v1.ReloadResponse
-	(*UpgradeRequest)(nil),        // 47: recall.api.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 48: recall.api.v1.UpgradeResponse
-	(*BackupRequest)(nil),         // 49: recall.api.v1.BackupRequest
-	(*BackupResponse)(nil),        // 50: recall.api.v1.BackupResponse
-	nil,                           // 51: recall.api.v1.RecallResult.TextEntry
-	nil,                           // 52: recall.api.v1.Event.PlaceholderEntry
-	(*timestamppb.Timestamp)(nil), // 53: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 54: google.protobuf.Duration
+	(*ListRequest)(nil),           // 24: recall.api.v1.ListRequest
+	(*EventPage)(nil),             // 25: recall.api.v1.EventPage
+	(*LedgerRequest)(nil),         // 26: recall.api.v1.LedgerRequest
+	(*LedgerPage)(nil),            // 27: recall.api.v1.LedgerPage
+	(*LedgerEntry)(nil),           // 28: recall.api.v1.LedgerEntry
+	(*StepRecord)(nil),            // 29: recall.api.v1.StepRecord
+	(*Event)(nil),                 // 30: recall.api.v1.Event
+	(*Delivery)(nil),              // 31: recall.api.v1.Delivery
+	(*Settlement)(nil),            // 32: recall.api.v1.Settlement
+	(*TakeRequest)(nil),           // 33: recall.api.v1.TakeRequest
+	(*TakeResponse)(nil),          // 34: recall.api.v1.TakeResponse
+	(*SettleRequest)(nil),         // 35: recall.api.v1.SettleRequest
+	(*SettleResponse)(nil),        // 36: recall.api.v1.SettleResponse
+	(*StateRequest)(nil),          // 37: recall.api.v1.StateRequest
+	(*StateResponse)(nil),         // 38: recall.api.v1.StateResponse
+	(*IndexIdentity)(nil),         // 39: recall.api.v1.IndexIdentity
+	(*PreviousBinary)(nil),        // 40: recall.api.v1.PreviousBinary
+	(*RulesState)(nil),            // 41: recall.api.v1.RulesState
+	(*ClusterState)(nil),          // 42: recall.api.v1.ClusterState
+	(*ClusterMember)(nil),         // 43: recall.api.v1.ClusterMember
+	(*Diagnostic)(nil),            // 44: recall.api.v1.Diagnostic
+	(*PulledStep)(nil),            // 45: recall.api.v1.PulledStep
+	(*ReloadRequest)(nil),         // 46: recall.api.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 47: recall.api.v1.ReloadResponse
+	(*UpgradeRequest)(nil),        // 48: recall.api.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 49: recall.api.v1.UpgradeResponse
+	(*BackupRequest)(nil),         // 50: recall.api.v1.BackupRequest
+	(*BackupResponse)(nil),        // 51: recall.api.v1.BackupResponse
+	nil,                           // 52: recall.api.v1.RecallResult.TextEntry
+	nil,                           // 53: recall.api.v1.Event.PlaceholderEntry
+	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
 }
 var file_recall_api_v1_recall_proto_depIdxs = []int32{
 	0,  // 0: recall.api.v1.Message.conversation:type_name -> recall.api.v1.Conversation
-	53, // 1: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	54, // 1: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
 	3,  // 2: recall.api.v1.Message.attachments:type_name -> recall.api.v1.Attachment
 	4,  // 3: recall.api.v1.Message.relations:type_name -> recall.api.v1.Relation
 	5,  // 4: recall.api.v1.IndexRequest.messages:type_name -> recall.api.v1.Message
@@ -3949,14 +4080,14 @@ var file_recall_api_v1_recall_proto_depIdxs = []int32{
 	5,  // 10: recall.api.v1.Target.message:type_name -> recall.api.v1.Message
 	11, // 11: recall.api.v1.RecallRequest.targets:type_name -> recall.api.v1.Target
 	1,  // 12: recall.api.v1.RecallRequest.actor:type_name -> recall.api.v1.Actor
-	53, // 13: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
-	51, // 14: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
+	54, // 13: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
+	52, // 14: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
 	2,  // 15: recall.api.v1.RecallResult.rule:type_name -> recall.api.v1.Rule
-	53, // 16: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
-	53, // 17: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
-	53, // 18: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
+	54, // 16: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
+	54, // 17: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
+	54, // 18: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
 	13, // 19: recall.api.v1.RecallResponse.results:type_name -> recall.api.v1.RecallResult
-	53, // 20: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
+	54, // 20: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
 	13, // 21: recall.api.v1.Explanation.result:type_name -> recall.api.v1.RecallResult
 	16, // 22: recall.api.v1.Explanation.shadow:type_name -> recall.api.v1.ShadowVerdict
 	17, // 23: recall.api.v1.Explanation.rules:type_name -> recall.api.v1.RuleTrace
@@ -3965,74 +4096,79 @@ var file_recall_api_v1_recall_proto_depIdxs = []int32{
 	18, // 26: recall.api.v1.RuleTrace.conditions:type_name -> recall.api.v1.RuleCondition
 	15, // 27: recall.api.v1.ExplainResponse.results:type_name -> recall.api.v1.Explanation
 	5,  // 28: recall.api.v1.MessageStatus.message:type_name -> recall.api.v1.Message
-	53, // 29: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
+	54, // 29: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
 	21, // 30: recall.api.v1.StatusResponse.results:type_name -> recall.api.v1.MessageStatus
 	0,  // 31: recall.api.v1.SinceRequest.conversations:type_name -> recall.api.v1.Conversation
-	29, // 32: recall.api.v1.EventPage.events:type_name -> recall.api.v1.Event
-	27, // 33: recall.api.v1.LedgerPage.entries:type_name -> recall.api.v1.LedgerEntry
-	29, // 34: recall.api.v1.LedgerEntry.event:type_name -> recall.api.v1.Event
-	28, // 35: recall.api.v1.LedgerEntry.steps:type_name -> recall.api.v1.StepRecord
-	53, // 36: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
-	1,  // 37: recall.api.v1.Event.actor:type_name -> recall.api.v1.Actor
-	53, // 38: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
-	5,  // 39: recall.api.v1.Event.message:type_name -> recall.api.v1.Message
-	52, // 40: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
-	54, // 41: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
-	3,  // 42: recall.api.v1.Event.attachments:type_name -> recall.api.v1.Attachment
-	2,  // 43: recall.api.v1.Event.rule:type_name -> recall.api.v1.Rule
-	29, // 44: recall.api.v1.Delivery.event:type_name -> recall.api.v1.Event
-	53, // 45: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
-	31, // 46: recall.api.v1.TakeRequest.settle:type_name -> recall.api.v1.Settlement
-	30, // 47: recall.api.v1.TakeResponse.deliveries:type_name -> recall.api.v1.Delivery
-	31, // 48: recall.api.v1.SettleRequest.settle:type_name -> recall.api.v1.Settlement
-	53, // 49: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
-	38, // 50: recall.api.v1.StateResponse.index:type_name -> recall.api.v1.IndexIdentity
-	39, // 51: recall.api.v1.StateResponse.previous:type_name -> recall.api.v1.PreviousBinary
-	40, // 52: recall.api.v1.StateResponse.rules:type_name -> recall.api.v1.RulesState
-	41, // 53: recall.api.v1.StateResponse.cluster:type_name -> recall.api.v1.ClusterState
-	43, // 54: recall.api.v1.StateResponse.pending:type_name -> recall.api.v1.Diagnostic
-	44, // 55: recall.api.v1.StateResponse.pulled_steps:type_name -> recall.api.v1.PulledStep
-	53, // 56: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
-	43, // 57: recall.api.v1.RulesState.warnings:type_name -> recall.api.v1.Diagnostic
-	43, // 58: recall.api.v1.RulesState.refused:type_name -> recall.api.v1.Diagnostic
-	53, // 59: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
-	42, // 60: recall.api.v1.ClusterState.members:type_name -> recall.api.v1.ClusterMember
-	53, // 61: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
-	43, // 62: recall.api.v1.ReloadResponse.diagnostics:type_name -> recall.api.v1.Diagnostic
-	54, // 63: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
-	6,  // 64: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
-	10, // 65: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
-	12, // 66: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
-	12, // 67: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
-	12, // 68: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
-	20, // 69: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
-	23, // 70: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
-	25, // 71: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
-	32, // 72: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
-	34, // 73: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
-	36, // 74: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
-	45, // 75: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
-	47, // 76: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
-	49, // 77: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
-	8,  // 78: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
-	8,  // 79: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
-	14, // 80: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
-	14, // 81: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
-	19, // 82: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
-	22, // 83: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
-	24, // 84: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
-	26, // 85: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
-	33, // 86: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
-	35, // 87: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
-	37, // 88: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
-	46, // 89: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
-	48, // 90: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
-	50, // 91: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
-	78, // [78:92] is the sub-list for method output_type
-	64, // [64:78] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	54, // 32: recall.api.v1.ListRequest.from:type_name -> google.protobuf.Timestamp
+	54, // 33: recall.api.v1.ListRequest.before:type_name -> google.protobuf.Timestamp
+	0,  // 34: recall.api.v1.ListRequest.conversation:type_name -> recall.api.v1.Conversation
+	30, // 35: recall.api.v1.EventPage.events:type_name -> recall.api.v1.Event
+	28, // 36: recall.api.v1.LedgerPage.entries:type_name -> recall.api.v1.LedgerEntry
+	30, // 37: recall.api.v1.LedgerEntry.event:type_name -> recall.api.v1.Event
+	29, // 38: recall.api.v1.LedgerEntry.steps:type_name -> recall.api.v1.StepRecord
+	54, // 39: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
+	1,  // 40: recall.api.v1.Event.actor:type_name -> recall.api.v1.Actor
+	54, // 41: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
+	5,  // 42: recall.api.v1.Event.message:type_name -> recall.api.v1.Message
+	53, // 43: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
+	55, // 44: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
+	3,  // 45: recall.api.v1.Event.attachments:type_name -> recall.api.v1.Attachment
+	2,  // 46: recall.api.v1.Event.rule:type_name -> recall.api.v1.Rule
+	30, // 47: recall.api.v1.Delivery.event:type_name -> recall.api.v1.Event
+	54, // 48: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
+	32, // 49: recall.api.v1.TakeRequest.settle:type_name -> recall.api.v1.Settlement
+	31, // 50: recall.api.v1.TakeResponse.deliveries:type_name -> recall.api.v1.Delivery
+	32, // 51: recall.api.v1.SettleRequest.settle:type_name -> recall.api.v1.Settlement
+	54, // 52: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
+	39, // 53: recall.api.v1.StateResponse.index:type_name -> recall.api.v1.IndexIdentity
+	40, // 54: recall.api.v1.StateResponse.previous:type_name -> recall.api.v1.PreviousBinary
+	41, // 55: recall.api.v1.StateResponse.rules:type_name -> recall.api.v1.RulesState
+	42, // 56: recall.api.v1.StateResponse.cluster:type_name -> recall.api.v1.ClusterState
+	44, // 57: recall.api.v1.StateResponse.pending:type_name -> recall.api.v1.Diagnostic
+	45, // 58: recall.api.v1.StateResponse.pulled_steps:type_name -> recall.api.v1.PulledStep
+	54, // 59: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
+	44, // 60: recall.api.v1.RulesState.warnings:type_name -> recall.api.v1.Diagnostic
+	44, // 61: recall.api.v1.RulesState.refused:type_name -> recall.api.v1.Diagnostic
+	54, // 62: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
+	43, // 63: recall.api.v1.ClusterState.members:type_name -> recall.api.v1.ClusterMember
+	54, // 64: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
+	44, // 65: recall.api.v1.ReloadResponse.diagnostics:type_name -> recall.api.v1.Diagnostic
+	55, // 66: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
+	6,  // 67: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
+	10, // 68: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
+	12, // 69: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
+	12, // 70: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
+	12, // 71: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
+	20, // 72: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
+	23, // 73: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
+	24, // 74: recall.api.v1.RecallService.List:input_type -> recall.api.v1.ListRequest
+	26, // 75: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
+	33, // 76: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
+	35, // 77: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
+	37, // 78: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
+	46, // 79: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
+	48, // 80: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
+	50, // 81: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
+	8,  // 82: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
+	8,  // 83: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
+	14, // 84: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
+	14, // 85: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
+	19, // 86: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
+	22, // 87: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
+	25, // 88: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
+	25, // 89: recall.api.v1.RecallService.List:output_type -> recall.api.v1.EventPage
+	27, // 90: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
+	34, // 91: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
+	36, // 92: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
+	38, // 93: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
+	47, // 94: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
+	49, // 95: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
+	51, // 96: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
+	82, // [82:97] is the sub-list for method output_type
+	67, // [67:82] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_recall_api_v1_recall_proto_init() }
@@ -4047,7 +4183,7 @@ func file_recall_api_v1_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_api_v1_recall_proto_rawDesc), len(file_recall_api_v1_recall_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

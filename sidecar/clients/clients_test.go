@@ -123,6 +123,16 @@ func TestClients_EveryCall(t *testing.T) {
 			t.Errorf("the second page of since: %+v", page)
 		}
 
+		list := `{"tenant":"acme","actor":"ann","steps":"open","limit":1,"after":%q}`
+		d.must("list", fmt.Sprintf(list, ""), &page)
+		if len(page.Events) != 1 || !page.More || page.Reset {
+			t.Errorf("the first page of list: %+v", page)
+		}
+		d.must("list", fmt.Sprintf(list, page.Next), &page)
+		if len(page.Events) != 1 || page.More {
+			t.Errorf("the second page of list: %+v", page)
+		}
+
 		var taken struct {
 			Deliveries []struct {
 				ID, Step string

@@ -369,6 +369,23 @@ func (e *Engine) Since(ctx context.Context, req shared.SinceRequest) (shared.Eve
 	return page, nil
 }
 
+// List is [shared.Recall].
+func (e *Engine) List(ctx context.Context, req shared.ListRequest) (shared.EventPage, error) {
+	a, leave, err := e.enter()
+	if err != nil {
+		return shared.EventPage{}, err
+	}
+	defer leave()
+	if err := wire.ValidateList(&req); err != nil {
+		return shared.EventPage{}, err
+	}
+	page, err := a.index.List(ctx, req)
+	if err != nil {
+		return shared.EventPage{}, fmt.Errorf("list recalls: %w", err)
+	}
+	return page, nil
+}
+
 // Ledger is [shared.Recall].
 func (e *Engine) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	a, leave, err := e.enter()

@@ -680,6 +680,10 @@ func TestCalls_InvalidInput(t *testing.T) {
 			_, err := r.Since(t.Context(), shared.SinceRequest{Tenant: "acme", Limit: shared.MaxSinceLimit + 1})
 			return err
 		}, "limit"},
+		{"a list over the limit", func() error {
+			_, err := r.List(t.Context(), shared.ListRequest{Tenant: "acme", Limit: shared.MaxListLimit + 1})
+			return err
+		}, "limit"},
 		{"a ledger of nothing", func() error {
 			_, err := r.Ledger(t.Context(), shared.LedgerRequest{Tenant: "acme"})
 			return err

@@ -34,6 +34,10 @@ func callsOfActive(r *rig) map[string]func(context.Context) error {
 			_, err := r.Since(ctx, shared.SinceRequest{Tenant: "acme"})
 			return err
 		},
+		"List": func(ctx context.Context) error {
+			_, err := r.List(ctx, shared.ListRequest{Tenant: "acme"})
+			return err
+		},
 		"Ledger": func(ctx context.Context) error {
 			_, err := r.Ledger(ctx, shared.LedgerRequest{Tenant: "acme", RecallID: "r"})
 			return err

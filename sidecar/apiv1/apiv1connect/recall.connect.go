@@ -63,6 +63,8 @@ const (
 	RecallServiceStatusProcedure = "/recall.api.v1.RecallService/Status"
 	// RecallServiceSinceProcedure is the fully-qualified name of the RecallService's Since RPC.
 	RecallServiceSinceProcedure = "/recall.api.v1.RecallService/Since"
+	// RecallServiceListProcedure is the fully-qualified name of the RecallService's List RPC.
+	RecallServiceListProcedure = "/recall.api.v1.RecallService/List"
 	// RecallServiceLedgerProcedure is the fully-qualified name of the RecallService's Ledger RPC.
 	RecallServiceLedgerProcedure = "/recall.api.v1.RecallService/Ledger"
 	// StepServiceTakeProcedure is the fully-qualified name of the StepService's Take RPC.
@@ -96,6 +98,10 @@ type RecallServiceClient interface {
 	Status(context.Context, *apiv1.StatusRequest) (*apiv1.StatusResponse, error)
 	// Since pages through the recalls of some conversations after a cursor, oldest first.
 	Since(context.Context, *apiv1.SinceRequest) (*apiv1.EventPage, error)
+	// List pages through the recalls of a tenant that match a filter, newest first. It is for audits: it reads recalls that
+	// do not match too. A page ends after 5,000 that it read, also if few or none match: go on while more is set. A recall
+	// committed before the first page is listed once, whatever is recalled meanwhile.
+	List(context.Context, *apiv1.ListRequest) (*apiv1.EventPage, error)
 	// Ledger pages through the messages of one recall with the state of their steps.
 	Ledger(context.Context, *apiv1.LedgerRequest) (*apiv1.LedgerPage, error)
 }
@@ -153,6 +159,12 @@ func NewRecallServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(recallServiceMethods.ByName("Since")),
 			connect.WithClientOptions(opts...),
 		),
+		list: connect.NewClient[apiv1.ListRequest, apiv1.EventPage](
+			httpClient,
+			baseURL+RecallServiceListProcedure,
+			connect.WithSchema(recallServiceMethods.ByName("List")),
+			connect.WithClientOptions(opts...),
+		),
 		ledger: connect.NewClient[apiv1.LedgerRequest, apiv1.LedgerPage](
 			httpClient,
 			baseURL+RecallServiceLedgerProcedure,
@@ -171,6 +183,7 @@ type recallServiceClient struct {
 	explain *connect.Client[apiv1.RecallRequest, apiv1.ExplainResponse]
 	status  *connect.Client[apiv1.StatusRequest, apiv1.StatusResponse]
 	since   *connect.Client[apiv1.SinceRequest, apiv1.EventPage]
+	list    *connect.Client[apiv1.ListRequest, apiv1.EventPage]
 	ledger  *connect.Client[apiv1.LedgerRequest, apiv1.LedgerPage]
 }
 
@@ -237,6 +250,15 @@ func (c *recallServiceClient) Since(ctx context.Context, req *apiv1.SinceRequest
 	return nil, err
 }
 
+// List calls recall.api.v1.RecallService.List.
+func (c *recallServiceClient) List(ctx context.Context, req *apiv1.ListRequest) (*apiv1.EventPage, error) {
+	response, err := c.list.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Ledger calls recall.api.v1.RecallService.Ledger.
 func (c *recallServiceClient) Ledger(ctx context.Context, req *apiv1.LedgerRequest) (*apiv1.LedgerPage, error) {
 	response, err := c.ledger.CallUnary(ctx, connect.NewRequest(req))
@@ -263,6 +285,10 @@ type RecallServiceHandler interface {
 	Status(context.Context, *apiv1.StatusRequest) (*apiv1.StatusResponse, error)
 	// Since pages through the recalls of some conversations after a cursor, oldest first.
 	Since(context.Context, *apiv1.SinceRequest) (*apiv1.EventPage, error)
+	// List pages through the recalls of a tenant that match a filter, newest first. It is for audits: it reads recalls that
+	// do not match too. A page ends after 5,000 that it read, also if few or none match: go on while more is set. A recall
+	// committed before the first page is listed once, whatever is recalled meanwhile.
+	List(context.Context, *apiv1.ListRequest) (*apiv1.EventPage, error)
 	// Ledger pages through the messages of one recall with the state of their steps.
 	Ledger(context.Context, *apiv1.LedgerRequest) (*apiv1.LedgerPage, error)
 }
@@ -316,6 +342,12 @@ func NewRecallServiceHandler(svc RecallServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(recallServiceMethods.ByName("Since")),
 		connect.WithHandlerOptions(opts...),
 	)
+	recallServiceListHandler := connect.NewUnaryHandlerSimple(
+		RecallServiceListProcedure,
+		svc.List,
+		connect.WithSchema(recallServiceMethods.ByName("List")),
+		connect.WithHandlerOptions(opts...),
+	)
 	recallServiceLedgerHandler := connect.NewUnaryHandlerSimple(
 		RecallServiceLedgerProcedure,
 		svc.Ledger,
@@ -338,6 +370,8 @@ func NewRecallServiceHandler(svc RecallServiceHandler, opts ...connect.HandlerOp
 			recallServiceStatusHandler.ServeHTTP(w, r)
 		case RecallServiceSinceProcedure:
 			recallServiceSinceHandler.ServeHTTP(w, r)
+		case RecallServiceListProcedure:
+			recallServiceListHandler.ServeHTTP(w, r)
 		case RecallServiceLedgerProcedure:
 			recallServiceLedgerHandler.ServeHTTP(w, r)
 		default:
@@ -375,6 +409,10 @@ func (UnimplementedRecallServiceHandler) Status(context.Context, *apiv1.StatusRe
 
 func (UnimplementedRecallServiceHandler) Since(context.Context, *apiv1.SinceRequest) (*apiv1.EventPage, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.Since is not implemented"))
+}
+
+func (UnimplementedRecallServiceHandler) List(context.Context, *apiv1.ListRequest) (*apiv1.EventPage, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.List is not implemented"))
 }
 
 func (UnimplementedRecallServiceHandler) Ledger(context.Context, *apiv1.LedgerRequest) (*apiv1.LedgerPage, error) {

@@ -155,6 +155,13 @@ export class Recall {
    * @param {CallOptions} [options] @returns {Promise<EventPage>} */
   since(request, options) { return this.call('since', request, options) }
 
+  /** Answers one page of the recalls that match every field, newest first. Go on with after = next while more is true,
+   * also after a page without events.
+   * @param {{ tenant: string, from?: string|Date, before?: string|Date, actor?: string, sender?: string,
+   *   conversation?: Conversation, rule?: string, steps?: 'open'|'failed', after?: string, limit?: number }} request
+   * @param {CallOptions} [options] @returns {Promise<EventPage>} */
+  list(request, options) { return this.call('list', request, options) }
+
   /** Iterates over the messages of a recall with their steps. If the index was restored meanwhile, it throws an error
    * with the code reset: begin again. @param {{ tenant: string, recall_id: string, limit?: number }} request limit is
    * that of a page @param {CallOptions} [options] for each page @returns {AsyncGenerator<LedgerEntry, void>} */

@@ -216,6 +216,17 @@ class Recall:
         return self.call("since", {"tenant": tenant, "conversations": list(conversations), "after": after,
                                    "limit": limit}, timeout)
 
+    def list(self, tenant: str, after: str = "", limit: int = 0, timeout: float = TIMEOUT,
+             **filter: Any) -> Dict[str, Any]:
+        """Answers one page of the recalls that match, newest first: {"events", "next", "more", "reset"}.
+
+        filter are from_, before, actor, sender, conversation, rule and steps ("open" or "failed"). Go on with
+        after=next while more is true, also after a page without events.
+        """
+        if "from_" in filter:
+            filter["from"] = filter.pop("from_")
+        return self.call("list", {"tenant": tenant, "after": after, "limit": limit, **filter}, timeout)
+
     def ledger(self, tenant: str, recall_id: str, limit: int = 0, timeout: float = TIMEOUT) -> Iterator[LedgerEntry]:
         """Iterates over the messages of a recall with their steps. limit and timeout are those of a page.
 

@@ -99,6 +99,10 @@ func encodeEvent(e shared.Event) *v1.Event {
 	return out
 }
 
+func encodeEventPage(p shared.EventPage) *v1.EventPage {
+	return &v1.EventPage{Events: each(p.Events, encodeEvent), Next: p.Next, More: p.More, Reset_: p.Reset}
+}
+
 func encodeLedgerEntry(e shared.LedgerEntry) *v1.LedgerEntry {
 	return &v1.LedgerEntry{Event: encodeEvent(e.Event), Steps: each(e.Steps, func(s shared.StepRecord) *v1.StepRecord {
 		return &v1.StepRecord{Step: s.Step, Node: s.Node, Outcome: string(s.Outcome), Attempts: int32(s.Attempts),

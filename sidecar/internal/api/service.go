@@ -215,9 +215,18 @@ func (s *Service) Since(ctx context.Context, r *v1.SinceRequest) (*v1.EventPage,
 	return call(ctx, s, func(ctx context.Context, h *host.Host) (shared.EventPage, error) {
 		return h.Since(ctx, shared.SinceRequest{Tenant: r.GetTenant(), After: r.GetAfter(), Limit: int(r.GetLimit()),
 			Conversations: each(r.GetConversations(), decodeConversation)})
-	}, func(p shared.EventPage) *v1.EventPage {
-		return &v1.EventPage{Events: each(p.Events, encodeEvent), Next: p.Next, More: p.More, Reset_: p.Reset}
-	})
+	}, encodeEventPage)
+}
+
+// List implements RecallService.
+func (s *Service) List(ctx context.Context, r *v1.ListRequest) (*v1.EventPage, error) {
+	return call(ctx, s, func(ctx context.Context, h *host.Host) (shared.EventPage, error) {
+		return h.List(ctx, shared.ListRequest{
+			Tenant: r.GetTenant(), From: decodeTime(r.GetFrom()), Before: decodeTime(r.GetBefore()), Actor: r.GetActor(),
+			Sender: r.GetSender(), Conversation: decodeConversation(r.GetConversation()), Rule: r.GetRule(),
+			Steps: shared.StepsFilter(r.GetSteps()), After: r.GetAfter(), Limit: int(r.GetLimit()),
+		})
+	}, encodeEventPage)
 }
 
 // Ledger implements RecallService.

@@ -20,6 +20,7 @@ var All = []Call{
 	{Path: "explain", Service: "RecallService", Method: "Explain"},
 	{Path: "status", Service: "RecallService", Method: "Status"},
 	{Path: "since", Service: "RecallService", Method: "Since"},
+	{Path: "list", Service: "RecallService", Method: "List"},
 	{Path: "ledger", Service: "RecallService", Method: "Ledger"},
 	{Path: "steps/take", Service: "StepService", Method: "Take"},
 	{Path: "steps/settle", Service: "StepService", Method: "Settle"},

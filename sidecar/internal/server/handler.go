@@ -35,6 +35,7 @@ func (s *Server) handler(admin bool) http.Handler {
 	plain(mux, "explain", s.Service.Explain)
 	plain(mux, "status", s.Service.Status)
 	plain(mux, "since", s.Service.Since)
+	plain(mux, "list", s.Service.List)
 	plain(mux, "ledger", s.Service.Ledger)
 	plain(mux, "steps/take", s.Service.Take)
 	plain(mux, "steps/settle", s.Service.Settle)
