@@ -303,6 +303,31 @@ func ExampleHost_Since() {
 	// Output: remove m1
 }
 
+// List tells an auditor what was recalled.
+func ExampleHost_List() {
+	recall, end := open(nil)
+	defer end()
+	m := textMessage("m1")
+	if _, err := recall.Recall(ctx, shared.RecallRequest{
+		Tenant: "acme", Actor: shared.Actor{ID: "ann"}, RecallID: "r1",
+		Targets: []shared.Target{{MessageID: m.ID, Conversation: team, Role: shared.RoleMember, Message: &m}},
+	}); err != nil {
+		panic(err)
+	}
+
+	lastWeek := time.Now().AddDate(0, 0, -7)
+	filter := shared.ListRequest{Tenant: "acme", Actor: "ann", From: lastWeek}
+	for page, err := range shared.ListPages(ctx, recall.List, filter) {
+		if err != nil {
+			panic(err)
+		}
+		for _, e := range page.Events {
+			fmt.Println(e.Actor.ID, "recalled", e.Message.ID, "by rule", e.Rule.Name)
+		}
+	}
+	// Output: ann recalled m1 by rule sender_in_window
+}
+
 // A step that somebody else carries out is deferred and settled later.
 func ExampleHost_Settle() {
 	jobs := make(chan string, 1)

@@ -2,10 +2,14 @@ package host_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
@@ -85,4 +89,40 @@ func TestList(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// The log of the host has each refusal that a real plugin logged.
+func TestRefusals_Logged(t *testing.T) {
+	var log hosttest.LogBuffer
+	h := hosttest.Open(t, host.Config{Logger: hclog.New(&hclog.LoggerOptions{
+		Name: "chat", Output: &log, Level: hclog.Info, JSONFormat: true,
+	})})
+	index(t, h, "m1")
+	req := recallOf("m1")
+	req.Actor.ID, req.RecallID, req.Ext = "bob", "r-bob", "host content"
+	if got, err := h.Recall(within(t), req); err != nil || got[0].Status != shared.StatusDenied {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	var line map[string]any
+	eventually(t, "the line", func() bool {
+		for text := range strings.Lines(log.String()) {
+			line = nil
+			if json.Unmarshal([]byte(text), &line) == nil && line["@message"] == "refused" {
+				return true
+			}
+		}
+		return false
+	})
+	for name, want := range map[string]string{
+		"@level": "info", "tenant": "acme", "recall_id": "r-bob", "actor": "bob", "role": "member", "message_id": "m1",
+		"conversation": "g", "conversation_type": "group", "sender": "ann", "type": "text", "status": "denied",
+		"code": "forbidden", "rule": "default_deny", "@module": "recall-plugin.audit",
+	} {
+		if line[name] != want {
+			t.Errorf("%s is %v, want %s", name, line[name], want)
+		}
+	}
+	if strings.Contains(log.String(), req.Ext) {
+		t.Error("ext is in the log")
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/internal/wire"
 )
 
 // What is kept of a plugin's stderr, for the error that says why the plugin died.
@@ -26,8 +28,8 @@ var crashHeaders = []string{
 }
 
 // A stderrTail keeps the last lines that a plugin wrote to stderr. From a crash of the Go runtime it keeps the
-// first ones, which hold the cause. Log lines below INFO are left out: they go to the host's log, and explain no
-// death.
+// first ones, which hold the cause. Log lines below INFO and refusals are left out: they go to the host's log, and
+// explain no death.
 type stderrTail struct {
 	mu      sync.Mutex
 	line    []byte // not ended yet, at most tailLineBytes of it
@@ -87,14 +89,15 @@ func (t *stderrTail) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// readableLog turns a line of hclog's JSON into one for people. It is empty for a line below INFO.
+// readableLog turns a line of hclog's JSON into one for people. It is empty for a line below INFO, and for a refusal.
 func readableLog(line string) string {
 	var entry map[string]any
 	if json.Unmarshal([]byte(line), &entry) != nil || entry["@message"] == nil {
 		return line
 	}
 	level, _ := entry["@level"].(string)
-	if hclog.LevelFromString(level) < hclog.Info {
+	module, _ := entry["@module"].(string)
+	if hclog.LevelFromString(level) < hclog.Info || strings.HasSuffix(module, "."+wire.AuditLogger) {
 		return ""
 	}
 	var text strings.Builder

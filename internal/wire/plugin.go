@@ -23,6 +23,9 @@ const (
 	// it a descriptor of the folder whose lock keeps others from the index (SCM_RIGHTS, with one byte), each time it locks
 	// it: so a host that has killed the plugin can unlock it before the kernel gets to that.
 	HostPipeEnv = "RECALL_HOST_PIPE_FD"
+
+	// AuditLogger is the last part of the name of the logger of refusals.
+	AuditLogger = "audit"
 )
 
 // Handshake says "a recall plugin" and no more: versions are negotiated by VersionedPlugins. It is no secret and no

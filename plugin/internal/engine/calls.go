@@ -265,6 +265,8 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 			stale = append(stale, i)
 		case applied.OtherActor:
 			denyRecallID(result)
+			event := &v.ops[n].Recall.Event
+			v.refusals = append(v.refusals, refusal{i, &event.Message, event.RecalledAt})
 		default: // another recall came between the judgement and the commit
 			alreadyRecalled(result, &applied.Tombstone, req)
 		}
@@ -275,6 +277,7 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 			e.counts.recalled(&v.results[i])
 		}
 	}
+	e.audit.refused(req, v)
 	for _, shadow := range v.shadows {
 		if result := &v.results[shadow.at]; result.Rule != (shared.Rule{}) { // else another recall came first
 			e.reportShadow(req, result, &shadow.Shadow)

@@ -50,6 +50,7 @@ type Engine struct {
 	clock   clock.Clock
 	lend    func(folder *os.File)
 	counts  *counters
+	audit   *auditLog
 	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
 
 	// turn is held by whoever prepares, activates, reloads or releases: one at a time, and none waits for it longer
@@ -118,6 +119,7 @@ func New(o Options) *Engine {
 		state: wire.StateStandby, reason: "not activated yet", since: o.Clock.Now(),
 	}
 	e.stop, e.quiesce = context.WithCancel(context.Background())
+	e.audit = newAuditLog(e.stop, e.logger, e.clock)
 	return e
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -18,6 +19,8 @@ type verdicts struct {
 	at           []int               // of each op, the result that waits for it
 	reservations []rules.Reservation // of each op, the unit of a limit that it holds
 	shadows      []shadowed          // what shadow rules would have changed
+	refusals     []refusal           // the targets that are denied or not found
+	digest       string              // of the policy
 	unknown      bool                // there is a target that the index does not know
 }
 
@@ -70,7 +73,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 		}
 	}
 	counted := steady.Add(arrived.elapsed + asked.Sub(now))
-	v := &verdicts{results: make([]shared.RecallResult, len(records))}
+	v := &verdicts{results: make([]shared.RecallResult, len(records)), digest: policy.Digest()}
 	for i, r := range records {
 		target, result := &req.Targets[i], &v.results[i]
 		result.MessageID = target.MessageID
@@ -78,6 +81,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 		case r == nil:
 			result.Status = shared.StatusNotFound
 			v.unknown = true
+			v.refusals = append(v.refusals, refusal{at: i, asked: asked})
 		case r.Tombstone != nil:
 			alreadyRecalled(result, r.Tombstone, req)
 		default:
@@ -91,13 +95,14 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 			if !d.Permit {
 				result.Status, result.Code, result.RetryAt = shared.StatusDenied, shared.Code(d.Code), d.RetryAt
 				result.Text = d.Texts
+				v.refusals = append(v.refusals, refusal{i, &r.Message, in.RequestedAt})
 				break
 			}
 			op, err := a.recallOp(req, in, &d, r)
 			if err != nil {
 				return nil, err
 			}
-			op.Event.PolicyDigest, op.Event.Rule = policy.Digest(), result.Rule
+			op.Event.PolicyDigest, op.Event.Rule = v.digest, result.Rule
 			op.Spend = spendOf(reservation, arrived)
 			result.Status, result.Until = shared.StatusRecalled, d.Until
 			result.RecallID, result.RecalledBy, result.Role, result.RecalledAt = req.RecallID, req.Actor.ID, op.Event.Role,
@@ -210,15 +215,14 @@ func notInFuture(field string, t, now time.Time, policy *rules.Policy) error {
 
 // input is what the rules decide about.
 func input(req *shared.RecallRequest, t *shared.Target, asked time.Time, m *shared.Message) *rules.Input {
-	role := t.Role
-	if role == "" {
-		role = shared.RoleMember
-	}
 	return &rules.Input{
 		Tenant: req.Tenant, MessageID: m.ID, MessageType: string(m.Type), Sender: m.Sender, MessageLabels: m.Labels,
 		SentAt: m.SentAt, ConversationID: m.Conversation.ID, ConversationType: string(m.Conversation.Type),
-		ConversationLabels: t.Labels, ActorID: req.Actor.ID, ActorRole: string(role),
+		ConversationLabels: t.Labels, ActorID: req.Actor.ID, ActorRole: string(roleOf(t)),
 		ActorLabels: req.Actor.Labels,
 		RequestedAt: asked, Reason: req.Reason, Ext: req.Ext,
 	}
 }
+
+// roleOf is the role of the actor in the conversation of a target.
+func roleOf(t *shared.Target) shared.Role { return cmp.Or(t.Role, shared.RoleMember) }

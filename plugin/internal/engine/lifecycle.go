@@ -213,6 +213,7 @@ func (e *Engine) release(a *active) {
 	a.dispatcher.Close(e.unavailable())
 	a.opener.Wait()
 	e.calls.Wait()
+	e.audit.wait()
 	if err := a.close(e.logger); err != nil {
 		e.releaseErr = fmt.Errorf("release the index: %w", err)
 		e.logger.Error("the index was not released cleanly", "error", err)

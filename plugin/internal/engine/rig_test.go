@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/clock/clocktest"
 	"github.com/chat-recall/recall/shared"
@@ -21,12 +23,19 @@ type rig struct {
 	t     testing.TB
 	clock *clocktest.Fake
 	dir   string
+	log   hclog.Logger // nil for nothing
 }
 
 // newStandby makes an engine that is prepared. ruleText is its rule file; empty: the built-in policy.
 func newStandby(t testing.TB, ruleText string) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: clocktest.New(), dir: t.TempDir()}
+	return newLogging(t, ruleText, nil)
+}
+
+// newLogging is newStandby with a logger.
+func newLogging(t testing.TB, ruleText string, log hclog.Logger) *rig {
+	t.Helper()
+	r := &rig{t: t, clock: clocktest.New(), dir: t.TempDir(), log: log}
 	text := "index { path = \"index\" }\n"
 	if ruleText != "" {
 		text += "rules { paths = [\"rules.hcl\"] }\n"
@@ -48,7 +57,7 @@ func newActive(t testing.TB, ruleText string) *rig {
 // start is a new process over the same folder.
 func (r *rig) start() {
 	r.t.Helper()
-	e := New(Options{Version: "v0", Clock: r.clock})
+	e := New(Options{Version: "v0", Clock: r.clock, Logger: r.log})
 	r.Engine = e
 	r.t.Cleanup(func() { _ = e.Quiesce(context.Background()) })
 	if ds, err := r.Prepare(r.t.Context(), r.path("plugin.hcl")); err != nil || len(ds) > 0 {
