@@ -366,6 +366,11 @@ func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.Led
 	return call(ctx, h.gate, func(api *wire.Client) (shared.LedgerPage, error) { return api.Ledger(ctx, req) })
 }
 
+// Related implements [shared.Recall].
+func (h *Host) Related(ctx context.Context, req shared.RelatedRequest) (shared.RelatedPage, error) {
+	return call(ctx, h.gate, func(api *wire.Client) (shared.RelatedPage, error) { return api.Related(ctx, req) })
+}
+
 // Settle records the outcome of a step that Run deferred, or of any other open step of a recall. key is the
 // [shared.Event.Key] of the event. Settle returns once the outcome is on disk. A step that is settled already keeps its
 // outcome. After [shared.OutcomeFailed] the step is delivered again after a delay, and the ledger shows cause. If the

@@ -25,6 +25,10 @@ func wrap(p *policy.Policy, diags Diagnostics) (*Policy, Diagnostics) {
 // and in, and allocates nothing.
 func (p *Policy) Decide(in *Input) Decision { return p.compiled.Decide(in) }
 
+// Forbids reports whether a forbid matches in, whatever the permits say. Shadow rules do not count. A message that would
+// be recalled because it relates to a recalled one stays if a forbid matches it.
+func (p *Policy) Forbids(in *Input) bool { return p.compiled.Forbids(in) }
+
 // Analyze finds dead rules: rules that match nothing, rules that never decide because others always do, and windows
 // that no permit uses. It goes through every distinguishable input, up to 2,000,000, which takes a few seconds at most.
 // It never samples.

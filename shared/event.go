@@ -20,7 +20,15 @@ const (
 	DispositionArchive Disposition = "archive"
 )
 
-// Event is one committed recall of one message. It is the same in Since, in List, in Ledger and in a
+// Related is a message that relates to another one.
+type Related struct {
+	Kind         RelationKind `json:"kind"`
+	MessageID    string       `json:"message_id"`
+	Conversation Conversation `json:"conversation"`
+	Ref          string       `json:"ref,omitempty"`
+}
+
+// Event is one committed recall of one message. It is the same in Since, List and Ledger and in a
 // [Delivery].
 type Event struct {
 	Sequence   uint64    `json:"sequence"` // grows with every recalled message of the index
@@ -52,6 +60,15 @@ type Event struct {
 	// the tenant uses its key any more, and a message of the attachment's owner that used the key has been recalled. So
 	// recalling a message that links to somebody else's file never deletes that file.
 	Attachments []Attachment `json:"attachments,omitempty"`
+
+	// Related are the live messages that relate to this one and were not recalled with it, such as quotes: at most
+	// MaxRelated. The host removes from them what they repeat of this message. Those that are indexed later are named by
+	// IndexResult.Related. If MoreRelated is set there are others, and [Recall] Related lists all.
+	Related     []Related `json:"related,omitempty"`
+	MoreRelated bool      `json:"more_related,omitempty"`
+
+	// Cause is set if the message was recalled because it relates to a recalled message: that message, and how.
+	Cause *Relation `json:"cause,omitempty"`
 
 	Rule         Rule   `json:"rule"`
 	PolicyDigest string `json:"policy_digest,omitempty"` // SHA-256 of the rules that decided, hex

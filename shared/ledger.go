@@ -5,8 +5,12 @@ import (
 	"fmt"
 )
 
-// ReadLedger reads all pages of the ledger of a recall, at most MaxRecallMessages entries. A recall that does not exist
-// has no entries. If the index is restored or replaced meanwhile, the error is [ErrUnavailable].
+// maxLedgerRead bounds what ReadLedger keeps in memory.
+const maxLedgerRead = 10 * MaxRecallMessages
+
+// ReadLedger reads all pages of the ledger of a recall. A recall that does not exist has no entries. If the index is
+// restored or replaced meanwhile, the error is [ErrUnavailable]. A ledger of more than 100,000 messages, as only a recall
+// with many related messages has, is an error: read its pages instead.
 func ReadLedger(ctx context.Context, from Recall, tenant, recallID string) ([]LedgerEntry, error) {
 	var entries []LedgerEntry
 	req := LedgerRequest{Tenant: tenant, RecallID: recallID}
@@ -23,8 +27,8 @@ func ReadLedger(ctx context.Context, from Recall, tenant, recallID string) ([]Le
 		if !page.More {
 			return entries, nil
 		}
-		if len(entries) > MaxRecallMessages {
-			return nil, fmt.Errorf("the ledger of recall %q has more than %d entries", recallID, MaxRecallMessages)
+		if len(entries) > maxLedgerRead {
+			return nil, fmt.Errorf("the ledger of recall %q has more than %d entries; read it in pages", recallID, maxLedgerRead)
 		}
 	}
 }

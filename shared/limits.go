@@ -16,13 +16,20 @@ const (
 	MaxAttachmentBytes    = 2 << 10 // one attachment key
 	MaxRefBytes           = 1 << 10
 	MaxLabels             = 32
+	MaxRelations          = 100 // of one message
+	MaxRelatedLimit       = 1000
 	MaxLabelBytes         = 128
 	MaxStepBytes          = 64  // the name of a step
 	MaxSteps              = 32  // steps that a host carries out
 	MaxDeliveries         = 128 // deliveries of one step that wait for an outcome; the most that a host runs at once
 
-	// MaxRecallMessages is how many messages can be recalled under one recall id, in one request or many.
+	// MaxRecallMessages is how many messages can be recalled under one recall id, in one request or many. Messages that
+	// are recalled because they relate to others do not count.
 	MaxRecallMessages = 10_000
+
+	// MaxRelated bounds Event.Related, and the messages that are recalled in the same commit as the one that they relate
+	// to. Further ones follow in commits right after it.
+	MaxRelated = 100
 )
 
 // MaxStepErrorBytes is how many bytes of the error of a step the ledger keeps.

@@ -62,6 +62,26 @@ type Attachment struct {
 	Owner string `json:"owner,omitempty"`
 }
 
+// RelationKind says how a message relates to another one.
+type RelationKind string
+
+// The kinds of relation. An edit is part of its original: it is recalled with it, in the same commit, and the rules judge
+// it by the time of sending of the original and by the labels of both. The other kinds are recalled with the message that
+// they relate to where the rule that decides says so, by on_recall { cascade = [...] }.
+const (
+	RelationEdit    RelationKind = "edit"    // has a newer version of its content
+	RelationQuote   RelationKind = "quote"   // repeats its content, or a part of it
+	RelationForward RelationKind = "forward" // repeats its content in another place
+	RelationReply   RelationKind = "reply"   // answers it, and may show a preview of it
+	RelationThread  RelationKind = "thread"  // is in the thread that begins with it
+)
+
+// Relation names a message of the same tenant that a message relates to. That message need not be indexed.
+type Relation struct {
+	Kind      RelationKind `json:"kind"`
+	MessageID string       `json:"message_id"`
+}
+
 // Message has the facts of a message that the index stores. The content of a message never enters the plugin.
 //
 // Ids are UTF-8 without NUL, 1 to MaxIDBytes long. Times are kept to the microsecond.
@@ -78,10 +98,14 @@ type Message struct {
 	// Ref is the host's own reference to the message, such as a row number. Events return it. It must not hold content. At
 	// most MaxRefBytes.
 	Ref string `json:"ref,omitempty"`
+
+	// Relations are the messages that this one edits, quotes, forwards or answers, in any order: at most MaxRelations, one
+	// of them RelationEdit. None is the message itself. Amend does not change them.
+	Relations []Relation `json:"relations,omitempty"`
 }
 
-// Amendment changes facts of an indexed message. Sender, type and time of sending never change, so an edit never
-// extends the time in which a message can be recalled.
+// Amendment changes facts of an indexed message. Sender, type, time of sending and relations never change, so an edit
+// never extends the time in which a message can be recalled.
 type Amendment struct {
 	Tenant    string `json:"tenant"`
 	MessageID string `json:"message_id"`

@@ -48,6 +48,9 @@ type Recall interface {
 	// do not match too, see [ListRequest].
 	List(ctx context.Context, req ListRequest) (EventPage, error)
 
-	// Ledger pages through the messages of a recall, at most MaxRecallMessages, with the state of their steps.
+	// Ledger pages through the messages of a recall with the state of their steps.
 	Ledger(ctx context.Context, req LedgerRequest) (LedgerPage, error)
+
+	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
+	Related(ctx context.Context, req RelatedRequest) (RelatedPage, error)
 }

@@ -25,6 +25,10 @@ type IndexResult struct {
 	// Field and Problem are set if Status is IndexInvalid, as in a [FieldError]. Field is relative to the message.
 	Field   string `json:"field,omitempty"`
 	Problem string `json:"problem,omitempty"`
+
+	// Related are the recalled messages that this live message relates to. The host removes from it what it repeats of
+	// them before it delivers it.
+	Related []Related `json:"related,omitempty"`
 }
 
 // Target is one message of a RecallRequest.
@@ -208,6 +212,22 @@ type EventPage struct {
 	// Reset says that the cursor is from another index, or from this one before a restore. The page has no events. The
 	// client may have missed recalls: start again with an empty After.
 	Reset bool `json:"reset,omitempty"`
+}
+
+// RelatedRequest asks for the messages that relate to a message.
+type RelatedRequest struct {
+	Tenant    string `json:"tenant"`
+	MessageID string `json:"message_id"`
+	After     string `json:"after,omitempty"` // the Next of an earlier page; empty: from the first one
+	Limit     int    `json:"limit,omitempty"` // 1 to MaxRelatedLimit; 0 means MaxRelatedLimit
+}
+
+// RelatedPage is one page of the live messages that relate to a message, sorted by kind and id. It ends before the limit
+// if they exceed about 1 MiB. A page may have no messages, and More.
+type RelatedPage struct {
+	Related []Related `json:"related"`
+	Next    string    `json:"next"` // After of the next request
+	More    bool      `json:"more,omitempty"`
 }
 
 // LedgerRequest asks for a page of the ledger of one recall.

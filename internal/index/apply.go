@@ -22,6 +22,8 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 	case op.Settle != nil:
 		state, err := b.planSettle(op.Settle, w)
 		return Result{Step: state}, err
+	case op.Cascade != nil:
+		return b.planCascade(op.Cascade, w)
 	default:
 		return Result{}, b.planUngate(op.Ungate.Sequence, w)
 	}
@@ -49,13 +51,18 @@ func (b *batch) planPut(op *Op, w *writes) (Result, error) {
 			value, err = encodeNew(&m)
 		}
 		w.entries = append(w.entries, entry{key: k, value: value})
-		return Result{Put: shared.IndexAdded}, err
+		if err != nil || len(m.Relations) == 0 {
+			return Result{Put: shared.IndexAdded}, err
+		}
+		w.link(&m, true)
+		return b.planLate(&m)
 	case known.Tombstone != nil: // whatever the facts: the answer keeps a copy of it from being delivered
 		return Result{Put: shared.IndexRecalled}, nil
 	case !SameFacts(known.Message, m):
 		return Result{Put: shared.IndexConflict}, nil
 	}
-	return Result{Put: shared.IndexUnchanged}, nil
+	related, err := b.relatedTo(&m)
+	return Result{Put: shared.IndexUnchanged, Related: related}, err
 }
 
 func (b *batch) planAmend(change *shared.Amendment, w *writes) (Result, error) {
@@ -121,25 +128,53 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	case used && id.ActorId != r.Event.Actor.ID:
 		return Result{OtherActor: true}, nil
 	}
+	with, err := b.findRelated(m.Tenant, m.ID, nil, r.Cascade, r.eventBytes(), r.With)
+	switch {
+	case err != nil:
+		return Result{}, err
+	case !sameWith(r.With, with.with):
+		return Result{Stale: true}, nil
+	}
 	if rec == nil {
 		w.newMessage(m, b.ids.hash(messageKey(m.Tenant, m.ID)))
 		rec = &Record{Message: m}
 	}
+	b.cascade = newCascade(&r.Event, r.Cascade, stepPlan{r.Steps, r.Unsupported, r.After}, with)
 	event := r.Event
-	event.Sequence = b.sequence + 1
-	if event.Attachments, err = b.release(&m, w); err != nil {
+	event.Message = m
+	if err := b.planEvent(&event, rec, w); err != nil {
 		return Result{}, err
+	}
+	id.ActorId = event.Actor.ID
+	id.Messages++
+	if r.Spend != nil {
+		if err := b.planSpend(r.Spend, w); err != nil {
+			return Result{}, err
+		}
+	}
+	return Result{Tombstone: *rec.Tombstone, New: true}, w.set(idKey, &id)
+}
+
+// planEvent plans the recall of one message, of the cascade that has begun. rec is its record, which gets a tombstone.
+func (b *batch) planEvent(event *shared.Event, rec *Record, w *writes) error {
+	c, m := &b.cascade, &rec.Message
+	event.Sequence = b.sequence + 1
+	event.Related, event.MoreRelated = c.related[m.ID], c.isUnfinished(m.ID)
+	var err error
+	if event.Attachments, err = b.release(m, w); err != nil {
+		return err
 	}
 	event.RecalledAt = decodeTime(encodeTime(event.RecalledAt))
 	rec.Tombstone = &Tombstone{
 		RecallID: event.RecallID, RecalledBy: event.Actor.ID, Role: event.Role, RecalledAt: event.RecalledAt,
-		Sequence: event.Sequence,
+		Sequence: event.Sequence, Cascade: c.kinds,
 	}
-	pb := encodeEntry(&event)
-	for _, step := range r.Steps {
+	w.link(m, false)
+	pb := encodeEntry(event)
+	for _, step := range c.plan.steps {
 		s := &indexpb.Step{Name: step}
 		switch {
-		case slices.Contains(r.Unsupported, step):
+		case slices.Contains(c.plan.unsupported, step):
 			s.Outcome = indexpb.Outcome_OUTCOME_UNSUPPORTED
 		case step == shared.StepAttachments && len(event.Attachments) == 0:
 			s.Outcome = indexpb.Outcome_OUTCOME_NOTHING_TO_DO
@@ -148,36 +183,33 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	}
 	for _, s := range pb.Steps {
 		if isOpen(s) {
-			s.After = openAmong(pb.Steps, r.After[s.Name])
+			s.After, s.AfterSettled = openAmong(pb.Steps, c.plan.after[s.Name])
 		}
 	}
-	id.ActorId = event.Actor.ID
-	id.Messages++
-	pointer := &indexpb.Pointer{RecallId: event.RecallID, MessageId: m.ID}
+	if c.isUnfinished(m.ID) {
+		if err := b.planUnfinished(event.Sequence, c.unfinished[m.ID], w); err != nil {
+			return err
+		}
+	}
 	if err := b.openFirst(pb, w); err != nil {
-		return Result{}, err
+		return err
 	}
-	if r.Spend != nil {
-		if err := b.planSpend(r.Spend, w); err != nil {
-			return Result{}, err
-		}
-	}
-	w.recalled = &recentEvent{decodeEvent(event.RecallID, m, pb), pb}
+	w.recalled = &recentEvent{decodeEvent(event.RecallID, *m, pb), pb}
+	pointer := &indexpb.Pointer{RecallId: event.RecallID, MessageId: m.ID}
 	for _, write := range []struct {
 		key   key
 		value proto.Message
 	}{
 		{conversationKey(m.Tenant, m.Conversation, pb.Sequence), pointer},
 		{eventKey(pb.Sequence), &indexpb.Pointer{Tenant: m.Tenant, RecallId: event.RecallID, MessageId: m.ID}},
-		{idKey, &id},
 		{messageKey(m.Tenant, m.ID), encodeRecord(rec)},
 		{ledgerKey(m.Tenant, event.RecallID, pb.Sequence), pb},
 	} {
 		if err := w.set(write.key, write.value); err != nil {
-			return Result{}, err
+			return err
 		}
 	}
-	return Result{Tombstone: *rec.Tombstone, New: true}, nil
+	return nil
 }
 
 // refused says why operations of one call are not applied, none of them.

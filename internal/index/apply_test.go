@@ -103,12 +103,14 @@ func TestRecall_UnknownMessage(t *testing.T) {
 	}
 }
 
+func same(a, b Result) bool { return reflect.DeepEqual(a, b) }
+
 func TestRecall_FactsChangedSinceItWasJudged(t *testing.T) {
 	x := openNew(t)
 	m := message("m1")
 	apply(t, x, put(m))
 	m.Sender = "bob"
-	if got := apply(t, x, recall("r1", message("m2")), recall("r1", m)); !got[0].New || got[1] != (Result{Stale: true}) {
+	if got := apply(t, x, recall("r1", message("m2")), recall("r1", m)); !got[0].New || !same(got[1], Result{Stale: true}) {
 		t.Errorf("got %+v", got)
 	}
 	if n := len(ledger(t, x, "acme", "r1").Entries); n != 1 {
@@ -130,7 +132,7 @@ func TestRecall_Atomic(t *testing.T) {
 	t.Run("one is stale", func(t *testing.T) {
 		ops := atomic("a", "b")
 		ops[1].Recall.Event.Message.Sender = "bob"
-		if got := apply(t, x, ops...); got[0] != (Result{Aborted: true}) || got[1] != (Result{Stale: true}) {
+		if got := apply(t, x, ops...); !same(got[0], Result{Aborted: true}) || !same(got[1], Result{Stale: true}) {
 			t.Errorf("got %+v", got)
 		}
 	})
@@ -139,7 +141,7 @@ func TestRecall_Atomic(t *testing.T) {
 		other.Recall.Event.Actor.ID = "zoe"
 		apply(t, x, other)
 		want := Result{OtherActor: true}
-		if got := apply(t, x, atomic("a", "b")...); got[0] != want || got[1] != want {
+		if got := apply(t, x, atomic("a", "b")...); !same(got[0], want) || !same(got[1], want) {
 			t.Errorf("got %+v", got)
 		}
 	})

@@ -20,7 +20,7 @@ import (
 )
 
 // contents are the keys and values of an index, but for its identity.
-func contents(t *testing.T, x *Index) map[string]string {
+func contents(t testing.TB, x *Index) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	err := x.dir.View(func(txn *badger.Txn) error {

@@ -18,13 +18,17 @@ type batch struct {
 	bytes, count       int64
 	ops                int
 
-	usesBefore *badger.Iterator           // of base, over all attachments; nil until it is needed
-	uses       map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
-	opened     map[string]uint64          // steps that it opens, and the first event that it opens each for
-	group      groupWriter                // the messages that it indexes
-	recalls    []*recentEvent             // that it makes
-	recent     *recentEvents              // of earlier ones
-	ids        *idFilter
+	usesBefore   *badger.Iterator           // of base, over all attachments; nil until it is needed
+	uses         map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
+	links        map[string]map[string]bool // relation prefix → suffix → whether there is such a key now, where this changed
+	cascade      cascade                    // what is to be recalled with the message of the last plan
+	openCascades int64
+	planned      map[string]bool   // ids that the plans of an atomic call recall; nil: plans are applied at once
+	opened       map[string]uint64 // steps that it opens, and the first event that it opens each for
+	group        groupWriter       // the messages that it indexes
+	recalls      []*recentEvent    // that it makes
+	recent       *recentEvents     // of earlier ones
+	ids          *idFilter
 
 	counters          // with what is in it
 	counted  counters // as the transaction has them
@@ -43,24 +47,28 @@ type counters struct {
 	failures uint64 // position of the last failed attempt
 	spent    uint64 // number of the newest spend of a limit
 	unspent  uint64 // number of the newest one that is removed
+
+	relations uint64 // indexed so far
 }
 
 func (x *Index) newBatch() *batch {
 	bytes, entries := x.dir.Limits()
 	return &batch{
-		txn:      x.dir.NewTransaction(true),
-		base:     x.dir.NewTransaction(false),
-		maxBytes: bytes - 512, // the group, the counters and the state of the log are written last
-		maxCount: entries - 8,
-		uses:     map[string]map[string]bool{},
-		opened:   map[string]uint64{},
-		recent:   &x.recent,
-		ids:      x.ids,
-		counters: x.counters,
-		counted:  x.counters,
-		node:     x.node,
-		log:      x.log,
-		members:  x.members,
+		txn:          x.dir.NewTransaction(true),
+		base:         x.dir.NewTransaction(false),
+		maxBytes:     bytes - 512, // the group, the counters and the state of the log are written last
+		maxCount:     entries - 8,
+		uses:         map[string]map[string]bool{},
+		links:        map[string]map[string]bool{},
+		openCascades: x.openCascades.Load(),
+		opened:       map[string]uint64{},
+		recent:       &x.recent,
+		ids:          x.ids,
+		counters:     x.counters,
+		counted:      x.counters,
+		node:         x.node,
+		log:          x.log,
+		members:      x.members,
 	}
 }
 
@@ -87,10 +95,12 @@ func (b *batch) fits(w *writes) bool {
 type writes struct {
 	entries  []entry
 	uses     []changedUse
+	links    []changedLink
 	opened   []openedStep
 	indexed  []member           // new messages
 	hashes   []uint64           // of them, for the filter of ids
 	recalled *recentEvent       // takes the next sequence; nil: the operation makes no recall
+	cascades int64              // that it opens, less those that it ends
 	failed   bool               // takes the next position of failed attempts
 	spends   bool               // takes the next number of a spend of a limit
 	unspent  uint64             // old ones that it removes
@@ -101,6 +111,7 @@ func (w *writes) reset() {
 	*w = writes{
 		entries: w.entries[:0],
 		uses:    w.uses[:0],
+		links:   w.links[:0],
 		opened:  w.opened[:0],
 		indexed: w.indexed[:0],
 		hashes:  w.hashes[:0],
@@ -147,6 +158,17 @@ func (b *batch) write(w *writes) error {
 		}
 		ids[u.message] = u.uses
 	}
+	for _, l := range w.links {
+		suffixes := b.links[string(l.prefix)]
+		if suffixes == nil {
+			suffixes = map[string]bool{}
+			b.links[string(l.prefix)] = suffixes
+		}
+		suffixes[string(l.suffix)] = l.there
+		if l.there {
+			b.relations++
+		}
+	}
 	for _, o := range w.opened {
 		if first, there := b.opened[o.step]; !there || o.sequence < first {
 			b.opened[o.step] = o.sequence
@@ -168,6 +190,7 @@ func (b *batch) write(w *writes) error {
 		b.spent++
 	}
 	b.unspent += w.unspent
+	b.openCascades += w.cascades
 	if w.members != nil {
 		b.members = w.members
 	}
@@ -192,6 +215,7 @@ func (b *batch) endEntry(position uint64) error {
 	if now := b.counters; now != b.counted {
 		value, err := encode(&indexpb.Counter{
 			Next: now.sequence + 1, Failures: now.failures, Spent: now.spent, Unspent: now.unspent,
+			Relations: now.relations,
 		})
 		if err == nil {
 			err = b.change(&entry{key: sequenceKey, value: value})

@@ -15,12 +15,19 @@ const maxOpBytes = 1 << 20
 
 // maxRecordBytes is about what the record of one message takes at most.
 const maxRecordBytes = shared.MaxAttachments*(shared.MaxAttachmentBytes+shared.MaxIDBytes) +
-	shared.MaxLabels*shared.MaxLabelBytes + 8*shared.MaxIDBytes + shared.MaxRefBytes
+	shared.MaxLabels*shared.MaxLabelBytes + 8*shared.MaxIDBytes + shared.MaxRefBytes + shared.MaxRelations*shared.MaxIDBytes
+
+// lateBytes stands for the recall of a message that relates to one that is recalled already. Most do not. If all of an
+// entry of 256 KiB do, they write at most 64 KiB each, which fits in one transaction of 2.4 MB.
+const lateBytes = 8 << 10
 
 // Bytes is about what an operation writes.
 func (op *Op) Bytes() int {
 	switch {
 	case op.Put != nil:
+		if len(op.Put.Relations) > 0 {
+			return messageBytes(op.Put) + lateBytes
+		}
 		return messageBytes(op.Put)
 	case op.Amend != nil:
 		a := op.Amend
@@ -45,7 +52,16 @@ func (op *Op) Bytes() int {
 				n += len(a) + 2
 			}
 		}
+		for i := range e.Related {
+			n += relatedBytes(&e.Related[i])
+		}
+		own := n - messageBytes(&e.Message)
+		for i := range op.Recall.With {
+			n += op.Recall.With[i].bytes(own)
+		}
 		return n
+	case op.Cascade != nil:
+		return maxOpBytes // it is bounded by maxWithBytes, see With.bytes
 	case op.Settle != nil:
 		return 512 + len(op.Settle.Error)
 	case op.Ungate != nil:
@@ -54,6 +70,25 @@ func (op *Op) Bytes() int {
 		return maxOpBytes // of a part of its steps
 	}
 	return 0
+}
+
+// eventBytes is about what the event of a recall writes besides its message.
+func (r *Recall) eventBytes() int {
+	alone := *r
+	alone.With = nil
+	return (&Op{Recall: &alone}).Bytes() - messageBytes(&r.Event.Message)
+}
+
+// bytes is about what a related message writes if the event of a recall takes so much besides its message.
+func (w *With) bytes(event int) int {
+	if w.Stays {
+		return relatedBytes(&shared.Related{MessageID: w.Message.ID, Conversation: w.Message.Conversation, Ref: w.Message.Ref})
+	}
+	return event + messageBytes(&w.Message) + len(w.To)
+}
+
+func relatedBytes(r *shared.Related) int {
+	return len(r.MessageID) + len(r.Conversation.ID) + len(r.Ref) + 16
 }
 
 // EventBytes is about what an event takes in memory.
@@ -66,6 +101,9 @@ func messageBytes(m *shared.Message) int {
 	}
 	for _, l := range m.Labels {
 		n += len(l) + 2
+	}
+	for _, r := range m.Relations {
+		n += 2*len(r.MessageID) + len(m.Tenant) + len(m.ID) + 24
 	}
 	return n
 }
@@ -136,9 +174,12 @@ func (op *Op) check() error {
 	if op.Leave != nil {
 		set, err = set+1, CheckNode("leave.node", op.Leave.Node)
 	}
+	if op.Cascade != nil {
+		set, err = set+1, checkWith("cascade", op.Cascade.With)
+	}
 	if set != 1 {
 		return shared.Invalidf("operation",
-			"%d of put, amend, recall, settle, ungate, join and leave are set; exactly one must be", set)
+			"%d of put, amend, recall, settle, ungate, cascade, join and leave are set; exactly one must be", set)
 	}
 	if err == nil && op.Bytes() > maxOpBytes {
 		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.Bytes(), maxOpBytes)
@@ -160,7 +201,35 @@ func checkMessage(field string, m *shared.Message) error {
 	if m.SentAt.UnixMicro() <= 0 {
 		return shared.Invalidf(field+".sent_at", "is not set or before 1970")
 	}
+	for i, r := range m.Relations {
+		if err := checkTexts(field, fmt.Sprintf("relations[%d].message_id", i), r.MessageID); err != nil {
+			return err
+		}
+		if _, ok := relationKinds.number[r.Kind]; !ok {
+			return shared.Invalidf(fmt.Sprintf("%s.relations[%d].kind", field, i), "unknown kind of relation %q", r.Kind)
+		}
+	}
 	return checkAttachments(field, m.Attachments)
+}
+
+// checkWith refuses related messages that are none of the index, or too many.
+func checkWith(field string, list []With) error {
+	if len(list) > shared.MaxRelated {
+		return shared.Invalidf(field+".with", "has %d messages; at most %d", len(list), shared.MaxRelated)
+	}
+	for i := range list {
+		at := fmt.Sprintf("%s.with[%d]", field, i)
+		if err := checkMessage(at, &list[i].Message); err != nil {
+			return err
+		}
+		if _, ok := relationKinds.number[list[i].Kind]; !ok {
+			return shared.Invalidf(at+".kind", "unknown kind of relation %q", list[i].Kind)
+		}
+		if err := checkTexts(at, "to", list[i].To); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkAttachments(field string, list []shared.Attachment) error {
@@ -203,6 +272,9 @@ func (r *Recall) check() error {
 	}
 	if _, ok := dispositions.number[e.Disposition]; !ok {
 		return shared.Invalidf("recall.disposition", "unknown disposition %q", e.Disposition)
+	}
+	if err := checkWith("recall", r.With); err != nil {
+		return err
 	}
 	if r.Spend != nil {
 		if err := r.Spend.check(); err != nil {

@@ -69,7 +69,9 @@ type Index struct {
 	members   map[string]*Member      // of the cluster; nil on a single machine
 	commitTxn func(*badger.Txn) error // dir.Commit; tests make it fail
 
-	lastSequence, lastFailure, commits, operations atomic.Uint64
+	openCascades atomic.Int64
+
+	lastSequence, lastFailure, lastRelation, commits, operations atomic.Uint64
 }
 
 // Close waits for the reads in progress and releases the folder. It is called after the last call of Apply, and may be

@@ -27,6 +27,8 @@ import (
 //	b/<step>/<level>/<position>/<sequence>                 events whose step failed and backs off, oldest failure first
 //	w/<sequence>                                           the gate: events whose other steps wait for notify
 //	d/<sequence>                                           events with steps that wait for others, by Step.after
+//	x/<tenant>/<message id>/<kind><message id>             the second one, a live message, relates to the first one
+//	z/<sequence>                                 Cascade   events of messages with which others are still to be recalled
 //	c/<number>                                   Spend     what a recall spent of a limit of the rules
 //	g/                                                     padding, see Index.Flush
 //
@@ -40,7 +42,7 @@ import (
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtauroqlsebwdcg" + nodeKinds
+const keyKinds = "finmtauroqlsebwdcgxz" + nodeKinds
 
 // nodeKinds are those that only an index has that follows a log.
 const nodeKinds = "pkyh"
@@ -114,6 +116,19 @@ func backoffKey(step string, level int, position, sequence uint64) key {
 func gateKey(sequence uint64) key { return newKey('w').number(sequence) }
 
 func dependentsKey(sequence uint64) key { return newKey('d').number(sequence) }
+
+func relationPrefix(tenant, id string) key { return newKey('x').text(tenant).text(id) }
+
+// relationSuffix is the last part of a relation key: a kind, and the message that has the relation.
+func relationSuffix(kind shared.RelationKind, id string) []byte {
+	return append(append([]byte{byte(relationKinds.number[kind])}, id...), 0)
+}
+
+func relationKey(tenant string, r shared.Relation, id string) key {
+	return append(relationPrefix(tenant, r.MessageID), relationSuffix(r.Kind, id)...)
+}
+
+func cascadeKey(sequence uint64) key { return newKey('z').number(sequence) }
 
 func memberKey(node string) key { return newKey('k').text(node) }
 

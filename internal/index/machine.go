@@ -126,6 +126,9 @@ func (x *Index) applyOps(b *batch, ops []Op, w *writes) ([]Result, error) {
 				results[i], err = b.plan(&ops[i], w)
 				return err
 			})
+			for err == nil && len(b.cascade.going) > 0 {
+				err = x.applyPlan(b, w, func() error { return b.planWith(w) })
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("apply operation %d: %w", i, err)
@@ -160,12 +163,17 @@ func isAtomic(ops []Op) bool {
 // the size of the others, and not whether they are stale or another actor's.
 func (x *Index) tryAtomic(b *batch, ops []Op, w *writes) (a Answer, done bool, err error) {
 	results := make([]Result, len(ops))
+	b.planned = map[string]bool{}
+	defer func() { b.planned, b.cascade = nil, cascade{} }()
 	for i := range ops {
 		w.reset()
 		err := x.dir.Guard(func() (err error) {
 			results[i], err = b.plan(&ops[i], w)
 			return err
 		})
+		if results[i].New {
+			b.notePlanned(ops[i].Recall)
+		}
 		if err != nil {
 			return Answer{}, false, fmt.Errorf("plan operation %d: %w", i, err)
 		}
@@ -198,6 +206,8 @@ func (x *Index) commit(b *batch) error {
 	x.recent.add(b.recalls)
 	x.lastSequence.Store(b.sequence)
 	x.lastFailure.Store(b.failures)
+	x.lastRelation.Store(b.relations)
+	x.openCascades.Store(b.openCascades)
 	x.commits.Add(1)
 	x.operations.Add(uint64(b.ops))
 	return nil

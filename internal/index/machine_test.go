@@ -69,7 +69,7 @@ func TestApply_AtomicCallAmongOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := applied.Answers[1].Results; r[0] != (Result{Aborted: true}) || r[1] != (Result{Stale: true}) {
+	if r := applied.Answers[1].Results; !same(r[0], Result{Aborted: true}) || !same(r[1], Result{Stale: true}) {
 		t.Errorf("a call with a stale recall: %+v", r)
 	}
 	if r := applied.Answers[3].Results; !r[0].New || !r[1].New {

@@ -20,12 +20,13 @@ const lostText = "(lost)"
 // step that is open is in its queue, every message is in a group, and no key points to one that is gone. Only the use
 // of an attachment outlives its message: that may be live on the host, and then needs the attachment.
 type mending struct {
-	txn      *badger.Txn
-	batch    *badger.WriteBatch
-	out      *Salvaged
-	sequence uint64          // the highest of any recall
-	failures uint64          // the highest position of any failed attempt
-	mended   map[string]bool // keys of records that batch writes
+	txn       *badger.Txn
+	batch     *badger.WriteBatch
+	out       *Salvaged
+	sequence  uint64          // the highest of any recall
+	relations uint64          // of live messages
+	failures  uint64          // the highest position of any failed attempt
+	mended    map[string]bool // keys of records that batch writes
 
 	group  groupWriter
 	groups uint64 // written
@@ -42,7 +43,7 @@ type pass struct {
 
 func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	m := &mending{out: out, mended: map[string]bool{}}
-	passes := []pass{{'r', m.conversation}, {'l', m.ledger}, {'m', m.message}, {'t', m.drop}, {'c', m.drop}}
+	passes := []pass{{'r', m.conversation}, {'l', m.ledger}, {'m', m.message}, {'t', m.drop}, {'c', m.drop}, {'x', m.drop}, {'z', m.drop}}
 	if err := m.run(ctx, db, 0, passes, m.countRecallID); err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 		if err := m.endGroup(); err != nil {
 			return err
 		}
-		return m.set(sequenceKey, &indexpb.Counter{Next: m.sequence + 1, Failures: m.failures})
+		return m.set(sequenceKey, &indexpb.Counter{Next: m.sequence + 1, Failures: m.failures, Relations: m.relations})
 	})
 }
 
@@ -138,7 +139,9 @@ func (m *mending) ledger(item *badger.Item) error {
 		}
 		m.recallID, m.recallIDNow = owner, indexpb.RecallID{ActorId: entry.ActorId}
 	}
-	m.recallIDNow.Messages++
+	if entry.Cause == nil { // what was recalled with another message does not count
+		m.recallIDNow.Messages++
+	}
 	lost := shared.Conversation{Type: shared.ConversationGroup, ID: lostText}
 	return m.recalled(tenant, recallID, entry.MessageId, lost, &entry)
 }
@@ -297,6 +300,11 @@ func (m *mending) grouped(item *badger.Item) error {
 		return err
 	}
 	rec := decodeRecord(tenant, id, &pb)
+	if rec.Tombstone == nil {
+		if err := m.links(rec); err != nil {
+			return err
+		}
+	}
 	m.group.add(&member{tenant, id, senderSum(rec.Message.Sender), rec.Message.SentAt.UnixMilli()})
 	if m.group.count < maxGroupMembers {
 		return nil
@@ -365,6 +373,36 @@ func (m *mending) message(item *badger.Item) error {
 		}
 	}
 	return m.uses(rec, entry)
+}
+
+// links sets the keys of the relations of a live message. If it relates to a recalled one with which it is to be recalled,
+// the cascade of that one is open again.
+func (m *mending) links(rec *Record) error {
+	tenant := rec.Message.Tenant
+	for _, r := range rec.Message.Relations {
+		m.relations++
+		if err := m.batch.Set(relationKey(tenant, r, rec.Message.ID), nil); err != nil {
+			return err
+		}
+		to, err := readRecord(m.txn, tenant, r.MessageID)
+		if err != nil {
+			return err
+		}
+		if to == nil || to.Tombstone == nil || !to.Tombstone.Cascade.has(r.Kind) {
+			continue
+		}
+		entry, err := m.entryOf(to.Tombstone.Sequence)
+		if err != nil {
+			return err
+		}
+		if entry == nil { // what to do with it is lost
+			continue
+		}
+		if err := m.set(cascadeKey(to.Tombstone.Sequence), &indexpb.Cascade{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // uses sets the keys of the attachments of a message. entry has what its recall released; nil for a live message, and

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,19 +16,23 @@ import (
 
 // model is what the index should be, in maps, and without any care for speed.
 type model struct {
-	records   map[[2]string]*Record
-	entries   []*shared.LedgerEntry // by sequence
-	ungated   map[uint64]bool       // events whose steps do not wait for notify any more
-	after     map[uint64]map[string][]string
-	positions map[string]uint64 // of the last failure, by step and sequence
-	failures  uint64
-	recalled  map[[2]string]bool // tenant and attachment: a message of its owner was recalled, until it is released
+	records     map[[2]string]*Record
+	entries     []*shared.LedgerEntry // by sequence
+	ungated     map[uint64]bool       // events whose steps do not wait for notify any more
+	after       map[uint64]map[string][]string
+	cascade     map[uint64]Kinds
+	unsupported map[uint64][]string
+	unfinished  map[uint64]bool   // events of late arrivals to which others relate
+	positions   map[string]uint64 // of the last failure, by step and sequence
+	failures    uint64
+	recalled    map[[2]string]bool // tenant and attachment: a message of its owner was recalled, until it is released
 }
 
 func newModel() *model {
 	return &model{
 		records: map[[2]string]*Record{}, ungated: map[uint64]bool{}, after: map[uint64]map[string][]string{},
-		positions: map[string]uint64{}, recalled: map[[2]string]bool{},
+		positions: map[string]uint64{}, recalled: map[[2]string]bool{}, cascade: map[uint64]Kinds{},
+		unsupported: map[uint64][]string{}, unfinished: map[uint64]bool{},
 	}
 }
 
@@ -60,13 +65,13 @@ func (m *model) apply(op Op) Result {
 		switch {
 		case r == nil:
 			m.records[k] = &Record{Message: normal(*op.Put)}
-			return Result{Put: shared.IndexAdded}
+			return m.late(m.records[k])
 		case r.Tombstone != nil:
 			return Result{Put: shared.IndexRecalled}
 		case !reflect.DeepEqual(r.Message, normal(*op.Put)):
 			return Result{Put: shared.IndexConflict}
 		}
-		return Result{Put: shared.IndexUnchanged}
+		return Result{Put: shared.IndexUnchanged, Related: m.relatedTo(&r.Message)}
 	case op.Amend != nil:
 		a := op.Amend
 		r := m.records[[2]string{a.Tenant, a.MessageID}]
@@ -108,24 +113,22 @@ func (m *model) apply(op Op) Result {
 		if !reflect.DeepEqual(r.Message, normal(e.Message)) {
 			return Result{Stale: true}
 		}
-		e.Message, e.Sequence = r.Message, uint64(len(m.entries)+1)
-		e.Attachments = m.release(&r.Message)
-		r.Tombstone = &Tombstone{
-			RecallID: e.RecallID, RecalledBy: e.Actor.ID, Role: e.Role, RecalledAt: e.RecalledAt, Sequence: e.Sequence,
+		plan := eventPlan{op.Recall.Steps, op.Recall.Unsupported, op.Recall.After, op.Recall.Cascade}
+		m.recall(e, r, plan, op.Recall.With)
+		for i := range op.Recall.With {
+			m.recallWith(e, &op.Recall.With[i], plan, op.Recall.With)
 		}
-		entry := &shared.LedgerEntry{Event: e, Steps: []shared.StepRecord{}}
-		for _, s := range op.Recall.Steps {
-			rec := shared.StepRecord{Step: s}
-			if slices.Contains(op.Recall.Unsupported, s) {
-				rec.Outcome, rec.ChangedAt = shared.OutcomeUnsupported, e.RecalledAt
-			} else if s == shared.StepAttachments && len(e.Attachments) == 0 {
-				rec.Outcome, rec.ChangedAt = shared.OutcomeNothingToDo, e.RecalledAt
-			}
-			entry.Steps = append(entry.Steps, rec)
-		}
-		m.entries = append(m.entries, entry)
-		m.after[e.Sequence] = op.Recall.After
 		return Result{Tombstone: *r.Tombstone, New: true}
+	case op.Cascade != nil:
+		n := op.Cascade.Sequence
+		if !m.unfinished[n] {
+			return Result{}
+		}
+		delete(m.unfinished, n)
+		for i := range op.Cascade.With {
+			m.recallWith(m.entries[n-1].Event, &op.Cascade.With[i], m.planOf(n), op.Cascade.With)
+		}
+		return Result{New: true}
 	case op.Ungate != nil:
 		if n := op.Ungate.Sequence; n <= uint64(len(m.entries)) {
 			m.ungated[n] = true
@@ -151,6 +154,130 @@ func (m *model) apply(op Op) Result {
 			return Result{}
 		}
 		return Result{Step: StepState{Open: true, Attempts: rec.Attempts, Position: m.positions[at]}}
+	}
+}
+
+// eventPlan is what the recalls of one decision share.
+type eventPlan struct {
+	steps, unsupported []string
+	after              map[string][]string
+	cascade            Kinds
+}
+
+func (m *model) planOf(sequence uint64) eventPlan {
+	var steps []string
+	for _, s := range m.entries[sequence-1].Steps {
+		steps = append(steps, s.Step)
+	}
+	return eventPlan{steps, m.unsupported[sequence], m.after[sequence], m.cascade[sequence]}
+}
+
+// recall recalls the message of a record by an event. Those of with that stay and relate to it are in the event.
+func (m *model) recall(e shared.Event, r *Record, plan eventPlan, with []With) {
+	e.Message, e.Sequence = r.Message, uint64(len(m.entries)+1)
+	e.Attachments = m.release(&r.Message)
+	e.Related, e.MoreRelated = nil, false
+	for i := range with {
+		if w := &with[i]; w.Stays && w.To == r.Message.ID {
+			e.Related = append(e.Related, w.related())
+		}
+	}
+	r.Tombstone = &Tombstone{
+		RecallID: e.RecallID, RecalledBy: e.Actor.ID, Role: e.Role, RecalledAt: e.RecalledAt, Sequence: e.Sequence,
+		Cascade: plan.cascade,
+	}
+	entry := &shared.LedgerEntry{Event: e, Steps: []shared.StepRecord{}}
+	for _, s := range plan.steps {
+		rec := shared.StepRecord{Step: s}
+		if slices.Contains(plan.unsupported, s) {
+			rec.Outcome, rec.ChangedAt = shared.OutcomeUnsupported, e.RecalledAt
+		} else if s == shared.StepAttachments && len(e.Attachments) == 0 {
+			rec.Outcome, rec.ChangedAt = shared.OutcomeNothingToDo, e.RecalledAt
+		}
+		entry.Steps = append(entry.Steps, rec)
+	}
+	m.entries = append(m.entries, entry)
+	m.after[e.Sequence], m.unsupported[e.Sequence], m.cascade[e.Sequence] = plan.after, plan.unsupported, plan.cascade
+}
+
+func (m *model) recallWith(e shared.Event, w *With, plan eventPlan, with []With) {
+	if !w.Stays {
+		e.Cause = &shared.Relation{Kind: w.Kind, MessageID: w.To}
+		m.recall(e, m.records[[2]string{e.Tenant, w.Message.ID}], plan, with)
+	}
+}
+
+// late is the result of a new message. It is recalled if it relates to a recalled one with which it goes.
+func (m *model) late(r *Record) Result {
+	for _, relation := range r.Message.Relations {
+		root := m.records[[2]string{r.Message.Tenant, relation.MessageID}]
+		if root == nil || root.Tombstone == nil || !root.Tombstone.Cascade.has(relation.Kind) {
+			continue
+		}
+		w := With{Kind: relation.Kind, To: relation.MessageID, Message: r.Message}
+		m.recallWith(m.entries[root.Tombstone.Sequence-1].Event, &w, m.planOf(root.Tombstone.Sequence), nil)
+		for _, other := range m.records {
+			if other.Tombstone == nil && other.Message.Tenant == r.Message.Tenant && relates(&other.Message, r.Message.ID) {
+				m.unfinished[uint64(len(m.entries))] = true
+				m.entries[len(m.entries)-1].Event.MoreRelated = true
+			}
+		}
+		return Result{Put: shared.IndexRecalled}
+	}
+	return Result{Put: shared.IndexAdded, Related: m.relatedTo(&r.Message)}
+}
+
+func relates(m *shared.Message, id string) bool {
+	return slices.ContainsFunc(m.Relations, func(r shared.Relation) bool { return r.MessageID == id })
+}
+
+// relatedTo lists the recalled messages that a message relates to.
+func (m *model) relatedTo(of *shared.Message) (list []shared.Related) {
+	for _, r := range of.Relations {
+		if to := m.records[[2]string{of.Tenant, r.MessageID}]; to != nil && to.Tombstone != nil {
+			list = append(list, shared.Related{
+				Kind: r.Kind, MessageID: r.MessageID, Conversation: to.Message.Conversation, Ref: to.Message.Ref,
+			})
+		}
+	}
+	return list
+}
+
+// check checks that with is what relates to a message: whoever goes by an edit or a kind of cascade, and is not held, goes,
+// and with it what relates to it. held says who stays whatever its kind is.
+func (m *model) check(t *testing.T, tenant, root string, cascade Kinds, with []With, held func(string) bool) {
+	t.Helper()
+	going := map[string]bool{root: true}
+	for grown := true; grown; {
+		grown = false
+		for k, r := range m.records {
+			if k[0] != tenant || going[k[1]] || r.Tombstone != nil || held(k[1]) {
+				continue
+			}
+			for _, relation := range r.Message.Relations {
+				if going[relation.MessageID] && cascade.has(relation.Kind) {
+					going[k[1]], grown = true, true
+				}
+			}
+		}
+	}
+	want := map[string]bool{} // whether each stays
+	for k, r := range m.records {
+		if k[0] != tenant || k[1] == root || r.Tombstone != nil {
+			continue
+		}
+		for _, relation := range r.Message.Relations {
+			if going[relation.MessageID] {
+				want[k[1]] = !going[k[1]]
+			}
+		}
+	}
+	got := map[string]bool{}
+	for i := range with {
+		got[with[i].Message.ID] = with[i].Stays
+	}
+	if !reflect.DeepEqual(got, want) || len(with) != len(want) {
+		t.Fatalf("related to %s %s are %v, want %v", tenant, root, got, want)
 	}
 }
 
@@ -212,6 +339,13 @@ func randomOp(r *rand.Rand, recalls int) Op {
 			Key: pick("f1", "f2", "f3", "f1/x"), Owner: pick("", "", "ann", "zoe"),
 		})
 	}
+	for range max(r.IntN(5)-2, 0) {
+		kind := pick("edit", "quote", "forward", "reply", "thread")
+		relation := shared.Relation{Kind: shared.RelationKind(kind), MessageID: fmt.Sprint("m", r.IntN(60))}
+		if relation.MessageID != m.ID {
+			m.Relations = append(m.Relations, relation)
+		}
+	}
 	steps := slices.Concat(shared.StandardSteps(), []string{"own"})
 	switch n := r.IntN(12); {
 	case n < 4:
@@ -235,6 +369,7 @@ func randomOp(r *rand.Rand, recalls int) Op {
 	case n < 6:
 		op := recall(fmt.Sprint("r", r.IntN(20)), m)
 		op.Recall.Steps, op.Recall.Unsupported = nil, nil
+		op.Recall.Cascade = KindsOf(shared.RelationKind(pick("quote", "forward")), shared.RelationKind(pick("quote", "thread")))
 		for _, s := range steps {
 			if r.IntN(3) > 0 {
 				op.Recall.Steps = append(op.Recall.Steps, s)
@@ -320,6 +455,7 @@ func testModel(t *testing.T, member *Member) {
 		}
 	}
 	m := newModel()
+	held := func(id string) bool { return strings.HasSuffix(id, "7") } // a forbid of the rules matches it
 	var ops []Op
 	var wants []Result
 	commit := func(round int) { // each operation twice, in one call
@@ -334,6 +470,25 @@ func testModel(t *testing.T, member *Member) {
 			}
 		}
 		ops, wants = nil, nil
+		for x.HasOpenCascades() {
+			open, err := x.OpenCascades(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cascade, err := x.FindCascade(open[0], func(_ *shared.Event, w *With) bool { return held(w.Message.ID) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := m.entries[cascade.Sequence-1].Event
+			m.check(t, e.Tenant, e.Message.ID, m.cascade[cascade.Sequence], cascade.With, held)
+			op := Op{Cascade: cascade}
+			if got, want := apply(t, x, op, op), m.apply(op); !reflect.DeepEqual(got, []Result{want, {}}) {
+				t.Fatalf("round %d, %+v: %+v, want %+v", round, op, got, want)
+			}
+		}
+		if len(m.unfinished) > 0 {
+			t.Fatalf("round %d: no open cascades of %v", round, m.unfinished)
+		}
 	}
 	for round := range 120 {
 		var all []Op
@@ -343,6 +498,13 @@ func testModel(t *testing.T, member *Member) {
 				if known := m.records[[2]string{e.Event.Tenant, e.Event.Message.ID}]; known != nil && r.IntN(4) > 0 {
 					e.Event.Message = known.Message // else, if other facts were judged, it is stale
 				}
+				commit(round) // what relates to it is what was applied before its call
+				with, err := x.FindRelated(e, nil, func(w *With) bool { return held(w.Message.ID) })
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.check(t, e.Event.Tenant, e.Event.Message.ID, e.Cascade, with, held)
+				e.With = with
 			}
 			if op.Settle != nil {
 				commit(round) // a settlement is refused by what was applied before its call

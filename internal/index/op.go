@@ -17,6 +17,8 @@ type Op struct {
 	Join   *Join             // this node is one of the cluster from here on
 	Leave  *Leave            // this node is none of it any more, and its open steps are no longer its
 
+	Cascade *Cascade // further messages that relate to a recalled one are recalled with it
+
 	record string // of a Put that was read from a log: what it has of the facts; it is written as it is
 }
 
@@ -36,10 +38,24 @@ type Recall struct {
 	// Unsupported are those of Steps that no host carries out: settled so from the start.
 	Unsupported []string
 
+	// Cascade are the kinds of relation by which other messages are recalled with this one, besides edits. With are the
+	// messages that relate to it, and to those that go with it, as they were judged: see [Index.FindRelated].
+	Cascade Kinds
+	With    []With
+
 	Spend *Spend // of a limit of the rules; nil: it spends nothing
 
 	// Atomic applies this recall only together with all others of its call, in one transaction. See Result.
 	Atomic bool
+}
+
+// Cascade recalls further messages that relate to the message of an event: those that did not fit in the commit of its
+// recall. It is repeated until the event is not among [Index.OpenCascades] any more.
+type Cascade struct {
+	Tenant   string
+	Sequence uint64
+	After    string // of the OpenCascade that was read; of another one it changes nothing
+	With     []With // as in a Recall
 }
 
 // Settle is what became of one attempt of one step of one event.
@@ -64,7 +80,8 @@ type Ungate struct {
 
 // Result is what applying one operation did.
 type Result struct {
-	Put shared.IndexStatus // of a Put or an Amend
+	Put     shared.IndexStatus // of a Put or an Amend
+	Related []shared.Related   // of a Put of a live message: the recalled messages that it relates to
 
 	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it.
 	Tombstone Tombstone
@@ -73,7 +90,8 @@ type Result struct {
 	// Of a Recall: it was not applied, because another actor used its recall id first.
 	OtherActor bool
 
-	// Of a Recall: it was not applied, because the facts of the message changed since it was judged. Judge it again.
+	// Of a Recall or Cascade: it was not applied, because the facts of the message, or the messages that relate to it,
+	// changed since they were judged. Judge it again.
 	Stale bool
 
 	// Of an Atomic Recall: it was not applied, because another one of its call was not.
@@ -102,4 +120,5 @@ type Tombstone struct {
 	Role       shared.Role
 	RecalledAt time.Time
 	Sequence   uint64
+	Cascade    Kinds // as in Recall
 }

@@ -7,15 +7,21 @@ import (
 	"time"
 
 	"github.com/chat-recall/recall/internal/index/indexpb"
+	"github.com/chat-recall/recall/shared"
 )
 
 // The formats of operations in a log that this package reads and writes. Anything added to an operation is a new
 // format, because a node must not apply half of one. Format 2 added what a recall spends of a limit, and when a node
-// was found to be gone. Format 1 leaves them out.
+// was found to be gone. Format 1 leaves them out. Format 3 added the relations of messages. An operation that has any
+// cannot be written in an older format.
 const (
 	OldestOpFormat = 1
-	OpFormat       = 2
+	OpFormat       = 3
 )
+
+// errOlderNodes is why an operation cannot be written in a format.
+var errOlderNodes = fmt.Errorf("%w: a node of the cluster has an older version, which does not know this; upgrade the "+
+	"plugins of all nodes", shared.ErrUnavailable)
 
 // ErrNewer says that a log has something that this version does not know.
 var ErrNewer = errors.New("written by a newer version")
@@ -32,6 +38,7 @@ const (
 	codeUngate
 	codeJoin
 	codeLeave
+	codeCascade
 )
 
 // AppendOp appends an operation that passed [CheckOps] in one of the formats of a log. A Settle without an attempt has
@@ -56,6 +63,13 @@ func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
 	case op.Ungate != nil:
 		w.code(codeUngate)
 		w.number(op.Ungate.Sequence)
+	case op.Cascade != nil:
+		w.since(3)
+		w.code(codeCascade)
+		w.text(op.Cascade.Tenant)
+		w.number(op.Cascade.Sequence)
+		w.bytes([]byte(op.Cascade.After), nil)
+		w.with(op.Cascade.With)
 	case op.Join != nil:
 		w.code(codeJoin)
 		m := &op.Join.Member
@@ -108,6 +122,11 @@ func ReadOp(s string, format int) (op Op, rest string, err error) {
 		op.Settle = s
 	case codeUngate:
 		op.Ungate = &Ungate{Sequence: r.number()}
+	case codeCascade:
+		r.since(3)
+		c := &Cascade{Tenant: r.text(), Sequence: r.number(), After: r.bytes()}
+		c.With = r.with(c.Tenant)
+		op.Cascade = c
 	case codeJoin:
 		node := r.text()
 		var pb indexpb.Member

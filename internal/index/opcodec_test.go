@@ -40,6 +40,31 @@ func everyOp() []Op {
 	}
 }
 
+// relatedOps are operations that only the newest format has, with everything that they can have.
+func relatedOps() []Op {
+	quote := normal(related("q", shared.Relation{Kind: shared.RelationQuote, MessageID: "m"},
+		shared.Relation{Kind: shared.RelationEdit, MessageID: "old"}))
+	r := recall("r", normal(message("m")), shared.StepHistory)
+	r.Recall.Cascade = KindsOf(shared.RelationQuote, shared.RelationThread)
+	r.Recall.With = []With{
+		{Kind: shared.RelationQuote, To: "m", Message: quote}, {Kind: shared.RelationEdit, To: "q", Message: quote, Stays: true},
+	}
+	bare := recall("r", normal(message("m")), shared.StepHistory)
+	bare.Recall.Cascade = KindsOf(shared.RelationForward)
+	return []Op{
+		put(quote), r, bare, recall("r", quote, shared.StepHistory),
+		{Cascade: &Cascade{Tenant: "acme", Sequence: 7, After: "\x02q\x00", With: r.Recall.With}},
+	}
+}
+
+func TestAppendOp_RelationsNeedNewNodes(t *testing.T) {
+	for i, op := range relatedOps() {
+		if _, err := AppendOp(nil, &op, OpFormat-1); !errors.Is(err, shared.ErrUnavailable) {
+			t.Errorf("operation %d in an older format: %v", i, err)
+		}
+	}
+}
+
 func encodeOps(t testing.TB, ops ...Op) (b []byte) {
 	t.Helper()
 	for i := range ops {
@@ -62,7 +87,7 @@ func readOpOf(data []byte, format int) (op Op, rest []byte, err error) {
 }
 
 func TestOpCodec(t *testing.T) {
-	ops := everyOp()
+	ops := append(everyOp(), relatedOps()...)
 	if err := CheckOps(ops[2:3]); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +137,7 @@ func TestOpCodec_OldestFormat(t *testing.T) {
 }
 
 func TestReadOp_CutShort(t *testing.T) {
-	for i, op := range everyOp() {
+	for i, op := range append(everyOp(), relatedOps()...) {
 		whole := encodeOps(t, op)
 		for n := range len(whole) {
 			if _, _, err := readOp(whole[:n]); !errors.Is(err, ErrCorrupt) {
@@ -132,7 +157,7 @@ func newFlag() []byte {
 	w := opWriter{}
 	w.code(codeRecall)
 	w.text("acme", "m", "r")
-	w.flags(false, false, true)
+	w.flags(false, false, false, true)
 	return w.b
 }
 

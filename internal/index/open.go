@@ -73,11 +73,17 @@ func (x *Index) begin() error {
 			return fmt.Errorf("%w: it has no sequence%s", ErrCorrupt, badgerdir.Advice)
 		}
 	}
-	x.counters = counters{next.Next - 1, next.Failures, next.Spent, next.Unspent}
+	x.counters = counters{next.Next - 1, next.Failures, next.Spent, next.Unspent, next.Relations}
 	x.lastSequence.Store(x.sequence)
 	x.lastFailure.Store(x.failures)
+	x.lastRelation.Store(x.relations)
 	x.ids.known = lastGroup(txn)
 	x.ids.complete.Store(x.ids.known == 0)
+	open, err := countKeys(txn, newKey('z'))
+	if err != nil {
+		return err
+	}
+	x.openCascades.Store(open)
 	if err := x.readLog(txn); err != nil {
 		return err
 	}

@@ -30,6 +30,13 @@ func (r *opReader) fail(err error) {
 	r.s = ""
 }
 
+// since refuses what an older format does not have.
+func (r *opReader) since(format int) {
+	if r.format < format {
+		r.fail(ErrNewer)
+	}
+}
+
 func (r *opReader) byte() byte {
 	if r.s == "" {
 		r.fail(errCut)
@@ -194,6 +201,9 @@ func (r *opReader) record(data, tenant, id string) shared.Message {
 			m.Ref = f.text()
 		case 10<<3 | textField:
 			owners = append(owners, f.text())
+		case 11<<3 | textField:
+			r.since(3)
+			m.Relations = append(m.Relations, f.relation())
 		default: // a tombstone has no place in a message
 			f.fail(ErrNewer)
 		}
@@ -206,6 +216,49 @@ func (r *opReader) record(data, tenant, id string) shared.Message {
 	}
 	m.Attachments = joinAttachments(keys, owners)
 	return m
+}
+
+// relation reads a relation of a record.
+func (r *opReader) relation() (out shared.Relation) {
+	f := opReader{s: r.bytes(), copies: r.copies}
+	for f.s != "" {
+		switch tag := f.number(); tag {
+		case 1<<3 | varintField:
+			out.Kind = relationKinds.word[indexpb.RelationKind(f.limited(math.MaxInt32))]
+		case 2<<3 | textField:
+			out.MessageID = f.text()
+		default:
+			f.fail(ErrNewer)
+		}
+	}
+	if f.err == nil && out.Kind == "" {
+		f.err = ErrNewer
+	}
+	if f.err != nil {
+		r.fail(f.err)
+	}
+	return out
+}
+
+// with reads related messages of a tenant.
+func (r *opReader) with(tenant string) []With {
+	n := r.count()
+	if n == 0 {
+		return nil
+	}
+	list := make([]With, n)
+	for i := range list {
+		w := &list[i]
+		if w.Kind = relationKinds.word[indexpb.RelationKind(r.limited(math.MaxInt32))]; w.Kind == "" {
+			r.fail(ErrNewer)
+			return nil
+		}
+		var id string
+		w.To, id = r.text(), r.text()
+		w.Stays = r.flags(0, 0, 1)&1 != 0
+		w.Message = r.record(r.bytes(), tenant, id)
+	}
+	return list
 }
 
 // The types of fields in protobuf's wire format.
@@ -241,13 +294,20 @@ func (r *opReader) amend() *shared.Amendment {
 
 func (r *opReader) recall() *Recall {
 	tenant, id, recallID := r.text(), r.text(), r.text()
-	flags := r.flags(1, 1)
+	flags := r.flags(1, 1, 1)
 	out := &Recall{Atomic: flags&1 != 0}
 	m := r.record(r.bytes(), tenant, id)
 	var entry indexpb.Entry
 	r.message(&entry)
 	if flags&2 != 0 {
 		out.Spend = r.spend()
+	}
+	if flags&4 != 0 {
+		out.Cascade = Kinds(r.limited(math.MaxUint8))
+		if out.Cascade>>len(relationKinds.word) > 1 {
+			r.fail(ErrNewer)
+		}
+		out.With = r.with(tenant)
 	}
 	out.Event = decodeEvent(recallID, m, &entry)
 	for _, s := range entry.Steps {

@@ -18,6 +18,13 @@ type opWriter struct {
 	err    error
 }
 
+// since refuses a format that is older than what is written.
+func (w *opWriter) since(format int) {
+	if w.err == nil && w.format < format {
+		w.err = errOlderNodes
+	}
+}
+
 func (w *opWriter) code(c byte) { w.b = append(w.b, c) }
 
 func (w *opWriter) number(all ...uint64) {
@@ -61,7 +68,23 @@ func (w *opWriter) bytes(b []byte, err error) {
 func (w *opWriter) message(m proto.Message) { w.bytes(encode(m)) }
 
 // record writes the facts of a message as its record has them.
-func (w *opWriter) record(m *shared.Message) { w.bytes(encodeNew(m)) }
+func (w *opWriter) record(m *shared.Message) {
+	if len(m.Relations) > 0 {
+		w.since(3)
+	}
+	w.bytes(encodeNew(m))
+}
+
+func (w *opWriter) with(list []With) {
+	w.number(uint64(len(list)))
+	for i := range list {
+		m := normal(list[i].Message)
+		w.number(uint64(relationKinds.number[list[i].Kind]))
+		w.text(list[i].To, m.ID)
+		w.flags(list[i].Stays)
+		w.record(&m)
+	}
+}
 
 func (w *opWriter) attachments(list []shared.Attachment) {
 	w.number(uint64(len(list)))
@@ -107,11 +130,19 @@ func (w *opWriter) recall(r *Recall) {
 	if w.format < 2 {
 		spend = nil
 	}
-	w.flags(r.Atomic, spend != nil)
+	relates := r.Cascade != 0 || len(r.With) > 0
+	if relates {
+		w.since(3)
+	}
+	w.flags(r.Atomic, spend != nil, relates)
 	w.record(&m)
 	w.message(entry)
 	if spend != nil {
 		w.bytes(spend.Limit[:], nil)
 		w.number(uint64(encodeTime(spend.At)), uint64(spend.Waited.Microseconds()), uint64(spend.Kept.Microseconds()))
+	}
+	if relates {
+		w.number(uint64(r.Cascade))
+		w.with(r.With)
 	}
 }

@@ -48,6 +48,13 @@ var (
 		shared.RoleSystem: indexpb.Role_ROLE_SYSTEM,
 		shared.RoleNone:   indexpb.Role_ROLE_NONE,
 	})
+	relationKinds = newEnum(map[shared.RelationKind]indexpb.RelationKind{
+		shared.RelationEdit:    indexpb.RelationKind_RELATION_KIND_EDIT,
+		shared.RelationQuote:   indexpb.RelationKind_RELATION_KIND_QUOTE,
+		shared.RelationForward: indexpb.RelationKind_RELATION_KIND_FORWARD,
+		shared.RelationReply:   indexpb.RelationKind_RELATION_KIND_REPLY,
+		shared.RelationThread:  indexpb.RelationKind_RELATION_KIND_THREAD,
+	})
 	dispositions = newEnum(map[shared.Disposition]indexpb.Disposition{
 		shared.DispositionErase:   indexpb.Disposition_DISPOSITION_ERASE,
 		shared.DispositionArchive: indexpb.Disposition_DISPOSITION_ARCHIVE,
@@ -80,7 +87,21 @@ func normal(m shared.Message) shared.Message {
 	m.SentAt = decodeTime(encodeTime(m.SentAt))
 	m.Attachments = sortedAttachments(m.Attachments, m.Sender)
 	m.Labels = sortedSet(m.Labels)
+	m.Relations = sortedRelations(m.Relations)
 	return m
+}
+
+// sortedRelations is a list as a set, sorted by kind and id.
+func sortedRelations(list []shared.Relation) []shared.Relation {
+	if len(list) == 0 {
+		return nil
+	}
+	set := slices.Clone(list)
+	slices.SortFunc(set, func(a, b shared.Relation) int {
+		return cmp.Or(cmp.Compare(relationKinds.number[a.Kind], relationKinds.number[b.Kind]),
+			strings.Compare(a.MessageID, b.MessageID))
+	})
+	return slices.Compact(set)
 }
 
 // sortedAttachments is a list as a sorted set. The sender is no owner by name.
@@ -115,7 +136,8 @@ func SameFacts(a, b shared.Message) bool {
 	a, b = normal(a), normal(b)
 	return a.Tenant == b.Tenant && a.ID == b.ID && a.Conversation == b.Conversation && a.Sender == b.Sender &&
 		a.Type == b.Type && a.SentAt.Equal(b.SentAt) && a.Ref == b.Ref &&
-		slices.Equal(a.Attachments, b.Attachments) && slices.Equal(a.Labels, b.Labels)
+		slices.Equal(a.Attachments, b.Attachments) && slices.Equal(a.Labels, b.Labels) &&
+		slices.Equal(a.Relations, b.Relations)
 }
 
 func encodeRecord(r *Record) *indexpb.Record {
@@ -130,6 +152,9 @@ func encodeRecord(r *Record) *indexpb.Record {
 		Ref:              m.Ref,
 	}
 	pb.Attachments, pb.Owners = splitAttachments(m.Attachments)
+	for _, r := range m.Relations {
+		pb.Relations = append(pb.Relations, encodeRelation(r))
+	}
 	if t := r.Tombstone; t != nil {
 		pb.Tombstone = &indexpb.Tombstone{
 			RecallId:   t.RecallID,
@@ -137,9 +162,32 @@ func encodeRecord(r *Record) *indexpb.Record {
 			Role:       roles.number[t.Role],
 			RecalledAt: encodeTime(t.RecalledAt),
 			Sequence:   t.Sequence,
+			Cascade:    uint32(t.Cascade),
 		}
 	}
 	return pb
+}
+
+func encodeRelation(r shared.Relation) *indexpb.Relation {
+	return &indexpb.Relation{Kind: relationKinds.number[r.Kind], MessageId: r.MessageID}
+}
+
+func decodeRelation(pb *indexpb.Relation) shared.Relation {
+	return shared.Relation{Kind: relationKinds.word[pb.Kind], MessageID: pb.MessageId}
+}
+
+func encodeRelated(r *shared.Related) *indexpb.Related {
+	return &indexpb.Related{
+		Kind: relationKinds.number[r.Kind], MessageId: r.MessageID, Ref: r.Ref,
+		ConversationType: conversationTypes.number[r.Conversation.Type], ConversationId: r.Conversation.ID,
+	}
+}
+
+func decodeRelated(pb *indexpb.Related) shared.Related {
+	return shared.Related{
+		Kind: relationKinds.word[pb.Kind], MessageID: pb.MessageId, Ref: pb.Ref,
+		Conversation: shared.Conversation{Type: conversationTypes.word[pb.ConversationType], ID: pb.ConversationId},
+	}
 }
 
 // splitAttachments returns keys and owners as a record has them: no owners where all are the sender's.
@@ -170,7 +218,7 @@ func joinAttachments(keys, owners []string) []shared.Attachment {
 
 // encodeNew is encode(encodeRecord(&Record{Message: *m})), in a third of the time: it is done for every message.
 func encodeNew(m *shared.Message) ([]byte, error) {
-	if len(m.Attachments) > 0 { // these write more than they encode
+	if len(m.Attachments) > 0 || len(m.Relations) > 0 { // these write more than they encode
 		return encode(encodeRecord(&Record{Message: *m}))
 	}
 	size := 2*binary.MaxVarintLen64 + len(m.Conversation.ID) + len(m.Sender) + len(m.Ref) + 6*(2+binary.MaxVarintLen32)
@@ -220,6 +268,9 @@ func decodeRecord(tenant, id string, pb *indexpb.Record) *Record {
 		Labels:       pb.Labels,
 		Ref:          pb.Ref,
 	}}
+	for _, relation := range pb.Relations {
+		r.Message.Relations = append(r.Message.Relations, decodeRelation(relation))
+	}
 	if t := pb.Tombstone; t != nil {
 		r.Tombstone = &Tombstone{
 			RecallID:   t.RecallId,
@@ -227,6 +278,7 @@ func decodeRecord(tenant, id string, pb *indexpb.Record) *Record {
 			Role:       roles.word[t.Role],
 			RecalledAt: decodeTime(t.RecalledAt),
 			Sequence:   t.Sequence,
+			Cascade:    Kinds(t.Cascade),
 		}
 	}
 	return r
@@ -234,7 +286,7 @@ func decodeRecord(tenant, id string, pb *indexpb.Record) *Record {
 
 // encodeEntry leaves out the steps.
 func encodeEntry(e *shared.Event) *indexpb.Entry {
-	return &indexpb.Entry{
+	pb := &indexpb.Entry{
 		Sequence:     e.Sequence,
 		ActorId:      e.Actor.ID,
 		ActorLabels:  e.Actor.Labels,
@@ -252,11 +304,19 @@ func encodeEntry(e *shared.Event) *indexpb.Entry {
 		Disposition:  dispositions.number[e.Disposition],
 		Retention:    e.Retention.Microseconds(),
 		MessageId:    e.Message.ID,
+		MoreRelated:  e.MoreRelated,
 	}
+	for i := range e.Related {
+		pb.Related = append(pb.Related, encodeRelated(&e.Related[i]))
+	}
+	if e.Cause != nil {
+		pb.Cause = encodeRelation(*e.Cause)
+	}
+	return pb
 }
 
 func decodeEvent(recallID string, m shared.Message, pb *indexpb.Entry) shared.Event {
-	return shared.Event{
+	e := shared.Event{
 		Sequence:     pb.Sequence,
 		Tenant:       m.Tenant,
 		RecallID:     recallID,
@@ -273,7 +333,16 @@ func decodeEvent(recallID string, m shared.Message, pb *indexpb.Entry) shared.Ev
 		Placeholder:  pb.Placeholder,
 		Disposition:  dispositions.word[pb.Disposition],
 		Retention:    time.Duration(pb.Retention) * time.Microsecond,
+		MoreRelated:  pb.MoreRelated,
 	}
+	for _, r := range pb.Related {
+		e.Related = append(e.Related, decodeRelated(r))
+	}
+	if pb.Cause != nil {
+		cause := decodeRelation(pb.Cause)
+		e.Cause = &cause
+	}
+	return e
 }
 
 func keysOf(list []shared.Attachment) []string {

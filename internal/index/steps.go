@@ -319,14 +319,18 @@ func hasAfter(s *indexpb.Step) bool { return len(s.After) > 0 }
 // isBehindNotify reports whether a step waits for notify while the gate of its event is closed.
 func isBehindNotify(s *indexpb.Step) bool { return isOpen(s) && s.Name != shared.StepNotify }
 
-// openAmong lists those of some names that are open steps, in the order of the entry.
-func openAmong(steps []*indexpb.Step, names []string) (open []string) {
+// openAmong lists those of some names that are open steps, and those that are settled, in the order of the entry.
+func openAmong(steps []*indexpb.Step, names []string) (open, settled []string) {
 	for _, s := range steps {
-		if isOpen(s) && slices.Contains(names, s.Name) {
+		switch {
+		case !slices.Contains(names, s.Name):
+		case isOpen(s):
 			open = append(open, s.Name)
+		default:
+			settled = append(settled, s.Name)
 		}
 	}
-	return open
+	return open, settled
 }
 
 // queue puts a step of an event into the step queue, of each node that is to carry it out.

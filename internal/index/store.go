@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -30,6 +31,14 @@ func find(txn *badger.Txn, k key) (*badger.Item, error) {
 		return nil, fmt.Errorf("read %q: %w", k, err)
 	}
 	return item, nil
+}
+
+func countKeys(txn *badger.Txn, prefix key) (n int64, err error) {
+	err = each(context.Background(), txn, prefix, nil, func(*badger.Item) (bool, error) {
+		n++
+		return true, nil
+	})
+	return n, err
 }
 
 func decode(item *badger.Item, into proto.Message) error {

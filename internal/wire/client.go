@@ -279,6 +279,33 @@ func (c *Client) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.L
 	return page, nil
 }
 
+// Related is [shared.Recall].
+func (c *Client) Related(ctx context.Context, req shared.RelatedRequest) (shared.RelatedPage, error) {
+	if err := ValidateRelated(&req); err != nil {
+		return shared.RelatedPage{}, err
+	}
+	resp, err := call(ctx, c.recall.Related, &recallv1.RelatedRequest{
+		Tenant: req.Tenant, MessageId: req.MessageID, After: req.After, Limit: int32(req.Limit),
+	})
+	if err != nil {
+		return shared.RelatedPage{}, err
+	}
+	d := decoder{}
+	d.atMost("related", len(resp.GetRelated()), cmp.Or(req.Limit, shared.MaxRelatedLimit))
+	if d.err != nil {
+		return shared.RelatedPage{}, badAnswer(d.err)
+	}
+	page := shared.RelatedPage{
+		Related: mapSlice(resp.GetRelated(), d.related), Next: d.text("next", resp.GetNext(), maxRelatedCursorBytes),
+		More: resp.GetMore(),
+	}
+	d.checkPage(req.After, page.Next, page.More, false)
+	if d.err != nil {
+		return shared.RelatedPage{}, badAnswer(d.err)
+	}
+	return page, nil
+}
+
 // Settle is [Plugin].
 func (c *Client) Settle(ctx context.Context, all []Settlement) ([]error, error) {
 	if err := ValidateSettlements(len(all)); err != nil || len(all) == 0 {

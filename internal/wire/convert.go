@@ -97,6 +97,33 @@ func encodeMessage(m shared.Message) *recallv1.Message {
 		Tenant: m.Tenant, Id: m.ID, Conversation: encodeConversation(m.Conversation), Sender: m.Sender,
 		Type: messageTypes.number[m.Type], SentAt: encodeTime(m.SentAt),
 		Attachments: mapSlice(m.Attachments, encodeAttachment), Labels: m.Labels, Ref: m.Ref,
+		Relations: mapSlice(m.Relations, encodeRelation),
+	}
+}
+
+func encodeRelation(r shared.Relation) *recallv1.Relation {
+	return &recallv1.Relation{Kind: relationKinds.number[r.Kind], MessageId: r.MessageID}
+}
+
+func (d *decoder) relation(r *recallv1.Relation) shared.Relation {
+	return shared.Relation{
+		Kind: decodeEnum(d, relationKinds, "relations.kind", r.GetKind()), MessageID: r.GetMessageId(),
+	}
+}
+
+func encodeRelated(r shared.Related) *recallv1.Related {
+	return &recallv1.Related{
+		Kind: relationKinds.number[r.Kind], MessageId: r.MessageID, Conversation: encodeConversation(r.Conversation),
+		Ref: r.Ref,
+	}
+}
+
+func (d *decoder) related(r *recallv1.Related) shared.Related {
+	return shared.Related{
+		Kind:         decodeEnum(d, relationKinds, "related.kind", r.GetKind()),
+		MessageID:    d.text("related.message_id", r.GetMessageId(), shared.MaxIDBytes),
+		Conversation: d.conversation("related.conversation.type", r.GetConversation()),
+		Ref:          d.text("related.ref", r.GetRef(), shared.MaxRefBytes),
 	}
 }
 
@@ -105,7 +132,7 @@ func (d *decoder) message(m *recallv1.Message) shared.Message {
 		Tenant: m.GetTenant(), ID: m.GetId(), Conversation: d.conversation("conversation.type", m.GetConversation()),
 		Sender: m.GetSender(), Type: decodeEnum(d, messageTypes, "type", m.GetType()),
 		SentAt: decodeTime(m.GetSentAt()), Attachments: mapSlice(m.GetAttachments(), decodeAttachment),
-		Labels: m.GetLabels(), Ref: m.GetRef(),
+		Labels: m.GetLabels(), Ref: m.GetRef(), Relations: mapSlice(m.GetRelations(), d.relation),
 	}
 }
 
@@ -185,14 +212,17 @@ func (d *decoder) rule(r *recallv1.Rule) shared.Rule {
 func encodeIndexResult(r shared.IndexResult) *recallv1.IndexResult {
 	return &recallv1.IndexResult{
 		MessageId: r.MessageID, Status: indexStatuses.number[r.Status], Field: r.Field, Problem: r.Problem,
+		Related: mapSlice(r.Related, encodeRelated),
 	}
 }
 
 func (d *decoder) indexResult(r *recallv1.IndexResult) shared.IndexResult {
+	d.atMost("results.related", len(r.GetRelated()), shared.MaxRelations)
 	return shared.IndexResult{
 		MessageID: r.GetMessageId(), Status: decodeEnum(d, indexStatuses, "results.status", r.GetStatus()),
 		Field:   d.text("results.field", r.GetField(), maxAnswerTextBytes),
 		Problem: d.text("results.problem", r.GetProblem(), maxAnswerTextBytes),
+		Related: mapSlice(r.GetRelated(), d.related),
 	}
 }
 
@@ -376,13 +406,18 @@ func (d *decoder) listRequest(w *recallv1.ListRequest) shared.ListRequest {
 }
 
 func encodeEvent(e shared.Event) *recallv1.Event {
-	return &recallv1.Event{
+	w := &recallv1.Event{
 		Sequence: e.Sequence, Tenant: e.Tenant, RecallId: e.RecallID, Actor: encodeActor(e.Actor),
 		Role: roles.number[e.Role], Ext: e.Ext, Reason: e.Reason, RecalledAt: encodeTime(e.RecalledAt),
 		Message: encodeMessage(e.Message), Attachments: mapSlice(e.Attachments, encodeAttachment),
 		Rule: encodeRule(e.Rule), PolicyDigest: e.PolicyDigest, Silent: e.Silent, Placeholder: e.Placeholder,
 		Disposition: dispositions.number[e.Disposition], Retention: e.Retention.Microseconds(),
+		Related: mapSlice(e.Related, encodeRelated), MoreRelated: e.MoreRelated,
 	}
+	if e.Cause != nil {
+		w.Cause = encodeRelation(*e.Cause)
+	}
+	return w
 }
 
 func (d *decoder) event(e *recallv1.Event) shared.Event {
@@ -391,6 +426,7 @@ func (d *decoder) event(e *recallv1.Event) shared.Event {
 	if good && d.err != nil {
 		d.err = under("event.message.", d.err)
 	}
+	d.atMost("event.related", len(e.GetRelated()), shared.MaxRelated)
 	event := shared.Event{
 		Sequence: e.GetSequence(), Tenant: e.GetTenant(), RecallID: e.GetRecallId(), Actor: decodeActor(e.GetActor()),
 		Role: decodeOptional(d, roles, "event.role", e.GetRole()), Ext: e.GetExt(), Reason: e.GetReason(),
@@ -399,6 +435,11 @@ func (d *decoder) event(e *recallv1.Event) shared.Event {
 		PolicyDigest: e.GetPolicyDigest(), Silent: e.GetSilent(), Placeholder: e.GetPlaceholder(),
 		Disposition: decodeEnum(d, dispositions, "event.disposition", e.GetDisposition()),
 		Retention:   decodeDuration(e.GetRetention()),
+		Related:     mapSlice(e.GetRelated(), d.related), MoreRelated: e.GetMoreRelated(),
+	}
+	if e.Cause != nil {
+		cause := d.relation(e.Cause)
+		event.Cause = &cause
 	}
 	d.checkEvent(&event)
 	return event

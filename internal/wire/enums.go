@@ -61,6 +61,13 @@ var (
 		shared.StepsOpen:   recallv1.StepsFilter_STEPS_FILTER_OPEN,
 		shared.StepsFailed: recallv1.StepsFilter_STEPS_FILTER_FAILED,
 	})
+	relationKinds = newEnum(map[shared.RelationKind]recallv1.RelationKind{
+		shared.RelationEdit:    recallv1.RelationKind_RELATION_KIND_EDIT,
+		shared.RelationQuote:   recallv1.RelationKind_RELATION_KIND_QUOTE,
+		shared.RelationForward: recallv1.RelationKind_RELATION_KIND_FORWARD,
+		shared.RelationReply:   recallv1.RelationKind_RELATION_KIND_REPLY,
+		shared.RelationThread:  recallv1.RelationKind_RELATION_KIND_THREAD,
+	})
 	indexStatuses = newEnum(map[shared.IndexStatus]recallv1.IndexStatus{
 		shared.IndexAdded:     recallv1.IndexStatus_INDEX_STATUS_INDEXED,
 		shared.IndexUnchanged: recallv1.IndexStatus_INDEX_STATUS_UNCHANGED,

@@ -38,6 +38,10 @@ const (
 	messageAttachments  = 7<<3 | bytesField
 	messageLabels       = 8<<3 | bytesField
 	messageRef          = 9<<3 | bytesField
+	messageRelations    = 10<<3 | bytesField
+
+	relationKind      = 1<<3 | varintField
+	relationMessageID = 2<<3 | bytesField
 
 	attachmentKey   = 1<<3 | bytesField
 	attachmentOwner = 2<<3 | bytesField
@@ -92,7 +96,17 @@ func sizeConversation(c *shared.Conversation) int { return sizeType + sizeBytes(
 func sizeMessage(m *shared.Message) int {
 	return sizeBytes(len(m.Tenant)) + sizeBytes(len(m.ID)) + sizeBytes(sizeConversation(&m.Conversation)) +
 		sizeBytes(len(m.Sender)) + sizeType + 1 + protowire.SizeVarint(uint64(m.SentAt.UnixMicro())) +
-		sizeAttachments(m.Attachments) + sizeTexts(m.Labels) + sizeOptional(m.Ref)
+		sizeAttachments(m.Attachments) + sizeTexts(m.Labels) + sizeOptional(m.Ref) + sizeRelations(m.Relations)
+}
+
+// sizeRelation returns the size of a relation: its kind takes one byte.
+func sizeRelation(r *shared.Relation) int { return sizeType + sizeBytes(len(r.MessageID)) }
+
+func sizeRelations(list []shared.Relation) (size int) {
+	for i := range list {
+		size += sizeBytes(sizeRelation(&list[i]))
+	}
+	return size
 }
 
 // sizeOptional returns the size of a text field that is omitted if it is empty.
@@ -143,7 +157,14 @@ func appendMessage(b []byte, m *shared.Message) []byte {
 		b = appendOptional(b, attachmentOwner, a.Owner)
 	}
 	b = appendTexts(b, messageLabels, m.Labels)
-	return appendOptional(b, messageRef, m.Ref)
+	b = appendOptional(b, messageRef, m.Ref)
+	for i := range m.Relations {
+		r := &m.Relations[i]
+		b = appendVarint(b, messageRelations, uint64(sizeRelation(r)))
+		b = append(b, relationKind, byte(relationKinds.number[r.Kind]))
+		b = appendText(b, relationMessageID, r.MessageID)
+	}
+	return b
 }
 
 func appendOptional(b []byte, field byte, s string) []byte {
@@ -217,6 +238,9 @@ func wireMessage(m *shared.Message, data []byte, text string, start int) error {
 			m.Labels, err = f.appendText(m.Labels, text)
 		case uint64(messageRef):
 			m.Ref, err = f.text(text)
+		case uint64(messageRelations):
+			m.Relations = append(m.Relations, shared.Relation{})
+			err = wireRelation(&m.Relations[len(m.Relations)-1], data[:f.end], text, f.start)
 		}
 		if err != nil {
 			return err
@@ -242,6 +266,25 @@ func wireAttachment(a *shared.Attachment, data []byte, text string, start int) e
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func wireRelation(r *shared.Relation, data []byte, text string, start int) error {
+	for at := start; at < len(data); {
+		f, err := nextField(data, at)
+		if err != nil {
+			return err
+		}
+		at = f.end
+		switch f.tag {
+		case uint64(relationKind):
+			r.Kind = relationKinds.word[recallv1.RelationKind(f.varint)]
+		case uint64(relationMessageID):
+			if r.MessageID, err = f.text(text); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -326,13 +369,13 @@ func (f *wireField) appendText(list []string, all string) ([]string, error) {
 }
 
 // response returns the answer of the plugin. It is compact if the host asked for that, the results are in the order of
-// the messages, and none is invalid. Otherwise the results are complete, so that the host can name what is wrong.
+// the messages, and none has more than a status. Otherwise the results are complete.
 func (r *indexRequest) response(results []shared.IndexResult, err error) (*recallv1.IndexResponse, error) {
 	if err != nil {
 		return nil, toStatus(err)
 	}
 	inOrder := slices.EqualFunc(results, r.messages, func(r shared.IndexResult, m shared.Message) bool {
-		return r.MessageID == m.ID && r.Status != shared.IndexInvalid
+		return r.MessageID == m.ID && r.Status != shared.IndexInvalid && len(r.Related) == 0
 	})
 	if !r.compact || !inOrder {
 		return &recallv1.IndexResponse{Results: mapSlice(results, encodeIndexResult)}, nil

@@ -154,6 +154,18 @@ func (s *recallServer) Ledger(ctx context.Context, w *recallv1.LedgerRequest) (*
 	}, nil
 }
 
+func (s *recallServer) Related(ctx context.Context, w *recallv1.RelatedRequest) (*recallv1.RelatedPage, error) {
+	page, err := s.impl.Related(ctx, shared.RelatedRequest{
+		Tenant: w.GetTenant(), MessageID: w.GetMessageId(), After: w.GetAfter(), Limit: int(w.GetLimit()),
+	})
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.RelatedPage{
+		Related: mapSlice(page.Related, encodeRelated), Next: page.Next, More: page.More,
+	}, nil
+}
+
 func (s *recallServer) Settle(ctx context.Context, req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
 	if err := ValidateSettlements(len(req.GetSettlements())); err != nil {
 		return nil, toStatus(err)

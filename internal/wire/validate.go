@@ -67,7 +67,39 @@ func ValidateMessage(m *shared.Message) error {
 	if err := validTime("sent_at", m.SentAt); err != nil {
 		return err
 	}
+	if len(m.Relations) > 0 {
+		if err := validRelations(m.ID, m.Relations); err != nil {
+			return err
+		}
+	}
 	return validChangeable(m.Attachments, m.Labels, m.Ref)
+}
+
+// validRelations checks the relations of a message.
+func validRelations(id string, relations []shared.Relation) error {
+	if len(relations) > shared.MaxRelations {
+		return shared.Invalidf("relations", "%d entries; at most %d", len(relations), shared.MaxRelations)
+	}
+	edits := 0
+	for i, r := range relations {
+		field := func(name string) string { return fmt.Sprintf("relations[%d].%s", i, name) }
+		if _, ok := relationKinds.number[r.Kind]; !ok {
+			return shared.Invalidf(field("kind"), "unknown kind %.40q; one of %s", r.Kind, relationKinds.words())
+		}
+		if err := validID("", r.MessageID); err != nil {
+			return under(field("message_id"), err)
+		}
+		if r.MessageID == id {
+			return shared.Invalidf(field("message_id"), "is the message itself")
+		}
+		if r.Kind == shared.RelationEdit {
+			edits++
+		}
+	}
+	if edits > 1 {
+		return shared.Invalidf("relations", "%d edits; a message edits at most one other", edits)
+	}
+	return nil
 }
 
 // validChangeable checks what Amend can change, the conversation aside.
@@ -129,6 +161,9 @@ func validateConversation(c shared.Conversation) error {
 
 // maxCursorBytes bounds a cursor; the plugin's are shorter.
 const maxCursorBytes = 256
+
+// maxRelatedCursorBytes bounds a cursor of Related, which names a message: the base 64 of a kind and an id.
+const maxRelatedCursorBytes = 4 * (shared.MaxIDBytes + 2) / 3
 
 // ValidateRecall checks the request of Recall and Check by itself. The plugin checks what needs its clock or its index.
 func ValidateRecall(r *shared.RecallRequest) error {
@@ -296,6 +331,24 @@ func ValidateLedger(r *shared.LedgerRequest) error {
 	}
 	if r.Limit < 0 || r.Limit > shared.MaxLedgerLimit {
 		return shared.Invalidf("limit", "is %d; 1 to %d, or 0 for %d", r.Limit, shared.MaxLedgerLimit, shared.MaxLedgerLimit)
+	}
+	return nil
+}
+
+// ValidateRelated checks the request of Related.
+func ValidateRelated(r *shared.RelatedRequest) error {
+	if err := validID("tenant", r.Tenant); err != nil {
+		return err
+	}
+	if err := validID("message_id", r.MessageID); err != nil {
+		return err
+	}
+	if len(r.After) > maxRelatedCursorBytes {
+		return shared.Invalidf("after", "is %d bytes long; at most %d", len(r.After), maxRelatedCursorBytes)
+	}
+	if r.Limit < 0 || r.Limit > shared.MaxRelatedLimit {
+		return shared.Invalidf("limit", "is %d; 1 to %d, or 0 for %d", r.Limit, shared.MaxRelatedLimit,
+			shared.MaxRelatedLimit)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ var (
 		Tenant: "acme", ID: "m/1", Conversation: shared.Conversation{Type: shared.ConversationChatroom, ID: "lobby"},
 		Sender: "ann", Type: shared.TypeCombine, SentAt: at, Labels: []string{"hold"}, Ref: "row 7",
 		Attachments: []shared.Attachment{{Key: "https://files/a b", Owner: "zoe"}},
+		Relations:   []shared.Relation{{Kind: shared.RelationEdit, MessageID: "m/0"}},
 	}
 	fullActor = shared.Actor{ID: "bob", Labels: []string{"trusted"}}
 	fullEvent = shared.Event{
@@ -37,7 +38,10 @@ var (
 		Reason: "wrong room", RecalledAt: at, Message: fullMessage, Attachments: fullMessage.Attachments,
 		Rule: shared.Rule{Name: "managers", File: "a.hcl", Line: 3}, PolicyDigest: "ab",
 		Silent: true, Placeholder: map[string]string{"zh-Hans": "{actor}撤回"}, Disposition: shared.DispositionArchive,
-		Retention: 36 * time.Hour,
+		Retention: 36 * time.Hour, MoreRelated: true, Cause: &shared.Relation{Kind: shared.RelationQuote, MessageID: "m/0"},
+		Related: []shared.Related{
+			{Kind: shared.RelationForward, MessageID: "m/2", Conversation: fullMessage.Conversation, Ref: "row 8"},
+		},
 	}
 	fullDelivery = shared.Delivery{Event: fullEvent, Step: shared.StepHistory, Attempt: 2}
 	fullRequest  = shared.RecallRequest{
@@ -56,9 +60,10 @@ var (
 		Tenant: "acme", From: at, Before: at.Add(time.Hour), Actor: "ann", Sender: "bob",
 		Conversation: fullMessage.Conversation, Rule: "own", Steps: shared.StepsFailed, After: "cd34-3", Limit: 9,
 	}
-	fullLedger = shared.LedgerRequest{Tenant: "acme", RecallID: "r1", After: "cd34-3", Limit: 9}
-	fullSteps  = []StepPlan{{Name: shared.StepHistory, After: []string{shared.StepAttachments}, EachNode: true}}
-	fullEntry  = shared.LedgerEntry{Event: fullEvent, Steps: []shared.StepRecord{
+	fullLedger  = shared.LedgerRequest{Tenant: "acme", RecallID: "r1", After: "cd34-3", Limit: 9}
+	fullRelated = shared.RelatedRequest{Tenant: "acme", MessageID: "m/1", After: "AW0x", Limit: 9}
+	fullSteps   = []StepPlan{{Name: shared.StepHistory, After: []string{shared.StepAttachments}, EachNode: true}}
+	fullEntry   = shared.LedgerEntry{Event: fullEvent, Steps: []shared.StepRecord{
 		{Step: shared.StepHistory, Outcome: shared.OutcomeFailed, Attempts: 2, Error: "disk", ChangedAt: at, Node: "n1"},
 	}}
 	fullResult = shared.RecallResult{
@@ -82,6 +87,7 @@ var (
 	}
 	fullInvalid = shared.IndexResult{
 		MessageID: "m/1", Status: shared.IndexInvalid, Field: "sent_at", Problem: "is in the future",
+		Related: fullEvent.Related,
 	}
 	fullStatus = shared.MessageStatus{
 		MessageID: "m/1", State: shared.MessageRecalled, Message: &fullMessage, RecallID: "r1", RecalledAt: at,
@@ -153,6 +159,10 @@ func (p *echo) List(_ context.Context, r shared.ListRequest) (shared.EventPage, 
 func (p *echo) Ledger(_ context.Context, r shared.LedgerRequest) (shared.LedgerPage, error) {
 	p.asked = []any{r}
 	return shared.LedgerPage{Entries: []shared.LedgerEntry{fullEntry}, Next: "cd34-8", More: true, Reset: true}, p.err
+}
+func (p *echo) Related(_ context.Context, r shared.RelatedRequest) (shared.RelatedPage, error) {
+	p.asked = []any{r}
+	return shared.RelatedPage{Related: fullEvent.Related, Next: "AW0y", More: true}, p.err
 }
 func (p *echo) Deliver(_ context.Context, handle func([]shared.Delivery)) error {
 	handle([]shared.Delivery{fullDelivery})
@@ -286,6 +296,8 @@ func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 			shared.EventPage{Events: []shared.Event{fullEvent}, Next: "cd34-8", More: true, Reset: true}},
 		"Ledger": {func() (any, error) { return c.Ledger(ctx, fullLedger) }, []any{fullLedger},
 			shared.LedgerPage{Entries: []shared.LedgerEntry{fullEntry}, Next: "cd34-8", More: true, Reset: true}},
+		"Related": {func() (any, error) { return c.Related(ctx, fullRelated) }, []any{fullRelated},
+			shared.RelatedPage{Related: fullEvent.Related, Next: "AW0y", More: true}},
 		"Retry": {func() (any, error) { return "retried", c.Retry(ctx, []string{shared.StepPush}) },
 			[]any{[]string{shared.StepPush}}, "retried"},
 		"Describe": {func() (any, error) {
@@ -375,7 +387,7 @@ func TestIndex_InvalidMessagesDoNotRefuseTheOthers(t *testing.T) {
 				if tc.ids[i] == "" {
 					want = shared.IndexResult{Status: shared.IndexInvalid, Field: "id", Problem: "is empty"}
 				}
-				if r != want {
+				if !reflect.DeepEqual(r, want) {
 					t.Errorf("result %d is %+v, want %+v", i, r, want)
 				}
 			}

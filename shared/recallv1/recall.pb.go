@@ -605,6 +605,65 @@ func (Disposition) EnumDescriptor() ([]byte, []int) {
 	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{9}
 }
 
+// RelationKind says how a message relates to another one.
+type RelationKind int32
+
+const (
+	RelationKind_RELATION_KIND_UNSPECIFIED RelationKind = 0 // refused
+	RelationKind_RELATION_KIND_EDIT        RelationKind = 1
+	RelationKind_RELATION_KIND_QUOTE       RelationKind = 2
+	RelationKind_RELATION_KIND_FORWARD     RelationKind = 3
+	RelationKind_RELATION_KIND_REPLY       RelationKind = 4
+	RelationKind_RELATION_KIND_THREAD      RelationKind = 5
+)
+
+// Enum value maps for RelationKind.
+var (
+	RelationKind_name = map[int32]string{
+		0: "RELATION_KIND_UNSPECIFIED",
+		1: "RELATION_KIND_EDIT",
+		2: "RELATION_KIND_QUOTE",
+		3: "RELATION_KIND_FORWARD",
+		4: "RELATION_KIND_REPLY",
+		5: "RELATION_KIND_THREAD",
+	}
+	RelationKind_value = map[string]int32{
+		"RELATION_KIND_UNSPECIFIED": 0,
+		"RELATION_KIND_EDIT":        1,
+		"RELATION_KIND_QUOTE":       2,
+		"RELATION_KIND_FORWARD":     3,
+		"RELATION_KIND_REPLY":       4,
+		"RELATION_KIND_THREAD":      5,
+	}
+)
+
+func (x RelationKind) Enum() *RelationKind {
+	p := new(RelationKind)
+	*p = x
+	return p
+}
+
+func (x RelationKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RelationKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[10].Descriptor()
+}
+
+func (RelationKind) Type() protoreflect.EnumType {
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[10]
+}
+
+func (x RelationKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RelationKind.Descriptor instead.
+func (RelationKind) EnumDescriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{10}
+}
+
 type StepsFilter int32
 
 const (
@@ -638,11 +697,11 @@ func (x StepsFilter) String() string {
 }
 
 func (StepsFilter) Descriptor() protoreflect.EnumDescriptor {
-	return file_chatrecall_recall_v1_recall_proto_enumTypes[10].Descriptor()
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[11].Descriptor()
 }
 
 func (StepsFilter) Type() protoreflect.EnumType {
-	return &file_chatrecall_recall_v1_recall_proto_enumTypes[10]
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[11]
 }
 
 func (x StepsFilter) Number() protoreflect.EnumNumber {
@@ -651,7 +710,7 @@ func (x StepsFilter) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StepsFilter.Descriptor instead.
 func (StepsFilter) EnumDescriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{10}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{11}
 }
 
 // MetricKind says how a metric is read.
@@ -691,11 +750,11 @@ func (x MetricKind) String() string {
 }
 
 func (MetricKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_chatrecall_recall_v1_recall_proto_enumTypes[11].Descriptor()
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[12].Descriptor()
 }
 
 func (MetricKind) Type() protoreflect.EnumType {
-	return &file_chatrecall_recall_v1_recall_proto_enumTypes[11]
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[12]
 }
 
 func (x MetricKind) Number() protoreflect.EnumNumber {
@@ -704,7 +763,7 @@ func (x MetricKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MetricKind.Descriptor instead.
 func (MetricKind) EnumDescriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{11}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{12}
 }
 
 // Conversation names a conversation of a tenant.
@@ -813,6 +872,128 @@ func (x *Attachment) GetOwner() string {
 	return ""
 }
 
+// Relation names a message of the same tenant that a message relates to.
+type Relation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          RelationKind           `protobuf:"varint,1,opt,name=kind,proto3,enum=chatrecall.recall.v1.RelationKind" json:"kind,omitempty"`
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Relation) Reset() {
+	*x = Relation{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relation) ProtoMessage() {}
+
+func (x *Relation) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relation.ProtoReflect.Descriptor instead.
+func (*Relation) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Relation) GetKind() RelationKind {
+	if x != nil {
+		return x.Kind
+	}
+	return RelationKind_RELATION_KIND_UNSPECIFIED
+}
+
+func (x *Relation) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// Related is a message that relates to another one.
+type Related struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          RelationKind           `protobuf:"varint,1,opt,name=kind,proto3,enum=chatrecall.recall.v1.RelationKind" json:"kind,omitempty"`
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	Conversation  *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Ref           string                 `protobuf:"bytes,4,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Related) Reset() {
+	*x = Related{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Related) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Related) ProtoMessage() {}
+
+func (x *Related) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Related.ProtoReflect.Descriptor instead.
+func (*Related) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Related) GetKind() RelationKind {
+	if x != nil {
+		return x.Kind
+	}
+	return RelationKind_RELATION_KIND_UNSPECIFIED
+}
+
+func (x *Related) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *Related) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *Related) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
 // Message is what the index knows of a message.
 type Message struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -825,13 +1006,14 @@ type Message struct {
 	Attachments   []*Attachment          `protobuf:"bytes,7,rep,name=attachments,proto3" json:"attachments,omitempty"`
 	Labels        []string               `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty"` // for rules
 	Ref           string                 `protobuf:"bytes,9,opt,name=ref,proto3" json:"ref,omitempty"`       // the host's own reference, handed back in events; never content
+	Relations     []*Relation            `protobuf:"bytes,10,rep,name=relations,proto3" json:"relations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[2]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +1025,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[2]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +1038,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{2}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Message) GetTenant() string {
@@ -922,6 +1104,13 @@ func (x *Message) GetRef() string {
 	return ""
 }
 
+func (x *Message) GetRelations() []*Relation {
+	if x != nil {
+		return x.Relations
+	}
+	return nil
+}
+
 // Actor is who asks for a recall.
 type Actor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -933,7 +1122,7 @@ type Actor struct {
 
 func (x *Actor) Reset() {
 	*x = Actor{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[3]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1134,7 @@ func (x *Actor) String() string {
 func (*Actor) ProtoMessage() {}
 
 func (x *Actor) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[3]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1147,7 @@ func (x *Actor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Actor.ProtoReflect.Descriptor instead.
 func (*Actor) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{3}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Actor) GetId() string {
@@ -987,7 +1176,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[4]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1188,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[4]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1201,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{4}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Rule) GetName() string {
@@ -1046,7 +1235,7 @@ type IndexRequest struct {
 
 func (x *IndexRequest) Reset() {
 	*x = IndexRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[5]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1247,7 @@ func (x *IndexRequest) String() string {
 func (*IndexRequest) ProtoMessage() {}
 
 func (x *IndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[5]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1260,7 @@ func (x *IndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexRequest.ProtoReflect.Descriptor instead.
 func (*IndexRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{5}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *IndexRequest) GetMessages() []*Message {
@@ -1095,13 +1284,14 @@ type IndexResult struct {
 	Status        IndexStatus            `protobuf:"varint,2,opt,name=status,proto3,enum=chatrecall.recall.v1.IndexStatus" json:"status,omitempty"`
 	Field         string                 `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`     // of INDEX_STATUS_INVALID: which field of the message is wrong
 	Problem       string                 `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"` // of INDEX_STATUS_INVALID: how
+	Related       []*Related             `protobuf:"bytes,5,rep,name=related,proto3" json:"related,omitempty"` // recalled messages that this live one relates to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IndexResult) Reset() {
 	*x = IndexResult{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[6]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1303,7 @@ func (x *IndexResult) String() string {
 func (*IndexResult) ProtoMessage() {}
 
 func (x *IndexResult) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[6]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1316,7 @@ func (x *IndexResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexResult.ProtoReflect.Descriptor instead.
 func (*IndexResult) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{6}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *IndexResult) GetMessageId() string {
@@ -1157,10 +1347,17 @@ func (x *IndexResult) GetProblem() string {
 	return ""
 }
 
+func (x *IndexResult) GetRelated() []*Related {
+	if x != nil {
+		return x.Related
+	}
+	return nil
+}
+
 type IndexResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Results []*IndexResult         `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // one for each message, in their order
-	// Takes the place of results where the request is compact and no message is invalid: for each message, in their order,
+	// Takes the place of results where the request is compact and no result has more than a status: for each message, in their order,
 	// one byte with the number of its IndexStatus.
 	Statuses      []byte `protobuf:"bytes,2,opt,name=statuses,proto3" json:"statuses,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1169,7 +1366,7 @@ type IndexResponse struct {
 
 func (x *IndexResponse) Reset() {
 	*x = IndexResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[7]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1378,7 @@ func (x *IndexResponse) String() string {
 func (*IndexResponse) ProtoMessage() {}
 
 func (x *IndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[7]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1391,7 @@ func (x *IndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexResponse.ProtoReflect.Descriptor instead.
 func (*IndexResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{7}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *IndexResponse) GetResults() []*IndexResult {
@@ -1221,7 +1418,7 @@ type AttachmentList struct {
 
 func (x *AttachmentList) Reset() {
 	*x = AttachmentList{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[8]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1430,7 @@ func (x *AttachmentList) String() string {
 func (*AttachmentList) ProtoMessage() {}
 
 func (x *AttachmentList) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[8]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1443,7 @@ func (x *AttachmentList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachmentList.ProtoReflect.Descriptor instead.
 func (*AttachmentList) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{8}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AttachmentList) GetAttachments() []*Attachment {
@@ -1265,7 +1462,7 @@ type LabelList struct {
 
 func (x *LabelList) Reset() {
 	*x = LabelList{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[9]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1474,7 @@ func (x *LabelList) String() string {
 func (*LabelList) ProtoMessage() {}
 
 func (x *LabelList) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[9]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1487,7 @@ func (x *LabelList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelList.ProtoReflect.Descriptor instead.
 func (*LabelList) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{9}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LabelList) GetLabels() []string {
@@ -1315,7 +1512,7 @@ type Amendment struct {
 
 func (x *Amendment) Reset() {
 	*x = Amendment{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[10]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1524,7 @@ func (x *Amendment) String() string {
 func (*Amendment) ProtoMessage() {}
 
 func (x *Amendment) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[10]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1537,7 @@ func (x *Amendment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amendment.ProtoReflect.Descriptor instead.
 func (*Amendment) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{10}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Amendment) GetTenant() string {
@@ -1394,7 +1591,7 @@ type AmendRequest struct {
 
 func (x *AmendRequest) Reset() {
 	*x = AmendRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[11]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1603,7 @@ func (x *AmendRequest) String() string {
 func (*AmendRequest) ProtoMessage() {}
 
 func (x *AmendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[11]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1616,7 @@ func (x *AmendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendRequest.ProtoReflect.Descriptor instead.
 func (*AmendRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{11}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AmendRequest) GetAmendments() []*Amendment {
@@ -1443,7 +1640,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[12]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1652,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[12]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1665,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{12}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Target) GetMessageId() string {
@@ -1523,7 +1720,7 @@ type RecallRequest struct {
 
 func (x *RecallRequest) Reset() {
 	*x = RecallRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[13]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +1732,7 @@ func (x *RecallRequest) String() string {
 func (*RecallRequest) ProtoMessage() {}
 
 func (x *RecallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[13]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +1745,7 @@ func (x *RecallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallRequest.ProtoReflect.Descriptor instead.
 func (*RecallRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{13}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RecallRequest) GetTenant() string {
@@ -1634,7 +1831,7 @@ type RecallResult struct {
 
 func (x *RecallResult) Reset() {
 	*x = RecallResult{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[14]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1843,7 @@ func (x *RecallResult) String() string {
 func (*RecallResult) ProtoMessage() {}
 
 func (x *RecallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[14]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1856,7 @@ func (x *RecallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallResult.ProtoReflect.Descriptor instead.
 func (*RecallResult) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{14}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RecallResult) GetMessageId() string {
@@ -1748,7 +1945,7 @@ type RecallResponse struct {
 
 func (x *RecallResponse) Reset() {
 	*x = RecallResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[15]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1957,7 @@ func (x *RecallResponse) String() string {
 func (*RecallResponse) ProtoMessage() {}
 
 func (x *RecallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[15]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1970,7 @@ func (x *RecallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallResponse.ProtoReflect.Descriptor instead.
 func (*RecallResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{15}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RecallResponse) GetResults() []*RecallResult {
@@ -1797,7 +1994,7 @@ type RuleCondition struct {
 
 func (x *RuleCondition) Reset() {
 	*x = RuleCondition{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[16]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +2006,7 @@ func (x *RuleCondition) String() string {
 func (*RuleCondition) ProtoMessage() {}
 
 func (x *RuleCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[16]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +2019,7 @@ func (x *RuleCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleCondition.ProtoReflect.Descriptor instead.
 func (*RuleCondition) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{16}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RuleCondition) GetText() string {
@@ -1875,7 +2072,7 @@ type RuleTrace struct {
 
 func (x *RuleTrace) Reset() {
 	*x = RuleTrace{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[17]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2084,7 @@ func (x *RuleTrace) String() string {
 func (*RuleTrace) ProtoMessage() {}
 
 func (x *RuleTrace) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[17]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2097,7 @@ func (x *RuleTrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleTrace.ProtoReflect.Descriptor instead.
 func (*RuleTrace) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{17}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RuleTrace) GetRule() *Rule {
@@ -1957,7 +2154,7 @@ type ShadowVerdict struct {
 
 func (x *ShadowVerdict) Reset() {
 	*x = ShadowVerdict{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[18]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2166,7 @@ func (x *ShadowVerdict) String() string {
 func (*ShadowVerdict) ProtoMessage() {}
 
 func (x *ShadowVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[18]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2179,7 @@ func (x *ShadowVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowVerdict.ProtoReflect.Descriptor instead.
 func (*ShadowVerdict) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{18}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ShadowVerdict) GetPermit() bool {
@@ -2019,7 +2216,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[19]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2228,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[19]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2241,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{19}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Explanation) GetMessageId() string {
@@ -2084,7 +2281,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[20]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2293,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[20]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2306,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{20}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainResponse) GetExplanations() []*Explanation {
@@ -2129,7 +2326,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[21]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2338,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[21]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2351,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{21}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StatusRequest) GetTenant() string {
@@ -2185,7 +2382,7 @@ type MessageStatus struct {
 
 func (x *MessageStatus) Reset() {
 	*x = MessageStatus{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[22]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2394,7 @@ func (x *MessageStatus) String() string {
 func (*MessageStatus) ProtoMessage() {}
 
 func (x *MessageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[22]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2407,7 @@ func (x *MessageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageStatus.ProtoReflect.Descriptor instead.
 func (*MessageStatus) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{22}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MessageStatus) GetMessageId() string {
@@ -2257,7 +2454,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[23]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2466,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[23]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2479,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{23}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StatusResponse) GetStatuses() []*MessageStatus {
@@ -2290,6 +2487,134 @@ func (x *StatusResponse) GetStatuses() []*MessageStatus {
 		return x.Statuses
 	}
 	return nil
+}
+
+type RelatedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`  // next of an earlier page; empty: from the first one
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // 0: the largest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelatedRequest) Reset() {
+	*x = RelatedRequest{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelatedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelatedRequest) ProtoMessage() {}
+
+func (x *RelatedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelatedRequest.ProtoReflect.Descriptor instead.
+func (*RelatedRequest) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RelatedRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *RelatedRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *RelatedRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *RelatedRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type RelatedPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Related       []*Related             `protobuf:"bytes,1,rep,name=related,proto3" json:"related,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`  // the cursor behind this page
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"` // there may be further ones
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelatedPage) Reset() {
+	*x = RelatedPage{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelatedPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelatedPage) ProtoMessage() {}
+
+func (x *RelatedPage) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelatedPage.ProtoReflect.Descriptor instead.
+func (*RelatedPage) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RelatedPage) GetRelated() []*Related {
+	if x != nil {
+		return x.Related
+	}
+	return nil
+}
+
+func (x *RelatedPage) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *RelatedPage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 type SinceRequest struct {
@@ -2304,7 +2629,7 @@ type SinceRequest struct {
 
 func (x *SinceRequest) Reset() {
 	*x = SinceRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[24]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2641,7 @@ func (x *SinceRequest) String() string {
 func (*SinceRequest) ProtoMessage() {}
 
 func (x *SinceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[24]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2654,7 @@ func (x *SinceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SinceRequest.ProtoReflect.Descriptor instead.
 func (*SinceRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{24}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SinceRequest) GetTenant() string {
@@ -2379,7 +2704,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[25]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2716,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[25]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2729,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{25}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListRequest) GetTenant() string {
@@ -2490,7 +2815,7 @@ type EventPage struct {
 
 func (x *EventPage) Reset() {
 	*x = EventPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2827,7 @@ func (x *EventPage) String() string {
 func (*EventPage) ProtoMessage() {}
 
 func (x *EventPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2840,7 @@ func (x *EventPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPage.ProtoReflect.Descriptor instead.
 func (*EventPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{26}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EventPage) GetEvents() []*Event {
@@ -2558,7 +2883,7 @@ type LedgerRequest struct {
 
 func (x *LedgerRequest) Reset() {
 	*x = LedgerRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2570,7 +2895,7 @@ func (x *LedgerRequest) String() string {
 func (*LedgerRequest) ProtoMessage() {}
 
 func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2583,7 +2908,7 @@ func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerRequest.ProtoReflect.Descriptor instead.
 func (*LedgerRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{27}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LedgerRequest) GetTenant() string {
@@ -2629,7 +2954,7 @@ type StepRecord struct {
 
 func (x *StepRecord) Reset() {
 	*x = StepRecord{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2966,7 @@ func (x *StepRecord) String() string {
 func (*StepRecord) ProtoMessage() {}
 
 func (x *StepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2979,7 @@ func (x *StepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRecord.ProtoReflect.Descriptor instead.
 func (*StepRecord) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{28}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StepRecord) GetStep() string {
@@ -2710,7 +3035,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2722,7 +3047,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2735,7 +3060,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{29}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LedgerEntry) GetEvent() *Event {
@@ -2764,7 +3089,7 @@ type LedgerPage struct {
 
 func (x *LedgerPage) Reset() {
 	*x = LedgerPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +3101,7 @@ func (x *LedgerPage) String() string {
 func (*LedgerPage) ProtoMessage() {}
 
 func (x *LedgerPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +3114,7 @@ func (x *LedgerPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerPage.ProtoReflect.Descriptor instead.
 func (*LedgerPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{30}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LedgerPage) GetEntries() []*LedgerEntry {
@@ -2838,14 +3163,17 @@ type Event struct {
 	Silent        bool                   `protobuf:"varint,13,opt,name=silent,proto3" json:"silent,omitempty"`                                                                                    // clients show nothing instead
 	Placeholder   map[string]string      `protobuf:"bytes,14,rep,name=placeholder,proto3" json:"placeholder,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // what clients show instead, by language tag
 	Disposition   Disposition            `protobuf:"varint,15,opt,name=disposition,proto3,enum=chatrecall.recall.v1.Disposition" json:"disposition,omitempty"`
-	Retention     int64                  `protobuf:"varint,16,opt,name=retention,proto3" json:"retention,omitempty"` // of an archive
+	Retention     int64                  `protobuf:"varint,16,opt,name=retention,proto3" json:"retention,omitempty"`                        // of an archive
+	Related       []*Related             `protobuf:"bytes,17,rep,name=related,proto3" json:"related,omitempty"`                             // live messages that relate to this one and were not recalled with it
+	MoreRelated   bool                   `protobuf:"varint,18,opt,name=more_related,json=moreRelated,proto3" json:"more_related,omitempty"` // there are others
+	Cause         *Relation              `protobuf:"bytes,19,opt,name=cause,proto3" json:"cause,omitempty"`                                 // why it was recalled: it relates to that recalled message
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2857,7 +3185,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2870,7 +3198,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{31}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Event) GetSequence() uint64 {
@@ -2985,6 +3313,27 @@ func (x *Event) GetRetention() int64 {
 	return 0
 }
 
+func (x *Event) GetRelated() []*Related {
+	if x != nil {
+		return x.Related
+	}
+	return nil
+}
+
+func (x *Event) GetMoreRelated() bool {
+	if x != nil {
+		return x.MoreRelated
+	}
+	return false
+}
+
+func (x *Event) GetCause() *Relation {
+	if x != nil {
+		return x.Cause
+	}
+	return nil
+}
+
 type DeliverRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2993,7 +3342,7 @@ type DeliverRequest struct {
 
 func (x *DeliverRequest) Reset() {
 	*x = DeliverRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3354,7 @@ func (x *DeliverRequest) String() string {
 func (*DeliverRequest) ProtoMessage() {}
 
 func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,7 +3367,7 @@ func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
 func (*DeliverRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{32}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{36}
 }
 
 // Delivery asks the host to carry out one step of a recall.
@@ -3033,7 +3382,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3045,7 +3394,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3058,7 +3407,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{33}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Delivery) GetEvent() *Event {
@@ -3091,7 +3440,7 @@ type DeliverResponse struct {
 
 func (x *DeliverResponse) Reset() {
 	*x = DeliverResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3452,7 @@ func (x *DeliverResponse) String() string {
 func (*DeliverResponse) ProtoMessage() {}
 
 func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3465,7 @@ func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverResponse.ProtoReflect.Descriptor instead.
 func (*DeliverResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{34}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeliverResponse) GetDeliveries() []*Delivery {
@@ -3141,7 +3490,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3502,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3515,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{35}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Settlement) GetSequence() uint64 {
@@ -3220,7 +3569,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3232,7 +3581,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3594,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{36}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SettleRequest) GetSettlements() []*Settlement {
@@ -3265,7 +3614,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3277,7 +3626,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3290,7 +3639,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SettleResponse) GetStatuses() [][]byte {
@@ -3309,7 +3658,7 @@ type RetryRequest struct {
 
 func (x *RetryRequest) Reset() {
 	*x = RetryRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3321,7 +3670,7 @@ func (x *RetryRequest) String() string {
 func (*RetryRequest) ProtoMessage() {}
 
 func (x *RetryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3334,7 +3683,7 @@ func (x *RetryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
 func (*RetryRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RetryRequest) GetSteps() []string {
@@ -3352,7 +3701,7 @@ type RetryResponse struct {
 
 func (x *RetryResponse) Reset() {
 	*x = RetryResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3364,7 +3713,7 @@ func (x *RetryResponse) String() string {
 func (*RetryResponse) ProtoMessage() {}
 
 func (x *RetryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3377,7 +3726,7 @@ func (x *RetryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
 func (*RetryResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
 }
 
 type DescribeRequest struct {
@@ -3388,7 +3737,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3400,7 +3749,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3413,7 +3762,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
 }
 
 type DescribeResponse struct {
@@ -3429,7 +3778,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3790,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3803,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -3501,7 +3850,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3513,7 +3862,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3526,7 +3875,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PrepareRequest) GetConfigFile() string {
@@ -3552,7 +3901,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3564,7 +3913,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3577,7 +3926,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Diagnostic) GetSeverity() Severity {
@@ -3638,7 +3987,7 @@ type DiagnosticsResponse struct {
 
 func (x *DiagnosticsResponse) Reset() {
 	*x = DiagnosticsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3650,7 +3999,7 @@ func (x *DiagnosticsResponse) String() string {
 func (*DiagnosticsResponse) ProtoMessage() {}
 
 func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3663,7 +4012,7 @@ func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
 func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
@@ -3685,7 +4034,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +4046,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +4059,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -3743,7 +4092,7 @@ type ExpectRequest struct {
 
 func (x *ExpectRequest) Reset() {
 	*x = ExpectRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3755,7 +4104,7 @@ func (x *ExpectRequest) String() string {
 func (*ExpectRequest) ProtoMessage() {}
 
 func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3768,7 +4117,7 @@ func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectRequest.ProtoReflect.Descriptor instead.
 func (*ExpectRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExpectRequest) GetIndex() *IndexIdentity {
@@ -3786,7 +4135,7 @@ type ExpectResponse struct {
 
 func (x *ExpectResponse) Reset() {
 	*x = ExpectResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3798,7 +4147,7 @@ func (x *ExpectResponse) String() string {
 func (*ExpectResponse) ProtoMessage() {}
 
 func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3811,7 +4160,7 @@ func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectResponse.ProtoReflect.Descriptor instead.
 func (*ExpectResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 type BackupRequest struct {
@@ -3822,7 +4171,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3834,7 +4183,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +4196,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
 }
 
 type BackupChunk struct {
@@ -3859,7 +4208,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3871,7 +4220,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3884,7 +4233,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -3903,7 +4252,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3915,7 +4264,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3928,7 +4277,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ActivateRequest) GetSteps() []*HostStep {
@@ -3950,7 +4299,7 @@ type HostStep struct {
 
 func (x *HostStep) Reset() {
 	*x = HostStep{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3962,7 +4311,7 @@ func (x *HostStep) String() string {
 func (*HostStep) ProtoMessage() {}
 
 func (x *HostStep) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3975,7 +4324,7 @@ func (x *HostStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStep.ProtoReflect.Descriptor instead.
 func (*HostStep) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *HostStep) GetName() string {
@@ -4007,7 +4356,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4368,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4381,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
 }
 
 type FlushRequest struct {
@@ -4043,7 +4392,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4055,7 +4404,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4068,7 +4417,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
 }
 
 type FlushResponse struct {
@@ -4079,7 +4428,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4091,7 +4440,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4104,7 +4453,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
 }
 
 type QuiesceRequest struct {
@@ -4115,7 +4464,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4127,7 +4476,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4140,7 +4489,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
 }
 
 type QuiesceResponse struct {
@@ -4151,7 +4500,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4163,7 +4512,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4176,7 +4525,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
 }
 
 type HealthRequest struct {
@@ -4187,7 +4536,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4199,7 +4548,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4212,7 +4561,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
 }
 
 type HealthResponse struct {
@@ -4231,7 +4580,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4243,7 +4592,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4256,7 +4605,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -4331,7 +4680,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +4692,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +4705,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ClusterState) GetNode() string {
@@ -4424,7 +4773,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4436,7 +4785,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4449,7 +4798,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ClusterMember) GetNode() string {
@@ -4516,7 +4865,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4528,7 +4877,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4541,7 +4890,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -4594,7 +4943,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4606,7 +4955,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4619,7 +4968,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{66}
 }
 
 type MetricsRequest struct {
@@ -4630,7 +4979,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4642,7 +4991,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4655,7 +5004,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{67}
 }
 
 // Bucket counts the observations of a histogram that are not above a bound.
@@ -4669,7 +5018,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4681,7 +5030,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4694,7 +5043,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Bucket) GetUpperBound() float64 {
@@ -4725,7 +5074,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4737,7 +5086,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4750,7 +5099,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Metric) GetName() string {
@@ -4804,7 +5153,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4816,7 +5165,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4829,7 +5178,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{66}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -4850,7 +5199,17 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\n" +
 	"Attachment\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05owner\x18\x02 \x01(\tR\x05owner\"\xcf\x02\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\"a\n" +
+	"\bRelation\x126\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\".chatrecall.recall.v1.RelationKindR\x04kind\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\"\xba\x01\n" +
+	"\aRelated\x126\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\".chatrecall.recall.v1.RelationKindR\x04kind\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12F\n" +
+	"\fconversation\x18\x03 \x01(\v2\".chatrecall.recall.v1.ConversationR\fconversation\x12\x10\n" +
+	"\x03ref\x18\x04 \x01(\tR\x03ref\"\x8d\x03\n" +
 	"\aMessage\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12F\n" +
@@ -4860,7 +5219,9 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\asent_at\x18\x06 \x01(\x03R\x06sentAt\x12B\n" +
 	"\vattachments\x18\a \x03(\v2 .chatrecall.recall.v1.AttachmentR\vattachments\x12\x16\n" +
 	"\x06labels\x18\b \x03(\tR\x06labels\x12\x10\n" +
-	"\x03ref\x18\t \x01(\tR\x03ref\"/\n" +
+	"\x03ref\x18\t \x01(\tR\x03ref\x12<\n" +
+	"\trelations\x18\n" +
+	" \x03(\v2\x1e.chatrecall.recall.v1.RelationR\trelations\"/\n" +
 	"\x05Actor\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06labels\x18\x02 \x03(\tR\x06labels\"B\n" +
@@ -4870,13 +5231,14 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x04line\x18\x03 \x01(\x05R\x04line\"c\n" +
 	"\fIndexRequest\x129\n" +
 	"\bmessages\x18\x01 \x03(\v2\x1d.chatrecall.recall.v1.MessageR\bmessages\x12\x18\n" +
-	"\acompact\x18\x02 \x01(\bR\acompact\"\x97\x01\n" +
+	"\acompact\x18\x02 \x01(\bR\acompact\"\xd0\x01\n" +
 	"\vIndexResult\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x129\n" +
 	"\x06status\x18\x02 \x01(\x0e2!.chatrecall.recall.v1.IndexStatusR\x06status\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem\"h\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x127\n" +
+	"\arelated\x18\x05 \x03(\v2\x1d.chatrecall.recall.v1.RelatedR\arelated\"h\n" +
 	"\rIndexResponse\x12;\n" +
 	"\aresults\x18\x01 \x03(\v2!.chatrecall.recall.v1.IndexResultR\aresults\x12\x1a\n" +
 	"\bstatuses\x18\x02 \x01(\fR\bstatuses\"T\n" +
@@ -4975,7 +5337,17 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\vrecalled_at\x18\x05 \x01(\x03R\n" +
 	"recalledAt\"Q\n" +
 	"\x0eStatusResponse\x12?\n" +
-	"\bstatuses\x18\x01 \x03(\v2#.chatrecall.recall.v1.MessageStatusR\bstatuses\"\x9c\x01\n" +
+	"\bstatuses\x18\x01 \x03(\v2#.chatrecall.recall.v1.MessageStatusR\bstatuses\"s\n" +
+	"\x0eRelatedRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"n\n" +
+	"\vRelatedPage\x127\n" +
+	"\arelated\x18\x01 \x03(\v2\x1d.chatrecall.recall.v1.RelatedR\arelated\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\x9c\x01\n" +
 	"\fSinceRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12H\n" +
 	"\rconversations\x18\x02 \x03(\v2\".chatrecall.recall.v1.ConversationR\rconversations\x12\x14\n" +
@@ -5020,7 +5392,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\aentries\x18\x01 \x03(\v2!.chatrecall.recall.v1.LedgerEntryR\aentries\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
 	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
-	"\x05reset\x18\x04 \x01(\bR\x05reset\"\xe3\x05\n" +
+	"\x05reset\x18\x04 \x01(\bR\x05reset\"\xf5\x06\n" +
 	"\x05Event\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1b\n" +
@@ -5039,7 +5411,10 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x06silent\x18\r \x01(\bR\x06silent\x12N\n" +
 	"\vplaceholder\x18\x0e \x03(\v2,.chatrecall.recall.v1.Event.PlaceholderEntryR\vplaceholder\x12C\n" +
 	"\vdisposition\x18\x0f \x01(\x0e2!.chatrecall.recall.v1.DispositionR\vdisposition\x12\x1c\n" +
-	"\tretention\x18\x10 \x01(\x03R\tretention\x1a>\n" +
+	"\tretention\x18\x10 \x01(\x03R\tretention\x127\n" +
+	"\arelated\x18\x11 \x03(\v2\x1d.chatrecall.recall.v1.RelatedR\arelated\x12!\n" +
+	"\fmore_related\x18\x12 \x01(\bR\vmoreRelated\x124\n" +
+	"\x05cause\x18\x13 \x01(\v2\x1e.chatrecall.recall.v1.RelationR\x05cause\x1a>\n" +
 	"\x10PlaceholderEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x10\n" +
@@ -5226,7 +5601,14 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISPOSITION_ERASE\x10\x01\x12\x17\n" +
-	"\x13DISPOSITION_ARCHIVE\x10\x02*[\n" +
+	"\x13DISPOSITION_ARCHIVE\x10\x02*\xac\x01\n" +
+	"\fRelationKind\x12\x1d\n" +
+	"\x19RELATION_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12RELATION_KIND_EDIT\x10\x01\x12\x17\n" +
+	"\x13RELATION_KIND_QUOTE\x10\x02\x12\x19\n" +
+	"\x15RELATION_KIND_FORWARD\x10\x03\x12\x17\n" +
+	"\x13RELATION_KIND_REPLY\x10\x04\x12\x18\n" +
+	"\x14RELATION_KIND_THREAD\x10\x05*[\n" +
 	"\vStepsFilter\x12\x1c\n" +
 	"\x18STEPS_FILTER_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11STEPS_FILTER_OPEN\x10\x01\x12\x17\n" +
@@ -5236,7 +5618,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x17METRIC_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13METRIC_KIND_COUNTER\x10\x01\x12\x15\n" +
 	"\x11METRIC_KIND_GAUGE\x10\x02\x12\x19\n" +
-	"\x15METRIC_KIND_HISTOGRAM\x10\x032\xf4\a\n" +
+	"\x15METRIC_KIND_HISTOGRAM\x10\x032\xc8\b\n" +
 	"\rRecallService\x12P\n" +
 	"\x05Index\x12\".chatrecall.recall.v1.IndexRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12P\n" +
 	"\x05Amend\x12\".chatrecall.recall.v1.AmendRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12S\n" +
@@ -5246,7 +5628,8 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x06Status\x12#.chatrecall.recall.v1.StatusRequest\x1a$.chatrecall.recall.v1.StatusResponse\x12L\n" +
 	"\x05Since\x12\".chatrecall.recall.v1.SinceRequest\x1a\x1f.chatrecall.recall.v1.EventPage\x12J\n" +
 	"\x04List\x12!.chatrecall.recall.v1.ListRequest\x1a\x1f.chatrecall.recall.v1.EventPage\x12O\n" +
-	"\x06Ledger\x12#.chatrecall.recall.v1.LedgerRequest\x1a .chatrecall.recall.v1.LedgerPage\x12X\n" +
+	"\x06Ledger\x12#.chatrecall.recall.v1.LedgerRequest\x1a .chatrecall.recall.v1.LedgerPage\x12R\n" +
+	"\aRelated\x12$.chatrecall.recall.v1.RelatedRequest\x1a!.chatrecall.recall.v1.RelatedPage\x12X\n" +
 	"\aDeliver\x12$.chatrecall.recall.v1.DeliverRequest\x1a%.chatrecall.recall.v1.DeliverResponse0\x01\x12S\n" +
 	"\x06Settle\x12#.chatrecall.recall.v1.SettleRequest\x1a$.chatrecall.recall.v1.SettleResponse\x12P\n" +
 	"\x05Retry\x12\".chatrecall.recall.v1.RetryRequest\x1a#.chatrecall.recall.v1.RetryResponse2\xfe\x06\n" +
@@ -5274,8 +5657,8 @@ func file_chatrecall_recall_v1_recall_proto_rawDescGZIP() []byte {
 	return file_chatrecall_recall_v1_recall_proto_rawDescData
 }
 
-var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 12)
-var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
+var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: chatrecall.recall.v1.ConversationType
 	(MessageType)(0),            // 1: chatrecall.recall.v1.MessageType
@@ -5287,195 +5670,210 @@ var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(PluginState)(0),            // 7: chatrecall.recall.v1.PluginState
 	(Severity)(0),               // 8: chatrecall.recall.v1.Severity
 	(Disposition)(0),            // 9: chatrecall.recall.v1.Disposition
-	(StepsFilter)(0),            // 10: chatrecall.recall.v1.StepsFilter
-	(MetricKind)(0),             // 11: chatrecall.recall.v1.MetricKind
-	(*Conversation)(nil),        // 12: chatrecall.recall.v1.Conversation
-	(*Attachment)(nil),          // 13: chatrecall.recall.v1.Attachment
-	(*Message)(nil),             // 14: chatrecall.recall.v1.Message
-	(*Actor)(nil),               // 15: chatrecall.recall.v1.Actor
-	(*Rule)(nil),                // 16: chatrecall.recall.v1.Rule
-	(*IndexRequest)(nil),        // 17: chatrecall.recall.v1.IndexRequest
-	(*IndexResult)(nil),         // 18: chatrecall.recall.v1.IndexResult
-	(*IndexResponse)(nil),       // 19: chatrecall.recall.v1.IndexResponse
-	(*AttachmentList)(nil),      // 20: chatrecall.recall.v1.AttachmentList
-	(*LabelList)(nil),           // 21: chatrecall.recall.v1.LabelList
-	(*Amendment)(nil),           // 22: chatrecall.recall.v1.Amendment
-	(*AmendRequest)(nil),        // 23: chatrecall.recall.v1.AmendRequest
-	(*Target)(nil),              // 24: chatrecall.recall.v1.Target
-	(*RecallRequest)(nil),       // 25: chatrecall.recall.v1.RecallRequest
-	(*RecallResult)(nil),        // 26: chatrecall.recall.v1.RecallResult
-	(*RecallResponse)(nil),      // 27: chatrecall.recall.v1.RecallResponse
-	(*RuleCondition)(nil),       // 28: chatrecall.recall.v1.RuleCondition
-	(*RuleTrace)(nil),           // 29: chatrecall.recall.v1.RuleTrace
-	(*ShadowVerdict)(nil),       // 30: chatrecall.recall.v1.ShadowVerdict
-	(*Explanation)(nil),         // 31: chatrecall.recall.v1.Explanation
-	(*ExplainResponse)(nil),     // 32: chatrecall.recall.v1.ExplainResponse
-	(*StatusRequest)(nil),       // 33: chatrecall.recall.v1.StatusRequest
-	(*MessageStatus)(nil),       // 34: chatrecall.recall.v1.MessageStatus
-	(*StatusResponse)(nil),      // 35: chatrecall.recall.v1.StatusResponse
-	(*SinceRequest)(nil),        // 36: chatrecall.recall.v1.SinceRequest
-	(*ListRequest)(nil),         // 37: chatrecall.recall.v1.ListRequest
-	(*EventPage)(nil),           // 38: chatrecall.recall.v1.EventPage
-	(*LedgerRequest)(nil),       // 39: chatrecall.recall.v1.LedgerRequest
-	(*StepRecord)(nil),          // 40: chatrecall.recall.v1.StepRecord
-	(*LedgerEntry)(nil),         // 41: chatrecall.recall.v1.LedgerEntry
-	(*LedgerPage)(nil),          // 42: chatrecall.recall.v1.LedgerPage
-	(*Event)(nil),               // 43: chatrecall.recall.v1.Event
-	(*DeliverRequest)(nil),      // 44: chatrecall.recall.v1.DeliverRequest
-	(*Delivery)(nil),            // 45: chatrecall.recall.v1.Delivery
-	(*DeliverResponse)(nil),     // 46: chatrecall.recall.v1.DeliverResponse
-	(*Settlement)(nil),          // 47: chatrecall.recall.v1.Settlement
-	(*SettleRequest)(nil),       // 48: chatrecall.recall.v1.SettleRequest
-	(*SettleResponse)(nil),      // 49: chatrecall.recall.v1.SettleResponse
-	(*RetryRequest)(nil),        // 50: chatrecall.recall.v1.RetryRequest
-	(*RetryResponse)(nil),       // 51: chatrecall.recall.v1.RetryResponse
-	(*DescribeRequest)(nil),     // 52: chatrecall.recall.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 53: chatrecall.recall.v1.DescribeResponse
-	(*PrepareRequest)(nil),      // 54: chatrecall.recall.v1.PrepareRequest
-	(*Diagnostic)(nil),          // 55: chatrecall.recall.v1.Diagnostic
-	(*DiagnosticsResponse)(nil), // 56: chatrecall.recall.v1.DiagnosticsResponse
-	(*IndexIdentity)(nil),       // 57: chatrecall.recall.v1.IndexIdentity
-	(*ExpectRequest)(nil),       // 58: chatrecall.recall.v1.ExpectRequest
-	(*ExpectResponse)(nil),      // 59: chatrecall.recall.v1.ExpectResponse
-	(*BackupRequest)(nil),       // 60: chatrecall.recall.v1.BackupRequest
-	(*BackupChunk)(nil),         // 61: chatrecall.recall.v1.BackupChunk
-	(*ActivateRequest)(nil),     // 62: chatrecall.recall.v1.ActivateRequest
-	(*HostStep)(nil),            // 63: chatrecall.recall.v1.HostStep
-	(*ActivateResponse)(nil),    // 64: chatrecall.recall.v1.ActivateResponse
-	(*FlushRequest)(nil),        // 65: chatrecall.recall.v1.FlushRequest
-	(*FlushResponse)(nil),       // 66: chatrecall.recall.v1.FlushResponse
-	(*QuiesceRequest)(nil),      // 67: chatrecall.recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 68: chatrecall.recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 69: chatrecall.recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 70: chatrecall.recall.v1.HealthResponse
-	(*ClusterState)(nil),        // 71: chatrecall.recall.v1.ClusterState
-	(*ClusterMember)(nil),       // 72: chatrecall.recall.v1.ClusterMember
-	(*RulesState)(nil),          // 73: chatrecall.recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 74: chatrecall.recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 75: chatrecall.recall.v1.MetricsRequest
-	(*Bucket)(nil),              // 76: chatrecall.recall.v1.Bucket
-	(*Metric)(nil),              // 77: chatrecall.recall.v1.Metric
-	(*MetricsResponse)(nil),     // 78: chatrecall.recall.v1.MetricsResponse
-	nil,                         // 79: chatrecall.recall.v1.RecallResult.TextEntry
-	nil,                         // 80: chatrecall.recall.v1.Event.PlaceholderEntry
-	nil,                         // 81: chatrecall.recall.v1.Metric.LabelsEntry
+	(RelationKind)(0),           // 10: chatrecall.recall.v1.RelationKind
+	(StepsFilter)(0),            // 11: chatrecall.recall.v1.StepsFilter
+	(MetricKind)(0),             // 12: chatrecall.recall.v1.MetricKind
+	(*Conversation)(nil),        // 13: chatrecall.recall.v1.Conversation
+	(*Attachment)(nil),          // 14: chatrecall.recall.v1.Attachment
+	(*Relation)(nil),            // 15: chatrecall.recall.v1.Relation
+	(*Related)(nil),             // 16: chatrecall.recall.v1.Related
+	(*Message)(nil),             // 17: chatrecall.recall.v1.Message
+	(*Actor)(nil),               // 18: chatrecall.recall.v1.Actor
+	(*Rule)(nil),                // 19: chatrecall.recall.v1.Rule
+	(*IndexRequest)(nil),        // 20: chatrecall.recall.v1.IndexRequest
+	(*IndexResult)(nil),         // 21: chatrecall.recall.v1.IndexResult
+	(*IndexResponse)(nil),       // 22: chatrecall.recall.v1.IndexResponse
+	(*AttachmentList)(nil),      // 23: chatrecall.recall.v1.AttachmentList
+	(*LabelList)(nil),           // 24: chatrecall.recall.v1.LabelList
+	(*Amendment)(nil),           // 25: chatrecall.recall.v1.Amendment
+	(*AmendRequest)(nil),        // 26: chatrecall.recall.v1.AmendRequest
+	(*Target)(nil),              // 27: chatrecall.recall.v1.Target
+	(*RecallRequest)(nil),       // 28: chatrecall.recall.v1.RecallRequest
+	(*RecallResult)(nil),        // 29: chatrecall.recall.v1.RecallResult
+	(*RecallResponse)(nil),      // 30: chatrecall.recall.v1.RecallResponse
+	(*RuleCondition)(nil),       // 31: chatrecall.recall.v1.RuleCondition
+	(*RuleTrace)(nil),           // 32: chatrecall.recall.v1.RuleTrace
+	(*ShadowVerdict)(nil),       // 33: chatrecall.recall.v1.ShadowVerdict
+	(*Explanation)(nil),         // 34: chatrecall.recall.v1.Explanation
+	(*ExplainResponse)(nil),     // 35: chatrecall.recall.v1.ExplainResponse
+	(*StatusRequest)(nil),       // 36: chatrecall.recall.v1.StatusRequest
+	(*MessageStatus)(nil),       // 37: chatrecall.recall.v1.MessageStatus
+	(*StatusResponse)(nil),      // 38: chatrecall.recall.v1.StatusResponse
+	(*RelatedRequest)(nil),      // 39: chatrecall.recall.v1.RelatedRequest
+	(*RelatedPage)(nil),         // 40: chatrecall.recall.v1.RelatedPage
+	(*SinceRequest)(nil),        // 41: chatrecall.recall.v1.SinceRequest
+	(*ListRequest)(nil),         // 42: chatrecall.recall.v1.ListRequest
+	(*EventPage)(nil),           // 43: chatrecall.recall.v1.EventPage
+	(*LedgerRequest)(nil),       // 44: chatrecall.recall.v1.LedgerRequest
+	(*StepRecord)(nil),          // 45: chatrecall.recall.v1.StepRecord
+	(*LedgerEntry)(nil),         // 46: chatrecall.recall.v1.LedgerEntry
+	(*LedgerPage)(nil),          // 47: chatrecall.recall.v1.LedgerPage
+	(*Event)(nil),               // 48: chatrecall.recall.v1.Event
+	(*DeliverRequest)(nil),      // 49: chatrecall.recall.v1.DeliverRequest
+	(*Delivery)(nil),            // 50: chatrecall.recall.v1.Delivery
+	(*DeliverResponse)(nil),     // 51: chatrecall.recall.v1.DeliverResponse
+	(*Settlement)(nil),          // 52: chatrecall.recall.v1.Settlement
+	(*SettleRequest)(nil),       // 53: chatrecall.recall.v1.SettleRequest
+	(*SettleResponse)(nil),      // 54: chatrecall.recall.v1.SettleResponse
+	(*RetryRequest)(nil),        // 55: chatrecall.recall.v1.RetryRequest
+	(*RetryResponse)(nil),       // 56: chatrecall.recall.v1.RetryResponse
+	(*DescribeRequest)(nil),     // 57: chatrecall.recall.v1.DescribeRequest
+	(*DescribeResponse)(nil),    // 58: chatrecall.recall.v1.DescribeResponse
+	(*PrepareRequest)(nil),      // 59: chatrecall.recall.v1.PrepareRequest
+	(*Diagnostic)(nil),          // 60: chatrecall.recall.v1.Diagnostic
+	(*DiagnosticsResponse)(nil), // 61: chatrecall.recall.v1.DiagnosticsResponse
+	(*IndexIdentity)(nil),       // 62: chatrecall.recall.v1.IndexIdentity
+	(*ExpectRequest)(nil),       // 63: chatrecall.recall.v1.ExpectRequest
+	(*ExpectResponse)(nil),      // 64: chatrecall.recall.v1.ExpectResponse
+	(*BackupRequest)(nil),       // 65: chatrecall.recall.v1.BackupRequest
+	(*BackupChunk)(nil),         // 66: chatrecall.recall.v1.BackupChunk
+	(*ActivateRequest)(nil),     // 67: chatrecall.recall.v1.ActivateRequest
+	(*HostStep)(nil),            // 68: chatrecall.recall.v1.HostStep
+	(*ActivateResponse)(nil),    // 69: chatrecall.recall.v1.ActivateResponse
+	(*FlushRequest)(nil),        // 70: chatrecall.recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 71: chatrecall.recall.v1.FlushResponse
+	(*QuiesceRequest)(nil),      // 72: chatrecall.recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 73: chatrecall.recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 74: chatrecall.recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 75: chatrecall.recall.v1.HealthResponse
+	(*ClusterState)(nil),        // 76: chatrecall.recall.v1.ClusterState
+	(*ClusterMember)(nil),       // 77: chatrecall.recall.v1.ClusterMember
+	(*RulesState)(nil),          // 78: chatrecall.recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 79: chatrecall.recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 80: chatrecall.recall.v1.MetricsRequest
+	(*Bucket)(nil),              // 81: chatrecall.recall.v1.Bucket
+	(*Metric)(nil),              // 82: chatrecall.recall.v1.Metric
+	(*MetricsResponse)(nil),     // 83: chatrecall.recall.v1.MetricsResponse
+	nil,                         // 84: chatrecall.recall.v1.RecallResult.TextEntry
+	nil,                         // 85: chatrecall.recall.v1.Event.PlaceholderEntry
+	nil,                         // 86: chatrecall.recall.v1.Metric.LabelsEntry
 }
 var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	0,  // 0: chatrecall.recall.v1.Conversation.type:type_name -> chatrecall.recall.v1.ConversationType
-	12, // 1: chatrecall.recall.v1.Message.conversation:type_name -> chatrecall.recall.v1.Conversation
-	1,  // 2: chatrecall.recall.v1.Message.type:type_name -> chatrecall.recall.v1.MessageType
-	13, // 3: chatrecall.recall.v1.Message.attachments:type_name -> chatrecall.recall.v1.Attachment
-	14, // 4: chatrecall.recall.v1.IndexRequest.messages:type_name -> chatrecall.recall.v1.Message
-	3,  // 5: chatrecall.recall.v1.IndexResult.status:type_name -> chatrecall.recall.v1.IndexStatus
-	18, // 6: chatrecall.recall.v1.IndexResponse.results:type_name -> chatrecall.recall.v1.IndexResult
-	13, // 7: chatrecall.recall.v1.AttachmentList.attachments:type_name -> chatrecall.recall.v1.Attachment
-	12, // 8: chatrecall.recall.v1.Amendment.conversation:type_name -> chatrecall.recall.v1.Conversation
-	20, // 9: chatrecall.recall.v1.Amendment.attachments:type_name -> chatrecall.recall.v1.AttachmentList
-	21, // 10: chatrecall.recall.v1.Amendment.labels:type_name -> chatrecall.recall.v1.LabelList
-	22, // 11: chatrecall.recall.v1.AmendRequest.amendments:type_name -> chatrecall.recall.v1.Amendment
-	12, // 12: chatrecall.recall.v1.Target.conversation:type_name -> chatrecall.recall.v1.Conversation
-	2,  // 13: chatrecall.recall.v1.Target.role:type_name -> chatrecall.recall.v1.Role
-	14, // 14: chatrecall.recall.v1.Target.message:type_name -> chatrecall.recall.v1.Message
-	24, // 15: chatrecall.recall.v1.RecallRequest.targets:type_name -> chatrecall.recall.v1.Target
-	15, // 16: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
-	4,  // 17: chatrecall.recall.v1.RecallResult.status:type_name -> chatrecall.recall.v1.RecallStatus
-	16, // 18: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
-	79, // 19: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
-	2,  // 20: chatrecall.recall.v1.RecallResult.role:type_name -> chatrecall.recall.v1.Role
-	26, // 21: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
-	16, // 22: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
-	28, // 23: chatrecall.recall.v1.RuleTrace.conditions:type_name -> chatrecall.recall.v1.RuleCondition
-	16, // 24: chatrecall.recall.v1.ShadowVerdict.rule:type_name -> chatrecall.recall.v1.Rule
-	26, // 25: chatrecall.recall.v1.Explanation.result:type_name -> chatrecall.recall.v1.RecallResult
-	30, // 26: chatrecall.recall.v1.Explanation.shadow:type_name -> chatrecall.recall.v1.ShadowVerdict
-	29, // 27: chatrecall.recall.v1.Explanation.rules:type_name -> chatrecall.recall.v1.RuleTrace
-	31, // 28: chatrecall.recall.v1.ExplainResponse.explanations:type_name -> chatrecall.recall.v1.Explanation
-	5,  // 29: chatrecall.recall.v1.MessageStatus.state:type_name -> chatrecall.recall.v1.MessageState
-	14, // 30: chatrecall.recall.v1.MessageStatus.message:type_name -> chatrecall.recall.v1.Message
-	34, // 31: chatrecall.recall.v1.StatusResponse.statuses:type_name -> chatrecall.recall.v1.MessageStatus
-	12, // 32: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
-	12, // 33: chatrecall.recall.v1.ListRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
-	10, // 34: chatrecall.recall.v1.ListRequest.steps:type_name -> chatrecall.recall.v1.StepsFilter
-	43, // 35: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
-	6,  // 36: chatrecall.recall.v1.StepRecord.outcome:type_name -> chatrecall.recall.v1.Outcome
-	43, // 37: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
-	40, // 38: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
-	41, // 39: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
-	15, // 40: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
-	2,  // 41: chatrecall.recall.v1.Event.role:type_name -> chatrecall.recall.v1.Role
-	14, // 42: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
-	13, // 43: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
-	16, // 44: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
-	80, // 45: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
-	9,  // 46: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
-	43, // 47: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
-	45, // 48: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
-	6,  // 49: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
-	47, // 50: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
-	8,  // 51: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
-	55, // 52: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
-	57, // 53: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	63, // 54: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
-	7,  // 55: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
-	73, // 56: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
-	57, // 57: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	71, // 58: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
-	72, // 59: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
-	55, // 60: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
-	55, // 61: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
-	11, // 62: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
-	81, // 63: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
-	76, // 64: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
-	77, // 65: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
-	17, // 66: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
-	23, // 67: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
-	25, // 68: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
-	25, // 69: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
-	25, // 70: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
-	33, // 71: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
-	36, // 72: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
-	37, // 73: chatrecall.recall.v1.RecallService.List:input_type -> chatrecall.recall.v1.ListRequest
-	39, // 74: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
-	44, // 75: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
-	48, // 76: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
-	50, // 77: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
-	52, // 78: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
-	54, // 79: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
-	58, // 80: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
-	62, // 81: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
-	65, // 82: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
-	67, // 83: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
-	69, // 84: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
-	74, // 85: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
-	75, // 86: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
-	60, // 87: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
-	19, // 88: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
-	19, // 89: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
-	27, // 90: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
-	27, // 91: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
-	32, // 92: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
-	35, // 93: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
-	38, // 94: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
-	38, // 95: chatrecall.recall.v1.RecallService.List:output_type -> chatrecall.recall.v1.EventPage
-	42, // 96: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
-	46, // 97: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
-	49, // 98: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
-	51, // 99: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
-	53, // 100: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
-	56, // 101: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	59, // 102: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
-	64, // 103: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
-	66, // 104: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
-	68, // 105: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
-	70, // 106: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
-	56, // 107: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	78, // 108: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
-	61, // 109: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
-	88, // [88:110] is the sub-list for method output_type
-	66, // [66:88] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	10, // 1: chatrecall.recall.v1.Relation.kind:type_name -> chatrecall.recall.v1.RelationKind
+	10, // 2: chatrecall.recall.v1.Related.kind:type_name -> chatrecall.recall.v1.RelationKind
+	13, // 3: chatrecall.recall.v1.Related.conversation:type_name -> chatrecall.recall.v1.Conversation
+	13, // 4: chatrecall.recall.v1.Message.conversation:type_name -> chatrecall.recall.v1.Conversation
+	1,  // 5: chatrecall.recall.v1.Message.type:type_name -> chatrecall.recall.v1.MessageType
+	14, // 6: chatrecall.recall.v1.Message.attachments:type_name -> chatrecall.recall.v1.Attachment
+	15, // 7: chatrecall.recall.v1.Message.relations:type_name -> chatrecall.recall.v1.Relation
+	17, // 8: chatrecall.recall.v1.IndexRequest.messages:type_name -> chatrecall.recall.v1.Message
+	3,  // 9: chatrecall.recall.v1.IndexResult.status:type_name -> chatrecall.recall.v1.IndexStatus
+	16, // 10: chatrecall.recall.v1.IndexResult.related:type_name -> chatrecall.recall.v1.Related
+	21, // 11: chatrecall.recall.v1.IndexResponse.results:type_name -> chatrecall.recall.v1.IndexResult
+	14, // 12: chatrecall.recall.v1.AttachmentList.attachments:type_name -> chatrecall.recall.v1.Attachment
+	13, // 13: chatrecall.recall.v1.Amendment.conversation:type_name -> chatrecall.recall.v1.Conversation
+	23, // 14: chatrecall.recall.v1.Amendment.attachments:type_name -> chatrecall.recall.v1.AttachmentList
+	24, // 15: chatrecall.recall.v1.Amendment.labels:type_name -> chatrecall.recall.v1.LabelList
+	25, // 16: chatrecall.recall.v1.AmendRequest.amendments:type_name -> chatrecall.recall.v1.Amendment
+	13, // 17: chatrecall.recall.v1.Target.conversation:type_name -> chatrecall.recall.v1.Conversation
+	2,  // 18: chatrecall.recall.v1.Target.role:type_name -> chatrecall.recall.v1.Role
+	17, // 19: chatrecall.recall.v1.Target.message:type_name -> chatrecall.recall.v1.Message
+	27, // 20: chatrecall.recall.v1.RecallRequest.targets:type_name -> chatrecall.recall.v1.Target
+	18, // 21: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
+	4,  // 22: chatrecall.recall.v1.RecallResult.status:type_name -> chatrecall.recall.v1.RecallStatus
+	19, // 23: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
+	84, // 24: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
+	2,  // 25: chatrecall.recall.v1.RecallResult.role:type_name -> chatrecall.recall.v1.Role
+	29, // 26: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
+	19, // 27: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
+	31, // 28: chatrecall.recall.v1.RuleTrace.conditions:type_name -> chatrecall.recall.v1.RuleCondition
+	19, // 29: chatrecall.recall.v1.ShadowVerdict.rule:type_name -> chatrecall.recall.v1.Rule
+	29, // 30: chatrecall.recall.v1.Explanation.result:type_name -> chatrecall.recall.v1.RecallResult
+	33, // 31: chatrecall.recall.v1.Explanation.shadow:type_name -> chatrecall.recall.v1.ShadowVerdict
+	32, // 32: chatrecall.recall.v1.Explanation.rules:type_name -> chatrecall.recall.v1.RuleTrace
+	34, // 33: chatrecall.recall.v1.ExplainResponse.explanations:type_name -> chatrecall.recall.v1.Explanation
+	5,  // 34: chatrecall.recall.v1.MessageStatus.state:type_name -> chatrecall.recall.v1.MessageState
+	17, // 35: chatrecall.recall.v1.MessageStatus.message:type_name -> chatrecall.recall.v1.Message
+	37, // 36: chatrecall.recall.v1.StatusResponse.statuses:type_name -> chatrecall.recall.v1.MessageStatus
+	16, // 37: chatrecall.recall.v1.RelatedPage.related:type_name -> chatrecall.recall.v1.Related
+	13, // 38: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
+	13, // 39: chatrecall.recall.v1.ListRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
+	11, // 40: chatrecall.recall.v1.ListRequest.steps:type_name -> chatrecall.recall.v1.StepsFilter
+	48, // 41: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
+	6,  // 42: chatrecall.recall.v1.StepRecord.outcome:type_name -> chatrecall.recall.v1.Outcome
+	48, // 43: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
+	45, // 44: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
+	46, // 45: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
+	18, // 46: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
+	2,  // 47: chatrecall.recall.v1.Event.role:type_name -> chatrecall.recall.v1.Role
+	17, // 48: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
+	14, // 49: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
+	19, // 50: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
+	85, // 51: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
+	9,  // 52: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
+	16, // 53: chatrecall.recall.v1.Event.related:type_name -> chatrecall.recall.v1.Related
+	15, // 54: chatrecall.recall.v1.Event.cause:type_name -> chatrecall.recall.v1.Relation
+	48, // 55: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
+	50, // 56: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
+	6,  // 57: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
+	52, // 58: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
+	8,  // 59: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
+	60, // 60: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
+	62, // 61: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	68, // 62: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
+	7,  // 63: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
+	78, // 64: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
+	62, // 65: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	76, // 66: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
+	77, // 67: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
+	60, // 68: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
+	60, // 69: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
+	12, // 70: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
+	86, // 71: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
+	81, // 72: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
+	82, // 73: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
+	20, // 74: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
+	26, // 75: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
+	28, // 76: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
+	28, // 77: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
+	28, // 78: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
+	36, // 79: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
+	41, // 80: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
+	42, // 81: chatrecall.recall.v1.RecallService.List:input_type -> chatrecall.recall.v1.ListRequest
+	44, // 82: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
+	39, // 83: chatrecall.recall.v1.RecallService.Related:input_type -> chatrecall.recall.v1.RelatedRequest
+	49, // 84: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
+	53, // 85: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
+	55, // 86: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
+	57, // 87: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
+	59, // 88: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
+	63, // 89: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
+	67, // 90: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
+	70, // 91: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
+	72, // 92: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
+	74, // 93: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
+	79, // 94: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
+	80, // 95: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
+	65, // 96: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
+	22, // 97: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
+	22, // 98: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
+	30, // 99: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
+	30, // 100: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
+	35, // 101: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
+	38, // 102: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
+	43, // 103: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
+	43, // 104: chatrecall.recall.v1.RecallService.List:output_type -> chatrecall.recall.v1.EventPage
+	47, // 105: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
+	40, // 106: chatrecall.recall.v1.RecallService.Related:output_type -> chatrecall.recall.v1.RelatedPage
+	51, // 107: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
+	54, // 108: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
+	56, // 109: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
+	58, // 110: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
+	61, // 111: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	64, // 112: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
+	69, // 113: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
+	71, // 114: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
+	73, // 115: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
+	75, // 116: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
+	61, // 117: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	83, // 118: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
+	66, // 119: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
+	97, // [97:120] is the sub-list for method output_type
+	74, // [74:97] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_chatrecall_recall_v1_recall_proto_init() }
@@ -5483,14 +5881,14 @@ func file_chatrecall_recall_v1_recall_proto_init() {
 	if File_chatrecall_recall_v1_recall_proto != nil {
 		return
 	}
-	file_chatrecall_recall_v1_recall_proto_msgTypes[10].OneofWrappers = []any{}
+	file_chatrecall_recall_v1_recall_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatrecall_recall_v1_recall_proto_rawDesc), len(file_chatrecall_recall_v1_recall_proto_rawDesc)),
-			NumEnums:      12,
-			NumMessages:   70,
+			NumEnums:      13,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -40,6 +40,7 @@ const (
 	RecallService_Since_FullMethodName   = "/chatrecall.recall.v1.RecallService/Since"
 	RecallService_List_FullMethodName    = "/chatrecall.recall.v1.RecallService/List"
 	RecallService_Ledger_FullMethodName  = "/chatrecall.recall.v1.RecallService/Ledger"
+	RecallService_Related_FullMethodName = "/chatrecall.recall.v1.RecallService/Related"
 	RecallService_Deliver_FullMethodName = "/chatrecall.recall.v1.RecallService/Deliver"
 	RecallService_Settle_FullMethodName  = "/chatrecall.recall.v1.RecallService/Settle"
 	RecallService_Retry_FullMethodName   = "/chatrecall.recall.v1.RecallService/Retry"
@@ -72,6 +73,8 @@ type RecallServiceClient interface {
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*EventPage, error)
 	// Ledger pages through the messages of a recall and the state of their steps.
 	Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (*LedgerPage, error)
+	// Related pages through the live messages that relate to a message.
+	Related(ctx context.Context, in *RelatedRequest, opts ...grpc.CallOption) (*RelatedPage, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
 	// at most 256 KiB unless it has a single delivery. A newer stream ends an older one.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeliverResponse], error)
@@ -180,6 +183,16 @@ func (c *recallServiceClient) Ledger(ctx context.Context, in *LedgerRequest, opt
 	return out, nil
 }
 
+func (c *recallServiceClient) Related(ctx context.Context, in *RelatedRequest, opts ...grpc.CallOption) (*RelatedPage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RelatedPage)
+	err := c.cc.Invoke(ctx, RecallService_Related_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *recallServiceClient) Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeliverResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[0], RecallService_Deliver_FullMethodName, cOpts...)
@@ -246,6 +259,8 @@ type RecallServiceServer interface {
 	List(context.Context, *ListRequest) (*EventPage, error)
 	// Ledger pages through the messages of a recall and the state of their steps.
 	Ledger(context.Context, *LedgerRequest) (*LedgerPage, error)
+	// Related pages through the live messages that relate to a message.
+	Related(context.Context, *RelatedRequest) (*RelatedPage, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
 	// at most 256 KiB unless it has a single delivery. A newer stream ends an older one.
 	Deliver(*DeliverRequest, grpc.ServerStreamingServer[DeliverResponse]) error
@@ -290,6 +305,9 @@ func (UnimplementedRecallServiceServer) List(context.Context, *ListRequest) (*Ev
 }
 func (UnimplementedRecallServiceServer) Ledger(context.Context, *LedgerRequest) (*LedgerPage, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ledger not implemented")
+}
+func (UnimplementedRecallServiceServer) Related(context.Context, *RelatedRequest) (*RelatedPage, error) {
+	return nil, status.Error(codes.Unimplemented, "method Related not implemented")
 }
 func (UnimplementedRecallServiceServer) Deliver(*DeliverRequest, grpc.ServerStreamingServer[DeliverResponse]) error {
 	return status.Error(codes.Unimplemented, "method Deliver not implemented")
@@ -483,6 +501,24 @@ func _RecallService_Ledger_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RecallService_Related_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RelatedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).Related(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_Related_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).Related(ctx, req.(*RelatedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RecallService_Deliver_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(DeliverRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -572,6 +608,10 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Ledger",
 			Handler:    _RecallService_Ledger_Handler,
+		},
+		{
+			MethodName: "Related",
+			Handler:    _RecallService_Related_Handler,
 		},
 		{
 			MethodName: "Settle",

@@ -255,11 +255,12 @@ func (x *Attachment) GetOwner() string {
 	return ""
 }
 
-// Relation says how a message refers to another one.
+// Relation says how a message relates to another one. An edit is recalled with its original. The other kinds are
+// recalled with it if the rule that decides says so (on_recall, cascade).
 type Relation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                            // edit, reply, quote, forward or thread
-	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the message that is referred to, in the same tenant
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                            // edit, quote, forward, reply or thread
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the message that it relates to, in the same tenant
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,27 +309,95 @@ func (x *Relation) GetMessageId() string {
 	return ""
 }
 
+// Related is a message that relates to another one.
+type Related struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`                            // as in Relation
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the message that has the relation; in IndexResult, of the recalled message
+	Conversation  *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`            // of that message
+	Ref           string                 `protobuf:"bytes,4,opt,name=ref,proto3" json:"ref,omitempty"`                              // of that message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Related) Reset() {
+	*x = Related{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Related) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Related) ProtoMessage() {}
+
+func (x *Related) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Related.ProtoReflect.Descriptor instead.
+func (*Related) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Related) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Related) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *Related) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *Related) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
 // Message has the facts of a message. Its content must never be sent.
 type Message struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	Tenant       string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`               // the customer, site or app that the message belongs to
-	Id           string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                       // unique within the tenant
-	Conversation *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`   // in which it was sent
-	Sender       string                 `protobuf:"bytes,4,opt,name=sender,proto3" json:"sender,omitempty"`               // id of the user who sent it
-	Type         string                 `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`                   // text, image, audio, video, file, location, custom, combine or command
-	SentAt       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"` // when the server accepted it; kept to the microsecond
-	Attachments  []*Attachment          `protobuf:"bytes,7,rep,name=attachments,proto3" json:"attachments,omitempty"`     // at most 100, each key once
-	Labels       []string               `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty"`               // for rules; at most 32 of at most 128 bytes
-	Ref          string                 `protobuf:"bytes,9,opt,name=ref,proto3" json:"ref,omitempty"`                     // the server's own reference, returned in events; at most 1,024 bytes, no content
-	// Relations are not supported yet: a message with any is answered as invalid.
-	Relations     []*Relation `protobuf:"bytes,10,rep,name=relations,proto3" json:"relations,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`               // the customer, site or app that the message belongs to
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                       // unique within the tenant
+	Conversation  *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`   // in which it was sent
+	Sender        string                 `protobuf:"bytes,4,opt,name=sender,proto3" json:"sender,omitempty"`               // id of the user who sent it
+	Type          string                 `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`                   // text, image, audio, video, file, location, custom, combine or command
+	SentAt        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"` // when the server accepted it; kept to the microsecond
+	Attachments   []*Attachment          `protobuf:"bytes,7,rep,name=attachments,proto3" json:"attachments,omitempty"`     // at most 100, each key once
+	Labels        []string               `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty"`               // for rules; at most 32 of at most 128 bytes
+	Ref           string                 `protobuf:"bytes,9,opt,name=ref,proto3" json:"ref,omitempty"`                     // the server's own reference, returned in events; at most 1,024 bytes, no content
+	Relations     []*Relation            `protobuf:"bytes,10,rep,name=relations,proto3" json:"relations,omitempty"`        // to other messages, at most 100, one of them an edit; they never change
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[5]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +409,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[5]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +422,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{5}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Message) GetTenant() string {
@@ -435,7 +504,7 @@ type IndexRequest struct {
 
 func (x *IndexRequest) Reset() {
 	*x = IndexRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[6]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +516,7 @@ func (x *IndexRequest) String() string {
 func (*IndexRequest) ProtoMessage() {}
 
 func (x *IndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[6]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +529,7 @@ func (x *IndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexRequest.ProtoReflect.Descriptor instead.
 func (*IndexRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{6}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *IndexRequest) GetMessages() []*Message {
@@ -476,16 +545,17 @@ type IndexResult struct {
 	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the message or amendment; empty if it has none
 	// indexed, unchanged, amended, recalled (do not deliver it), conflict (a live message has this id and other facts),
 	// not_found (amend) or invalid (see field and problem).
-	Status        string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
-	Field         string `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`     // of an invalid message: the field that is wrong, relative to the message
-	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"` // what is wrong with it, and the limit
+	Status        string     `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	Field         string     `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`     // of an invalid message: the field that is wrong, relative to the message
+	Problem       string     `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"` // what is wrong with it, and the limit
+	Related       []*Related `protobuf:"bytes,5,rep,name=related,proto3" json:"related,omitempty"` // recalled messages that this live one relates to: remove what it repeats of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IndexResult) Reset() {
 	*x = IndexResult{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[7]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +567,7 @@ func (x *IndexResult) String() string {
 func (*IndexResult) ProtoMessage() {}
 
 func (x *IndexResult) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[7]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +580,7 @@ func (x *IndexResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexResult.ProtoReflect.Descriptor instead.
 func (*IndexResult) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{7}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *IndexResult) GetMessageId() string {
@@ -541,6 +611,13 @@ func (x *IndexResult) GetProblem() string {
 	return ""
 }
 
+func (x *IndexResult) GetRelated() []*Related {
+	if x != nil {
+		return x.Related
+	}
+	return nil
+}
+
 type IndexResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Results       []*IndexResult         `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // one for each message or amendment, in order
@@ -550,7 +627,7 @@ type IndexResponse struct {
 
 func (x *IndexResponse) Reset() {
 	*x = IndexResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[8]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +639,7 @@ func (x *IndexResponse) String() string {
 func (*IndexResponse) ProtoMessage() {}
 
 func (x *IndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[8]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +652,7 @@ func (x *IndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexResponse.ProtoReflect.Descriptor instead.
 func (*IndexResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{8}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *IndexResponse) GetResults() []*IndexResult {
@@ -601,7 +678,7 @@ type Amendment struct {
 
 func (x *Amendment) Reset() {
 	*x = Amendment{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[9]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +690,7 @@ func (x *Amendment) String() string {
 func (*Amendment) ProtoMessage() {}
 
 func (x *Amendment) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[9]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +703,7 @@ func (x *Amendment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amendment.ProtoReflect.Descriptor instead.
 func (*Amendment) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{9}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Amendment) GetTenant() string {
@@ -687,7 +764,7 @@ type AmendRequest struct {
 
 func (x *AmendRequest) Reset() {
 	*x = AmendRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[10]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +776,7 @@ func (x *AmendRequest) String() string {
 func (*AmendRequest) ProtoMessage() {}
 
 func (x *AmendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[10]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +789,7 @@ func (x *AmendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendRequest.ProtoReflect.Descriptor instead.
 func (*AmendRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{10}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AmendRequest) GetAmendments() []*Amendment {
@@ -740,7 +817,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[11]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +829,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[11]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +842,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{11}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Target) GetMessageId() string {
@@ -823,7 +900,7 @@ type RecallRequest struct {
 
 func (x *RecallRequest) Reset() {
 	*x = RecallRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[12]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +912,7 @@ func (x *RecallRequest) String() string {
 func (*RecallRequest) ProtoMessage() {}
 
 func (x *RecallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[12]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +925,7 @@ func (x *RecallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallRequest.ProtoReflect.Descriptor instead.
 func (*RecallRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{12}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RecallRequest) GetTenant() string {
@@ -929,7 +1006,7 @@ type RecallResult struct {
 
 func (x *RecallResult) Reset() {
 	*x = RecallResult{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[13]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1018,7 @@ func (x *RecallResult) String() string {
 func (*RecallResult) ProtoMessage() {}
 
 func (x *RecallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[13]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1031,7 @@ func (x *RecallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallResult.ProtoReflect.Descriptor instead.
 func (*RecallResult) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{13}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecallResult) GetMessageId() string {
@@ -1044,7 +1121,7 @@ type RecallResponse struct {
 
 func (x *RecallResponse) Reset() {
 	*x = RecallResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[14]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1133,7 @@ func (x *RecallResponse) String() string {
 func (*RecallResponse) ProtoMessage() {}
 
 func (x *RecallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[14]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1146,7 @@ func (x *RecallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallResponse.ProtoReflect.Descriptor instead.
 func (*RecallResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{14}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RecallResponse) GetResults() []*RecallResult {
@@ -1099,7 +1176,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[15]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1188,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[15]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1201,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{15}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Explanation) GetMessageId() string {
@@ -1168,7 +1245,7 @@ type ShadowVerdict struct {
 
 func (x *ShadowVerdict) Reset() {
 	*x = ShadowVerdict{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[16]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1257,7 @@ func (x *ShadowVerdict) String() string {
 func (*ShadowVerdict) ProtoMessage() {}
 
 func (x *ShadowVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[16]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1270,7 @@ func (x *ShadowVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowVerdict.ProtoReflect.Descriptor instead.
 func (*ShadowVerdict) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{16}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ShadowVerdict) GetPermit() bool {
@@ -1232,7 +1309,7 @@ type RuleTrace struct {
 
 func (x *RuleTrace) Reset() {
 	*x = RuleTrace{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[17]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1321,7 @@ func (x *RuleTrace) String() string {
 func (*RuleTrace) ProtoMessage() {}
 
 func (x *RuleTrace) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[17]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1334,7 @@ func (x *RuleTrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleTrace.ProtoReflect.Descriptor instead.
 func (*RuleTrace) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{17}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RuleTrace) GetRule() *Rule {
@@ -1316,7 +1393,7 @@ type RuleCondition struct {
 
 func (x *RuleCondition) Reset() {
 	*x = RuleCondition{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[18]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1405,7 @@ func (x *RuleCondition) String() string {
 func (*RuleCondition) ProtoMessage() {}
 
 func (x *RuleCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[18]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1418,7 @@ func (x *RuleCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleCondition.ProtoReflect.Descriptor instead.
 func (*RuleCondition) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{18}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RuleCondition) GetText() string {
@@ -1388,7 +1465,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[19]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1477,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[19]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1490,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{19}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExplainResponse) GetResults() []*Explanation {
@@ -1433,7 +1510,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[20]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1522,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[20]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1535,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{20}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StatusRequest) GetTenant() string {
@@ -1488,7 +1565,7 @@ type MessageStatus struct {
 
 func (x *MessageStatus) Reset() {
 	*x = MessageStatus{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[21]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1577,7 @@ func (x *MessageStatus) String() string {
 func (*MessageStatus) ProtoMessage() {}
 
 func (x *MessageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[21]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1590,7 @@ func (x *MessageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageStatus.ProtoReflect.Descriptor instead.
 func (*MessageStatus) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{21}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MessageStatus) GetMessageId() string {
@@ -1560,7 +1637,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[22]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1649,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[22]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1662,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{22}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StatusResponse) GetResults() []*MessageStatus {
@@ -1607,7 +1684,7 @@ type SinceRequest struct {
 
 func (x *SinceRequest) Reset() {
 	*x = SinceRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[23]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1696,7 @@ func (x *SinceRequest) String() string {
 func (*SinceRequest) ProtoMessage() {}
 
 func (x *SinceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[23]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1709,7 @@ func (x *SinceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SinceRequest.ProtoReflect.Descriptor instead.
 func (*SinceRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{23}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SinceRequest) GetTenant() string {
@@ -1682,7 +1759,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[24]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1771,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[24]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1784,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{24}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListRequest) GetTenant() string {
@@ -1795,7 +1872,7 @@ type EventPage struct {
 
 func (x *EventPage) Reset() {
 	*x = EventPage{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[25]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +1884,7 @@ func (x *EventPage) String() string {
 func (*EventPage) ProtoMessage() {}
 
 func (x *EventPage) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[25]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +1897,7 @@ func (x *EventPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPage.ProtoReflect.Descriptor instead.
 func (*EventPage) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{25}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *EventPage) GetEvents() []*Event {
@@ -1863,7 +1940,7 @@ type LedgerRequest struct {
 
 func (x *LedgerRequest) Reset() {
 	*x = LedgerRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[26]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1952,7 @@ func (x *LedgerRequest) String() string {
 func (*LedgerRequest) ProtoMessage() {}
 
 func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[26]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +1965,7 @@ func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerRequest.ProtoReflect.Descriptor instead.
 func (*LedgerRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{26}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LedgerRequest) GetTenant() string {
@@ -1919,6 +1996,135 @@ func (x *LedgerRequest) GetLimit() int32 {
 	return 0
 }
 
+type RelatedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`                        // of the message
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the message that others relate to
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`                          // the next of an earlier page; empty: from the first one
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`                         // 1 to 1,000; 0 means 1,000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelatedRequest) Reset() {
+	*x = RelatedRequest{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelatedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelatedRequest) ProtoMessage() {}
+
+func (x *RelatedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelatedRequest.ProtoReflect.Descriptor instead.
+func (*RelatedRequest) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RelatedRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *RelatedRequest) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *RelatedRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *RelatedRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// RelatedPage is one page of related messages. It may have none, and more.
+type RelatedPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Related       []*Related             `protobuf:"bytes,1,rep,name=related,proto3" json:"related,omitempty"` // sorted by kind and id
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`       // after of the next request
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`      // there may be further ones
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelatedPage) Reset() {
+	*x = RelatedPage{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelatedPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelatedPage) ProtoMessage() {}
+
+func (x *RelatedPage) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelatedPage.ProtoReflect.Descriptor instead.
+func (*RelatedPage) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RelatedPage) GetRelated() []*Related {
+	if x != nil {
+		return x.Related
+	}
+	return nil
+}
+
+func (x *RelatedPage) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *RelatedPage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 // LedgerPage is one page of a ledger. The page of a recall that does not exist has no entries.
 type LedgerPage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1932,7 +2138,7 @@ type LedgerPage struct {
 
 func (x *LedgerPage) Reset() {
 	*x = LedgerPage{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[27]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2150,7 @@ func (x *LedgerPage) String() string {
 func (*LedgerPage) ProtoMessage() {}
 
 func (x *LedgerPage) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[27]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2163,7 @@ func (x *LedgerPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerPage.ProtoReflect.Descriptor instead.
 func (*LedgerPage) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{27}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LedgerPage) GetEntries() []*LedgerEntry {
@@ -1999,7 +2205,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2217,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2230,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{28}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LedgerEntry) GetEvent() *Event {
@@ -2056,7 +2262,7 @@ type StepRecord struct {
 
 func (x *StepRecord) Reset() {
 	*x = StepRecord{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2274,7 @@ func (x *StepRecord) String() string {
 func (*StepRecord) ProtoMessage() {}
 
 func (x *StepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2287,7 @@ func (x *StepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRecord.ProtoReflect.Descriptor instead.
 func (*StepRecord) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{29}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StepRecord) GetStep() string {
@@ -2128,30 +2334,34 @@ func (x *StepRecord) GetChangedAt() *timestamppb.Timestamp {
 
 // Event is one committed recall of one message.
 type Event struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`                                                                                            // stable id of the event: the same in every page, delivery and attempt
-	Tenant        string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`                                                                                      // of the message
-	RecallId      string                 `protobuf:"bytes,3,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`                                                                  // of the recall
-	Actor         *Actor                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`                                                                                        // who recalled it
-	Role          string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`                                                                                          // of the actor in the conversation, as the request gave it
-	Ext           string                 `protobuf:"bytes,6,opt,name=ext,proto3" json:"ext,omitempty"`                                                                                            // as the request gave it
-	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                                                                                      // as the request gave it
-	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`                                                            // the time for which the rules judged
-	Message       *Message               `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`                                                                                    // the indexed facts
-	Silent        bool                   `protobuf:"varint,10,opt,name=silent,proto3" json:"silent,omitempty"`                                                                                    // clients show nothing instead of the message
-	Placeholder   map[string]string      `protobuf:"bytes,11,rep,name=placeholder,proto3" json:"placeholder,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // the text that clients show instead, by language tag
-	Disposition   string                 `protobuf:"bytes,12,opt,name=disposition,proto3" json:"disposition,omitempty"`                                                                           // erase or archive
-	Retention     *durationpb.Duration   `protobuf:"bytes,13,opt,name=retention,proto3" json:"retention,omitempty"`                                                                               // of an archive, after recalled_at
-	Attachments   []*Attachment          `protobuf:"bytes,14,rep,name=attachments,proto3" json:"attachments,omitempty"`                                                                           // that the server deletes or archives
-	Rule          *Rule                  `protobuf:"bytes,15,opt,name=rule,proto3" json:"rule,omitempty"`                                                                                         // that permitted it
-	PolicyDigest  string                 `protobuf:"bytes,16,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"`                                                     // SHA-256 of the rules that decided, hex
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Key          string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`                                                                                            // stable id of the event: the same in every page, delivery and attempt
+	Tenant       string                 `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`                                                                                      // of the message
+	RecallId     string                 `protobuf:"bytes,3,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`                                                                  // of the recall
+	Actor        *Actor                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`                                                                                        // who recalled it
+	Role         string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`                                                                                          // of the actor in the conversation, as the request gave it
+	Ext          string                 `protobuf:"bytes,6,opt,name=ext,proto3" json:"ext,omitempty"`                                                                                            // as the request gave it
+	Reason       string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                                                                                      // as the request gave it
+	RecalledAt   *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`                                                            // the time for which the rules judged
+	Message      *Message               `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`                                                                                    // the indexed facts
+	Silent       bool                   `protobuf:"varint,10,opt,name=silent,proto3" json:"silent,omitempty"`                                                                                    // clients show nothing instead of the message
+	Placeholder  map[string]string      `protobuf:"bytes,11,rep,name=placeholder,proto3" json:"placeholder,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // the text that clients show instead, by language tag
+	Disposition  string                 `protobuf:"bytes,12,opt,name=disposition,proto3" json:"disposition,omitempty"`                                                                           // erase or archive
+	Retention    *durationpb.Duration   `protobuf:"bytes,13,opt,name=retention,proto3" json:"retention,omitempty"`                                                                               // of an archive, after recalled_at
+	Attachments  []*Attachment          `protobuf:"bytes,14,rep,name=attachments,proto3" json:"attachments,omitempty"`                                                                           // that the server deletes or archives
+	Rule         *Rule                  `protobuf:"bytes,15,opt,name=rule,proto3" json:"rule,omitempty"`                                                                                         // that permitted it
+	PolicyDigest string                 `protobuf:"bytes,16,opt,name=policy_digest,json=policyDigest,proto3" json:"policy_digest,omitempty"`                                                     // SHA-256 of the rules that decided, hex
+	// Live messages that relate to this one and were not recalled with it, at most 100: remove what they repeat of it.
+	Related       []*Related `protobuf:"bytes,17,rep,name=related,proto3" json:"related,omitempty"`
+	MoreRelated   bool       `protobuf:"varint,18,opt,name=more_related,json=moreRelated,proto3" json:"more_related,omitempty"` // there are others: see the call related
+	Cause         *Relation  `protobuf:"bytes,19,opt,name=cause,proto3" json:"cause,omitempty"`                                 // not set, or the recalled message with which this one was recalled
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2373,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2386,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{30}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Event) GetKey() string {
@@ -2291,6 +2501,27 @@ func (x *Event) GetPolicyDigest() string {
 	return ""
 }
 
+func (x *Event) GetRelated() []*Related {
+	if x != nil {
+		return x.Related
+	}
+	return nil
+}
+
+func (x *Event) GetMoreRelated() bool {
+	if x != nil {
+		return x.MoreRelated
+	}
+	return false
+}
+
+func (x *Event) GetCause() *Relation {
+	if x != nil {
+		return x.Cause
+	}
+	return nil
+}
+
 // Delivery is one step of one recalled message, to be carried out and settled. Take and webhooks carry it.
 type Delivery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2305,7 +2536,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2317,7 +2548,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2330,7 +2561,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{31}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Delivery) GetId() string {
@@ -2380,7 +2611,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2623,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2636,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{32}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Settlement) GetId() string {
@@ -2441,7 +2672,7 @@ type TakeRequest struct {
 
 func (x *TakeRequest) Reset() {
 	*x = TakeRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2453,7 +2684,7 @@ func (x *TakeRequest) String() string {
 func (*TakeRequest) ProtoMessage() {}
 
 func (x *TakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2466,7 +2697,7 @@ func (x *TakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRequest.ProtoReflect.Descriptor instead.
 func (*TakeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{33}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TakeRequest) GetSteps() []string {
@@ -2507,7 +2738,7 @@ type TakeResponse struct {
 
 func (x *TakeResponse) Reset() {
 	*x = TakeResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2519,7 +2750,7 @@ func (x *TakeResponse) String() string {
 func (*TakeResponse) ProtoMessage() {}
 
 func (x *TakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2532,7 +2763,7 @@ func (x *TakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeResponse.ProtoReflect.Descriptor instead.
 func (*TakeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{34}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TakeResponse) GetDeliveries() []*Delivery {
@@ -2558,7 +2789,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2570,7 +2801,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2583,7 +2814,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{35}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SettleRequest) GetSettle() []*Settlement {
@@ -2604,7 +2835,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2847,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2860,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{36}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SettleResponse) GetLate() []string {
@@ -2647,7 +2878,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +2890,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +2903,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{37}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{40}
 }
 
 // StateResponse is the state of the sidecar and its plugin.
@@ -2701,7 +2932,7 @@ type StateResponse struct {
 
 func (x *StateResponse) Reset() {
 	*x = StateResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2713,7 +2944,7 @@ func (x *StateResponse) String() string {
 func (*StateResponse) ProtoMessage() {}
 
 func (x *StateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2726,7 +2957,7 @@ func (x *StateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
 func (*StateResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{38}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StateResponse) GetPhase() string {
@@ -2859,7 +3090,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3102,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3115,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -2913,7 +3144,7 @@ type PreviousBinary struct {
 
 func (x *PreviousBinary) Reset() {
 	*x = PreviousBinary{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2925,7 +3156,7 @@ func (x *PreviousBinary) String() string {
 func (*PreviousBinary) ProtoMessage() {}
 
 func (x *PreviousBinary) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2938,7 +3169,7 @@ func (x *PreviousBinary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviousBinary.ProtoReflect.Descriptor instead.
 func (*PreviousBinary) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PreviousBinary) GetBinary() string {
@@ -2977,7 +3208,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2989,7 +3220,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3002,7 +3233,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -3063,7 +3294,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3306,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3319,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ClusterState) GetNode() string {
@@ -3156,7 +3387,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3399,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3412,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ClusterMember) GetNode() string {
@@ -3249,7 +3480,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3261,7 +3492,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3274,7 +3505,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Diagnostic) GetSeverity() string {
@@ -3339,7 +3570,7 @@ type PulledStep struct {
 
 func (x *PulledStep) Reset() {
 	*x = PulledStep{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3582,7 @@ func (x *PulledStep) String() string {
 func (*PulledStep) ProtoMessage() {}
 
 func (x *PulledStep) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +3595,7 @@ func (x *PulledStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PulledStep.ProtoReflect.Descriptor instead.
 func (*PulledStep) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PulledStep) GetStep() string {
@@ -3403,7 +3634,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3415,7 +3646,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3428,7 +3659,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 type ReloadResponse struct {
@@ -3440,7 +3671,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3683,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3696,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -3485,7 +3716,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3497,7 +3728,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3510,7 +3741,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UpgradeRequest) GetPath() string {
@@ -3538,7 +3769,7 @@ type UpgradeResponse struct {
 
 func (x *UpgradeResponse) Reset() {
 	*x = UpgradeResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3550,7 +3781,7 @@ func (x *UpgradeResponse) String() string {
 func (*UpgradeResponse) ProtoMessage() {}
 
 func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3563,7 +3794,7 @@ func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UpgradeResponse) GetFrom() string {
@@ -3595,7 +3826,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3607,7 +3838,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3620,7 +3851,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{53}
 }
 
 type BackupResponse struct {
@@ -3632,7 +3863,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3644,7 +3875,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3657,7 +3888,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{51}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -3689,7 +3920,13 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\bRelation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1d\n" +
 	"\n" +
-	"message_id\x18\x02 \x01(\tR\tmessageId\"\xf1\x02\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\"\x8f\x01\n" +
+	"\aRelated\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12?\n" +
+	"\fconversation\x18\x03 \x01(\v2\x1b.recall.api.v1.ConversationR\fconversation\x12\x10\n" +
+	"\x03ref\x18\x04 \x01(\tR\x03ref\"\xf1\x02\n" +
 	"\aMessage\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12?\n" +
@@ -3703,13 +3940,14 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\trelations\x18\n" +
 	" \x03(\v2\x17.recall.api.v1.RelationR\trelations\"B\n" +
 	"\fIndexRequest\x122\n" +
-	"\bmessages\x18\x01 \x03(\v2\x16.recall.api.v1.MessageR\bmessages\"t\n" +
+	"\bmessages\x18\x01 \x03(\v2\x16.recall.api.v1.MessageR\bmessages\"\xa6\x01\n" +
 	"\vIndexResult\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x14\n" +
 	"\x05field\x18\x03 \x01(\tR\x05field\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem\"E\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x120\n" +
+	"\arelated\x18\x05 \x03(\v2\x16.recall.api.v1.RelatedR\arelated\"E\n" +
 	"\rIndexResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.recall.api.v1.IndexResultR\aresults\"\x8d\x02\n" +
 	"\tAmendment\x12\x16\n" +
@@ -3830,7 +4068,17 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\trecall_id\x18\x02 \x01(\tR\brecallId\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\x80\x01\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"s\n" +
+	"\x0eRelatedRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"g\n" +
+	"\vRelatedPage\x120\n" +
+	"\arelated\x18\x01 \x03(\v2\x16.recall.api.v1.RelatedR\arelated\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\x80\x01\n" +
 	"\n" +
 	"LedgerPage\x124\n" +
 	"\aentries\x18\x01 \x03(\v2\x1a.recall.api.v1.LedgerEntryR\aentries\x12\x12\n" +
@@ -3848,7 +4096,7 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\battempts\x18\x04 \x01(\x05R\battempts\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x129\n" +
 	"\n" +
-	"changed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"\xae\x05\n" +
+	"changed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"\xb2\x06\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1b\n" +
@@ -3867,7 +4115,10 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\tretention\x18\r \x01(\v2\x19.google.protobuf.DurationR\tretention\x12;\n" +
 	"\vattachments\x18\x0e \x03(\v2\x19.recall.api.v1.AttachmentR\vattachments\x12'\n" +
 	"\x04rule\x18\x0f \x01(\v2\x13.recall.api.v1.RuleR\x04rule\x12#\n" +
-	"\rpolicy_digest\x18\x10 \x01(\tR\fpolicyDigest\x1a>\n" +
+	"\rpolicy_digest\x18\x10 \x01(\tR\fpolicyDigest\x120\n" +
+	"\arelated\x18\x11 \x03(\v2\x16.recall.api.v1.RelatedR\arelated\x12!\n" +
+	"\fmore_related\x18\x12 \x01(\bR\vmoreRelated\x12-\n" +
+	"\x05cause\x18\x13 \x01(\v2\x17.recall.api.v1.RelationR\x05cause\x1a>\n" +
 	"\x10PlaceholderEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb1\x01\n" +
@@ -3975,7 +4226,7 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x04held\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04held\"\x0f\n" +
 	"\rBackupRequest\"$\n" +
 	"\x0eBackupResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xf5\x04\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xbb\x05\n" +
 	"\rRecallService\x12B\n" +
 	"\x05Index\x12\x1b.recall.api.v1.IndexRequest\x1a\x1c.recall.api.v1.IndexResponse\x12B\n" +
 	"\x05Amend\x12\x1b.recall.api.v1.AmendRequest\x1a\x1c.recall.api.v1.IndexResponse\x12E\n" +
@@ -3985,7 +4236,8 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x06Status\x12\x1c.recall.api.v1.StatusRequest\x1a\x1d.recall.api.v1.StatusResponse\x12>\n" +
 	"\x05Since\x12\x1b.recall.api.v1.SinceRequest\x1a\x18.recall.api.v1.EventPage\x12<\n" +
 	"\x04List\x12\x1a.recall.api.v1.ListRequest\x1a\x18.recall.api.v1.EventPage\x12A\n" +
-	"\x06Ledger\x12\x1c.recall.api.v1.LedgerRequest\x1a\x19.recall.api.v1.LedgerPage2\x95\x01\n" +
+	"\x06Ledger\x12\x1c.recall.api.v1.LedgerRequest\x1a\x19.recall.api.v1.LedgerPage\x12D\n" +
+	"\aRelated\x12\x1d.recall.api.v1.RelatedRequest\x1a\x1a.recall.api.v1.RelatedPage2\x95\x01\n" +
 	"\vStepService\x12?\n" +
 	"\x04Take\x12\x1a.recall.api.v1.TakeRequest\x1a\x1b.recall.api.v1.TakeResponse\x12E\n" +
 	"\x06Settle\x12\x1c.recall.api.v1.SettleRequest\x1a\x1d.recall.api.v1.SettleResponse2\xac\x02\n" +
@@ -4007,168 +4259,178 @@ func file_recall_api_v1_recall_proto_rawDescGZIP() []byte {
 	return file_recall_api_v1_recall_proto_rawDescData
 }
 
-var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_recall_api_v1_recall_proto_goTypes = []any{
 	(*Conversation)(nil),          // 0: recall.api.v1.Conversation
 	(*Actor)(nil),                 // 1: recall.api.v1.Actor
 	(*Rule)(nil),                  // 2: recall.api.v1.Rule
 	(*Attachment)(nil),            // 3: recall.api.v1.Attachment
 	(*Relation)(nil),              // 4: recall.api.v1.Relation
-	(*Message)(nil),               // 5: recall.api.v1.Message
-	(*IndexRequest)(nil),          // 6: recall.api.v1.IndexRequest
-	(*IndexResult)(nil),           // 7: recall.api.v1.IndexResult
-	(*IndexResponse)(nil),         // 8: recall.api.v1.IndexResponse
-	(*Amendment)(nil),             // 9: recall.api.v1.Amendment
-	(*AmendRequest)(nil),          // 10: recall.api.v1.AmendRequest
-	(*Target)(nil),                // 11: recall.api.v1.Target
-	(*RecallRequest)(nil),         // 12: recall.api.v1.RecallRequest
-	(*RecallResult)(nil),          // 13: recall.api.v1.RecallResult
-	(*RecallResponse)(nil),        // 14: recall.api.v1.RecallResponse
-	(*Explanation)(nil),           // 15: recall.api.v1.Explanation
-	(*ShadowVerdict)(nil),         // 16: recall.api.v1.ShadowVerdict
-	(*RuleTrace)(nil),             // 17: recall.api.v1.RuleTrace
-	(*RuleCondition)(nil),         // 18: recall.api.v1.RuleCondition
-	(*ExplainResponse)(nil),       // 19: recall.api.v1.ExplainResponse
-	(*StatusRequest)(nil),         // 20: recall.api.v1.StatusRequest
-	(*MessageStatus)(nil),         // 21: recall.api.v1.MessageStatus
-	(*StatusResponse)(nil),        // 22: recall.api.v1.StatusResponse
-	(*SinceRequest)(nil),          // 23: recall.api.v1.SinceRequest
-	(*ListRequest)(nil),           // 24: recall.api.v1.ListRequest
-	(*EventPage)(nil),             // 25: recall.api.v1.EventPage
-	(*LedgerRequest)(nil),         // 26: recall.api.v1.LedgerRequest
-	(*LedgerPage)(nil),            // 27: recall.api.v1.LedgerPage
-	(*LedgerEntry)(nil),           // 28: recall.api.v1.LedgerEntry
-	(*StepRecord)(nil),            // 29: recall.api.v1.StepRecord
-	(*Event)(nil),                 // 30: recall.api.v1.Event
-	(*Delivery)(nil),              // 31: recall.api.v1.Delivery
-	(*Settlement)(nil),            // 32: recall.api.v1.Settlement
-	(*TakeRequest)(nil),           // 33: recall.api.v1.TakeRequest
-	(*TakeResponse)(nil),          // 34: recall.api.v1.TakeResponse
-	(*SettleRequest)(nil),         // 35: recall.api.v1.SettleRequest
-	(*SettleResponse)(nil),        // 36: recall.api.v1.SettleResponse
-	(*StateRequest)(nil),          // 37: recall.api.v1.StateRequest
-	(*StateResponse)(nil),         // 38: recall.api.v1.StateResponse
-	(*IndexIdentity)(nil),         // 39: recall.api.v1.IndexIdentity
-	(*PreviousBinary)(nil),        // 40: recall.api.v1.PreviousBinary
-	(*RulesState)(nil),            // 41: recall.api.v1.RulesState
-	(*ClusterState)(nil),          // 42: recall.api.v1.ClusterState
-	(*ClusterMember)(nil),         // 43: recall.api.v1.ClusterMember
-	(*Diagnostic)(nil),            // 44: recall.api.v1.Diagnostic
-	(*PulledStep)(nil),            // 45: recall.api.v1.PulledStep
-	(*ReloadRequest)(nil),         // 46: recall.api.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 47: recall.api.v1.ReloadResponse
-	(*UpgradeRequest)(nil),        // 48: recall.api.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 49: recall.api.v1.UpgradeResponse
-	(*BackupRequest)(nil),         // 50: recall.api.v1.BackupRequest
-	(*BackupResponse)(nil),        // 51: recall.api.v1.BackupResponse
-	nil,                           // 52: recall.api.v1.RecallResult.TextEntry
-	nil,                           // 53: recall.api.v1.Event.PlaceholderEntry
-	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 55: google.protobuf.Duration
+	(*Related)(nil),               // 5: recall.api.v1.Related
+	(*Message)(nil),               // 6: recall.api.v1.Message
+	(*IndexRequest)(nil),          // 7: recall.api.v1.IndexRequest
+	(*IndexResult)(nil),           // 8: recall.api.v1.IndexResult
+	(*IndexResponse)(nil),         // 9: recall.api.v1.IndexResponse
+	(*Amendment)(nil),             // 10: recall.api.v1.Amendment
+	(*AmendRequest)(nil),          // 11: recall.api.v1.AmendRequest
+	(*Target)(nil),                // 12: recall.api.v1.Target
+	(*RecallRequest)(nil),         // 13: recall.api.v1.RecallRequest
+	(*RecallResult)(nil),          // 14: recall.api.v1.RecallResult
+	(*RecallResponse)(nil),        // 15: recall.api.v1.RecallResponse
+	(*Explanation)(nil),           // 16: recall.api.v1.Explanation
+	(*ShadowVerdict)(nil),         // 17: recall.api.v1.ShadowVerdict
+	(*RuleTrace)(nil),             // 18: recall.api.v1.RuleTrace
+	(*RuleCondition)(nil),         // 19: recall.api.v1.RuleCondition
+	(*ExplainResponse)(nil),       // 20: recall.api.v1.ExplainResponse
+	(*StatusRequest)(nil),         // 21: recall.api.v1.StatusRequest
+	(*MessageStatus)(nil),         // 22: recall.api.v1.MessageStatus
+	(*StatusResponse)(nil),        // 23: recall.api.v1.StatusResponse
+	(*SinceRequest)(nil),          // 24: recall.api.v1.SinceRequest
+	(*ListRequest)(nil),           // 25: recall.api.v1.ListRequest
+	(*EventPage)(nil),             // 26: recall.api.v1.EventPage
+	(*LedgerRequest)(nil),         // 27: recall.api.v1.LedgerRequest
+	(*RelatedRequest)(nil),        // 28: recall.api.v1.RelatedRequest
+	(*RelatedPage)(nil),           // 29: recall.api.v1.RelatedPage
+	(*LedgerPage)(nil),            // 30: recall.api.v1.LedgerPage
+	(*LedgerEntry)(nil),           // 31: recall.api.v1.LedgerEntry
+	(*StepRecord)(nil),            // 32: recall.api.v1.StepRecord
+	(*Event)(nil),                 // 33: recall.api.v1.Event
+	(*Delivery)(nil),              // 34: recall.api.v1.Delivery
+	(*Settlement)(nil),            // 35: recall.api.v1.Settlement
+	(*TakeRequest)(nil),           // 36: recall.api.v1.TakeRequest
+	(*TakeResponse)(nil),          // 37: recall.api.v1.TakeResponse
+	(*SettleRequest)(nil),         // 38: recall.api.v1.SettleRequest
+	(*SettleResponse)(nil),        // 39: recall.api.v1.SettleResponse
+	(*StateRequest)(nil),          // 40: recall.api.v1.StateRequest
+	(*StateResponse)(nil),         // 41: recall.api.v1.StateResponse
+	(*IndexIdentity)(nil),         // 42: recall.api.v1.IndexIdentity
+	(*PreviousBinary)(nil),        // 43: recall.api.v1.PreviousBinary
+	(*RulesState)(nil),            // 44: recall.api.v1.RulesState
+	(*ClusterState)(nil),          // 45: recall.api.v1.ClusterState
+	(*ClusterMember)(nil),         // 46: recall.api.v1.ClusterMember
+	(*Diagnostic)(nil),            // 47: recall.api.v1.Diagnostic
+	(*PulledStep)(nil),            // 48: recall.api.v1.PulledStep
+	(*ReloadRequest)(nil),         // 49: recall.api.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 50: recall.api.v1.ReloadResponse
+	(*UpgradeRequest)(nil),        // 51: recall.api.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 52: recall.api.v1.UpgradeResponse
+	(*BackupRequest)(nil),         // 53: recall.api.v1.BackupRequest
+	(*BackupResponse)(nil),        // 54: recall.api.v1.BackupResponse
+	nil,                           // 55: recall.api.v1.RecallResult.TextEntry
+	nil,                           // 56: recall.api.v1.Event.PlaceholderEntry
+	(*timestamppb.Timestamp)(nil), // 57: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
 }
 var file_recall_api_v1_recall_proto_depIdxs = []int32{
-	0,  // 0: recall.api.v1.Message.conversation:type_name -> recall.api.v1.Conversation
-	54, // 1: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	3,  // 2: recall.api.v1.Message.attachments:type_name -> recall.api.v1.Attachment
-	4,  // 3: recall.api.v1.Message.relations:type_name -> recall.api.v1.Relation
-	5,  // 4: recall.api.v1.IndexRequest.messages:type_name -> recall.api.v1.Message
-	7,  // 5: recall.api.v1.IndexResponse.results:type_name -> recall.api.v1.IndexResult
-	0,  // 6: recall.api.v1.Amendment.conversation:type_name -> recall.api.v1.Conversation
-	3,  // 7: recall.api.v1.Amendment.attachments:type_name -> recall.api.v1.Attachment
-	9,  // 8: recall.api.v1.AmendRequest.amendments:type_name -> recall.api.v1.Amendment
-	0,  // 9: recall.api.v1.Target.conversation:type_name -> recall.api.v1.Conversation
-	5,  // 10: recall.api.v1.Target.message:type_name -> recall.api.v1.Message
-	11, // 11: recall.api.v1.RecallRequest.targets:type_name -> recall.api.v1.Target
-	1,  // 12: recall.api.v1.RecallRequest.actor:type_name -> recall.api.v1.Actor
-	54, // 13: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
-	52, // 14: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
-	2,  // 15: recall.api.v1.RecallResult.rule:type_name -> recall.api.v1.Rule
-	54, // 16: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
-	54, // 17: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
-	54, // 18: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
-	13, // 19: recall.api.v1.RecallResponse.results:type_name -> recall.api.v1.RecallResult
-	54, // 20: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
-	13, // 21: recall.api.v1.Explanation.result:type_name -> recall.api.v1.RecallResult
-	16, // 22: recall.api.v1.Explanation.shadow:type_name -> recall.api.v1.ShadowVerdict
-	17, // 23: recall.api.v1.Explanation.rules:type_name -> recall.api.v1.RuleTrace
-	2,  // 24: recall.api.v1.ShadowVerdict.rule:type_name -> recall.api.v1.Rule
-	2,  // 25: recall.api.v1.RuleTrace.rule:type_name -> recall.api.v1.Rule
-	18, // 26: recall.api.v1.RuleTrace.conditions:type_name -> recall.api.v1.RuleCondition
-	15, // 27: recall.api.v1.ExplainResponse.results:type_name -> recall.api.v1.Explanation
-	5,  // 28: recall.api.v1.MessageStatus.message:type_name -> recall.api.v1.Message
-	54, // 29: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
-	21, // 30: recall.api.v1.StatusResponse.results:type_name -> recall.api.v1.MessageStatus
-	0,  // 31: recall.api.v1.SinceRequest.conversations:type_name -> recall.api.v1.Conversation
-	54, // 32: recall.api.v1.ListRequest.from:type_name -> google.protobuf.Timestamp
-	54, // 33: recall.api.v1.ListRequest.before:type_name -> google.protobuf.Timestamp
-	0,  // 34: recall.api.v1.ListRequest.conversation:type_name -> recall.api.v1.Conversation
-	30, // 35: recall.api.v1.EventPage.events:type_name -> recall.api.v1.Event
-	28, // 36: recall.api.v1.LedgerPage.entries:type_name -> recall.api.v1.LedgerEntry
-	30, // 37: recall.api.v1.LedgerEntry.event:type_name -> recall.api.v1.Event
-	29, // 38: recall.api.v1.LedgerEntry.steps:type_name -> recall.api.v1.StepRecord
-	54, // 39: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
-	1,  // 40: recall.api.v1.Event.actor:type_name -> recall.api.v1.Actor
-	54, // 41: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
-	5,  // 42: recall.api.v1.Event.message:type_name -> recall.api.v1.Message
-	53, // 43: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
-	55, // 44: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
-	3,  // 45: recall.api.v1.Event.attachments:type_name -> recall.api.v1.Attachment
-	2,  // 46: recall.api.v1.Event.rule:type_name -> recall.api.v1.Rule
-	30, // 47: recall.api.v1.Delivery.event:type_name -> recall.api.v1.Event
-	54, // 48: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
-	32, // 49: recall.api.v1.TakeRequest.settle:type_name -> recall.api.v1.Settlement
-	31, // 50: recall.api.v1.TakeResponse.deliveries:type_name -> recall.api.v1.Delivery
-	32, // 51: recall.api.v1.SettleRequest.settle:type_name -> recall.api.v1.Settlement
-	54, // 52: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
-	39, // 53: recall.api.v1.StateResponse.index:type_name -> recall.api.v1.IndexIdentity
-	40, // 54: recall.api.v1.StateResponse.previous:type_name -> recall.api.v1.PreviousBinary
-	41, // 55: recall.api.v1.StateResponse.rules:type_name -> recall.api.v1.RulesState
-	42, // 56: recall.api.v1.StateResponse.cluster:type_name -> recall.api.v1.ClusterState
-	44, // 57: recall.api.v1.StateResponse.pending:type_name -> recall.api.v1.Diagnostic
-	45, // 58: recall.api.v1.StateResponse.pulled_steps:type_name -> recall.api.v1.PulledStep
-	54, // 59: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
-	44, // 60: recall.api.v1.RulesState.warnings:type_name -> recall.api.v1.Diagnostic
-	44, // 61: recall.api.v1.RulesState.refused:type_name -> recall.api.v1.Diagnostic
-	54, // 62: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
-	43, // 63: recall.api.v1.ClusterState.members:type_name -> recall.api.v1.ClusterMember
-	54, // 64: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
-	44, // 65: recall.api.v1.ReloadResponse.diagnostics:type_name -> recall.api.v1.Diagnostic
-	55, // 66: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
-	6,  // 67: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
-	10, // 68: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
-	12, // 69: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
-	12, // 70: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
-	12, // 71: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
-	20, // 72: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
-	23, // 73: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
-	24, // 74: recall.api.v1.RecallService.List:input_type -> recall.api.v1.ListRequest
-	26, // 75: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
-	33, // 76: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
-	35, // 77: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
-	37, // 78: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
-	46, // 79: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
-	48, // 80: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
-	50, // 81: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
-	8,  // 82: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
-	8,  // 83: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
-	14, // 84: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
-	14, // 85: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
-	19, // 86: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
-	22, // 87: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
-	25, // 88: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
-	25, // 89: recall.api.v1.RecallService.List:output_type -> recall.api.v1.EventPage
-	27, // 90: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
-	34, // 91: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
-	36, // 92: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
-	38, // 93: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
-	47, // 94: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
-	49, // 95: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
-	51, // 96: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
-	82, // [82:97] is the sub-list for method output_type
-	67, // [67:82] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	0,  // 0: recall.api.v1.Related.conversation:type_name -> recall.api.v1.Conversation
+	0,  // 1: recall.api.v1.Message.conversation:type_name -> recall.api.v1.Conversation
+	57, // 2: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	3,  // 3: recall.api.v1.Message.attachments:type_name -> recall.api.v1.Attachment
+	4,  // 4: recall.api.v1.Message.relations:type_name -> recall.api.v1.Relation
+	6,  // 5: recall.api.v1.IndexRequest.messages:type_name -> recall.api.v1.Message
+	5,  // 6: recall.api.v1.IndexResult.related:type_name -> recall.api.v1.Related
+	8,  // 7: recall.api.v1.IndexResponse.results:type_name -> recall.api.v1.IndexResult
+	0,  // 8: recall.api.v1.Amendment.conversation:type_name -> recall.api.v1.Conversation
+	3,  // 9: recall.api.v1.Amendment.attachments:type_name -> recall.api.v1.Attachment
+	10, // 10: recall.api.v1.AmendRequest.amendments:type_name -> recall.api.v1.Amendment
+	0,  // 11: recall.api.v1.Target.conversation:type_name -> recall.api.v1.Conversation
+	6,  // 12: recall.api.v1.Target.message:type_name -> recall.api.v1.Message
+	12, // 13: recall.api.v1.RecallRequest.targets:type_name -> recall.api.v1.Target
+	1,  // 14: recall.api.v1.RecallRequest.actor:type_name -> recall.api.v1.Actor
+	57, // 15: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
+	55, // 16: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
+	2,  // 17: recall.api.v1.RecallResult.rule:type_name -> recall.api.v1.Rule
+	57, // 18: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
+	57, // 19: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
+	57, // 20: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
+	14, // 21: recall.api.v1.RecallResponse.results:type_name -> recall.api.v1.RecallResult
+	57, // 22: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
+	14, // 23: recall.api.v1.Explanation.result:type_name -> recall.api.v1.RecallResult
+	17, // 24: recall.api.v1.Explanation.shadow:type_name -> recall.api.v1.ShadowVerdict
+	18, // 25: recall.api.v1.Explanation.rules:type_name -> recall.api.v1.RuleTrace
+	2,  // 26: recall.api.v1.ShadowVerdict.rule:type_name -> recall.api.v1.Rule
+	2,  // 27: recall.api.v1.RuleTrace.rule:type_name -> recall.api.v1.Rule
+	19, // 28: recall.api.v1.RuleTrace.conditions:type_name -> recall.api.v1.RuleCondition
+	16, // 29: recall.api.v1.ExplainResponse.results:type_name -> recall.api.v1.Explanation
+	6,  // 30: recall.api.v1.MessageStatus.message:type_name -> recall.api.v1.Message
+	57, // 31: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
+	22, // 32: recall.api.v1.StatusResponse.results:type_name -> recall.api.v1.MessageStatus
+	0,  // 33: recall.api.v1.SinceRequest.conversations:type_name -> recall.api.v1.Conversation
+	57, // 34: recall.api.v1.ListRequest.from:type_name -> google.protobuf.Timestamp
+	57, // 35: recall.api.v1.ListRequest.before:type_name -> google.protobuf.Timestamp
+	0,  // 36: recall.api.v1.ListRequest.conversation:type_name -> recall.api.v1.Conversation
+	33, // 37: recall.api.v1.EventPage.events:type_name -> recall.api.v1.Event
+	5,  // 38: recall.api.v1.RelatedPage.related:type_name -> recall.api.v1.Related
+	31, // 39: recall.api.v1.LedgerPage.entries:type_name -> recall.api.v1.LedgerEntry
+	33, // 40: recall.api.v1.LedgerEntry.event:type_name -> recall.api.v1.Event
+	32, // 41: recall.api.v1.LedgerEntry.steps:type_name -> recall.api.v1.StepRecord
+	57, // 42: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
+	1,  // 43: recall.api.v1.Event.actor:type_name -> recall.api.v1.Actor
+	57, // 44: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
+	6,  // 45: recall.api.v1.Event.message:type_name -> recall.api.v1.Message
+	56, // 46: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
+	58, // 47: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
+	3,  // 48: recall.api.v1.Event.attachments:type_name -> recall.api.v1.Attachment
+	2,  // 49: recall.api.v1.Event.rule:type_name -> recall.api.v1.Rule
+	5,  // 50: recall.api.v1.Event.related:type_name -> recall.api.v1.Related
+	4,  // 51: recall.api.v1.Event.cause:type_name -> recall.api.v1.Relation
+	33, // 52: recall.api.v1.Delivery.event:type_name -> recall.api.v1.Event
+	57, // 53: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
+	35, // 54: recall.api.v1.TakeRequest.settle:type_name -> recall.api.v1.Settlement
+	34, // 55: recall.api.v1.TakeResponse.deliveries:type_name -> recall.api.v1.Delivery
+	35, // 56: recall.api.v1.SettleRequest.settle:type_name -> recall.api.v1.Settlement
+	57, // 57: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
+	42, // 58: recall.api.v1.StateResponse.index:type_name -> recall.api.v1.IndexIdentity
+	43, // 59: recall.api.v1.StateResponse.previous:type_name -> recall.api.v1.PreviousBinary
+	44, // 60: recall.api.v1.StateResponse.rules:type_name -> recall.api.v1.RulesState
+	45, // 61: recall.api.v1.StateResponse.cluster:type_name -> recall.api.v1.ClusterState
+	47, // 62: recall.api.v1.StateResponse.pending:type_name -> recall.api.v1.Diagnostic
+	48, // 63: recall.api.v1.StateResponse.pulled_steps:type_name -> recall.api.v1.PulledStep
+	57, // 64: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
+	47, // 65: recall.api.v1.RulesState.warnings:type_name -> recall.api.v1.Diagnostic
+	47, // 66: recall.api.v1.RulesState.refused:type_name -> recall.api.v1.Diagnostic
+	57, // 67: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
+	46, // 68: recall.api.v1.ClusterState.members:type_name -> recall.api.v1.ClusterMember
+	57, // 69: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
+	47, // 70: recall.api.v1.ReloadResponse.diagnostics:type_name -> recall.api.v1.Diagnostic
+	58, // 71: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
+	7,  // 72: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
+	11, // 73: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
+	13, // 74: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
+	13, // 75: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
+	13, // 76: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
+	21, // 77: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
+	24, // 78: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
+	25, // 79: recall.api.v1.RecallService.List:input_type -> recall.api.v1.ListRequest
+	27, // 80: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
+	28, // 81: recall.api.v1.RecallService.Related:input_type -> recall.api.v1.RelatedRequest
+	36, // 82: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
+	38, // 83: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
+	40, // 84: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
+	49, // 85: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
+	51, // 86: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
+	53, // 87: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
+	9,  // 88: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
+	9,  // 89: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
+	15, // 90: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
+	15, // 91: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
+	20, // 92: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
+	23, // 93: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
+	26, // 94: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
+	26, // 95: recall.api.v1.RecallService.List:output_type -> recall.api.v1.EventPage
+	30, // 96: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
+	29, // 97: recall.api.v1.RecallService.Related:output_type -> recall.api.v1.RelatedPage
+	37, // 98: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
+	39, // 99: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
+	41, // 100: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
+	50, // 101: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
+	52, // 102: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
+	54, // 103: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
+	88, // [88:104] is the sub-list for method output_type
+	72, // [72:88] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_recall_api_v1_recall_proto_init() }
@@ -4176,14 +4438,14 @@ func file_recall_api_v1_recall_proto_init() {
 	if File_recall_api_v1_recall_proto != nil {
 		return
 	}
-	file_recall_api_v1_recall_proto_msgTypes[9].OneofWrappers = []any{}
+	file_recall_api_v1_recall_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_api_v1_recall_proto_rawDesc), len(file_recall_api_v1_recall_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -312,6 +312,64 @@ func (Disposition) EnumDescriptor() ([]byte, []int) {
 	return file_index_proto_rawDescGZIP(), []int{4}
 }
 
+type RelationKind int32
+
+const (
+	RelationKind_RELATION_KIND_UNSPECIFIED RelationKind = 0
+	RelationKind_RELATION_KIND_EDIT        RelationKind = 1
+	RelationKind_RELATION_KIND_QUOTE       RelationKind = 2
+	RelationKind_RELATION_KIND_FORWARD     RelationKind = 3
+	RelationKind_RELATION_KIND_REPLY       RelationKind = 4
+	RelationKind_RELATION_KIND_THREAD      RelationKind = 5
+)
+
+// Enum value maps for RelationKind.
+var (
+	RelationKind_name = map[int32]string{
+		0: "RELATION_KIND_UNSPECIFIED",
+		1: "RELATION_KIND_EDIT",
+		2: "RELATION_KIND_QUOTE",
+		3: "RELATION_KIND_FORWARD",
+		4: "RELATION_KIND_REPLY",
+		5: "RELATION_KIND_THREAD",
+	}
+	RelationKind_value = map[string]int32{
+		"RELATION_KIND_UNSPECIFIED": 0,
+		"RELATION_KIND_EDIT":        1,
+		"RELATION_KIND_QUOTE":       2,
+		"RELATION_KIND_FORWARD":     3,
+		"RELATION_KIND_REPLY":       4,
+		"RELATION_KIND_THREAD":      5,
+	}
+)
+
+func (x RelationKind) Enum() *RelationKind {
+	p := new(RelationKind)
+	*p = x
+	return p
+}
+
+func (x RelationKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RelationKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_index_proto_enumTypes[5].Descriptor()
+}
+
+func (RelationKind) Type() protoreflect.EnumType {
+	return &file_index_proto_enumTypes[5]
+}
+
+func (x RelationKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RelationKind.Descriptor instead.
+func (RelationKind) EnumDescriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{5}
+}
+
 // Format is the value of f/.
 type Format struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -413,10 +471,11 @@ func (x *Identity) GetEpoch() string {
 // Counter is the value of n/.
 type Counter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`         // sequence
-	Failures      uint64                 `protobuf:"varint,2,opt,name=failures,proto3" json:"failures,omitempty"` // failed attempts recorded so far: the position of the last one
-	Spent         uint64                 `protobuf:"varint,3,opt,name=spent,proto3" json:"spent,omitempty"`       // number of the newest spend of a limit
-	Unspent       uint64                 `protobuf:"varint,4,opt,name=unspent,proto3" json:"unspent,omitempty"`   // number of the newest one that is removed
+	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`           // sequence
+	Failures      uint64                 `protobuf:"varint,2,opt,name=failures,proto3" json:"failures,omitempty"`   // failed attempts recorded so far: the position of the last one
+	Spent         uint64                 `protobuf:"varint,3,opt,name=spent,proto3" json:"spent,omitempty"`         // number of the newest spend of a limit
+	Unspent       uint64                 `protobuf:"varint,4,opt,name=unspent,proto3" json:"unspent,omitempty"`     // number of the newest one that is removed
+	Relations     uint64                 `protobuf:"varint,5,opt,name=relations,proto3" json:"relations,omitempty"` // relations indexed so far
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +534,13 @@ func (x *Counter) GetSpent() uint64 {
 func (x *Counter) GetUnspent() uint64 {
 	if x != nil {
 		return x.Unspent
+	}
+	return 0
+}
+
+func (x *Counter) GetRelations() uint64 {
+	if x != nil {
+		return x.Relations
 	}
 	return 0
 }
@@ -552,7 +618,8 @@ type Record struct {
 	Labels           []string               `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty"`           // sorted, each once
 	Tombstone        *Tombstone             `protobuf:"bytes,8,opt,name=tombstone,proto3" json:"tombstone,omitempty"`
 	Ref              string                 `protobuf:"bytes,9,opt,name=ref,proto3" json:"ref,omitempty"`
-	Owners           []string               `protobuf:"bytes,10,rep,name=owners,proto3" json:"owners,omitempty"` // of attachments, in their order; empty: all are the sender's
+	Owners           []string               `protobuf:"bytes,10,rep,name=owners,proto3" json:"owners,omitempty"`       // of attachments, in their order; empty: all are the sender's
+	Relations        []*Relation            `protobuf:"bytes,11,rep,name=relations,proto3" json:"relations,omitempty"` // sorted by kind and id, each once
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -657,6 +724,143 @@ func (x *Record) GetOwners() []string {
 	return nil
 }
 
+func (x *Record) GetRelations() []*Relation {
+	if x != nil {
+		return x.Relations
+	}
+	return nil
+}
+
+// Relation is a message that a message relates to.
+type Relation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          RelationKind           `protobuf:"varint,1,opt,name=kind,proto3,enum=recall.index.v1.RelationKind" json:"kind,omitempty"`
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Relation) Reset() {
+	*x = Relation{}
+	mi := &file_index_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relation) ProtoMessage() {}
+
+func (x *Relation) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relation.ProtoReflect.Descriptor instead.
+func (*Relation) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Relation) GetKind() RelationKind {
+	if x != nil {
+		return x.Kind
+	}
+	return RelationKind_RELATION_KIND_UNSPECIFIED
+}
+
+func (x *Relation) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+// Related is a message that relates to another one.
+type Related struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Kind             RelationKind           `protobuf:"varint,1,opt,name=kind,proto3,enum=recall.index.v1.RelationKind" json:"kind,omitempty"`
+	MessageId        string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	ConversationType ConversationType       `protobuf:"varint,3,opt,name=conversation_type,json=conversationType,proto3,enum=recall.index.v1.ConversationType" json:"conversation_type,omitempty"`
+	ConversationId   string                 `protobuf:"bytes,4,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	Ref              string                 `protobuf:"bytes,5,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Related) Reset() {
+	*x = Related{}
+	mi := &file_index_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Related) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Related) ProtoMessage() {}
+
+func (x *Related) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Related.ProtoReflect.Descriptor instead.
+func (*Related) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Related) GetKind() RelationKind {
+	if x != nil {
+		return x.Kind
+	}
+	return RelationKind_RELATION_KIND_UNSPECIFIED
+}
+
+func (x *Related) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *Related) GetConversationType() ConversationType {
+	if x != nil {
+		return x.ConversationType
+	}
+	return ConversationType_CONVERSATION_TYPE_UNSPECIFIED
+}
+
+func (x *Related) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *Related) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
 type Tombstone struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RecallId      string                 `protobuf:"bytes,1,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
@@ -664,13 +868,14 @@ type Tombstone struct {
 	Role          Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=recall.index.v1.Role" json:"role,omitempty"`
 	RecalledAt    int64                  `protobuf:"varint,4,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`
 	Sequence      uint64                 `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Cascade       uint32                 `protobuf:"varint,6,opt,name=cascade,proto3" json:"cascade,omitempty"` // the kinds of relation by which others are recalled with it, besides edits: bit 1<<RelationKind
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_index_proto_msgTypes[5]
+	mi := &file_index_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +887,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[5]
+	mi := &file_index_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +900,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{5}
+	return file_index_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Tombstone) GetRecallId() string {
@@ -733,6 +938,13 @@ func (x *Tombstone) GetSequence() uint64 {
 	return 0
 }
 
+func (x *Tombstone) GetCascade() uint32 {
+	if x != nil {
+		return x.Cascade
+	}
+	return 0
+}
+
 // Pointer is the value of q/<sequence> and r/<tenant>/<conversation>/<sequence>: whose ledger entry to read.
 type Pointer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -745,7 +957,7 @@ type Pointer struct {
 
 func (x *Pointer) Reset() {
 	*x = Pointer{}
-	mi := &file_index_proto_msgTypes[6]
+	mi := &file_index_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +969,7 @@ func (x *Pointer) String() string {
 func (*Pointer) ProtoMessage() {}
 
 func (x *Pointer) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[6]
+	mi := &file_index_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +982,7 @@ func (x *Pointer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pointer.ProtoReflect.Descriptor instead.
 func (*Pointer) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{6}
+	return file_index_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Pointer) GetTenant() string {
@@ -805,7 +1017,7 @@ type RecallID struct {
 
 func (x *RecallID) Reset() {
 	*x = RecallID{}
-	mi := &file_index_proto_msgTypes[7]
+	mi := &file_index_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +1029,7 @@ func (x *RecallID) String() string {
 func (*RecallID) ProtoMessage() {}
 
 func (x *RecallID) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[7]
+	mi := &file_index_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +1042,7 @@ func (x *RecallID) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecallID.ProtoReflect.Descriptor instead.
 func (*RecallID) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{7}
+	return file_index_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RecallID) GetActorId() string {
@@ -868,13 +1080,16 @@ type Entry struct {
 	Retention     int64                  `protobuf:"varint,16,opt,name=retention,proto3" json:"retention,omitempty"` // microseconds
 	MessageId     string                 `protobuf:"bytes,17,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	ActorLabels   []string               `protobuf:"bytes,18,rep,name=actor_labels,json=actorLabels,proto3" json:"actor_labels,omitempty"`
+	Related       []*Related             `protobuf:"bytes,19,rep,name=related,proto3" json:"related,omitempty"`
+	MoreRelated   bool                   `protobuf:"varint,20,opt,name=more_related,json=moreRelated,proto3" json:"more_related,omitempty"`
+	Cause         *Relation              `protobuf:"bytes,21,opt,name=cause,proto3" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_index_proto_msgTypes[8]
+	mi := &file_index_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +1101,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[8]
+	mi := &file_index_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +1114,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{8}
+	return file_index_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Entry) GetSequence() uint64 {
@@ -1028,20 +1243,42 @@ func (x *Entry) GetActorLabels() []string {
 	return nil
 }
 
+func (x *Entry) GetRelated() []*Related {
+	if x != nil {
+		return x.Related
+	}
+	return nil
+}
+
+func (x *Entry) GetMoreRelated() bool {
+	if x != nil {
+		return x.MoreRelated
+	}
+	return false
+}
+
+func (x *Entry) GetCause() *Relation {
+	if x != nil {
+		return x.Cause
+	}
+	return nil
+}
+
 // Step is a step of a recall as it was committed. An outcome, of a step that the host does not carry out or that has
 // nothing to do, is final.
 type Step struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Outcome       Outcome                `protobuf:"varint,2,opt,name=outcome,proto3,enum=recall.index.v1.Outcome" json:"outcome,omitempty"`
-	After         []string               `protobuf:"bytes,3,rep,name=after,proto3" json:"after,omitempty"` // the open steps of the entry that are settled before this one is queued
+	After         []string               `protobuf:"bytes,3,rep,name=after,proto3" json:"after,omitempty"`                                   // the open steps of the entry that are settled before this one is queued
+	AfterSettled  []string               `protobuf:"bytes,4,rep,name=after_settled,json=afterSettled,proto3" json:"after_settled,omitempty"` // others that this one would wait for, which were settled from the start
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_index_proto_msgTypes[9]
+	mi := &file_index_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1290,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[9]
+	mi := &file_index_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1303,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{9}
+	return file_index_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Step) GetName() string {
@@ -1090,6 +1327,58 @@ func (x *Step) GetAfter() []string {
 	return nil
 }
 
+func (x *Step) GetAfterSettled() []string {
+	if x != nil {
+		return x.AfterSettled
+	}
+	return nil
+}
+
+// Cascade is the value of z/<sequence>: there may be further messages that are to be recalled with that of the event.
+type Cascade struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         []byte                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"` // the last part of the relation key up to which all are recalled, or stay; empty: none yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cascade) Reset() {
+	*x = Cascade{}
+	mi := &file_index_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cascade) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cascade) ProtoMessage() {}
+
+func (x *Cascade) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cascade.ProtoReflect.Descriptor instead.
+func (*Cascade) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Cascade) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
 // Attempts is the value of s/<sequence>/<step>: the outcomes of the attempts of a step.
 type Attempts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1106,7 +1395,7 @@ type Attempts struct {
 
 func (x *Attempts) Reset() {
 	*x = Attempts{}
-	mi := &file_index_proto_msgTypes[10]
+	mi := &file_index_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1407,7 @@ func (x *Attempts) String() string {
 func (*Attempts) ProtoMessage() {}
 
 func (x *Attempts) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[10]
+	mi := &file_index_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1420,7 @@ func (x *Attempts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempts.ProtoReflect.Descriptor instead.
 func (*Attempts) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{10}
+	return file_index_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Attempts) GetOutcome() Outcome {
@@ -1193,7 +1482,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_index_proto_msgTypes[11]
+	mi := &file_index_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1494,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[11]
+	mi := &file_index_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1507,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{11}
+	return file_index_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Group) GetParts() []*GroupPart {
@@ -1240,7 +1529,7 @@ type GroupPart struct {
 
 func (x *GroupPart) Reset() {
 	*x = GroupPart{}
-	mi := &file_index_proto_msgTypes[12]
+	mi := &file_index_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1541,7 @@ func (x *GroupPart) String() string {
 func (*GroupPart) ProtoMessage() {}
 
 func (x *GroupPart) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[12]
+	mi := &file_index_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1554,7 @@ func (x *GroupPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupPart.ProtoReflect.Descriptor instead.
 func (*GroupPart) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{12}
+	return file_index_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GroupPart) GetTenant() string {
@@ -1308,7 +1597,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_index_proto_msgTypes[13]
+	mi := &file_index_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1609,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[13]
+	mi := &file_index_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1622,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{13}
+	return file_index_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Log) GetId() string {
@@ -1376,7 +1665,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_index_proto_msgTypes[14]
+	mi := &file_index_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1677,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[14]
+	mi := &file_index_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1690,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{14}
+	return file_index_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Member) GetInstance() string {
@@ -1485,7 +1774,7 @@ type Written struct {
 
 func (x *Written) Reset() {
 	*x = Written{}
-	mi := &file_index_proto_msgTypes[15]
+	mi := &file_index_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1786,7 @@ func (x *Written) String() string {
 func (*Written) ProtoMessage() {}
 
 func (x *Written) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[15]
+	mi := &file_index_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1799,7 @@ func (x *Written) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Written.ProtoReflect.Descriptor instead.
 func (*Written) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{15}
+	return file_index_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Written) GetProcess() uint64 {
@@ -1539,7 +1828,7 @@ type Holders struct {
 
 func (x *Holders) Reset() {
 	*x = Holders{}
-	mi := &file_index_proto_msgTypes[16]
+	mi := &file_index_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1840,7 @@ func (x *Holders) String() string {
 func (*Holders) ProtoMessage() {}
 
 func (x *Holders) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[16]
+	mi := &file_index_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1853,7 @@ func (x *Holders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holders.ProtoReflect.Descriptor instead.
 func (*Holders) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{16}
+	return file_index_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Holders) GetEachNode() bool {
@@ -1597,16 +1886,17 @@ const file_index_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"0\n" +
 	"\bIdentity\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"i\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\x87\x01\n" +
 	"\aCounter\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x1a\n" +
 	"\bfailures\x18\x02 \x01(\x04R\bfailures\x12\x14\n" +
 	"\x05spent\x18\x03 \x01(\x04R\x05spent\x12\x18\n" +
-	"\aunspent\x18\x04 \x01(\x04R\aunspent\"A\n" +
+	"\aunspent\x18\x04 \x01(\x04R\aunspent\x12\x1c\n" +
+	"\trelations\x18\x05 \x01(\x04R\trelations\"A\n" +
 	"\x05Spend\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\fR\x05limit\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x03R\x04kept\"\x82\x03\n" +
+	"\x04kept\x18\x03 \x01(\x03R\x04kept\"\xbb\x03\n" +
 	"\x06Record\x12N\n" +
 	"\x11conversation_type\x18\x01 \x01(\x0e2!.recall.index.v1.ConversationTypeR\x10conversationType\x12'\n" +
 	"\x0fconversation_id\x18\x02 \x01(\tR\x0econversationId\x12\x16\n" +
@@ -1618,14 +1908,27 @@ const file_index_proto_rawDesc = "" +
 	"\ttombstone\x18\b \x01(\v2\x1a.recall.index.v1.TombstoneR\ttombstone\x12\x10\n" +
 	"\x03ref\x18\t \x01(\tR\x03ref\x12\x16\n" +
 	"\x06owners\x18\n" +
-	" \x03(\tR\x06owners\"\xab\x01\n" +
+	" \x03(\tR\x06owners\x127\n" +
+	"\trelations\x18\v \x03(\v2\x19.recall.index.v1.RelationR\trelations\"\\\n" +
+	"\bRelation\x121\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1d.recall.index.v1.RelationKindR\x04kind\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\"\xe6\x01\n" +
+	"\aRelated\x121\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1d.recall.index.v1.RelationKindR\x04kind\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12N\n" +
+	"\x11conversation_type\x18\x03 \x01(\x0e2!.recall.index.v1.ConversationTypeR\x10conversationType\x12'\n" +
+	"\x0fconversation_id\x18\x04 \x01(\tR\x0econversationId\x12\x10\n" +
+	"\x03ref\x18\x05 \x01(\tR\x03ref\"\xc5\x01\n" +
 	"\tTombstone\x12\x1b\n" +
 	"\trecall_id\x18\x01 \x01(\tR\brecallId\x12\x19\n" +
 	"\bactor_id\x18\x02 \x01(\tR\aactorId\x12)\n" +
 	"\x04role\x18\x03 \x01(\x0e2\x15.recall.index.v1.RoleR\x04role\x12\x1f\n" +
 	"\vrecalled_at\x18\x04 \x01(\x03R\n" +
 	"recalledAt\x12\x1a\n" +
-	"\bsequence\x18\x05 \x01(\x04R\bsequence\"]\n" +
+	"\bsequence\x18\x05 \x01(\x04R\bsequence\x12\x18\n" +
+	"\acascade\x18\x06 \x01(\rR\acascade\"]\n" +
 	"\aPointer\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\trecall_id\x18\x02 \x01(\tR\brecallId\x12\x1d\n" +
@@ -1633,7 +1936,7 @@ const file_index_proto_rawDesc = "" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\"A\n" +
 	"\bRecallID\x12\x19\n" +
 	"\bactor_id\x18\x01 \x01(\tR\aactorId\x12\x1a\n" +
-	"\bmessages\x18\x02 \x01(\rR\bmessages\"\xc2\x05\n" +
+	"\bmessages\x18\x02 \x01(\rR\bmessages\"\xca\x06\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x19\n" +
 	"\bactor_id\x18\x02 \x01(\tR\aactorId\x12)\n" +
@@ -1655,14 +1958,20 @@ const file_index_proto_rawDesc = "" +
 	"\tretention\x18\x10 \x01(\x03R\tretention\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x11 \x01(\tR\tmessageId\x12!\n" +
-	"\factor_labels\x18\x12 \x03(\tR\vactorLabels\x1a>\n" +
+	"\factor_labels\x18\x12 \x03(\tR\vactorLabels\x122\n" +
+	"\arelated\x18\x13 \x03(\v2\x18.recall.index.v1.RelatedR\arelated\x12!\n" +
+	"\fmore_related\x18\x14 \x01(\bR\vmoreRelated\x12/\n" +
+	"\x05cause\x18\x15 \x01(\v2\x19.recall.index.v1.RelationR\x05cause\x1a>\n" +
 	"\x10PlaceholderEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"d\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x01\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x14\n" +
-	"\x05after\x18\x03 \x03(\tR\x05after\"\xd1\x01\n" +
+	"\x05after\x18\x03 \x03(\tR\x05after\x12#\n" +
+	"\rafter_settled\x18\x04 \x03(\tR\fafterSettled\"\x1f\n" +
+	"\aCascade\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\fR\x05after\"\xd1\x01\n" +
 	"\bAttempts\x122\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x18.recall.index.v1.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x14\n" +
@@ -1737,7 +2046,14 @@ const file_index_proto_rawDesc = "" +
 	"\vDisposition\x12\x1b\n" +
 	"\x17DISPOSITION_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISPOSITION_ERASE\x10\x01\x12\x17\n" +
-	"\x13DISPOSITION_ARCHIVE\x10\x02B6Z4github.com/chat-recall/recall/internal/index/indexpbb\x06proto3"
+	"\x13DISPOSITION_ARCHIVE\x10\x02*\xac\x01\n" +
+	"\fRelationKind\x12\x1d\n" +
+	"\x19RELATION_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12RELATION_KIND_EDIT\x10\x01\x12\x17\n" +
+	"\x13RELATION_KIND_QUOTE\x10\x02\x12\x19\n" +
+	"\x15RELATION_KIND_FORWARD\x10\x03\x12\x17\n" +
+	"\x13RELATION_KIND_REPLY\x10\x04\x12\x18\n" +
+	"\x14RELATION_KIND_THREAD\x10\x05B6Z4github.com/chat-recall/recall/internal/index/indexpbb\x06proto3"
 
 var (
 	file_index_proto_rawDescOnce sync.Once
@@ -1751,50 +2067,60 @@ func file_index_proto_rawDescGZIP() []byte {
 	return file_index_proto_rawDescData
 }
 
-var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
 	(Role)(0),             // 2: recall.index.v1.Role
 	(Outcome)(0),          // 3: recall.index.v1.Outcome
 	(Disposition)(0),      // 4: recall.index.v1.Disposition
-	(*Format)(nil),        // 5: recall.index.v1.Format
-	(*Identity)(nil),      // 6: recall.index.v1.Identity
-	(*Counter)(nil),       // 7: recall.index.v1.Counter
-	(*Spend)(nil),         // 8: recall.index.v1.Spend
-	(*Record)(nil),        // 9: recall.index.v1.Record
-	(*Tombstone)(nil),     // 10: recall.index.v1.Tombstone
-	(*Pointer)(nil),       // 11: recall.index.v1.Pointer
-	(*RecallID)(nil),      // 12: recall.index.v1.RecallID
-	(*Entry)(nil),         // 13: recall.index.v1.Entry
-	(*Step)(nil),          // 14: recall.index.v1.Step
-	(*Attempts)(nil),      // 15: recall.index.v1.Attempts
-	(*Group)(nil),         // 16: recall.index.v1.Group
-	(*GroupPart)(nil),     // 17: recall.index.v1.GroupPart
-	(*Log)(nil),           // 18: recall.index.v1.Log
-	(*Member)(nil),        // 19: recall.index.v1.Member
-	(*Written)(nil),       // 20: recall.index.v1.Written
-	(*Holders)(nil),       // 21: recall.index.v1.Holders
-	nil,                   // 22: recall.index.v1.Entry.PlaceholderEntry
+	(RelationKind)(0),     // 5: recall.index.v1.RelationKind
+	(*Format)(nil),        // 6: recall.index.v1.Format
+	(*Identity)(nil),      // 7: recall.index.v1.Identity
+	(*Counter)(nil),       // 8: recall.index.v1.Counter
+	(*Spend)(nil),         // 9: recall.index.v1.Spend
+	(*Record)(nil),        // 10: recall.index.v1.Record
+	(*Relation)(nil),      // 11: recall.index.v1.Relation
+	(*Related)(nil),       // 12: recall.index.v1.Related
+	(*Tombstone)(nil),     // 13: recall.index.v1.Tombstone
+	(*Pointer)(nil),       // 14: recall.index.v1.Pointer
+	(*RecallID)(nil),      // 15: recall.index.v1.RecallID
+	(*Entry)(nil),         // 16: recall.index.v1.Entry
+	(*Step)(nil),          // 17: recall.index.v1.Step
+	(*Cascade)(nil),       // 18: recall.index.v1.Cascade
+	(*Attempts)(nil),      // 19: recall.index.v1.Attempts
+	(*Group)(nil),         // 20: recall.index.v1.Group
+	(*GroupPart)(nil),     // 21: recall.index.v1.GroupPart
+	(*Log)(nil),           // 22: recall.index.v1.Log
+	(*Member)(nil),        // 23: recall.index.v1.Member
+	(*Written)(nil),       // 24: recall.index.v1.Written
+	(*Holders)(nil),       // 25: recall.index.v1.Holders
+	nil,                   // 26: recall.index.v1.Entry.PlaceholderEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
 	1,  // 1: recall.index.v1.Record.type:type_name -> recall.index.v1.MessageType
-	10, // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
-	2,  // 3: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
-	2,  // 4: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
-	14, // 5: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	22, // 6: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
-	4,  // 7: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
-	3,  // 8: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
-	3,  // 9: recall.index.v1.Attempts.outcome:type_name -> recall.index.v1.Outcome
-	17, // 10: recall.index.v1.Group.parts:type_name -> recall.index.v1.GroupPart
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	13, // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
+	11, // 3: recall.index.v1.Record.relations:type_name -> recall.index.v1.Relation
+	5,  // 4: recall.index.v1.Relation.kind:type_name -> recall.index.v1.RelationKind
+	5,  // 5: recall.index.v1.Related.kind:type_name -> recall.index.v1.RelationKind
+	0,  // 6: recall.index.v1.Related.conversation_type:type_name -> recall.index.v1.ConversationType
+	2,  // 7: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
+	2,  // 8: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
+	17, // 9: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
+	26, // 10: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
+	4,  // 11: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
+	12, // 12: recall.index.v1.Entry.related:type_name -> recall.index.v1.Related
+	11, // 13: recall.index.v1.Entry.cause:type_name -> recall.index.v1.Relation
+	3,  // 14: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
+	3,  // 15: recall.index.v1.Attempts.outcome:type_name -> recall.index.v1.Outcome
+	21, // 16: recall.index.v1.Group.parts:type_name -> recall.index.v1.GroupPart
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_index_proto_init() }
@@ -1807,8 +2133,8 @@ func file_index_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   18,
+			NumEnums:      6,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -135,7 +135,7 @@ func (e *Engine) change(ctx context.Context, alone bool, then func([]shared.Inde
 			if b.at != nil {
 				i = b.at[n]
 			}
-			b.results[i].Status = applied[n].Put
+			b.results[i].Status, b.results[i].Related = applied[n].Put, applied[n].Related
 		}
 		e.counts.indexed(b.results)
 		then(b.results, nil)
@@ -385,6 +385,23 @@ func (e *Engine) List(ctx context.Context, req shared.ListRequest) (shared.Event
 	page, err := a.index.List(ctx, req)
 	if err != nil {
 		return shared.EventPage{}, fmt.Errorf("list recalls: %w", err)
+	}
+	return page, nil
+}
+
+// Related is [shared.Recall].
+func (e *Engine) Related(_ context.Context, req shared.RelatedRequest) (shared.RelatedPage, error) {
+	a, leave, err := e.enter()
+	if err != nil {
+		return shared.RelatedPage{}, err
+	}
+	defer leave()
+	if err := wire.ValidateRelated(&req); err != nil {
+		return shared.RelatedPage{}, err
+	}
+	page, err := a.index.Related(req)
+	if err != nil {
+		return shared.RelatedPage{}, fmt.Errorf("read related messages: %w", err)
 	}
 	return page, nil
 }

@@ -74,6 +74,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 	}
 	counted := steady.Add(arrived.elapsed + asked.Sub(now))
 	v := &verdicts{results: make([]shared.RecallResult, len(records)), digest: policy.Digest()}
+	relations := a.newRelations(policy)
 	for i, r := range records {
 		target, result := &req.Targets[i], &v.results[i]
 		result.MessageID = target.MessageID
@@ -85,7 +86,11 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 		case r.Tombstone != nil:
 			alreadyRecalled(result, r.Tombstone, req)
 		default:
-			in := input(req, target, askedOf(req, asked, r), &r.Message)
+			judged, err := relations.facts(r)
+			if err != nil {
+				return nil, err
+			}
+			in := input(req, target, askedOf(req, asked, r), &judged)
 			in.CountedAt = counted
 			d, reservation := decide(policy, in)
 			result.Rule = ruleOf(d.Rule)
@@ -99,6 +104,9 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 				break
 			}
 			op, err := a.recallOp(req, in, &d, r)
+			if err == nil {
+				err = relations.find(op, in)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -148,6 +156,9 @@ func (a *active) recallOp(req *shared.RecallRequest, in *rules.Input, d *rules.D
 		op.Event.Placeholder = d.OnRecall.Placeholder.Texts
 	}
 	op.After = a.after
+	for _, kind := range d.OnRecall.Cascade {
+		op.Cascade |= index.KindsOf(shared.RelationKind(kind))
+	}
 	var err error
 	op.Steps, op.Unsupported, err = a.stepsOf(d.OnRecall)
 	return op, err

@@ -50,8 +50,28 @@ func (d *Decoder) onRecall(body *hclsyntax.Body) *policy.OnRecall {
 			d.Errorf(silent.SrcRange, "Remove one of them.", "a silent recall shows no placeholder")
 		}
 	}
+	if a := body.Attributes["cascade"]; a != nil {
+		o.Cascade = d.cascade(a)
+	}
 	d.disposition(o, body)
 	return o
+}
+
+func (d *Decoder) cascade(a *hclsyntax.Attribute) []string {
+	var kinds []string
+	items, _ := d.List(a)
+	for _, i := range items {
+		switch {
+		case i.Text == "edit":
+			d.Errorf(i.At, "Remove it.", "edits are always recalled with their original")
+		case !slices.Contains(policy.CascadeKinds, i.Text):
+			d.Errorf(i.At, DidYouMean(i.Text, policy.CascadeKinds)+"There are "+quoteAll(policy.CascadeKinds)+".",
+				"unknown kind of relation %q", i.Text)
+		}
+		kinds = append(kinds, i.Text)
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
 }
 
 func (d *Decoder) steps(a *hclsyntax.Attribute) []string {

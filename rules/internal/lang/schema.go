@@ -171,6 +171,9 @@ var onRecallBlock = &BlockSpec{
 				"when the recall is committed is recorded as unsupported. Default: every step that the host has."},
 		{"silent", "bool", "Clients remove the message and show nothing instead."},
 		{"placeholder", "string", "The name of a `placeholder` block. Default: clients show the host's own words."},
+		{"cascade", "list of words", "The messages that are recalled together with a message because they relate to it: " +
+			"`quote`, `forward`, `reply`, `thread`, and what relates so to those in turn. A message that a `forbid` matches " +
+			"stays. Edits of a message are always recalled with it. Default: none."},
 		{"disposition", "`\"erase\"` or `\"archive\"`",
 			"What the host does with the content: delete it completely, or keep " +
 				"it where only compliance can read it. Users never see it again. Default: `erase`."},

@@ -71,6 +71,16 @@ func (p *Policy) DecideWithin(in *Input, l Limits) (d Decision, limit *Limit) {
 	return d, limit
 }
 
+// Forbids reports whether a forbid matches in, whatever the permits say. Shadow rules do not count.
+func (p *Policy) Forbids(in *Input) bool {
+	t, ok := SubjectOf(in)
+	if !ok {
+		return true
+	}
+	age := in.Age()
+	return slices.ContainsFunc(p.Live.forbids, func(r *Rule) bool { return r.Matches(&t, age) })
+}
+
 // RuleSet is the rules that take part in a decision, in the order in which it needs them.
 type RuleSet struct {
 	policy  *Policy

@@ -12,11 +12,15 @@ const (
 	DispositionArchive = "archive" // kept for Retention where only compliance can read it
 )
 
+// CascadeKinds are the kinds of relation by which a recall can recall other messages. Edits are always recalled.
+var CascadeKinds = []string{"quote", "forward", "reply", "thread"}
+
 // OnRecall is what a permitted recall asks of the host. It belongs to the policy: do not modify it.
 type OnRecall struct {
 	Steps       []string      // names of the steps to run, in no particular order; nil: every step that the host has
 	Silent      bool          // clients remove the message and show nothing in its place
 	Placeholder *Placeholder  // what clients show instead; nil: the host's own words
+	Cascade     []string      // kinds of relation by which other messages are recalled too, besides edits; sorted
 	Disposition string        // DispositionErase or DispositionArchive
 	Retention   time.Duration // how long the archive keeps it; 0 unless archived
 }

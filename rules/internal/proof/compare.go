@@ -222,6 +222,9 @@ func describePermit(r *policy.Rule) string {
 	if o.Placeholder != nil {
 		parts = append(parts, "placeholder "+describeTexts(o.Placeholder.Texts))
 	}
+	if len(o.Cascade) > 0 {
+		parts = append(parts, "with each "+strings.Join(o.Cascade, " and "))
+	}
 	if o.Disposition == policy.DispositionArchive {
 		parts = append(parts, "archived for "+policy.FormatDuration(o.Retention))
 	}

@@ -67,6 +67,8 @@ const (
 	RecallServiceListProcedure = "/recall.api.v1.RecallService/List"
 	// RecallServiceLedgerProcedure is the fully-qualified name of the RecallService's Ledger RPC.
 	RecallServiceLedgerProcedure = "/recall.api.v1.RecallService/Ledger"
+	// RecallServiceRelatedProcedure is the fully-qualified name of the RecallService's Related RPC.
+	RecallServiceRelatedProcedure = "/recall.api.v1.RecallService/Related"
 	// StepServiceTakeProcedure is the fully-qualified name of the StepService's Take RPC.
 	StepServiceTakeProcedure = "/recall.api.v1.StepService/Take"
 	// StepServiceSettleProcedure is the fully-qualified name of the StepService's Settle RPC.
@@ -104,6 +106,8 @@ type RecallServiceClient interface {
 	List(context.Context, *apiv1.ListRequest) (*apiv1.EventPage, error)
 	// Ledger pages through the messages of one recall with the state of their steps.
 	Ledger(context.Context, *apiv1.LedgerRequest) (*apiv1.LedgerPage, error)
+	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
+	Related(context.Context, *apiv1.RelatedRequest) (*apiv1.RelatedPage, error)
 }
 
 // NewRecallServiceClient constructs a client for the recall.api.v1.RecallService service. By
@@ -171,6 +175,12 @@ func NewRecallServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(recallServiceMethods.ByName("Ledger")),
 			connect.WithClientOptions(opts...),
 		),
+		related: connect.NewClient[apiv1.RelatedRequest, apiv1.RelatedPage](
+			httpClient,
+			baseURL+RecallServiceRelatedProcedure,
+			connect.WithSchema(recallServiceMethods.ByName("Related")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -185,6 +195,7 @@ type recallServiceClient struct {
 	since   *connect.Client[apiv1.SinceRequest, apiv1.EventPage]
 	list    *connect.Client[apiv1.ListRequest, apiv1.EventPage]
 	ledger  *connect.Client[apiv1.LedgerRequest, apiv1.LedgerPage]
+	related *connect.Client[apiv1.RelatedRequest, apiv1.RelatedPage]
 }
 
 // Index calls recall.api.v1.RecallService.Index.
@@ -268,6 +279,15 @@ func (c *recallServiceClient) Ledger(ctx context.Context, req *apiv1.LedgerReque
 	return nil, err
 }
 
+// Related calls recall.api.v1.RecallService.Related.
+func (c *recallServiceClient) Related(ctx context.Context, req *apiv1.RelatedRequest) (*apiv1.RelatedPage, error) {
+	response, err := c.related.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // RecallServiceHandler is an implementation of the recall.api.v1.RecallService service.
 type RecallServiceHandler interface {
 	// Index records messages that the server accepted. It answers with one result per message, in order, once all are on
@@ -291,6 +311,8 @@ type RecallServiceHandler interface {
 	List(context.Context, *apiv1.ListRequest) (*apiv1.EventPage, error)
 	// Ledger pages through the messages of one recall with the state of their steps.
 	Ledger(context.Context, *apiv1.LedgerRequest) (*apiv1.LedgerPage, error)
+	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
+	Related(context.Context, *apiv1.RelatedRequest) (*apiv1.RelatedPage, error)
 }
 
 // NewRecallServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -354,6 +376,12 @@ func NewRecallServiceHandler(svc RecallServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(recallServiceMethods.ByName("Ledger")),
 		connect.WithHandlerOptions(opts...),
 	)
+	recallServiceRelatedHandler := connect.NewUnaryHandlerSimple(
+		RecallServiceRelatedProcedure,
+		svc.Related,
+		connect.WithSchema(recallServiceMethods.ByName("Related")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/recall.api.v1.RecallService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case RecallServiceIndexProcedure:
@@ -374,6 +402,8 @@ func NewRecallServiceHandler(svc RecallServiceHandler, opts ...connect.HandlerOp
 			recallServiceListHandler.ServeHTTP(w, r)
 		case RecallServiceLedgerProcedure:
 			recallServiceLedgerHandler.ServeHTTP(w, r)
+		case RecallServiceRelatedProcedure:
+			recallServiceRelatedHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -417,6 +447,10 @@ func (UnimplementedRecallServiceHandler) List(context.Context, *apiv1.ListReques
 
 func (UnimplementedRecallServiceHandler) Ledger(context.Context, *apiv1.LedgerRequest) (*apiv1.LedgerPage, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.Ledger is not implemented"))
+}
+
+func (UnimplementedRecallServiceHandler) Related(context.Context, *apiv1.RelatedRequest) (*apiv1.RelatedPage, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.Related is not implemented"))
 }
 
 // StepServiceClient is a client for the recall.api.v1.StepService service.

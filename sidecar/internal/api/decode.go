@@ -30,16 +30,21 @@ func decodeAttachments(list []*v1.Attachment) []shared.Attachment {
 	return out
 }
 
-// decodeMessage returns the facts of a message. A message with relations is refused.
-func decodeMessage(m *v1.Message) (shared.Message, *shared.FieldError) {
-	if len(m.GetRelations()) > 0 {
-		return shared.Message{}, &shared.FieldError{Field: "relations", Problem: "are not supported yet: leave them out"}
+func decodeRelations(list []*v1.Relation) []shared.Relation {
+	var out []shared.Relation
+	for _, r := range list {
+		out = append(out, shared.Relation{Kind: shared.RelationKind(r.GetKind()), MessageID: r.GetMessageId()})
 	}
+	return out
+}
+
+func decodeMessage(m *v1.Message) shared.Message {
 	return shared.Message{
 		Tenant: m.GetTenant(), ID: m.GetId(), Conversation: decodeConversation(m.GetConversation()), Sender: m.GetSender(),
 		Type: shared.MessageType(m.GetType()), SentAt: decodeTime(m.GetSentAt()),
 		Attachments: decodeAttachments(m.GetAttachments()), Labels: m.GetLabels(), Ref: m.GetRef(),
-	}, nil
+		Relations: decodeRelations(m.GetRelations()),
+	}
 }
 
 // decodeAmendment returns an amendment. An empty list that is not nil removes all elements.
@@ -72,25 +77,22 @@ func decodeAmendment(a *v1.Amendment) (shared.Amendment, *shared.FieldError) {
 	return out, nil
 }
 
-func decodeRecall(r *v1.RecallRequest) (shared.RecallRequest, error) {
+func decodeRecall(r *v1.RecallRequest) shared.RecallRequest {
 	out := shared.RecallRequest{
 		Tenant: r.GetTenant(), Actor: shared.Actor{ID: r.GetActor().GetId(), Labels: r.GetActor().GetLabels()},
 		Ext: r.GetExt(), Reason: r.GetReason(), RecallID: r.GetRecallId(), RequestedAt: decodeTime(r.GetRequestedAt()),
 		Atomic: r.GetAtomic(),
 	}
-	for i, t := range r.GetTargets() {
+	for _, t := range r.GetTargets() {
 		target := shared.Target{
 			MessageID: t.GetMessageId(), Conversation: decodeConversation(t.GetConversation()),
 			Role: shared.Role(t.GetRole()), Labels: t.GetLabels(),
 		}
 		if t.GetMessage() != nil {
-			m, wrong := decodeMessage(t.GetMessage())
-			if wrong != nil {
-				return out, Invalid(fmt.Sprintf("targets[%d].message.%s", i, wrong.Field), wrong.Problem)
-			}
+			m := decodeMessage(t.GetMessage())
 			target.Message = &m
 		}
 		out.Targets = append(out.Targets, target)
 	}
-	return out, nil
+	return out
 }

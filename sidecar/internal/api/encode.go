@@ -45,12 +45,23 @@ func encodeMessage(m *shared.Message) *v1.Message {
 	return &v1.Message{
 		Tenant: m.Tenant, Id: m.ID, Conversation: encodeConversation(m.Conversation), Sender: m.Sender,
 		Type: string(m.Type), SentAt: encodeTime(m.SentAt), Attachments: each(m.Attachments, encodeAttachment),
-		Labels: m.Labels, Ref: m.Ref,
+		Labels: m.Labels, Ref: m.Ref, Relations: each(m.Relations, encodeRelation),
+	}
+}
+
+func encodeRelation(r shared.Relation) *v1.Relation {
+	return &v1.Relation{Kind: string(r.Kind), MessageId: r.MessageID}
+}
+
+func encodeRelated(r shared.Related) *v1.Related {
+	return &v1.Related{
+		Kind: string(r.Kind), MessageId: r.MessageID, Conversation: encodeConversation(r.Conversation), Ref: r.Ref,
 	}
 }
 
 func encodeIndexResult(r shared.IndexResult) *v1.IndexResult {
-	return &v1.IndexResult{MessageId: r.MessageID, Status: string(r.Status), Field: r.Field, Problem: r.Problem}
+	return &v1.IndexResult{MessageId: r.MessageID, Status: string(r.Status), Field: r.Field, Problem: r.Problem,
+		Related: each(r.Related, encodeRelated)}
 }
 
 func encodeRecallResult(r shared.RecallResult) *v1.RecallResult {
@@ -92,6 +103,10 @@ func encodeEvent(e shared.Event) *v1.Event {
 		Role: string(e.Role), Ext: e.Ext, Reason: e.Reason, RecalledAt: encodeTime(e.RecalledAt),
 		Message: encodeMessage(&e.Message), Silent: e.Silent, Placeholder: e.Placeholder, Disposition: string(e.Disposition),
 		Attachments: each(e.Attachments, encodeAttachment), Rule: encodeRule(e.Rule), PolicyDigest: e.PolicyDigest,
+		Related: each(e.Related, encodeRelated), MoreRelated: e.MoreRelated,
+	}
+	if e.Cause != nil {
+		out.Cause = encodeRelation(*e.Cause)
 	}
 	if e.Retention > 0 {
 		out.Retention = durationpb.New(e.Retention)

@@ -105,7 +105,8 @@ func call[A, B any](ctx context.Context, s *Service, do func(context.Context, *h
 
 // Index implements RecallService.
 func (s *Service) Index(ctx context.Context, r *v1.IndexRequest) (*v1.IndexResponse, error) {
-	return indexEach(ctx, s, r.GetMessages(), "messages", decodeMessage, (*v1.Message).GetId, (*host.Host).Index)
+	return indexEach(ctx, s, r.GetMessages(), "messages",
+		func(m *v1.Message) (shared.Message, *shared.FieldError) { return decodeMessage(m), nil }, (*v1.Message).GetId, (*host.Host).Index)
 }
 
 // Amend implements RecallService.
@@ -170,10 +171,7 @@ func key(ctx context.Context) string {
 // judged makes a call about a recall.
 func judged[A any, B any](ctx context.Context, s *Service, r *v1.RecallRequest,
 	do func(*host.Host, context.Context, shared.RecallRequest) (A, error), encode func(A) B) (out B, err error) {
-	req, err := decodeRecall(r)
-	if err != nil {
-		return out, err
-	}
+	req := decodeRecall(r)
 	if req.RecallID == "" {
 		req.RecallID = key(ctx)
 	}
@@ -236,5 +234,15 @@ func (s *Service) Ledger(ctx context.Context, r *v1.LedgerRequest) (*v1.LedgerPa
 			Limit: int(r.GetLimit())})
 	}, func(p shared.LedgerPage) *v1.LedgerPage {
 		return &v1.LedgerPage{Entries: each(p.Entries, encodeLedgerEntry), Next: p.Next, More: p.More, Reset_: p.Reset}
+	})
+}
+
+// Related implements RecallService.
+func (s *Service) Related(ctx context.Context, r *v1.RelatedRequest) (*v1.RelatedPage, error) {
+	return call(ctx, s, func(ctx context.Context, h *host.Host) (shared.RelatedPage, error) {
+		return h.Related(ctx, shared.RelatedRequest{Tenant: r.GetTenant(), MessageID: r.GetMessageId(), After: r.GetAfter(),
+			Limit: int(r.GetLimit())})
+	}, func(p shared.RelatedPage) *v1.RelatedPage {
+		return &v1.RelatedPage{Related: each(p.Related, encodeRelated), Next: p.Next, More: p.More}
 	})
 }
