@@ -19,6 +19,7 @@ const (
 
 const usage = `usage: recall-sidecar [--config sidecar.hcl] [--check]
        recall-sidecar healthcheck [--config sidecar.hcl]
+       recall-sidecar export --tenant T [--config sidecar.hcl] [--output recalls.jsonl] [filter]
        recall-sidecar version
 
 recall-sidecar offers the recall plugin to chat servers in any language over a unix socket or TCP: plain JSON,
@@ -28,6 +29,7 @@ begins with curl.
 SIGTERM ends it once the requests under way are answered. SIGHUP makes it read secrets and rules again.
 
   healthcheck  exits with 0 if the sidecar of this sidecar.hcl answers and its plugin is ready
+  export       writes the recalls of a tenant that match a filter, as JSON lines; export -h shows the filters
   version      prints the version
 
 `
@@ -35,6 +37,9 @@ SIGTERM ends it once the requests under way are answered. SIGHUP makes it read s
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "export" {
+		return export(args[1:], stdout, stderr)
+	}
 	command := ""
 	if len(args) > 0 && (args[0] == "healthcheck" || args[0] == "version") {
 		command, args = args[0], args[1:]

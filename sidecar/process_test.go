@@ -52,6 +52,12 @@ listen "tcp" {
 }
 `)
 	hosttest.WriteConfig(t, hosttest.BuildPlugin(t), dir)
+	tcpOnly := writeFile(t, dir, "tcp.hcl", `plugin_file = "plugin.hcl"
+listen "tcp" {
+  address    = "127.0.0.1:0"
+  token_file = "token"
+}
+`)
 	writeFile(t, dir, "token", "a-token-of-some-length\n")
 	bad := writeFile(t, dir, "bad.hcl", "plugin_file = \"plugin.hcl\"\nlisten \"unix\" { path = \"s\" }\nstep \"x\" {}\n")
 	noToken := writeFile(t, dir, "notoken.hcl", strings.ReplaceAll(`plugin_file = "plugin.hcl"
@@ -90,6 +96,14 @@ listen "tcp" {
 		{[]string{"--config", filepath.Join(dir, "nothing")}, 1, "", "--config"},
 		{[]string{"healthcheck", "--config", good}, 1, "", "not ready"},
 		{[]string{"healthcheck", "--config", bad}, 1, "", "bad.hcl:3"},
+		{[]string{"export", "-h"}, 0, "--tenant T", ""},
+		{[]string{"export", "--config", good}, 2, "", "--tenant is missing"},
+		{[]string{"export", "--tenant", "acme", "now"}, 2, "", `"now"`},
+		{[]string{"export", "--tenant", "acme", "--from", "yesterday"}, 2, "", "2026-11-01T12:00:00Z"},
+		{[]string{"export", "--tenant", "acme", "--conversation", "g1"}, 2, "", "group/g1"},
+		{[]string{"export", "--tenant", "acme", "--output", "x", "--after", "y"}, 2, "", "--after"},
+		{[]string{"export", "--tenant", "acme", "--config", bad}, 1, "", "bad.hcl:3"},
+		{[]string{"export", "--tenant", "acme", "--config", tcpOnly}, 1, "", `listen "unix"`},
 		{[]string{"start"}, 2, "", `"start"`},
 		{[]string{"version", "now"}, 2, "", `"now"`},
 		{[]string{"--port", "1"}, 2, "", "-port"},
