@@ -233,7 +233,8 @@ func (e *exporter) page(ctx context.Context) (p page, err error) {
 				return p, fmt.Errorf("read the answer of the sidecar: %w", err)
 			}
 			if p.Reset {
-				return p, errors.New("the index was restored or replaced, and the cursor is of the one before: export from the start")
+				return p, errors.New("the index was restored or replaced, and the cursor is of the one before: export from " +
+					"the start")
 			}
 			return p, nil
 		case ctx.Err() != nil:

@@ -31,8 +31,8 @@ func (e *exporter) toFile(ctx context.Context, path string) error {
 		}
 		was, _ := json.Marshal(r.Filter)
 		if is, _ := json.Marshal(e.filter); !bytes.Equal(was, is) {
-			return fmt.Errorf("%s is of an export with other filters, %s; remove it and %s to export from the start", beside, was,
-				path)
+			return fmt.Errorf("%s is of an export with other filters, %s; remove it and %s to export from the start", beside,
+				was, path)
 		}
 		fmt.Fprintf(e.progress, "continuing after %d recalls\n", r.Recalls)
 	case errors.Is(err, fs.ErrNotExist):

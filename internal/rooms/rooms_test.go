@@ -63,8 +63,8 @@ var rooms = map[string]string{
 
 	"sidecar/apiv1":              "",
 	"sidecar/apiv1/apiv1connect": "sidecar/apiv1",
-	"sidecar": "host internal/hclfile internal/problem shared sidecar/internal/api sidecar/internal/config sidecar/internal/pull " +
-		"sidecar/internal/secret sidecar/internal/server sidecar/internal/webhook",
+	"sidecar": "host internal/hclfile internal/problem shared sidecar/internal/api sidecar/internal/config " +
+		"sidecar/internal/pull sidecar/internal/secret sidecar/internal/server sidecar/internal/webhook",
 	"sidecar/internal/api":        "host shared sidecar/apiv1 sidecar/internal/pull",
 	"sidecar/internal/calls":      "",
 	"sidecar/internal/openapigen": "sidecar/internal/calls",

@@ -125,6 +125,11 @@ func TestPage_ContrastAndFocus(t *testing.T) {
 			nobody.contrast()
 			nobody.rings()
 
+			vera := c.open("/audit?user=vera", l)
+			vera.wait(`document.querySelectorAll('#recalls > li').length`)
+			vera.contrast()
+			vera.rings()
+
 			op := c.open("/operator", l)
 			op.wait(`document.querySelectorAll('#rules li').length > 3 && document.querySelectorAll('#recalls li').length`)
 			op.click("#try button")

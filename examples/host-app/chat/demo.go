@@ -16,12 +16,18 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
+// demoAuditor is the demo account of compliance.
+const demoAuditor = "vera"
+
 // addDemo makes the demo users and conversations, once.
 func addDemo(ctx context.Context, s *Server) error {
 	for _, user := range []string{"ann", "ben", "cleo", "dan"} {
 		if err := s.store.AddUser(ctx, user, strings.ToUpper(user[:1])+user[1:], true); err != nil {
 			return err
 		}
+	}
+	if err := s.store.AddAuditor(ctx, demoAuditor); err != nil {
+		return err
 	}
 	for _, c := range []struct {
 		room    shared.Conversation
@@ -112,7 +118,8 @@ func BetweenWrites(ctx context.Context, folder string, do func() error) (err err
 func printGuide(w io.Writer, addr string) {
 	id := "m" + strconv.FormatInt(time.Now().Unix(), 36) // a new one: the server remembers what it had at an earlier start
 	fmt.Fprintf(w, `Open http://%[1]s in a browser: choose who you are, send a message, take it back.
-The operator's page is http://%[1]s/operator. There are no passwords: whoever reaches this address is whom they say
+The operator's page is http://%[1]s/operator, and compliance reads who recalled what at
+http://%[1]s/audit?user=vera. There are no passwords: whoever reaches this address is whom they say
 they are, so the server listens on the loopback interface alone.
 
 Or by hand. Users: ann, ben, cleo, dan. Conversations: single ann-ben; group team (owner ann, admin ben);

@@ -68,7 +68,9 @@ func TestPage_ScriptStaysText(t *testing.T) {
 	ann.shows(".quote", "Message recalled")
 	op := c.open("/operator", desktop)
 	op.shows("#recalls", script)
-	for _, tb := range []*tab{ann, op} {
+	vera := c.open("/audit?user=vera", desktop)
+	vera.shows("#recalls", script)
+	for _, tb := range []*tab{ann, op, vera} {
 		if eval[bool](tb, `Boolean(window.pwned ||
 			document.querySelector('#list svg[onload], #list img[onerror], script:not([src])'))`) {
 			t.Error("a text became markup")

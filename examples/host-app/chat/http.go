@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,6 +67,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("GET /attachments", a.download)
 	mux.HandleFunc("GET /stream", a.stream)
 	a.operatorRoutes(mux)
+	a.auditRoutes(mux)
 	pageRoutes(mux, a.server.store, contentPolicy("'self'", "'self' "+a.framedBy))
 	return Guard(mux, a.framedBy)
 }
@@ -119,11 +121,11 @@ func checkOrigin(r *http.Request, framed bool) error {
 
 func unknown(err error) error { return &adapter.StatusError{Status: http.StatusUnauthorized, Err: err} }
 
+// userOf is whom a request says that it is from.
+func userOf(r *http.Request) string { return cmp.Or(r.Header.Get("X-User"), r.URL.Query().Get("user")) }
+
 func (a *api) user(r *http.Request) (string, error) {
-	user := r.Header.Get("X-User")
-	if user == "" {
-		user = r.URL.Query().Get("user")
-	}
+	user := userOf(r)
 	if user == "" {
 		return "", unknown(shared.Invalidf("user", "say who you are: the header X-User or ?user="))
 	}

@@ -160,6 +160,12 @@ func TestPage_FitsItsWindow(t *testing.T) {
 			dan.fits()
 			dan.shot("refused-" + name)
 
+			vera := c.open("/audit?user=vera", l)
+			vera.wait(`document.querySelectorAll('#recalls > li').length`)
+			vera.click("#recalls summary")
+			vera.fits()
+			vera.shot("audit-" + name)
+
 			op := c.open("/operator", l)
 			op.wait(`document.querySelectorAll('#rules li').length > 3 && document.querySelectorAll('#recalls li').length`)
 			c.held.add(18 * time.Millisecond)

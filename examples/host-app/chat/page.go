@@ -31,6 +31,7 @@ var documents = map[string]string{
 	"/chat":     "chat.html",     // ?user=
 	"/side":     "side.html",     // ?left=&right=, two users beside each other
 	"/operator": "operator.html", // the plugin
+	"/audit":    "audit.html",    // ?user=, of compliance
 }
 
 // pageRoutes serves the page and tells it who the demo users are.

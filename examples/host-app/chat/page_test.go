@@ -385,7 +385,7 @@ func TestPage_Keyboard(t *testing.T) {
 	ann.wait(`document.querySelector('#live').textContent === 'You recalled a message'`)
 
 	// Everything that can be used has a name that is read out.
-	for _, tb := range []*tab{ann, c.open("/operator", desktop)} {
+	for _, tb := range []*tab{ann, c.open("/operator", desktop), c.open("/audit?user=vera", desktop)} {
 		tb.wait(`document.readyState === 'complete' && document.querySelector('#language').textContent`)
 		for _, nameless := range eval[[]string](tb,
 			`[...document.querySelectorAll('button, a, input, textarea, select')].filter((e) => e.checkVisibility() &&

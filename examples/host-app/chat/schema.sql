@@ -5,6 +5,11 @@ CREATE TABLE IF NOT EXISTS users (
   roaming INTEGER NOT NULL -- 1: keeps a log from which a new device synchronises
 ) WITHOUT ROWID;
 
+-- Accounts of compliance: they read the audit view, and are no users of the chat.
+CREATE TABLE IF NOT EXISTS auditors (
+  id TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS conversations (
   conversation TEXT PRIMARY KEY,
   title        TEXT NOT NULL

@@ -29,6 +29,11 @@ const words = {
     againIn: 'It is possible again in {time}.', againTooLate: 'When it is possible again, this message is too old.',
     already_recalled: 'This message is recalled already.', unavailable: 'The server could not answer. Nothing was changed; try again.',
     type_text: 'text', type_image: 'image', type_audio: 'voice note', type_video: 'video', type_file: 'file', type_location: 'location', type_custom: 'message', type_combine: 'messages', type_command: 'command',
+    // the audit view
+    audit: 'Audit', auditLead: 'For compliance: who recalled what, with the steps, filters, and a download. It never shows texts.',
+    filters: 'Filters', from: 'From', before: 'Before', anyone: 'anyone', anywhere: 'anywhere', anyRule: 'any rule', stepsFilter: 'Steps', anySteps: 'any', stepsOpen: 'open', stepsFailed: 'failed, tried again',
+    byWhom: 'Recalled by', sender: 'Sender', conversation: 'Conversation', show: 'Show', more: 'More', exportLines: 'Download as JSON lines', noneMatch: 'No recall matches.', listed: '{n} listed', andMore: '{n} listed, and more', lookedAt: 'Nothing in the part that was looked at. There is more.',
+    restored: 'The index was restored: the list starts over.', emptyAudit: 'Recalls will be listed here.', failing: 'failed',
     // the operator's page
     plugin: 'Plugin', chat: 'Chat', nothingLost: 'Killing or upgrading the plugin loses nothing. Every answer it gave is on disk first; calls wait while it is away and are answered by the next process.',
     state: 'State', running: 'running', upgrading: 'upgrading', restarting: 'restarting', closed: 'closed', phase_failed: 'failed', pid: 'Process', version: 'Version', uptime: 'Up for',
@@ -73,6 +78,10 @@ const words = {
     refused: '不能撤回', wrong: '没有成功', details: '是哪条规则', rule: '规则', place: '位置', code: '代码', noRule: '没有规则允许；没有规则允许的一律拒绝。',
     againIn: '{time} 后可以再撤回。', againTooLate: '等到可以再撤回时，这条消息已超过时限。',
     already_recalled: '这条消息已经撤回。', unavailable: '服务器没能回答。什么都没有改变，请重试。',
+    audit: '审计', auditLead: '合规人员查看谁撤回了什么，以及各步骤、筛选和下载。不显示消息文字。',
+    filters: '筛选', from: '从', before: '早于', anyone: '任何人', anywhere: '任何会话', anyRule: '任何规则', stepsFilter: '步骤', anySteps: '任何', stepsOpen: '未完成', stepsFailed: '失败，会重试',
+    byWhom: '撤回者', sender: '发送者', conversation: '会话', show: '显示', more: '更多', exportLines: '下载为 JSON 行', noneMatch: '没有符合的撤回。', listed: '列出 {n} 条', andMore: '列出 {n} 条，还有更多', lookedAt: '已查看的部分没有符合的记录，还有更多。',
+    restored: '索引已被恢复：列表重新开始。', emptyAudit: '这里会列出撤回记录。', failing: '失败',
     type_text: '文字', type_image: '图片', type_audio: '语音', type_video: '视频', type_file: '文件', type_location: '位置', type_custom: '消息', type_combine: '合并消息', type_command: '指令',
     plugin: '插件', chat: '聊天', nothingLost: '杀掉或升级插件不会丢失任何东西。它的每个回答都先写入磁盘；它不在时调用会等待，由下一个进程回答。',
     state: '状态', running: '运行中', upgrading: '升级中', restarting: '重启中', closed: '已关闭', phase_failed: '失败', pid: '进程', version: '版本', uptime: '已运行',

@@ -48,7 +48,7 @@ export class Recalls {
         const entry = this.entries.find((e) => e.event.message.id === event.message.id && e.event.recall_id === id);
         if (!entry) continue;
         entry.steps = steps;
-        entry.settled = steps.every((s) => s.outcome && s.outcome !== 'failed');
+        entry.settled = isSettled(steps);
       }
     }
     for (const entry of this.entries) this.draw(entry, names);
@@ -60,26 +60,41 @@ export class Recalls {
     const drawn = JSON.stringify([lang(), entry.steps]);
     if (entry.drawn === drawn) return;
     entry.drawn = drawn;
-    const { event, steps } = entry;
-    const name = (id) => names.get(id) ?? id;
-    const outcome = (s) => ({ done: 'done', nothing_to_do: 'nothing_to_do', unsupported: 'unsupported', failed: 'failedOutcome' }[s.outcome] ?? 'open');
-    const { message, actor, role, rule } = event;
     const open = entry.node?.querySelector('details').open;
     const focused = entry.node?.contains(document.activeElement);
-    const node = el('li', { 'data-recall': event.recall_id }, el('details', { open: open || null },
-      el('summary', {},
-        el('span', { class: 'muted', text: clockTime(new Date(event.recalled_at)) }),
-        el('span', { class: 'words', text: t('by', { actor: name(actor.id), role: t(role || 'member'), what: typeName(message.type), sender: name(message.sender), room: `${message.conversation.type}/${message.conversation.id}` }) }),
-        el('code', { class: 'muted', text: rule.line ? `${rule.name} · ${rule.file}:${rule.line}` : rule.name || '' }),
-        el('span', { class: `pill ${entry.settled ? 'good' : 'warn'}`, text: t(entry.settled ? 'settled' : 'settling') })),
-      event.reason && el('p', { class: 'muted', text: `${t('reason')}: ${event.reason}` }),
-      el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('ledger') }, el('table', {},
-        el('thead', {}, el('tr', {}, ...['step', 'outcome', 'attempts', 'at'].map((h) => el('th', { scope: 'col', text: t(h) })))),
-        el('tbody', {}, ...steps.map((s) => el('tr', {}, el('td', {}, el('code', { text: s.step })),
-          el('td', { text: t(outcome(s)) + (s.error ? `: ${s.error}` : '') }), el('td', { text: String(s.attempts) }),
-          el('td', { class: 'muted', text: s.changed_at ? new Intl.DateTimeFormat(lang(), { timeStyle: 'medium' }).format(new Date(s.changed_at)) : '' }))))))));
+    const node = recallItem(entry.event, entry.steps, names, clockTime(new Date(entry.event.recalled_at)), open);
     entry.node?.replaceWith(node);
     entry.node = node;
     if (focused) node.querySelector('summary').focus();
   }
+}
+
+const outcomes = { done: 'done', nothing_to_do: 'nothing_to_do', unsupported: 'unsupported', failed: 'failedOutcome' };
+const time = (text) => (text ? new Intl.DateTimeFormat(lang(), { timeStyle: 'medium' }).format(new Date(text)) : '');
+
+// isSettled tells whether no step is open.
+const isSettled = (steps) => steps.every((s) => s.outcome && s.outcome !== 'failed');
+
+// state is a pill with the state of the steps.
+function state(steps) {
+  if (steps.some((s) => s.outcome === 'failed')) return el('span', { class: 'pill bad', text: t('failing') });
+  return isSettled(steps) ? el('span', { class: 'pill good', text: t('settled') }) : el('span', { class: 'pill warn', text: t('settling') });
+}
+
+// recallItem is a recall as an item of a list, with its ledger to unfold. when is the time as it is shown.
+export function recallItem(event, steps, names, when, open) {
+  const name = (id) => names.get(id) ?? id;
+  const { message, actor, role, rule } = event;
+  return el('li', { 'data-recall': event.recall_id, 'data-message': message.id }, el('details', { open: open || null },
+    el('summary', {},
+      el('span', { class: 'muted', text: when }),
+      el('span', { class: 'words', text: t('by', { actor: name(actor.id), role: t(role || 'member'), what: typeName(message.type), sender: name(message.sender), room: `${message.conversation.type}/${message.conversation.id}` }) }),
+      el('code', { class: 'muted', text: rule.line ? `${rule.name} · ${rule.file}:${rule.line}` : rule.name || '' }),
+      state(steps)),
+    event.reason && el('p', { class: 'muted', text: `${t('reason')}: ${event.reason}` }),
+    el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('ledger') }, el('table', {},
+      el('thead', {}, el('tr', {}, ...['step', 'outcome', 'attempts', 'at'].map((h) => el('th', { scope: 'col', text: t(h) })))),
+      el('tbody', {}, ...steps.map((s) => el('tr', {}, el('td', {}, el('code', { text: s.step })),
+        el('td', { text: t(outcomes[s.outcome] ?? 'open') + (s.error ? `: ${s.error}` : '') }), el('td', { text: String(s.attempts) }),
+        el('td', { class: 'muted', text: time(s.changed_at) }))))))));
 }
