@@ -159,6 +159,11 @@ func (c *jsonClient) Ledger(ctx context.Context, req shared.LedgerRequest) (out 
 	return out, err
 }
 
+func (c *jsonClient) Waits(ctx context.Context, req shared.WaitsRequest) (out shared.WaitPage, err error) {
+	err = c.post(ctx, "waits", req, &out)
+	return out, err
+}
+
 func (c *jsonClient) Related(ctx context.Context, req shared.RelatedRequest) (out shared.RelatedPage, err error) {
 	err = c.post(ctx, "related", req, &out)
 	return out, err

@@ -366,6 +366,11 @@ func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.Led
 	return call(ctx, h.gate, func(api *wire.Client) (shared.LedgerPage, error) { return api.Ledger(ctx, req) })
 }
 
+// Waits implements [shared.Recall].
+func (h *Host) Waits(ctx context.Context, req shared.WaitsRequest) (shared.WaitPage, error) {
+	return call(ctx, h.gate, func(api *wire.Client) (shared.WaitPage, error) { return api.Waits(ctx, req) })
+}
+
 // Related implements [shared.Recall].
 func (h *Host) Related(ctx context.Context, req shared.RelatedRequest) (shared.RelatedPage, error) {
 	return call(ctx, h.gate, func(api *wire.Client) (shared.RelatedPage, error) { return api.Related(ctx, req) })

@@ -25,8 +25,8 @@ func wrap(p *policy.Policy, diags Diagnostics) (*Policy, Diagnostics) {
 // and in, and allocates nothing.
 func (p *Policy) Decide(in *Input) Decision { return p.compiled.Decide(in) }
 
-// Forbids reports whether a forbid matches in, whatever the permits say. Shadow rules do not count. A message that would
-// be recalled because it relates to a recalled one stays if a forbid matches it.
+// Forbids reports whether a forbid matches in, whatever the permits say. Shadow rules do not count. A message that
+// would be recalled because it relates to a recalled one stays if a forbid matches it.
 func (p *Policy) Forbids(in *Input) bool { return p.compiled.Forbids(in) }
 
 // Analyze finds dead rules: rules that match nothing, rules that never decide because others always do, and windows

@@ -9,8 +9,8 @@ import (
 const maxLedgerRead = 10 * MaxRecallMessages
 
 // ReadLedger reads all pages of the ledger of a recall. A recall that does not exist has no entries. If the index is
-// restored or replaced meanwhile, the error is [ErrUnavailable]. A ledger of more than 100,000 messages, as only a recall
-// with many related messages has, is an error: read its pages instead.
+// restored or replaced meanwhile, the error is [ErrUnavailable]. A ledger of more than 100,000 messages, as only a
+// recall with many related messages has, is an error: read its pages instead.
 func ReadLedger(ctx context.Context, from Recall, tenant, recallID string) ([]LedgerEntry, error) {
 	var entries []LedgerEntry
 	req := LedgerRequest{Tenant: tenant, RecallID: recallID}

@@ -1,5 +1,7 @@
 package shared
 
+import "time"
+
 // The limits of a call. Sizes are in bytes. A call that exceeds one is refused with a [*FieldError] that names it.
 const (
 	MaxIDBytes            = 256  // tenant, message, conversation, sender, actor and recall ids
@@ -18,6 +20,7 @@ const (
 	MaxLabels             = 32
 	MaxRelations          = 100 // of one message
 	MaxRelatedLimit       = 1000
+	MaxWaitsLimit         = 1000
 	MaxLabelBytes         = 128
 	MaxStepBytes          = 64  // the name of a step
 	MaxSteps              = 32  // steps that a host carries out
@@ -34,3 +37,11 @@ const (
 
 // MaxStepErrorBytes is how many bytes of the error of a step the ledger keeps.
 const MaxStepErrorBytes = 1 << 10
+
+// The limits of recalls that wait for their messages. One beyond the numbers is denied with CodeRateLimited.
+const (
+	MaxWait       = 7 * 24 * time.Hour
+	MaxWaits      = 100_000 // of the index
+	MaxActorWaits = 1000    // of one actor
+	MaxIDWaits    = 10      // for one message
+)

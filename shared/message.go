@@ -65,9 +65,9 @@ type Attachment struct {
 // RelationKind says how a message relates to another one.
 type RelationKind string
 
-// The kinds of relation. An edit is part of its original: it is recalled with it, in the same commit, and the rules judge
-// it by the time of sending of the original and by the labels of both. The other kinds are recalled with the message that
-// they relate to where the rule that decides says so, by on_recall { cascade = [...] }.
+// The kinds of relation. An edit is part of its original: it is recalled with it, in the same commit, and the rules
+// judge it by the time of sending of the original and by the labels of both. The other kinds are recalled with the
+// message that they relate to where the rule that decides says so, by on_recall { cascade = [...] }.
 const (
 	RelationEdit    RelationKind = "edit"    // has a newer version of its content
 	RelationQuote   RelationKind = "quote"   // repeats its content, or a part of it

@@ -51,6 +51,9 @@ type Recall interface {
 	// Ledger pages through the messages of a recall with the state of their steps.
 	Ledger(ctx context.Context, req LedgerRequest) (LedgerPage, error)
 
+	// Waits pages through the recalls that came before their messages, and those that were refused or expired.
+	Waits(ctx context.Context, req WaitsRequest) (WaitPage, error)
+
 	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
 	Related(ctx context.Context, req RelatedRequest) (RelatedPage, error)
 }

@@ -72,6 +72,12 @@ type RecallRequest struct {
 	// was sent.
 	Held time.Duration `json:"held,omitempty"`
 
+	// Wait is for how long the recall of an unknown message waits for that message: at most MaxWait, which is 7 days.
+	// The answer is then StatusWaiting instead of StatusNotFound. When the message is indexed, the rules judge the
+	// request. If they permit it, Index answers IndexRecalled, so that the message is never delivered. Otherwise the
+	// message stays; see [Recall] Waits. Wait is not allowed with Atomic.
+	Wait time.Duration `json:"wait,omitempty"`
+
 	// Atomic recalls all targets or none. If one target is denied or not found, nothing is committed, and the answer for
 	// the permitted targets is StatusAborted. A target that was recalled before does not keep the others from being
 	// recalled.
@@ -88,6 +94,7 @@ const (
 	StatusDenied          RecallStatus = "denied"
 	StatusNotFound        RecallStatus = "not_found" // the tenant has no such message, or it is in another conversation
 	StatusAborted         RecallStatus = "aborted"   // permitted, but another target of an Atomic request was refused
+	StatusWaiting         RecallStatus = "waiting"   // with Wait: the message is unknown, and its recall waits until Until
 )
 
 // Code says why a recall was denied. A rule may set a code of its own.
@@ -127,7 +134,9 @@ type RecallResult struct {
 	Role       Role      `json:"role,omitempty"`        // of that actor
 	RecalledAt time.Time `json:"recalled_at,omitzero"`
 
-	Until   time.Time `json:"until,omitzero"`    // Check: until when StatusRecalled holds; zero: no end
+	// Until is the end of a StatusWaiting. Of Check, it is also the last moment at which StatusRecalled holds; zero: no
+	// end.
+	Until   time.Time `json:"until,omitzero"`
 	RetryAt time.Time `json:"retry_at,omitzero"` // CodeRateLimited: when to try again; zero: a later try is refused too
 }
 
@@ -214,6 +223,51 @@ type EventPage struct {
 	Reset bool `json:"reset,omitempty"`
 }
 
+// WaitState says what became of a recall that waits for its message.
+type WaitState string
+
+// The states of a Waiting. If its message is recalled, it is no longer listed.
+const (
+	WaitWaiting WaitState = "waiting"
+	WaitRefused WaitState = "refused" // the message came, and the rules refused the recall: see Code
+	WaitExpired WaitState = "expired" // the message did not come in time
+)
+
+// Waiting is a recall that was requested before its message was indexed. It keeps the request as it was made.
+type Waiting struct {
+	Tenant       string       `json:"tenant"`
+	MessageID    string       `json:"message_id"`
+	RecallID     string       `json:"recall_id"`
+	Actor        Actor        `json:"actor"`
+	Role         Role         `json:"role,omitempty"`
+	Conversation Conversation `json:"conversation,omitzero"`
+	Labels       []string     `json:"labels,omitempty"` // of Conversation, at the time of the request
+	Ext          string       `json:"ext,omitempty"`
+	Reason       string       `json:"reason,omitempty"`
+	RequestedAt  time.Time    `json:"requested_at"`
+	Until        time.Time    `json:"until"`
+
+	State   WaitState `json:"state"`
+	Code    Code      `json:"code,omitempty"` // of WaitRefused; not_found: the message is in another conversation
+	Rule    Rule      `json:"rule,omitzero"`  // of WaitRefused
+	EndedAt time.Time `json:"ended_at,omitzero"`
+}
+
+// WaitsRequest asks for the recalls of a tenant that wait for their messages.
+type WaitsRequest struct {
+	Tenant string `json:"tenant"`
+	After  string `json:"after,omitempty"` // the Next of an earlier page; empty: from the first one
+	Limit  int    `json:"limit,omitempty"` // 1 to MaxWaitsLimit; 0 means MaxWaitsLimit
+}
+
+// WaitPage is one page of waiting recalls, sorted by message id, with those that were refused or that expired in the
+// last 7 days. It ends before the limit if they exceed about 1 MiB.
+type WaitPage struct {
+	Waits []Waiting `json:"waits"`
+	Next  string    `json:"next"` // After of the next request
+	More  bool      `json:"more,omitempty"`
+}
+
 // RelatedRequest asks for the messages that relate to a message.
 type RelatedRequest struct {
 	Tenant    string `json:"tenant"`
@@ -222,8 +276,8 @@ type RelatedRequest struct {
 	Limit     int    `json:"limit,omitempty"` // 1 to MaxRelatedLimit; 0 means MaxRelatedLimit
 }
 
-// RelatedPage is one page of the live messages that relate to a message, sorted by kind and id. It ends before the limit
-// if they exceed about 1 MiB. A page may have no messages, and More.
+// RelatedPage is one page of the live messages that relate to a message, sorted by kind and id. It ends before the
+// limit if they exceed about 1 MiB. A page may have no messages, and More.
 type RelatedPage struct {
 	Related []Related `json:"related"`
 	Next    string    `json:"next"` // After of the next request

@@ -18,10 +18,18 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 	case op.Amend != nil:
 		return b.planAmend(op.Amend, w)
 	case op.Recall != nil:
-		return b.planRecall(op.Recall, w)
+		r, err := b.planRecall(op.Recall, w)
+		if err == nil && r.New {
+			err = b.dropWaits(&op.Recall.Event.Message, w)
+		}
+		return r, err
 	case op.Settle != nil:
 		state, err := b.planSettle(op.Settle, w)
 		return Result{Step: state}, err
+	case op.Wait != nil:
+		return b.planWait(op.Wait, w)
+	case op.EndWait != nil:
+		return Result{}, b.planEndWait(op.EndWait, w)
 	case op.Cascade != nil:
 		return b.planCascade(op.Cascade, w)
 	default:
@@ -42,6 +50,18 @@ func (b *batch) planPut(op *Op, w *writes) (Result, error) {
 	}
 	switch {
 	case known == nil:
+		recalls, stale, err := b.planWaited(&m, op.Waited, w)
+		if err != nil || stale {
+			return Result{Stale: stale}, err
+		}
+		if recalls != nil {
+			r, err := b.planRecall(recalls, w)
+			if err != nil || r.Stale {
+				w.reset()
+				return Result{Stale: r.Stale}, err
+			}
+			return Result{Put: shared.IndexRecalled, New: true}, nil
+		}
 		w.newMessage(m, hash)
 		for _, a := range m.Attachments {
 			w.use(m.Tenant, a.Key, m.ID, true)

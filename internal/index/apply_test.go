@@ -110,7 +110,8 @@ func TestRecall_FactsChangedSinceItWasJudged(t *testing.T) {
 	m := message("m1")
 	apply(t, x, put(m))
 	m.Sender = "bob"
-	if got := apply(t, x, recall("r1", message("m2")), recall("r1", m)); !got[0].New || !same(got[1], Result{Stale: true}) {
+	if got := apply(t, x, recall("r1", message("m2")), recall("r1", m)); !got[0].New ||
+		!same(got[1], Result{Stale: true}) {
 		t.Errorf("got %+v", got)
 	}
 	if n := len(ledger(t, x, "acme", "r1").Entries); n != 1 {

@@ -20,8 +20,10 @@ type batch struct {
 
 	usesBefore   *badger.Iterator           // of base, over all attachments; nil until it is needed
 	uses         map[string]map[string]bool // attachment prefix → message id → whether it uses it now, where this changed
-	links        map[string]map[string]bool // relation prefix → suffix → whether there is such a key now, where this changed
-	cascade      cascade                    // what is to be recalled with the message of the last plan
+	links        map[string]map[string]bool // relation prefix → suffix → whether there is such a key now
+	waits        *waitCounts
+	waitChanges  map[string]int // of them, by the batch
+	cascade      cascade        // what is to be recalled with the message of the last plan
 	openCascades int64
 	planned      map[string]bool   // ids that the plans of an atomic call recall; nil: plans are applied at once
 	opened       map[string]uint64 // steps that it opens, and the first event that it opens each for
@@ -54,12 +56,13 @@ type counters struct {
 func (x *Index) newBatch() *batch {
 	bytes, entries := x.dir.Limits()
 	return &batch{
-		txn:          x.dir.NewTransaction(true),
-		base:         x.dir.NewTransaction(false),
-		maxBytes:     bytes - 512, // the group, the counters and the state of the log are written last
-		maxCount:     entries - 8,
-		uses:         map[string]map[string]bool{},
-		links:        map[string]map[string]bool{},
+		txn:      x.dir.NewTransaction(true),
+		base:     x.dir.NewTransaction(false),
+		maxBytes: bytes - 512, // the group, the counters and the state of the log are written last
+		maxCount: entries - 8,
+		uses:     map[string]map[string]bool{},
+		links:    map[string]map[string]bool{},
+		waits:    &x.waits, waitChanges: map[string]int{},
 		openCascades: x.openCascades.Load(),
 		opened:       map[string]uint64{},
 		recent:       &x.recent,
@@ -100,6 +103,7 @@ type writes struct {
 	indexed  []member           // new messages
 	hashes   []uint64           // of them, for the filter of ids
 	recalled *recentEvent       // takes the next sequence; nil: the operation makes no recall
+	waits    map[string]int     // changes of the counts of waiting recalls
 	cascades int64              // that it opens, less those that it ends
 	failed   bool               // takes the next position of failed attempts
 	spends   bool               // takes the next number of a spend of a limit
@@ -191,6 +195,9 @@ func (b *batch) write(w *writes) error {
 	}
 	b.unspent += w.unspent
 	b.openCascades += w.cascades
+	for of, n := range w.waits {
+		b.waitChanges[of] += n
+	}
 	if w.members != nil {
 		b.members = w.members
 	}

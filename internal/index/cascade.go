@@ -49,7 +49,13 @@ func (c *cascade) isUnfinished(id string) bool {
 }
 
 // findRelated finds what relates to a message for an operation that judged it so.
-func (b *batch) findRelated(tenant, id string, after []byte, kinds Kinds, eventBytes int, judged []With) (walked, error) {
+func (b *batch) findRelated(
+	tenant, id string,
+	after []byte,
+	kinds Kinds,
+	eventBytes int,
+	judged []With,
+) (walked, error) {
 	if b.relations == 0 {
 		return walked{}, nil
 	}
@@ -81,8 +87,8 @@ func (b *batch) planWith(w *writes) error {
 	return b.planEvent(&event, rec, w)
 }
 
-// planLate begins the cascade of a new message that relates to a message that is recalled already. If it does not go with
-// that one, the result names the recalled messages that it relates to.
+// planLate begins the cascade of a new message that relates to a message that is recalled already. If it does not go
+// with that one, the result names the recalled messages that it relates to.
 func (b *batch) planLate(m *shared.Message) (Result, error) {
 	for _, r := range m.Relations {
 		to, err := readRecord(b.txn, m.Tenant, r.MessageID)

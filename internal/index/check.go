@@ -15,7 +15,12 @@ const maxOpBytes = 1 << 20
 
 // maxRecordBytes is about what the record of one message takes at most.
 const maxRecordBytes = shared.MaxAttachments*(shared.MaxAttachmentBytes+shared.MaxIDBytes) +
-	shared.MaxLabels*shared.MaxLabelBytes + 8*shared.MaxIDBytes + shared.MaxRefBytes + shared.MaxRelations*shared.MaxIDBytes
+	shared.MaxLabels*shared.MaxLabelBytes + 8*shared.MaxIDBytes + shared.MaxRefBytes +
+	shared.MaxRelations*shared.MaxIDBytes
+
+// maxWaitBytes is about what a waiting recall takes at most.
+const maxWaitBytes = shared.MaxExtBytes + shared.MaxReasonBytes + 2*shared.MaxLabels*shared.MaxLabelBytes +
+	8*shared.MaxIDBytes
 
 // lateBytes stands for the recall of a message that relates to one that is recalled already. Most do not. If all of an
 // entry of 256 KiB do, they write at most 64 KiB each, which fits in one transaction of 2.4 MB.
@@ -25,10 +30,17 @@ const lateBytes = 8 << 10
 func (op *Op) Bytes() int {
 	switch {
 	case op.Put != nil:
+		n := messageBytes(op.Put)
 		if len(op.Put.Relations) > 0 {
-			return messageBytes(op.Put) + lateBytes
+			n += lateBytes
 		}
-		return messageBytes(op.Put)
+		for i := range op.Waited {
+			if r := op.Waited[i].Recall; r != nil {
+				n += (&Op{Recall: r}).Bytes()
+			}
+			n += maxWaitBytes // it is written again if it was refused
+		}
+		return n
 	case op.Amend != nil:
 		a := op.Amend
 		m := shared.Message{Tenant: a.Tenant, ID: a.MessageID, Attachments: a.Attachments, Labels: a.Labels}
@@ -66,6 +78,16 @@ func (op *Op) Bytes() int {
 		return 512 + len(op.Settle.Error)
 	case op.Ungate != nil:
 		return 512
+	case op.Wait != nil:
+		w := op.Wait
+		n := 512 + 2*len(w.Tenant) + 2*len(w.MessageID) + len(w.RecallID) + len(w.Actor.ID) + len(w.Conversation.ID) +
+			len(w.Ext) + len(w.Reason)
+		for _, l := range slices.Concat(w.Labels, w.Actor.Labels) {
+			n += len(l) + 2
+		}
+		return n
+	case op.EndWait != nil:
+		return maxWaitBytes
 	case op.Join != nil, op.Leave != nil:
 		return maxOpBytes // of a part of its steps
 	}
@@ -82,7 +104,9 @@ func (r *Recall) eventBytes() int {
 // bytes is about what a related message writes if the event of a recall takes so much besides its message.
 func (w *With) bytes(event int) int {
 	if w.Stays {
-		return relatedBytes(&shared.Related{MessageID: w.Message.ID, Conversation: w.Message.Conversation, Ref: w.Message.Ref})
+		return relatedBytes(
+			&shared.Related{MessageID: w.Message.ID, Conversation: w.Message.Conversation, Ref: w.Message.Ref},
+		)
 	}
 	return event + messageBytes(&w.Message) + len(w.To)
 }
@@ -154,7 +178,15 @@ func (op *Op) check() error {
 	var err error
 	set := 0
 	if op.Put != nil {
-		set, err = set+1, checkMessage("put", op.Put)
+		if set, err = set+1, checkMessage("put", op.Put); err == nil {
+			err = checkWaited(op.Waited, op.Put)
+		}
+	}
+	if op.Wait != nil {
+		set, err = set+1, checkWaiting(op.Wait)
+	}
+	if op.EndWait != nil {
+		set, err = set+1, op.EndWait.check()
 	}
 	if op.Amend != nil {
 		set, err = set+1, checkAmendment(op.Amend)
@@ -178,8 +210,11 @@ func (op *Op) check() error {
 		set, err = set+1, checkWith("cascade", op.Cascade.With)
 	}
 	if set != 1 {
-		return shared.Invalidf("operation",
-			"%d of put, amend, recall, settle, ungate, cascade, join and leave are set; exactly one must be", set)
+		return shared.Invalidf(
+			"operation",
+			"%d of put, amend, recall, settle, ungate, cascade, wait, end_wait, join and leave are set; exactly one must be",
+			set,
+		)
 	}
 	if err == nil && op.Bytes() > maxOpBytes {
 		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.Bytes(), maxOpBytes)

@@ -70,6 +70,7 @@ type Index struct {
 	commitTxn func(*badger.Txn) error // dir.Commit; tests make it fail
 
 	openCascades atomic.Int64
+	waits        waitCounts
 
 	lastSequence, lastFailure, lastRelation, commits, operations atomic.Uint64
 }

@@ -28,6 +28,7 @@ import (
 //	w/<sequence>                                           the gate: events whose other steps wait for notify
 //	d/<sequence>                                           events with steps that wait for others, by Step.after
 //	x/<tenant>/<message id>/<kind><message id>             the second one, a live message, relates to the first one
+//	v/<tenant>/<message id>/<recall id>          Wait      a recall that came before its message
 //	z/<sequence>                                 Cascade   events of messages with which others are still to be recalled
 //	c/<number>                                   Spend     what a recall spent of a limit of the rules
 //	g/                                                     padding, see Index.Flush
@@ -42,7 +43,7 @@ import (
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtauroqlsebwdcgxz" + nodeKinds
+const keyKinds = "finmtauroqlsebwdcgxvz" + nodeKinds
 
 // nodeKinds are those that only an index has that follows a log.
 const nodeKinds = "pkyh"

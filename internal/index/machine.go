@@ -208,6 +208,7 @@ func (x *Index) commit(b *batch) error {
 	x.lastFailure.Store(b.failures)
 	x.lastRelation.Store(b.relations)
 	x.openCascades.Store(b.openCascades)
+	x.waits.add(b.waitChanges)
 	x.commits.Add(1)
 	x.operations.Add(uint64(b.ops))
 	return nil

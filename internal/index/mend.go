@@ -43,7 +43,15 @@ type pass struct {
 
 func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	m := &mending{out: out, mended: map[string]bool{}}
-	passes := []pass{{'r', m.conversation}, {'l', m.ledger}, {'m', m.message}, {'t', m.drop}, {'c', m.drop}, {'x', m.drop}, {'z', m.drop}}
+	passes := []pass{
+		{'r', m.conversation},
+		{'l', m.ledger},
+		{'m', m.message},
+		{'t', m.drop},
+		{'c', m.drop},
+		{'x', m.drop},
+		{'z', m.drop},
+	}
 	if err := m.run(ctx, db, 0, passes, m.countRecallID); err != nil {
 		return err
 	}
@@ -52,7 +60,7 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	// because that of their indexing is lost. Versions go on above those of groups.
 	passes = []pass{
 		{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}, {'d', m.queued}, {'s', m.attempts},
-		{'m', m.grouped}, {'a', m.use},
+		{'m', m.grouped}, {'a', m.use}, {'v', m.wait},
 	}
 	return m.run(ctx, db, uint64(out.Messages), passes, func() error {
 		if err := m.endGroup(); err != nil {
@@ -375,8 +383,8 @@ func (m *mending) message(item *badger.Item) error {
 	return m.uses(rec, entry)
 }
 
-// links sets the keys of the relations of a live message. If it relates to a recalled one with which it is to be recalled,
-// the cascade of that one is open again.
+// links sets the keys of the relations of a live message. If it relates to a recalled one with which it is to be
+// recalled, the cascade of that one is open again.
 func (m *mending) links(rec *Record) error {
 	tenant := rec.Message.Tenant
 	for _, r := range rec.Message.Relations {
@@ -424,6 +432,19 @@ func (m *mending) uses(rec *Record, entry *indexpb.Entry) error {
 		}
 	}
 	return nil
+}
+
+// wait drops what waits for a message that is there.
+func (m *mending) wait(item *badger.Item) error {
+	w, err := waitAt(item)
+	if err != nil {
+		return err
+	}
+	rec, err := readRecord(m.txn, w.Tenant, w.MessageID)
+	if err != nil || rec == nil || w.State != shared.WaitWaiting {
+		return err
+	}
+	return m.drop(item)
 }
 
 // use drops the use of an attachment by a message that is recalled.

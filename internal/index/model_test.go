@@ -22,8 +22,9 @@ type model struct {
 	after       map[uint64]map[string][]string
 	cascade     map[uint64]Kinds
 	unsupported map[uint64][]string
-	unfinished  map[uint64]bool   // events of late arrivals to which others relate
-	positions   map[string]uint64 // of the last failure, by step and sequence
+	waiting     map[[3]string]*shared.Waiting // tenant, message, recall id
+	unfinished  map[uint64]bool               // events of late arrivals to which others relate
+	positions   map[string]uint64             // of the last failure, by step and sequence
 	failures    uint64
 	recalled    map[[2]string]bool // tenant and attachment: a message of its owner was recalled, until it is released
 }
@@ -32,7 +33,7 @@ func newModel() *model {
 	return &model{
 		records: map[[2]string]*Record{}, ungated: map[uint64]bool{}, after: map[uint64]map[string][]string{},
 		positions: map[string]uint64{}, recalled: map[[2]string]bool{}, cascade: map[uint64]Kinds{},
-		unsupported: map[uint64][]string{}, unfinished: map[uint64]bool{},
+		unsupported: map[uint64][]string{}, unfinished: map[uint64]bool{}, waiting: map[[3]string]*shared.Waiting{},
 	}
 }
 
@@ -64,7 +65,26 @@ func (m *model) apply(op Op) Result {
 		r := m.records[k]
 		switch {
 		case r == nil:
+			var recalls *Recall
+			for i := range op.Waited {
+				d := &op.Waited[i]
+				switch {
+				case d.End != nil:
+					m.endWait(d.End)
+					continue
+				case recalls == nil:
+					recalls = d.Recall
+				}
+				delete(m.waiting, [3]string{k[0], k[1], d.RecallID})
+			}
 			m.records[k] = &Record{Message: normal(*op.Put)}
+			if recalls != nil {
+				delete(m.records, k)
+				if r := m.apply(Op{Recall: recalls}); !r.New {
+					panic("a recall that waited")
+				}
+				return Result{Put: shared.IndexRecalled, New: true}
+			}
 			return m.late(m.records[k])
 		case r.Tombstone != nil:
 			return Result{Put: shared.IndexRecalled}
@@ -99,7 +119,30 @@ func (m *model) apply(op Op) Result {
 		}
 		r.Message = changed
 		return Result{Put: shared.IndexAmended}
+	case op.Wait != nil:
+		w := *op.Wait
+		k := [3]string{w.Tenant, w.MessageID, w.RecallID}
+		if m.records[[2]string{w.Tenant, w.MessageID}] != nil {
+			return Result{Stale: true}
+		}
+		if was := m.waiting[k]; was != nil && was.State == shared.WaitWaiting {
+			if was.Until.Before(w.Until) {
+				was.Until = w.Until
+			}
+			return Result{New: true}
+		}
+		if m.waiting[k] == nil && len(m.waitsFor(w.Tenant, w.MessageID)) >= shared.MaxIDWaits {
+			return Result{Full: true}
+		}
+		m.waiting[k] = &w
+		return Result{New: true}
+	case op.EndWait != nil:
+		m.endWait(op.EndWait)
+		return Result{}
 	case op.Recall != nil:
+		for _, w := range m.waitsFor(op.Recall.Event.Tenant, op.Recall.Event.Message.ID) {
+			delete(m.waiting, [3]string{w.Tenant, w.MessageID, w.RecallID})
+		}
 		e := op.Recall.Event
 		k := [2]string{e.Tenant, e.Message.ID}
 		r := m.records[k]
@@ -155,6 +198,47 @@ func (m *model) apply(op Op) Result {
 		}
 		return Result{Step: StepState{Open: true, Attempts: rec.Attempts, Position: m.positions[at]}}
 	}
+}
+
+func (m *model) endWait(e *EndWait) {
+	k := [3]string{e.Tenant, e.MessageID, e.RecallID}
+	switch w := m.waiting[k]; {
+	case w == nil:
+	case e.State == "":
+		delete(m.waiting, k)
+	case w.State == shared.WaitWaiting:
+		w.State, w.Code, w.Rule, w.EndedAt = e.State, e.Code, e.Rule, decodeTime(e.At)
+	}
+}
+
+// waitsFor lists what waits for a message, in the order of the requests.
+func (m *model) waitsFor(tenant, id string) (list []shared.Waiting) {
+	for _, w := range m.waiting {
+		if w.Tenant == tenant && w.MessageID == id && w.State == shared.WaitWaiting {
+			list = append(list, *w)
+		}
+	}
+	slices.SortFunc(list, func(a, b shared.Waiting) int {
+		return cmp.Or(a.RequestedAt.Compare(b.RequestedAt), strings.Compare(a.RecallID, b.RecallID))
+	})
+	return list
+}
+
+// judgeWaits decides at random about what waits for a message.
+func judgeWaits(r *rand.Rand, put *shared.Message, waits []shared.Waiting) (list []Waited) {
+	for i := range waits {
+		w := &waits[i]
+		d := Waited{RecallID: w.RecallID}
+		if r.IntN(2) == 0 {
+			op := recall(w.RecallID, *put)
+			d.Recall = op.Recall
+		} else {
+			d.End = &EndWait{Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID, State: shared.WaitRefused,
+				Code: shared.CodeForbidden, Rule: shared.Rule{Name: "no", File: "f", Line: 2}, At: start.UnixMicro()}
+		}
+		list = append(list, d)
+	}
+	return list
 }
 
 // eventPlan is what the recalls of one decision share.
@@ -243,8 +327,8 @@ func (m *model) relatedTo(of *shared.Message) (list []shared.Related) {
 	return list
 }
 
-// check checks that with is what relates to a message: whoever goes by an edit or a kind of cascade, and is not held, goes,
-// and with it what relates to it. held says who stays whatever its kind is.
+// check checks that with is what relates to a message: whoever goes by an edit or a kind of cascade, and is not held,
+// goes, and with it what relates to it. held says who stays whatever its kind is.
 func (m *model) check(t *testing.T, tenant, root string, cascade Kinds, with []With, held func(string) bool) {
 	t.Helper()
 	going := map[string]bool{root: true}
@@ -331,7 +415,7 @@ func (m *model) open(step string) (list []*shared.LedgerEntry) {
 // randomOp draws from few names, so that operations meet.
 func randomOp(r *rand.Rand, recalls int) Op {
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
-	m := message(fmt.Sprint("m", r.IntN(60)))
+	m := message(fmt.Sprint("m", r.IntN(90)))
 	m.Tenant = pick("a", "a", "a/b")
 	m.Conversation = shared.Conversation{Type: shared.ConversationGroup, ID: pick("g", "g/1")}
 	for range r.IntN(3) {
@@ -347,9 +431,21 @@ func randomOp(r *rand.Rand, recalls int) Op {
 		}
 	}
 	steps := slices.Concat(shared.StandardSteps(), []string{"own"})
-	switch n := r.IntN(12); {
+	switch n := r.IntN(14); {
 	case n < 4:
 		return put(m)
+	case n == 12:
+		return Op{Wait: &shared.Waiting{
+			Tenant: m.Tenant, MessageID: fmt.Sprint("m", r.IntN(90)), RecallID: fmt.Sprint("w", r.IntN(30)),
+			Actor: shared.Actor{ID: m.Sender, Labels: []string{"l"}}, Role: shared.RoleMember, Conversation: m.Conversation,
+			Ext: "ext", RequestedAt: start.Add(time.Duration(r.IntN(4)) * time.Second),
+			Until: start.Add(time.Duration(1+r.IntN(9)) * time.Hour), State: shared.WaitWaiting,
+		}}
+	case n == 13:
+		return Op{EndWait: &EndWait{
+			Tenant: m.Tenant, MessageID: fmt.Sprint("m", r.IntN(90)), RecallID: fmt.Sprint("w", r.IntN(30)),
+			State: shared.WaitState(pick("", "expired", "refused")), At: start.UnixMicro(),
+		}}
 	case n >= 10:
 		a := &shared.Amendment{Tenant: m.Tenant, MessageID: m.ID}
 		if r.IntN(2) == 0 {
@@ -369,7 +465,10 @@ func randomOp(r *rand.Rand, recalls int) Op {
 	case n < 6:
 		op := recall(fmt.Sprint("r", r.IntN(20)), m)
 		op.Recall.Steps, op.Recall.Unsupported = nil, nil
-		op.Recall.Cascade = KindsOf(shared.RelationKind(pick("quote", "forward")), shared.RelationKind(pick("quote", "thread")))
+		op.Recall.Cascade = KindsOf(
+			shared.RelationKind(pick("quote", "forward")),
+			shared.RelationKind(pick("quote", "thread")),
+		)
 		for _, s := range steps {
 			if r.IntN(3) > 0 {
 				op.Recall.Steps = append(op.Recall.Steps, s)
@@ -506,6 +605,21 @@ func testModel(t *testing.T, member *Member) {
 				m.check(t, e.Event.Tenant, e.Event.Message.ID, e.Cascade, with, held)
 				e.With = with
 			}
+			if p := op.Put; p != nil && m.records[[2]string{p.Tenant, p.ID}] == nil {
+				commit(round) // what waits for it is what was applied before its call
+				waits, err := x.WaitsFor(p.Tenant, p.ID)
+				if want := m.waitsFor(p.Tenant, p.ID); err != nil || !reflect.DeepEqual(waits, want) {
+					t.Fatalf("round %d: %+v waits for %s %s, %v; want %+v", round, waits, p.Tenant, p.ID, err, want)
+				}
+				op.Waited = judgeWaits(r, p, waits)
+				for i := range op.Waited {
+					if recall := op.Waited[i].Recall; recall != nil {
+						if recall.With, err = x.FindRelated(recall, nil, func(w *With) bool { return held(w.Message.ID) }); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
 			if op.Settle != nil {
 				commit(round) // a settlement is refused by what was applied before its call
 				if m.step(op.Settle) == nil {
@@ -540,7 +654,7 @@ func testModel(t *testing.T, member *Member) {
 		// late, may be others by now.)
 		for _, op := range all {
 			if op.Settle != nil && op.Settle.Outcome == shared.OutcomeFailed || op.Ungate != nil || op.Amend != nil ||
-				op.Recall != nil {
+				op.Recall != nil || op.Wait != nil || op.EndWait != nil {
 				continue
 			}
 			if res := apply(t, x, op)[0]; res.New || res.Put == shared.IndexAdded {
@@ -583,6 +697,29 @@ func (m *model) compare(t *testing.T, x *Index) {
 	for k := range m.records {
 		if listed[k] != 1 {
 			t.Fatalf("%v is in %d groups", k, listed[k])
+		}
+	}
+	for _, tenant := range []string{"a", "a/b"} {
+		var want []shared.Waiting
+		for _, w := range m.waiting {
+			if w.Tenant == tenant {
+				want = append(want, *w)
+			}
+		}
+		slices.SortFunc(want, func(a, b shared.Waiting) int {
+			return cmp.Or(strings.Compare(a.MessageID, b.MessageID), strings.Compare(a.RecallID, b.RecallID))
+		})
+		var got []shared.Waiting
+		req := shared.WaitsRequest{Tenant: tenant, Limit: 7}
+		for more := true; more; {
+			page, err := x.Waits(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, req.After, more = append(got, page.Waits...), page.Next, page.More
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("waits of %s\n%+v\nwant\n%+v", tenant, got, want)
 		}
 	}
 	ledgers := map[[2]string]shared.LedgerPage{}

@@ -6,8 +6,9 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Op is one decided operation. Exactly one field is set. Everything that the decision needed the clock, the rules or
-// chance for is in it, so applying it is deterministic, and applying it twice changes nothing.
+// Op is one decided operation. Exactly one field is set, and Waited with Put only. Everything that the decision
+// needed the clock, the rules or chance for is in it, so applying it is deterministic, and applying it twice changes
+// nothing.
 type Op struct {
 	Put    *shared.Message   // this message exists
 	Amend  *shared.Amendment // these facts of a live message changed
@@ -16,6 +17,12 @@ type Op struct {
 	Ungate *Ungate           // the steps of this event wait no longer for notify
 	Join   *Join             // this node is one of the cluster from here on
 	Leave  *Leave            // this node is none of it any more, and its open steps are no longer its
+
+	// Waited are the recalls that waited for the message of a Put, in the order of their requests, as they were decided.
+	Waited []Waited
+
+	Wait    *shared.Waiting // this recall waits for its message
+	EndWait *EndWait        // this recall waits no longer
 
 	Cascade *Cascade // further messages that relate to a recalled one are recalled with it
 
@@ -83,16 +90,21 @@ type Result struct {
 	Put     shared.IndexStatus // of a Put or an Amend
 	Related []shared.Related   // of a Put of a live message: the recalled messages that it relates to
 
-	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it.
+	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it. Of a Put, New
+	// says that a recall that waited for the message recalled it; of a Wait, that it waits.
 	Tombstone Tombstone
 	New       bool
 
-	// Of a Recall: it was not applied, because another actor used its recall id first.
+	// Of a Recall or Wait: it was not applied, because another actor used its recall id first.
 	OtherActor bool
 
 	// Of a Recall or Cascade: it was not applied, because the facts of the message, or the messages that relate to it,
-	// changed since they were judged. Judge it again.
+	// changed since they were judged. Of a Put: other recalls wait for the message. Of a Wait: the message is known by
+	// now. Judge it again.
 	Stale bool
+
+	// Of a Wait: it was not applied, because as many wait as may.
+	Full bool
 
 	// Of an Atomic Recall: it was not applied, because another one of its call was not.
 	Aborted bool

@@ -12,8 +12,8 @@ import (
 
 // The formats of operations in a log that this package reads and writes. Anything added to an operation is a new
 // format, because a node must not apply half of one. Format 2 added what a recall spends of a limit, and when a node
-// was found to be gone. Format 1 leaves them out. Format 3 added the relations of messages. An operation that has any
-// cannot be written in an older format.
+// was found to be gone. Format 1 leaves them out. Format 3 added the relations of messages and waiting recalls. An
+// operation that has any cannot be written in an older format.
 const (
 	OldestOpFormat = 1
 	OpFormat       = 3
@@ -39,6 +39,13 @@ const (
 	codeJoin
 	codeLeave
 	codeCascade
+	codeWait
+)
+
+// Of later kinds.
+const (
+	codeWaitedPut byte = iota + 12
+	codeEndWait
 )
 
 // AppendOp appends an operation that passed [CheckOps] in one of the formats of a log. A Settle without an attempt has
@@ -48,9 +55,24 @@ func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
 	switch {
 	case op.Put != nil:
 		m := normal(*op.Put)
-		w.code(codePut)
+		if len(op.Waited) == 0 {
+			w.code(codePut)
+		} else {
+			w.since(3)
+			w.code(codeWaitedPut)
+			w.waited(op.Waited)
+		}
 		w.text(m.Tenant, m.ID)
 		w.record(&m)
+	case op.Wait != nil:
+		w.since(3)
+		w.code(codeWait)
+		w.text(op.Wait.Tenant, op.Wait.MessageID, op.Wait.RecallID)
+		w.message(encodeWait(op.Wait))
+	case op.EndWait != nil:
+		w.since(3)
+		w.code(codeEndWait)
+		w.endWait(op.EndWait)
 	case op.Amend != nil:
 		w.amend(op.Amend)
 	case op.Recall != nil:
@@ -102,7 +124,11 @@ func ReadOp(s string, format int) (op Op, rest string, err error) {
 	code := r.byte()
 	r.copies = code != codePut
 	switch code {
-	case codePut:
+	case codePut, codeWaitedPut:
+		if code == codeWaitedPut {
+			r.since(3)
+			op.Waited = r.waited()
+		}
 		tenant, id := r.text(), r.text()
 		op.record = r.bytes()
 		m := r.record(op.record, tenant, id)
@@ -122,6 +148,16 @@ func ReadOp(s string, format int) (op Op, rest string, err error) {
 		op.Settle = s
 	case codeUngate:
 		op.Ungate = &Ungate{Sequence: r.number()}
+	case codeWait:
+		r.since(3)
+		tenant, messageID, recallID := r.text(), r.text(), r.text()
+		var pb indexpb.Wait
+		r.message(&pb)
+		x := decodeWait(tenant, messageID, recallID, &pb)
+		op.Wait = &x
+	case codeEndWait:
+		r.since(3)
+		op.EndWait = r.endWait()
 	case codeCascade:
 		r.since(3)
 		c := &Cascade{Tenant: r.text(), Sequence: r.number(), After: r.bytes()}

@@ -47,18 +47,33 @@ func relatedOps() []Op {
 	r := recall("r", normal(message("m")), shared.StepHistory)
 	r.Recall.Cascade = KindsOf(shared.RelationQuote, shared.RelationThread)
 	r.Recall.With = []With{
-		{Kind: shared.RelationQuote, To: "m", Message: quote}, {Kind: shared.RelationEdit, To: "q", Message: quote, Stays: true},
+		{
+			Kind:    shared.RelationQuote,
+			To:      "m",
+			Message: quote,
+		}, {Kind: shared.RelationEdit, To: "q", Message: quote, Stays: true},
 	}
 	bare := recall("r", normal(message("m")), shared.StepHistory)
 	bare.Recall.Cascade = KindsOf(shared.RelationForward)
 	return []Op{
 		put(quote), r, bare, recall("r", quote, shared.StepHistory),
+		waiting("m", "r"),
+		{EndWait: &EndWait{Tenant: "acme", MessageID: "m", RecallID: "r"}},
+		{
+			Put: &quote,
+			Waited: []Waited{{RecallID: "r", Recall: recall("r", quote, shared.StepHistory).Recall}, {RecallID: "r2",
+				End: &EndWait{Tenant: "acme", MessageID: "q", RecallID: "r2", State: shared.WaitRefused, Code: "late", At: 7,
+					Rule: shared.Rule{Name: "n", File: "f", Line: 3}}}},
+		},
 		{Cascade: &Cascade{Tenant: "acme", Sequence: 7, After: "\x02q\x00", With: r.Recall.With}},
 	}
 }
 
 func TestAppendOp_RelationsNeedNewNodes(t *testing.T) {
 	for i, op := range relatedOps() {
+		if err := CheckOps([]Op{op}); err != nil {
+			t.Errorf("operation %d: %v", i, err)
+		}
 		if _, err := AppendOp(nil, &op, OpFormat-1); !errors.Is(err, shared.ErrUnavailable) {
 			t.Errorf("operation %d in an older format: %v", i, err)
 		}

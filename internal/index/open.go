@@ -84,6 +84,9 @@ func (x *Index) begin() error {
 		return err
 	}
 	x.openCascades.Store(open)
+	if err := x.waits.read(txn); err != nil {
+		return err
+	}
 	if err := x.readLog(txn); err != nil {
 		return err
 	}

@@ -240,6 +240,35 @@ func (r *opReader) relation() (out shared.Relation) {
 	return out
 }
 
+func (r *opReader) waited() []Waited {
+	list := make([]Waited, r.count())
+	for i := range list {
+		list[i].RecallID = r.text()
+		if r.flags(0, 0, 1)&1 == 0 {
+			list[i].End = r.endWait()
+		} else if r.byte() == codeRecall {
+			list[i].Recall = r.recall()
+		} else {
+			r.fail(ErrNewer)
+		}
+		if r.err != nil {
+			return nil
+		}
+	}
+	return list
+}
+
+func (r *opReader) endWait() *EndWait {
+	e := &EndWait{Tenant: r.text(), MessageID: r.text(), RecallID: r.text()}
+	state := indexpb.WaitState(r.limited(math.MaxInt32))
+	if e.State = waitStates.word[state]; e.State == "" && state != 0 {
+		r.fail(ErrNewer)
+	}
+	e.Code, e.Rule.Name, e.Rule.File = shared.Code(r.text()), r.text(), r.text()
+	e.Rule.Line, e.At = int(r.limited(math.MaxInt32)), int64(r.number())
+	return e
+}
+
 // with reads related messages of a tenant.
 func (r *opReader) with(tenant string) []With {
 	n := r.count()

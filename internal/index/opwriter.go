@@ -75,6 +75,26 @@ func (w *opWriter) record(m *shared.Message) {
 	w.bytes(encodeNew(m))
 }
 
+func (w *opWriter) waited(list []Waited) {
+	w.number(uint64(len(list)))
+	for i := range list {
+		w.text(list[i].RecallID)
+		w.flags(list[i].Recall != nil)
+		if list[i].Recall != nil {
+			w.recall(list[i].Recall)
+		} else {
+			w.endWait(list[i].End)
+		}
+	}
+}
+
+func (w *opWriter) endWait(e *EndWait) {
+	w.text(e.Tenant, e.MessageID, e.RecallID)
+	w.number(uint64(waitStates.number[e.State]))
+	w.text(string(e.Code), e.Rule.Name, e.Rule.File)
+	w.number(uint64(e.Rule.Line), uint64(e.At))
+}
+
 func (w *opWriter) with(list []With) {
 	w.number(uint64(len(list)))
 	for i := range list {

@@ -12,9 +12,9 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// A message may relate to others: it edits, quotes, forwards or answers them. The index has a key for each relation of a
-// live message, under the message that it relates to, so that a recall finds it. A message without relations has none,
-// and as long as no message has any, a recall looks for none.
+// A message may relate to others: it edits, quotes, forwards or answers them. The index has a key for each relation
+// of a live message, under the message that it relates to, so that a recall finds it. A message without relations has
+// none, and as long as no message has any, a recall looks for none.
 
 // Kinds is a set of kinds of relation.
 type Kinds uint8
@@ -70,8 +70,8 @@ type relations struct {
 	tenant  string
 }
 
-// linksTo lists the suffixes of the relation keys of a message after one of them, at most limit, in their order. more says
-// that there are others.
+// linksTo lists the suffixes of the relation keys of a message after one of them, at most limit, in their order. more
+// says that there are others.
 func (r *relations) linksTo(id string, after []byte, limit int) (suffixes [][]byte, more bool, err error) {
 	prefix := relationPrefix(r.tenant, id)
 	changed := r.changed[string(prefix)]
@@ -126,10 +126,16 @@ type walked struct {
 	unfinished map[string][]byte
 }
 
-// walk finds the live messages that relate to a message, after the suffix of a relation key, and to those that go with it:
-// at most [shared.MaxRelated], in the order in which they are reached. stays is asked about each message that would go by
-// its kind. eventBytes is about what the event of a recall takes besides its message.
-func (r *relations) walk(root string, after []byte, cascade Kinds, eventBytes int, stays func(*With) bool) (walked, error) {
+// walk finds the live messages that relate to a message, after the suffix of a relation key, and to those that go
+// with it: at most [shared.MaxRelated], in the order in which they are reached. stays is asked about each message
+// that would go by its kind. eventBytes is about what the event of a recall takes besides its message.
+func (r *relations) walk(
+	root string,
+	after []byte,
+	cascade Kinds,
+	eventBytes int,
+	stays func(*With) bool,
+) (walked, error) {
 	out := walked{}
 	at := map[string]int{root: -1} // of each message, its index in out.with
 	queue, size := []string{root}, 0
@@ -209,8 +215,9 @@ func asJudged(with []With) func(*With) bool {
 // HasRelations reports whether any message ever had a relation.
 func (x *Index) HasRelations() bool { return x.lastRelation.Load() > 0 }
 
-// FindRelated finds the messages that relate to the message of a recall, for Recall.With. gone are ids of the tenant that
-// the same call recalls before it. stays is asked about each message that would go by its kind; it may be asked twice.
+// FindRelated finds the messages that relate to the message of a recall, for Recall.With. gone are ids of the tenant
+// that the same call recalls before it. stays is asked about each message that would go by its kind; it may be asked
+// twice.
 func (x *Index) FindRelated(r *Recall, gone map[string]bool, stays func(*With) bool) (with []With, err error) {
 	err = x.dir.View(func(txn *badger.Txn) error {
 		opening, err := x.openingBytes(txn)
@@ -228,8 +235,8 @@ func (x *Index) FindRelated(r *Recall, gone map[string]bool, stays func(*With) b
 // maxEditChain bounds how many edits of edits are followed. A longer chain is no user's.
 const maxEditChain = 100
 
-// EditFacts are what the rules judge an edited message by: when its original was sent, and the labels of the original and
-// of all its edits, at most [shared.MaxRelated] of those that came after the message.
+// EditFacts are what the rules judge an edited message by: when its original was sent, and the labels of the original
+// and of all its edits, at most [shared.MaxRelated] of those that came after the message.
 func (x *Index) EditFacts(m shared.Message) (shared.Message, error) {
 	err := x.dir.View(func(txn *badger.Txn) error {
 		labels := slices.Clone(m.Labels)
@@ -275,7 +282,8 @@ func edited(m *shared.Message) string {
 	return ""
 }
 
-// maxRelatedSeen bounds how many relations one page of Related examines, because those of recalled messages are not in it.
+// maxRelatedSeen bounds how many relations one page of Related examines, because those of recalled messages are not
+// in it.
 const maxRelatedSeen = 4 * shared.MaxRelatedLimit
 
 // Related is [shared.Recall] Related, of a valid request.

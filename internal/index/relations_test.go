@@ -28,7 +28,8 @@ func edit(id, of string) shared.Message    { return related(id, to(shared.Relati
 func quote(id, of string) shared.Message   { return related(id, to(shared.RelationQuote, of)) }
 func forward(id, of string) shared.Message { return related(id, to(shared.RelationForward, of)) }
 
-// judged is the recall of a message as the engine decides it: with what relates to it now. Messages that are named stay.
+// judged is the recall of a message as the engine decides it: with what relates to it now. Messages that are named
+// stay.
 func judged(t testing.TB, x *Index, id string, m shared.Message, cascade Kinds, stay ...string) Op {
 	t.Helper()
 	op := recall(id, m)
@@ -227,7 +228,8 @@ func TestRelations_LateArrivals(t *testing.T) {
 			t.Errorf("%s: %+v", c.m.ID, got)
 		}
 		again := apply(t, x, put(c.m))[0]
-		if c.want == shared.IndexAdded && (again.Put != shared.IndexUnchanged || !reflect.DeepEqual(again.Related, c.related)) {
+		if c.want == shared.IndexAdded &&
+			(again.Put != shared.IndexUnchanged || !reflect.DeepEqual(again.Related, c.related)) {
 			t.Errorf("%s again: %+v", c.m.ID, again)
 		}
 	}
@@ -434,7 +436,8 @@ func TestSalvage_Relations(t *testing.T) {
 	if n := len(recalledIn(t, x, "r")); n != 1+2*shared.MaxRelated {
 		t.Errorf("%d messages are recalled", n)
 	}
-	if page, err := x.Related(shared.RelatedRequest{Tenant: "acme", MessageID: "other"}); err != nil || len(page.Related) != 1 {
+	if page, err := x.Related(shared.RelatedRequest{Tenant: "acme", MessageID: "other"}); err != nil ||
+		len(page.Related) != 1 {
 		t.Errorf("%+v %v", page, err)
 	}
 }

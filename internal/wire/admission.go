@@ -70,6 +70,7 @@ var working = map[string]struct{ call, element int64 }{
 	"Since":   {3 * maxPageBytes, 0},
 	"List":    {3 * maxPageBytes, 0},
 	"Ledger":  {3 * maxPageBytes, 0},
+	"Waits":   {3 * maxPageBytes, 0},
 	"Related": {3 * maxPageBytes, 0},
 
 	"Settle": {0, 4 << 10}, // a goroutine each where one is refused, and its answer

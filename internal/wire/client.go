@@ -279,6 +279,33 @@ func (c *Client) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.L
 	return page, nil
 }
 
+// Waits is [shared.Recall].
+func (c *Client) Waits(ctx context.Context, req shared.WaitsRequest) (shared.WaitPage, error) {
+	if err := ValidateWaits(&req); err != nil {
+		return shared.WaitPage{}, err
+	}
+	resp, err := call(ctx, c.recall.Waits, &recallv1.WaitsRequest{
+		Tenant: req.Tenant, After: req.After, Limit: int32(req.Limit),
+	})
+	if err != nil {
+		return shared.WaitPage{}, err
+	}
+	d := decoder{}
+	d.atMost("waits", len(resp.GetWaits()), cmp.Or(req.Limit, shared.MaxWaitsLimit))
+	if d.err != nil {
+		return shared.WaitPage{}, badAnswer(d.err)
+	}
+	page := shared.WaitPage{
+		Waits: mapSlice(resp.GetWaits(), d.waiting), Next: d.text("next", resp.GetNext(), maxWaitsCursorBytes),
+		More: resp.GetMore(),
+	}
+	d.checkPage(req.After, page.Next, page.More, false)
+	if d.err != nil {
+		return shared.WaitPage{}, badAnswer(d.err)
+	}
+	return page, nil
+}
+
 // Related is [shared.Recall].
 func (c *Client) Related(ctx context.Context, req shared.RelatedRequest) (shared.RelatedPage, error) {
 	if err := ValidateRelated(&req); err != nil {

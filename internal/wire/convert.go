@@ -251,7 +251,7 @@ func encodeRecallRequest(r shared.RecallRequest) *recallv1.RecallRequest {
 	return &recallv1.RecallRequest{
 		Tenant: r.Tenant, Targets: mapSlice(r.Targets, encodeTarget), Actor: encodeActor(r.Actor), Ext: r.Ext,
 		Reason: r.Reason, RecallId: r.RecallID, RequestedAt: encodeTime(r.RequestedAt),
-		Held: max(r.Held, 0).Microseconds(), Atomic: r.Atomic,
+		Held: max(r.Held, 0).Microseconds(), Atomic: r.Atomic, Wait: r.Wait.Microseconds(),
 	}
 }
 
@@ -259,7 +259,7 @@ func (d *decoder) recallRequest(r *recallv1.RecallRequest) shared.RecallRequest 
 	req := shared.RecallRequest{
 		Tenant: r.GetTenant(), Actor: decodeActor(r.GetActor()), Ext: r.GetExt(), Reason: r.GetReason(),
 		RecallID: r.GetRecallId(), RequestedAt: decodeTime(r.GetRequestedAt()), Held: decodeHeld(r.GetHeld()),
-		Atomic: r.GetAtomic(),
+		Atomic: r.GetAtomic(), Wait: decodeDuration(r.GetWait()),
 	}
 	req.Targets = slices.Grow(req.Targets, len(r.GetTargets()))
 	for i, t := range r.GetTargets() {
@@ -365,6 +365,43 @@ func (d *decoder) messageStatus(s *recallv1.MessageStatus) shared.MessageStatus 
 		RecallID:   d.text("statuses.recall_id", s.GetRecallId(), shared.MaxIDBytes),
 		RecalledAt: d.time("statuses.recalled_at", s.GetRecalledAt()),
 	}
+}
+
+func encodeWaiting(x shared.Waiting) *recallv1.Waiting {
+	w := &recallv1.Waiting{
+		Tenant: x.Tenant, MessageId: x.MessageID, RecallId: x.RecallID, Actor: encodeActor(x.Actor),
+		Role: roles.number[x.Role], Labels: x.Labels, Ext: x.Ext, Reason: x.Reason, RequestedAt: encodeTime(x.RequestedAt),
+		Until: encodeTime(x.Until), State: waitStates.number[x.State], Code: string(x.Code), Rule: encodeRule(x.Rule),
+		EndedAt: encodeTime(x.EndedAt),
+	}
+	if x.Conversation != (shared.Conversation{}) {
+		w.Conversation = encodeConversation(x.Conversation)
+	}
+	return w
+}
+
+func (d *decoder) waiting(w *recallv1.Waiting) shared.Waiting {
+	d.atMost("waits.labels", len(w.GetLabels()), shared.MaxLabels)
+	x := shared.Waiting{
+		Tenant:      d.text("waits.tenant", w.GetTenant(), shared.MaxIDBytes),
+		MessageID:   d.text("waits.message_id", w.GetMessageId(), shared.MaxIDBytes),
+		RecallID:    d.text("waits.recall_id", w.GetRecallId(), shared.MaxIDBytes),
+		Actor:       decodeActor(w.GetActor()),
+		Role:        decodeOptional(d, roles, "waits.role", w.GetRole()),
+		Labels:      w.GetLabels(),
+		Ext:         d.text("waits.ext", w.GetExt(), shared.MaxExtBytes),
+		Reason:      d.text("waits.reason", w.GetReason(), shared.MaxReasonBytes),
+		RequestedAt: d.time("waits.requested_at", w.GetRequestedAt()),
+		Until:       d.time("waits.until", w.GetUntil()),
+		State:       decodeEnum(d, waitStates, "waits.state", w.GetState()),
+		Code:        shared.Code(d.text("waits.code", w.GetCode(), maxAnswerTextBytes)),
+		Rule:        d.rule(w.GetRule()),
+		EndedAt:     d.time("waits.ended_at", w.GetEndedAt()),
+	}
+	if w.Conversation != nil {
+		x.Conversation = d.conversation("waits.conversation.type", w.Conversation)
+	}
+	return x
 }
 
 func encodeSinceRequest(r shared.SinceRequest) *recallv1.SinceRequest {

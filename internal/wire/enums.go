@@ -83,6 +83,12 @@ var (
 		shared.StatusDenied:          recallv1.RecallStatus_RECALL_STATUS_DENIED,
 		shared.StatusNotFound:        recallv1.RecallStatus_RECALL_STATUS_NOT_FOUND,
 		shared.StatusAborted:         recallv1.RecallStatus_RECALL_STATUS_ABORTED,
+		shared.StatusWaiting:         recallv1.RecallStatus_RECALL_STATUS_WAITING,
+	})
+	waitStates = newEnum(map[shared.WaitState]recallv1.WaitState{
+		shared.WaitWaiting: recallv1.WaitState_WAIT_STATE_WAITING,
+		shared.WaitRefused: recallv1.WaitState_WAIT_STATE_REFUSED,
+		shared.WaitExpired: recallv1.WaitState_WAIT_STATE_EXPIRED,
 	})
 	messageStates = newEnum(map[shared.MessageState]recallv1.MessageState{
 		shared.MessageUnknown:  recallv1.MessageState_MESSAGE_STATE_UNKNOWN,

@@ -154,6 +154,16 @@ func (s *recallServer) Ledger(ctx context.Context, w *recallv1.LedgerRequest) (*
 	}, nil
 }
 
+func (s *recallServer) Waits(ctx context.Context, w *recallv1.WaitsRequest) (*recallv1.WaitPage, error) {
+	page, err := s.impl.Waits(ctx, shared.WaitsRequest{
+		Tenant: w.GetTenant(), After: w.GetAfter(), Limit: int(w.GetLimit()),
+	})
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.WaitPage{Waits: mapSlice(page.Waits, encodeWaiting), Next: page.Next, More: page.More}, nil
+}
+
 func (s *recallServer) Related(ctx context.Context, w *recallv1.RelatedRequest) (*recallv1.RelatedPage, error) {
 	page, err := s.impl.Related(ctx, shared.RelatedRequest{
 		Tenant: w.GetTenant(), MessageID: w.GetMessageId(), After: w.GetAfter(), Limit: int(w.GetLimit()),

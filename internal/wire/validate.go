@@ -165,6 +165,9 @@ const maxCursorBytes = 256
 // maxRelatedCursorBytes bounds a cursor of Related, which names a message: the base 64 of a kind and an id.
 const maxRelatedCursorBytes = 4 * (shared.MaxIDBytes + 2) / 3
 
+// maxWaitsCursorBytes bounds a cursor of Waits: the base 64 of two ids.
+const maxWaitsCursorBytes = 4 * (2*shared.MaxIDBytes + 2) / 3
+
 // ValidateRecall checks the request of Recall and Check by itself. The plugin checks what needs its clock or its index.
 func ValidateRecall(r *shared.RecallRequest) error {
 	if err := validID("tenant", r.Tenant); err != nil {
@@ -198,6 +201,9 @@ func ValidateRecall(r *shared.RecallRequest) error {
 	}
 	if err := validID("recall_id", r.RecallID); err != nil {
 		return err
+	}
+	if r.Wait < 0 || r.Wait > shared.MaxWait {
+		return shared.Invalidf("wait", "is %s; 0 to %s", r.Wait, shared.MaxWait)
 	}
 	return validTime("requested_at", r.RequestedAt)
 }
@@ -331,6 +337,20 @@ func ValidateLedger(r *shared.LedgerRequest) error {
 	}
 	if r.Limit < 0 || r.Limit > shared.MaxLedgerLimit {
 		return shared.Invalidf("limit", "is %d; 1 to %d, or 0 for %d", r.Limit, shared.MaxLedgerLimit, shared.MaxLedgerLimit)
+	}
+	return nil
+}
+
+// ValidateWaits checks the request of Waits.
+func ValidateWaits(r *shared.WaitsRequest) error {
+	if err := validID("tenant", r.Tenant); err != nil {
+		return err
+	}
+	if len(r.After) > maxWaitsCursorBytes {
+		return shared.Invalidf("after", "is %d bytes long; at most %d", len(r.After), maxWaitsCursorBytes)
+	}
+	if r.Limit < 0 || r.Limit > shared.MaxWaitsLimit {
+		return shared.Invalidf("limit", "is %d; 1 to %d, or 0 for %d", r.Limit, shared.MaxWaitsLimit, shared.MaxWaitsLimit)
 	}
 	return nil
 }

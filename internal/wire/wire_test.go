@@ -46,7 +46,14 @@ var (
 	fullDelivery = shared.Delivery{Event: fullEvent, Step: shared.StepHistory, Attempt: 2}
 	fullRequest  = shared.RecallRequest{
 		Tenant: "acme", Targets: fullTargets(), Actor: fullActor, Ext: "{}", Reason: "wrong room", RecallID: "r1",
-		RequestedAt: at, Held: 1500 * time.Millisecond, Atomic: true,
+		RequestedAt: at, Held: 1500 * time.Millisecond, Wait: time.Hour, Atomic: true,
+	}
+	fullWaits   = shared.WaitsRequest{Tenant: "acme", After: "AW0x", Limit: 9}
+	fullWaiting = shared.Waiting{
+		Tenant: "acme", MessageID: "m/1", RecallID: "r1", Actor: fullActor, Role: shared.RoleAdmin,
+		Conversation: fullMessage.Conversation, Labels: []string{"hold"}, Ext: "{}", Reason: "typo", RequestedAt: at,
+		Until: at,
+		State: shared.WaitRefused, Code: shared.CodeForbidden, Rule: fullEvent.Rule, EndedAt: at,
 	}
 	fullAmendment = shared.Amendment{
 		Tenant: "acme", MessageID: "m/1", Conversation: &fullMessage.Conversation, Attachments: fullMessage.Attachments,
@@ -159,6 +166,10 @@ func (p *echo) List(_ context.Context, r shared.ListRequest) (shared.EventPage, 
 func (p *echo) Ledger(_ context.Context, r shared.LedgerRequest) (shared.LedgerPage, error) {
 	p.asked = []any{r}
 	return shared.LedgerPage{Entries: []shared.LedgerEntry{fullEntry}, Next: "cd34-8", More: true, Reset: true}, p.err
+}
+func (p *echo) Waits(_ context.Context, r shared.WaitsRequest) (shared.WaitPage, error) {
+	p.asked = []any{r}
+	return shared.WaitPage{Waits: []shared.Waiting{fullWaiting}, Next: "AW0y", More: true}, p.err
 }
 func (p *echo) Related(_ context.Context, r shared.RelatedRequest) (shared.RelatedPage, error) {
 	p.asked = []any{r}
@@ -296,6 +307,8 @@ func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 			shared.EventPage{Events: []shared.Event{fullEvent}, Next: "cd34-8", More: true, Reset: true}},
 		"Ledger": {func() (any, error) { return c.Ledger(ctx, fullLedger) }, []any{fullLedger},
 			shared.LedgerPage{Entries: []shared.LedgerEntry{fullEntry}, Next: "cd34-8", More: true, Reset: true}},
+		"Waits": {func() (any, error) { return c.Waits(ctx, fullWaits) }, []any{fullWaits},
+			shared.WaitPage{Waits: []shared.Waiting{fullWaiting}, Next: "AW0y", More: true}},
 		"Related": {func() (any, error) { return c.Related(ctx, fullRelated) }, []any{fullRelated},
 			shared.RelatedPage{Related: fullEvent.Related, Next: "AW0y", More: true}},
 		"Retry": {func() (any, error) { return "retried", c.Retry(ctx, []string{shared.StepPush}) },

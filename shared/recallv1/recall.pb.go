@@ -291,6 +291,7 @@ const (
 	RecallStatus_RECALL_STATUS_DENIED           RecallStatus = 3
 	RecallStatus_RECALL_STATUS_NOT_FOUND        RecallStatus = 4 // unknown, or in another conversation than the target names
 	RecallStatus_RECALL_STATUS_ABORTED          RecallStatus = 5 // permitted, but another target of an atomic request was refused
+	RecallStatus_RECALL_STATUS_WAITING          RecallStatus = 6 // unknown, and the recall waits for the message
 )
 
 // Enum value maps for RecallStatus.
@@ -302,6 +303,7 @@ var (
 		3: "RECALL_STATUS_DENIED",
 		4: "RECALL_STATUS_NOT_FOUND",
 		5: "RECALL_STATUS_ABORTED",
+		6: "RECALL_STATUS_WAITING",
 	}
 	RecallStatus_value = map[string]int32{
 		"RECALL_STATUS_UNSPECIFIED":      0,
@@ -310,6 +312,7 @@ var (
 		"RECALL_STATUS_DENIED":           3,
 		"RECALL_STATUS_NOT_FOUND":        4,
 		"RECALL_STATUS_ABORTED":          5,
+		"RECALL_STATUS_WAITING":          6,
 	}
 )
 
@@ -664,6 +667,59 @@ func (RelationKind) EnumDescriptor() ([]byte, []int) {
 	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{10}
 }
 
+// WaitState is what became of a recall that waits for its message.
+type WaitState int32
+
+const (
+	WaitState_WAIT_STATE_UNSPECIFIED WaitState = 0 // refused
+	WaitState_WAIT_STATE_WAITING     WaitState = 1
+	WaitState_WAIT_STATE_REFUSED     WaitState = 2
+	WaitState_WAIT_STATE_EXPIRED     WaitState = 3
+)
+
+// Enum value maps for WaitState.
+var (
+	WaitState_name = map[int32]string{
+		0: "WAIT_STATE_UNSPECIFIED",
+		1: "WAIT_STATE_WAITING",
+		2: "WAIT_STATE_REFUSED",
+		3: "WAIT_STATE_EXPIRED",
+	}
+	WaitState_value = map[string]int32{
+		"WAIT_STATE_UNSPECIFIED": 0,
+		"WAIT_STATE_WAITING":     1,
+		"WAIT_STATE_REFUSED":     2,
+		"WAIT_STATE_EXPIRED":     3,
+	}
+)
+
+func (x WaitState) Enum() *WaitState {
+	p := new(WaitState)
+	*p = x
+	return p
+}
+
+func (x WaitState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WaitState) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[11].Descriptor()
+}
+
+func (WaitState) Type() protoreflect.EnumType {
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[11]
+}
+
+func (x WaitState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WaitState.Descriptor instead.
+func (WaitState) EnumDescriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{11}
+}
+
 type StepsFilter int32
 
 const (
@@ -697,11 +753,11 @@ func (x StepsFilter) String() string {
 }
 
 func (StepsFilter) Descriptor() protoreflect.EnumDescriptor {
-	return file_chatrecall_recall_v1_recall_proto_enumTypes[11].Descriptor()
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[12].Descriptor()
 }
 
 func (StepsFilter) Type() protoreflect.EnumType {
-	return &file_chatrecall_recall_v1_recall_proto_enumTypes[11]
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[12]
 }
 
 func (x StepsFilter) Number() protoreflect.EnumNumber {
@@ -710,7 +766,7 @@ func (x StepsFilter) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StepsFilter.Descriptor instead.
 func (StepsFilter) EnumDescriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{11}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{12}
 }
 
 // MetricKind says how a metric is read.
@@ -750,11 +806,11 @@ func (x MetricKind) String() string {
 }
 
 func (MetricKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_chatrecall_recall_v1_recall_proto_enumTypes[12].Descriptor()
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[13].Descriptor()
 }
 
 func (MetricKind) Type() protoreflect.EnumType {
-	return &file_chatrecall_recall_v1_recall_proto_enumTypes[12]
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[13]
 }
 
 func (x MetricKind) Number() protoreflect.EnumNumber {
@@ -763,7 +819,7 @@ func (x MetricKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MetricKind.Descriptor instead.
 func (MetricKind) EnumDescriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{12}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{13}
 }
 
 // Conversation names a conversation of a tenant.
@@ -1714,6 +1770,7 @@ type RecallRequest struct {
 	RequestedAt   int64                  `protobuf:"varint,7,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"` // when the request was made; 0: now
 	Held          int64                  `protobuf:"varint,8,opt,name=held,proto3" json:"held,omitempty"`                                  // for how long the host held the request, where requested_at is not set
 	Atomic        bool                   `protobuf:"varint,9,opt,name=atomic,proto3" json:"atomic,omitempty"`                              // all targets or none
+	Wait          int64                  `protobuf:"varint,10,opt,name=wait,proto3" json:"wait,omitempty"`                                 // for how long the recall of an unknown message waits for it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1811,6 +1868,13 @@ func (x *RecallRequest) GetAtomic() bool {
 	return false
 }
 
+func (x *RecallRequest) GetWait() int64 {
+	if x != nil {
+		return x.Wait
+	}
+	return 0
+}
+
 // RecallResult answers for one target.
 type RecallResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1823,7 +1887,7 @@ type RecallResult struct {
 	RecalledBy    string                 `protobuf:"bytes,7,opt,name=recalled_by,json=recalledBy,proto3" json:"recalled_by,omitempty"`                                             // the id of its actor
 	Role          Role                   `protobuf:"varint,8,opt,name=role,proto3,enum=chatrecall.recall.v1.Role" json:"role,omitempty"`                                           // of that actor
 	RecalledAt    int64                  `protobuf:"varint,9,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`
-	Until         int64                  `protobuf:"varint,10,opt,name=until,proto3" json:"until,omitempty"`                    // Check: until when it holds; 0: no end
+	Until         int64                  `protobuf:"varint,10,opt,name=until,proto3" json:"until,omitempty"`                    // of RECALL_STATUS_WAITING; Check: until when it holds; 0: no end
 	RetryAt       int64                  `protobuf:"varint,11,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"` // of the code rate_limited: when to try again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2489,6 +2553,283 @@ func (x *StatusResponse) GetStatuses() []*MessageStatus {
 	return nil
 }
 
+// Waiting is a recall that was requested before its message was indexed.
+type Waiting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	RecallId      string                 `protobuf:"bytes,3,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
+	Actor         *Actor                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	Role          Role                   `protobuf:"varint,5,opt,name=role,proto3,enum=chatrecall.recall.v1.Role" json:"role,omitempty"`
+	Conversation  *Conversation          `protobuf:"bytes,6,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Labels        []string               `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty"` // of conversation
+	Ext           string                 `protobuf:"bytes,8,opt,name=ext,proto3" json:"ext,omitempty"`
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	RequestedAt   int64                  `protobuf:"varint,10,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
+	Until         int64                  `protobuf:"varint,11,opt,name=until,proto3" json:"until,omitempty"`
+	State         WaitState              `protobuf:"varint,12,opt,name=state,proto3,enum=chatrecall.recall.v1.WaitState" json:"state,omitempty"`
+	Code          string                 `protobuf:"bytes,13,opt,name=code,proto3" json:"code,omitempty"`                       // of WAIT_STATE_REFUSED
+	Rule          *Rule                  `protobuf:"bytes,14,opt,name=rule,proto3" json:"rule,omitempty"`                       // of WAIT_STATE_REFUSED
+	EndedAt       int64                  `protobuf:"varint,15,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"` // unless it waits
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiting) Reset() {
+	*x = Waiting{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiting) ProtoMessage() {}
+
+func (x *Waiting) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
+func (*Waiting) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Waiting) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Waiting) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *Waiting) GetRecallId() string {
+	if x != nil {
+		return x.RecallId
+	}
+	return ""
+}
+
+func (x *Waiting) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *Waiting) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *Waiting) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *Waiting) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Waiting) GetExt() string {
+	if x != nil {
+		return x.Ext
+	}
+	return ""
+}
+
+func (x *Waiting) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Waiting) GetRequestedAt() int64 {
+	if x != nil {
+		return x.RequestedAt
+	}
+	return 0
+}
+
+func (x *Waiting) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *Waiting) GetState() WaitState {
+	if x != nil {
+		return x.State
+	}
+	return WaitState_WAIT_STATE_UNSPECIFIED
+}
+
+func (x *Waiting) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Waiting) GetRule() *Rule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *Waiting) GetEndedAt() int64 {
+	if x != nil {
+		return x.EndedAt
+	}
+	return 0
+}
+
+type WaitsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`  // next of an earlier page; empty: from the first one
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // 0: the largest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitsRequest) Reset() {
+	*x = WaitsRequest{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitsRequest) ProtoMessage() {}
+
+func (x *WaitsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitsRequest.ProtoReflect.Descriptor instead.
+func (*WaitsRequest) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *WaitsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *WaitsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *WaitsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type WaitPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Waits         []*Waiting             `protobuf:"bytes,1,rep,name=waits,proto3" json:"waits,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"` // the cursor behind this page
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitPage) Reset() {
+	*x = WaitPage{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitPage) ProtoMessage() {}
+
+func (x *WaitPage) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitPage.ProtoReflect.Descriptor instead.
+func (*WaitPage) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *WaitPage) GetWaits() []*Waiting {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+func (x *WaitPage) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *WaitPage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 type RelatedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
@@ -2501,7 +2842,7 @@ type RelatedRequest struct {
 
 func (x *RelatedRequest) Reset() {
 	*x = RelatedRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2854,7 @@ func (x *RelatedRequest) String() string {
 func (*RelatedRequest) ProtoMessage() {}
 
 func (x *RelatedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[26]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2867,7 @@ func (x *RelatedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelatedRequest.ProtoReflect.Descriptor instead.
 func (*RelatedRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{26}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RelatedRequest) GetTenant() string {
@@ -2568,7 +2909,7 @@ type RelatedPage struct {
 
 func (x *RelatedPage) Reset() {
 	*x = RelatedPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2921,7 @@ func (x *RelatedPage) String() string {
 func (*RelatedPage) ProtoMessage() {}
 
 func (x *RelatedPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2934,7 @@ func (x *RelatedPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelatedPage.ProtoReflect.Descriptor instead.
 func (*RelatedPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{27}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RelatedPage) GetRelated() []*Related {
@@ -2629,7 +2970,7 @@ type SinceRequest struct {
 
 func (x *SinceRequest) Reset() {
 	*x = SinceRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2982,7 @@ func (x *SinceRequest) String() string {
 func (*SinceRequest) ProtoMessage() {}
 
 func (x *SinceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2995,7 @@ func (x *SinceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SinceRequest.ProtoReflect.Descriptor instead.
 func (*SinceRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{28}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SinceRequest) GetTenant() string {
@@ -2704,7 +3045,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2716,7 +3057,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2729,7 +3070,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{29}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListRequest) GetTenant() string {
@@ -2815,7 +3156,7 @@ type EventPage struct {
 
 func (x *EventPage) Reset() {
 	*x = EventPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2827,7 +3168,7 @@ func (x *EventPage) String() string {
 func (*EventPage) ProtoMessage() {}
 
 func (x *EventPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2840,7 +3181,7 @@ func (x *EventPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPage.ProtoReflect.Descriptor instead.
 func (*EventPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{30}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EventPage) GetEvents() []*Event {
@@ -2883,7 +3224,7 @@ type LedgerRequest struct {
 
 func (x *LedgerRequest) Reset() {
 	*x = LedgerRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +3236,7 @@ func (x *LedgerRequest) String() string {
 func (*LedgerRequest) ProtoMessage() {}
 
 func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3249,7 @@ func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerRequest.ProtoReflect.Descriptor instead.
 func (*LedgerRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{31}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LedgerRequest) GetTenant() string {
@@ -2954,7 +3295,7 @@ type StepRecord struct {
 
 func (x *StepRecord) Reset() {
 	*x = StepRecord{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3307,7 @@ func (x *StepRecord) String() string {
 func (*StepRecord) ProtoMessage() {}
 
 func (x *StepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3320,7 @@ func (x *StepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRecord.ProtoReflect.Descriptor instead.
 func (*StepRecord) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{32}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StepRecord) GetStep() string {
@@ -3035,7 +3376,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3388,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3401,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{33}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LedgerEntry) GetEvent() *Event {
@@ -3089,7 +3430,7 @@ type LedgerPage struct {
 
 func (x *LedgerPage) Reset() {
 	*x = LedgerPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3442,7 @@ func (x *LedgerPage) String() string {
 func (*LedgerPage) ProtoMessage() {}
 
 func (x *LedgerPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3455,7 @@ func (x *LedgerPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerPage.ProtoReflect.Descriptor instead.
 func (*LedgerPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{34}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LedgerPage) GetEntries() []*LedgerEntry {
@@ -3173,7 +3514,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3185,7 +3526,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3198,7 +3539,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{35}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Event) GetSequence() uint64 {
@@ -3342,7 +3683,7 @@ type DeliverRequest struct {
 
 func (x *DeliverRequest) Reset() {
 	*x = DeliverRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3695,7 @@ func (x *DeliverRequest) String() string {
 func (*DeliverRequest) ProtoMessage() {}
 
 func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3708,7 @@ func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
 func (*DeliverRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{36}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
 }
 
 // Delivery asks the host to carry out one step of a recall.
@@ -3382,7 +3723,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3394,7 +3735,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3407,7 +3748,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Delivery) GetEvent() *Event {
@@ -3440,7 +3781,7 @@ type DeliverResponse struct {
 
 func (x *DeliverResponse) Reset() {
 	*x = DeliverResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3793,7 @@ func (x *DeliverResponse) String() string {
 func (*DeliverResponse) ProtoMessage() {}
 
 func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3806,7 @@ func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverResponse.ProtoReflect.Descriptor instead.
 func (*DeliverResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DeliverResponse) GetDeliveries() []*Delivery {
@@ -3490,7 +3831,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +3843,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +3856,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Settlement) GetSequence() uint64 {
@@ -3569,7 +3910,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3581,7 +3922,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3594,7 +3935,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SettleRequest) GetSettlements() []*Settlement {
@@ -3614,7 +3955,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3967,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3980,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SettleResponse) GetStatuses() [][]byte {
@@ -3658,7 +3999,7 @@ type RetryRequest struct {
 
 func (x *RetryRequest) Reset() {
 	*x = RetryRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3670,7 +4011,7 @@ func (x *RetryRequest) String() string {
 func (*RetryRequest) ProtoMessage() {}
 
 func (x *RetryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3683,7 +4024,7 @@ func (x *RetryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
 func (*RetryRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RetryRequest) GetSteps() []string {
@@ -3701,7 +4042,7 @@ type RetryResponse struct {
 
 func (x *RetryResponse) Reset() {
 	*x = RetryResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +4054,7 @@ func (x *RetryResponse) String() string {
 func (*RetryResponse) ProtoMessage() {}
 
 func (x *RetryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +4067,7 @@ func (x *RetryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
 func (*RetryResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
 }
 
 type DescribeRequest struct {
@@ -3737,7 +4078,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3749,7 +4090,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3762,7 +4103,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
 }
 
 type DescribeResponse struct {
@@ -3778,7 +4119,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3790,7 +4131,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3803,7 +4144,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -3850,7 +4191,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3862,7 +4203,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3875,7 +4216,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PrepareRequest) GetConfigFile() string {
@@ -3901,7 +4242,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3913,7 +4254,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +4267,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Diagnostic) GetSeverity() Severity {
@@ -3987,7 +4328,7 @@ type DiagnosticsResponse struct {
 
 func (x *DiagnosticsResponse) Reset() {
 	*x = DiagnosticsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3999,7 +4340,7 @@ func (x *DiagnosticsResponse) String() string {
 func (*DiagnosticsResponse) ProtoMessage() {}
 
 func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4012,7 +4353,7 @@ func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
 func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
@@ -4034,7 +4375,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4046,7 +4387,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4059,7 +4400,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -4092,7 +4433,7 @@ type ExpectRequest struct {
 
 func (x *ExpectRequest) Reset() {
 	*x = ExpectRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4104,7 +4445,7 @@ func (x *ExpectRequest) String() string {
 func (*ExpectRequest) ProtoMessage() {}
 
 func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4117,7 +4458,7 @@ func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectRequest.ProtoReflect.Descriptor instead.
 func (*ExpectRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ExpectRequest) GetIndex() *IndexIdentity {
@@ -4135,7 +4476,7 @@ type ExpectResponse struct {
 
 func (x *ExpectResponse) Reset() {
 	*x = ExpectResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4147,7 +4488,7 @@ func (x *ExpectResponse) String() string {
 func (*ExpectResponse) ProtoMessage() {}
 
 func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4160,7 +4501,7 @@ func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectResponse.ProtoReflect.Descriptor instead.
 func (*ExpectResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
 }
 
 type BackupRequest struct {
@@ -4171,7 +4512,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4183,7 +4524,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4196,7 +4537,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
 }
 
 type BackupChunk struct {
@@ -4208,7 +4549,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4220,7 +4561,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4233,7 +4574,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -4252,7 +4593,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4264,7 +4605,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4277,7 +4618,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ActivateRequest) GetSteps() []*HostStep {
@@ -4299,7 +4640,7 @@ type HostStep struct {
 
 func (x *HostStep) Reset() {
 	*x = HostStep{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4311,7 +4652,7 @@ func (x *HostStep) String() string {
 func (*HostStep) ProtoMessage() {}
 
 func (x *HostStep) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4324,7 +4665,7 @@ func (x *HostStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStep.ProtoReflect.Descriptor instead.
 func (*HostStep) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *HostStep) GetName() string {
@@ -4356,7 +4697,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4368,7 +4709,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4381,7 +4722,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
 }
 
 type FlushRequest struct {
@@ -4392,7 +4733,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4404,7 +4745,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4417,7 +4758,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
 }
 
 type FlushResponse struct {
@@ -4428,7 +4769,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4440,7 +4781,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4453,7 +4794,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
 }
 
 type QuiesceRequest struct {
@@ -4464,7 +4805,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4476,7 +4817,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4489,7 +4830,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
 }
 
 type QuiesceResponse struct {
@@ -4500,7 +4841,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4512,7 +4853,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4525,7 +4866,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
 }
 
 type HealthRequest struct {
@@ -4536,7 +4877,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4548,7 +4889,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4561,7 +4902,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
 }
 
 type HealthResponse struct {
@@ -4580,7 +4921,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4592,7 +4933,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4605,7 +4946,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -4680,7 +5021,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4692,7 +5033,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4705,7 +5046,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ClusterState) GetNode() string {
@@ -4773,7 +5114,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4785,7 +5126,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4798,7 +5139,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ClusterMember) GetNode() string {
@@ -4865,7 +5206,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4877,7 +5218,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4890,7 +5231,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -4943,7 +5284,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4955,7 +5296,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4968,7 +5309,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{66}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{69}
 }
 
 type MetricsRequest struct {
@@ -4979,7 +5320,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4991,7 +5332,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5004,7 +5345,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{67}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{70}
 }
 
 // Bucket counts the observations of a histogram that are not above a bound.
@@ -5018,7 +5359,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5030,7 +5371,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5043,7 +5384,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{68}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Bucket) GetUpperBound() float64 {
@@ -5074,7 +5415,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5086,7 +5427,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5099,7 +5440,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{69}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Metric) GetName() string {
@@ -5153,7 +5494,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5165,7 +5506,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5178,7 +5519,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{70}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -5265,7 +5606,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\fconversation\x18\x02 \x01(\v2\".chatrecall.recall.v1.ConversationR\fconversation\x12.\n" +
 	"\x04role\x18\x03 \x01(\x0e2\x1a.chatrecall.recall.v1.RoleR\x04role\x12\x16\n" +
 	"\x06labels\x18\x04 \x03(\tR\x06labels\x127\n" +
-	"\amessage\x18\x05 \x01(\v2\x1d.chatrecall.recall.v1.MessageR\amessage\"\xa8\x02\n" +
+	"\amessage\x18\x05 \x01(\v2\x1d.chatrecall.recall.v1.MessageR\amessage\"\xbc\x02\n" +
 	"\rRecallRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x126\n" +
 	"\atargets\x18\x02 \x03(\v2\x1c.chatrecall.recall.v1.TargetR\atargets\x121\n" +
@@ -5275,7 +5616,9 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\trecall_id\x18\x06 \x01(\tR\brecallId\x12!\n" +
 	"\frequested_at\x18\a \x01(\x03R\vrequestedAt\x12\x12\n" +
 	"\x04held\x18\b \x01(\x03R\x04held\x12\x16\n" +
-	"\x06atomic\x18\t \x01(\bR\x06atomic\"\xe8\x03\n" +
+	"\x06atomic\x18\t \x01(\bR\x06atomic\x12\x12\n" +
+	"\x04wait\x18\n" +
+	" \x01(\x03R\x04wait\"\xe8\x03\n" +
 	"\fRecallResult\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12:\n" +
@@ -5337,7 +5680,33 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\vrecalled_at\x18\x05 \x01(\x03R\n" +
 	"recalledAt\"Q\n" +
 	"\x0eStatusResponse\x12?\n" +
-	"\bstatuses\x18\x01 \x03(\v2#.chatrecall.recall.v1.MessageStatusR\bstatuses\"s\n" +
+	"\bstatuses\x18\x01 \x03(\v2#.chatrecall.recall.v1.MessageStatusR\bstatuses\"\x99\x04\n" +
+	"\aWaiting\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12\x1b\n" +
+	"\trecall_id\x18\x03 \x01(\tR\brecallId\x121\n" +
+	"\x05actor\x18\x04 \x01(\v2\x1b.chatrecall.recall.v1.ActorR\x05actor\x12.\n" +
+	"\x04role\x18\x05 \x01(\x0e2\x1a.chatrecall.recall.v1.RoleR\x04role\x12F\n" +
+	"\fconversation\x18\x06 \x01(\v2\".chatrecall.recall.v1.ConversationR\fconversation\x12\x16\n" +
+	"\x06labels\x18\a \x03(\tR\x06labels\x12\x10\n" +
+	"\x03ext\x18\b \x01(\tR\x03ext\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12!\n" +
+	"\frequested_at\x18\n" +
+	" \x01(\x03R\vrequestedAt\x12\x14\n" +
+	"\x05until\x18\v \x01(\x03R\x05until\x125\n" +
+	"\x05state\x18\f \x01(\x0e2\x1f.chatrecall.recall.v1.WaitStateR\x05state\x12\x12\n" +
+	"\x04code\x18\r \x01(\tR\x04code\x12.\n" +
+	"\x04rule\x18\x0e \x01(\v2\x1a.chatrecall.recall.v1.RuleR\x04rule\x12\x19\n" +
+	"\bended_at\x18\x0f \x01(\x03R\aendedAt\"R\n" +
+	"\fWaitsRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"g\n" +
+	"\bWaitPage\x123\n" +
+	"\x05waits\x18\x01 \x03(\v2\x1d.chatrecall.recall.v1.WaitingR\x05waits\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"s\n" +
 	"\x0eRelatedRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
 	"\n" +
@@ -5569,14 +5938,15 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x15INDEX_STATUS_RECALLED\x10\x04\x12\x18\n" +
 	"\x14INDEX_STATUS_AMENDED\x10\x05\x12\x1a\n" +
 	"\x16INDEX_STATUS_NOT_FOUND\x10\x06\x12\x18\n" +
-	"\x14INDEX_STATUS_INVALID\x10\a*\xbf\x01\n" +
+	"\x14INDEX_STATUS_INVALID\x10\a*\xda\x01\n" +
 	"\fRecallStatus\x12\x1d\n" +
 	"\x19RECALL_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16RECALL_STATUS_RECALLED\x10\x01\x12\"\n" +
 	"\x1eRECALL_STATUS_ALREADY_RECALLED\x10\x02\x12\x18\n" +
 	"\x14RECALL_STATUS_DENIED\x10\x03\x12\x1b\n" +
 	"\x17RECALL_STATUS_NOT_FOUND\x10\x04\x12\x19\n" +
-	"\x15RECALL_STATUS_ABORTED\x10\x05*|\n" +
+	"\x15RECALL_STATUS_ABORTED\x10\x05\x12\x19\n" +
+	"\x15RECALL_STATUS_WAITING\x10\x06*|\n" +
 	"\fMessageState\x12\x1d\n" +
 	"\x19MESSAGE_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15MESSAGE_STATE_UNKNOWN\x10\x01\x12\x16\n" +
@@ -5608,7 +5978,12 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x13RELATION_KIND_QUOTE\x10\x02\x12\x19\n" +
 	"\x15RELATION_KIND_FORWARD\x10\x03\x12\x17\n" +
 	"\x13RELATION_KIND_REPLY\x10\x04\x12\x18\n" +
-	"\x14RELATION_KIND_THREAD\x10\x05*[\n" +
+	"\x14RELATION_KIND_THREAD\x10\x05*o\n" +
+	"\tWaitState\x12\x1a\n" +
+	"\x16WAIT_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12WAIT_STATE_WAITING\x10\x01\x12\x16\n" +
+	"\x12WAIT_STATE_REFUSED\x10\x02\x12\x16\n" +
+	"\x12WAIT_STATE_EXPIRED\x10\x03*[\n" +
 	"\vStepsFilter\x12\x1c\n" +
 	"\x18STEPS_FILTER_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11STEPS_FILTER_OPEN\x10\x01\x12\x17\n" +
@@ -5618,7 +5993,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x17METRIC_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13METRIC_KIND_COUNTER\x10\x01\x12\x15\n" +
 	"\x11METRIC_KIND_GAUGE\x10\x02\x12\x19\n" +
-	"\x15METRIC_KIND_HISTOGRAM\x10\x032\xc8\b\n" +
+	"\x15METRIC_KIND_HISTOGRAM\x10\x032\x95\t\n" +
 	"\rRecallService\x12P\n" +
 	"\x05Index\x12\".chatrecall.recall.v1.IndexRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12P\n" +
 	"\x05Amend\x12\".chatrecall.recall.v1.AmendRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12S\n" +
@@ -5628,7 +6003,8 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x06Status\x12#.chatrecall.recall.v1.StatusRequest\x1a$.chatrecall.recall.v1.StatusResponse\x12L\n" +
 	"\x05Since\x12\".chatrecall.recall.v1.SinceRequest\x1a\x1f.chatrecall.recall.v1.EventPage\x12J\n" +
 	"\x04List\x12!.chatrecall.recall.v1.ListRequest\x1a\x1f.chatrecall.recall.v1.EventPage\x12O\n" +
-	"\x06Ledger\x12#.chatrecall.recall.v1.LedgerRequest\x1a .chatrecall.recall.v1.LedgerPage\x12R\n" +
+	"\x06Ledger\x12#.chatrecall.recall.v1.LedgerRequest\x1a .chatrecall.recall.v1.LedgerPage\x12K\n" +
+	"\x05Waits\x12\".chatrecall.recall.v1.WaitsRequest\x1a\x1e.chatrecall.recall.v1.WaitPage\x12R\n" +
 	"\aRelated\x12$.chatrecall.recall.v1.RelatedRequest\x1a!.chatrecall.recall.v1.RelatedPage\x12X\n" +
 	"\aDeliver\x12$.chatrecall.recall.v1.DeliverRequest\x1a%.chatrecall.recall.v1.DeliverResponse0\x01\x12S\n" +
 	"\x06Settle\x12#.chatrecall.recall.v1.SettleRequest\x1a$.chatrecall.recall.v1.SettleResponse\x12P\n" +
@@ -5657,8 +6033,8 @@ func file_chatrecall_recall_v1_recall_proto_rawDescGZIP() []byte {
 	return file_chatrecall_recall_v1_recall_proto_rawDescData
 }
 
-var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
-var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
+var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 14)
+var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: chatrecall.recall.v1.ConversationType
 	(MessageType)(0),            // 1: chatrecall.recall.v1.MessageType
@@ -5671,209 +6047,221 @@ var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(Severity)(0),               // 8: chatrecall.recall.v1.Severity
 	(Disposition)(0),            // 9: chatrecall.recall.v1.Disposition
 	(RelationKind)(0),           // 10: chatrecall.recall.v1.RelationKind
-	(StepsFilter)(0),            // 11: chatrecall.recall.v1.StepsFilter
-	(MetricKind)(0),             // 12: chatrecall.recall.v1.MetricKind
-	(*Conversation)(nil),        // 13: chatrecall.recall.v1.Conversation
-	(*Attachment)(nil),          // 14: chatrecall.recall.v1.Attachment
-	(*Relation)(nil),            // 15: chatrecall.recall.v1.Relation
-	(*Related)(nil),             // 16: chatrecall.recall.v1.Related
-	(*Message)(nil),             // 17: chatrecall.recall.v1.Message
-	(*Actor)(nil),               // 18: chatrecall.recall.v1.Actor
-	(*Rule)(nil),                // 19: chatrecall.recall.v1.Rule
-	(*IndexRequest)(nil),        // 20: chatrecall.recall.v1.IndexRequest
-	(*IndexResult)(nil),         // 21: chatrecall.recall.v1.IndexResult
-	(*IndexResponse)(nil),       // 22: chatrecall.recall.v1.IndexResponse
-	(*AttachmentList)(nil),      // 23: chatrecall.recall.v1.AttachmentList
-	(*LabelList)(nil),           // 24: chatrecall.recall.v1.LabelList
-	(*Amendment)(nil),           // 25: chatrecall.recall.v1.Amendment
-	(*AmendRequest)(nil),        // 26: chatrecall.recall.v1.AmendRequest
-	(*Target)(nil),              // 27: chatrecall.recall.v1.Target
-	(*RecallRequest)(nil),       // 28: chatrecall.recall.v1.RecallRequest
-	(*RecallResult)(nil),        // 29: chatrecall.recall.v1.RecallResult
-	(*RecallResponse)(nil),      // 30: chatrecall.recall.v1.RecallResponse
-	(*RuleCondition)(nil),       // 31: chatrecall.recall.v1.RuleCondition
-	(*RuleTrace)(nil),           // 32: chatrecall.recall.v1.RuleTrace
-	(*ShadowVerdict)(nil),       // 33: chatrecall.recall.v1.ShadowVerdict
-	(*Explanation)(nil),         // 34: chatrecall.recall.v1.Explanation
-	(*ExplainResponse)(nil),     // 35: chatrecall.recall.v1.ExplainResponse
-	(*StatusRequest)(nil),       // 36: chatrecall.recall.v1.StatusRequest
-	(*MessageStatus)(nil),       // 37: chatrecall.recall.v1.MessageStatus
-	(*StatusResponse)(nil),      // 38: chatrecall.recall.v1.StatusResponse
-	(*RelatedRequest)(nil),      // 39: chatrecall.recall.v1.RelatedRequest
-	(*RelatedPage)(nil),         // 40: chatrecall.recall.v1.RelatedPage
-	(*SinceRequest)(nil),        // 41: chatrecall.recall.v1.SinceRequest
-	(*ListRequest)(nil),         // 42: chatrecall.recall.v1.ListRequest
-	(*EventPage)(nil),           // 43: chatrecall.recall.v1.EventPage
-	(*LedgerRequest)(nil),       // 44: chatrecall.recall.v1.LedgerRequest
-	(*StepRecord)(nil),          // 45: chatrecall.recall.v1.StepRecord
-	(*LedgerEntry)(nil),         // 46: chatrecall.recall.v1.LedgerEntry
-	(*LedgerPage)(nil),          // 47: chatrecall.recall.v1.LedgerPage
-	(*Event)(nil),               // 48: chatrecall.recall.v1.Event
-	(*DeliverRequest)(nil),      // 49: chatrecall.recall.v1.DeliverRequest
-	(*Delivery)(nil),            // 50: chatrecall.recall.v1.Delivery
-	(*DeliverResponse)(nil),     // 51: chatrecall.recall.v1.DeliverResponse
-	(*Settlement)(nil),          // 52: chatrecall.recall.v1.Settlement
-	(*SettleRequest)(nil),       // 53: chatrecall.recall.v1.SettleRequest
-	(*SettleResponse)(nil),      // 54: chatrecall.recall.v1.SettleResponse
-	(*RetryRequest)(nil),        // 55: chatrecall.recall.v1.RetryRequest
-	(*RetryResponse)(nil),       // 56: chatrecall.recall.v1.RetryResponse
-	(*DescribeRequest)(nil),     // 57: chatrecall.recall.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 58: chatrecall.recall.v1.DescribeResponse
-	(*PrepareRequest)(nil),      // 59: chatrecall.recall.v1.PrepareRequest
-	(*Diagnostic)(nil),          // 60: chatrecall.recall.v1.Diagnostic
-	(*DiagnosticsResponse)(nil), // 61: chatrecall.recall.v1.DiagnosticsResponse
-	(*IndexIdentity)(nil),       // 62: chatrecall.recall.v1.IndexIdentity
-	(*ExpectRequest)(nil),       // 63: chatrecall.recall.v1.ExpectRequest
-	(*ExpectResponse)(nil),      // 64: chatrecall.recall.v1.ExpectResponse
-	(*BackupRequest)(nil),       // 65: chatrecall.recall.v1.BackupRequest
-	(*BackupChunk)(nil),         // 66: chatrecall.recall.v1.BackupChunk
-	(*ActivateRequest)(nil),     // 67: chatrecall.recall.v1.ActivateRequest
-	(*HostStep)(nil),            // 68: chatrecall.recall.v1.HostStep
-	(*ActivateResponse)(nil),    // 69: chatrecall.recall.v1.ActivateResponse
-	(*FlushRequest)(nil),        // 70: chatrecall.recall.v1.FlushRequest
-	(*FlushResponse)(nil),       // 71: chatrecall.recall.v1.FlushResponse
-	(*QuiesceRequest)(nil),      // 72: chatrecall.recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 73: chatrecall.recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 74: chatrecall.recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 75: chatrecall.recall.v1.HealthResponse
-	(*ClusterState)(nil),        // 76: chatrecall.recall.v1.ClusterState
-	(*ClusterMember)(nil),       // 77: chatrecall.recall.v1.ClusterMember
-	(*RulesState)(nil),          // 78: chatrecall.recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 79: chatrecall.recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 80: chatrecall.recall.v1.MetricsRequest
-	(*Bucket)(nil),              // 81: chatrecall.recall.v1.Bucket
-	(*Metric)(nil),              // 82: chatrecall.recall.v1.Metric
-	(*MetricsResponse)(nil),     // 83: chatrecall.recall.v1.MetricsResponse
-	nil,                         // 84: chatrecall.recall.v1.RecallResult.TextEntry
-	nil,                         // 85: chatrecall.recall.v1.Event.PlaceholderEntry
-	nil,                         // 86: chatrecall.recall.v1.Metric.LabelsEntry
+	(WaitState)(0),              // 11: chatrecall.recall.v1.WaitState
+	(StepsFilter)(0),            // 12: chatrecall.recall.v1.StepsFilter
+	(MetricKind)(0),             // 13: chatrecall.recall.v1.MetricKind
+	(*Conversation)(nil),        // 14: chatrecall.recall.v1.Conversation
+	(*Attachment)(nil),          // 15: chatrecall.recall.v1.Attachment
+	(*Relation)(nil),            // 16: chatrecall.recall.v1.Relation
+	(*Related)(nil),             // 17: chatrecall.recall.v1.Related
+	(*Message)(nil),             // 18: chatrecall.recall.v1.Message
+	(*Actor)(nil),               // 19: chatrecall.recall.v1.Actor
+	(*Rule)(nil),                // 20: chatrecall.recall.v1.Rule
+	(*IndexRequest)(nil),        // 21: chatrecall.recall.v1.IndexRequest
+	(*IndexResult)(nil),         // 22: chatrecall.recall.v1.IndexResult
+	(*IndexResponse)(nil),       // 23: chatrecall.recall.v1.IndexResponse
+	(*AttachmentList)(nil),      // 24: chatrecall.recall.v1.AttachmentList
+	(*LabelList)(nil),           // 25: chatrecall.recall.v1.LabelList
+	(*Amendment)(nil),           // 26: chatrecall.recall.v1.Amendment
+	(*AmendRequest)(nil),        // 27: chatrecall.recall.v1.AmendRequest
+	(*Target)(nil),              // 28: chatrecall.recall.v1.Target
+	(*RecallRequest)(nil),       // 29: chatrecall.recall.v1.RecallRequest
+	(*RecallResult)(nil),        // 30: chatrecall.recall.v1.RecallResult
+	(*RecallResponse)(nil),      // 31: chatrecall.recall.v1.RecallResponse
+	(*RuleCondition)(nil),       // 32: chatrecall.recall.v1.RuleCondition
+	(*RuleTrace)(nil),           // 33: chatrecall.recall.v1.RuleTrace
+	(*ShadowVerdict)(nil),       // 34: chatrecall.recall.v1.ShadowVerdict
+	(*Explanation)(nil),         // 35: chatrecall.recall.v1.Explanation
+	(*ExplainResponse)(nil),     // 36: chatrecall.recall.v1.ExplainResponse
+	(*StatusRequest)(nil),       // 37: chatrecall.recall.v1.StatusRequest
+	(*MessageStatus)(nil),       // 38: chatrecall.recall.v1.MessageStatus
+	(*StatusResponse)(nil),      // 39: chatrecall.recall.v1.StatusResponse
+	(*Waiting)(nil),             // 40: chatrecall.recall.v1.Waiting
+	(*WaitsRequest)(nil),        // 41: chatrecall.recall.v1.WaitsRequest
+	(*WaitPage)(nil),            // 42: chatrecall.recall.v1.WaitPage
+	(*RelatedRequest)(nil),      // 43: chatrecall.recall.v1.RelatedRequest
+	(*RelatedPage)(nil),         // 44: chatrecall.recall.v1.RelatedPage
+	(*SinceRequest)(nil),        // 45: chatrecall.recall.v1.SinceRequest
+	(*ListRequest)(nil),         // 46: chatrecall.recall.v1.ListRequest
+	(*EventPage)(nil),           // 47: chatrecall.recall.v1.EventPage
+	(*LedgerRequest)(nil),       // 48: chatrecall.recall.v1.LedgerRequest
+	(*StepRecord)(nil),          // 49: chatrecall.recall.v1.StepRecord
+	(*LedgerEntry)(nil),         // 50: chatrecall.recall.v1.LedgerEntry
+	(*LedgerPage)(nil),          // 51: chatrecall.recall.v1.LedgerPage
+	(*Event)(nil),               // 52: chatrecall.recall.v1.Event
+	(*DeliverRequest)(nil),      // 53: chatrecall.recall.v1.DeliverRequest
+	(*Delivery)(nil),            // 54: chatrecall.recall.v1.Delivery
+	(*DeliverResponse)(nil),     // 55: chatrecall.recall.v1.DeliverResponse
+	(*Settlement)(nil),          // 56: chatrecall.recall.v1.Settlement
+	(*SettleRequest)(nil),       // 57: chatrecall.recall.v1.SettleRequest
+	(*SettleResponse)(nil),      // 58: chatrecall.recall.v1.SettleResponse
+	(*RetryRequest)(nil),        // 59: chatrecall.recall.v1.RetryRequest
+	(*RetryResponse)(nil),       // 60: chatrecall.recall.v1.RetryResponse
+	(*DescribeRequest)(nil),     // 61: chatrecall.recall.v1.DescribeRequest
+	(*DescribeResponse)(nil),    // 62: chatrecall.recall.v1.DescribeResponse
+	(*PrepareRequest)(nil),      // 63: chatrecall.recall.v1.PrepareRequest
+	(*Diagnostic)(nil),          // 64: chatrecall.recall.v1.Diagnostic
+	(*DiagnosticsResponse)(nil), // 65: chatrecall.recall.v1.DiagnosticsResponse
+	(*IndexIdentity)(nil),       // 66: chatrecall.recall.v1.IndexIdentity
+	(*ExpectRequest)(nil),       // 67: chatrecall.recall.v1.ExpectRequest
+	(*ExpectResponse)(nil),      // 68: chatrecall.recall.v1.ExpectResponse
+	(*BackupRequest)(nil),       // 69: chatrecall.recall.v1.BackupRequest
+	(*BackupChunk)(nil),         // 70: chatrecall.recall.v1.BackupChunk
+	(*ActivateRequest)(nil),     // 71: chatrecall.recall.v1.ActivateRequest
+	(*HostStep)(nil),            // 72: chatrecall.recall.v1.HostStep
+	(*ActivateResponse)(nil),    // 73: chatrecall.recall.v1.ActivateResponse
+	(*FlushRequest)(nil),        // 74: chatrecall.recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 75: chatrecall.recall.v1.FlushResponse
+	(*QuiesceRequest)(nil),      // 76: chatrecall.recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 77: chatrecall.recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 78: chatrecall.recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 79: chatrecall.recall.v1.HealthResponse
+	(*ClusterState)(nil),        // 80: chatrecall.recall.v1.ClusterState
+	(*ClusterMember)(nil),       // 81: chatrecall.recall.v1.ClusterMember
+	(*RulesState)(nil),          // 82: chatrecall.recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 83: chatrecall.recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 84: chatrecall.recall.v1.MetricsRequest
+	(*Bucket)(nil),              // 85: chatrecall.recall.v1.Bucket
+	(*Metric)(nil),              // 86: chatrecall.recall.v1.Metric
+	(*MetricsResponse)(nil),     // 87: chatrecall.recall.v1.MetricsResponse
+	nil,                         // 88: chatrecall.recall.v1.RecallResult.TextEntry
+	nil,                         // 89: chatrecall.recall.v1.Event.PlaceholderEntry
+	nil,                         // 90: chatrecall.recall.v1.Metric.LabelsEntry
 }
 var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
-	0,  // 0: chatrecall.recall.v1.Conversation.type:type_name -> chatrecall.recall.v1.ConversationType
-	10, // 1: chatrecall.recall.v1.Relation.kind:type_name -> chatrecall.recall.v1.RelationKind
-	10, // 2: chatrecall.recall.v1.Related.kind:type_name -> chatrecall.recall.v1.RelationKind
-	13, // 3: chatrecall.recall.v1.Related.conversation:type_name -> chatrecall.recall.v1.Conversation
-	13, // 4: chatrecall.recall.v1.Message.conversation:type_name -> chatrecall.recall.v1.Conversation
-	1,  // 5: chatrecall.recall.v1.Message.type:type_name -> chatrecall.recall.v1.MessageType
-	14, // 6: chatrecall.recall.v1.Message.attachments:type_name -> chatrecall.recall.v1.Attachment
-	15, // 7: chatrecall.recall.v1.Message.relations:type_name -> chatrecall.recall.v1.Relation
-	17, // 8: chatrecall.recall.v1.IndexRequest.messages:type_name -> chatrecall.recall.v1.Message
-	3,  // 9: chatrecall.recall.v1.IndexResult.status:type_name -> chatrecall.recall.v1.IndexStatus
-	16, // 10: chatrecall.recall.v1.IndexResult.related:type_name -> chatrecall.recall.v1.Related
-	21, // 11: chatrecall.recall.v1.IndexResponse.results:type_name -> chatrecall.recall.v1.IndexResult
-	14, // 12: chatrecall.recall.v1.AttachmentList.attachments:type_name -> chatrecall.recall.v1.Attachment
-	13, // 13: chatrecall.recall.v1.Amendment.conversation:type_name -> chatrecall.recall.v1.Conversation
-	23, // 14: chatrecall.recall.v1.Amendment.attachments:type_name -> chatrecall.recall.v1.AttachmentList
-	24, // 15: chatrecall.recall.v1.Amendment.labels:type_name -> chatrecall.recall.v1.LabelList
-	25, // 16: chatrecall.recall.v1.AmendRequest.amendments:type_name -> chatrecall.recall.v1.Amendment
-	13, // 17: chatrecall.recall.v1.Target.conversation:type_name -> chatrecall.recall.v1.Conversation
-	2,  // 18: chatrecall.recall.v1.Target.role:type_name -> chatrecall.recall.v1.Role
-	17, // 19: chatrecall.recall.v1.Target.message:type_name -> chatrecall.recall.v1.Message
-	27, // 20: chatrecall.recall.v1.RecallRequest.targets:type_name -> chatrecall.recall.v1.Target
-	18, // 21: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
-	4,  // 22: chatrecall.recall.v1.RecallResult.status:type_name -> chatrecall.recall.v1.RecallStatus
-	19, // 23: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
-	84, // 24: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
-	2,  // 25: chatrecall.recall.v1.RecallResult.role:type_name -> chatrecall.recall.v1.Role
-	29, // 26: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
-	19, // 27: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
-	31, // 28: chatrecall.recall.v1.RuleTrace.conditions:type_name -> chatrecall.recall.v1.RuleCondition
-	19, // 29: chatrecall.recall.v1.ShadowVerdict.rule:type_name -> chatrecall.recall.v1.Rule
-	29, // 30: chatrecall.recall.v1.Explanation.result:type_name -> chatrecall.recall.v1.RecallResult
-	33, // 31: chatrecall.recall.v1.Explanation.shadow:type_name -> chatrecall.recall.v1.ShadowVerdict
-	32, // 32: chatrecall.recall.v1.Explanation.rules:type_name -> chatrecall.recall.v1.RuleTrace
-	34, // 33: chatrecall.recall.v1.ExplainResponse.explanations:type_name -> chatrecall.recall.v1.Explanation
-	5,  // 34: chatrecall.recall.v1.MessageStatus.state:type_name -> chatrecall.recall.v1.MessageState
-	17, // 35: chatrecall.recall.v1.MessageStatus.message:type_name -> chatrecall.recall.v1.Message
-	37, // 36: chatrecall.recall.v1.StatusResponse.statuses:type_name -> chatrecall.recall.v1.MessageStatus
-	16, // 37: chatrecall.recall.v1.RelatedPage.related:type_name -> chatrecall.recall.v1.Related
-	13, // 38: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
-	13, // 39: chatrecall.recall.v1.ListRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
-	11, // 40: chatrecall.recall.v1.ListRequest.steps:type_name -> chatrecall.recall.v1.StepsFilter
-	48, // 41: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
-	6,  // 42: chatrecall.recall.v1.StepRecord.outcome:type_name -> chatrecall.recall.v1.Outcome
-	48, // 43: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
-	45, // 44: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
-	46, // 45: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
-	18, // 46: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
-	2,  // 47: chatrecall.recall.v1.Event.role:type_name -> chatrecall.recall.v1.Role
-	17, // 48: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
-	14, // 49: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
-	19, // 50: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
-	85, // 51: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
-	9,  // 52: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
-	16, // 53: chatrecall.recall.v1.Event.related:type_name -> chatrecall.recall.v1.Related
-	15, // 54: chatrecall.recall.v1.Event.cause:type_name -> chatrecall.recall.v1.Relation
-	48, // 55: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
-	50, // 56: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
-	6,  // 57: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
-	52, // 58: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
-	8,  // 59: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
-	60, // 60: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
-	62, // 61: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	68, // 62: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
-	7,  // 63: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
-	78, // 64: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
-	62, // 65: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	76, // 66: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
-	77, // 67: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
-	60, // 68: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
-	60, // 69: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
-	12, // 70: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
-	86, // 71: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
-	81, // 72: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
-	82, // 73: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
-	20, // 74: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
-	26, // 75: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
-	28, // 76: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
-	28, // 77: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
-	28, // 78: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
-	36, // 79: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
-	41, // 80: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
-	42, // 81: chatrecall.recall.v1.RecallService.List:input_type -> chatrecall.recall.v1.ListRequest
-	44, // 82: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
-	39, // 83: chatrecall.recall.v1.RecallService.Related:input_type -> chatrecall.recall.v1.RelatedRequest
-	49, // 84: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
-	53, // 85: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
-	55, // 86: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
-	57, // 87: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
-	59, // 88: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
-	63, // 89: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
-	67, // 90: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
-	70, // 91: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
-	72, // 92: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
-	74, // 93: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
-	79, // 94: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
-	80, // 95: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
-	65, // 96: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
-	22, // 97: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
-	22, // 98: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
-	30, // 99: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
-	30, // 100: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
-	35, // 101: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
-	38, // 102: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
-	43, // 103: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
-	43, // 104: chatrecall.recall.v1.RecallService.List:output_type -> chatrecall.recall.v1.EventPage
-	47, // 105: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
-	40, // 106: chatrecall.recall.v1.RecallService.Related:output_type -> chatrecall.recall.v1.RelatedPage
-	51, // 107: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
-	54, // 108: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
-	56, // 109: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
-	58, // 110: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
-	61, // 111: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	64, // 112: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
-	69, // 113: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
-	71, // 114: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
-	73, // 115: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
-	75, // 116: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
-	61, // 117: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	83, // 118: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
-	66, // 119: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
-	97, // [97:120] is the sub-list for method output_type
-	74, // [74:97] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	0,   // 0: chatrecall.recall.v1.Conversation.type:type_name -> chatrecall.recall.v1.ConversationType
+	10,  // 1: chatrecall.recall.v1.Relation.kind:type_name -> chatrecall.recall.v1.RelationKind
+	10,  // 2: chatrecall.recall.v1.Related.kind:type_name -> chatrecall.recall.v1.RelationKind
+	14,  // 3: chatrecall.recall.v1.Related.conversation:type_name -> chatrecall.recall.v1.Conversation
+	14,  // 4: chatrecall.recall.v1.Message.conversation:type_name -> chatrecall.recall.v1.Conversation
+	1,   // 5: chatrecall.recall.v1.Message.type:type_name -> chatrecall.recall.v1.MessageType
+	15,  // 6: chatrecall.recall.v1.Message.attachments:type_name -> chatrecall.recall.v1.Attachment
+	16,  // 7: chatrecall.recall.v1.Message.relations:type_name -> chatrecall.recall.v1.Relation
+	18,  // 8: chatrecall.recall.v1.IndexRequest.messages:type_name -> chatrecall.recall.v1.Message
+	3,   // 9: chatrecall.recall.v1.IndexResult.status:type_name -> chatrecall.recall.v1.IndexStatus
+	17,  // 10: chatrecall.recall.v1.IndexResult.related:type_name -> chatrecall.recall.v1.Related
+	22,  // 11: chatrecall.recall.v1.IndexResponse.results:type_name -> chatrecall.recall.v1.IndexResult
+	15,  // 12: chatrecall.recall.v1.AttachmentList.attachments:type_name -> chatrecall.recall.v1.Attachment
+	14,  // 13: chatrecall.recall.v1.Amendment.conversation:type_name -> chatrecall.recall.v1.Conversation
+	24,  // 14: chatrecall.recall.v1.Amendment.attachments:type_name -> chatrecall.recall.v1.AttachmentList
+	25,  // 15: chatrecall.recall.v1.Amendment.labels:type_name -> chatrecall.recall.v1.LabelList
+	26,  // 16: chatrecall.recall.v1.AmendRequest.amendments:type_name -> chatrecall.recall.v1.Amendment
+	14,  // 17: chatrecall.recall.v1.Target.conversation:type_name -> chatrecall.recall.v1.Conversation
+	2,   // 18: chatrecall.recall.v1.Target.role:type_name -> chatrecall.recall.v1.Role
+	18,  // 19: chatrecall.recall.v1.Target.message:type_name -> chatrecall.recall.v1.Message
+	28,  // 20: chatrecall.recall.v1.RecallRequest.targets:type_name -> chatrecall.recall.v1.Target
+	19,  // 21: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
+	4,   // 22: chatrecall.recall.v1.RecallResult.status:type_name -> chatrecall.recall.v1.RecallStatus
+	20,  // 23: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
+	88,  // 24: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
+	2,   // 25: chatrecall.recall.v1.RecallResult.role:type_name -> chatrecall.recall.v1.Role
+	30,  // 26: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
+	20,  // 27: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
+	32,  // 28: chatrecall.recall.v1.RuleTrace.conditions:type_name -> chatrecall.recall.v1.RuleCondition
+	20,  // 29: chatrecall.recall.v1.ShadowVerdict.rule:type_name -> chatrecall.recall.v1.Rule
+	30,  // 30: chatrecall.recall.v1.Explanation.result:type_name -> chatrecall.recall.v1.RecallResult
+	34,  // 31: chatrecall.recall.v1.Explanation.shadow:type_name -> chatrecall.recall.v1.ShadowVerdict
+	33,  // 32: chatrecall.recall.v1.Explanation.rules:type_name -> chatrecall.recall.v1.RuleTrace
+	35,  // 33: chatrecall.recall.v1.ExplainResponse.explanations:type_name -> chatrecall.recall.v1.Explanation
+	5,   // 34: chatrecall.recall.v1.MessageStatus.state:type_name -> chatrecall.recall.v1.MessageState
+	18,  // 35: chatrecall.recall.v1.MessageStatus.message:type_name -> chatrecall.recall.v1.Message
+	38,  // 36: chatrecall.recall.v1.StatusResponse.statuses:type_name -> chatrecall.recall.v1.MessageStatus
+	19,  // 37: chatrecall.recall.v1.Waiting.actor:type_name -> chatrecall.recall.v1.Actor
+	2,   // 38: chatrecall.recall.v1.Waiting.role:type_name -> chatrecall.recall.v1.Role
+	14,  // 39: chatrecall.recall.v1.Waiting.conversation:type_name -> chatrecall.recall.v1.Conversation
+	11,  // 40: chatrecall.recall.v1.Waiting.state:type_name -> chatrecall.recall.v1.WaitState
+	20,  // 41: chatrecall.recall.v1.Waiting.rule:type_name -> chatrecall.recall.v1.Rule
+	40,  // 42: chatrecall.recall.v1.WaitPage.waits:type_name -> chatrecall.recall.v1.Waiting
+	17,  // 43: chatrecall.recall.v1.RelatedPage.related:type_name -> chatrecall.recall.v1.Related
+	14,  // 44: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
+	14,  // 45: chatrecall.recall.v1.ListRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
+	12,  // 46: chatrecall.recall.v1.ListRequest.steps:type_name -> chatrecall.recall.v1.StepsFilter
+	52,  // 47: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
+	6,   // 48: chatrecall.recall.v1.StepRecord.outcome:type_name -> chatrecall.recall.v1.Outcome
+	52,  // 49: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
+	49,  // 50: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
+	50,  // 51: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
+	19,  // 52: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
+	2,   // 53: chatrecall.recall.v1.Event.role:type_name -> chatrecall.recall.v1.Role
+	18,  // 54: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
+	15,  // 55: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
+	20,  // 56: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
+	89,  // 57: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
+	9,   // 58: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
+	17,  // 59: chatrecall.recall.v1.Event.related:type_name -> chatrecall.recall.v1.Related
+	16,  // 60: chatrecall.recall.v1.Event.cause:type_name -> chatrecall.recall.v1.Relation
+	52,  // 61: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
+	54,  // 62: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
+	6,   // 63: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
+	56,  // 64: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
+	8,   // 65: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
+	64,  // 66: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
+	66,  // 67: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	72,  // 68: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
+	7,   // 69: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
+	82,  // 70: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
+	66,  // 71: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	80,  // 72: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
+	81,  // 73: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
+	64,  // 74: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
+	64,  // 75: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
+	13,  // 76: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
+	90,  // 77: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
+	85,  // 78: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
+	86,  // 79: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
+	21,  // 80: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
+	27,  // 81: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
+	29,  // 82: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
+	29,  // 83: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
+	29,  // 84: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
+	37,  // 85: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
+	45,  // 86: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
+	46,  // 87: chatrecall.recall.v1.RecallService.List:input_type -> chatrecall.recall.v1.ListRequest
+	48,  // 88: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
+	41,  // 89: chatrecall.recall.v1.RecallService.Waits:input_type -> chatrecall.recall.v1.WaitsRequest
+	43,  // 90: chatrecall.recall.v1.RecallService.Related:input_type -> chatrecall.recall.v1.RelatedRequest
+	53,  // 91: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
+	57,  // 92: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
+	59,  // 93: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
+	61,  // 94: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
+	63,  // 95: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
+	67,  // 96: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
+	71,  // 97: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
+	74,  // 98: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
+	76,  // 99: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
+	78,  // 100: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
+	83,  // 101: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
+	84,  // 102: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
+	69,  // 103: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
+	23,  // 104: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
+	23,  // 105: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
+	31,  // 106: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
+	31,  // 107: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
+	36,  // 108: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
+	39,  // 109: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
+	47,  // 110: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
+	47,  // 111: chatrecall.recall.v1.RecallService.List:output_type -> chatrecall.recall.v1.EventPage
+	51,  // 112: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
+	42,  // 113: chatrecall.recall.v1.RecallService.Waits:output_type -> chatrecall.recall.v1.WaitPage
+	44,  // 114: chatrecall.recall.v1.RecallService.Related:output_type -> chatrecall.recall.v1.RelatedPage
+	55,  // 115: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
+	58,  // 116: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
+	60,  // 117: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
+	62,  // 118: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
+	65,  // 119: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	68,  // 120: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
+	73,  // 121: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
+	75,  // 122: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
+	77,  // 123: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
+	79,  // 124: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
+	65,  // 125: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	87,  // 126: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
+	70,  // 127: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
+	104, // [104:128] is the sub-list for method output_type
+	80,  // [80:104] is the sub-list for method input_type
+	80,  // [80:80] is the sub-list for extension type_name
+	80,  // [80:80] is the sub-list for extension extendee
+	0,   // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_chatrecall_recall_v1_recall_proto_init() }
@@ -5887,8 +6275,8 @@ func file_chatrecall_recall_v1_recall_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatrecall_recall_v1_recall_proto_rawDesc), len(file_chatrecall_recall_v1_recall_proto_rawDesc)),
-			NumEnums:      13,
-			NumMessages:   74,
+			NumEnums:      14,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -40,6 +40,7 @@ const (
 	RecallService_Since_FullMethodName   = "/chatrecall.recall.v1.RecallService/Since"
 	RecallService_List_FullMethodName    = "/chatrecall.recall.v1.RecallService/List"
 	RecallService_Ledger_FullMethodName  = "/chatrecall.recall.v1.RecallService/Ledger"
+	RecallService_Waits_FullMethodName   = "/chatrecall.recall.v1.RecallService/Waits"
 	RecallService_Related_FullMethodName = "/chatrecall.recall.v1.RecallService/Related"
 	RecallService_Deliver_FullMethodName = "/chatrecall.recall.v1.RecallService/Deliver"
 	RecallService_Settle_FullMethodName  = "/chatrecall.recall.v1.RecallService/Settle"
@@ -73,6 +74,8 @@ type RecallServiceClient interface {
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*EventPage, error)
 	// Ledger pages through the messages of a recall and the state of their steps.
 	Ledger(ctx context.Context, in *LedgerRequest, opts ...grpc.CallOption) (*LedgerPage, error)
+	// Waits pages through the recalls that came before their messages.
+	Waits(ctx context.Context, in *WaitsRequest, opts ...grpc.CallOption) (*WaitPage, error)
 	// Related pages through the live messages that relate to a message.
 	Related(ctx context.Context, in *RelatedRequest, opts ...grpc.CallOption) (*RelatedPage, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
@@ -183,6 +186,16 @@ func (c *recallServiceClient) Ledger(ctx context.Context, in *LedgerRequest, opt
 	return out, nil
 }
 
+func (c *recallServiceClient) Waits(ctx context.Context, in *WaitsRequest, opts ...grpc.CallOption) (*WaitPage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WaitPage)
+	err := c.cc.Invoke(ctx, RecallService_Waits_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *recallServiceClient) Related(ctx context.Context, in *RelatedRequest, opts ...grpc.CallOption) (*RelatedPage, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RelatedPage)
@@ -259,6 +272,8 @@ type RecallServiceServer interface {
 	List(context.Context, *ListRequest) (*EventPage, error)
 	// Ledger pages through the messages of a recall and the state of their steps.
 	Ledger(context.Context, *LedgerRequest) (*LedgerPage, error)
+	// Waits pages through the recalls that came before their messages.
+	Waits(context.Context, *WaitsRequest) (*WaitPage, error)
 	// Related pages through the live messages that relate to a message.
 	Related(context.Context, *RelatedRequest) (*RelatedPage, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
@@ -305,6 +320,9 @@ func (UnimplementedRecallServiceServer) List(context.Context, *ListRequest) (*Ev
 }
 func (UnimplementedRecallServiceServer) Ledger(context.Context, *LedgerRequest) (*LedgerPage, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ledger not implemented")
+}
+func (UnimplementedRecallServiceServer) Waits(context.Context, *WaitsRequest) (*WaitPage, error) {
+	return nil, status.Error(codes.Unimplemented, "method Waits not implemented")
 }
 func (UnimplementedRecallServiceServer) Related(context.Context, *RelatedRequest) (*RelatedPage, error) {
 	return nil, status.Error(codes.Unimplemented, "method Related not implemented")
@@ -501,6 +519,24 @@ func _RecallService_Ledger_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RecallService_Waits_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WaitsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).Waits(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_Waits_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).Waits(ctx, req.(*WaitsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RecallService_Related_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RelatedRequest)
 	if err := dec(in); err != nil {
@@ -608,6 +644,10 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Ledger",
 			Handler:    _RecallService_Ledger_Handler,
+		},
+		{
+			MethodName: "Waits",
+			Handler:    _RecallService_Waits_Handler,
 		},
 		{
 			MethodName: "Related",

@@ -889,11 +889,15 @@ type RecallRequest struct {
 	Actor   *Actor                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`     // who asks
 	// A retry with the same recall_id is the same recall. Make one before the first try. If it is empty, the header
 	// Idempotency-Key is used; without that, one is made.
-	RecallId      string                 `protobuf:"bytes,4,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
-	Ext           string                 `protobuf:"bytes,5,opt,name=ext,proto3" json:"ext,omitempty"`                                    // copied to events and notices; at most 4,096 bytes
-	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`                              // for rules that require one, and the ledger; at most 1,024 bytes
-	RequestedAt   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"` // when the user asked; not set: now
-	Atomic        bool                   `protobuf:"varint,8,opt,name=atomic,proto3" json:"atomic,omitempty"`                             // all targets or none
+	RecallId    string                 `protobuf:"bytes,4,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`
+	Ext         string                 `protobuf:"bytes,5,opt,name=ext,proto3" json:"ext,omitempty"`                                    // copied to events and notices; at most 4,096 bytes
+	Reason      string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`                              // for rules that require one, and the ledger; at most 1,024 bytes
+	RequestedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"` // when the user asked; not set: now
+	Atomic      bool                   `protobuf:"varint,8,opt,name=atomic,proto3" json:"atomic,omitempty"`                             // all targets or none
+	// For how long the recall of an unknown message waits for it, at most 7 days ("604800s"). It is then answered as
+	// waiting and not as not_found. When the message is indexed, the rules judge the request. If they permit it, index
+	// answers recalled. Not allowed with atomic.
+	Wait          *durationpb.Duration `protobuf:"bytes,9,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -984,11 +988,18 @@ func (x *RecallRequest) GetAtomic() bool {
 	return false
 }
 
+func (x *RecallRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
 // RecallResult is the answer for one target.
 type RecallResult struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	MessageId string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // of the target
-	Status    string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`                        // recalled, already_recalled, denied, not_found or aborted
+	Status    string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`                        // recalled, already_recalled, denied, not_found, aborted or waiting
 	// Why it was denied: forbidden, window_expired, type_not_recallable, reason_required, rate_limited, recall_id_used,
 	// or a code of a rule.
 	Code          string                 `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
@@ -998,7 +1009,7 @@ type RecallResult struct {
 	RecalledBy    string                 `protobuf:"bytes,7,opt,name=recalled_by,json=recalledBy,proto3" json:"recalled_by,omitempty"`                                             // the id of that actor
 	Role          string                 `protobuf:"bytes,8,opt,name=role,proto3" json:"role,omitempty"`                                                                           // of that actor
 	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`                                             // when it was recalled
-	Until         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=until,proto3" json:"until,omitempty"`                                                                        // check: until when the answer recalled holds; not set: no end
+	Until         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=until,proto3" json:"until,omitempty"`                                                                        // end of a waiting recall; check: until when recalled holds; not set: no end
 	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`                                                     // rate_limited: when to try again; not set: a later try is refused too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1996,6 +2007,284 @@ func (x *LedgerRequest) GetLimit() int32 {
 	return 0
 }
 
+// Waiting is a recall that was requested before its message was indexed. It keeps the request as it was made.
+type Waiting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`                               // of the message
+	MessageId     string                 `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`        // of the unknown message
+	RecallId      string                 `protobuf:"bytes,3,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`           // of the request
+	Actor         *Actor                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`                                 // who asked
+	Role          string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`                                   // of the actor in the conversation
+	Conversation  *Conversation          `protobuf:"bytes,6,opt,name=conversation,proto3" json:"conversation,omitempty"`                   // where the role was looked up
+	Labels        []string               `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty"`                               // of the conversation
+	Ext           string                 `protobuf:"bytes,8,opt,name=ext,proto3" json:"ext,omitempty"`                                     // as the request gave it
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`                               // as the request gave it
+	RequestedAt   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"` // when the user asked
+	Until         *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=until,proto3" json:"until,omitempty"`                                // until when it waits
+	State         string                 `protobuf:"bytes,12,opt,name=state,proto3" json:"state,omitempty"`                                // waiting, refused or expired; a recalled message is in the ledger
+	Code          string                 `protobuf:"bytes,13,opt,name=code,proto3" json:"code,omitempty"`                                  // why it was refused; not_found: the message is in another conversation
+	Rule          *Rule                  `protobuf:"bytes,14,opt,name=rule,proto3" json:"rule,omitempty"`                                  // that refused it
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`             // when it was refused or expired
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiting) Reset() {
+	*x = Waiting{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiting) ProtoMessage() {}
+
+func (x *Waiting) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
+func (*Waiting) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Waiting) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Waiting) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *Waiting) GetRecallId() string {
+	if x != nil {
+		return x.RecallId
+	}
+	return ""
+}
+
+func (x *Waiting) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *Waiting) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Waiting) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *Waiting) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Waiting) GetExt() string {
+	if x != nil {
+		return x.Ext
+	}
+	return ""
+}
+
+func (x *Waiting) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Waiting) GetRequestedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RequestedAt
+	}
+	return nil
+}
+
+func (x *Waiting) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Waiting) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Waiting) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Waiting) GetRule() *Rule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *Waiting) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+type WaitsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"` // of the messages
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`   // the next of an earlier page; empty: from the first one
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`  // 1 to 1,000; 0 means 1,000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitsRequest) Reset() {
+	*x = WaitsRequest{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitsRequest) ProtoMessage() {}
+
+func (x *WaitsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitsRequest.ProtoReflect.Descriptor instead.
+func (*WaitsRequest) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *WaitsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *WaitsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *WaitsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// WaitPage is one page of waiting recalls, and those that were refused or expired in the last 7 days.
+type WaitPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Waits         []*Waiting             `protobuf:"bytes,1,rep,name=waits,proto3" json:"waits,omitempty"` // sorted by message id
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`   // after of the next request
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`  // there are further ones
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitPage) Reset() {
+	*x = WaitPage{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitPage) ProtoMessage() {}
+
+func (x *WaitPage) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitPage.ProtoReflect.Descriptor instead.
+func (*WaitPage) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *WaitPage) GetWaits() []*Waiting {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+func (x *WaitPage) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *WaitPage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 type RelatedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`                        // of the message
@@ -2008,7 +2297,7 @@ type RelatedRequest struct {
 
 func (x *RelatedRequest) Reset() {
 	*x = RelatedRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2309,7 @@ func (x *RelatedRequest) String() string {
 func (*RelatedRequest) ProtoMessage() {}
 
 func (x *RelatedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[28]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2322,7 @@ func (x *RelatedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelatedRequest.ProtoReflect.Descriptor instead.
 func (*RelatedRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{28}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RelatedRequest) GetTenant() string {
@@ -2076,7 +2365,7 @@ type RelatedPage struct {
 
 func (x *RelatedPage) Reset() {
 	*x = RelatedPage{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2377,7 @@ func (x *RelatedPage) String() string {
 func (*RelatedPage) ProtoMessage() {}
 
 func (x *RelatedPage) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[29]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2390,7 @@ func (x *RelatedPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelatedPage.ProtoReflect.Descriptor instead.
 func (*RelatedPage) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{29}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RelatedPage) GetRelated() []*Related {
@@ -2138,7 +2427,7 @@ type LedgerPage struct {
 
 func (x *LedgerPage) Reset() {
 	*x = LedgerPage{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2439,7 @@ func (x *LedgerPage) String() string {
 func (*LedgerPage) ProtoMessage() {}
 
 func (x *LedgerPage) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[30]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2452,7 @@ func (x *LedgerPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerPage.ProtoReflect.Descriptor instead.
 func (*LedgerPage) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{30}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LedgerPage) GetEntries() []*LedgerEntry {
@@ -2205,7 +2494,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2506,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[31]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2519,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{31}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LedgerEntry) GetEvent() *Event {
@@ -2262,7 +2551,7 @@ type StepRecord struct {
 
 func (x *StepRecord) Reset() {
 	*x = StepRecord{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2563,7 @@ func (x *StepRecord) String() string {
 func (*StepRecord) ProtoMessage() {}
 
 func (x *StepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[32]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2576,7 @@ func (x *StepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRecord.ProtoReflect.Descriptor instead.
 func (*StepRecord) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{32}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *StepRecord) GetStep() string {
@@ -2361,7 +2650,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2373,7 +2662,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[33]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2386,7 +2675,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{33}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Event) GetKey() string {
@@ -2536,7 +2825,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2837,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[34]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2850,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{34}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Delivery) GetId() string {
@@ -2611,7 +2900,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2623,7 +2912,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[35]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2636,7 +2925,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{35}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Settlement) GetId() string {
@@ -2672,7 +2961,7 @@ type TakeRequest struct {
 
 func (x *TakeRequest) Reset() {
 	*x = TakeRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2973,7 @@ func (x *TakeRequest) String() string {
 func (*TakeRequest) ProtoMessage() {}
 
 func (x *TakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[36]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2986,7 @@ func (x *TakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRequest.ProtoReflect.Descriptor instead.
 func (*TakeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{36}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TakeRequest) GetSteps() []string {
@@ -2738,7 +3027,7 @@ type TakeResponse struct {
 
 func (x *TakeResponse) Reset() {
 	*x = TakeResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +3039,7 @@ func (x *TakeResponse) String() string {
 func (*TakeResponse) ProtoMessage() {}
 
 func (x *TakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +3052,7 @@ func (x *TakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeResponse.ProtoReflect.Descriptor instead.
 func (*TakeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{37}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TakeResponse) GetDeliveries() []*Delivery {
@@ -2789,7 +3078,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +3090,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +3103,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{38}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SettleRequest) GetSettle() []*Settlement {
@@ -2835,7 +3124,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +3136,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +3149,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SettleResponse) GetLate() []string {
@@ -2878,7 +3167,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3179,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3192,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{43}
 }
 
 // StateResponse is the state of the sidecar and its plugin.
@@ -2932,7 +3221,7 @@ type StateResponse struct {
 
 func (x *StateResponse) Reset() {
 	*x = StateResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3233,7 @@ func (x *StateResponse) String() string {
 func (*StateResponse) ProtoMessage() {}
 
 func (x *StateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3246,7 @@ func (x *StateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
 func (*StateResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StateResponse) GetPhase() string {
@@ -3090,7 +3379,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3102,7 +3391,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3115,7 +3404,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -3144,7 +3433,7 @@ type PreviousBinary struct {
 
 func (x *PreviousBinary) Reset() {
 	*x = PreviousBinary{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3445,7 @@ func (x *PreviousBinary) String() string {
 func (*PreviousBinary) ProtoMessage() {}
 
 func (x *PreviousBinary) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3458,7 @@ func (x *PreviousBinary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviousBinary.ProtoReflect.Descriptor instead.
 func (*PreviousBinary) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PreviousBinary) GetBinary() string {
@@ -3208,7 +3497,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3220,7 +3509,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3233,7 +3522,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -3294,7 +3583,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3306,7 +3595,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3319,7 +3608,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ClusterState) GetNode() string {
@@ -3387,7 +3676,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +3688,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3412,7 +3701,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ClusterMember) GetNode() string {
@@ -3480,7 +3769,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3781,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3794,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Diagnostic) GetSeverity() string {
@@ -3570,7 +3859,7 @@ type PulledStep struct {
 
 func (x *PulledStep) Reset() {
 	*x = PulledStep{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3582,7 +3871,7 @@ func (x *PulledStep) String() string {
 func (*PulledStep) ProtoMessage() {}
 
 func (x *PulledStep) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3595,7 +3884,7 @@ func (x *PulledStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PulledStep.ProtoReflect.Descriptor instead.
 func (*PulledStep) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PulledStep) GetStep() string {
@@ -3634,7 +3923,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3935,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3948,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{52}
 }
 
 type ReloadResponse struct {
@@ -3671,7 +3960,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3683,7 +3972,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3696,7 +3985,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -3716,7 +4005,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3728,7 +4017,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3741,7 +4030,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{51}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *UpgradeRequest) GetPath() string {
@@ -3769,7 +4058,7 @@ type UpgradeResponse struct {
 
 func (x *UpgradeResponse) Reset() {
 	*x = UpgradeResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3781,7 +4070,7 @@ func (x *UpgradeResponse) String() string {
 func (*UpgradeResponse) ProtoMessage() {}
 
 func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3794,7 +4083,7 @@ func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{52}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *UpgradeResponse) GetFrom() string {
@@ -3826,7 +4115,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3838,7 +4127,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3851,7 +4140,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{53}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{56}
 }
 
 type BackupResponse struct {
@@ -3863,7 +4152,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3875,7 +4164,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3888,7 +4177,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{54}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -3970,7 +4259,7 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\fconversation\x18\x02 \x01(\v2\x1b.recall.api.v1.ConversationR\fconversation\x12\x12\n" +
 	"\x04role\x18\x03 \x01(\tR\x04role\x12\x16\n" +
 	"\x06labels\x18\x04 \x03(\tR\x06labels\x120\n" +
-	"\amessage\x18\x05 \x01(\v2\x16.recall.api.v1.MessageR\amessage\"\xa2\x02\n" +
+	"\amessage\x18\x05 \x01(\v2\x16.recall.api.v1.MessageR\amessage\"\xd1\x02\n" +
 	"\rRecallRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12/\n" +
 	"\atargets\x18\x02 \x03(\v2\x15.recall.api.v1.TargetR\atargets\x12*\n" +
@@ -3979,7 +4268,8 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x03ext\x18\x05 \x01(\tR\x03ext\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12=\n" +
 	"\frequested_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x12\x16\n" +
-	"\x06atomic\x18\b \x01(\bR\x06atomic\"\xee\x03\n" +
+	"\x06atomic\x18\b \x01(\bR\x06atomic\x12-\n" +
+	"\x04wait\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\xee\x03\n" +
 	"\fRecallResult\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x16\n" +
@@ -4068,7 +4358,33 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\trecall_id\x18\x02 \x01(\tR\brecallId\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"s\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\x9b\x04\n" +
+	"\aWaiting\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12\x1b\n" +
+	"\trecall_id\x18\x03 \x01(\tR\brecallId\x12*\n" +
+	"\x05actor\x18\x04 \x01(\v2\x14.recall.api.v1.ActorR\x05actor\x12\x12\n" +
+	"\x04role\x18\x05 \x01(\tR\x04role\x12?\n" +
+	"\fconversation\x18\x06 \x01(\v2\x1b.recall.api.v1.ConversationR\fconversation\x12\x16\n" +
+	"\x06labels\x18\a \x03(\tR\x06labels\x12\x10\n" +
+	"\x03ext\x18\b \x01(\tR\x03ext\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12=\n" +
+	"\frequested_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x120\n" +
+	"\x05until\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x14\n" +
+	"\x05state\x18\f \x01(\tR\x05state\x12\x12\n" +
+	"\x04code\x18\r \x01(\tR\x04code\x12'\n" +
+	"\x04rule\x18\x0e \x01(\v2\x13.recall.api.v1.RuleR\x04rule\x125\n" +
+	"\bended_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"R\n" +
+	"\fWaitsRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"`\n" +
+	"\bWaitPage\x12,\n" +
+	"\x05waits\x18\x01 \x03(\v2\x16.recall.api.v1.WaitingR\x05waits\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"s\n" +
 	"\x0eRelatedRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1d\n" +
 	"\n" +
@@ -4226,7 +4542,7 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x04held\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04held\"\x0f\n" +
 	"\rBackupRequest\"$\n" +
 	"\x0eBackupResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xbb\x05\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xfa\x05\n" +
 	"\rRecallService\x12B\n" +
 	"\x05Index\x12\x1b.recall.api.v1.IndexRequest\x1a\x1c.recall.api.v1.IndexResponse\x12B\n" +
 	"\x05Amend\x12\x1b.recall.api.v1.AmendRequest\x1a\x1c.recall.api.v1.IndexResponse\x12E\n" +
@@ -4236,7 +4552,8 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x06Status\x12\x1c.recall.api.v1.StatusRequest\x1a\x1d.recall.api.v1.StatusResponse\x12>\n" +
 	"\x05Since\x12\x1b.recall.api.v1.SinceRequest\x1a\x18.recall.api.v1.EventPage\x12<\n" +
 	"\x04List\x12\x1a.recall.api.v1.ListRequest\x1a\x18.recall.api.v1.EventPage\x12A\n" +
-	"\x06Ledger\x12\x1c.recall.api.v1.LedgerRequest\x1a\x19.recall.api.v1.LedgerPage\x12D\n" +
+	"\x06Ledger\x12\x1c.recall.api.v1.LedgerRequest\x1a\x19.recall.api.v1.LedgerPage\x12=\n" +
+	"\x05Waits\x12\x1b.recall.api.v1.WaitsRequest\x1a\x17.recall.api.v1.WaitPage\x12D\n" +
 	"\aRelated\x12\x1d.recall.api.v1.RelatedRequest\x1a\x1a.recall.api.v1.RelatedPage2\x95\x01\n" +
 	"\vStepService\x12?\n" +
 	"\x04Take\x12\x1a.recall.api.v1.TakeRequest\x1a\x1b.recall.api.v1.TakeResponse\x12E\n" +
@@ -4259,7 +4576,7 @@ func file_recall_api_v1_recall_proto_rawDescGZIP() []byte {
 	return file_recall_api_v1_recall_proto_rawDescData
 }
 
-var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_recall_api_v1_recall_proto_goTypes = []any{
 	(*Conversation)(nil),          // 0: recall.api.v1.Conversation
 	(*Actor)(nil),                 // 1: recall.api.v1.Actor
@@ -4289,42 +4606,45 @@ var file_recall_api_v1_recall_proto_goTypes = []any{
 	(*ListRequest)(nil),           // 25: recall.api.v1.ListRequest
 	(*EventPage)(nil),             // 26: recall.api.v1.EventPage
 	(*LedgerRequest)(nil),         // 27: recall.api.v1.LedgerRequest
-	(*RelatedRequest)(nil),        // 28: recall.api.v1.RelatedRequest
-	(*RelatedPage)(nil),           // 29: recall.api.v1.RelatedPage
-	(*LedgerPage)(nil),            // 30: recall.api.v1.LedgerPage
-	(*LedgerEntry)(nil),           // 31: recall.api.v1.LedgerEntry
-	(*StepRecord)(nil),            // 32: recall.api.v1.StepRecord
-	(*Event)(nil),                 // 33: recall.api.v1.Event
-	(*Delivery)(nil),              // 34: recall.api.v1.Delivery
-	(*Settlement)(nil),            // 35: recall.api.v1.Settlement
-	(*TakeRequest)(nil),           // 36: recall.api.v1.TakeRequest
-	(*TakeResponse)(nil),          // 37: recall.api.v1.TakeResponse
-	(*SettleRequest)(nil),         // 38: recall.api.v1.SettleRequest
-	(*SettleResponse)(nil),        // 39: recall.api.v1.SettleResponse
-	(*StateRequest)(nil),          // 40: recall.api.v1.StateRequest
-	(*StateResponse)(nil),         // 41: recall.api.v1.StateResponse
-	(*IndexIdentity)(nil),         // 42: recall.api.v1.IndexIdentity
-	(*PreviousBinary)(nil),        // 43: recall.api.v1.PreviousBinary
-	(*RulesState)(nil),            // 44: recall.api.v1.RulesState
-	(*ClusterState)(nil),          // 45: recall.api.v1.ClusterState
-	(*ClusterMember)(nil),         // 46: recall.api.v1.ClusterMember
-	(*Diagnostic)(nil),            // 47: recall.api.v1.Diagnostic
-	(*PulledStep)(nil),            // 48: recall.api.v1.PulledStep
-	(*ReloadRequest)(nil),         // 49: recall.api.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 50: recall.api.v1.ReloadResponse
-	(*UpgradeRequest)(nil),        // 51: recall.api.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 52: recall.api.v1.UpgradeResponse
-	(*BackupRequest)(nil),         // 53: recall.api.v1.BackupRequest
-	(*BackupResponse)(nil),        // 54: recall.api.v1.BackupResponse
-	nil,                           // 55: recall.api.v1.RecallResult.TextEntry
-	nil,                           // 56: recall.api.v1.Event.PlaceholderEntry
-	(*timestamppb.Timestamp)(nil), // 57: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
+	(*Waiting)(nil),               // 28: recall.api.v1.Waiting
+	(*WaitsRequest)(nil),          // 29: recall.api.v1.WaitsRequest
+	(*WaitPage)(nil),              // 30: recall.api.v1.WaitPage
+	(*RelatedRequest)(nil),        // 31: recall.api.v1.RelatedRequest
+	(*RelatedPage)(nil),           // 32: recall.api.v1.RelatedPage
+	(*LedgerPage)(nil),            // 33: recall.api.v1.LedgerPage
+	(*LedgerEntry)(nil),           // 34: recall.api.v1.LedgerEntry
+	(*StepRecord)(nil),            // 35: recall.api.v1.StepRecord
+	(*Event)(nil),                 // 36: recall.api.v1.Event
+	(*Delivery)(nil),              // 37: recall.api.v1.Delivery
+	(*Settlement)(nil),            // 38: recall.api.v1.Settlement
+	(*TakeRequest)(nil),           // 39: recall.api.v1.TakeRequest
+	(*TakeResponse)(nil),          // 40: recall.api.v1.TakeResponse
+	(*SettleRequest)(nil),         // 41: recall.api.v1.SettleRequest
+	(*SettleResponse)(nil),        // 42: recall.api.v1.SettleResponse
+	(*StateRequest)(nil),          // 43: recall.api.v1.StateRequest
+	(*StateResponse)(nil),         // 44: recall.api.v1.StateResponse
+	(*IndexIdentity)(nil),         // 45: recall.api.v1.IndexIdentity
+	(*PreviousBinary)(nil),        // 46: recall.api.v1.PreviousBinary
+	(*RulesState)(nil),            // 47: recall.api.v1.RulesState
+	(*ClusterState)(nil),          // 48: recall.api.v1.ClusterState
+	(*ClusterMember)(nil),         // 49: recall.api.v1.ClusterMember
+	(*Diagnostic)(nil),            // 50: recall.api.v1.Diagnostic
+	(*PulledStep)(nil),            // 51: recall.api.v1.PulledStep
+	(*ReloadRequest)(nil),         // 52: recall.api.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 53: recall.api.v1.ReloadResponse
+	(*UpgradeRequest)(nil),        // 54: recall.api.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 55: recall.api.v1.UpgradeResponse
+	(*BackupRequest)(nil),         // 56: recall.api.v1.BackupRequest
+	(*BackupResponse)(nil),        // 57: recall.api.v1.BackupResponse
+	nil,                           // 58: recall.api.v1.RecallResult.TextEntry
+	nil,                           // 59: recall.api.v1.Event.PlaceholderEntry
+	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 61: google.protobuf.Duration
 }
 var file_recall_api_v1_recall_proto_depIdxs = []int32{
 	0,  // 0: recall.api.v1.Related.conversation:type_name -> recall.api.v1.Conversation
 	0,  // 1: recall.api.v1.Message.conversation:type_name -> recall.api.v1.Conversation
-	57, // 2: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	60, // 2: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
 	3,  // 3: recall.api.v1.Message.attachments:type_name -> recall.api.v1.Attachment
 	4,  // 4: recall.api.v1.Message.relations:type_name -> recall.api.v1.Relation
 	6,  // 5: recall.api.v1.IndexRequest.messages:type_name -> recall.api.v1.Message
@@ -4337,100 +4657,110 @@ var file_recall_api_v1_recall_proto_depIdxs = []int32{
 	6,  // 12: recall.api.v1.Target.message:type_name -> recall.api.v1.Message
 	12, // 13: recall.api.v1.RecallRequest.targets:type_name -> recall.api.v1.Target
 	1,  // 14: recall.api.v1.RecallRequest.actor:type_name -> recall.api.v1.Actor
-	57, // 15: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
-	55, // 16: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
-	2,  // 17: recall.api.v1.RecallResult.rule:type_name -> recall.api.v1.Rule
-	57, // 18: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
-	57, // 19: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
-	57, // 20: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
-	14, // 21: recall.api.v1.RecallResponse.results:type_name -> recall.api.v1.RecallResult
-	57, // 22: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
-	14, // 23: recall.api.v1.Explanation.result:type_name -> recall.api.v1.RecallResult
-	17, // 24: recall.api.v1.Explanation.shadow:type_name -> recall.api.v1.ShadowVerdict
-	18, // 25: recall.api.v1.Explanation.rules:type_name -> recall.api.v1.RuleTrace
-	2,  // 26: recall.api.v1.ShadowVerdict.rule:type_name -> recall.api.v1.Rule
-	2,  // 27: recall.api.v1.RuleTrace.rule:type_name -> recall.api.v1.Rule
-	19, // 28: recall.api.v1.RuleTrace.conditions:type_name -> recall.api.v1.RuleCondition
-	16, // 29: recall.api.v1.ExplainResponse.results:type_name -> recall.api.v1.Explanation
-	6,  // 30: recall.api.v1.MessageStatus.message:type_name -> recall.api.v1.Message
-	57, // 31: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
-	22, // 32: recall.api.v1.StatusResponse.results:type_name -> recall.api.v1.MessageStatus
-	0,  // 33: recall.api.v1.SinceRequest.conversations:type_name -> recall.api.v1.Conversation
-	57, // 34: recall.api.v1.ListRequest.from:type_name -> google.protobuf.Timestamp
-	57, // 35: recall.api.v1.ListRequest.before:type_name -> google.protobuf.Timestamp
-	0,  // 36: recall.api.v1.ListRequest.conversation:type_name -> recall.api.v1.Conversation
-	33, // 37: recall.api.v1.EventPage.events:type_name -> recall.api.v1.Event
-	5,  // 38: recall.api.v1.RelatedPage.related:type_name -> recall.api.v1.Related
-	31, // 39: recall.api.v1.LedgerPage.entries:type_name -> recall.api.v1.LedgerEntry
-	33, // 40: recall.api.v1.LedgerEntry.event:type_name -> recall.api.v1.Event
-	32, // 41: recall.api.v1.LedgerEntry.steps:type_name -> recall.api.v1.StepRecord
-	57, // 42: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
-	1,  // 43: recall.api.v1.Event.actor:type_name -> recall.api.v1.Actor
-	57, // 44: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
-	6,  // 45: recall.api.v1.Event.message:type_name -> recall.api.v1.Message
-	56, // 46: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
-	58, // 47: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
-	3,  // 48: recall.api.v1.Event.attachments:type_name -> recall.api.v1.Attachment
-	2,  // 49: recall.api.v1.Event.rule:type_name -> recall.api.v1.Rule
-	5,  // 50: recall.api.v1.Event.related:type_name -> recall.api.v1.Related
-	4,  // 51: recall.api.v1.Event.cause:type_name -> recall.api.v1.Relation
-	33, // 52: recall.api.v1.Delivery.event:type_name -> recall.api.v1.Event
-	57, // 53: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
-	35, // 54: recall.api.v1.TakeRequest.settle:type_name -> recall.api.v1.Settlement
-	34, // 55: recall.api.v1.TakeResponse.deliveries:type_name -> recall.api.v1.Delivery
-	35, // 56: recall.api.v1.SettleRequest.settle:type_name -> recall.api.v1.Settlement
-	57, // 57: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
-	42, // 58: recall.api.v1.StateResponse.index:type_name -> recall.api.v1.IndexIdentity
-	43, // 59: recall.api.v1.StateResponse.previous:type_name -> recall.api.v1.PreviousBinary
-	44, // 60: recall.api.v1.StateResponse.rules:type_name -> recall.api.v1.RulesState
-	45, // 61: recall.api.v1.StateResponse.cluster:type_name -> recall.api.v1.ClusterState
-	47, // 62: recall.api.v1.StateResponse.pending:type_name -> recall.api.v1.Diagnostic
-	48, // 63: recall.api.v1.StateResponse.pulled_steps:type_name -> recall.api.v1.PulledStep
-	57, // 64: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
-	47, // 65: recall.api.v1.RulesState.warnings:type_name -> recall.api.v1.Diagnostic
-	47, // 66: recall.api.v1.RulesState.refused:type_name -> recall.api.v1.Diagnostic
-	57, // 67: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
-	46, // 68: recall.api.v1.ClusterState.members:type_name -> recall.api.v1.ClusterMember
-	57, // 69: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
-	47, // 70: recall.api.v1.ReloadResponse.diagnostics:type_name -> recall.api.v1.Diagnostic
-	58, // 71: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
-	7,  // 72: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
-	11, // 73: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
-	13, // 74: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
-	13, // 75: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
-	13, // 76: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
-	21, // 77: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
-	24, // 78: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
-	25, // 79: recall.api.v1.RecallService.List:input_type -> recall.api.v1.ListRequest
-	27, // 80: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
-	28, // 81: recall.api.v1.RecallService.Related:input_type -> recall.api.v1.RelatedRequest
-	36, // 82: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
-	38, // 83: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
-	40, // 84: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
-	49, // 85: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
-	51, // 86: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
-	53, // 87: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
-	9,  // 88: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
-	9,  // 89: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
-	15, // 90: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
-	15, // 91: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
-	20, // 92: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
-	23, // 93: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
-	26, // 94: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
-	26, // 95: recall.api.v1.RecallService.List:output_type -> recall.api.v1.EventPage
-	30, // 96: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
-	29, // 97: recall.api.v1.RecallService.Related:output_type -> recall.api.v1.RelatedPage
-	37, // 98: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
-	39, // 99: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
-	41, // 100: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
-	50, // 101: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
-	52, // 102: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
-	54, // 103: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
-	88, // [88:104] is the sub-list for method output_type
-	72, // [72:88] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	60, // 15: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
+	61, // 16: recall.api.v1.RecallRequest.wait:type_name -> google.protobuf.Duration
+	58, // 17: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
+	2,  // 18: recall.api.v1.RecallResult.rule:type_name -> recall.api.v1.Rule
+	60, // 19: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
+	60, // 20: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
+	60, // 21: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
+	14, // 22: recall.api.v1.RecallResponse.results:type_name -> recall.api.v1.RecallResult
+	60, // 23: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
+	14, // 24: recall.api.v1.Explanation.result:type_name -> recall.api.v1.RecallResult
+	17, // 25: recall.api.v1.Explanation.shadow:type_name -> recall.api.v1.ShadowVerdict
+	18, // 26: recall.api.v1.Explanation.rules:type_name -> recall.api.v1.RuleTrace
+	2,  // 27: recall.api.v1.ShadowVerdict.rule:type_name -> recall.api.v1.Rule
+	2,  // 28: recall.api.v1.RuleTrace.rule:type_name -> recall.api.v1.Rule
+	19, // 29: recall.api.v1.RuleTrace.conditions:type_name -> recall.api.v1.RuleCondition
+	16, // 30: recall.api.v1.ExplainResponse.results:type_name -> recall.api.v1.Explanation
+	6,  // 31: recall.api.v1.MessageStatus.message:type_name -> recall.api.v1.Message
+	60, // 32: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
+	22, // 33: recall.api.v1.StatusResponse.results:type_name -> recall.api.v1.MessageStatus
+	0,  // 34: recall.api.v1.SinceRequest.conversations:type_name -> recall.api.v1.Conversation
+	60, // 35: recall.api.v1.ListRequest.from:type_name -> google.protobuf.Timestamp
+	60, // 36: recall.api.v1.ListRequest.before:type_name -> google.protobuf.Timestamp
+	0,  // 37: recall.api.v1.ListRequest.conversation:type_name -> recall.api.v1.Conversation
+	36, // 38: recall.api.v1.EventPage.events:type_name -> recall.api.v1.Event
+	1,  // 39: recall.api.v1.Waiting.actor:type_name -> recall.api.v1.Actor
+	0,  // 40: recall.api.v1.Waiting.conversation:type_name -> recall.api.v1.Conversation
+	60, // 41: recall.api.v1.Waiting.requested_at:type_name -> google.protobuf.Timestamp
+	60, // 42: recall.api.v1.Waiting.until:type_name -> google.protobuf.Timestamp
+	2,  // 43: recall.api.v1.Waiting.rule:type_name -> recall.api.v1.Rule
+	60, // 44: recall.api.v1.Waiting.ended_at:type_name -> google.protobuf.Timestamp
+	28, // 45: recall.api.v1.WaitPage.waits:type_name -> recall.api.v1.Waiting
+	5,  // 46: recall.api.v1.RelatedPage.related:type_name -> recall.api.v1.Related
+	34, // 47: recall.api.v1.LedgerPage.entries:type_name -> recall.api.v1.LedgerEntry
+	36, // 48: recall.api.v1.LedgerEntry.event:type_name -> recall.api.v1.Event
+	35, // 49: recall.api.v1.LedgerEntry.steps:type_name -> recall.api.v1.StepRecord
+	60, // 50: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
+	1,  // 51: recall.api.v1.Event.actor:type_name -> recall.api.v1.Actor
+	60, // 52: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
+	6,  // 53: recall.api.v1.Event.message:type_name -> recall.api.v1.Message
+	59, // 54: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
+	61, // 55: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
+	3,  // 56: recall.api.v1.Event.attachments:type_name -> recall.api.v1.Attachment
+	2,  // 57: recall.api.v1.Event.rule:type_name -> recall.api.v1.Rule
+	5,  // 58: recall.api.v1.Event.related:type_name -> recall.api.v1.Related
+	4,  // 59: recall.api.v1.Event.cause:type_name -> recall.api.v1.Relation
+	36, // 60: recall.api.v1.Delivery.event:type_name -> recall.api.v1.Event
+	60, // 61: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
+	38, // 62: recall.api.v1.TakeRequest.settle:type_name -> recall.api.v1.Settlement
+	37, // 63: recall.api.v1.TakeResponse.deliveries:type_name -> recall.api.v1.Delivery
+	38, // 64: recall.api.v1.SettleRequest.settle:type_name -> recall.api.v1.Settlement
+	60, // 65: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
+	45, // 66: recall.api.v1.StateResponse.index:type_name -> recall.api.v1.IndexIdentity
+	46, // 67: recall.api.v1.StateResponse.previous:type_name -> recall.api.v1.PreviousBinary
+	47, // 68: recall.api.v1.StateResponse.rules:type_name -> recall.api.v1.RulesState
+	48, // 69: recall.api.v1.StateResponse.cluster:type_name -> recall.api.v1.ClusterState
+	50, // 70: recall.api.v1.StateResponse.pending:type_name -> recall.api.v1.Diagnostic
+	51, // 71: recall.api.v1.StateResponse.pulled_steps:type_name -> recall.api.v1.PulledStep
+	60, // 72: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
+	50, // 73: recall.api.v1.RulesState.warnings:type_name -> recall.api.v1.Diagnostic
+	50, // 74: recall.api.v1.RulesState.refused:type_name -> recall.api.v1.Diagnostic
+	60, // 75: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
+	49, // 76: recall.api.v1.ClusterState.members:type_name -> recall.api.v1.ClusterMember
+	60, // 77: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
+	50, // 78: recall.api.v1.ReloadResponse.diagnostics:type_name -> recall.api.v1.Diagnostic
+	61, // 79: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
+	7,  // 80: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
+	11, // 81: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
+	13, // 82: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
+	13, // 83: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
+	13, // 84: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
+	21, // 85: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
+	24, // 86: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
+	25, // 87: recall.api.v1.RecallService.List:input_type -> recall.api.v1.ListRequest
+	27, // 88: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
+	29, // 89: recall.api.v1.RecallService.Waits:input_type -> recall.api.v1.WaitsRequest
+	31, // 90: recall.api.v1.RecallService.Related:input_type -> recall.api.v1.RelatedRequest
+	39, // 91: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
+	41, // 92: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
+	43, // 93: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
+	52, // 94: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
+	54, // 95: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
+	56, // 96: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
+	9,  // 97: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
+	9,  // 98: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
+	15, // 99: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
+	15, // 100: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
+	20, // 101: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
+	23, // 102: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
+	26, // 103: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
+	26, // 104: recall.api.v1.RecallService.List:output_type -> recall.api.v1.EventPage
+	33, // 105: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
+	30, // 106: recall.api.v1.RecallService.Waits:output_type -> recall.api.v1.WaitPage
+	32, // 107: recall.api.v1.RecallService.Related:output_type -> recall.api.v1.RelatedPage
+	40, // 108: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
+	42, // 109: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
+	44, // 110: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
+	53, // 111: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
+	55, // 112: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
+	57, // 113: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
+	97, // [97:114] is the sub-list for method output_type
+	80, // [80:97] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_recall_api_v1_recall_proto_init() }
@@ -4445,7 +4775,7 @@ func file_recall_api_v1_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_api_v1_recall_proto_rawDesc), len(file_recall_api_v1_recall_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

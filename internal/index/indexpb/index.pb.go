@@ -370,6 +370,58 @@ func (RelationKind) EnumDescriptor() ([]byte, []int) {
 	return file_index_proto_rawDescGZIP(), []int{5}
 }
 
+type WaitState int32
+
+const (
+	WaitState_WAIT_STATE_UNSPECIFIED WaitState = 0
+	WaitState_WAIT_STATE_WAITING     WaitState = 1
+	WaitState_WAIT_STATE_REFUSED     WaitState = 2
+	WaitState_WAIT_STATE_EXPIRED     WaitState = 3
+)
+
+// Enum value maps for WaitState.
+var (
+	WaitState_name = map[int32]string{
+		0: "WAIT_STATE_UNSPECIFIED",
+		1: "WAIT_STATE_WAITING",
+		2: "WAIT_STATE_REFUSED",
+		3: "WAIT_STATE_EXPIRED",
+	}
+	WaitState_value = map[string]int32{
+		"WAIT_STATE_UNSPECIFIED": 0,
+		"WAIT_STATE_WAITING":     1,
+		"WAIT_STATE_REFUSED":     2,
+		"WAIT_STATE_EXPIRED":     3,
+	}
+)
+
+func (x WaitState) Enum() *WaitState {
+	p := new(WaitState)
+	*p = x
+	return p
+}
+
+func (x WaitState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WaitState) Descriptor() protoreflect.EnumDescriptor {
+	return file_index_proto_enumTypes[6].Descriptor()
+}
+
+func (WaitState) Type() protoreflect.EnumType {
+	return &file_index_proto_enumTypes[6]
+}
+
+func (x WaitState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WaitState.Descriptor instead.
+func (WaitState) EnumDescriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{6}
+}
+
 // Format is the value of f/.
 type Format struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1585,6 +1637,171 @@ func (x *GroupPart) GetSentAt() []int64 {
 	return nil
 }
 
+// Wait is the value of v/<tenant>/<message id>/<recall id>: a recall that came before its message.
+type Wait struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	ActorId          string                 `protobuf:"bytes,1,opt,name=actor_id,json=actorId,proto3" json:"actor_id,omitempty"`
+	ActorLabels      []string               `protobuf:"bytes,2,rep,name=actor_labels,json=actorLabels,proto3" json:"actor_labels,omitempty"`
+	Role             Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=recall.index.v1.Role" json:"role,omitempty"`
+	ConversationType ConversationType       `protobuf:"varint,4,opt,name=conversation_type,json=conversationType,proto3,enum=recall.index.v1.ConversationType" json:"conversation_type,omitempty"`
+	ConversationId   string                 `protobuf:"bytes,5,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	Labels           []string               `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty"`
+	Ext              string                 `protobuf:"bytes,7,opt,name=ext,proto3" json:"ext,omitempty"`
+	Reason           string                 `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	RequestedAt      int64                  `protobuf:"varint,9,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
+	Until            int64                  `protobuf:"varint,10,opt,name=until,proto3" json:"until,omitempty"`
+	State            WaitState              `protobuf:"varint,11,opt,name=state,proto3,enum=recall.index.v1.WaitState" json:"state,omitempty"`
+	Code             string                 `protobuf:"bytes,12,opt,name=code,proto3" json:"code,omitempty"`
+	RuleName         string                 `protobuf:"bytes,13,opt,name=rule_name,json=ruleName,proto3" json:"rule_name,omitempty"`
+	RuleFile         string                 `protobuf:"bytes,14,opt,name=rule_file,json=ruleFile,proto3" json:"rule_file,omitempty"`
+	RuleLine         int32                  `protobuf:"varint,15,opt,name=rule_line,json=ruleLine,proto3" json:"rule_line,omitempty"`
+	EndedAt          int64                  `protobuf:"varint,16,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Wait) Reset() {
+	*x = Wait{}
+	mi := &file_index_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Wait) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Wait) ProtoMessage() {}
+
+func (x *Wait) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Wait.ProtoReflect.Descriptor instead.
+func (*Wait) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Wait) GetActorId() string {
+	if x != nil {
+		return x.ActorId
+	}
+	return ""
+}
+
+func (x *Wait) GetActorLabels() []string {
+	if x != nil {
+		return x.ActorLabels
+	}
+	return nil
+}
+
+func (x *Wait) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *Wait) GetConversationType() ConversationType {
+	if x != nil {
+		return x.ConversationType
+	}
+	return ConversationType_CONVERSATION_TYPE_UNSPECIFIED
+}
+
+func (x *Wait) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *Wait) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Wait) GetExt() string {
+	if x != nil {
+		return x.Ext
+	}
+	return ""
+}
+
+func (x *Wait) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Wait) GetRequestedAt() int64 {
+	if x != nil {
+		return x.RequestedAt
+	}
+	return 0
+}
+
+func (x *Wait) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *Wait) GetState() WaitState {
+	if x != nil {
+		return x.State
+	}
+	return WaitState_WAIT_STATE_UNSPECIFIED
+}
+
+func (x *Wait) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Wait) GetRuleName() string {
+	if x != nil {
+		return x.RuleName
+	}
+	return ""
+}
+
+func (x *Wait) GetRuleFile() string {
+	if x != nil {
+		return x.RuleFile
+	}
+	return ""
+}
+
+func (x *Wait) GetRuleLine() int32 {
+	if x != nil {
+		return x.RuleLine
+	}
+	return 0
+}
+
+func (x *Wait) GetEndedAt() int64 {
+	if x != nil {
+		return x.EndedAt
+	}
+	return 0
+}
+
 // Log is the value of p/: how far an index that follows a log has applied it.
 type Log struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1597,7 +1814,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_index_proto_msgTypes[16]
+	mi := &file_index_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1826,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[16]
+	mi := &file_index_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1839,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{16}
+	return file_index_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Log) GetId() string {
@@ -1665,7 +1882,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_index_proto_msgTypes[17]
+	mi := &file_index_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1894,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[17]
+	mi := &file_index_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1907,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{17}
+	return file_index_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Member) GetInstance() string {
@@ -1774,7 +1991,7 @@ type Written struct {
 
 func (x *Written) Reset() {
 	*x = Written{}
-	mi := &file_index_proto_msgTypes[18]
+	mi := &file_index_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +2003,7 @@ func (x *Written) String() string {
 func (*Written) ProtoMessage() {}
 
 func (x *Written) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[18]
+	mi := &file_index_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +2016,7 @@ func (x *Written) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Written.ProtoReflect.Descriptor instead.
 func (*Written) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{18}
+	return file_index_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Written) GetProcess() uint64 {
@@ -1828,7 +2045,7 @@ type Holders struct {
 
 func (x *Holders) Reset() {
 	*x = Holders{}
-	mi := &file_index_proto_msgTypes[19]
+	mi := &file_index_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +2057,7 @@ func (x *Holders) String() string {
 func (*Holders) ProtoMessage() {}
 
 func (x *Holders) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[19]
+	mi := &file_index_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +2070,7 @@ func (x *Holders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holders.ProtoReflect.Descriptor instead.
 func (*Holders) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{19}
+	return file_index_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Holders) GetEachNode() bool {
@@ -1987,7 +2204,25 @@ const file_index_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x10\n" +
 	"\x03ids\x18\x02 \x01(\fR\x03ids\x12\x18\n" +
 	"\asenders\x18\x03 \x03(\aR\asenders\x12\x17\n" +
-	"\asent_at\x18\x04 \x03(\x12R\x06sentAt\"C\n" +
+	"\asent_at\x18\x04 \x03(\x12R\x06sentAt\"\x9b\x04\n" +
+	"\x04Wait\x12\x19\n" +
+	"\bactor_id\x18\x01 \x01(\tR\aactorId\x12!\n" +
+	"\factor_labels\x18\x02 \x03(\tR\vactorLabels\x12)\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x15.recall.index.v1.RoleR\x04role\x12N\n" +
+	"\x11conversation_type\x18\x04 \x01(\x0e2!.recall.index.v1.ConversationTypeR\x10conversationType\x12'\n" +
+	"\x0fconversation_id\x18\x05 \x01(\tR\x0econversationId\x12\x16\n" +
+	"\x06labels\x18\x06 \x03(\tR\x06labels\x12\x10\n" +
+	"\x03ext\x18\a \x01(\tR\x03ext\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\x12!\n" +
+	"\frequested_at\x18\t \x01(\x03R\vrequestedAt\x12\x14\n" +
+	"\x05until\x18\n" +
+	" \x01(\x03R\x05until\x120\n" +
+	"\x05state\x18\v \x01(\x0e2\x1a.recall.index.v1.WaitStateR\x05state\x12\x12\n" +
+	"\x04code\x18\f \x01(\tR\x04code\x12\x1b\n" +
+	"\trule_name\x18\r \x01(\tR\bruleName\x12\x1b\n" +
+	"\trule_file\x18\x0e \x01(\tR\bruleFile\x12\x1b\n" +
+	"\trule_line\x18\x0f \x01(\x05R\bruleLine\x12\x19\n" +
+	"\bended_at\x18\x10 \x01(\x03R\aendedAt\"C\n" +
 	"\x03Log\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x10\n" +
@@ -2053,7 +2288,12 @@ const file_index_proto_rawDesc = "" +
 	"\x13RELATION_KIND_QUOTE\x10\x02\x12\x19\n" +
 	"\x15RELATION_KIND_FORWARD\x10\x03\x12\x17\n" +
 	"\x13RELATION_KIND_REPLY\x10\x04\x12\x18\n" +
-	"\x14RELATION_KIND_THREAD\x10\x05B6Z4github.com/chat-recall/recall/internal/index/indexpbb\x06proto3"
+	"\x14RELATION_KIND_THREAD\x10\x05*o\n" +
+	"\tWaitState\x12\x1a\n" +
+	"\x16WAIT_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12WAIT_STATE_WAITING\x10\x01\x12\x16\n" +
+	"\x12WAIT_STATE_REFUSED\x10\x02\x12\x16\n" +
+	"\x12WAIT_STATE_EXPIRED\x10\x03B6Z4github.com/chat-recall/recall/internal/index/indexpbb\x06proto3"
 
 var (
 	file_index_proto_rawDescOnce sync.Once
@@ -2067,8 +2307,8 @@ func file_index_proto_rawDescGZIP() []byte {
 	return file_index_proto_rawDescData
 }
 
-var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
@@ -2076,51 +2316,56 @@ var file_index_proto_goTypes = []any{
 	(Outcome)(0),          // 3: recall.index.v1.Outcome
 	(Disposition)(0),      // 4: recall.index.v1.Disposition
 	(RelationKind)(0),     // 5: recall.index.v1.RelationKind
-	(*Format)(nil),        // 6: recall.index.v1.Format
-	(*Identity)(nil),      // 7: recall.index.v1.Identity
-	(*Counter)(nil),       // 8: recall.index.v1.Counter
-	(*Spend)(nil),         // 9: recall.index.v1.Spend
-	(*Record)(nil),        // 10: recall.index.v1.Record
-	(*Relation)(nil),      // 11: recall.index.v1.Relation
-	(*Related)(nil),       // 12: recall.index.v1.Related
-	(*Tombstone)(nil),     // 13: recall.index.v1.Tombstone
-	(*Pointer)(nil),       // 14: recall.index.v1.Pointer
-	(*RecallID)(nil),      // 15: recall.index.v1.RecallID
-	(*Entry)(nil),         // 16: recall.index.v1.Entry
-	(*Step)(nil),          // 17: recall.index.v1.Step
-	(*Cascade)(nil),       // 18: recall.index.v1.Cascade
-	(*Attempts)(nil),      // 19: recall.index.v1.Attempts
-	(*Group)(nil),         // 20: recall.index.v1.Group
-	(*GroupPart)(nil),     // 21: recall.index.v1.GroupPart
-	(*Log)(nil),           // 22: recall.index.v1.Log
-	(*Member)(nil),        // 23: recall.index.v1.Member
-	(*Written)(nil),       // 24: recall.index.v1.Written
-	(*Holders)(nil),       // 25: recall.index.v1.Holders
-	nil,                   // 26: recall.index.v1.Entry.PlaceholderEntry
+	(WaitState)(0),        // 6: recall.index.v1.WaitState
+	(*Format)(nil),        // 7: recall.index.v1.Format
+	(*Identity)(nil),      // 8: recall.index.v1.Identity
+	(*Counter)(nil),       // 9: recall.index.v1.Counter
+	(*Spend)(nil),         // 10: recall.index.v1.Spend
+	(*Record)(nil),        // 11: recall.index.v1.Record
+	(*Relation)(nil),      // 12: recall.index.v1.Relation
+	(*Related)(nil),       // 13: recall.index.v1.Related
+	(*Tombstone)(nil),     // 14: recall.index.v1.Tombstone
+	(*Pointer)(nil),       // 15: recall.index.v1.Pointer
+	(*RecallID)(nil),      // 16: recall.index.v1.RecallID
+	(*Entry)(nil),         // 17: recall.index.v1.Entry
+	(*Step)(nil),          // 18: recall.index.v1.Step
+	(*Cascade)(nil),       // 19: recall.index.v1.Cascade
+	(*Attempts)(nil),      // 20: recall.index.v1.Attempts
+	(*Group)(nil),         // 21: recall.index.v1.Group
+	(*GroupPart)(nil),     // 22: recall.index.v1.GroupPart
+	(*Wait)(nil),          // 23: recall.index.v1.Wait
+	(*Log)(nil),           // 24: recall.index.v1.Log
+	(*Member)(nil),        // 25: recall.index.v1.Member
+	(*Written)(nil),       // 26: recall.index.v1.Written
+	(*Holders)(nil),       // 27: recall.index.v1.Holders
+	nil,                   // 28: recall.index.v1.Entry.PlaceholderEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
 	1,  // 1: recall.index.v1.Record.type:type_name -> recall.index.v1.MessageType
-	13, // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
-	11, // 3: recall.index.v1.Record.relations:type_name -> recall.index.v1.Relation
+	14, // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
+	12, // 3: recall.index.v1.Record.relations:type_name -> recall.index.v1.Relation
 	5,  // 4: recall.index.v1.Relation.kind:type_name -> recall.index.v1.RelationKind
 	5,  // 5: recall.index.v1.Related.kind:type_name -> recall.index.v1.RelationKind
 	0,  // 6: recall.index.v1.Related.conversation_type:type_name -> recall.index.v1.ConversationType
 	2,  // 7: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 8: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
-	17, // 9: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	26, // 10: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
+	18, // 9: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
+	28, // 10: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
 	4,  // 11: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
-	12, // 12: recall.index.v1.Entry.related:type_name -> recall.index.v1.Related
-	11, // 13: recall.index.v1.Entry.cause:type_name -> recall.index.v1.Relation
+	13, // 12: recall.index.v1.Entry.related:type_name -> recall.index.v1.Related
+	12, // 13: recall.index.v1.Entry.cause:type_name -> recall.index.v1.Relation
 	3,  // 14: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
 	3,  // 15: recall.index.v1.Attempts.outcome:type_name -> recall.index.v1.Outcome
-	21, // 16: recall.index.v1.Group.parts:type_name -> recall.index.v1.GroupPart
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	22, // 16: recall.index.v1.Group.parts:type_name -> recall.index.v1.GroupPart
+	2,  // 17: recall.index.v1.Wait.role:type_name -> recall.index.v1.Role
+	0,  // 18: recall.index.v1.Wait.conversation_type:type_name -> recall.index.v1.ConversationType
+	6,  // 19: recall.index.v1.Wait.state:type_name -> recall.index.v1.WaitState
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_index_proto_init() }
@@ -2133,8 +2378,8 @@ func file_index_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   21,
+			NumEnums:      7,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

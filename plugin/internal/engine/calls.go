@@ -55,6 +55,14 @@ func (e *Engine) IndexThen(ctx context.Context, msgs []shared.Message, alone boo
 			}
 			b.add(m.ID, index.Op{Put: m}, err)
 		}
+		if !a.index.HasWaits() {
+			return b, nil
+		}
+		for n := range b.ops {
+			if err := e.judgeWaits(a, b, n); err != nil {
+				return b, err
+			}
+		}
 		return b, nil
 	})
 }
@@ -81,6 +89,8 @@ type batch struct {
 	results []shared.IndexResult
 	ops     []index.Op
 	at      []int // the index in results of each op; nil if they are the same
+
+	waited map[int]*waited // what was decided about the recalls that wait for the message of an op
 }
 
 func newBatch(n int) *batch {
@@ -120,31 +130,78 @@ func (e *Engine) change(ctx context.Context, alone bool, then func([]shared.Inde
 		b, err = prepare(a)
 	}
 	if err != nil {
+		if b != nil {
+			e.endJudged(b, nil, nil)
+		}
 		leave()
 		then(nil, err)
 		return
 	}
-	answer := func(applied []index.Result, err error) {
+	e.write(a, b, nil, alone, maxJudgements, func(err error) {
 		defer leave()
 		if err != nil {
 			then(nil, fmt.Errorf("write %d messages: %w", len(b.ops), err))
 			return
 		}
-		for n := range applied {
-			i := n
-			if b.at != nil {
-				i = b.at[n]
-			}
-			b.results[i].Status, b.results[i].Related = applied[n].Put, applied[n].Related
-		}
 		e.counts.indexed(b.results)
 		then(b.results, nil)
+	})
+}
+
+// write applies the operations of a batch, or those that are listed, and calls done once.
+func (e *Engine) write(a *active, b *batch, list []int, alone bool, left int, done func(error)) {
+	ops := b.ops
+	if list != nil {
+		ops = make([]index.Op, len(list))
+		for i, n := range list {
+			ops[i] = b.ops[n]
+		}
 	}
-	if len(b.ops) == 0 {
-		answer(nil, nil)
+	if len(ops) == 0 {
+		done(nil)
 		return
 	}
-	a.log.AppendThen(b.ops, alone, answer)
+	a.log.AppendThen(ops, alone, func(applied []index.Result, err error) {
+		stale := e.applied(b, list, applied)
+		switch {
+		case err != nil || len(stale) == 0:
+			done(err)
+		case left == 1:
+			done(fmt.Errorf("%w: recalls of message %q came %d times while it was judged", shared.ErrOverloaded,
+				b.ops[stale[0]].Put.ID, maxJudgements))
+		default: // in a goroutine of its own: this one may be the committer, which must not wait
+			go func() {
+				for _, n := range stale {
+					if err := e.judgeWaits(a, b, n); err != nil {
+						e.endJudged(b, stale, nil)
+						done(err)
+						return
+					}
+				}
+				e.write(a, b, stale, false, left-1, done)
+			}()
+		}
+	})
+}
+
+// applied sets the results of operations of a batch, and returns those that must be judged again.
+func (e *Engine) applied(b *batch, list []int, applied []index.Result) (stale []int) {
+	for i := range applied {
+		n := i
+		if list != nil {
+			n = list[i]
+		}
+		at := n
+		if b.at != nil {
+			at = b.at[n]
+		}
+		b.results[at].Status, b.results[at].Related = applied[i].Put, applied[i].Related
+		if applied[i].Stale {
+			stale = append(stale, n)
+		}
+	}
+	e.endJudged(b, list, applied)
+	return stale
 }
 
 // Recall is [shared.Recall]. RecallID must be set.
@@ -254,7 +311,9 @@ func (e *Engine) cancel(v *verdicts) {
 func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []index.Result) (stale []int) {
 	for n, i := range v.at {
 		result, applied := &v.results[i], &applied[n]
-		result.Until = time.Time{}
+		if result.Status != shared.StatusWaiting {
+			result.Until = time.Time{}
+		}
 		if applied.New {
 			continue
 		}
@@ -263,6 +322,14 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 		switch {
 		case applied.Stale || applied.Aborted: // only a stale one aborts others: all have one recall id and actor
 			stale = append(stale, i)
+		case applied.Full:
+			*result = shared.RecallResult{
+				MessageID: result.MessageID, Status: shared.StatusDenied, Code: shared.CodeRateLimited,
+			}
+			v.refusals = append(v.refusals, refusal{at: i, asked: v.ops[n].Wait.RequestedAt})
+		case applied.OtherActor && v.ops[n].Wait != nil:
+			denyRecallID(result)
+			v.refusals = append(v.refusals, refusal{at: i, asked: v.ops[n].Wait.RequestedAt})
 		case applied.OtherActor:
 			denyRecallID(result)
 			event := &v.ops[n].Recall.Event
@@ -385,6 +452,23 @@ func (e *Engine) List(ctx context.Context, req shared.ListRequest) (shared.Event
 	page, err := a.index.List(ctx, req)
 	if err != nil {
 		return shared.EventPage{}, fmt.Errorf("list recalls: %w", err)
+	}
+	return page, nil
+}
+
+// Waits is [shared.Recall].
+func (e *Engine) Waits(ctx context.Context, req shared.WaitsRequest) (shared.WaitPage, error) {
+	a, leave, err := e.enter()
+	if err != nil {
+		return shared.WaitPage{}, err
+	}
+	defer leave()
+	if err := wire.ValidateWaits(&req); err != nil {
+		return shared.WaitPage{}, err
+	}
+	page, err := a.index.Waits(ctx, req)
+	if err != nil {
+		return shared.WaitPage{}, fmt.Errorf("read waiting recalls: %w", err)
 	}
 	return page, nil
 }

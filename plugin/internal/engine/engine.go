@@ -91,7 +91,7 @@ type active struct {
 	cluster    *cluster     // nil on a single machine
 	dispatcher *delivery.Dispatcher
 	opener     *delivery.Opener
-	cascades   *cascades
+	chores     *chores
 	rules      *rules.Watcher
 	kept       string // the file that the policy in force is kept in
 
@@ -133,12 +133,12 @@ func (e *Engine) newActive(x *index.Index, log journal.Log, c *cluster, steps []
 		dispatcher: delivery.NewDispatcher(x, sorted, e.clock, e.logger),
 		opener:     delivery.NewOpener(x, log, sorted, e.clock, e.logger),
 	}
-	a.cascades = newCascades(e, a)
+	a.chores = newChores(e, a)
 	a.all, a.unsupported = ledger(slices.Concat(shared.StandardSteps(), sorted), sorted)
 	e.counts.hasSteps(sorted)
 	log.OnOpen(func(step string, first uint64) {
 		a.dispatcher.Open(step, first)
-		a.cascades.recalled()
+		a.chores.recalled()
 		if step == shared.StepNotify {
 			a.opener.Recalled()
 		}

@@ -40,6 +40,9 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 	if err := wire.ValidateRecall(req); err != nil {
 		return nil, err
 	}
+	if req.Wait > 0 && req.Atomic {
+		return nil, shared.Invalidf("wait", "is not allowed with atomic: one of the targets may never come")
+	}
 	policy, now := a.rules.Policy(), arrived.now
 	asked := micros(now.Add(-max(req.Held, 0)))
 	if !req.RequestedAt.IsZero() {
@@ -52,6 +55,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 	if err != nil {
 		return nil, fmt.Errorf("find the messages: %w", err)
 	}
+	elsewhere := make([]bool, len(records)) // in another conversation than the target says
 	for i := range req.Targets {
 		t, r := &req.Targets[i], records[i]
 		if r == nil && t.Message != nil {
@@ -62,7 +66,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 			records[i] = &index.Record{Message: m}
 		}
 		if r != nil && t.Conversation != (shared.Conversation{}) && r.Message.Conversation != t.Conversation {
-			records[i] = nil // the role is of another conversation than the message
+			records[i], elsewhere[i] = nil, true // the role is of another conversation than the message
 		}
 	}
 	for i, r := range records {
@@ -79,6 +83,9 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 		target, result := &req.Targets[i], &v.results[i]
 		result.MessageID = target.MessageID
 		switch {
+		case r == nil && req.Wait > 0 && !elsewhere[i]:
+			v.unknown = true
+			v.wait(req, i, asked)
 		case r == nil:
 			result.Status = shared.StatusNotFound
 			v.unknown = true
@@ -103,14 +110,13 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 				v.refusals = append(v.refusals, refusal{i, &r.Message, in.RequestedAt})
 				break
 			}
-			op, err := a.recallOp(req, in, &d, r)
+			op, err := a.recallOp(req, in, v.digest, &d, r)
 			if err == nil {
 				err = relations.find(op, in)
 			}
 			if err != nil {
 				return nil, err
 			}
-			op.Event.PolicyDigest, op.Event.Rule = v.digest, result.Rule
 			op.Spend = spendOf(reservation, arrived)
 			result.Status, result.Until = shared.StatusRecalled, d.Until
 			result.RecallID, result.RecalledBy, result.Role, result.RecalledAt = req.RecallID, req.Actor.ID, op.Event.Role,
@@ -144,8 +150,8 @@ func askedOf(req *shared.RecallRequest, asked time.Time, r *index.Record) time.T
 	return asked
 }
 
-// recallOp is the operation that recalls a message by a decision.
-func (a *active) recallOp(req *shared.RecallRequest, in *rules.Input, d *rules.Decision,
+// recallOp is the operation that recalls a message by a decision of the policy with a digest.
+func (a *active) recallOp(req *shared.RecallRequest, in *rules.Input, digest string, d *rules.Decision,
 	r *index.Record) (*index.Recall, error) {
 	op := &index.Recall{Atomic: req.Atomic, Event: shared.Event{
 		Tenant: req.Tenant, RecallID: req.RecallID, Actor: req.Actor, Role: shared.Role(in.ActorRole), Ext: req.Ext,
@@ -155,6 +161,7 @@ func (a *active) recallOp(req *shared.RecallRequest, in *rules.Input, d *rules.D
 	if d.OnRecall.Placeholder != nil {
 		op.Event.Placeholder = d.OnRecall.Placeholder.Texts
 	}
+	op.Event.PolicyDigest, op.Event.Rule = digest, ruleOf(d.Rule)
 	op.After = a.after
 	for _, kind := range d.OnRecall.Cascade {
 		op.Cascade |= index.KindsOf(shared.RelationKind(kind))

@@ -155,7 +155,7 @@ func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
 		e.active = a
 		e.setState(wire.StateActive, "")
 		go a.opener.Run(e.stop)
-		go a.cascades.run(e.stop)
+		go a.chores.run(e.stop)
 	}
 	e.mu.Unlock()
 	if !taken {
@@ -213,7 +213,7 @@ func (e *Engine) release(a *active) {
 	}
 	a.dispatcher.Close(e.unavailable())
 	a.opener.Wait()
-	<-a.cascades.done
+	<-a.chores.done
 	e.calls.Wait()
 	e.audit.wait()
 	if err := a.close(e.logger); err != nil {

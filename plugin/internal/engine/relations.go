@@ -2,9 +2,7 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/rules"
@@ -34,8 +32,8 @@ func (r *relations) facts(of *index.Record) (shared.Message, error) {
 	return m, nil
 }
 
-// find finds the messages that are recalled with that of a recall, and those that relate to them and stay. in is what the
-// rules decided about.
+// find finds the messages that are recalled with that of a recall, and those that relate to them and stay. in is what
+// the rules decided about.
 func (r *relations) find(op *index.Recall, in *rules.Input) error {
 	if !r.index.HasRelations() {
 		return nil
@@ -56,8 +54,8 @@ func (r *relations) find(op *index.Recall, in *rules.Input) error {
 	return nil
 }
 
-// relatedInput is what the rules are asked about a message that would be recalled with the one of in: the same request for
-// another message. The labels of another conversation are not known.
+// relatedInput is what the rules are asked about a message that would be recalled with the one of in: the same
+// request for another message. The labels of another conversation are not known.
 func relatedInput(in *rules.Input, m *shared.Message) *rules.Input {
 	related := *in
 	related.MessageID, related.MessageType, related.Sender = m.ID, string(m.Type), m.Sender
@@ -69,92 +67,28 @@ func relatedInput(in *rules.Input, m *shared.Message) *rules.Input {
 	return &related
 }
 
-const (
-	cascadesAtOnce = 16          // open cascades that are read together
-	cascadePoll    = time.Second // another node may have opened one, or have gone
-	cascadeRetry   = 10 * time.Second
-)
+// cascadesAtOnce is how many open cascades are read together.
+const cascadesAtOnce = 16
 
-// cascades recalls the messages that relate to a recalled one and did not fit in the commit of its recall.
-type cascades struct {
-	engine *Engine
-	active *active
-	wake   chan struct{} // one token: a step was opened, and perhaps a cascade
-	done   chan struct{} // closed when run has returned
-}
-
-func newCascades(e *Engine, a *active) *cascades {
-	return &cascades{engine: e, active: a, wake: make(chan struct{}, 1), done: make(chan struct{})}
-}
-
-// recalled says that there may be new open cascades. It does not block.
-func (c *cascades) recalled() {
-	if !c.active.index.HasOpenCascades() {
-		return
+// cascade recalls the next messages that relate to a recalled one and did not fit in the commit of its recall. more
+// says that there may be others.
+func (a *active) cascade(ctx context.Context) (more bool, err error) {
+	if !a.index.HasOpenCascades() {
+		return false, nil
 	}
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
-// run goes on with open cascades until ctx ends.
-func (c *cascades) run(ctx context.Context) {
-	defer close(c.done)
-	for ctx.Err() == nil {
-		again := cascadePoll
-		if c.active.index.HasOpenCascades() && c.isMine() {
-			switch more, err := c.next(ctx); {
-			case err == nil && more:
-				continue
-			case errors.Is(err, shared.ErrUnavailable):
-			case err != nil && ctx.Err() == nil:
-				c.engine.logger.Error("messages that relate to a recalled one are not recalled yet", "error", err)
-				again = cascadeRetry
-			}
-		}
-		select {
-		case <-ctx.Done():
-		case <-c.wake:
-		case <-c.engine.clock.After(again):
-		}
-	}
-}
-
-// isMine reports whether this machine goes on with the cascades of the cluster: the first of the live members does. If
-// two of them think so, the second one changes nothing.
-func (c *cascades) isMine() bool {
-	if c.active.cluster == nil {
-		return true
-	}
-	members, err := c.active.index.Members()
-	if err != nil {
-		return false
-	}
-	self, _ := c.active.cluster.log.Node()
-	for name, m := range members {
-		if name < self && !m.Gone {
-			return false
-		}
-	}
-	return true
-}
-
-// next recalls the next part of open cascades. more says that there may be others.
-func (c *cascades) next(ctx context.Context) (more bool, err error) {
-	open, err := c.active.index.OpenCascades(ctx, cascadesAtOnce)
+	open, err := a.index.OpenCascades(ctx, cascadesAtOnce)
 	if err != nil {
 		return false, fmt.Errorf("read open cascades: %w", err)
 	}
-	policy := c.active.rules.Policy()
+	policy := a.rules.Policy()
 	for _, at := range open {
-		op, err := c.active.index.FindCascade(at, func(e *shared.Event, w *index.With) bool {
+		op, err := a.index.FindCascade(at, func(e *shared.Event, w *index.With) bool {
 			return policy.Forbids(relatedInput(eventInput(e), &w.Message))
 		})
 		if err != nil {
 			return false, fmt.Errorf("find what relates to the message of event %d: %w", at.Sequence, err)
 		}
-		if _, err := c.active.log.Append(ctx, []index.Op{{Cascade: op}}); err != nil {
+		if _, err := a.log.Append(ctx, []index.Op{{Cascade: op}}); err != nil {
 			return false, fmt.Errorf("recall what relates to the message of event %d: %w", at.Sequence, err)
 		}
 	}

@@ -67,6 +67,8 @@ const (
 	RecallServiceListProcedure = "/recall.api.v1.RecallService/List"
 	// RecallServiceLedgerProcedure is the fully-qualified name of the RecallService's Ledger RPC.
 	RecallServiceLedgerProcedure = "/recall.api.v1.RecallService/Ledger"
+	// RecallServiceWaitsProcedure is the fully-qualified name of the RecallService's Waits RPC.
+	RecallServiceWaitsProcedure = "/recall.api.v1.RecallService/Waits"
 	// RecallServiceRelatedProcedure is the fully-qualified name of the RecallService's Related RPC.
 	RecallServiceRelatedProcedure = "/recall.api.v1.RecallService/Related"
 	// StepServiceTakeProcedure is the fully-qualified name of the StepService's Take RPC.
@@ -106,6 +108,8 @@ type RecallServiceClient interface {
 	List(context.Context, *apiv1.ListRequest) (*apiv1.EventPage, error)
 	// Ledger pages through the messages of one recall with the state of their steps.
 	Ledger(context.Context, *apiv1.LedgerRequest) (*apiv1.LedgerPage, error)
+	// Waits pages through the recalls that came before their messages, and those that were refused or expired.
+	Waits(context.Context, *apiv1.WaitsRequest) (*apiv1.WaitPage, error)
 	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
 	Related(context.Context, *apiv1.RelatedRequest) (*apiv1.RelatedPage, error)
 }
@@ -175,6 +179,12 @@ func NewRecallServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(recallServiceMethods.ByName("Ledger")),
 			connect.WithClientOptions(opts...),
 		),
+		waits: connect.NewClient[apiv1.WaitsRequest, apiv1.WaitPage](
+			httpClient,
+			baseURL+RecallServiceWaitsProcedure,
+			connect.WithSchema(recallServiceMethods.ByName("Waits")),
+			connect.WithClientOptions(opts...),
+		),
 		related: connect.NewClient[apiv1.RelatedRequest, apiv1.RelatedPage](
 			httpClient,
 			baseURL+RecallServiceRelatedProcedure,
@@ -195,6 +205,7 @@ type recallServiceClient struct {
 	since   *connect.Client[apiv1.SinceRequest, apiv1.EventPage]
 	list    *connect.Client[apiv1.ListRequest, apiv1.EventPage]
 	ledger  *connect.Client[apiv1.LedgerRequest, apiv1.LedgerPage]
+	waits   *connect.Client[apiv1.WaitsRequest, apiv1.WaitPage]
 	related *connect.Client[apiv1.RelatedRequest, apiv1.RelatedPage]
 }
 
@@ -279,6 +290,15 @@ func (c *recallServiceClient) Ledger(ctx context.Context, req *apiv1.LedgerReque
 	return nil, err
 }
 
+// Waits calls recall.api.v1.RecallService.Waits.
+func (c *recallServiceClient) Waits(ctx context.Context, req *apiv1.WaitsRequest) (*apiv1.WaitPage, error) {
+	response, err := c.waits.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Related calls recall.api.v1.RecallService.Related.
 func (c *recallServiceClient) Related(ctx context.Context, req *apiv1.RelatedRequest) (*apiv1.RelatedPage, error) {
 	response, err := c.related.CallUnary(ctx, connect.NewRequest(req))
@@ -311,6 +331,8 @@ type RecallServiceHandler interface {
 	List(context.Context, *apiv1.ListRequest) (*apiv1.EventPage, error)
 	// Ledger pages through the messages of one recall with the state of their steps.
 	Ledger(context.Context, *apiv1.LedgerRequest) (*apiv1.LedgerPage, error)
+	// Waits pages through the recalls that came before their messages, and those that were refused or expired.
+	Waits(context.Context, *apiv1.WaitsRequest) (*apiv1.WaitPage, error)
 	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
 	Related(context.Context, *apiv1.RelatedRequest) (*apiv1.RelatedPage, error)
 }
@@ -376,6 +398,12 @@ func NewRecallServiceHandler(svc RecallServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(recallServiceMethods.ByName("Ledger")),
 		connect.WithHandlerOptions(opts...),
 	)
+	recallServiceWaitsHandler := connect.NewUnaryHandlerSimple(
+		RecallServiceWaitsProcedure,
+		svc.Waits,
+		connect.WithSchema(recallServiceMethods.ByName("Waits")),
+		connect.WithHandlerOptions(opts...),
+	)
 	recallServiceRelatedHandler := connect.NewUnaryHandlerSimple(
 		RecallServiceRelatedProcedure,
 		svc.Related,
@@ -402,6 +430,8 @@ func NewRecallServiceHandler(svc RecallServiceHandler, opts ...connect.HandlerOp
 			recallServiceListHandler.ServeHTTP(w, r)
 		case RecallServiceLedgerProcedure:
 			recallServiceLedgerHandler.ServeHTTP(w, r)
+		case RecallServiceWaitsProcedure:
+			recallServiceWaitsHandler.ServeHTTP(w, r)
 		case RecallServiceRelatedProcedure:
 			recallServiceRelatedHandler.ServeHTTP(w, r)
 		default:
@@ -447,6 +477,10 @@ func (UnimplementedRecallServiceHandler) List(context.Context, *apiv1.ListReques
 
 func (UnimplementedRecallServiceHandler) Ledger(context.Context, *apiv1.LedgerRequest) (*apiv1.LedgerPage, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.Ledger is not implemented"))
+}
+
+func (UnimplementedRecallServiceHandler) Waits(context.Context, *apiv1.WaitsRequest) (*apiv1.WaitPage, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.Waits is not implemented"))
 }
 
 func (UnimplementedRecallServiceHandler) Related(context.Context, *apiv1.RelatedRequest) (*apiv1.RelatedPage, error) {

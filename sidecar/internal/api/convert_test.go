@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
@@ -159,6 +160,7 @@ func TestDecode_NothingLost(t *testing.T) {
 	req := &v1.RecallRequest{
 		Tenant: want.Tenant, Actor: &v1.Actor{Id: want.Actor.ID, Labels: want.Actor.Labels}, RecallId: want.RecallID,
 		Ext: want.Ext, Reason: want.Reason, RequestedAt: encodeTime(want.RequestedAt), Atomic: true,
+		Wait: durationpb.New(want.Wait),
 	}
 	for _, target := range want.Targets {
 		req.Targets = append(req.Targets, &v1.Target{MessageId: target.MessageID, Role: string(target.Role),

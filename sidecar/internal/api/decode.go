@@ -81,7 +81,7 @@ func decodeRecall(r *v1.RecallRequest) shared.RecallRequest {
 	out := shared.RecallRequest{
 		Tenant: r.GetTenant(), Actor: shared.Actor{ID: r.GetActor().GetId(), Labels: r.GetActor().GetLabels()},
 		Ext: r.GetExt(), Reason: r.GetReason(), RecallID: r.GetRecallId(), RequestedAt: decodeTime(r.GetRequestedAt()),
-		Atomic: r.GetAtomic(),
+		Atomic: r.GetAtomic(), Wait: r.GetWait().AsDuration(),
 	}
 	for _, t := range r.GetTargets() {
 		target := shared.Target{

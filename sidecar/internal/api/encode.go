@@ -72,6 +72,20 @@ func encodeRecallResult(r shared.RecallResult) *v1.RecallResult {
 	}
 }
 
+func encodeWaiting(w shared.Waiting) *v1.Waiting {
+	out := &v1.Waiting{
+		Tenant: w.Tenant, MessageId: w.MessageID, RecallId: w.RecallID,
+		Actor: &v1.Actor{Id: w.Actor.ID, Labels: w.Actor.Labels},
+		Role:  string(w.Role), Labels: w.Labels, Ext: w.Ext, Reason: w.Reason, RequestedAt: encodeTime(w.RequestedAt),
+		Until: encodeTime(w.Until), State: string(w.State), Code: string(w.Code), Rule: encodeRule(w.Rule),
+		EndedAt: encodeTime(w.EndedAt),
+	}
+	if w.Conversation != (shared.Conversation{}) {
+		out.Conversation = encodeConversation(w.Conversation)
+	}
+	return out
+}
+
 func encodeExplanation(e shared.Explanation) *v1.Explanation {
 	out := &v1.Explanation{MessageId: e.MessageID, Result: encodeRecallResult(e.Result)}
 	if s := e.Shadow; s != nil {

@@ -105,8 +105,15 @@ func call[A, B any](ctx context.Context, s *Service, do func(context.Context, *h
 
 // Index implements RecallService.
 func (s *Service) Index(ctx context.Context, r *v1.IndexRequest) (*v1.IndexResponse, error) {
-	return indexEach(ctx, s, r.GetMessages(), "messages",
-		func(m *v1.Message) (shared.Message, *shared.FieldError) { return decodeMessage(m), nil }, (*v1.Message).GetId, (*host.Host).Index)
+	return indexEach(
+		ctx,
+		s,
+		r.GetMessages(),
+		"messages",
+		func(m *v1.Message) (shared.Message, *shared.FieldError) { return decodeMessage(m), nil },
+		(*v1.Message).GetId,
+		(*host.Host).Index,
+	)
 }
 
 // Amend implements RecallService.
@@ -244,5 +251,14 @@ func (s *Service) Related(ctx context.Context, r *v1.RelatedRequest) (*v1.Relate
 			Limit: int(r.GetLimit())})
 	}, func(p shared.RelatedPage) *v1.RelatedPage {
 		return &v1.RelatedPage{Related: each(p.Related, encodeRelated), Next: p.Next, More: p.More}
+	})
+}
+
+// Waits implements RecallService.
+func (s *Service) Waits(ctx context.Context, r *v1.WaitsRequest) (*v1.WaitPage, error) {
+	return call(ctx, s, func(ctx context.Context, h *host.Host) (shared.WaitPage, error) {
+		return h.Waits(ctx, shared.WaitsRequest{Tenant: r.GetTenant(), After: r.GetAfter(), Limit: int(r.GetLimit())})
+	}, func(p shared.WaitPage) *v1.WaitPage {
+		return &v1.WaitPage{Waits: each(p.Waits, encodeWaiting), Next: p.Next, More: p.More}
 	})
 }

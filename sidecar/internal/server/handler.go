@@ -37,6 +37,7 @@ func (s *Server) handler(admin bool) http.Handler {
 	plain(mux, "since", s.Service.Since)
 	plain(mux, "list", s.Service.List)
 	plain(mux, "ledger", s.Service.Ledger)
+	plain(mux, "waits", s.Service.Waits)
 	plain(mux, "related", s.Service.Related)
 	plain(mux, "steps/take", s.Service.Take)
 	plain(mux, "steps/settle", s.Service.Settle)

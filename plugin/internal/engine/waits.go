@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/rules"
+	"github.com/chat-recall/recall/shared"
+)
+
+// wait answers for an unknown message whose recall waits for it.
+func (v *verdicts) wait(req *shared.RecallRequest, i int, asked time.Time) {
+	target, result := &req.Targets[i], &v.results[i]
+	result.Status, result.RecallID, result.Until = shared.StatusWaiting, req.RecallID, asked.Add(req.Wait)
+	v.at = append(v.at, i)
+	v.reservations = append(v.reservations, rules.Reservation{})
+	v.ops = append(v.ops, index.Op{Wait: &shared.Waiting{
+		Tenant: req.Tenant, MessageID: target.MessageID, RecallID: req.RecallID, Actor: req.Actor, Role: roleOf(target),
+		Conversation: target.Conversation, Labels: target.Labels, Ext: req.Ext, Reason: req.Reason, RequestedAt: asked,
+		Until: result.Until, State: shared.WaitWaiting,
+	}})
+}
+
+// waited is what was decided about the recalls that wait for a message, until the message is on disk.
+type waited struct {
+	reservations []rules.Reservation
+	refusals     []refusedWait
+}
+
+// refusedWait is a waiting recall that the rules refuse, for the log.
+type refusedWait struct {
+	request  shared.RecallRequest
+	verdicts verdicts
+}
+
+// judgeWaits decides about the recalls that wait for the message of an operation of a batch.
+func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
+	op := &b.ops[n]
+	op.Waited = nil
+	waits, err := a.index.WaitsFor(op.Put.Tenant, op.Put.ID)
+	if err != nil {
+		return fmt.Errorf("find the recalls that wait for message %q: %w", op.Put.ID, err)
+	}
+	if len(waits) == 0 {
+		return nil
+	}
+	if b.waited == nil {
+		b.waited = map[int]*waited{}
+	}
+	w := &waited{}
+	b.waited[n] = w
+	for i := range waits {
+		decided, err := e.judgeWait(a, w, &waits[i], op.Put)
+		if err != nil {
+			return err
+		}
+		op.Waited = append(op.Waited, decided)
+	}
+	return nil
+}
+
+// judgeWait decides about one recall that waits for a message. It is judged by its request, as if that were made when
+// the message was sent if it came before.
+func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Message) (index.Waited, error) {
+	arrived := e.moment()
+	end := &index.EndWait{
+		Tenant: x.Tenant, MessageID: x.MessageID, RecallID: x.RecallID, State: shared.WaitRefused,
+		At: arrived.now.UnixMicro(),
+	}
+	out := index.Waited{RecallID: x.RecallID, End: end}
+	switch {
+	case x.Until.Before(arrived.now):
+		end.State = shared.WaitExpired
+		return out, nil
+	case x.Conversation != (shared.Conversation{}) && x.Conversation != m.Conversation:
+		end.Code = shared.Code(shared.StatusNotFound)
+		return out, nil
+	}
+	req := shared.RecallRequest{
+		Tenant: x.Tenant, Actor: x.Actor, Ext: x.Ext, Reason: x.Reason, RecallID: x.RecallID,
+		Targets: []shared.Target{{MessageID: x.MessageID, Conversation: x.Conversation, Role: x.Role, Labels: x.Labels}},
+	}
+	asked := x.RequestedAt
+	if asked.Before(m.SentAt) {
+		asked = m.SentAt
+	}
+	policy := a.rules.Policy()
+	relations, record := a.newRelations(policy), &index.Record{Message: *m}
+	judged, err := relations.facts(record)
+	if err != nil {
+		return out, err
+	}
+	in := input(&req, &req.Targets[0], asked, &judged)
+	in.CountedAt = steady.Add(arrived.elapsed)
+	d, reservation := e.limiter.Reserve(policy, in)
+	if !d.Permit {
+		end.Code, end.Rule = shared.Code(d.Code), ruleOf(d.Rule)
+		w.refusals = append(w.refusals, refusedWait{req, verdicts{
+			digest: policy.Digest(), refusals: []refusal{{0, m, asked}},
+			results: []shared.RecallResult{{
+				MessageID: m.ID, Status: shared.StatusDenied, Code: end.Code, Rule: end.Rule,
+			}},
+		}})
+		return out, nil
+	}
+	w.reservations = append(w.reservations, reservation)
+	op, err := a.recallOp(&req, in, policy.Digest(), &d, record)
+	if err == nil {
+		err = relations.find(op, in)
+	}
+	if err != nil {
+		return out, err
+	}
+	op.Spend = spendOf(reservation, arrived)
+	return index.Waited{RecallID: x.RecallID, Recall: op}, nil
+}
+
+// endJudged gives back what the waiting recalls of operations reserved and did not use, and logs those that were
+// refused. applied is nil if the operations were not applied.
+func (e *Engine) endJudged(b *batch, list []int, applied []index.Result) {
+	for n, w := range b.waited {
+		at := n
+		if list != nil {
+			at = -1
+			for i := range list {
+				if list[i] == n {
+					at = i
+				}
+			}
+		}
+		if at < 0 {
+			continue
+		}
+		delete(b.waited, n)
+		recalled := at < len(applied) && applied[at].New
+		for i, reservation := range w.reservations {
+			if i > 0 || !recalled { // the first one that is permitted recalls it
+				e.limiter.Cancel(reservation)
+			}
+		}
+		if at < len(applied) && !applied[at].Stale {
+			for i := range w.refusals {
+				e.audit.refused(&w.refusals[i].request, &w.refusals[i].verdicts)
+			}
+		}
+	}
+}
+
+const (
+	waitKept      = 7 * 24 * time.Hour // for which a wait that has ended is listed
+	waitEndsEvery = 15 * time.Second
+	waitsAtOnce   = 256
+)
+
+// endWaits ends waits whose time is over, and forgets those that ended long ago.
+func (e *Engine) endWaits(ctx context.Context, a *active) (more bool, err error) {
+	if !a.index.HasWaits() && !a.index.HasEndedWaits() {
+		return false, nil
+	}
+	now := e.now()
+	ends, err := a.index.OverdueWaits(ctx, now.UnixMicro(), now.Add(-waitKept).UnixMicro(), waitsAtOnce)
+	if err != nil || len(ends) == 0 {
+		return false, err
+	}
+	ops := make([]index.Op, len(ends))
+	for i := range ends {
+		ops[i].EndWait = &ends[i]
+	}
+	_, err = a.log.Append(ctx, ops)
+	return len(ends) == waitsAtOnce, err
+}
