@@ -250,6 +250,72 @@ func ExampleHost_Recall_atomic() {
 	// Output: aborted not_found
 }
 
+// Edits go with their original. Quotes stay, and the event names them.
+func ExampleHost_Index_relations() {
+	recall, end := open(nil)
+	defer end()
+	edit, quote := textMessage("m2"), textMessage("m3")
+
+	edit.Relations = []shared.Relation{{Kind: shared.RelationEdit, MessageID: "m1"}}
+	quote.Relations = []shared.Relation{{Kind: shared.RelationQuote, MessageID: "m2"}}
+	if _, err := recall.Index(ctx, []shared.Message{textMessage("m1"), edit, quote}); err != nil {
+		panic(err)
+	}
+	if _, err := recall.Recall(ctx, shared.RecallRequest{
+		Tenant: "acme", Actor: shared.Actor{ID: "ann"}, RecallID: "r1",
+		Targets: []shared.Target{{MessageID: "m1", Conversation: team, Role: shared.RoleMember}},
+	}); err != nil {
+		panic(err)
+	}
+
+	entries, err := shared.ReadLedger(ctx, recall, "acme", "r1")
+	if err != nil {
+		panic(err)
+	}
+	for _, e := range entries {
+		fmt.Println("remove", e.Event.Message.ID)
+		for _, r := range e.Event.Related {
+			fmt.Println("remove its text from the", r.Kind, r.MessageID)
+		}
+	}
+
+	late := textMessage("m4")
+	late.Relations = []shared.Relation{{Kind: shared.RelationQuote, MessageID: "m1"}}
+	results, err := recall.Index(ctx, []shared.Message{late})
+	if err != nil {
+		panic(err)
+	}
+	for _, r := range results[0].Related {
+		fmt.Println("deliver m4 without the text of", r.MessageID)
+	}
+	// Output:
+	// remove m1
+	// remove m2
+	// remove its text from the quote m3
+	// deliver m4 without the text of m1
+}
+
+// A recall may come before its message.
+func ExampleHost_Recall_wait() {
+	recall, end := open(nil)
+	defer end()
+
+	recalled, err := recall.Recall(ctx, shared.RecallRequest{
+		Tenant: "acme", Actor: shared.Actor{ID: "ann"},
+		Targets: []shared.Target{{MessageID: "m1", Conversation: team, Role: shared.RoleMember}},
+		Wait:    24 * time.Hour,
+	})
+	if err != nil {
+		panic(err)
+	}
+	indexed, err := recall.Index(ctx, []shared.Message{textMessage("m1")}) // it was on its way
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(recalled[0].Status, indexed[0].Status)
+	// Output: waiting recalled
+}
+
 // Status is the filter of everything that is delivered late.
 func ExampleHost_Status() {
 	recall, end := open(nil)

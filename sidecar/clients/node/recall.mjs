@@ -35,21 +35,26 @@ const OUTCOMES = ['done', 'nothing_to_do', 'unsupported']
  * @typedef {{ id: string, labels?: string[] }} Actor
  * @typedef {{ key: string, owner?: string }} Attachment
  * @typedef {{ tenant: string, id: string, conversation: Conversation, sender: string, type: string,
- *   sent_at: string|Date, attachments?: Attachment[], labels?: string[], ref?: string }} Message
- * @typedef {{ message_id: string, status: string, field: string, problem: string }} IndexResult
+ *   sent_at: string|Date, attachments?: Attachment[], labels?: string[], ref?: string, relations?: Relation[]
+ *   }} Message
+ * @typedef {{ kind: 'edit'|'quote'|'forward'|'reply'|'thread', message_id: string }} Relation
+ * @typedef {{ kind: string, message_id: string, conversation: Conversation, ref: string }} Related
+ * @typedef {{ message_id: string, status: string, field: string, problem: string, related: Related[] }} IndexResult
  * @typedef {{ tenant: string, message_id: string, conversation?: Conversation, attachments?: Attachment[],
  *   labels?: string[], ref?: string, clear?: string[] }} Amendment
  * @typedef {{ message_id: string, conversation?: Conversation, role?: 'member'|'admin'|'owner'|'system'|'none',
  *   labels?: string[], message?: Message }} Target
  * @typedef {{ tenant: string, targets: Target[], actor: Actor, recall_id?: string, ext?: string, reason?: string,
- *   requested_at?: string|Date, atomic?: boolean }} RecallRequest
+ *   requested_at?: string|Date, atomic?: boolean, wait?: string }} RecallRequest wait is as in '60s'
  * @typedef {{ name: string, file: string, line: number }} Rule
- * @typedef {{ message_id: string, status: 'recalled'|'already_recalled'|'denied'|'not_found'|'aborted', code: string,
+ * @typedef {{ message_id: string, status: 'recalled'|'already_recalled'|'denied'|'not_found'|'aborted'|'waiting',
+ *   code: string,
  *   text: Record<string, string>, rule?: Rule, recall_id: string, recalled_by: string, role: string,
  *   recalled_at?: string, until?: string, retry_at?: string }} RecallResult
  * @typedef {{ key: string, tenant: string, recall_id: string, actor: Actor, role: string, ext: string, reason: string,
  *   recalled_at: string, message: Message, silent: boolean, placeholder: Record<string, string>, disposition: string,
- *   retention?: string, attachments: Attachment[], rule?: Rule, policy_digest: string }} Event
+ *   retention?: string, attachments: Attachment[], rule?: Rule, policy_digest: string, related: Related[],
+ *   more_related: boolean, cause?: Relation }} Event
  * @typedef {{ events: Event[], next: string, more: boolean, reset: boolean }} EventPage
  * @typedef {{ step: string, node: string, outcome: string, attempts: number, error: string, changed_at?: string
  *   }} StepRecord
@@ -174,6 +179,17 @@ export class Recall {
       yield* page.entries
     }
   }
+
+  /** Answers one page of the recalls that came before their messages, and those that were refused or expired.
+   * @param {{ tenant: string, after?: string, limit?: number }} request @param {CallOptions} [options]
+   * @returns {Promise<{ waits: { message_id: string, recall_id: string, actor: Actor, role: string, until: string,
+   *   state: 'waiting'|'refused'|'expired', code: string }[], next: string, more: boolean }>} */
+  waits(request, options) { return this.call('waits', request, options) }
+
+  /** Answers one page of the live messages that relate to a message.
+   * @param {{ tenant: string, message_id: string, after?: string, limit?: number }} request
+   * @param {CallOptions} [options] @returns {Promise<{ related: Related[], next: string, more: boolean }>} */
+  related(request, options) { return this.call('related', request, options) }
 
   /** Settles deliveries, and leases up to max others. @param {{ steps?: string[], max?: number, wait?: string,
    *   settle?: Settlement[] }} request @param {CallOptions} [options] the default of timeout is 60 s

@@ -69,6 +69,7 @@ class Message(TypedDict, total=False):
     attachments: List[Attachment]
     labels: List[str]
     ref: str
+    relations: List[Dict[str, str]]  # each with kind and message_id
 
 
 class Amendment(TypedDict, total=False):
@@ -106,6 +107,9 @@ class Event(TypedDict, total=False):
     attachments: List[Attachment]
     rule: Dict[str, Any]
     policy_digest: str
+    related: List[Dict[str, Any]]
+    more_related: bool
+    cause: Dict[str, str]
 
 
 class StepRecord(TypedDict, total=False):
@@ -188,7 +192,7 @@ class Recall:
         """Recalls messages: {"results": [{"message_id", "status", "code", "text", "recall_id", ...}], "now"}.
 
         With the same recall_id it is the same recall: set one to repeat the call after its timeout. more are ext,
-        reason, requested_at and atomic.
+        reason, requested_at, atomic and wait ("60s").
         """
         return self.call("recall", {"tenant": tenant, "targets": list(targets), "actor": actor,
                                     "recall_id": recall_id or str(uuid.uuid4()), **more}, timeout)
@@ -239,6 +243,19 @@ class Recall:
             if page["reset"]:
                 raise RecallError(200, "reset", "the index was restored or replaced: begin again")
             yield from page["entries"]
+
+    def waits(self, tenant: str, after: str = "", limit: int = 0, timeout: float = TIMEOUT) -> Dict[str, Any]:
+        """Answers one page of the recalls that came before their messages: {"waits", "next", "more"}.
+
+        The state of each is waiting, refused or expired.
+        """
+        return self.call("waits", {"tenant": tenant, "after": after, "limit": limit}, timeout)
+
+    def related(self, tenant: str, message_id: str, after: str = "", limit: int = 0,
+                timeout: float = TIMEOUT) -> Dict[str, Any]:
+        """Answers one page of the live messages that relate to a message: {"related", "next", "more"}."""
+        return self.call("related", {"tenant": tenant, "message_id": message_id, "after": after, "limit": limit},
+                         timeout)
 
     def take(self, steps: Sequence[str] = (), max: int = 0, wait: str = "", settle: Sequence[Settlement] = (),
              timeout: float = 2 * TIMEOUT) -> Dict[str, Any]:

@@ -22,6 +22,8 @@ var All = []Call{
 	{Path: "since", Service: "RecallService", Method: "Since"},
 	{Path: "list", Service: "RecallService", Method: "List"},
 	{Path: "ledger", Service: "RecallService", Method: "Ledger"},
+	{Path: "waits", Service: "RecallService", Method: "Waits"},
+	{Path: "related", Service: "RecallService", Method: "Related"},
 	{Path: "steps/take", Service: "StepService", Method: "Take"},
 	{Path: "steps/settle", Service: "StepService", Method: "Settle"},
 	{Path: "admin/state", Service: "AdminService", Method: "State", Admin: true},
