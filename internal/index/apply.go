@@ -48,6 +48,11 @@ func (b *batch) planPut(op *Op, w *writes) (Result, error) {
 			return Result{}, err
 		}
 	}
+	if known == nil {
+		if is, err := b.isForgotten(m.Tenant, m.ID); err != nil || is {
+			return Result{Put: shared.IndexRecalled}, err
+		}
+	}
 	switch {
 	case known == nil:
 		recalls, stale, err := b.planWaited(&m, op.Waited, w)
@@ -91,6 +96,9 @@ func (b *batch) planAmend(change *shared.Amendment, w *writes) (Result, error) {
 	case err != nil:
 		return Result{}, err
 	case rec == nil:
+		if is, err := b.isForgotten(change.Tenant, change.MessageID); err != nil || is {
+			return Result{Put: shared.IndexRecalled}, err
+		}
 		return Result{Put: shared.IndexNotFound}, nil
 	case rec.Tombstone != nil:
 		return Result{Put: shared.IndexRecalled}, nil
@@ -139,6 +147,10 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 		return Result{Tombstone: *rec.Tombstone}, nil
 	case rec != nil && !SameFacts(rec.Message, m):
 		return Result{Stale: true}, nil
+	case rec == nil:
+		if is, err := b.isForgotten(m.Tenant, m.ID); err != nil || is {
+			return Result{}, err
+		}
 	}
 	var id indexpb.RecallID
 	idKey := recallIDKey(m.Tenant, r.Event.RecallID)
@@ -202,8 +214,12 @@ func (b *batch) planEvent(event *shared.Event, rec *Record, w *writes) error {
 		pb.Steps = append(pb.Steps, s)
 	}
 	for _, s := range pb.Steps {
-		if isOpen(s) {
-			s.After, s.AfterSettled = openAmong(pb.Steps, c.plan.after[s.Name])
+		open, settled := openAmong(pb.Steps, c.plan.after[s.Name])
+		switch s.Outcome {
+		case indexpb.Outcome_OUTCOME_UNSPECIFIED:
+			s.After, s.AfterSettled = open, settled
+		case indexpb.Outcome_OUTCOME_NOTHING_TO_DO: // a message that is recalled with this one may have something to do
+			s.AfterSettled = append(open, settled...)
 		}
 	}
 	if c.isUnfinished(m.ID) {

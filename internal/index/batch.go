@@ -31,6 +31,10 @@ type batch struct {
 	recalls      []*recentEvent    // that it makes
 	recent       *recentEvents     // of earlier ones
 	ids          *idFilter
+	secret       []byte          // of the keyed hashes; nil: nothing was ever forgotten
+	hasher       *hasher         // by it; nil until it is needed
+	hashes       *idFilter       // those of recalled messages that were forgotten
+	changed      map[uint64]bool // events that it erases, or changes the entry of
 
 	counters          // with what is in it
 	counted  counters // as the transaction has them
@@ -51,6 +55,7 @@ type counters struct {
 	unspent  uint64 // number of the newest one that is removed
 
 	relations uint64 // indexed so far
+	forgotten uint64 // recalled messages that were forgotten
 }
 
 func (x *Index) newBatch() *batch {
@@ -67,6 +72,9 @@ func (x *Index) newBatch() *batch {
 		opened:       map[string]uint64{},
 		recent:       &x.recent,
 		ids:          x.ids,
+		secret:       x.secret,
+		hashes:       x.hashes,
+		changed:      map[uint64]bool{},
 		counters:     x.counters,
 		counted:      x.counters,
 		node:         x.node,
@@ -109,6 +117,9 @@ type writes struct {
 	spends   bool               // takes the next number of a spend of a limit
 	unspent  uint64             // old ones that it removes
 	members  map[string]*Member // nil: as they were
+	secret   []byte             // nil: as it was
+	forgets  []idHash           // of recalled messages that it erases
+	changed  []uint64           // events that it erases, or changes the entry of
 }
 
 func (w *writes) reset() {
@@ -119,6 +130,8 @@ func (w *writes) reset() {
 		opened:  w.opened[:0],
 		indexed: w.indexed[:0],
 		hashes:  w.hashes[:0],
+		forgets: w.forgets[:0],
+		changed: w.changed[:0],
 	}
 }
 
@@ -201,6 +214,16 @@ func (b *batch) write(w *writes) error {
 	if w.members != nil {
 		b.members = w.members
 	}
+	if w.secret != nil {
+		b.secret = w.secret
+	}
+	for i := range w.forgets {
+		b.hashes.add(w.forgets[i].filtered())
+	}
+	b.forgotten += uint64(len(w.forgets))
+	for _, sequence := range w.changed {
+		b.changed[sequence] = true
+	}
 	return nil
 }
 
@@ -222,7 +245,7 @@ func (b *batch) endEntry(position uint64) error {
 	if now := b.counters; now != b.counted {
 		value, err := encode(&indexpb.Counter{
 			Next: now.sequence + 1, Failures: now.failures, Spent: now.spent, Unspent: now.unspent,
-			Relations: now.relations,
+			Relations: now.relations, Forgotten: now.forgotten,
 		})
 		if err == nil {
 			err = b.change(&entry{key: sequenceKey, value: value})

@@ -88,8 +88,8 @@ func (op *Op) Bytes() int {
 		return n
 	case op.EndWait != nil:
 		return maxWaitBytes
-	case op.Join != nil, op.Leave != nil:
-		return maxOpBytes // of a part of its steps
+	case op.Join != nil, op.Leave != nil, op.Forget != nil:
+		return maxOpBytes // of a part of its steps or messages
 	}
 	return 0
 }
@@ -142,8 +142,8 @@ func CheckOps(ops []Op) error {
 	switch {
 	case isAtomic(ops):
 		return checkAtomic(ops)
-	case len(ops) > 1 && slices.ContainsFunc(ops, func(op Op) bool { return op.Join != nil || op.Leave != nil }):
-		return shared.Invalidf("operation", "a join or leave is not alone in its call")
+	case len(ops) > 1 && slices.ContainsFunc(ops, func(op Op) bool { return op.isMembership() || op.Forget != nil }):
+		return shared.Invalidf("operation", "a join, leave or forget is not alone in its call")
 	}
 	return nil
 }
@@ -209,12 +209,13 @@ func (op *Op) check() error {
 	if op.Cascade != nil {
 		set, err = set+1, checkWith("cascade", op.Cascade.With)
 	}
+	if op.Forget != nil {
+		set, err = set+1, op.Forget.check()
+	}
 	if set != 1 {
-		return shared.Invalidf(
-			"operation",
-			"%d of put, amend, recall, settle, ungate, cascade, wait, end_wait, join and leave are set; exactly one must be",
-			set,
-		)
+		return shared.Invalidf("operation",
+			"%d of put, amend, recall, settle, ungate, cascade, wait, end_wait, join, leave and forget are set; exactly one "+
+				"must be", set)
 	}
 	if err == nil && op.Bytes() > maxOpBytes {
 		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.Bytes(), maxOpBytes)

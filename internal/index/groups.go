@@ -15,6 +15,9 @@ import (
 // rest. One key for each entry costs nothing measurable. A key for each message, ordered by sender, cost a third of the
 // throughput of batches.
 //
+// A message that was erased has an empty id, no sender, and the time of the one before it: so the places of the others
+// stay.
+//
 // groupWriter builds a group.
 type groupWriter struct {
 	parts    []*groupPart
@@ -92,7 +95,9 @@ func members(pb *indexpb.Group) ([]member, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, m)
+			if m.id != "" {
+				out = append(out, m)
+			}
 		}
 		if err := r.end(); err != nil {
 			return nil, err

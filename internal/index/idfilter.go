@@ -2,8 +2,10 @@ package index
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,6 +143,39 @@ func (x *Index) learn(ctx context.Context) {
 		}
 	}
 	x.ids.complete.Store(true)
+	if err := x.learnHashes(ctx, tick.C); err != nil && ctx.Err() == nil {
+		x.dir.Fail(err)
+	}
+}
+
+// learnHashes adds the hashes of the messages that were forgotten when the index was opened, in slices.
+func (x *Index) learnHashes(ctx context.Context, tick <-chan time.Time) error {
+	for from, more := append(slices.Clone(secretKey), 0), !x.hashes.complete.Load(); more; {
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return nil
+		}
+		end := time.Now().Add(learnTime)
+		more = false
+		err := x.dir.Read(func(txn *badger.Txn) error {
+			return each(ctx, txn, secretKey, from, func(item *badger.Item) (bool, error) {
+				var hash idHash
+				if copy(hash[:], item.Key()[len(secretKey):]) != len(hash) {
+					return false, fmt.Errorf("%w: %q is no hash", ErrCorrupt, item.Key())
+				}
+				x.hashes.add(hash.filtered())
+				from = append(item.KeyCopy(nil), 0)
+				more = time.Now().After(end)
+				return !more, nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	x.hashes.complete.Store(true)
+	return nil
 }
 
 // learnSlice adds the messages of some groups after a version.

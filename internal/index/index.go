@@ -58,6 +58,9 @@ type Index struct {
 
 	recent recentEvents
 	ids    *idFilter
+	hashes *idFilter // of recalled messages that were forgotten, by their keyed hashes
+
+	mayForget atomic.Bool // something was forgotten, or is about to be
 
 	stopLearner context.CancelFunc
 	learner     sync.WaitGroup
@@ -67,6 +70,7 @@ type Index struct {
 	counters
 	log       Log                     // that it follows; zero on a single machine
 	members   map[string]*Member      // of the cluster; nil on a single machine
+	secret    []byte                  // of the keyed hashes; nil: nothing was ever forgotten
 	commitTxn func(*badger.Txn) error // dir.Commit; tests make it fail
 
 	openCascades atomic.Int64

@@ -9,7 +9,7 @@ import (
 )
 
 // The keys of the index. Text ends with a NUL, which no id holds; numbers are big-endian and have a fixed size. So no
-// key begins another, and keys that share their first parts lie together in the order of the next.
+// key but H/ begins another, and keys that share their first parts lie together in the order of the next.
 //
 //	f/                                           Format    the version of the whole, checked before anything is written
 //	i/                                           Identity  which index this is, and which epoch of it
@@ -31,6 +31,9 @@ import (
 //	v/<tenant>/<message id>/<recall id>          Wait      a recall that came before its message
 //	z/<sequence>                                 Cascade   events of messages with which others are still to be recalled
 //	c/<number>                                   Spend     what a recall spent of a limit of the rules
+//	H/                                           ForgetKey the secret of the keyed hashes
+//	H/<keyed hash>                                         a recalled message that was forgotten, see secret
+//	F/<tenant>/<what>                            Forget    a request to forget that is under way, see ForgetRequest
 //	g/                                                     padding, see Index.Flush
 //
 // An index that follows the log of a cluster has these too, and a step of a node, <step>@<node>, in e/ and b/, and in
@@ -43,7 +46,7 @@ import (
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtauroqlsebwdcgxvz" + nodeKinds
+const keyKinds = "finmtauroqlsebwdcgxvzHF" + nodeKinds
 
 // nodeKinds are those that only an index has that follows a log.
 const nodeKinds = "pkyh"
@@ -66,6 +69,7 @@ var (
 	sequenceKey = newKey('n')
 	paddingKey  = newKey('g')
 	logKey      = newKey('p')
+	secretKey   = newKey('H')
 )
 
 func messageKey(tenant, id string) key { return newKey('m').text(tenant).text(id) }

@@ -70,7 +70,7 @@ func (x *Index) Follow(ctx context.Context, id, node string) error {
 	if err != nil {
 		return err
 	}
-	if !isEmpty || x.sequence > 0 {
+	if !isEmpty || x.sequence > 0 || x.mayForget.Load() {
 		return fmt.Errorf("%w: it has the messages of a single machine; name another folder, and to take them into a new "+
 			"cluster, run recall-plugin index to-cluster", ErrOtherLog)
 	}

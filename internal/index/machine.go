@@ -119,9 +119,12 @@ func (x *Index) applyOps(b *batch, ops []Op, w *writes) ([]Result, error) {
 	results := make([]Result, len(ops))
 	for i := range ops {
 		var err error
-		if ops[i].isMembership() {
+		switch {
+		case ops[i].isMembership():
 			results[i], err = x.applyMembership(b, &ops[i], w)
-		} else {
+		case ops[i].Forget != nil:
+			results[i], err = x.applyForget(b, &ops[i], w)
+		default:
 			err = x.applyPlan(b, w, func() (err error) {
 				results[i], err = b.plan(&ops[i], w)
 				return err
@@ -202,8 +205,9 @@ func (x *Index) commit(b *batch) error {
 	if err := x.commitTxn(b.txn); err != nil {
 		return err
 	}
-	x.counters, x.log, x.members = b.counters, b.log, b.members
+	x.counters, x.log, x.members, x.secret = b.counters, b.log, b.members, b.secret
 	x.recent.add(b.recalls)
+	x.recent.remove(b.changed)
 	x.lastSequence.Store(b.sequence)
 	x.lastFailure.Store(b.failures)
 	x.lastRelation.Store(b.relations)

@@ -327,13 +327,13 @@ func (m *mover) move(node, step string, plan func(uint64, *indexpb.Holders) erro
 func (m *mover) reopen(node *Member) error {
 	for ; node.Missed > 0 && node.Missed <= m.sequence && !m.isFull(); node.Missed++ {
 		entry, err := m.batch.entryOf(node.Missed)
-		if err == nil && entry == nil {
+		if err == nil && entry == nil && m.forgotten == 0 {
 			err = missing(node.Missed, eventKey(node.Missed))
 		}
 		if err != nil {
 			return err
 		}
-		for _, s := range entry.Steps {
+		for _, s := range entry.GetSteps() { // none of an event that was forgotten
 			if !isOpen(s) || !slices.Contains(node.EachNode, s.Name) {
 				continue
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -26,6 +27,7 @@ type mending struct {
 	sequence  uint64          // the highest of any recall
 	relations uint64          // of live messages
 	failures  uint64          // the highest position of any failed attempt
+	forgotten uint64          // keyed hashes
 	mended    map[string]bool // keys of records that batch writes
 
 	group  groupWriter
@@ -51,6 +53,8 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 		{'c', m.drop},
 		{'x', m.drop},
 		{'z', m.drop},
+		{'H', m.hash},
+		{'F', m.forget},
 	}
 	if err := m.run(ctx, db, 0, passes, m.countRecallID); err != nil {
 		return err
@@ -66,7 +70,9 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 		if err := m.endGroup(); err != nil {
 			return err
 		}
-		return m.set(sequenceKey, &indexpb.Counter{Next: m.sequence + 1, Failures: m.failures, Relations: m.relations})
+		return m.set(sequenceKey, &indexpb.Counter{
+			Next: m.sequence + 1, Failures: m.failures, Relations: m.relations, Forgotten: m.forgotten,
+		})
 	})
 }
 
@@ -294,6 +300,25 @@ func (m *mending) attempts(item *badger.Item) error {
 		return err
 	}
 	return m.drop(item)
+}
+
+// hash counts a hash of a message that was forgotten.
+func (m *mending) hash(item *badger.Item) error {
+	if len(item.Key()) > len(secretKey) {
+		m.forgotten++
+	}
+	return nil
+}
+
+// forget begins the work of a request to forget again: it has messages in other groups now.
+func (m *mending) forget(item *badger.Item) error {
+	var pb indexpb.Forget
+	if err := decode(item, &pb); err != nil {
+		return err
+	}
+	return m.set(item.KeyCopy(nil), &indexpb.Forget{
+		End: math.MaxUint64, Sequence: pb.Sequence, Pass: 1, Live: pb.Live, Recalled: pb.Recalled, Replaced: pb.Replaced,
+	})
 }
 
 // maxGroupMembers bounds the groups that are written anew.

@@ -27,6 +27,11 @@ type model struct {
 	positions   map[string]uint64             // of the last failure, by step and sequence
 	failures    uint64
 	recalled    map[[2]string]bool // tenant and attachment: a message of its owner was recalled, until it is released
+	gone        map[uint64]bool    // events that were forgotten
+
+	indexed   int                          // messages so far
+	indexedAt map[[2]string]int            // as how many-eth
+	underWay  map[shared.ForgetRequest]int // requests to forget, and the messages when they were begun
 }
 
 func newModel() *model {
@@ -34,6 +39,7 @@ func newModel() *model {
 		records: map[[2]string]*Record{}, ungated: map[uint64]bool{}, after: map[uint64]map[string][]string{},
 		positions: map[string]uint64{}, recalled: map[[2]string]bool{}, cascade: map[uint64]Kinds{},
 		unsupported: map[uint64][]string{}, unfinished: map[uint64]bool{}, waiting: map[[3]string]*shared.Waiting{},
+		gone: map[uint64]bool{}, indexedAt: map[[2]string]int{}, underWay: map[shared.ForgetRequest]int{},
 	}
 }
 
@@ -41,6 +47,9 @@ func newModel() *model {
 func (m *model) step(s *Settle) *shared.StepRecord {
 	if s.Sequence == 0 || s.Sequence > uint64(len(m.entries)) {
 		return nil
+	}
+	if m.gone[s.Sequence] {
+		return &shared.StepRecord{Step: s.Step, Outcome: shared.OutcomeDone}
 	}
 	e := m.entries[s.Sequence-1]
 	i := slices.IndexFunc(e.Steps, func(r shared.StepRecord) bool { return r.Step == s.Step })
@@ -56,6 +65,153 @@ func (m *model) waits(e *shared.LedgerEntry, r *shared.StepRecord) bool {
 		behind := first.Step == shared.StepNotify && r.Step != shared.StepNotify && !m.ungated[e.Event.Sequence]
 		return !first.Outcome.Settles() && (behind || slices.Contains(m.after[e.Event.Sequence][r.Step], first.Step))
 	})
+}
+
+// live lists the events that were not forgotten.
+func (m *model) live() (list []*shared.LedgerEntry) {
+	for _, e := range m.entries {
+		if !m.gone[e.Event.Sequence] {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// index adds a message.
+func (m *model) index(k [2]string, r *Record) {
+	m.records[k] = r
+	m.indexed++
+	m.indexedAt[k] = m.indexed
+}
+
+// forget does one pass of the work of a request. waiting are messages with open steps.
+func (m *model) forget(what shared.ForgetRequest) (sum Forgot, waiting int) {
+	if _, underWay := m.underWay[what]; !underWay {
+		m.underWay[what] = m.indexed
+	}
+	used := map[[2]string]bool{} // attachments of what is erased
+	for k, r := range m.records {
+		if r.Forgotten || !forgets(&what, &r.Message) || m.indexedAt[k] > m.underWay[what] {
+			continue
+		}
+		naming := m.naming(&r.Message)
+		if t := r.Tombstone; t != nil && m.isOpen(t.Sequence) || slices.ContainsFunc(naming, m.isOpen) {
+			waiting++
+			continue
+		}
+		for _, sequence := range naming {
+			e := &m.entries[sequence-1].Event
+			e.Related = slices.DeleteFunc(e.Related, func(r shared.Related) bool { return r.MessageID == k[1] })
+			if len(e.Related) == 0 {
+				e.Related = nil
+			}
+		}
+		for _, other := range m.records {
+			if other.Tombstone == nil && other.Message.Tenant == k[0] {
+				replaceRelations(&other.Message, func(id string) bool { return id == k[1] })
+			}
+		}
+		if t := r.Tombstone; t != nil {
+			sum.Recalled++
+			m.gone[t.Sequence] = true
+			m.records[k] = forgottenRecord(k[0], k[1])
+		} else {
+			sum.Live++
+			delete(m.records, k)
+		}
+		for _, attachment := range keysOf(r.Message.Attachments) {
+			used[[2]string{k[0], attachment}] = true
+		}
+	}
+	for k := range used {
+		if !m.used(k[0], k[1], "") {
+			delete(m.recalled, k)
+		}
+	}
+	gone := func(id string) bool {
+		r := m.records[[2]string{what.Tenant, id}]
+		return id != shared.Forgotten && (r == nil || r.Forgotten)
+	}
+	for _, r := range m.records {
+		if r.Tombstone == nil || r.Forgotten || r.Message.Tenant != what.Tenant ||
+			!slices.ContainsFunc(r.Message.Relations, func(r shared.Relation) bool { return gone(r.MessageID) }) {
+			continue
+		}
+		if m.isOpen(r.Tombstone.Sequence) {
+			if !forgets(&what, &r.Message) {
+				waiting++
+			}
+			continue
+		}
+		e := &m.entries[r.Tombstone.Sequence-1].Event
+		if e.Cause != nil && gone(e.Cause.MessageID) {
+			e.Cause = &shared.Relation{Kind: e.Cause.Kind, MessageID: shared.Forgotten}
+		}
+		replaceRelations(&r.Message, gone)
+		e.Message = r.Message
+	}
+	for k, w := range m.waiting {
+		of := w.Actor.ID == what.Sender
+		if what.Sender == "" {
+			of = forgets(&what, &shared.Message{Tenant: k[0], Conversation: w.Conversation, SentAt: w.RequestedAt})
+		}
+		switch {
+		case !of || k[0] != what.Tenant:
+		case w.State == shared.WaitWaiting:
+			waiting++
+		default:
+			delete(m.waiting, k)
+		}
+	}
+	if sum.Done = waiting == 0; sum.Done {
+		delete(m.underWay, what)
+	}
+	return sum, waiting
+}
+
+// isOpen tells whether an event still needs its messages.
+func (m *model) isOpen(sequence uint64) bool {
+	open := func(s shared.StepRecord) bool { return !s.Outcome.Settles() }
+	return m.unfinished[sequence] || slices.ContainsFunc(m.entries[sequence-1].Steps, open)
+}
+
+// naming lists the events that name a message as related to theirs.
+func (m *model) naming(of *shared.Message) (sequences []uint64) {
+	for _, r := range of.Relations {
+		to := m.records[[2]string{of.Tenant, r.MessageID}]
+		if to == nil || to.Tombstone == nil || to.Forgotten {
+			continue
+		}
+		related := m.entries[to.Tombstone.Sequence-1].Event.Related
+		if slices.ContainsFunc(related, func(r shared.Related) bool { return r.MessageID == of.ID }) {
+			sequences = append(sequences, to.Tombstone.Sequence)
+		}
+	}
+	return sequences
+}
+
+func replaceRelations(m *shared.Message, gone func(id string) bool) {
+	list := slices.Clone(m.Relations)
+	for i := range list {
+		if gone(list[i].MessageID) {
+			list[i].MessageID = shared.Forgotten
+		}
+	}
+	m.Relations = sortedRelations(list)
+}
+
+// randomForget is a request to forget that several messages match.
+func randomForget(r *rand.Rand) shared.ForgetRequest {
+	what := shared.ForgetRequest{Tenant: []string{"a", "a", "a/b"}[r.IntN(3)]}
+	switch r.IntN(8) {
+	case 0:
+		what.Sender = "ann"
+	case 1:
+		what.Before = start.Add(time.Second)
+	default:
+		what.Conversation = shared.Conversation{Type: shared.ConversationGroup, ID: []string{"g", "g/1"}[r.IntN(2)]}
+	}
+	return what
 }
 
 func (m *model) apply(op Op) Result {
@@ -77,14 +233,13 @@ func (m *model) apply(op Op) Result {
 				}
 				delete(m.waiting, [3]string{k[0], k[1], d.RecallID})
 			}
-			m.records[k] = &Record{Message: normal(*op.Put)}
 			if recalls != nil {
-				delete(m.records, k)
 				if r := m.apply(Op{Recall: recalls}); !r.New {
 					panic("a recall that waited")
 				}
 				return Result{Put: shared.IndexRecalled, New: true}
 			}
+			m.index(k, &Record{Message: normal(*op.Put)})
 			return m.late(m.records[k])
 		case r.Tombstone != nil:
 			return Result{Put: shared.IndexRecalled}
@@ -148,7 +303,7 @@ func (m *model) apply(op Op) Result {
 		r := m.records[k]
 		if r == nil {
 			r = &Record{Message: normal(e.Message)}
-			m.records[k] = r
+			m.index(k, r)
 		}
 		if r.Tombstone != nil {
 			return Result{Tombstone: *r.Tombstone}
@@ -295,7 +450,7 @@ func (m *model) recallWith(e shared.Event, w *With, plan eventPlan, with []With)
 func (m *model) late(r *Record) Result {
 	for _, relation := range r.Message.Relations {
 		root := m.records[[2]string{r.Message.Tenant, relation.MessageID}]
-		if root == nil || root.Tombstone == nil || !root.Tombstone.Cascade.has(relation.Kind) {
+		if root == nil || root.Tombstone == nil || root.Forgotten || !root.Tombstone.Cascade.has(relation.Kind) {
 			continue
 		}
 		w := With{Kind: relation.Kind, To: relation.MessageID, Message: r.Message}
@@ -397,7 +552,7 @@ func (m *model) used(tenant, attachment, but string) bool {
 // open lists the entries of which a step may be delivered: those in the step queue, then those that back off.
 func (m *model) open(step string) (list []*shared.LedgerEntry) {
 	attempts := map[*shared.LedgerEntry]int{}
-	for _, e := range m.entries {
+	for _, e := range m.live() {
 		for i := range e.Steps {
 			if r := &e.Steps[i]; r.Step == step && !r.Outcome.Settles() && !m.waits(e, r) {
 				list, attempts[e] = append(list, e), r.Attempts
@@ -590,11 +745,22 @@ func testModel(t *testing.T, member *Member) {
 		}
 	}
 	for round := range 120 {
+		if r.IntN(4) == 0 {
+			what := randomForget(r)
+			beginForget(t, x, what)
+			want, waiting := m.forget(what)
+			got, work := passForget(t, x, what)
+			want.Found, want.Replaced = true, got.Replaced
+			if got.Dealt > 0 || got != want || work.Waiting != waiting {
+				t.Fatalf("round %d, forget %+v: %+v, want %+v; %+v", round, what, got, want, work)
+			}
+		}
 		var all []Op
 		for range 1 + r.IntN(30) {
 			op := randomOp(r, len(m.entries))
 			if e := op.Recall; e != nil {
-				if known := m.records[[2]string{e.Event.Tenant, e.Event.Message.ID}]; known != nil && r.IntN(4) > 0 {
+				known := m.records[[2]string{e.Event.Tenant, e.Event.Message.ID}]
+				if known != nil && !known.Forgotten && r.IntN(4) > 0 {
 					e.Event.Message = known.Message // else, if other facts were judged, it is stale
 				}
 				commit(round) // what relates to it is what was applied before its call
@@ -694,8 +860,8 @@ func (m *model) compare(t *testing.T, x *Index) {
 			t.Fatalf("a group has %+v of %+v", in, r)
 		}
 	}
-	for k := range m.records {
-		if listed[k] != 1 {
+	for k, r := range m.records {
+		if listed[k] != 1 && !r.Forgotten {
 			t.Fatalf("%v is in %d groups", k, listed[k])
 		}
 	}
@@ -723,7 +889,7 @@ func (m *model) compare(t *testing.T, x *Index) {
 		}
 	}
 	ledgers := map[[2]string]shared.LedgerPage{}
-	for _, e := range m.entries {
+	for _, e := range m.live() {
 		k := [2]string{e.Event.Tenant, e.Event.RecallID}
 		l := ledgers[k]
 		l.Entries = append(l.Entries, *e)
@@ -753,7 +919,7 @@ func (m *model) compare(t *testing.T, x *Index) {
 		}
 	}
 	counts := map[string]int{}
-	for _, e := range m.entries {
+	for _, e := range m.live() {
 		for _, r := range e.Steps {
 			if !r.Outcome.Settles() {
 				counts[r.Step]++
@@ -774,7 +940,7 @@ func (m *model) compare(t *testing.T, x *Index) {
 		for _, id := range []string{"g", "g/1"} {
 			c := shared.Conversation{Type: shared.ConversationGroup, ID: id}
 			var want []uint64
-			for _, e := range m.entries {
+			for _, e := range m.live() {
 				if e.Event.Tenant == tenant && e.Event.Message.Conversation == c {
 					want = append(want, e.Event.Sequence)
 				}
@@ -799,7 +965,7 @@ func (m *model) compareList(t *testing.T, x *Index) {
 			{Conversation: inGroup, Steps: shared.StepsFailed},
 		} {
 			var want []shared.Event
-			for _, e := range slices.Backward(m.entries) {
+			for _, e := range slices.Backward(m.live()) {
 				if e.Event.Tenant == tenant &&
 					(req.Conversation == shared.Conversation{} || e.Event.Message.Conversation == req.Conversation) &&
 					(req.Steps != shared.StepsOpen || slices.ContainsFunc(e.Steps, open)) &&

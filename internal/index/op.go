@@ -17,6 +17,7 @@ type Op struct {
 	Ungate *Ungate           // the steps of this event wait no longer for notify
 	Join   *Join             // this node is one of the cluster from here on
 	Leave  *Leave            // this node is none of it any more, and its open steps are no longer its
+	Forget *Forget           // messages are erased
 
 	// Waited are the recalls that waited for the message of a Put, in the order of their requests, as they were decided.
 	Waited []Waited
@@ -116,6 +117,8 @@ type Result struct {
 	// More says that it did a part, and is to be written again.
 	Member *Member
 	More   bool
+
+	Forgot Forgot // of a Forget
 }
 
 // StepState is where a step stands. Zero: it is settled.

@@ -12,7 +12,7 @@ import (
 
 // The formats of operations in a log that this package reads and writes. Anything added to an operation is a new
 // format, because a node must not apply half of one. Format 2 added what a recall spends of a limit, and when a node
-// was found to be gone. Format 1 leaves them out. Format 3 added the relations of messages and waiting recalls. An
+// was found to be gone. Format 1 leaves them out. Format 3 added the relations of messages, waiting recalls and Forget. An
 // operation that has any cannot be written in an older format.
 const (
 	OldestOpFormat = 1
@@ -44,7 +44,8 @@ const (
 
 // Of later kinds.
 const (
-	codeWaitedPut byte = iota + 12
+	codeForget    byte = 11
+	codeWaitedPut byte = iota + 11
 	codeEndWait
 )
 
@@ -112,6 +113,10 @@ func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
 		if !at.IsZero() {
 			w.number(uint64(encodeTime(at)))
 		}
+	case op.Forget != nil:
+		w.since(3)
+		w.code(codeForget)
+		w.forget(op.Forget)
 	}
 	return w.b, w.err
 }
@@ -175,6 +180,9 @@ func ReadOp(s string, format int) (op Op, rest string, err error) {
 		if flags&2 != 0 {
 			op.Leave.At = decodeTime(int64(r.number()))
 		}
+	case codeForget:
+		r.since(3)
+		op.Forget = r.forget()
 	default:
 		r.fail(ErrNewer)
 	}

@@ -37,6 +37,12 @@ func everyOp() []Op {
 		failed, settle(2, shared.StepHistory, shared.OutcomeDone), {Ungate: &Ungate{Sequence: 5}},
 		{Join: &Join{Member: memberOf(1), After: 7}}, {Leave: &Leave{Node: "n1", Epoch: 9, Forget: true}},
 		{Leave: &Leave{Node: "n1", Epoch: 9, At: start}},
+		{Forget: &Forget{What: shared.ForgetRequest{Tenant: "acme", Sender: "ann"}, Key: testSecret}},
+		{Forget: &Forget{What: shared.ForgetRequest{Tenant: "acme", Conversation: m.Conversation}, Position: 7,
+			Messages: []string{"a", "b"}, Pass: 2, Next: Place{8, 9}}},
+		{Forget: &Forget{What: shared.ForgetRequest{Tenant: "acme", Sender: "ann"}, Replace: []string{"a"}, Pass: 2,
+			Next: beyondGroups, After: "b", EndPass: true}},
+		{Forget: &Forget{What: shared.ForgetRequest{Tenant: "acme", Before: start}, Expire: true}},
 	}
 }
 
@@ -129,6 +135,15 @@ func TestOpCodec(t *testing.T) {
 func TestOpCodec_OldestFormat(t *testing.T) {
 	for _, op := range everyOp() {
 		data, err := AppendOp(nil, &op, OldestOpFormat)
+		if op.Forget != nil {
+			if !errors.Is(err, shared.ErrUnavailable) {
+				t.Errorf("%+v is written: %v", op.Forget, err)
+			}
+			if _, _, err := readOpOf(encodeOps(t, op), 2); !errors.Is(err, ErrNewer) {
+				t.Errorf("%+v is read: %v", op.Forget, err)
+			}
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

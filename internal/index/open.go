@@ -36,7 +36,8 @@ func open(ctx context.Context, o Options) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{path: o.Path, logger: o.Logger, dir: dir, ids: newIDFilter(), commitTxn: dir.Commit}
+	x := &Index{path: o.Path, logger: o.Logger, dir: dir, ids: newIDFilter(), hashes: newIDFilter(),
+		commitTxn: dir.Commit}
 	if err := x.begin(); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
@@ -73,7 +74,7 @@ func (x *Index) begin() error {
 			return fmt.Errorf("%w: it has no sequence%s", ErrCorrupt, badgerdir.Advice)
 		}
 	}
-	x.counters = counters{next.Next - 1, next.Failures, next.Spent, next.Unspent, next.Relations}
+	x.counters = counters{next.Next - 1, next.Failures, next.Spent, next.Unspent, next.Relations, next.Forgotten}
 	x.lastSequence.Store(x.sequence)
 	x.lastFailure.Store(x.failures)
 	x.lastRelation.Store(x.relations)
@@ -87,6 +88,11 @@ func (x *Index) begin() error {
 	if err := x.waits.read(txn); err != nil {
 		return err
 	}
+	x.hashes.complete.Store(x.forgotten == 0)
+	if x.secret, err = readSecret(txn); err != nil {
+		return err
+	}
+	x.mayForget.Store(x.secret != nil)
 	if err := x.readLog(txn); err != nil {
 		return err
 	}

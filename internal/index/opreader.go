@@ -372,3 +372,33 @@ func (r *opReader) spend() *Spend {
 func (r *opReader) duration() time.Duration {
 	return time.Duration(r.limited(math.MaxInt64/uint64(time.Microsecond))) * time.Microsecond
 }
+
+func (r *opReader) forget() *Forget {
+	f := &Forget{What: shared.ForgetRequest{Tenant: r.text(), Sender: r.text()}}
+	conversation := r.text()
+	kind := indexpb.ConversationType(r.limited(math.MaxInt32))
+	if f.What.Conversation = (shared.Conversation{Type: conversationTypes.word[kind], ID: conversation}); kind != 0 &&
+		f.What.Conversation.Type == "" {
+		r.fail(ErrNewer)
+	}
+	f.What.Before = decodeTime(int64(r.number()))
+	flags := r.flags(0, 0, 2)
+	f.Expire, f.EndPass = flags&1 != 0, flags&2 != 0
+	if key := r.bytes(); key != "" {
+		f.Key = []byte(key)
+	}
+	f.Position = r.number()
+	f.Messages, f.Replace = r.some(), r.some()
+	f.Pass, f.Next.Position, f.Next.Offset = r.number(), r.number(), int(r.limited(math.MaxInt32))
+	f.Waits = int(r.limited(math.MaxInt32))
+	f.After = r.text()
+	return f
+}
+
+// some reads texts; none are nil.
+func (r *opReader) some() []string {
+	if list := r.texts(); len(list) > 0 {
+		return list
+	}
+	return nil
+}

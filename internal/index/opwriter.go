@@ -166,3 +166,15 @@ func (w *opWriter) recall(r *Recall) {
 		w.with(r.With)
 	}
 }
+
+func (w *opWriter) forget(f *Forget) {
+	w.text(f.What.Tenant, f.What.Sender, f.What.Conversation.ID)
+	w.number(uint64(conversationTypes.number[f.What.Conversation.Type]), uint64(encodeTime(f.What.Before)))
+	w.flags(f.Expire, f.EndPass)
+	w.bytes(f.Key, nil)
+	w.number(f.Position)
+	w.texts(f.Messages)
+	w.texts(f.Replace)
+	w.number(f.Pass, f.Next.Position, uint64(f.Next.Offset), uint64(f.Waits))
+	w.text(f.After)
+}

@@ -20,6 +20,10 @@ const maxPageBytes = 1 << 20
 type Record struct {
 	Message   shared.Message
 	Tombstone *Tombstone
+
+	// Forgotten: the message was recalled and then forgotten. Its tombstone is empty, and of the message only the tenant
+	// and the id are set.
+	Forgotten bool
 }
 
 // Messages finds messages of a tenant, all in one view of the index. It returns, in order, one record an id, nil for
@@ -38,13 +42,18 @@ func (x *Index) records(tenant string, ids []string, trim func(*Record)) ([]*Rec
 		return nil, err
 	}
 	records := make([]*Record, len(ids))
+	mayForget := x.mayForget.Load() // before the read begins
 	err := x.dir.View(func(txn *badger.Txn) error {
+		forgotten := forgottenReader{txn: txn}
 		for i, id := range ids {
 			err := checkTexts("messages", "id", id)
 			if err != nil {
 				return err
 			}
-			if records[i], err = readRecord(txn, tenant, id); err != nil {
+			if records[i], err = readRecord(txn, tenant, id); err == nil && records[i] == nil && mayForget {
+				records[i], err = forgotten.record(tenant, id)
+			}
+			if err != nil {
 				return err
 			}
 			if records[i] != nil {

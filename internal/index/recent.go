@@ -1,6 +1,7 @@
 package index
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/chat-recall/recall/internal/index/indexpb"
@@ -43,6 +44,24 @@ func (r *recentEvents) add(events []*recentEvent) {
 		r.bytes -= EventBytes(&r.bySequence[oldest].event)
 		delete(r.bySequence, oldest)
 	}
+}
+
+// remove removes events that were erased or changed.
+func (r *recentEvents) remove(sequences map[uint64]bool) {
+	if len(sequences) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.order = slices.DeleteFunc(r.order, func(sequence uint64) bool {
+		e := r.bySequence[sequence]
+		if !sequences[sequence] {
+			return false
+		}
+		r.bytes -= EventBytes(&e.event)
+		delete(r.bySequence, sequence)
+		return true
+	})
 }
 
 // get is nil for an event that is not among the last ones.

@@ -334,6 +334,12 @@ func (x *Index) Related(req shared.RelatedRequest) (shared.RelatedPage, error) {
 func (b *batch) relatedTo(m *shared.Message) (list []shared.Related, err error) {
 	for _, r := range m.Relations {
 		rec, err := readRecord(b.txn, m.Tenant, r.MessageID)
+		if err == nil && rec == nil {
+			var forgotten bool
+			if forgotten, err = b.isForgotten(m.Tenant, r.MessageID); forgotten {
+				rec = forgottenRecord(m.Tenant, r.MessageID)
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

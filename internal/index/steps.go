@@ -77,6 +77,9 @@ func (b *batch) attempts(s *Settle) (*indexpb.Attempts, error) {
 	if err != nil {
 		return nil, err
 	}
+	if entry == nil && b.forgotten > 0 && s.Sequence > 0 && s.Sequence <= b.sequence {
+		return &indexpb.Attempts{Outcome: indexpb.Outcome_OUTCOME_DONE}, nil // it was settled before it was forgotten
+	}
 	if entry == nil {
 		return nil, shared.Invalidf("sequence", "there is no event %d", s.Sequence)
 	}
@@ -116,7 +119,7 @@ func (b *batch) attempts(s *Settle) (*indexpb.Attempts, error) {
 
 // entryOf reads the ledger entry of an event; nil where there is no such event.
 func (b *batch) entryOf(sequence uint64) (*indexpb.Entry, error) {
-	if r := b.recent.get(sequence); r != nil {
+	if r := b.recent.get(sequence); r != nil && !b.changed[sequence] {
 		return r.entry, nil
 	}
 	_, entry, err := entryOf(b.txn, sequence)

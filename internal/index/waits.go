@@ -176,6 +176,9 @@ func (b *batch) planWait(x *shared.Waiting, w *writes) (Result, error) {
 	if err != nil || rec != nil {
 		return Result{Stale: err == nil}, err
 	}
+	if is, err := b.isForgotten(x.Tenant, x.MessageID); err != nil || is {
+		return Result{Stale: is}, err
+	}
 	k := waitKey(x.Tenant, x.MessageID, x.RecallID)
 	var was indexpb.Wait
 	switch there, err := get(b.txn, k, &was); {

@@ -124,6 +124,10 @@ func (w *walk) group(ctx context.Context, txn *badger.Txn, pb *indexpb.Group, po
 			if err != nil {
 				return err
 			}
+			if m.id == "" { // it was erased
+				place.Offset++
+				continue
+			}
 			if place.Offset >= first {
 				if w.full {
 					w.out.Next, w.out.More = place, true

@@ -528,6 +528,7 @@ type Counter struct {
 	Spent         uint64                 `protobuf:"varint,3,opt,name=spent,proto3" json:"spent,omitempty"`         // number of the newest spend of a limit
 	Unspent       uint64                 `protobuf:"varint,4,opt,name=unspent,proto3" json:"unspent,omitempty"`     // number of the newest one that is removed
 	Relations     uint64                 `protobuf:"varint,5,opt,name=relations,proto3" json:"relations,omitempty"` // relations indexed so far
+	Forgotten     uint64                 `protobuf:"varint,6,opt,name=forgotten,proto3" json:"forgotten,omitempty"` // recalled messages that were forgotten so far
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,6 +594,13 @@ func (x *Counter) GetUnspent() uint64 {
 func (x *Counter) GetRelations() uint64 {
 	if x != nil {
 		return x.Relations
+	}
+	return 0
+}
+
+func (x *Counter) GetForgotten() uint64 {
+	if x != nil {
+		return x.Forgotten
 	}
 	return 0
 }
@@ -1802,6 +1810,176 @@ func (x *Wait) GetEndedAt() int64 {
 	return 0
 }
 
+// ForgetKey is the value of H/: the secret of the keyed hashes.
+type ForgetKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetKey) Reset() {
+	*x = ForgetKey{}
+	mi := &file_index_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetKey) ProtoMessage() {}
+
+func (x *ForgetKey) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetKey.ProtoReflect.Descriptor instead.
+func (*ForgetKey) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ForgetKey) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+// Forget is the value of F/<tenant>/<what>: the work of a request to forget, which is under way.
+type Forget struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	End           uint64                 `protobuf:"varint,1,opt,name=end,proto3" json:"end,omitempty"`           // position of the last group that belongs to it
+	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"` // of the last recall that belongs to it
+	Pass          uint64                 `protobuf:"varint,3,opt,name=pass,proto3" json:"pass,omitempty"`         // how often it has passed over all messages; 1: it is doing so for the first time
+	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"` // where that pass is: the group,
+	Offset        uint32                 `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`     // and the messages of it that it has passed
+	After         string                 `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`        // the message whose record it has looked at last; empty: it is in the groups
+	Live          uint64                 `protobuf:"varint,7,opt,name=live,proto3" json:"live,omitempty"`         // messages that were erased
+	Recalled      uint64                 `protobuf:"varint,8,opt,name=recalled,proto3" json:"recalled,omitempty"`
+	Replaced      uint64                 `protobuf:"varint,9,opt,name=replaced,proto3" json:"replaced,omitempty"` // messages of others in which the person was replaced
+	Waiting       uint64                 `protobuf:"varint,10,opt,name=waiting,proto3" json:"waiting,omitempty"`  // messages with open steps, in the pass before
+	Met           uint64                 `protobuf:"varint,11,opt,name=met,proto3" json:"met,omitempty"`          // those in this pass
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forget) Reset() {
+	*x = Forget{}
+	mi := &file_index_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forget) ProtoMessage() {}
+
+func (x *Forget) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forget.ProtoReflect.Descriptor instead.
+func (*Forget) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Forget) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *Forget) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Forget) GetPass() uint64 {
+	if x != nil {
+		return x.Pass
+	}
+	return 0
+}
+
+func (x *Forget) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *Forget) GetOffset() uint32 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *Forget) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *Forget) GetLive() uint64 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *Forget) GetRecalled() uint64 {
+	if x != nil {
+		return x.Recalled
+	}
+	return 0
+}
+
+func (x *Forget) GetReplaced() uint64 {
+	if x != nil {
+		return x.Replaced
+	}
+	return 0
+}
+
+func (x *Forget) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Forget) GetMet() uint64 {
+	if x != nil {
+		return x.Met
+	}
+	return 0
+}
+
 // Log is the value of p/: how far an index that follows a log has applied it.
 type Log struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1814,7 +1992,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_index_proto_msgTypes[17]
+	mi := &file_index_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +2004,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[17]
+	mi := &file_index_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +2017,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{17}
+	return file_index_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Log) GetId() string {
@@ -1882,7 +2060,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_index_proto_msgTypes[18]
+	mi := &file_index_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2072,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[18]
+	mi := &file_index_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2085,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{18}
+	return file_index_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Member) GetInstance() string {
@@ -1991,7 +2169,7 @@ type Written struct {
 
 func (x *Written) Reset() {
 	*x = Written{}
-	mi := &file_index_proto_msgTypes[19]
+	mi := &file_index_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2181,7 @@ func (x *Written) String() string {
 func (*Written) ProtoMessage() {}
 
 func (x *Written) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[19]
+	mi := &file_index_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2194,7 @@ func (x *Written) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Written.ProtoReflect.Descriptor instead.
 func (*Written) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{19}
+	return file_index_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Written) GetProcess() uint64 {
@@ -2045,7 +2223,7 @@ type Holders struct {
 
 func (x *Holders) Reset() {
 	*x = Holders{}
-	mi := &file_index_proto_msgTypes[20]
+	mi := &file_index_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2235,7 @@ func (x *Holders) String() string {
 func (*Holders) ProtoMessage() {}
 
 func (x *Holders) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[20]
+	mi := &file_index_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2248,7 @@ func (x *Holders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holders.ProtoReflect.Descriptor instead.
 func (*Holders) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{20}
+	return file_index_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Holders) GetEachNode() bool {
@@ -2103,13 +2281,14 @@ const file_index_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"0\n" +
 	"\bIdentity\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\x87\x01\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\xa5\x01\n" +
 	"\aCounter\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x1a\n" +
 	"\bfailures\x18\x02 \x01(\x04R\bfailures\x12\x14\n" +
 	"\x05spent\x18\x03 \x01(\x04R\x05spent\x12\x18\n" +
 	"\aunspent\x18\x04 \x01(\x04R\aunspent\x12\x1c\n" +
-	"\trelations\x18\x05 \x01(\x04R\trelations\"A\n" +
+	"\trelations\x18\x05 \x01(\x04R\trelations\x12\x1c\n" +
+	"\tforgotten\x18\x06 \x01(\x04R\tforgotten\"A\n" +
 	"\x05Spend\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\fR\x05limit\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x12\n" +
@@ -2222,7 +2401,22 @@ const file_index_proto_rawDesc = "" +
 	"\trule_name\x18\r \x01(\tR\bruleName\x12\x1b\n" +
 	"\trule_file\x18\x0e \x01(\tR\bruleFile\x12\x1b\n" +
 	"\trule_line\x18\x0f \x01(\x05R\bruleLine\x12\x19\n" +
-	"\bended_at\x18\x10 \x01(\x03R\aendedAt\"C\n" +
+	"\bended_at\x18\x10 \x01(\x03R\aendedAt\"\x1d\n" +
+	"\tForgetKey\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\"\x8c\x02\n" +
+	"\x06Forget\x12\x10\n" +
+	"\x03end\x18\x01 \x01(\x04R\x03end\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x12\n" +
+	"\x04pass\x18\x03 \x01(\x04R\x04pass\x12\x1a\n" +
+	"\bposition\x18\x04 \x01(\x04R\bposition\x12\x16\n" +
+	"\x06offset\x18\x05 \x01(\rR\x06offset\x12\x14\n" +
+	"\x05after\x18\x06 \x01(\tR\x05after\x12\x12\n" +
+	"\x04live\x18\a \x01(\x04R\x04live\x12\x1a\n" +
+	"\brecalled\x18\b \x01(\x04R\brecalled\x12\x1a\n" +
+	"\breplaced\x18\t \x01(\x04R\breplaced\x12\x18\n" +
+	"\awaiting\x18\n" +
+	" \x01(\x04R\awaiting\x12\x10\n" +
+	"\x03met\x18\v \x01(\x04R\x03met\"C\n" +
 	"\x03Log\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x10\n" +
@@ -2308,7 +2502,7 @@ func file_index_proto_rawDescGZIP() []byte {
 }
 
 var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
@@ -2334,11 +2528,13 @@ var file_index_proto_goTypes = []any{
 	(*Group)(nil),         // 21: recall.index.v1.Group
 	(*GroupPart)(nil),     // 22: recall.index.v1.GroupPart
 	(*Wait)(nil),          // 23: recall.index.v1.Wait
-	(*Log)(nil),           // 24: recall.index.v1.Log
-	(*Member)(nil),        // 25: recall.index.v1.Member
-	(*Written)(nil),       // 26: recall.index.v1.Written
-	(*Holders)(nil),       // 27: recall.index.v1.Holders
-	nil,                   // 28: recall.index.v1.Entry.PlaceholderEntry
+	(*ForgetKey)(nil),     // 24: recall.index.v1.ForgetKey
+	(*Forget)(nil),        // 25: recall.index.v1.Forget
+	(*Log)(nil),           // 26: recall.index.v1.Log
+	(*Member)(nil),        // 27: recall.index.v1.Member
+	(*Written)(nil),       // 28: recall.index.v1.Written
+	(*Holders)(nil),       // 29: recall.index.v1.Holders
+	nil,                   // 30: recall.index.v1.Entry.PlaceholderEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
@@ -2351,7 +2547,7 @@ var file_index_proto_depIdxs = []int32{
 	2,  // 7: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 8: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
 	18, // 9: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	28, // 10: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
+	30, // 10: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
 	4,  // 11: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
 	13, // 12: recall.index.v1.Entry.related:type_name -> recall.index.v1.Related
 	12, // 13: recall.index.v1.Entry.cause:type_name -> recall.index.v1.Relation
@@ -2379,7 +2575,7 @@ func file_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
