@@ -132,7 +132,9 @@ func TestDepth_Relations(t *testing.T) {
 		d.index(d.sent("m", time.Minute), d.sent("e1", time.Second, relation(shared.RelationEdit, "m")), quote, reply,
 			d.sent("e2", time.Second, relation(shared.RelationEdit, "e1")),
 			d.sent("forward of the quote", time.Second, relation(shared.RelationForward, "quote")))
-		if r := d.recall(d.request("ann", "r1", "m")); r[0].Status != shared.StatusRecalled {
+		r := d.recall(d.request("ann", "r1", "m"))
+		if with := []string{"e1", "quote", "e2", "forward of the quote"}; r[0].Status != shared.StatusRecalled ||
+			!slices.Equal(r[0].With, with) {
 			t.Fatalf("%+v", r)
 		}
 		if got := d.ids("r1"); !slices.Equal(got, []string{"m", "e1", "quote", "e2", "forward of the quote"}) {

@@ -134,6 +134,10 @@ type RecallResult struct {
 	Role       Role      `json:"role,omitempty"`        // of that actor
 	RecalledAt time.Time `json:"recalled_at,omitzero"`
 
+	// With are the messages that this request recalled in the same commit because they relate to this one: its edits, and
+	// what on_recall { cascade } names. At most MaxRelated.
+	With []string `json:"with,omitempty"`
+
 	// Until is the end of a StatusWaiting. Of Check, it is also the last moment at which StatusRecalled holds; zero: no
 	// end.
 	Until   time.Time `json:"until,omitzero"`

@@ -33,8 +33,9 @@ type Config struct {
 	Tenant   string
 	Platform Platform
 
-	// Recalled, if not nil, is called with the messages that a request of a user recalled, or found recalled, before the
-	// user is answered. A platform with queues in memory takes them out there: the steps run a moment later.
+	// Recalled, if not nil, is called with the messages that a request of a user recalled, with what went with them, or
+	// found recalled, before the user is answered. A platform with queues in memory takes them out there: the steps run
+	// a moment later.
 	Recalled func(ids []string)
 
 	Log hclog.Logger // nil: no log

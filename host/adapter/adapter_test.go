@@ -220,8 +220,12 @@ func TestRecall_Recalled(t *testing.T) {
 	a := adapter.New(adapter.Config{Tenant: "acme", Platform: p,
 		Recalled: func(ids []string) { gone = append(gone, ids...) }})
 	a.Attach(hosttest.Open(t, host.Config{}))
-	p.post("a", "ann", team, 0)
+	original, edit := p.post("a", "ann", team, 0), p.post("e", "ann", team, 0)
 	p.post("b", "ben", team, 0)
+	edit.Relations = []shared.Relation{{Kind: shared.RelationEdit, MessageID: "a"}}
+	if err := a.Index(nil, nil)(within(t), []shared.Message{original, edit}); err != nil {
+		t.Fatal(err)
+	}
 	ask := adapter.Ask{MessageIDs: []string{"a", "b", "none"}}
 	if got, err := a.Recall(within(t), "ann", ask); answers(t, got, err) != "recalled denied:forbidden not_found" {
 		t.Error(got)
@@ -229,7 +233,7 @@ func TestRecall_Recalled(t *testing.T) {
 	if got, err := a.Recall(within(t), "olga", ask); answers(t, got, err) != "already_recalled recalled not_found" {
 		t.Error(got)
 	}
-	if want := []string{"a", "a", "b"}; !slices.Equal(gone, want) {
+	if want := []string{"a", "e", "a", "b"}; !slices.Equal(gone, want) {
 		t.Errorf("%q are gone, want %q", gone, want)
 	}
 }

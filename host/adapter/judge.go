@@ -38,7 +38,7 @@ func (a *Adapter) Recall(ctx context.Context, user string, ask Ask) ([]shared.Re
 	for i, r := range results {
 		results[i] = resultFor(r, Text(r))
 		if r.Status == shared.StatusRecalled || r.Status == shared.StatusAlreadyRecalled {
-			gone = append(gone, r.MessageID)
+			gone = append(append(gone, r.MessageID), r.With...)
 		}
 	}
 	if a.recalled != nil && len(gone) > 0 {
@@ -56,9 +56,9 @@ func (a *Adapter) Check(ctx context.Context, user string, ask Ask) ([]shared.Rec
 	return results, err
 }
 
-// resultFor is a result as a user may read it.
+// resultFor is a result as a user may read it. What was recalled with the message may be in conversations of others.
 func resultFor(r shared.RecallResult, text Texts) shared.RecallResult {
-	r.Text, r.Rule = text, ruleFor(r.Rule)
+	r.Text, r.Rule, r.With = text, ruleFor(r.Rule), nil
 	return r
 }
 

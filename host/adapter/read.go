@@ -96,6 +96,7 @@ func ForUser(e shared.Event, user string) shared.Event {
 	e = FillReason(e)
 	e.Rule, e.PolicyDigest, e.Disposition, e.Retention = ruleFor(e.Rule), "", "", 0
 	e.Message.Labels, e.Message.Ref = nil, ""
+	e.Related, e.MoreRelated, e.Cause, e.Message.Relations = nil, false, nil, nil // of conversations of others, too
 	if user != e.Actor.ID {
 		e.Reason, e.Actor.Labels = "", nil
 		if user != e.Message.Sender {

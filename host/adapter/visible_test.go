@@ -19,11 +19,15 @@ func TestForUser(t *testing.T) {
 	e := shared.Event{
 		Actor: shared.Actor{ID: "olga", Labels: []string{"staff"}}, Reason: "an {insult}", Ext: "e",
 		Message: shared.Message{ID: "m", Conversation: team, Sender: "ann", Type: shared.TypeImage,
-			Labels: []string{"reported"}, Ref: "row 7", Attachments: []shared.Attachment{{Key: "k"}}},
+			Labels: []string{"reported"}, Ref: "row 7", Attachments: []shared.Attachment{{Key: "k"}},
+			Relations: []shared.Relation{{Kind: shared.RelationForward, MessageID: "elsewhere"}}},
+		Related: []shared.Related{{Kind: shared.RelationQuote, MessageID: "elsewhere", Conversation: other}}, MoreRelated: true,
+		Cause:       &shared.Relation{Kind: shared.RelationForward, MessageID: "elsewhere"},
 		Attachments: []shared.Attachment{{Key: "k"}}, Rule: shared.Rule{Name: "managers", File: "/etc/rules.hcl", Line: 3},
 		PolicyDigest: "abc", Placeholder: map[string]string{"en": "removed: {reason} by {actor}"},
 	}
-	secrets := []string{`"ann"`, "image", `"k"`, "staff", `"reason"`, "reported", "row 7", "/etc", "abc"}
+	secrets := []string{`"ann"`, "image", `"k"`, "staff", `"reason"`, "reported", "row 7", "/etc", "abc", "elsewhere",
+		"more_related"}
 	for user, want := range map[string][]string{
 		"ann": {`"ann"`, "image", `"k"`}, "olga": {`"ann"`, "image", `"k"`, "staff", `"reason"`}, "ben": {},
 	} {

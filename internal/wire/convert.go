@@ -273,10 +273,14 @@ func encodeRecallResult(r shared.RecallResult) *recallv1.RecallResult {
 		MessageId: r.MessageID, Status: recallStatuses.number[r.Status], Code: string(r.Code), Rule: encodeRule(r.Rule),
 		Text: r.Text, RecallId: r.RecallID, RecalledBy: r.RecalledBy, Role: roles.number[r.Role],
 		RecalledAt: encodeTime(r.RecalledAt), Until: encodeTime(r.Until), RetryAt: encodeTime(r.RetryAt),
+		With: r.With,
 	}
 }
 
 func (d *decoder) recallResult(r *recallv1.RecallResult) shared.RecallResult {
+	if err := validList("results.with", r.GetWith(), shared.MaxRelated, shared.MaxIDBytes); err != nil {
+		d.fail(err)
+	}
 	return shared.RecallResult{
 		MessageID: r.GetMessageId(), Status: decodeEnum(d, recallStatuses, "results.status", r.GetStatus()),
 		Code: shared.Code(d.text("results.code", r.GetCode(), maxAnswerTextBytes)), Rule: d.rule(r.GetRule()),
@@ -286,6 +290,7 @@ func (d *decoder) recallResult(r *recallv1.RecallResult) shared.RecallResult {
 		Role:       decodeOptional(d, roles, "results.role", r.GetRole()),
 		RecalledAt: d.time("results.recalled_at", r.GetRecalledAt()),
 		Until:      d.time("results.until", r.GetUntil()), RetryAt: d.time("results.retry_at", r.GetRetryAt()),
+		With: r.GetWith(),
 	}
 }
 

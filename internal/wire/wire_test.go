@@ -76,7 +76,7 @@ var (
 	fullResult = shared.RecallResult{
 		MessageID: "m/1", Status: shared.StatusDenied, Code: shared.CodeRateLimited, Rule: fullEvent.Rule,
 		Text: map[string]string{"en": "Later."}, RecallID: "r0", RecalledBy: "bob", Role: shared.RoleNone, RecalledAt: at,
-		Until: at, RetryAt: at,
+		Until: at, RetryAt: at, With: []string{"m/2"},
 	}
 	fullExplanation = shared.Explanation{
 		MessageID: "m/1", Result: fullResult,

@@ -1889,6 +1889,7 @@ type RecallResult struct {
 	RecalledAt    int64                  `protobuf:"varint,9,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`
 	Until         int64                  `protobuf:"varint,10,opt,name=until,proto3" json:"until,omitempty"`                    // of RECALL_STATUS_WAITING; Check: until when it holds; 0: no end
 	RetryAt       int64                  `protobuf:"varint,11,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"` // of the code rate_limited: when to try again
+	With          []string               `protobuf:"bytes,12,rep,name=with,proto3" json:"with,omitempty"`                       // messages that were recalled in the same commit because they relate to this one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1998,6 +1999,13 @@ func (x *RecallResult) GetRetryAt() int64 {
 		return x.RetryAt
 	}
 	return 0
+}
+
+func (x *RecallResult) GetWith() []string {
+	if x != nil {
+		return x.With
+	}
+	return nil
 }
 
 type RecallResponse struct {
@@ -5618,7 +5626,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x04held\x18\b \x01(\x03R\x04held\x12\x16\n" +
 	"\x06atomic\x18\t \x01(\bR\x06atomic\x12\x12\n" +
 	"\x04wait\x18\n" +
-	" \x01(\x03R\x04wait\"\xe8\x03\n" +
+	" \x01(\x03R\x04wait\"\xfc\x03\n" +
 	"\fRecallResult\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12:\n" +
@@ -5634,7 +5642,8 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"recalledAt\x12\x14\n" +
 	"\x05until\x18\n" +
 	" \x01(\x03R\x05until\x12\x19\n" +
-	"\bretry_at\x18\v \x01(\x03R\aretryAt\x1a7\n" +
+	"\bretry_at\x18\v \x01(\x03R\aretryAt\x12\x12\n" +
+	"\x04with\x18\f \x03(\tR\x04with\x1a7\n" +
 	"\tTextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"N\n" +

@@ -1011,6 +1011,7 @@ type RecallResult struct {
 	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"`                                             // when it was recalled
 	Until         *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=until,proto3" json:"until,omitempty"`                                                                        // end of a waiting recall; check: until when recalled holds; not set: no end
 	RetryAt       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`                                                     // rate_limited: when to try again; not set: a later try is refused too
+	With          []string               `protobuf:"bytes,12,rep,name=with,proto3" json:"with,omitempty"`                                                                          // messages recalled in the same commit because they relate to this one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1118,6 +1119,13 @@ func (x *RecallResult) GetUntil() *timestamppb.Timestamp {
 func (x *RecallResult) GetRetryAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RetryAt
+	}
+	return nil
+}
+
+func (x *RecallResult) GetWith() []string {
+	if x != nil {
+		return x.With
 	}
 	return nil
 }
@@ -4269,7 +4277,7 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12=\n" +
 	"\frequested_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x12\x16\n" +
 	"\x06atomic\x18\b \x01(\bR\x06atomic\x12-\n" +
-	"\x04wait\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\xee\x03\n" +
+	"\x04wait\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x82\x04\n" +
 	"\fRecallResult\x12\x1d\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\tR\tmessageId\x12\x16\n" +
@@ -4285,7 +4293,8 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"recalledAt\x120\n" +
 	"\x05until\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x125\n" +
-	"\bretry_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\x1a7\n" +
+	"\bretry_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\x12\x12\n" +
+	"\x04with\x18\f \x03(\tR\x04with\x1a7\n" +
 	"\tTextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"u\n" +

@@ -315,6 +315,7 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 			result.Until = time.Time{}
 		}
 		if applied.New {
+			result.With = goingWith(&v.ops[n])
 			continue
 		}
 		e.limiter.Cancel(v.reservations[n])

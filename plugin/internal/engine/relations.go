@@ -54,6 +54,19 @@ func (r *relations) find(op *index.Recall, in *rules.Input) error {
 	return nil
 }
 
+// goingWith lists the messages that an operation recalls with its message.
+func goingWith(op *index.Op) (ids []string) {
+	if op.Recall == nil {
+		return nil
+	}
+	for i := range op.Recall.With {
+		if w := &op.Recall.With[i]; !w.Stays {
+			ids = append(ids, w.Message.ID)
+		}
+	}
+	return ids
+}
+
 // relatedInput is what the rules are asked about a message that would be recalled with the one of in: the same
 // request for another message. The labels of another conversation are not known.
 func relatedInput(in *rules.Input, m *shared.Message) *rules.Input {

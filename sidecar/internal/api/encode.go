@@ -69,6 +69,7 @@ func encodeRecallResult(r shared.RecallResult) *v1.RecallResult {
 		MessageId: r.MessageID, Status: string(r.Status), Code: string(r.Code), Text: r.Text, Rule: encodeRule(r.Rule),
 		RecallId: r.RecallID, RecalledBy: r.RecalledBy, Role: string(r.Role), RecalledAt: encodeTime(r.RecalledAt),
 		Until: encodeTime(r.Until), RetryAt: encodeTime(r.RetryAt),
+		With: r.With,
 	}
 }
 
