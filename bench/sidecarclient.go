@@ -164,6 +164,31 @@ func (c *jsonClient) Waits(ctx context.Context, req shared.WaitsRequest) (out sh
 	return out, err
 }
 
+func (c *jsonClient) StartJob(ctx context.Context, req shared.JobRequest) (out shared.Job, err error) {
+	err = c.post(ctx, "jobs/start", req, &out)
+	return out, err
+}
+
+func (c *jsonClient) PreviewJob(ctx context.Context, req shared.JobPreviewRequest) (out shared.JobPreview, err error) {
+	err = c.post(ctx, "jobs/preview", req, &out)
+	return out, err
+}
+
+func (c *jsonClient) JobStatus(ctx context.Context, tenant, jobID string) (out shared.Job, err error) {
+	err = c.post(ctx, "jobs/status", map[string]string{"tenant": tenant, "job_id": jobID}, &out)
+	return out, err
+}
+
+func (c *jsonClient) Jobs(ctx context.Context, req shared.JobsRequest) (out shared.JobPage, err error) {
+	err = c.post(ctx, "jobs/list", req, &out)
+	return out, err
+}
+
+func (c *jsonClient) CancelJob(ctx context.Context, tenant, jobID string) (out shared.Job, err error) {
+	err = c.post(ctx, "jobs/cancel", map[string]string{"tenant": tenant, "job_id": jobID}, &out)
+	return out, err
+}
+
 func (c *jsonClient) Related(ctx context.Context, req shared.RelatedRequest) (out shared.RelatedPage, err error) {
 	err = c.post(ctx, "related", req, &out)
 	return out, err

@@ -303,15 +303,18 @@ func (h *Host) Recall(ctx context.Context, req shared.RecallRequest) ([]shared.R
 	})
 }
 
-func ensureRecallID(req *shared.RecallRequest) error {
-	if req.RecallID != "" {
+func ensureRecallID(req *shared.RecallRequest) error { return ensureID(&req.RecallID, "recall") }
+
+// ensureID makes an id unless there is one.
+func ensureID(id *string, of string) error {
+	if *id != "" {
 		return nil
 	}
-	id, err := uuid.NewV7()
+	made, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("make a recall id: %w", err)
+		return fmt.Errorf("make a %s id: %w", of, err)
 	}
-	req.RecallID = id.String()
+	*id = made.String()
 	return nil
 }
 

@@ -72,3 +72,13 @@ func sizeOfSince(req *shared.SinceRequest) int64 {
 	}
 	return n
 }
+
+func sizeOfJob(req *shared.JobRequest) int64 {
+	n := int64(smallCall+len(req.Tenant)+len(req.JobID)+len(req.Actor.ID)+len(req.Ext)+len(req.Reason)+
+		len(req.Filter.Sender)) + sizeOfList(req.Actor.Labels) + sizeOfList(req.ConversationLabels) +
+		sizeOfList(req.Filter.Labels) + int64(len(req.Filter.Types))*listEntry
+	if c := req.Filter.Conversation; c != nil {
+		n += int64(len(c.ID))
+	}
+	return n
+}

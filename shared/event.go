@@ -34,6 +34,7 @@ type Event struct {
 	Sequence   uint64    `json:"sequence"` // grows with every recalled message of the index
 	Tenant     string    `json:"tenant"`
 	RecallID   string    `json:"recall_id"`
+	JobID      string    `json:"job_id,omitempty"` // of the job that recalled the message; empty: no job did
 	Actor      Actor     `json:"actor"`
 	Role       Role      `json:"role"` // the actor's role in the conversation, as the request gave it
 	Ext        string    `json:"ext,omitempty"`

@@ -26,6 +26,12 @@ const (
 	MaxSteps              = 32  // steps that a host carries out
 	MaxDeliveries         = 128 // deliveries of one step that wait for an outcome; the most that a host runs at once
 
+	MaxJobIDBytes  = MaxIDBytes - 16 // its recall ids are longer
+	MaxJobsLimit   = 100
+	MaxRunningJobs = 100   // of a tenant
+	MaxEndedJobs   = 1_000 // of a tenant; the oldest of more are forgotten when the next job starts
+	MaxJobCodes    = 64    // that a job counts by
+
 	// MaxRecallMessages is how many messages can be recalled under one recall id, in one request or many. Messages that
 	// are recalled because they relate to others do not count.
 	MaxRecallMessages = 10_000
@@ -45,3 +51,6 @@ const (
 	MaxActorWaits = 1000    // of one actor
 	MaxIDWaits    = 10      // for one message
 )
+
+// MaxJobUntil is how long after its start a job recalls what arrives.
+const MaxJobUntil = 7 * 24 * time.Hour

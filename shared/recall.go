@@ -56,4 +56,21 @@ type Recall interface {
 
 	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
 	Related(ctx context.Context, req RelatedRequest) (RelatedPage, error)
+	// StartJob starts a job that recalls every message that matches a filter, and returns it once that is on disk. The
+	// plugin carries it out in the background, between other calls, also after a restart. A job that was started before
+	// is returned as it is; if that one has another request, the error is a [*FieldError].
+	StartJob(ctx context.Context, req JobRequest) (Job, error)
+
+	// PreviewJob counts what the rules would answer now for the messages that match, in pages. It changes nothing. See
+	// [PreviewJob] for all pages at once.
+	PreviewJob(ctx context.Context, req JobPreviewRequest) (JobPreview, error)
+
+	// JobStatus returns a job. A job that the tenant does not have is a [*FieldError].
+	JobStatus(ctx context.Context, tenant, jobID string) (Job, error)
+
+	// Jobs pages through the jobs of a tenant, the newest first: those that run, and the last MaxEndedJobs others.
+	Jobs(ctx context.Context, req JobsRequest) (JobPage, error)
+
+	// CancelJob ends a job once that is on disk. What it has recalled stays recalled. A job that has ended stays as it is.
+	CancelJob(ctx context.Context, tenant, jobID string) (Job, error)
 }

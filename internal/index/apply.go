@@ -32,6 +32,8 @@ func (b *batch) plan(op *Op, w *writes) (Result, error) {
 		return Result{}, b.planEndWait(op.EndWait, w)
 	case op.Cascade != nil:
 		return b.planCascade(op.Cascade, w)
+	case op.Job != nil:
+		return b.planJob(op.Job, w)
 	default:
 		return Result{}, b.planUngate(op.Ungate.Sequence, w)
 	}
@@ -258,6 +260,8 @@ func (b *batch) refused(ops []Op) error {
 			err = b.recallRefused(op.Recall, messages)
 		case op.Settle != nil:
 			err = b.refusedSettle(op.Settle)
+		case op.Job != nil:
+			err = b.jobRefused(op.Job)
 		}
 		if err != nil {
 			return err

@@ -56,6 +56,7 @@ type counters struct {
 
 	relations uint64 // indexed so far
 	forgotten uint64 // recalled messages that were forgotten
+	jobs      uint64 // number of the last job
 }
 
 func (x *Index) newBatch() *batch {
@@ -115,6 +116,7 @@ type writes struct {
 	cascades int64              // that it opens, less those that it ends
 	failed   bool               // takes the next position of failed attempts
 	spends   bool               // takes the next number of a spend of a limit
+	job      bool               // takes the next number of a job
 	unspent  uint64             // old ones that it removes
 	members  map[string]*Member // nil: as they were
 	secret   []byte             // nil: as it was
@@ -211,6 +213,9 @@ func (b *batch) write(w *writes) error {
 	for of, n := range w.waits {
 		b.waitChanges[of] += n
 	}
+	if w.job {
+		b.jobs++
+	}
 	if w.members != nil {
 		b.members = w.members
 	}
@@ -245,7 +250,7 @@ func (b *batch) endEntry(position uint64) error {
 	if now := b.counters; now != b.counted {
 		value, err := encode(&indexpb.Counter{
 			Next: now.sequence + 1, Failures: now.failures, Spent: now.spent, Unspent: now.unspent,
-			Relations: now.relations, Forgotten: now.forgotten,
+			Relations: now.relations, Forgotten: now.forgotten, Jobs: now.jobs,
 		})
 		if err == nil {
 			err = b.change(&entry{key: sequenceKey, value: value})

@@ -90,6 +90,8 @@ func (op *Op) Bytes() int {
 		return maxWaitBytes
 	case op.Join != nil, op.Leave != nil, op.Forget != nil:
 		return maxOpBytes // of a part of its steps or messages
+	case op.Job != nil:
+		return op.Job.bytes()
 	}
 	return 0
 }
@@ -139,6 +141,12 @@ func CheckOps(ops []Op) error {
 			return fmt.Errorf("operation %d: %w", i, err)
 		}
 	}
+	if hasJob(ops) {
+		return checkSlice(ops)
+	}
+	if err := checkNoSlice(ops); err != nil {
+		return err
+	}
 	switch {
 	case isAtomic(ops):
 		return checkAtomic(ops)
@@ -151,21 +159,27 @@ func CheckOps(ops []Op) error {
 // checkAtomic refuses an atomic call that is not one request to recall different messages: what makes one of its
 // recalls fail must make all of them fail.
 func checkAtomic(ops []Op) error {
-	seen := make(map[string]bool, len(ops))
 	for i := range ops {
-		r := ops[i].Recall
-		if r == nil || !r.Atomic {
+		if r := ops[i].Recall; r == nil || !r.Atomic {
 			return fmt.Errorf("operation %d: %w", i, shared.Invalidf("recall.atomic",
 				"is not set, and is in another operation of the call"))
 		}
-		e, first := &r.Event, &ops[0].Recall.Event
+	}
+	return checkTogether(ops)
+}
+
+// checkTogether refuses recalls that are not all by one actor under one recall id, of different messages.
+func checkTogether(ops []Op) error {
+	seen := make(map[string]bool, len(ops))
+	for i := range ops {
+		e, first := &ops[i].Recall.Event, &ops[0].Recall.Event
 		switch {
 		case e.Tenant != first.Tenant || e.RecallID != first.RecallID || e.Actor.ID != first.Actor.ID:
 			return fmt.Errorf("operation %d: %w", i, shared.Invalidf("recall.event",
-				"is of another tenant, recall id or actor than the first of the atomic call"))
+				"is of another tenant, recall id or actor than the first of the call"))
 		case seen[e.Message.ID]:
 			return fmt.Errorf("operation %d: %w", i, shared.Invalidf("recall.event.message.id",
-				"is %.80q for the second time in the atomic call", e.Message.ID))
+				"is %.80q for the second time in the call", e.Message.ID))
 		}
 		seen[e.Message.ID] = true
 	}
@@ -212,10 +226,12 @@ func (op *Op) check() error {
 	if op.Forget != nil {
 		set, err = set+1, op.Forget.check()
 	}
+	if op.Job != nil {
+		set, err = set+1, op.Job.check()
+	}
 	if set != 1 {
-		return shared.Invalidf("operation",
-			"%d of put, amend, recall, settle, ungate, cascade, wait, end_wait, join, leave and forget are set; exactly one "+
-				"must be", set)
+		return shared.Invalidf("operation", "%d of put, amend, recall, settle, ungate, cascade, wait, end_wait, join, "+
+			"leave, forget and job are set; exactly one must be", set)
 	}
 	if err == nil && op.Bytes() > maxOpBytes {
 		err = shared.Invalidf("operation", "writes about %d bytes; at most %d", op.Bytes(), maxOpBytes)

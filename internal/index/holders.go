@@ -60,11 +60,11 @@ func (b *batch) choose(step string, sequence uint64) *indexpb.Holders {
 		slices.Sort(every)
 		return &indexpb.Holders{EachNode: true, Nodes: every}
 	}
-	return &indexpb.Holders{Nodes: []string{rendezvous(able, sequence)}}
+	return &indexpb.Holders{Nodes: []string{Rendezvous(able, sequence)}}
 }
 
-// rendezvous chooses a node for an event: always the same one, while others come and go. Empty: there are none.
-func rendezvous(nodes []string, sequence uint64) (chosen string) {
+// Rendezvous chooses a node for an event: always the same one, while others come and go. Empty: there are none.
+func Rendezvous(nodes []string, sequence uint64) (chosen string) {
 	var most uint64
 	for _, node := range nodes {
 		h := fnv.New64a()

@@ -17,6 +17,9 @@ type Identity = badgerdir.Identity
 // Identity returns the identity of the index, with the version of its last commit.
 func (x *Index) Identity() Identity { return x.dir.Identity() }
 
+// Version is that of the last commit.
+func (x *Index) Version() uint64 { return x.dir.Version() }
+
 // setIdentity writes the format of the index and its identity: of this ID, or a new one if it is empty, and of an epoch
 // that differs from all of epochs.
 func setIdentity(txn *badger.Txn, id string, epochs []string) (Identity, error) {

@@ -76,7 +76,7 @@ type Index struct {
 	openCascades atomic.Int64
 	waits        waitCounts
 
-	lastSequence, lastFailure, lastRelation, commits, operations atomic.Uint64
+	lastSequence, lastFailure, lastRelation, lastJob, commits, operations atomic.Uint64
 }
 
 // Close waits for the reads in progress and releases the folder. It is called after the last call of Apply, and may be

@@ -46,7 +46,7 @@ import (
 type key []byte
 
 // keyKinds are the first bytes of all keys.
-const keyKinds = "finmtauroqlsebwdcgxvzHF" + nodeKinds
+const keyKinds = "finmtauroqlsebwdcgxvzHFj" + nodeKinds
 
 // nodeKinds are those that only an index has that follows a log.
 const nodeKinds = "pkyh"
@@ -142,6 +142,10 @@ func writtenKey(node string) key { return newKey('y').text(node) }
 func holdersKey(sequence uint64, step string) key { return newKey('h').number(sequence).text(step) }
 
 func spendKey(number uint64) key { return newKey('c').number(number) }
+
+func jobPrefix(tenant string) key { return newKey('j').text(tenant) }
+
+func jobKey(tenant, id string) key { return jobPrefix(tenant).text(id) }
 
 // lastNumber reads the number that a key ends with.
 func lastNumber(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }

@@ -93,15 +93,21 @@ func (x *Index) applyCall(b *batch, ops []Op, w *writes) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	if !isAtomic(ops) {
+	if !IsWhole(ops) {
 		results, err := x.applyOps(b, ops, w)
 		return Answer{Results: results}, err
 	}
-	if a, done, err := x.tryAtomic(b, ops, w); done || err != nil {
-		return a, err
-	}
 	before, counted := b.count, b.ops
-	results, err := x.applyOps(b, ops, w)
+	var a Answer
+	if isSlice(ops) {
+		a, err = x.applySlice(b, ops, w)
+	} else {
+		var done bool
+		if a, done, err = x.tryAtomic(b, ops, w); done || err != nil {
+			return a, err
+		}
+		a.Results, err = x.applyOps(b, ops, w)
+	}
 	if errors.Is(err, ErrTooLarge) && before == 0 { // the transaction has nothing else: a new one undoes the call
 		of := b.entry
 		if b.reset(x); of != nil {
@@ -111,8 +117,12 @@ func (x *Index) applyCall(b *batch, ops []Op, w *writes) (Answer, error) {
 		return Answer{Refused: shared.Invalidf("targets",
 			"the facts of the messages are too large for one atomic request; send fewer targets")}, nil
 	}
-	return Answer{Results: results}, err
+	return a, err
 }
+
+// IsWhole reports whether operations of one call are applied together or not at all: atomic recalls, and a slice of a
+// job.
+func IsWhole(ops []Op) bool { return isAtomic(ops) || isSlice(ops) }
 
 // applyOps plans and writes operations, one after the other. After an error some are in the batch.
 func (x *Index) applyOps(b *batch, ops []Op, w *writes) ([]Result, error) {
@@ -165,6 +175,12 @@ func isAtomic(ops []Op) bool {
 // all be applied. They are of different messages, under one recall id and by one actor: what one of them writes changes
 // the size of the others, and not whether they are stale or another actor's.
 func (x *Index) tryAtomic(b *batch, ops []Op, w *writes) (a Answer, done bool, err error) {
+	results, err := x.planAll(b, ops, w)
+	return Answer{Results: results}, err == nil && abort(results, Result.isNotApplied), err
+}
+
+// planAll plans recalls without writing any.
+func (x *Index) planAll(b *batch, ops []Op, w *writes) ([]Result, error) {
 	results := make([]Result, len(ops))
 	b.planned = map[string]bool{}
 	defer func() { b.planned, b.cascade = nil, cascade{} }()
@@ -178,15 +194,18 @@ func (x *Index) tryAtomic(b *batch, ops []Op, w *writes) (a Answer, done bool, e
 			b.notePlanned(ops[i].Recall)
 		}
 		if err != nil {
-			return Answer{}, false, fmt.Errorf("plan operation %d: %w", i, err)
+			return nil, fmt.Errorf("plan operation %d: %w", i, err)
 		}
 	}
-	return Answer{Results: results}, abort(results), nil
+	return results, nil
 }
 
-// abort reports whether one of these atomic recalls cannot be applied, and marks the others as aborted.
-func abort(results []Result) bool {
-	if !slices.ContainsFunc(results, func(r Result) bool { return r.Stale || r.OtherActor }) {
+// isNotApplied reports whether a recall cannot be applied.
+func (r Result) isNotApplied() bool { return r.Stale || r.OtherActor }
+
+// abort reports whether one of these recalls keeps all from being applied, and marks the others as aborted.
+func abort(results []Result, hinders func(Result) bool) bool {
+	if !slices.ContainsFunc(results, hinders) {
 		return false
 	}
 	for i := range results {
@@ -213,6 +232,7 @@ func (x *Index) commit(b *batch) error {
 	x.lastRelation.Store(b.relations)
 	x.openCascades.Store(b.openCascades)
 	x.waits.add(b.waitChanges)
+	x.lastJob.Store(b.jobs)
 	x.commits.Add(1)
 	x.operations.Add(uint64(b.ops))
 	return nil

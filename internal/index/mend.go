@@ -28,6 +28,7 @@ type mending struct {
 	relations uint64          // of live messages
 	failures  uint64          // the highest position of any failed attempt
 	forgotten uint64          // keyed hashes
+	jobs      uint64          // the highest number of a job
 	mended    map[string]bool // keys of records that batch writes
 
 	group  groupWriter
@@ -64,14 +65,14 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	// because that of their indexing is lost. Versions go on above those of groups.
 	passes = []pass{
 		{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}, {'d', m.queued}, {'s', m.attempts},
-		{'m', m.grouped}, {'a', m.use}, {'v', m.wait},
+		{'m', m.grouped}, {'a', m.use}, {'v', m.wait}, {'j', m.job},
 	}
 	return m.run(ctx, db, uint64(out.Messages), passes, func() error {
 		if err := m.endGroup(); err != nil {
 			return err
 		}
 		return m.set(sequenceKey, &indexpb.Counter{
-			Next: m.sequence + 1, Failures: m.failures, Relations: m.relations, Forgotten: m.forgotten,
+			Next: m.sequence + 1, Failures: m.failures, Relations: m.relations, Forgotten: m.forgotten, Jobs: m.jobs,
 		})
 	})
 }
@@ -356,6 +357,28 @@ func (m *mending) endGroup() error {
 	m.groups++
 	m.group = groupWriter{}
 	return m.batch.Set(groupKey(m.groups), data)
+}
+
+// job has a job that runs begin again, because the groups are others now. What it has recalled, it knows by the recall
+// ids.
+func (m *mending) job(item *badger.Item) error {
+	var pb indexpb.Job
+	if err := decode(item, &pb); err != nil {
+		return err
+	}
+	if err := m.endGroup(); err != nil { // the last one
+		return err
+	}
+	m.jobs = max(m.jobs, pb.Number)
+	if pb.State != indexpb.JobState_JOB_STATE_RUNNING {
+		return nil
+	}
+	pb.Started, pb.Position, pb.Offset = m.groups, 0, 0
+	pb.Examined, pb.Recalled, pb.AlreadyRecalled, pb.Denied = 0, 0, 0, nil
+	if pb.End > 0 {
+		pb.End = max(m.groups, 1)
+	}
+	return m.set(item.KeyCopy(nil), &pb)
 }
 
 // queued drops a key of a queue that is not where the ledger has its event: that is gone, or the step was settled or

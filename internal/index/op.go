@@ -18,6 +18,7 @@ type Op struct {
 	Join   *Join             // this node is one of the cluster from here on
 	Leave  *Leave            // this node is none of it any more, and its open steps are no longer its
 	Forget *Forget           // messages are erased
+	Job    *JobOp            // a bulk recall started, went on or ended
 
 	// Waited are the recalls that waited for the message of a Put, in the order of their requests, as they were decided.
 	Waited []Waited
@@ -91,8 +92,9 @@ type Result struct {
 	Put     shared.IndexStatus // of a Put or an Amend
 	Related []shared.Related   // of a Put of a live message: the recalled messages that it relates to
 
-	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it. Of a Put, New
-	// says that a recall that waited for the message recalled it; of a Wait, that it waits.
+	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it. Both are zero if
+	// the slice of a job that it belongs to does not go on where the job is. Of a Put, New says that a recall that waited
+	// for the message recalled it; of a Wait, that it waits.
 	Tombstone Tombstone
 	New       bool
 
@@ -107,7 +109,7 @@ type Result struct {
 	// Of a Wait: it was not applied, because as many wait as may.
 	Full bool
 
-	// Of an Atomic Recall: it was not applied, because another one of its call was not.
+	// Of an Atomic Recall, or one of a slice of a job: it was not applied, because another one of its call was not.
 	Aborted bool
 
 	// Of a Settle: where the step stands after it, on its node.
@@ -119,6 +121,8 @@ type Result struct {
 	More   bool
 
 	Forgot Forgot // of a Forget
+	// Of a JobOp: the job as it is after it. New says that it was applied.
+	Job *Job
 }
 
 // StepState is where a step stands. Zero: it is settled.

@@ -12,7 +12,7 @@ import (
 
 // The formats of operations in a log that this package reads and writes. Anything added to an operation is a new
 // format, because a node must not apply half of one. Format 2 added what a recall spends of a limit, and when a node
-// was found to be gone. Format 1 leaves them out. Format 3 added the relations of messages, waiting recalls and Forget. An
+// was found to be gone. Format 1 leaves them out. Format 3 added relations, waiting recalls, jobs and Forget. An
 // operation that has any cannot be written in an older format.
 const (
 	OldestOpFormat = 1
@@ -22,6 +22,9 @@ const (
 // errOlderNodes is why an operation cannot be written in a format.
 var errOlderNodes = fmt.Errorf("%w: a node of the cluster has an older version, which does not know this; upgrade the "+
 	"plugins of all nodes", shared.ErrUnavailable)
+
+// JobFormat is the first format with jobs.
+const JobFormat = 3
 
 // ErrNewer says that a log has something that this version does not know.
 var ErrNewer = errors.New("written by a newer version")
@@ -40,6 +43,7 @@ const (
 	codeLeave
 	codeCascade
 	codeWait
+	codeJob
 )
 
 // Of later kinds.
@@ -117,6 +121,8 @@ func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
 		w.since(3)
 		w.code(codeForget)
 		w.forget(op.Forget)
+	case op.Job != nil:
+		w.job(op.Job)
 	}
 	return w.b, w.err
 }
@@ -183,6 +189,8 @@ func ReadOp(s string, format int) (op Op, rest string, err error) {
 	case codeForget:
 		r.since(3)
 		op.Forget = r.forget()
+	case codeJob:
+		op.Job = r.job()
 	default:
 		r.fail(ErrNewer)
 	}

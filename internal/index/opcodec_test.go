@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -86,6 +87,25 @@ func TestAppendOp_RelationsNeedNewNodes(t *testing.T) {
 	}
 }
 
+// everyJobOp is an operation on a job of each kind, which older formats do not have.
+func everyJobOp() []Op {
+	full := startOf("j")
+	full.Job.Start.Request = shared.JobRequest{
+		Tenant: "acme", JobID: "j", Actor: shared.Actor{ID: "mod", Labels: []string{"staff"}}, Role: shared.RoleAdmin,
+		ConversationLabels: []string{"public"}, Reason: "spam", Ext: "{}", Until: start.Add(time.Hour),
+		Filter: shared.JobFilter{
+			Sender: "ann", Conversation: &shared.Conversation{Type: shared.ConversationGroup, ID: "g"},
+			Types: []shared.MessageType{shared.TypeImage, shared.TypeText}, Labels: []string{"a", "b"},
+			From: start, Before: start.Add(time.Minute),
+		},
+	}
+	counts := shared.JobCounts{Recalled: 1, AlreadyRecalled: 2, Denied: map[shared.Code]int{"late": 3, "x": 4}}
+	slice := sliceOf("j", JobSlice{
+		From: Place{1, 2}, To: Place{3, 4}, Examined: 5, Counts: counts, RecallNumber: 6, Seal: true, Done: true,
+	}, normal(message("m")))
+	return append(slice, startOf("j"), full, cancelOf("j"), sliceOf("j", JobSlice{})[0])
+}
+
 func encodeOps(t testing.TB, ops ...Op) (b []byte) {
 	t.Helper()
 	for i := range ops {
@@ -108,7 +128,7 @@ func readOpOf(data []byte, format int) (op Op, rest []byte, err error) {
 }
 
 func TestOpCodec(t *testing.T) {
-	ops := append(everyOp(), relatedOps()...)
+	ops := slices.Concat(everyOp(), relatedOps(), everyJobOp())
 	if err := CheckOps(ops[2:3]); err != nil {
 		t.Fatal(err)
 	}
@@ -166,8 +186,22 @@ func TestOpCodec_OldestFormat(t *testing.T) {
 	}
 }
 
+// What older formats do not have and must not be left out is written in none of them.
+func TestAppendOp_JobInAnOlderFormat(t *testing.T) {
+	for _, op := range everyJobOp() {
+		for format := OldestOpFormat; format < JobFormat; format++ {
+			if _, err := AppendOp(nil, &op, format); !errors.Is(err, shared.ErrUnavailable) {
+				t.Errorf("%+v in format %d: %v", op, format, err)
+			}
+			if _, _, err := readOpOf(encodeOps(t, op), format); !errors.Is(err, ErrNewer) {
+				t.Errorf("%+v read as format %d: %v", op, format, err)
+			}
+		}
+	}
+}
+
 func TestReadOp_CutShort(t *testing.T) {
-	for i, op := range append(everyOp(), relatedOps()...) {
+	for i, op := range slices.Concat(everyOp(), relatedOps(), everyJobOp()) {
 		whole := encodeOps(t, op)
 		for n := range len(whole) {
 			if _, _, err := readOp(whole[:n]); !errors.Is(err, ErrCorrupt) {

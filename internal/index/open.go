@@ -74,10 +74,11 @@ func (x *Index) begin() error {
 			return fmt.Errorf("%w: it has no sequence%s", ErrCorrupt, badgerdir.Advice)
 		}
 	}
-	x.counters = counters{next.Next - 1, next.Failures, next.Spent, next.Unspent, next.Relations, next.Forgotten}
+	x.counters = counters{next.Next - 1, next.Failures, next.Spent, next.Unspent, next.Relations, next.Forgotten, next.Jobs}
 	x.lastSequence.Store(x.sequence)
 	x.lastFailure.Store(x.failures)
 	x.lastRelation.Store(x.relations)
+	x.lastJob.Store(x.jobs)
 	x.ids.known = lastGroup(txn)
 	x.ids.complete.Store(x.ids.known == 0)
 	open, err := countKeys(txn, newKey('z'))

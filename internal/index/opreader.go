@@ -160,7 +160,11 @@ func hasUnknown(m protoreflect.Message) bool {
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case f.IsMap(): // of texts
-		case f.Enum() != nil && !f.IsList():
+		case f.Enum() != nil && f.IsList():
+			for i := range v.List().Len() {
+				found = found || f.Enum().Values().ByNumber(v.List().Get(i).Enum()) == nil
+			}
+		case f.Enum() != nil:
 			found = found || f.Enum().Values().ByNumber(v.Enum()) == nil
 		case f.Message() == nil:
 		case f.IsList():
@@ -339,6 +343,9 @@ func (r *opReader) recall() *Recall {
 		out.With = r.with(tenant)
 	}
 	out.Event = decodeEvent(recallID, m, &entry)
+	if out.Event.JobID != "" {
+		r.since(JobFormat)
+	}
 	for _, s := range entry.Steps {
 		out.Steps = append(out.Steps, s.Name)
 		if len(s.After) > 0 {

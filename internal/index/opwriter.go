@@ -135,6 +135,9 @@ func (w *opWriter) amend(a *shared.Amendment) {
 func (w *opWriter) recall(r *Recall) {
 	m := normal(r.Event.Message)
 	event := r.Event
+	if event.JobID != "" {
+		w.since(JobFormat)
+	}
 	event.Sequence, event.Attachments = 0, nil // set when it is applied
 	entry := encodeEntry(&event)
 	for _, step := range r.Steps {

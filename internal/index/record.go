@@ -305,6 +305,7 @@ func encodeEntry(e *shared.Event) *indexpb.Entry {
 		Retention:    e.Retention.Microseconds(),
 		MessageId:    e.Message.ID,
 		MoreRelated:  e.MoreRelated,
+		JobId:        e.JobID,
 	}
 	for i := range e.Related {
 		pb.Related = append(pb.Related, encodeRelated(&e.Related[i]))
@@ -320,6 +321,7 @@ func decodeEvent(recallID string, m shared.Message, pb *indexpb.Entry) shared.Ev
 		Sequence:     pb.Sequence,
 		Tenant:       m.Tenant,
 		RecallID:     recallID,
+		JobID:        pb.JobId,
 		Actor:        shared.Actor{ID: pb.ActorId, Labels: pb.ActorLabels},
 		Role:         roles.word[pb.Role],
 		Ext:          pb.Ext,

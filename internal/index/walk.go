@@ -59,8 +59,8 @@ type Walked struct {
 }
 
 // Walk visits messages in the order in which they were indexed. It reads one version of the index: the next walk finds
-// what is indexed meanwhile. It fails with the error of ctx, and with [ErrCorrupt] if a group is damaged or a message of
-// a group has no record.
+// what is indexed meanwhile. It fails with the error of ctx, and with [ErrCorrupt] if a group is damaged or a message
+// of a group has no record.
 func (x *Index) Walk(ctx context.Context, req WalkRequest) (Walked, error) {
 	w := walk{WalkRequest: req, senderSum: senderSum(req.Sender), began: time.Now(), out: Walked{Next: req.From}}
 	if w.End == 0 {
@@ -85,6 +85,15 @@ func (x *Index) Walk(ctx context.Context, req WalkRequest) (Walked, error) {
 		return Walked{}, fmt.Errorf("walk over the messages: %w", err)
 	}
 	return w.out, nil
+}
+
+// LastGroup is the position of the last group; 0: there is none.
+func (x *Index) LastGroup() (position uint64, err error) {
+	err = x.dir.Read(func(txn *badger.Txn) error {
+		position = lastGroup(txn)
+		return nil
+	})
+	return position, err
 }
 
 // walk is a walk under way.

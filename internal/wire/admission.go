@@ -73,8 +73,17 @@ var working = map[string]struct{ call, element int64 }{
 	"Waits":   {3 * maxPageBytes, 0},
 	"Related": {3 * maxPageBytes, 0},
 
+	"StartJob":   {maxJobBytes, 0},
+	"PreviewJob": {3 * maxPageBytes, 0}, // the records of a slice
+	"JobStatus":  {maxJobBytes, 0},
+	"Jobs":       {shared.MaxJobsLimit * maxJobBytes, 0},
+	"CancelJob":  {maxJobBytes, 0},
+
 	"Settle": {0, 4 << 10}, // a goroutine each where one is refused, and its answer
 }
+
+// maxJobBytes is what a job takes at most, decoded and encoded.
+const maxJobBytes = 64 << 10
 
 // maxPageBytes is about the size of a page of Since, of List or of a ledger; the last event of it may go beyond.
 const maxPageBytes = 1 << 20

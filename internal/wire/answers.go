@@ -94,6 +94,9 @@ func validateEvent(e *shared.Event) error {
 	if err := validID("recall_id", e.RecallID); err != nil {
 		return err
 	}
+	if err := validText("job_id", e.JobID, shared.MaxIDBytes); err != nil {
+		return err
+	}
 	if err := validID("actor.id", e.Actor.ID); err != nil {
 		return err
 	}

@@ -28,6 +28,9 @@ type broken struct {
 	diagnostics *recallv1.DiagnosticsResponse
 	metrics     *recallv1.MetricsResponse
 	explain     *recallv1.ExplainResponse
+	job         *recallv1.Job
+	jobs        *recallv1.JobPage
+	preview     *recallv1.JobPreview
 }
 
 func (b *broken) Explain(context.Context, *recallv1.RecallRequest) (*recallv1.ExplainResponse, error) {

@@ -454,7 +454,7 @@ func encodeEvent(e shared.Event) *recallv1.Event {
 		Message: encodeMessage(e.Message), Attachments: mapSlice(e.Attachments, encodeAttachment),
 		Rule: encodeRule(e.Rule), PolicyDigest: e.PolicyDigest, Silent: e.Silent, Placeholder: e.Placeholder,
 		Disposition: dispositions.number[e.Disposition], Retention: e.Retention.Microseconds(),
-		Related: mapSlice(e.Related, encodeRelated), MoreRelated: e.MoreRelated,
+		Related: mapSlice(e.Related, encodeRelated), MoreRelated: e.MoreRelated, JobId: e.JobID,
 	}
 	if e.Cause != nil {
 		w.Cause = encodeRelation(*e.Cause)
@@ -477,7 +477,7 @@ func (d *decoder) event(e *recallv1.Event) shared.Event {
 		PolicyDigest: e.GetPolicyDigest(), Silent: e.GetSilent(), Placeholder: e.GetPlaceholder(),
 		Disposition: decodeEnum(d, dispositions, "event.disposition", e.GetDisposition()),
 		Retention:   decodeDuration(e.GetRetention()),
-		Related:     mapSlice(e.GetRelated(), d.related), MoreRelated: e.GetMoreRelated(),
+		Related:     mapSlice(e.GetRelated(), d.related), MoreRelated: e.GetMoreRelated(), JobID: e.GetJobId(),
 	}
 	if e.Cause != nil {
 		cause := d.relation(e.Cause)

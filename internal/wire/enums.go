@@ -106,6 +106,11 @@ var (
 		shared.DispositionErase:   recallv1.Disposition_DISPOSITION_ERASE,
 		shared.DispositionArchive: recallv1.Disposition_DISPOSITION_ARCHIVE,
 	})
+	jobStates = newEnum(map[shared.JobState]recallv1.JobState{
+		shared.JobRunning:  recallv1.JobState_JOB_STATE_RUNNING,
+		shared.JobDone:     recallv1.JobState_JOB_STATE_DONE,
+		shared.JobCanceled: recallv1.JobState_JOB_STATE_CANCELED,
+	})
 	pluginStates = newEnum(map[State]recallv1.PluginState{
 		StateStandby:  recallv1.PluginState_PLUGIN_STATE_STANDBY,
 		StateActive:   recallv1.PluginState_PLUGIN_STATE_ACTIVE,

@@ -38,7 +38,7 @@ var (
 		Reason: "wrong room", RecalledAt: at, Message: fullMessage, Attachments: fullMessage.Attachments,
 		Rule: shared.Rule{Name: "managers", File: "a.hcl", Line: 3}, PolicyDigest: "ab",
 		Silent: true, Placeholder: map[string]string{"zh-Hans": "{actor}撤回"}, Disposition: shared.DispositionArchive,
-		Retention: 36 * time.Hour, MoreRelated: true, Cause: &shared.Relation{Kind: shared.RelationQuote, MessageID: "m/0"},
+		Retention: 36 * time.Hour, MoreRelated: true, JobID: "j1", Cause: &shared.Relation{Kind: shared.RelationQuote, MessageID: "m/0"},
 		Related: []shared.Related{
 			{Kind: shared.RelationForward, MessageID: "m/2", Conversation: fullMessage.Conversation, Ref: "row 8"},
 		},
@@ -311,6 +311,13 @@ func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 			shared.WaitPage{Waits: []shared.Waiting{fullWaiting}, Next: "AW0y", More: true}},
 		"Related": {func() (any, error) { return c.Related(ctx, fullRelated) }, []any{fullRelated},
 			shared.RelatedPage{Related: fullEvent.Related, Next: "AW0y", More: true}},
+		"StartJob": {func() (any, error) { return c.StartJob(ctx, fullJob.Request) }, []any{fullJob.Request}, fullJob},
+		"PreviewJob": {func() (any, error) { return c.PreviewJob(ctx, fullPreviewRequest) }, []any{fullPreviewRequest},
+			fullPreview},
+		"JobStatus": {func() (any, error) { return c.JobStatus(ctx, "acme", "j1") }, []any{"acme", "j1"}, fullJob},
+		"Jobs": {func() (any, error) { return c.Jobs(ctx, fullJobs) }, []any{fullJobs},
+			shared.JobPage{Jobs: []shared.Job{fullJob}, Next: "cd34-8", More: true, Reset: true}},
+		"CancelJob": {func() (any, error) { return c.CancelJob(ctx, "acme", "j1") }, []any{"acme", "j1"}, fullJob},
 		"Retry": {func() (any, error) { return "retried", c.Retry(ctx, []string{shared.StepPush}) },
 			[]any{[]string{shared.StepPush}}, "retried"},
 		"Describe": {func() (any, error) {

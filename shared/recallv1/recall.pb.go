@@ -769,6 +769,59 @@ func (StepsFilter) EnumDescriptor() ([]byte, []int) {
 	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{12}
 }
 
+// JobState is where a job stands.
+type JobState int32
+
+const (
+	JobState_JOB_STATE_UNSPECIFIED JobState = 0 // in a JobsRequest: any
+	JobState_JOB_STATE_RUNNING     JobState = 1
+	JobState_JOB_STATE_DONE        JobState = 2
+	JobState_JOB_STATE_CANCELED    JobState = 3
+)
+
+// Enum value maps for JobState.
+var (
+	JobState_name = map[int32]string{
+		0: "JOB_STATE_UNSPECIFIED",
+		1: "JOB_STATE_RUNNING",
+		2: "JOB_STATE_DONE",
+		3: "JOB_STATE_CANCELED",
+	}
+	JobState_value = map[string]int32{
+		"JOB_STATE_UNSPECIFIED": 0,
+		"JOB_STATE_RUNNING":     1,
+		"JOB_STATE_DONE":        2,
+		"JOB_STATE_CANCELED":    3,
+	}
+)
+
+func (x JobState) Enum() *JobState {
+	p := new(JobState)
+	*p = x
+	return p
+}
+
+func (x JobState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JobState) Descriptor() protoreflect.EnumDescriptor {
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[13].Descriptor()
+}
+
+func (JobState) Type() protoreflect.EnumType {
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[13]
+}
+
+func (x JobState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JobState.Descriptor instead.
+func (JobState) EnumDescriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{13}
+}
+
 // MetricKind says how a metric is read.
 type MetricKind int32
 
@@ -806,11 +859,11 @@ func (x MetricKind) String() string {
 }
 
 func (MetricKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_chatrecall_recall_v1_recall_proto_enumTypes[13].Descriptor()
+	return file_chatrecall_recall_v1_recall_proto_enumTypes[14].Descriptor()
 }
 
 func (MetricKind) Type() protoreflect.EnumType {
-	return &file_chatrecall_recall_v1_recall_proto_enumTypes[13]
+	return &file_chatrecall_recall_v1_recall_proto_enumTypes[14]
 }
 
 func (x MetricKind) Number() protoreflect.EnumNumber {
@@ -819,7 +872,7 @@ func (x MetricKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MetricKind.Descriptor instead.
 func (MetricKind) EnumDescriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{13}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{14}
 }
 
 // Conversation names a conversation of a tenant.
@@ -3516,6 +3569,7 @@ type Event struct {
 	Related       []*Related             `protobuf:"bytes,17,rep,name=related,proto3" json:"related,omitempty"`                             // live messages that relate to this one and were not recalled with it
 	MoreRelated   bool                   `protobuf:"varint,18,opt,name=more_related,json=moreRelated,proto3" json:"more_related,omitempty"` // there are others
 	Cause         *Relation              `protobuf:"bytes,19,opt,name=cause,proto3" json:"cause,omitempty"`                                 // why it was recalled: it relates to that recalled message
+	JobId         string                 `protobuf:"bytes,20,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`                    // of the job that made the recall
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3683,6 +3737,701 @@ func (x *Event) GetCause() *Relation {
 	return nil
 }
 
+func (x *Event) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+// JobFilter says which messages a job recalls: those that match every field that is set.
+type JobFilter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sender        string                 `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	Conversation  *Conversation          `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Types         []MessageType          `protobuf:"varint,3,rep,packed,name=types,proto3,enum=chatrecall.recall.v1.MessageType" json:"types,omitempty"` // one of them
+	Labels        []string               `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty"`                                             // all of them
+	From          int64                  `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"`                                                // sent then or later
+	Before        int64                  `protobuf:"varint,6,opt,name=before,proto3" json:"before,omitempty"`                                            // sent before then
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobFilter) Reset() {
+	*x = JobFilter{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobFilter) ProtoMessage() {}
+
+func (x *JobFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobFilter.ProtoReflect.Descriptor instead.
+func (*JobFilter) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *JobFilter) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *JobFilter) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *JobFilter) GetTypes() []MessageType {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *JobFilter) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *JobFilter) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *JobFilter) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+type JobRequest struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Tenant             string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	JobId              string                 `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"` // makes a retry the same job
+	Filter             *JobFilter             `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	Actor              *Actor                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	Role               Role                   `protobuf:"varint,5,opt,name=role,proto3,enum=chatrecall.recall.v1.Role" json:"role,omitempty"`                       // of the actor in the conversation of the filter
+	ConversationLabels []string               `protobuf:"bytes,6,rep,name=conversation_labels,json=conversationLabels,proto3" json:"conversation_labels,omitempty"` // for rules
+	Reason             string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Ext                string                 `protobuf:"bytes,8,opt,name=ext,proto3" json:"ext,omitempty"`
+	Until              int64                  `protobuf:"varint,9,opt,name=until,proto3" json:"until,omitempty"` // it also recalls what arrives until then; 0: nothing that arrives
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *JobRequest) Reset() {
+	*x = JobRequest{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobRequest) ProtoMessage() {}
+
+func (x *JobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobRequest.ProtoReflect.Descriptor instead.
+func (*JobRequest) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *JobRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *JobRequest) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *JobRequest) GetFilter() *JobFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *JobRequest) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *JobRequest) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *JobRequest) GetConversationLabels() []string {
+	if x != nil {
+		return x.ConversationLabels
+	}
+	return nil
+}
+
+func (x *JobRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *JobRequest) GetExt() string {
+	if x != nil {
+		return x.Ext
+	}
+	return ""
+}
+
+func (x *JobRequest) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+// JobCounts counts messages that match by what the rules answered.
+type JobCounts struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Recalled        uint64                 `protobuf:"varint,1,opt,name=recalled,proto3" json:"recalled,omitempty"`
+	AlreadyRecalled uint64                 `protobuf:"varint,2,opt,name=already_recalled,json=alreadyRecalled,proto3" json:"already_recalled,omitempty"`
+	Denied          map[string]uint64      `protobuf:"bytes,3,rep,name=denied,proto3" json:"denied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by code
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *JobCounts) Reset() {
+	*x = JobCounts{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobCounts) ProtoMessage() {}
+
+func (x *JobCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobCounts.ProtoReflect.Descriptor instead.
+func (*JobCounts) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *JobCounts) GetRecalled() uint64 {
+	if x != nil {
+		return x.Recalled
+	}
+	return 0
+}
+
+func (x *JobCounts) GetAlreadyRecalled() uint64 {
+	if x != nil {
+		return x.AlreadyRecalled
+	}
+	return 0
+}
+
+func (x *JobCounts) GetDenied() map[string]uint64 {
+	if x != nil {
+		return x.Denied
+	}
+	return nil
+}
+
+// Job is a bulk recall and how far it is.
+type Job struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *JobRequest            `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	State         JobState               `protobuf:"varint,2,opt,name=state,proto3,enum=chatrecall.recall.v1.JobState" json:"state,omitempty"`
+	StartedAt     int64                  `protobuf:"varint,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	EndedAt       int64                  `protobuf:"varint,4,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	Examined      uint64                 `protobuf:"varint,5,opt,name=examined,proto3" json:"examined,omitempty"` // messages of the tenant
+	Total         uint64                 `protobuf:"varint,6,opt,name=total,proto3" json:"total,omitempty"`       // of them, an estimate; 0: none yet
+	Counts        *JobCounts             `protobuf:"bytes,7,opt,name=counts,proto3" json:"counts,omitempty"`
+	WaitingUntil  int64                  `protobuf:"varint,8,opt,name=waiting_until,json=waitingUntil,proto3" json:"waiting_until,omitempty"` // for a limit of the rules
+	Error         string                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`                                    // why it does not get on at the moment
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Job) Reset() {
+	*x = Job{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Job) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Job) ProtoMessage() {}
+
+func (x *Job) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Job.ProtoReflect.Descriptor instead.
+func (*Job) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Job) GetRequest() *JobRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *Job) GetState() JobState {
+	if x != nil {
+		return x.State
+	}
+	return JobState_JOB_STATE_UNSPECIFIED
+}
+
+func (x *Job) GetStartedAt() int64 {
+	if x != nil {
+		return x.StartedAt
+	}
+	return 0
+}
+
+func (x *Job) GetEndedAt() int64 {
+	if x != nil {
+		return x.EndedAt
+	}
+	return 0
+}
+
+func (x *Job) GetExamined() uint64 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+func (x *Job) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Job) GetCounts() *JobCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Job) GetWaitingUntil() int64 {
+	if x != nil {
+		return x.WaitingUntil
+	}
+	return 0
+}
+
+func (x *Job) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type JobName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	JobId         string                 `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobName) Reset() {
+	*x = JobName{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobName) ProtoMessage() {}
+
+func (x *JobName) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobName.ProtoReflect.Descriptor instead.
+func (*JobName) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *JobName) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *JobName) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+type JobsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	State         JobState               `protobuf:"varint,2,opt,name=state,proto3,enum=chatrecall.recall.v1.JobState" json:"state,omitempty"` // not set: any
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`                                     // next of an earlier page; empty: from the newest job
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`                                    // 0: the largest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobsRequest) Reset() {
+	*x = JobsRequest{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobsRequest) ProtoMessage() {}
+
+func (x *JobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobsRequest.ProtoReflect.Descriptor instead.
+func (*JobsRequest) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *JobsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *JobsRequest) GetState() JobState {
+	if x != nil {
+		return x.State
+	}
+	return JobState_JOB_STATE_UNSPECIFIED
+}
+
+func (x *JobsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *JobsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type JobPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Jobs          []*Job                 `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`    // the cursor behind this page
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`   // there are further jobs
+	Reset_        bool                   `protobuf:"varint,4,opt,name=reset,proto3" json:"reset,omitempty"` // as in EventPage
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobPage) Reset() {
+	*x = JobPage{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPage) ProtoMessage() {}
+
+func (x *JobPage) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPage.ProtoReflect.Descriptor instead.
+func (*JobPage) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *JobPage) GetJobs() []*Job {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *JobPage) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *JobPage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *JobPage) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
+type JobPreviewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *JobRequest            `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"` // next of an earlier page; empty: from the beginning
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobPreviewRequest) Reset() {
+	*x = JobPreviewRequest{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPreviewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPreviewRequest) ProtoMessage() {}
+
+func (x *JobPreviewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPreviewRequest.ProtoReflect.Descriptor instead.
+func (*JobPreviewRequest) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *JobPreviewRequest) GetJob() *JobRequest {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *JobPreviewRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// JobPreview counts for a part of the messages.
+type JobPreview struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Counts        *JobCounts             `protobuf:"bytes,1,opt,name=counts,proto3" json:"counts,omitempty"`      // of this page
+	Examined      uint64                 `protobuf:"varint,2,opt,name=examined,proto3" json:"examined,omitempty"` // on this page
+	Total         uint64                 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`       // of all pages, an estimate; 0: none yet
+	Next          string                 `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`          // the cursor behind this page
+	More          bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`         // there are further messages
+	Reset_        bool                   `protobuf:"varint,6,opt,name=reset,proto3" json:"reset,omitempty"`       // as in EventPage
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobPreview) Reset() {
+	*x = JobPreview{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPreview) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPreview) ProtoMessage() {}
+
+func (x *JobPreview) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPreview.ProtoReflect.Descriptor instead.
+func (*JobPreview) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *JobPreview) GetCounts() *JobCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *JobPreview) GetExamined() uint64 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+func (x *JobPreview) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *JobPreview) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *JobPreview) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *JobPreview) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
 type DeliverRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3691,7 +4440,7 @@ type DeliverRequest struct {
 
 func (x *DeliverRequest) Reset() {
 	*x = DeliverRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3703,7 +4452,7 @@ func (x *DeliverRequest) String() string {
 func (*DeliverRequest) ProtoMessage() {}
 
 func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3716,7 +4465,7 @@ func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
 func (*DeliverRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 // Delivery asks the host to carry out one step of a recall.
@@ -3731,7 +4480,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3743,7 +4492,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3756,7 +4505,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Delivery) GetEvent() *Event {
@@ -3789,7 +4538,7 @@ type DeliverResponse struct {
 
 func (x *DeliverResponse) Reset() {
 	*x = DeliverResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3801,7 +4550,7 @@ func (x *DeliverResponse) String() string {
 func (*DeliverResponse) ProtoMessage() {}
 
 func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3814,7 +4563,7 @@ func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverResponse.ProtoReflect.Descriptor instead.
 func (*DeliverResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DeliverResponse) GetDeliveries() []*Delivery {
@@ -3839,7 +4588,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3851,7 +4600,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3864,7 +4613,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Settlement) GetSequence() uint64 {
@@ -3918,7 +4667,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3930,7 +4679,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3943,7 +4692,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SettleRequest) GetSettlements() []*Settlement {
@@ -3963,7 +4712,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3975,7 +4724,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3988,7 +4737,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SettleResponse) GetStatuses() [][]byte {
@@ -4007,7 +4756,7 @@ type RetryRequest struct {
 
 func (x *RetryRequest) Reset() {
 	*x = RetryRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4768,7 @@ func (x *RetryRequest) String() string {
 func (*RetryRequest) ProtoMessage() {}
 
 func (x *RetryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4781,7 @@ func (x *RetryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
 func (*RetryRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RetryRequest) GetSteps() []string {
@@ -4050,7 +4799,7 @@ type RetryResponse struct {
 
 func (x *RetryResponse) Reset() {
 	*x = RetryResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4062,7 +4811,7 @@ func (x *RetryResponse) String() string {
 func (*RetryResponse) ProtoMessage() {}
 
 func (x *RetryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4075,7 +4824,7 @@ func (x *RetryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
 func (*RetryResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
 }
 
 type DescribeRequest struct {
@@ -4086,7 +4835,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4098,7 +4847,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4111,7 +4860,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
 }
 
 type DescribeResponse struct {
@@ -4127,7 +4876,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +4888,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +4901,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -4199,7 +4948,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4211,7 +4960,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4224,7 +4973,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PrepareRequest) GetConfigFile() string {
@@ -4250,7 +4999,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4262,7 +5011,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4275,7 +5024,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Diagnostic) GetSeverity() Severity {
@@ -4336,7 +5085,7 @@ type DiagnosticsResponse struct {
 
 func (x *DiagnosticsResponse) Reset() {
 	*x = DiagnosticsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +5097,7 @@ func (x *DiagnosticsResponse) String() string {
 func (*DiagnosticsResponse) ProtoMessage() {}
 
 func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +5110,7 @@ func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
 func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
@@ -4383,7 +5132,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4395,7 +5144,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4408,7 +5157,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -4441,7 +5190,7 @@ type ExpectRequest struct {
 
 func (x *ExpectRequest) Reset() {
 	*x = ExpectRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4453,7 +5202,7 @@ func (x *ExpectRequest) String() string {
 func (*ExpectRequest) ProtoMessage() {}
 
 func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4466,7 +5215,7 @@ func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectRequest.ProtoReflect.Descriptor instead.
 func (*ExpectRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ExpectRequest) GetIndex() *IndexIdentity {
@@ -4484,7 +5233,7 @@ type ExpectResponse struct {
 
 func (x *ExpectResponse) Reset() {
 	*x = ExpectResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4496,7 +5245,7 @@ func (x *ExpectResponse) String() string {
 func (*ExpectResponse) ProtoMessage() {}
 
 func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4509,7 +5258,7 @@ func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectResponse.ProtoReflect.Descriptor instead.
 func (*ExpectResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
 }
 
 type BackupRequest struct {
@@ -4520,7 +5269,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4532,7 +5281,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4545,7 +5294,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
 }
 
 type BackupChunk struct {
@@ -4557,7 +5306,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4569,7 +5318,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4582,7 +5331,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -4601,7 +5350,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4613,7 +5362,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4626,7 +5375,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ActivateRequest) GetSteps() []*HostStep {
@@ -4648,7 +5397,7 @@ type HostStep struct {
 
 func (x *HostStep) Reset() {
 	*x = HostStep{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4660,7 +5409,7 @@ func (x *HostStep) String() string {
 func (*HostStep) ProtoMessage() {}
 
 func (x *HostStep) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4673,7 +5422,7 @@ func (x *HostStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStep.ProtoReflect.Descriptor instead.
 func (*HostStep) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *HostStep) GetName() string {
@@ -4705,7 +5454,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4717,7 +5466,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4730,7 +5479,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{68}
 }
 
 type FlushRequest struct {
@@ -4741,7 +5490,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4753,7 +5502,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4766,7 +5515,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{69}
 }
 
 type FlushResponse struct {
@@ -4777,7 +5526,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4789,7 +5538,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4802,7 +5551,7 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{70}
 }
 
 type QuiesceRequest struct {
@@ -4813,7 +5562,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4825,7 +5574,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4838,7 +5587,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{71}
 }
 
 type QuiesceResponse struct {
@@ -4849,7 +5598,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +5610,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +5623,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{72}
 }
 
 type HealthRequest struct {
@@ -4885,7 +5634,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4897,7 +5646,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4910,7 +5659,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{73}
 }
 
 type HealthResponse struct {
@@ -4929,7 +5678,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4941,7 +5690,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4954,7 +5703,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -5029,7 +5778,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5041,7 +5790,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5054,7 +5803,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{66}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ClusterState) GetNode() string {
@@ -5122,7 +5871,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5134,7 +5883,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5147,7 +5896,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{67}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ClusterMember) GetNode() string {
@@ -5214,7 +5963,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5226,7 +5975,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5239,7 +5988,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{68}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -5292,7 +6041,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5304,7 +6053,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5317,7 +6066,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{69}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{78}
 }
 
 type MetricsRequest struct {
@@ -5328,7 +6077,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5340,7 +6089,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5353,7 +6102,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{70}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{79}
 }
 
 // Bucket counts the observations of a histogram that are not above a bound.
@@ -5367,7 +6116,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5379,7 +6128,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5392,7 +6141,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{71}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Bucket) GetUpperBound() float64 {
@@ -5423,7 +6172,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5435,7 +6184,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5448,7 +6197,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{72}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Metric) GetName() string {
@@ -5502,7 +6251,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5514,7 +6263,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5527,7 +6276,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{73}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -5770,7 +6519,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\aentries\x18\x01 \x03(\v2!.chatrecall.recall.v1.LedgerEntryR\aentries\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
 	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
-	"\x05reset\x18\x04 \x01(\bR\x05reset\"\xf5\x06\n" +
+	"\x05reset\x18\x04 \x01(\bR\x05reset\"\x8c\a\n" +
 	"\x05Event\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1b\n" +
@@ -5792,10 +6541,71 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\tretention\x18\x10 \x01(\x03R\tretention\x127\n" +
 	"\arelated\x18\x11 \x03(\v2\x1d.chatrecall.recall.v1.RelatedR\arelated\x12!\n" +
 	"\fmore_related\x18\x12 \x01(\bR\vmoreRelated\x124\n" +
-	"\x05cause\x18\x13 \x01(\v2\x1e.chatrecall.recall.v1.RelationR\x05cause\x1a>\n" +
+	"\x05cause\x18\x13 \x01(\v2\x1e.chatrecall.recall.v1.RelationR\x05cause\x12\x15\n" +
+	"\x06job_id\x18\x14 \x01(\tR\x05jobId\x1a>\n" +
 	"\x10PlaceholderEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x10\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe8\x01\n" +
+	"\tJobFilter\x12\x16\n" +
+	"\x06sender\x18\x01 \x01(\tR\x06sender\x12F\n" +
+	"\fconversation\x18\x02 \x01(\v2\".chatrecall.recall.v1.ConversationR\fconversation\x127\n" +
+	"\x05types\x18\x03 \x03(\x0e2!.chatrecall.recall.v1.MessageTypeR\x05types\x12\x16\n" +
+	"\x06labels\x18\x04 \x03(\tR\x06labels\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\x03R\x04from\x12\x16\n" +
+	"\x06before\x18\x06 \x01(\x03R\x06before\"\xc8\x02\n" +
+	"\n" +
+	"JobRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x15\n" +
+	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x127\n" +
+	"\x06filter\x18\x03 \x01(\v2\x1f.chatrecall.recall.v1.JobFilterR\x06filter\x121\n" +
+	"\x05actor\x18\x04 \x01(\v2\x1b.chatrecall.recall.v1.ActorR\x05actor\x12.\n" +
+	"\x04role\x18\x05 \x01(\x0e2\x1a.chatrecall.recall.v1.RoleR\x04role\x12/\n" +
+	"\x13conversation_labels\x18\x06 \x03(\tR\x12conversationLabels\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x10\n" +
+	"\x03ext\x18\b \x01(\tR\x03ext\x12\x14\n" +
+	"\x05until\x18\t \x01(\x03R\x05until\"\xd2\x01\n" +
+	"\tJobCounts\x12\x1a\n" +
+	"\brecalled\x18\x01 \x01(\x04R\brecalled\x12)\n" +
+	"\x10already_recalled\x18\x02 \x01(\x04R\x0falreadyRecalled\x12C\n" +
+	"\x06denied\x18\x03 \x03(\v2+.chatrecall.recall.v1.JobCounts.DeniedEntryR\x06denied\x1a9\n" +
+	"\vDeniedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd7\x02\n" +
+	"\x03Job\x12:\n" +
+	"\arequest\x18\x01 \x01(\v2 .chatrecall.recall.v1.JobRequestR\arequest\x124\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1e.chatrecall.recall.v1.JobStateR\x05state\x12\x1d\n" +
+	"\n" +
+	"started_at\x18\x03 \x01(\x03R\tstartedAt\x12\x19\n" +
+	"\bended_at\x18\x04 \x01(\x03R\aendedAt\x12\x1a\n" +
+	"\bexamined\x18\x05 \x01(\x04R\bexamined\x12\x14\n" +
+	"\x05total\x18\x06 \x01(\x04R\x05total\x127\n" +
+	"\x06counts\x18\a \x01(\v2\x1f.chatrecall.recall.v1.JobCountsR\x06counts\x12#\n" +
+	"\rwaiting_until\x18\b \x01(\x03R\fwaitingUntil\x12\x14\n" +
+	"\x05error\x18\t \x01(\tR\x05error\"8\n" +
+	"\aJobName\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x15\n" +
+	"\x06job_id\x18\x02 \x01(\tR\x05jobId\"\x87\x01\n" +
+	"\vJobsRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x124\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1e.chatrecall.recall.v1.JobStateR\x05state\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"v\n" +
+	"\aJobPage\x12-\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x19.chatrecall.recall.v1.JobR\x04jobs\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
+	"\x05reset\x18\x04 \x01(\bR\x05reset\"]\n" +
+	"\x11JobPreviewRequest\x122\n" +
+	"\x03job\x18\x01 \x01(\v2 .chatrecall.recall.v1.JobRequestR\x03job\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\"\xb5\x01\n" +
+	"\n" +
+	"JobPreview\x127\n" +
+	"\x06counts\x18\x01 \x01(\v2\x1f.chatrecall.recall.v1.JobCountsR\x06counts\x12\x1a\n" +
+	"\bexamined\x18\x02 \x01(\x04R\bexamined\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x12\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next\x12\x12\n" +
+	"\x04more\x18\x05 \x01(\bR\x04more\x12\x14\n" +
+	"\x05reset\x18\x06 \x01(\bR\x05reset\"\x10\n" +
 	"\x0eDeliverRequest\"k\n" +
 	"\bDelivery\x121\n" +
 	"\x05event\x18\x01 \x01(\v2\x1b.chatrecall.recall.v1.EventR\x05event\x12\x12\n" +
@@ -5996,13 +6806,18 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\vStepsFilter\x12\x1c\n" +
 	"\x18STEPS_FILTER_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11STEPS_FILTER_OPEN\x10\x01\x12\x17\n" +
-	"\x13STEPS_FILTER_FAILED\x10\x02*t\n" +
+	"\x13STEPS_FILTER_FAILED\x10\x02*h\n" +
+	"\bJobState\x12\x19\n" +
+	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11JOB_STATE_RUNNING\x10\x01\x12\x12\n" +
+	"\x0eJOB_STATE_DONE\x10\x02\x12\x16\n" +
+	"\x12JOB_STATE_CANCELED\x10\x03*t\n" +
 	"\n" +
 	"MetricKind\x12\x1b\n" +
 	"\x17METRIC_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13METRIC_KIND_COUNTER\x10\x01\x12\x15\n" +
 	"\x11METRIC_KIND_GAUGE\x10\x02\x12\x19\n" +
-	"\x15METRIC_KIND_HISTOGRAM\x10\x032\x95\t\n" +
+	"\x15METRIC_KIND_HISTOGRAM\x10\x032\x8f\f\n" +
 	"\rRecallService\x12P\n" +
 	"\x05Index\x12\".chatrecall.recall.v1.IndexRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12P\n" +
 	"\x05Amend\x12\".chatrecall.recall.v1.AmendRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12S\n" +
@@ -6014,7 +6829,13 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x04List\x12!.chatrecall.recall.v1.ListRequest\x1a\x1f.chatrecall.recall.v1.EventPage\x12O\n" +
 	"\x06Ledger\x12#.chatrecall.recall.v1.LedgerRequest\x1a .chatrecall.recall.v1.LedgerPage\x12K\n" +
 	"\x05Waits\x12\".chatrecall.recall.v1.WaitsRequest\x1a\x1e.chatrecall.recall.v1.WaitPage\x12R\n" +
-	"\aRelated\x12$.chatrecall.recall.v1.RelatedRequest\x1a!.chatrecall.recall.v1.RelatedPage\x12X\n" +
+	"\aRelated\x12$.chatrecall.recall.v1.RelatedRequest\x1a!.chatrecall.recall.v1.RelatedPage\x12G\n" +
+	"\bStartJob\x12 .chatrecall.recall.v1.JobRequest\x1a\x19.chatrecall.recall.v1.Job\x12W\n" +
+	"\n" +
+	"PreviewJob\x12'.chatrecall.recall.v1.JobPreviewRequest\x1a .chatrecall.recall.v1.JobPreview\x12E\n" +
+	"\tJobStatus\x12\x1d.chatrecall.recall.v1.JobName\x1a\x19.chatrecall.recall.v1.Job\x12H\n" +
+	"\x04Jobs\x12!.chatrecall.recall.v1.JobsRequest\x1a\x1d.chatrecall.recall.v1.JobPage\x12E\n" +
+	"\tCancelJob\x12\x1d.chatrecall.recall.v1.JobName\x1a\x19.chatrecall.recall.v1.Job\x12X\n" +
 	"\aDeliver\x12$.chatrecall.recall.v1.DeliverRequest\x1a%.chatrecall.recall.v1.DeliverResponse0\x01\x12S\n" +
 	"\x06Settle\x12#.chatrecall.recall.v1.SettleRequest\x1a$.chatrecall.recall.v1.SettleResponse\x12P\n" +
 	"\x05Retry\x12\".chatrecall.recall.v1.RetryRequest\x1a#.chatrecall.recall.v1.RetryResponse2\xfe\x06\n" +
@@ -6042,8 +6863,8 @@ func file_chatrecall_recall_v1_recall_proto_rawDescGZIP() []byte {
 	return file_chatrecall_recall_v1_recall_proto_rawDescData
 }
 
-var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 14)
-var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 15)
+var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: chatrecall.recall.v1.ConversationType
 	(MessageType)(0),            // 1: chatrecall.recall.v1.MessageType
@@ -6058,219 +6879,253 @@ var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(RelationKind)(0),           // 10: chatrecall.recall.v1.RelationKind
 	(WaitState)(0),              // 11: chatrecall.recall.v1.WaitState
 	(StepsFilter)(0),            // 12: chatrecall.recall.v1.StepsFilter
-	(MetricKind)(0),             // 13: chatrecall.recall.v1.MetricKind
-	(*Conversation)(nil),        // 14: chatrecall.recall.v1.Conversation
-	(*Attachment)(nil),          // 15: chatrecall.recall.v1.Attachment
-	(*Relation)(nil),            // 16: chatrecall.recall.v1.Relation
-	(*Related)(nil),             // 17: chatrecall.recall.v1.Related
-	(*Message)(nil),             // 18: chatrecall.recall.v1.Message
-	(*Actor)(nil),               // 19: chatrecall.recall.v1.Actor
-	(*Rule)(nil),                // 20: chatrecall.recall.v1.Rule
-	(*IndexRequest)(nil),        // 21: chatrecall.recall.v1.IndexRequest
-	(*IndexResult)(nil),         // 22: chatrecall.recall.v1.IndexResult
-	(*IndexResponse)(nil),       // 23: chatrecall.recall.v1.IndexResponse
-	(*AttachmentList)(nil),      // 24: chatrecall.recall.v1.AttachmentList
-	(*LabelList)(nil),           // 25: chatrecall.recall.v1.LabelList
-	(*Amendment)(nil),           // 26: chatrecall.recall.v1.Amendment
-	(*AmendRequest)(nil),        // 27: chatrecall.recall.v1.AmendRequest
-	(*Target)(nil),              // 28: chatrecall.recall.v1.Target
-	(*RecallRequest)(nil),       // 29: chatrecall.recall.v1.RecallRequest
-	(*RecallResult)(nil),        // 30: chatrecall.recall.v1.RecallResult
-	(*RecallResponse)(nil),      // 31: chatrecall.recall.v1.RecallResponse
-	(*RuleCondition)(nil),       // 32: chatrecall.recall.v1.RuleCondition
-	(*RuleTrace)(nil),           // 33: chatrecall.recall.v1.RuleTrace
-	(*ShadowVerdict)(nil),       // 34: chatrecall.recall.v1.ShadowVerdict
-	(*Explanation)(nil),         // 35: chatrecall.recall.v1.Explanation
-	(*ExplainResponse)(nil),     // 36: chatrecall.recall.v1.ExplainResponse
-	(*StatusRequest)(nil),       // 37: chatrecall.recall.v1.StatusRequest
-	(*MessageStatus)(nil),       // 38: chatrecall.recall.v1.MessageStatus
-	(*StatusResponse)(nil),      // 39: chatrecall.recall.v1.StatusResponse
-	(*Waiting)(nil),             // 40: chatrecall.recall.v1.Waiting
-	(*WaitsRequest)(nil),        // 41: chatrecall.recall.v1.WaitsRequest
-	(*WaitPage)(nil),            // 42: chatrecall.recall.v1.WaitPage
-	(*RelatedRequest)(nil),      // 43: chatrecall.recall.v1.RelatedRequest
-	(*RelatedPage)(nil),         // 44: chatrecall.recall.v1.RelatedPage
-	(*SinceRequest)(nil),        // 45: chatrecall.recall.v1.SinceRequest
-	(*ListRequest)(nil),         // 46: chatrecall.recall.v1.ListRequest
-	(*EventPage)(nil),           // 47: chatrecall.recall.v1.EventPage
-	(*LedgerRequest)(nil),       // 48: chatrecall.recall.v1.LedgerRequest
-	(*StepRecord)(nil),          // 49: chatrecall.recall.v1.StepRecord
-	(*LedgerEntry)(nil),         // 50: chatrecall.recall.v1.LedgerEntry
-	(*LedgerPage)(nil),          // 51: chatrecall.recall.v1.LedgerPage
-	(*Event)(nil),               // 52: chatrecall.recall.v1.Event
-	(*DeliverRequest)(nil),      // 53: chatrecall.recall.v1.DeliverRequest
-	(*Delivery)(nil),            // 54: chatrecall.recall.v1.Delivery
-	(*DeliverResponse)(nil),     // 55: chatrecall.recall.v1.DeliverResponse
-	(*Settlement)(nil),          // 56: chatrecall.recall.v1.Settlement
-	(*SettleRequest)(nil),       // 57: chatrecall.recall.v1.SettleRequest
-	(*SettleResponse)(nil),      // 58: chatrecall.recall.v1.SettleResponse
-	(*RetryRequest)(nil),        // 59: chatrecall.recall.v1.RetryRequest
-	(*RetryResponse)(nil),       // 60: chatrecall.recall.v1.RetryResponse
-	(*DescribeRequest)(nil),     // 61: chatrecall.recall.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 62: chatrecall.recall.v1.DescribeResponse
-	(*PrepareRequest)(nil),      // 63: chatrecall.recall.v1.PrepareRequest
-	(*Diagnostic)(nil),          // 64: chatrecall.recall.v1.Diagnostic
-	(*DiagnosticsResponse)(nil), // 65: chatrecall.recall.v1.DiagnosticsResponse
-	(*IndexIdentity)(nil),       // 66: chatrecall.recall.v1.IndexIdentity
-	(*ExpectRequest)(nil),       // 67: chatrecall.recall.v1.ExpectRequest
-	(*ExpectResponse)(nil),      // 68: chatrecall.recall.v1.ExpectResponse
-	(*BackupRequest)(nil),       // 69: chatrecall.recall.v1.BackupRequest
-	(*BackupChunk)(nil),         // 70: chatrecall.recall.v1.BackupChunk
-	(*ActivateRequest)(nil),     // 71: chatrecall.recall.v1.ActivateRequest
-	(*HostStep)(nil),            // 72: chatrecall.recall.v1.HostStep
-	(*ActivateResponse)(nil),    // 73: chatrecall.recall.v1.ActivateResponse
-	(*FlushRequest)(nil),        // 74: chatrecall.recall.v1.FlushRequest
-	(*FlushResponse)(nil),       // 75: chatrecall.recall.v1.FlushResponse
-	(*QuiesceRequest)(nil),      // 76: chatrecall.recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 77: chatrecall.recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 78: chatrecall.recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 79: chatrecall.recall.v1.HealthResponse
-	(*ClusterState)(nil),        // 80: chatrecall.recall.v1.ClusterState
-	(*ClusterMember)(nil),       // 81: chatrecall.recall.v1.ClusterMember
-	(*RulesState)(nil),          // 82: chatrecall.recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 83: chatrecall.recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 84: chatrecall.recall.v1.MetricsRequest
-	(*Bucket)(nil),              // 85: chatrecall.recall.v1.Bucket
-	(*Metric)(nil),              // 86: chatrecall.recall.v1.Metric
-	(*MetricsResponse)(nil),     // 87: chatrecall.recall.v1.MetricsResponse
-	nil,                         // 88: chatrecall.recall.v1.RecallResult.TextEntry
-	nil,                         // 89: chatrecall.recall.v1.Event.PlaceholderEntry
-	nil,                         // 90: chatrecall.recall.v1.Metric.LabelsEntry
+	(JobState)(0),               // 13: chatrecall.recall.v1.JobState
+	(MetricKind)(0),             // 14: chatrecall.recall.v1.MetricKind
+	(*Conversation)(nil),        // 15: chatrecall.recall.v1.Conversation
+	(*Attachment)(nil),          // 16: chatrecall.recall.v1.Attachment
+	(*Relation)(nil),            // 17: chatrecall.recall.v1.Relation
+	(*Related)(nil),             // 18: chatrecall.recall.v1.Related
+	(*Message)(nil),             // 19: chatrecall.recall.v1.Message
+	(*Actor)(nil),               // 20: chatrecall.recall.v1.Actor
+	(*Rule)(nil),                // 21: chatrecall.recall.v1.Rule
+	(*IndexRequest)(nil),        // 22: chatrecall.recall.v1.IndexRequest
+	(*IndexResult)(nil),         // 23: chatrecall.recall.v1.IndexResult
+	(*IndexResponse)(nil),       // 24: chatrecall.recall.v1.IndexResponse
+	(*AttachmentList)(nil),      // 25: chatrecall.recall.v1.AttachmentList
+	(*LabelList)(nil),           // 26: chatrecall.recall.v1.LabelList
+	(*Amendment)(nil),           // 27: chatrecall.recall.v1.Amendment
+	(*AmendRequest)(nil),        // 28: chatrecall.recall.v1.AmendRequest
+	(*Target)(nil),              // 29: chatrecall.recall.v1.Target
+	(*RecallRequest)(nil),       // 30: chatrecall.recall.v1.RecallRequest
+	(*RecallResult)(nil),        // 31: chatrecall.recall.v1.RecallResult
+	(*RecallResponse)(nil),      // 32: chatrecall.recall.v1.RecallResponse
+	(*RuleCondition)(nil),       // 33: chatrecall.recall.v1.RuleCondition
+	(*RuleTrace)(nil),           // 34: chatrecall.recall.v1.RuleTrace
+	(*ShadowVerdict)(nil),       // 35: chatrecall.recall.v1.ShadowVerdict
+	(*Explanation)(nil),         // 36: chatrecall.recall.v1.Explanation
+	(*ExplainResponse)(nil),     // 37: chatrecall.recall.v1.ExplainResponse
+	(*StatusRequest)(nil),       // 38: chatrecall.recall.v1.StatusRequest
+	(*MessageStatus)(nil),       // 39: chatrecall.recall.v1.MessageStatus
+	(*StatusResponse)(nil),      // 40: chatrecall.recall.v1.StatusResponse
+	(*Waiting)(nil),             // 41: chatrecall.recall.v1.Waiting
+	(*WaitsRequest)(nil),        // 42: chatrecall.recall.v1.WaitsRequest
+	(*WaitPage)(nil),            // 43: chatrecall.recall.v1.WaitPage
+	(*RelatedRequest)(nil),      // 44: chatrecall.recall.v1.RelatedRequest
+	(*RelatedPage)(nil),         // 45: chatrecall.recall.v1.RelatedPage
+	(*SinceRequest)(nil),        // 46: chatrecall.recall.v1.SinceRequest
+	(*ListRequest)(nil),         // 47: chatrecall.recall.v1.ListRequest
+	(*EventPage)(nil),           // 48: chatrecall.recall.v1.EventPage
+	(*LedgerRequest)(nil),       // 49: chatrecall.recall.v1.LedgerRequest
+	(*StepRecord)(nil),          // 50: chatrecall.recall.v1.StepRecord
+	(*LedgerEntry)(nil),         // 51: chatrecall.recall.v1.LedgerEntry
+	(*LedgerPage)(nil),          // 52: chatrecall.recall.v1.LedgerPage
+	(*Event)(nil),               // 53: chatrecall.recall.v1.Event
+	(*JobFilter)(nil),           // 54: chatrecall.recall.v1.JobFilter
+	(*JobRequest)(nil),          // 55: chatrecall.recall.v1.JobRequest
+	(*JobCounts)(nil),           // 56: chatrecall.recall.v1.JobCounts
+	(*Job)(nil),                 // 57: chatrecall.recall.v1.Job
+	(*JobName)(nil),             // 58: chatrecall.recall.v1.JobName
+	(*JobsRequest)(nil),         // 59: chatrecall.recall.v1.JobsRequest
+	(*JobPage)(nil),             // 60: chatrecall.recall.v1.JobPage
+	(*JobPreviewRequest)(nil),   // 61: chatrecall.recall.v1.JobPreviewRequest
+	(*JobPreview)(nil),          // 62: chatrecall.recall.v1.JobPreview
+	(*DeliverRequest)(nil),      // 63: chatrecall.recall.v1.DeliverRequest
+	(*Delivery)(nil),            // 64: chatrecall.recall.v1.Delivery
+	(*DeliverResponse)(nil),     // 65: chatrecall.recall.v1.DeliverResponse
+	(*Settlement)(nil),          // 66: chatrecall.recall.v1.Settlement
+	(*SettleRequest)(nil),       // 67: chatrecall.recall.v1.SettleRequest
+	(*SettleResponse)(nil),      // 68: chatrecall.recall.v1.SettleResponse
+	(*RetryRequest)(nil),        // 69: chatrecall.recall.v1.RetryRequest
+	(*RetryResponse)(nil),       // 70: chatrecall.recall.v1.RetryResponse
+	(*DescribeRequest)(nil),     // 71: chatrecall.recall.v1.DescribeRequest
+	(*DescribeResponse)(nil),    // 72: chatrecall.recall.v1.DescribeResponse
+	(*PrepareRequest)(nil),      // 73: chatrecall.recall.v1.PrepareRequest
+	(*Diagnostic)(nil),          // 74: chatrecall.recall.v1.Diagnostic
+	(*DiagnosticsResponse)(nil), // 75: chatrecall.recall.v1.DiagnosticsResponse
+	(*IndexIdentity)(nil),       // 76: chatrecall.recall.v1.IndexIdentity
+	(*ExpectRequest)(nil),       // 77: chatrecall.recall.v1.ExpectRequest
+	(*ExpectResponse)(nil),      // 78: chatrecall.recall.v1.ExpectResponse
+	(*BackupRequest)(nil),       // 79: chatrecall.recall.v1.BackupRequest
+	(*BackupChunk)(nil),         // 80: chatrecall.recall.v1.BackupChunk
+	(*ActivateRequest)(nil),     // 81: chatrecall.recall.v1.ActivateRequest
+	(*HostStep)(nil),            // 82: chatrecall.recall.v1.HostStep
+	(*ActivateResponse)(nil),    // 83: chatrecall.recall.v1.ActivateResponse
+	(*FlushRequest)(nil),        // 84: chatrecall.recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 85: chatrecall.recall.v1.FlushResponse
+	(*QuiesceRequest)(nil),      // 86: chatrecall.recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 87: chatrecall.recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 88: chatrecall.recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 89: chatrecall.recall.v1.HealthResponse
+	(*ClusterState)(nil),        // 90: chatrecall.recall.v1.ClusterState
+	(*ClusterMember)(nil),       // 91: chatrecall.recall.v1.ClusterMember
+	(*RulesState)(nil),          // 92: chatrecall.recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 93: chatrecall.recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 94: chatrecall.recall.v1.MetricsRequest
+	(*Bucket)(nil),              // 95: chatrecall.recall.v1.Bucket
+	(*Metric)(nil),              // 96: chatrecall.recall.v1.Metric
+	(*MetricsResponse)(nil),     // 97: chatrecall.recall.v1.MetricsResponse
+	nil,                         // 98: chatrecall.recall.v1.RecallResult.TextEntry
+	nil,                         // 99: chatrecall.recall.v1.Event.PlaceholderEntry
+	nil,                         // 100: chatrecall.recall.v1.JobCounts.DeniedEntry
+	nil,                         // 101: chatrecall.recall.v1.Metric.LabelsEntry
 }
 var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	0,   // 0: chatrecall.recall.v1.Conversation.type:type_name -> chatrecall.recall.v1.ConversationType
 	10,  // 1: chatrecall.recall.v1.Relation.kind:type_name -> chatrecall.recall.v1.RelationKind
 	10,  // 2: chatrecall.recall.v1.Related.kind:type_name -> chatrecall.recall.v1.RelationKind
-	14,  // 3: chatrecall.recall.v1.Related.conversation:type_name -> chatrecall.recall.v1.Conversation
-	14,  // 4: chatrecall.recall.v1.Message.conversation:type_name -> chatrecall.recall.v1.Conversation
+	15,  // 3: chatrecall.recall.v1.Related.conversation:type_name -> chatrecall.recall.v1.Conversation
+	15,  // 4: chatrecall.recall.v1.Message.conversation:type_name -> chatrecall.recall.v1.Conversation
 	1,   // 5: chatrecall.recall.v1.Message.type:type_name -> chatrecall.recall.v1.MessageType
-	15,  // 6: chatrecall.recall.v1.Message.attachments:type_name -> chatrecall.recall.v1.Attachment
-	16,  // 7: chatrecall.recall.v1.Message.relations:type_name -> chatrecall.recall.v1.Relation
-	18,  // 8: chatrecall.recall.v1.IndexRequest.messages:type_name -> chatrecall.recall.v1.Message
+	16,  // 6: chatrecall.recall.v1.Message.attachments:type_name -> chatrecall.recall.v1.Attachment
+	17,  // 7: chatrecall.recall.v1.Message.relations:type_name -> chatrecall.recall.v1.Relation
+	19,  // 8: chatrecall.recall.v1.IndexRequest.messages:type_name -> chatrecall.recall.v1.Message
 	3,   // 9: chatrecall.recall.v1.IndexResult.status:type_name -> chatrecall.recall.v1.IndexStatus
-	17,  // 10: chatrecall.recall.v1.IndexResult.related:type_name -> chatrecall.recall.v1.Related
-	22,  // 11: chatrecall.recall.v1.IndexResponse.results:type_name -> chatrecall.recall.v1.IndexResult
-	15,  // 12: chatrecall.recall.v1.AttachmentList.attachments:type_name -> chatrecall.recall.v1.Attachment
-	14,  // 13: chatrecall.recall.v1.Amendment.conversation:type_name -> chatrecall.recall.v1.Conversation
-	24,  // 14: chatrecall.recall.v1.Amendment.attachments:type_name -> chatrecall.recall.v1.AttachmentList
-	25,  // 15: chatrecall.recall.v1.Amendment.labels:type_name -> chatrecall.recall.v1.LabelList
-	26,  // 16: chatrecall.recall.v1.AmendRequest.amendments:type_name -> chatrecall.recall.v1.Amendment
-	14,  // 17: chatrecall.recall.v1.Target.conversation:type_name -> chatrecall.recall.v1.Conversation
+	18,  // 10: chatrecall.recall.v1.IndexResult.related:type_name -> chatrecall.recall.v1.Related
+	23,  // 11: chatrecall.recall.v1.IndexResponse.results:type_name -> chatrecall.recall.v1.IndexResult
+	16,  // 12: chatrecall.recall.v1.AttachmentList.attachments:type_name -> chatrecall.recall.v1.Attachment
+	15,  // 13: chatrecall.recall.v1.Amendment.conversation:type_name -> chatrecall.recall.v1.Conversation
+	25,  // 14: chatrecall.recall.v1.Amendment.attachments:type_name -> chatrecall.recall.v1.AttachmentList
+	26,  // 15: chatrecall.recall.v1.Amendment.labels:type_name -> chatrecall.recall.v1.LabelList
+	27,  // 16: chatrecall.recall.v1.AmendRequest.amendments:type_name -> chatrecall.recall.v1.Amendment
+	15,  // 17: chatrecall.recall.v1.Target.conversation:type_name -> chatrecall.recall.v1.Conversation
 	2,   // 18: chatrecall.recall.v1.Target.role:type_name -> chatrecall.recall.v1.Role
-	18,  // 19: chatrecall.recall.v1.Target.message:type_name -> chatrecall.recall.v1.Message
-	28,  // 20: chatrecall.recall.v1.RecallRequest.targets:type_name -> chatrecall.recall.v1.Target
-	19,  // 21: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
+	19,  // 19: chatrecall.recall.v1.Target.message:type_name -> chatrecall.recall.v1.Message
+	29,  // 20: chatrecall.recall.v1.RecallRequest.targets:type_name -> chatrecall.recall.v1.Target
+	20,  // 21: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
 	4,   // 22: chatrecall.recall.v1.RecallResult.status:type_name -> chatrecall.recall.v1.RecallStatus
-	20,  // 23: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
-	88,  // 24: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
+	21,  // 23: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
+	98,  // 24: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
 	2,   // 25: chatrecall.recall.v1.RecallResult.role:type_name -> chatrecall.recall.v1.Role
-	30,  // 26: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
-	20,  // 27: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
-	32,  // 28: chatrecall.recall.v1.RuleTrace.conditions:type_name -> chatrecall.recall.v1.RuleCondition
-	20,  // 29: chatrecall.recall.v1.ShadowVerdict.rule:type_name -> chatrecall.recall.v1.Rule
-	30,  // 30: chatrecall.recall.v1.Explanation.result:type_name -> chatrecall.recall.v1.RecallResult
-	34,  // 31: chatrecall.recall.v1.Explanation.shadow:type_name -> chatrecall.recall.v1.ShadowVerdict
-	33,  // 32: chatrecall.recall.v1.Explanation.rules:type_name -> chatrecall.recall.v1.RuleTrace
-	35,  // 33: chatrecall.recall.v1.ExplainResponse.explanations:type_name -> chatrecall.recall.v1.Explanation
+	31,  // 26: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
+	21,  // 27: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
+	33,  // 28: chatrecall.recall.v1.RuleTrace.conditions:type_name -> chatrecall.recall.v1.RuleCondition
+	21,  // 29: chatrecall.recall.v1.ShadowVerdict.rule:type_name -> chatrecall.recall.v1.Rule
+	31,  // 30: chatrecall.recall.v1.Explanation.result:type_name -> chatrecall.recall.v1.RecallResult
+	35,  // 31: chatrecall.recall.v1.Explanation.shadow:type_name -> chatrecall.recall.v1.ShadowVerdict
+	34,  // 32: chatrecall.recall.v1.Explanation.rules:type_name -> chatrecall.recall.v1.RuleTrace
+	36,  // 33: chatrecall.recall.v1.ExplainResponse.explanations:type_name -> chatrecall.recall.v1.Explanation
 	5,   // 34: chatrecall.recall.v1.MessageStatus.state:type_name -> chatrecall.recall.v1.MessageState
-	18,  // 35: chatrecall.recall.v1.MessageStatus.message:type_name -> chatrecall.recall.v1.Message
-	38,  // 36: chatrecall.recall.v1.StatusResponse.statuses:type_name -> chatrecall.recall.v1.MessageStatus
-	19,  // 37: chatrecall.recall.v1.Waiting.actor:type_name -> chatrecall.recall.v1.Actor
+	19,  // 35: chatrecall.recall.v1.MessageStatus.message:type_name -> chatrecall.recall.v1.Message
+	39,  // 36: chatrecall.recall.v1.StatusResponse.statuses:type_name -> chatrecall.recall.v1.MessageStatus
+	20,  // 37: chatrecall.recall.v1.Waiting.actor:type_name -> chatrecall.recall.v1.Actor
 	2,   // 38: chatrecall.recall.v1.Waiting.role:type_name -> chatrecall.recall.v1.Role
-	14,  // 39: chatrecall.recall.v1.Waiting.conversation:type_name -> chatrecall.recall.v1.Conversation
+	15,  // 39: chatrecall.recall.v1.Waiting.conversation:type_name -> chatrecall.recall.v1.Conversation
 	11,  // 40: chatrecall.recall.v1.Waiting.state:type_name -> chatrecall.recall.v1.WaitState
-	20,  // 41: chatrecall.recall.v1.Waiting.rule:type_name -> chatrecall.recall.v1.Rule
-	40,  // 42: chatrecall.recall.v1.WaitPage.waits:type_name -> chatrecall.recall.v1.Waiting
-	17,  // 43: chatrecall.recall.v1.RelatedPage.related:type_name -> chatrecall.recall.v1.Related
-	14,  // 44: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
-	14,  // 45: chatrecall.recall.v1.ListRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
+	21,  // 41: chatrecall.recall.v1.Waiting.rule:type_name -> chatrecall.recall.v1.Rule
+	41,  // 42: chatrecall.recall.v1.WaitPage.waits:type_name -> chatrecall.recall.v1.Waiting
+	18,  // 43: chatrecall.recall.v1.RelatedPage.related:type_name -> chatrecall.recall.v1.Related
+	15,  // 44: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
+	15,  // 45: chatrecall.recall.v1.ListRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
 	12,  // 46: chatrecall.recall.v1.ListRequest.steps:type_name -> chatrecall.recall.v1.StepsFilter
-	52,  // 47: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
+	53,  // 47: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
 	6,   // 48: chatrecall.recall.v1.StepRecord.outcome:type_name -> chatrecall.recall.v1.Outcome
-	52,  // 49: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
-	49,  // 50: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
-	50,  // 51: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
-	19,  // 52: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
+	53,  // 49: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
+	50,  // 50: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
+	51,  // 51: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
+	20,  // 52: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
 	2,   // 53: chatrecall.recall.v1.Event.role:type_name -> chatrecall.recall.v1.Role
-	18,  // 54: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
-	15,  // 55: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
-	20,  // 56: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
-	89,  // 57: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
+	19,  // 54: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
+	16,  // 55: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
+	21,  // 56: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
+	99,  // 57: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
 	9,   // 58: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
-	17,  // 59: chatrecall.recall.v1.Event.related:type_name -> chatrecall.recall.v1.Related
-	16,  // 60: chatrecall.recall.v1.Event.cause:type_name -> chatrecall.recall.v1.Relation
-	52,  // 61: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
-	54,  // 62: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
-	6,   // 63: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
-	56,  // 64: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
-	8,   // 65: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
-	64,  // 66: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
-	66,  // 67: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	72,  // 68: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
-	7,   // 69: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
-	82,  // 70: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
-	66,  // 71: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	80,  // 72: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
-	81,  // 73: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
-	64,  // 74: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
-	64,  // 75: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
-	13,  // 76: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
-	90,  // 77: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
-	85,  // 78: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
-	86,  // 79: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
-	21,  // 80: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
-	27,  // 81: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
-	29,  // 82: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
-	29,  // 83: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
-	29,  // 84: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
-	37,  // 85: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
-	45,  // 86: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
-	46,  // 87: chatrecall.recall.v1.RecallService.List:input_type -> chatrecall.recall.v1.ListRequest
-	48,  // 88: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
-	41,  // 89: chatrecall.recall.v1.RecallService.Waits:input_type -> chatrecall.recall.v1.WaitsRequest
-	43,  // 90: chatrecall.recall.v1.RecallService.Related:input_type -> chatrecall.recall.v1.RelatedRequest
-	53,  // 91: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
-	57,  // 92: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
-	59,  // 93: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
-	61,  // 94: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
-	63,  // 95: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
-	67,  // 96: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
-	71,  // 97: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
-	74,  // 98: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
-	76,  // 99: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
-	78,  // 100: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
-	83,  // 101: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
-	84,  // 102: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
-	69,  // 103: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
-	23,  // 104: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
-	23,  // 105: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
-	31,  // 106: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
-	31,  // 107: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
-	36,  // 108: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
-	39,  // 109: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
-	47,  // 110: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
-	47,  // 111: chatrecall.recall.v1.RecallService.List:output_type -> chatrecall.recall.v1.EventPage
-	51,  // 112: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
-	42,  // 113: chatrecall.recall.v1.RecallService.Waits:output_type -> chatrecall.recall.v1.WaitPage
-	44,  // 114: chatrecall.recall.v1.RecallService.Related:output_type -> chatrecall.recall.v1.RelatedPage
-	55,  // 115: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
-	58,  // 116: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
-	60,  // 117: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
-	62,  // 118: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
-	65,  // 119: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	68,  // 120: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
-	73,  // 121: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
-	75,  // 122: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
-	77,  // 123: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
-	79,  // 124: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
-	65,  // 125: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	87,  // 126: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
-	70,  // 127: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
-	104, // [104:128] is the sub-list for method output_type
-	80,  // [80:104] is the sub-list for method input_type
-	80,  // [80:80] is the sub-list for extension type_name
-	80,  // [80:80] is the sub-list for extension extendee
-	0,   // [0:80] is the sub-list for field type_name
+	18,  // 59: chatrecall.recall.v1.Event.related:type_name -> chatrecall.recall.v1.Related
+	17,  // 60: chatrecall.recall.v1.Event.cause:type_name -> chatrecall.recall.v1.Relation
+	15,  // 61: chatrecall.recall.v1.JobFilter.conversation:type_name -> chatrecall.recall.v1.Conversation
+	1,   // 62: chatrecall.recall.v1.JobFilter.types:type_name -> chatrecall.recall.v1.MessageType
+	54,  // 63: chatrecall.recall.v1.JobRequest.filter:type_name -> chatrecall.recall.v1.JobFilter
+	20,  // 64: chatrecall.recall.v1.JobRequest.actor:type_name -> chatrecall.recall.v1.Actor
+	2,   // 65: chatrecall.recall.v1.JobRequest.role:type_name -> chatrecall.recall.v1.Role
+	100, // 66: chatrecall.recall.v1.JobCounts.denied:type_name -> chatrecall.recall.v1.JobCounts.DeniedEntry
+	55,  // 67: chatrecall.recall.v1.Job.request:type_name -> chatrecall.recall.v1.JobRequest
+	13,  // 68: chatrecall.recall.v1.Job.state:type_name -> chatrecall.recall.v1.JobState
+	56,  // 69: chatrecall.recall.v1.Job.counts:type_name -> chatrecall.recall.v1.JobCounts
+	13,  // 70: chatrecall.recall.v1.JobsRequest.state:type_name -> chatrecall.recall.v1.JobState
+	57,  // 71: chatrecall.recall.v1.JobPage.jobs:type_name -> chatrecall.recall.v1.Job
+	55,  // 72: chatrecall.recall.v1.JobPreviewRequest.job:type_name -> chatrecall.recall.v1.JobRequest
+	56,  // 73: chatrecall.recall.v1.JobPreview.counts:type_name -> chatrecall.recall.v1.JobCounts
+	53,  // 74: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
+	64,  // 75: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
+	6,   // 76: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
+	66,  // 77: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
+	8,   // 78: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
+	74,  // 79: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
+	76,  // 80: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	82,  // 81: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
+	7,   // 82: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
+	92,  // 83: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
+	76,  // 84: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	90,  // 85: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
+	91,  // 86: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
+	74,  // 87: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
+	74,  // 88: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
+	14,  // 89: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
+	101, // 90: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
+	95,  // 91: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
+	96,  // 92: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
+	22,  // 93: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
+	28,  // 94: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
+	30,  // 95: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
+	30,  // 96: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
+	30,  // 97: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
+	38,  // 98: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
+	46,  // 99: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
+	47,  // 100: chatrecall.recall.v1.RecallService.List:input_type -> chatrecall.recall.v1.ListRequest
+	49,  // 101: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
+	42,  // 102: chatrecall.recall.v1.RecallService.Waits:input_type -> chatrecall.recall.v1.WaitsRequest
+	44,  // 103: chatrecall.recall.v1.RecallService.Related:input_type -> chatrecall.recall.v1.RelatedRequest
+	55,  // 104: chatrecall.recall.v1.RecallService.StartJob:input_type -> chatrecall.recall.v1.JobRequest
+	61,  // 105: chatrecall.recall.v1.RecallService.PreviewJob:input_type -> chatrecall.recall.v1.JobPreviewRequest
+	58,  // 106: chatrecall.recall.v1.RecallService.JobStatus:input_type -> chatrecall.recall.v1.JobName
+	59,  // 107: chatrecall.recall.v1.RecallService.Jobs:input_type -> chatrecall.recall.v1.JobsRequest
+	58,  // 108: chatrecall.recall.v1.RecallService.CancelJob:input_type -> chatrecall.recall.v1.JobName
+	63,  // 109: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
+	67,  // 110: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
+	69,  // 111: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
+	71,  // 112: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
+	73,  // 113: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
+	77,  // 114: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
+	81,  // 115: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
+	84,  // 116: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
+	86,  // 117: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
+	88,  // 118: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
+	93,  // 119: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
+	94,  // 120: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
+	79,  // 121: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
+	24,  // 122: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
+	24,  // 123: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
+	32,  // 124: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
+	32,  // 125: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
+	37,  // 126: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
+	40,  // 127: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
+	48,  // 128: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
+	48,  // 129: chatrecall.recall.v1.RecallService.List:output_type -> chatrecall.recall.v1.EventPage
+	52,  // 130: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
+	43,  // 131: chatrecall.recall.v1.RecallService.Waits:output_type -> chatrecall.recall.v1.WaitPage
+	45,  // 132: chatrecall.recall.v1.RecallService.Related:output_type -> chatrecall.recall.v1.RelatedPage
+	57,  // 133: chatrecall.recall.v1.RecallService.StartJob:output_type -> chatrecall.recall.v1.Job
+	62,  // 134: chatrecall.recall.v1.RecallService.PreviewJob:output_type -> chatrecall.recall.v1.JobPreview
+	57,  // 135: chatrecall.recall.v1.RecallService.JobStatus:output_type -> chatrecall.recall.v1.Job
+	60,  // 136: chatrecall.recall.v1.RecallService.Jobs:output_type -> chatrecall.recall.v1.JobPage
+	57,  // 137: chatrecall.recall.v1.RecallService.CancelJob:output_type -> chatrecall.recall.v1.Job
+	65,  // 138: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
+	68,  // 139: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
+	70,  // 140: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
+	72,  // 141: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
+	75,  // 142: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	78,  // 143: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
+	83,  // 144: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
+	85,  // 145: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
+	87,  // 146: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
+	89,  // 147: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
+	75,  // 148: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	97,  // 149: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
+	80,  // 150: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
+	122, // [122:151] is the sub-list for method output_type
+	93,  // [93:122] is the sub-list for method input_type
+	93,  // [93:93] is the sub-list for extension type_name
+	93,  // [93:93] is the sub-list for extension extendee
+	0,   // [0:93] is the sub-list for field type_name
 }
 
 func init() { file_chatrecall_recall_v1_recall_proto_init() }
@@ -6284,8 +7139,8 @@ func file_chatrecall_recall_v1_recall_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatrecall_recall_v1_recall_proto_rawDesc), len(file_chatrecall_recall_v1_recall_proto_rawDesc)),
-			NumEnums:      14,
-			NumMessages:   77,
+			NumEnums:      15,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -31,20 +31,25 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RecallService_Index_FullMethodName   = "/chatrecall.recall.v1.RecallService/Index"
-	RecallService_Amend_FullMethodName   = "/chatrecall.recall.v1.RecallService/Amend"
-	RecallService_Recall_FullMethodName  = "/chatrecall.recall.v1.RecallService/Recall"
-	RecallService_Check_FullMethodName   = "/chatrecall.recall.v1.RecallService/Check"
-	RecallService_Explain_FullMethodName = "/chatrecall.recall.v1.RecallService/Explain"
-	RecallService_Status_FullMethodName  = "/chatrecall.recall.v1.RecallService/Status"
-	RecallService_Since_FullMethodName   = "/chatrecall.recall.v1.RecallService/Since"
-	RecallService_List_FullMethodName    = "/chatrecall.recall.v1.RecallService/List"
-	RecallService_Ledger_FullMethodName  = "/chatrecall.recall.v1.RecallService/Ledger"
-	RecallService_Waits_FullMethodName   = "/chatrecall.recall.v1.RecallService/Waits"
-	RecallService_Related_FullMethodName = "/chatrecall.recall.v1.RecallService/Related"
-	RecallService_Deliver_FullMethodName = "/chatrecall.recall.v1.RecallService/Deliver"
-	RecallService_Settle_FullMethodName  = "/chatrecall.recall.v1.RecallService/Settle"
-	RecallService_Retry_FullMethodName   = "/chatrecall.recall.v1.RecallService/Retry"
+	RecallService_Index_FullMethodName      = "/chatrecall.recall.v1.RecallService/Index"
+	RecallService_Amend_FullMethodName      = "/chatrecall.recall.v1.RecallService/Amend"
+	RecallService_Recall_FullMethodName     = "/chatrecall.recall.v1.RecallService/Recall"
+	RecallService_Check_FullMethodName      = "/chatrecall.recall.v1.RecallService/Check"
+	RecallService_Explain_FullMethodName    = "/chatrecall.recall.v1.RecallService/Explain"
+	RecallService_Status_FullMethodName     = "/chatrecall.recall.v1.RecallService/Status"
+	RecallService_Since_FullMethodName      = "/chatrecall.recall.v1.RecallService/Since"
+	RecallService_List_FullMethodName       = "/chatrecall.recall.v1.RecallService/List"
+	RecallService_Ledger_FullMethodName     = "/chatrecall.recall.v1.RecallService/Ledger"
+	RecallService_Waits_FullMethodName      = "/chatrecall.recall.v1.RecallService/Waits"
+	RecallService_Related_FullMethodName    = "/chatrecall.recall.v1.RecallService/Related"
+	RecallService_StartJob_FullMethodName   = "/chatrecall.recall.v1.RecallService/StartJob"
+	RecallService_PreviewJob_FullMethodName = "/chatrecall.recall.v1.RecallService/PreviewJob"
+	RecallService_JobStatus_FullMethodName  = "/chatrecall.recall.v1.RecallService/JobStatus"
+	RecallService_Jobs_FullMethodName       = "/chatrecall.recall.v1.RecallService/Jobs"
+	RecallService_CancelJob_FullMethodName  = "/chatrecall.recall.v1.RecallService/CancelJob"
+	RecallService_Deliver_FullMethodName    = "/chatrecall.recall.v1.RecallService/Deliver"
+	RecallService_Settle_FullMethodName     = "/chatrecall.recall.v1.RecallService/Settle"
+	RecallService_Retry_FullMethodName      = "/chatrecall.recall.v1.RecallService/Retry"
 )
 
 // RecallServiceClient is the client API for RecallService service.
@@ -78,6 +83,16 @@ type RecallServiceClient interface {
 	Waits(ctx context.Context, in *WaitsRequest, opts ...grpc.CallOption) (*WaitPage, error)
 	// Related pages through the live messages that relate to a message.
 	Related(ctx context.Context, in *RelatedRequest, opts ...grpc.CallOption) (*RelatedPage, error)
+	// StartJob starts a job that recalls every message that matches a filter, and answers once that is on disk.
+	StartJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*Job, error)
+	// PreviewJob counts what the rules would answer now for the messages that match. It changes nothing.
+	PreviewJob(ctx context.Context, in *JobPreviewRequest, opts ...grpc.CallOption) (*JobPreview, error)
+	// JobStatus returns a job. A job that the tenant does not have is INVALID_ARGUMENT.
+	JobStatus(ctx context.Context, in *JobName, opts ...grpc.CallOption) (*Job, error)
+	// Jobs pages through the jobs of a tenant, the newest first.
+	Jobs(ctx context.Context, in *JobsRequest, opts ...grpc.CallOption) (*JobPage, error)
+	// CancelJob ends a job. What it has recalled stays recalled.
+	CancelJob(ctx context.Context, in *JobName, opts ...grpc.CallOption) (*Job, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
 	// at most 256 KiB unless it has a single delivery. A newer stream ends an older one.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeliverResponse], error)
@@ -206,6 +221,56 @@ func (c *recallServiceClient) Related(ctx context.Context, in *RelatedRequest, o
 	return out, nil
 }
 
+func (c *recallServiceClient) StartJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*Job, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Job)
+	err := c.cc.Invoke(ctx, RecallService_StartJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recallServiceClient) PreviewJob(ctx context.Context, in *JobPreviewRequest, opts ...grpc.CallOption) (*JobPreview, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JobPreview)
+	err := c.cc.Invoke(ctx, RecallService_PreviewJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recallServiceClient) JobStatus(ctx context.Context, in *JobName, opts ...grpc.CallOption) (*Job, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Job)
+	err := c.cc.Invoke(ctx, RecallService_JobStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recallServiceClient) Jobs(ctx context.Context, in *JobsRequest, opts ...grpc.CallOption) (*JobPage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JobPage)
+	err := c.cc.Invoke(ctx, RecallService_Jobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recallServiceClient) CancelJob(ctx context.Context, in *JobName, opts ...grpc.CallOption) (*Job, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Job)
+	err := c.cc.Invoke(ctx, RecallService_CancelJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *recallServiceClient) Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeliverResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[0], RecallService_Deliver_FullMethodName, cOpts...)
@@ -276,6 +341,16 @@ type RecallServiceServer interface {
 	Waits(context.Context, *WaitsRequest) (*WaitPage, error)
 	// Related pages through the live messages that relate to a message.
 	Related(context.Context, *RelatedRequest) (*RelatedPage, error)
+	// StartJob starts a job that recalls every message that matches a filter, and answers once that is on disk.
+	StartJob(context.Context, *JobRequest) (*Job, error)
+	// PreviewJob counts what the rules would answer now for the messages that match. It changes nothing.
+	PreviewJob(context.Context, *JobPreviewRequest) (*JobPreview, error)
+	// JobStatus returns a job. A job that the tenant does not have is INVALID_ARGUMENT.
+	JobStatus(context.Context, *JobName) (*Job, error)
+	// Jobs pages through the jobs of a tenant, the newest first.
+	Jobs(context.Context, *JobsRequest) (*JobPage, error)
+	// CancelJob ends a job. What it has recalled stays recalled.
+	CancelJob(context.Context, *JobName) (*Job, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
 	// at most 256 KiB unless it has a single delivery. A newer stream ends an older one.
 	Deliver(*DeliverRequest, grpc.ServerStreamingServer[DeliverResponse]) error
@@ -326,6 +401,21 @@ func (UnimplementedRecallServiceServer) Waits(context.Context, *WaitsRequest) (*
 }
 func (UnimplementedRecallServiceServer) Related(context.Context, *RelatedRequest) (*RelatedPage, error) {
 	return nil, status.Error(codes.Unimplemented, "method Related not implemented")
+}
+func (UnimplementedRecallServiceServer) StartJob(context.Context, *JobRequest) (*Job, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartJob not implemented")
+}
+func (UnimplementedRecallServiceServer) PreviewJob(context.Context, *JobPreviewRequest) (*JobPreview, error) {
+	return nil, status.Error(codes.Unimplemented, "method PreviewJob not implemented")
+}
+func (UnimplementedRecallServiceServer) JobStatus(context.Context, *JobName) (*Job, error) {
+	return nil, status.Error(codes.Unimplemented, "method JobStatus not implemented")
+}
+func (UnimplementedRecallServiceServer) Jobs(context.Context, *JobsRequest) (*JobPage, error) {
+	return nil, status.Error(codes.Unimplemented, "method Jobs not implemented")
+}
+func (UnimplementedRecallServiceServer) CancelJob(context.Context, *JobName) (*Job, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelJob not implemented")
 }
 func (UnimplementedRecallServiceServer) Deliver(*DeliverRequest, grpc.ServerStreamingServer[DeliverResponse]) error {
 	return status.Error(codes.Unimplemented, "method Deliver not implemented")
@@ -555,6 +645,96 @@ func _RecallService_Related_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RecallService_StartJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).StartJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_StartJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).StartJob(ctx, req.(*JobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecallService_PreviewJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobPreviewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).PreviewJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_PreviewJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).PreviewJob(ctx, req.(*JobPreviewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecallService_JobStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobName)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).JobStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_JobStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).JobStatus(ctx, req.(*JobName))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecallService_Jobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).Jobs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_Jobs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).Jobs(ctx, req.(*JobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecallService_CancelJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobName)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).CancelJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_CancelJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).CancelJob(ctx, req.(*JobName))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RecallService_Deliver_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(DeliverRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -652,6 +832,26 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Related",
 			Handler:    _RecallService_Related_Handler,
+		},
+		{
+			MethodName: "StartJob",
+			Handler:    _RecallService_StartJob_Handler,
+		},
+		{
+			MethodName: "PreviewJob",
+			Handler:    _RecallService_PreviewJob_Handler,
+		},
+		{
+			MethodName: "JobStatus",
+			Handler:    _RecallService_JobStatus_Handler,
+		},
+		{
+			MethodName: "Jobs",
+			Handler:    _RecallService_Jobs_Handler,
+		},
+		{
+			MethodName: "CancelJob",
+			Handler:    _RecallService_CancelJob_Handler,
 		},
 		{
 			MethodName: "Settle",

@@ -2652,6 +2652,7 @@ type Event struct {
 	Related       []*Related `protobuf:"bytes,17,rep,name=related,proto3" json:"related,omitempty"`
 	MoreRelated   bool       `protobuf:"varint,18,opt,name=more_related,json=moreRelated,proto3" json:"more_related,omitempty"` // there are others: see the call related
 	Cause         *Relation  `protobuf:"bytes,19,opt,name=cause,proto3" json:"cause,omitempty"`                                 // not set, or the recalled message with which this one was recalled
+	JobId         string     `protobuf:"bytes,20,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`                    // of the job that recalled the message; empty if no job did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2819,6 +2820,710 @@ func (x *Event) GetCause() *Relation {
 	return nil
 }
 
+func (x *Event) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+// JobFilter says which messages a job recalls: those that match every field that is set. At least one must be set.
+type JobFilter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sender        string                 `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`             // of the message
+	Conversation  *Conversation          `protobuf:"bytes,2,opt,name=conversation,proto3" json:"conversation,omitempty"` // of the message
+	Types         []string               `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"`               // one of these types; each once
+	Labels        []string               `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty"`             // all of these labels, of the message; at most 32
+	From          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`                 // sent_at is this or later
+	Before        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=before,proto3" json:"before,omitempty"`             // sent_at is before this
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobFilter) Reset() {
+	*x = JobFilter{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobFilter) ProtoMessage() {}
+
+func (x *JobFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobFilter.ProtoReflect.Descriptor instead.
+func (*JobFilter) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *JobFilter) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *JobFilter) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *JobFilter) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *JobFilter) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *JobFilter) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *JobFilter) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+// JobRequest asks to recall every message that matches a filter. The rules decide about each message, as of the start of
+// the job. A job that exhausts a limit of the rules waits until the limit permits the next recall.
+type JobRequest struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Tenant             string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`                                                   // of the messages
+	JobId              string                 `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`                                        // makes a retry the same job; at most 240 bytes. If it is empty, one is made
+	Filter             *JobFilter             `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`                                                   // which messages
+	Actor              *Actor                 `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`                                                     // who recalls them
+	Role               string                 `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`                                                       // of the actor in filter.conversation; only system may leave that out
+	ConversationLabels []string               `protobuf:"bytes,6,rep,name=conversation_labels,json=conversationLabels,proto3" json:"conversation_labels,omitempty"` // of the conversation now, for rules; at most 32
+	Reason             string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                                                   // for rules that require one, and the ledger; at most 1 KiB
+	Ext                string                 `protobuf:"bytes,8,opt,name=ext,proto3" json:"ext,omitempty"`                                                         // copied to every event and notice; at most 4 KiB
+	// For a ban: the job also recalls messages that are indexed and sent before this time, at most 7 days after its start. Not
+	// set: it recalls what was indexed before it started.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobRequest) Reset() {
+	*x = JobRequest{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobRequest) ProtoMessage() {}
+
+func (x *JobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobRequest.ProtoReflect.Descriptor instead.
+func (*JobRequest) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *JobRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *JobRequest) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *JobRequest) GetFilter() *JobFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *JobRequest) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
+func (x *JobRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *JobRequest) GetConversationLabels() []string {
+	if x != nil {
+		return x.ConversationLabels
+	}
+	return nil
+}
+
+func (x *JobRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *JobRequest) GetExt() string {
+	if x != nil {
+		return x.Ext
+	}
+	return ""
+}
+
+func (x *JobRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// JobCounts counts messages that match by what the rules answered.
+type JobCounts struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Recalled        int32                  `protobuf:"varint,1,opt,name=recalled,proto3" json:"recalled,omitempty"`                                                                       // by the job
+	AlreadyRecalled int32                  `protobuf:"varint,2,opt,name=already_recalled,json=alreadyRecalled,proto3" json:"already_recalled,omitempty"`                                  // by others
+	Denied          map[string]int32       `protobuf:"bytes,3,rep,name=denied,proto3" json:"denied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by code
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *JobCounts) Reset() {
+	*x = JobCounts{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobCounts) ProtoMessage() {}
+
+func (x *JobCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobCounts.ProtoReflect.Descriptor instead.
+func (*JobCounts) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *JobCounts) GetRecalled() int32 {
+	if x != nil {
+		return x.Recalled
+	}
+	return 0
+}
+
+func (x *JobCounts) GetAlreadyRecalled() int32 {
+	if x != nil {
+		return x.AlreadyRecalled
+	}
+	return 0
+}
+
+func (x *JobCounts) GetDenied() map[string]int32 {
+	if x != nil {
+		return x.Denied
+	}
+	return nil
+}
+
+// Job is a bulk recall and how far it is. Its recalls have the recall ids job_id-1, job_id-2 and so on.
+type Job struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Request       *JobRequest            `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`                               // as it was made, its lists sorted
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                                   // running, done or canceled
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`          // as of when the rules decide
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`                // not set while it runs
+	Examined      int32                  `protobuf:"varint,5,opt,name=examined,proto3" json:"examined,omitempty"`                            // messages of the tenant, so far
+	Total         int32                  `protobuf:"varint,6,opt,name=total,proto3" json:"total,omitempty"`                                  // an estimate of how many it has to examine; 0 if there is none yet
+	Counts        *JobCounts             `protobuf:"bytes,7,opt,name=counts,proto3" json:"counts,omitempty"`                                 // so far
+	WaitingUntil  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=waiting_until,json=waitingUntil,proto3" json:"waiting_until,omitempty"` // set while a limit of the rules makes it wait
+	Error         string                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`                                   // why it does not get on now; it tries again by itself
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Job) Reset() {
+	*x = Job{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Job) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Job) ProtoMessage() {}
+
+func (x *Job) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Job.ProtoReflect.Descriptor instead.
+func (*Job) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Job) GetRequest() *JobRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *Job) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Job) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *Job) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *Job) GetExamined() int32 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+func (x *Job) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Job) GetCounts() *JobCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Job) GetWaitingUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitingUntil
+	}
+	return nil
+}
+
+func (x *Job) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// JobName names a job.
+type JobName struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`            // of the job
+	JobId         string                 `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"` // of the job
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobName) Reset() {
+	*x = JobName{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobName) ProtoMessage() {}
+
+func (x *JobName) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobName.ProtoReflect.Descriptor instead.
+func (*JobName) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *JobName) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *JobName) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+// JobsRequest asks for the jobs of a tenant.
+type JobsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"` // of the jobs
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`   // running, done or canceled; empty: any
+	After         string                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`   // the next of an earlier page; empty: from the newest job
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`  // 1 to 100; 0 means 100
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobsRequest) Reset() {
+	*x = JobsRequest{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobsRequest) ProtoMessage() {}
+
+func (x *JobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobsRequest.ProtoReflect.Descriptor instead.
+func (*JobsRequest) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *JobsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *JobsRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *JobsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *JobsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// JobPage is one page of jobs, newest first.
+type JobPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Jobs          []*Job                 `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`    // newest first
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`    // after of the next request
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`   // there are more jobs
+	Reset_        bool                   `protobuf:"varint,4,opt,name=reset,proto3" json:"reset,omitempty"` // the cursor is of another index, or of before a restore: start again without it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobPage) Reset() {
+	*x = JobPage{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPage) ProtoMessage() {}
+
+func (x *JobPage) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPage.ProtoReflect.Descriptor instead.
+func (*JobPage) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *JobPage) GetJobs() []*Job {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *JobPage) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *JobPage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *JobPage) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
+// JobPreviewRequest asks what a job would do now.
+type JobPreviewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *JobRequest            `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`     // its job_id may be empty
+	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"` // the next of an earlier page; empty: from the beginning
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobPreviewRequest) Reset() {
+	*x = JobPreviewRequest{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPreviewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPreviewRequest) ProtoMessage() {}
+
+func (x *JobPreviewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPreviewRequest.ProtoReflect.Descriptor instead.
+func (*JobPreviewRequest) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *JobPreviewRequest) GetJob() *JobRequest {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *JobPreviewRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// JobPreview counts for a part of the messages that match. All pages together have the counts of what was indexed before
+// the first page. Limits of the rules do not count: a job waits for them.
+type JobPreview struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Counts        *JobCounts             `protobuf:"bytes,1,opt,name=counts,proto3" json:"counts,omitempty"`      // of this page
+	Examined      int32                  `protobuf:"varint,2,opt,name=examined,proto3" json:"examined,omitempty"` // messages of the tenant, on this page
+	Total         int32                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`       // an estimate of how many all pages examine; 0 if there is none yet
+	Next          string                 `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`          // after of the next request
+	More          bool                   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`         // there are more messages
+	Reset_        bool                   `protobuf:"varint,6,opt,name=reset,proto3" json:"reset,omitempty"`       // the cursor is of another index, or of before a restore: start again without it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobPreview) Reset() {
+	*x = JobPreview{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPreview) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPreview) ProtoMessage() {}
+
+func (x *JobPreview) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPreview.ProtoReflect.Descriptor instead.
+func (*JobPreview) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *JobPreview) GetCounts() *JobCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *JobPreview) GetExamined() int32 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+func (x *JobPreview) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *JobPreview) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *JobPreview) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *JobPreview) GetReset_() bool {
+	if x != nil {
+		return x.Reset_
+	}
+	return false
+}
+
 // Delivery is one step of one recalled message, to be carried out and settled. Take and webhooks carry it.
 type Delivery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2833,7 +3538,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +3550,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[37]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +3563,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{37}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Delivery) GetId() string {
@@ -2908,7 +3613,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3625,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[38]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3638,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{38}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Settlement) GetId() string {
@@ -2969,7 +3674,7 @@ type TakeRequest struct {
 
 func (x *TakeRequest) Reset() {
 	*x = TakeRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3686,7 @@ func (x *TakeRequest) String() string {
 func (*TakeRequest) ProtoMessage() {}
 
 func (x *TakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[39]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3699,7 @@ func (x *TakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRequest.ProtoReflect.Descriptor instead.
 func (*TakeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TakeRequest) GetSteps() []string {
@@ -3035,7 +3740,7 @@ type TakeResponse struct {
 
 func (x *TakeResponse) Reset() {
 	*x = TakeResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3752,7 @@ func (x *TakeResponse) String() string {
 func (*TakeResponse) ProtoMessage() {}
 
 func (x *TakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[40]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3765,7 @@ func (x *TakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeResponse.ProtoReflect.Descriptor instead.
 func (*TakeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TakeResponse) GetDeliveries() []*Delivery {
@@ -3086,7 +3791,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3098,7 +3803,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[41]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3111,7 +3816,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SettleRequest) GetSettle() []*Settlement {
@@ -3132,7 +3837,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3849,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[42]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3862,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SettleResponse) GetLate() []string {
@@ -3175,7 +3880,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3892,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[43]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3905,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{52}
 }
 
 // StateResponse is the state of the sidecar and its plugin.
@@ -3229,7 +3934,7 @@ type StateResponse struct {
 
 func (x *StateResponse) Reset() {
 	*x = StateResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3946,7 @@ func (x *StateResponse) String() string {
 func (*StateResponse) ProtoMessage() {}
 
 func (x *StateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[44]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3959,7 @@ func (x *StateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
 func (*StateResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *StateResponse) GetPhase() string {
@@ -3387,7 +4092,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +4104,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[45]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3412,7 +4117,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -3441,7 +4146,7 @@ type PreviousBinary struct {
 
 func (x *PreviousBinary) Reset() {
 	*x = PreviousBinary{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3453,7 +4158,7 @@ func (x *PreviousBinary) String() string {
 func (*PreviousBinary) ProtoMessage() {}
 
 func (x *PreviousBinary) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[46]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3466,7 +4171,7 @@ func (x *PreviousBinary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviousBinary.ProtoReflect.Descriptor instead.
 func (*PreviousBinary) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PreviousBinary) GetBinary() string {
@@ -3505,7 +4210,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3517,7 +4222,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[47]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3530,7 +4235,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -3591,7 +4296,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3603,7 +4308,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[48]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3616,7 +4321,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ClusterState) GetNode() string {
@@ -3684,7 +4389,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +4401,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[49]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +4414,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ClusterMember) GetNode() string {
@@ -3777,7 +4482,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3789,7 +4494,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[50]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3802,7 +4507,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Diagnostic) GetSeverity() string {
@@ -3867,7 +4572,7 @@ type PulledStep struct {
 
 func (x *PulledStep) Reset() {
 	*x = PulledStep{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +4584,7 @@ func (x *PulledStep) String() string {
 func (*PulledStep) ProtoMessage() {}
 
 func (x *PulledStep) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[51]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +4597,7 @@ func (x *PulledStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PulledStep.ProtoReflect.Descriptor instead.
 func (*PulledStep) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{51}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PulledStep) GetStep() string {
@@ -3931,7 +4636,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3943,7 +4648,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[52]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3956,7 +4661,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{52}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{61}
 }
 
 type ReloadResponse struct {
@@ -3968,7 +4673,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4685,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[53]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4698,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{53}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
@@ -4013,7 +4718,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4025,7 +4730,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[54]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4038,7 +4743,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{54}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *UpgradeRequest) GetPath() string {
@@ -4066,7 +4771,7 @@ type UpgradeResponse struct {
 
 func (x *UpgradeResponse) Reset() {
 	*x = UpgradeResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[55]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4078,7 +4783,7 @@ func (x *UpgradeResponse) String() string {
 func (*UpgradeResponse) ProtoMessage() {}
 
 func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[55]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4091,7 +4796,7 @@ func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{55}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *UpgradeResponse) GetFrom() string {
@@ -4123,7 +4828,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[56]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4135,7 +4840,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[56]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4148,7 +4853,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{56}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{65}
 }
 
 type BackupResponse struct {
@@ -4160,7 +4865,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[57]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4172,7 +4877,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[57]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4185,7 +4890,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{57}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -4421,7 +5126,7 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\battempts\x18\x04 \x01(\x05R\battempts\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x129\n" +
 	"\n" +
-	"changed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"\xb2\x06\n" +
+	"changed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"\xc9\x06\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x1b\n" +
@@ -4443,10 +5148,71 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\rpolicy_digest\x18\x10 \x01(\tR\fpolicyDigest\x120\n" +
 	"\arelated\x18\x11 \x03(\v2\x16.recall.api.v1.RelatedR\arelated\x12!\n" +
 	"\fmore_related\x18\x12 \x01(\bR\vmoreRelated\x12-\n" +
-	"\x05cause\x18\x13 \x01(\v2\x17.recall.api.v1.RelationR\x05cause\x1a>\n" +
+	"\x05cause\x18\x13 \x01(\v2\x17.recall.api.v1.RelationR\x05cause\x12\x15\n" +
+	"\x06job_id\x18\x14 \x01(\tR\x05jobId\x1a>\n" +
 	"\x10PlaceholderEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb1\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf6\x01\n" +
+	"\tJobFilter\x12\x16\n" +
+	"\x06sender\x18\x01 \x01(\tR\x06sender\x12?\n" +
+	"\fconversation\x18\x02 \x01(\v2\x1b.recall.api.v1.ConversationR\fconversation\x12\x14\n" +
+	"\x05types\x18\x03 \x03(\tR\x05types\x12\x16\n" +
+	"\x06labels\x18\x04 \x03(\tR\x06labels\x12.\n" +
+	"\x04from\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x122\n" +
+	"\x06before\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"\xba\x02\n" +
+	"\n" +
+	"JobRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x15\n" +
+	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x120\n" +
+	"\x06filter\x18\x03 \x01(\v2\x18.recall.api.v1.JobFilterR\x06filter\x12*\n" +
+	"\x05actor\x18\x04 \x01(\v2\x14.recall.api.v1.ActorR\x05actor\x12\x12\n" +
+	"\x04role\x18\x05 \x01(\tR\x04role\x12/\n" +
+	"\x13conversation_labels\x18\x06 \x03(\tR\x12conversationLabels\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x10\n" +
+	"\x03ext\x18\b \x01(\tR\x03ext\x120\n" +
+	"\x05until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xcb\x01\n" +
+	"\tJobCounts\x12\x1a\n" +
+	"\brecalled\x18\x01 \x01(\x05R\brecalled\x12)\n" +
+	"\x10already_recalled\x18\x02 \x01(\x05R\x0falreadyRecalled\x12<\n" +
+	"\x06denied\x18\x03 \x03(\v2$.recall.api.v1.JobCounts.DeniedEntryR\x06denied\x1a9\n" +
+	"\vDeniedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\"\xfd\x02\n" +
+	"\x03Job\x123\n" +
+	"\arequest\x18\x01 \x01(\v2\x19.recall.api.v1.JobRequestR\arequest\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x129\n" +
+	"\n" +
+	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
+	"\bended_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x1a\n" +
+	"\bexamined\x18\x05 \x01(\x05R\bexamined\x12\x14\n" +
+	"\x05total\x18\x06 \x01(\x05R\x05total\x120\n" +
+	"\x06counts\x18\a \x01(\v2\x18.recall.api.v1.JobCountsR\x06counts\x12?\n" +
+	"\rwaiting_until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\fwaitingUntil\x12\x14\n" +
+	"\x05error\x18\t \x01(\tR\x05error\"8\n" +
+	"\aJobName\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x15\n" +
+	"\x06job_id\x18\x02 \x01(\tR\x05jobId\"g\n" +
+	"\vJobsRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"o\n" +
+	"\aJobPage\x12&\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x12.recall.api.v1.JobR\x04jobs\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
+	"\x05reset\x18\x04 \x01(\bR\x05reset\"V\n" +
+	"\x11JobPreviewRequest\x12+\n" +
+	"\x03job\x18\x01 \x01(\v2\x19.recall.api.v1.JobRequestR\x03job\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\tR\x05after\"\xae\x01\n" +
+	"\n" +
+	"JobPreview\x120\n" +
+	"\x06counts\x18\x01 \x01(\v2\x18.recall.api.v1.JobCountsR\x06counts\x12\x1a\n" +
+	"\bexamined\x18\x02 \x01(\x05R\bexamined\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x05R\x05total\x12\x12\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next\x12\x12\n" +
+	"\x04more\x18\x05 \x01(\bR\x04more\x12\x14\n" +
+	"\x05reset\x18\x06 \x01(\bR\x05reset\"\xb1\x01\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\x12\x18\n" +
@@ -4551,7 +5317,7 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x04held\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04held\"\x0f\n" +
 	"\rBackupRequest\"$\n" +
 	"\x0eBackupResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xfa\x05\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xb2\b\n" +
 	"\rRecallService\x12B\n" +
 	"\x05Index\x12\x1b.recall.api.v1.IndexRequest\x1a\x1c.recall.api.v1.IndexResponse\x12B\n" +
 	"\x05Amend\x12\x1b.recall.api.v1.AmendRequest\x1a\x1c.recall.api.v1.IndexResponse\x12E\n" +
@@ -4563,7 +5329,13 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x04List\x12\x1a.recall.api.v1.ListRequest\x1a\x18.recall.api.v1.EventPage\x12A\n" +
 	"\x06Ledger\x12\x1c.recall.api.v1.LedgerRequest\x1a\x19.recall.api.v1.LedgerPage\x12=\n" +
 	"\x05Waits\x12\x1b.recall.api.v1.WaitsRequest\x1a\x17.recall.api.v1.WaitPage\x12D\n" +
-	"\aRelated\x12\x1d.recall.api.v1.RelatedRequest\x1a\x1a.recall.api.v1.RelatedPage2\x95\x01\n" +
+	"\aRelated\x12\x1d.recall.api.v1.RelatedRequest\x1a\x1a.recall.api.v1.RelatedPage\x129\n" +
+	"\bStartJob\x12\x19.recall.api.v1.JobRequest\x1a\x12.recall.api.v1.Job\x12I\n" +
+	"\n" +
+	"PreviewJob\x12 .recall.api.v1.JobPreviewRequest\x1a\x19.recall.api.v1.JobPreview\x127\n" +
+	"\tJobStatus\x12\x16.recall.api.v1.JobName\x1a\x12.recall.api.v1.Job\x12>\n" +
+	"\bListJobs\x12\x1a.recall.api.v1.JobsRequest\x1a\x16.recall.api.v1.JobPage\x127\n" +
+	"\tCancelJob\x12\x16.recall.api.v1.JobName\x1a\x12.recall.api.v1.Job2\x95\x01\n" +
 	"\vStepService\x12?\n" +
 	"\x04Take\x12\x1a.recall.api.v1.TakeRequest\x1a\x1b.recall.api.v1.TakeResponse\x12E\n" +
 	"\x06Settle\x12\x1c.recall.api.v1.SettleRequest\x1a\x1d.recall.api.v1.SettleResponse2\xac\x02\n" +
@@ -4585,7 +5357,7 @@ func file_recall_api_v1_recall_proto_rawDescGZIP() []byte {
 	return file_recall_api_v1_recall_proto_rawDescData
 }
 
-var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_recall_api_v1_recall_proto_goTypes = []any{
 	(*Conversation)(nil),          // 0: recall.api.v1.Conversation
 	(*Actor)(nil),                 // 1: recall.api.v1.Actor
@@ -4624,152 +5396,187 @@ var file_recall_api_v1_recall_proto_goTypes = []any{
 	(*LedgerEntry)(nil),           // 34: recall.api.v1.LedgerEntry
 	(*StepRecord)(nil),            // 35: recall.api.v1.StepRecord
 	(*Event)(nil),                 // 36: recall.api.v1.Event
-	(*Delivery)(nil),              // 37: recall.api.v1.Delivery
-	(*Settlement)(nil),            // 38: recall.api.v1.Settlement
-	(*TakeRequest)(nil),           // 39: recall.api.v1.TakeRequest
-	(*TakeResponse)(nil),          // 40: recall.api.v1.TakeResponse
-	(*SettleRequest)(nil),         // 41: recall.api.v1.SettleRequest
-	(*SettleResponse)(nil),        // 42: recall.api.v1.SettleResponse
-	(*StateRequest)(nil),          // 43: recall.api.v1.StateRequest
-	(*StateResponse)(nil),         // 44: recall.api.v1.StateResponse
-	(*IndexIdentity)(nil),         // 45: recall.api.v1.IndexIdentity
-	(*PreviousBinary)(nil),        // 46: recall.api.v1.PreviousBinary
-	(*RulesState)(nil),            // 47: recall.api.v1.RulesState
-	(*ClusterState)(nil),          // 48: recall.api.v1.ClusterState
-	(*ClusterMember)(nil),         // 49: recall.api.v1.ClusterMember
-	(*Diagnostic)(nil),            // 50: recall.api.v1.Diagnostic
-	(*PulledStep)(nil),            // 51: recall.api.v1.PulledStep
-	(*ReloadRequest)(nil),         // 52: recall.api.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 53: recall.api.v1.ReloadResponse
-	(*UpgradeRequest)(nil),        // 54: recall.api.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 55: recall.api.v1.UpgradeResponse
-	(*BackupRequest)(nil),         // 56: recall.api.v1.BackupRequest
-	(*BackupResponse)(nil),        // 57: recall.api.v1.BackupResponse
-	nil,                           // 58: recall.api.v1.RecallResult.TextEntry
-	nil,                           // 59: recall.api.v1.Event.PlaceholderEntry
-	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 61: google.protobuf.Duration
+	(*JobFilter)(nil),             // 37: recall.api.v1.JobFilter
+	(*JobRequest)(nil),            // 38: recall.api.v1.JobRequest
+	(*JobCounts)(nil),             // 39: recall.api.v1.JobCounts
+	(*Job)(nil),                   // 40: recall.api.v1.Job
+	(*JobName)(nil),               // 41: recall.api.v1.JobName
+	(*JobsRequest)(nil),           // 42: recall.api.v1.JobsRequest
+	(*JobPage)(nil),               // 43: recall.api.v1.JobPage
+	(*JobPreviewRequest)(nil),     // 44: recall.api.v1.JobPreviewRequest
+	(*JobPreview)(nil),            // 45: recall.api.v1.JobPreview
+	(*Delivery)(nil),              // 46: recall.api.v1.Delivery
+	(*Settlement)(nil),            // 47: recall.api.v1.Settlement
+	(*TakeRequest)(nil),           // 48: recall.api.v1.TakeRequest
+	(*TakeResponse)(nil),          // 49: recall.api.v1.TakeResponse
+	(*SettleRequest)(nil),         // 50: recall.api.v1.SettleRequest
+	(*SettleResponse)(nil),        // 51: recall.api.v1.SettleResponse
+	(*StateRequest)(nil),          // 52: recall.api.v1.StateRequest
+	(*StateResponse)(nil),         // 53: recall.api.v1.StateResponse
+	(*IndexIdentity)(nil),         // 54: recall.api.v1.IndexIdentity
+	(*PreviousBinary)(nil),        // 55: recall.api.v1.PreviousBinary
+	(*RulesState)(nil),            // 56: recall.api.v1.RulesState
+	(*ClusterState)(nil),          // 57: recall.api.v1.ClusterState
+	(*ClusterMember)(nil),         // 58: recall.api.v1.ClusterMember
+	(*Diagnostic)(nil),            // 59: recall.api.v1.Diagnostic
+	(*PulledStep)(nil),            // 60: recall.api.v1.PulledStep
+	(*ReloadRequest)(nil),         // 61: recall.api.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 62: recall.api.v1.ReloadResponse
+	(*UpgradeRequest)(nil),        // 63: recall.api.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 64: recall.api.v1.UpgradeResponse
+	(*BackupRequest)(nil),         // 65: recall.api.v1.BackupRequest
+	(*BackupResponse)(nil),        // 66: recall.api.v1.BackupResponse
+	nil,                           // 67: recall.api.v1.RecallResult.TextEntry
+	nil,                           // 68: recall.api.v1.Event.PlaceholderEntry
+	nil,                           // 69: recall.api.v1.JobCounts.DeniedEntry
+	(*timestamppb.Timestamp)(nil), // 70: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 71: google.protobuf.Duration
 }
 var file_recall_api_v1_recall_proto_depIdxs = []int32{
-	0,  // 0: recall.api.v1.Related.conversation:type_name -> recall.api.v1.Conversation
-	0,  // 1: recall.api.v1.Message.conversation:type_name -> recall.api.v1.Conversation
-	60, // 2: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
-	3,  // 3: recall.api.v1.Message.attachments:type_name -> recall.api.v1.Attachment
-	4,  // 4: recall.api.v1.Message.relations:type_name -> recall.api.v1.Relation
-	6,  // 5: recall.api.v1.IndexRequest.messages:type_name -> recall.api.v1.Message
-	5,  // 6: recall.api.v1.IndexResult.related:type_name -> recall.api.v1.Related
-	8,  // 7: recall.api.v1.IndexResponse.results:type_name -> recall.api.v1.IndexResult
-	0,  // 8: recall.api.v1.Amendment.conversation:type_name -> recall.api.v1.Conversation
-	3,  // 9: recall.api.v1.Amendment.attachments:type_name -> recall.api.v1.Attachment
-	10, // 10: recall.api.v1.AmendRequest.amendments:type_name -> recall.api.v1.Amendment
-	0,  // 11: recall.api.v1.Target.conversation:type_name -> recall.api.v1.Conversation
-	6,  // 12: recall.api.v1.Target.message:type_name -> recall.api.v1.Message
-	12, // 13: recall.api.v1.RecallRequest.targets:type_name -> recall.api.v1.Target
-	1,  // 14: recall.api.v1.RecallRequest.actor:type_name -> recall.api.v1.Actor
-	60, // 15: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
-	61, // 16: recall.api.v1.RecallRequest.wait:type_name -> google.protobuf.Duration
-	58, // 17: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
-	2,  // 18: recall.api.v1.RecallResult.rule:type_name -> recall.api.v1.Rule
-	60, // 19: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
-	60, // 20: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
-	60, // 21: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
-	14, // 22: recall.api.v1.RecallResponse.results:type_name -> recall.api.v1.RecallResult
-	60, // 23: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
-	14, // 24: recall.api.v1.Explanation.result:type_name -> recall.api.v1.RecallResult
-	17, // 25: recall.api.v1.Explanation.shadow:type_name -> recall.api.v1.ShadowVerdict
-	18, // 26: recall.api.v1.Explanation.rules:type_name -> recall.api.v1.RuleTrace
-	2,  // 27: recall.api.v1.ShadowVerdict.rule:type_name -> recall.api.v1.Rule
-	2,  // 28: recall.api.v1.RuleTrace.rule:type_name -> recall.api.v1.Rule
-	19, // 29: recall.api.v1.RuleTrace.conditions:type_name -> recall.api.v1.RuleCondition
-	16, // 30: recall.api.v1.ExplainResponse.results:type_name -> recall.api.v1.Explanation
-	6,  // 31: recall.api.v1.MessageStatus.message:type_name -> recall.api.v1.Message
-	60, // 32: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
-	22, // 33: recall.api.v1.StatusResponse.results:type_name -> recall.api.v1.MessageStatus
-	0,  // 34: recall.api.v1.SinceRequest.conversations:type_name -> recall.api.v1.Conversation
-	60, // 35: recall.api.v1.ListRequest.from:type_name -> google.protobuf.Timestamp
-	60, // 36: recall.api.v1.ListRequest.before:type_name -> google.protobuf.Timestamp
-	0,  // 37: recall.api.v1.ListRequest.conversation:type_name -> recall.api.v1.Conversation
-	36, // 38: recall.api.v1.EventPage.events:type_name -> recall.api.v1.Event
-	1,  // 39: recall.api.v1.Waiting.actor:type_name -> recall.api.v1.Actor
-	0,  // 40: recall.api.v1.Waiting.conversation:type_name -> recall.api.v1.Conversation
-	60, // 41: recall.api.v1.Waiting.requested_at:type_name -> google.protobuf.Timestamp
-	60, // 42: recall.api.v1.Waiting.until:type_name -> google.protobuf.Timestamp
-	2,  // 43: recall.api.v1.Waiting.rule:type_name -> recall.api.v1.Rule
-	60, // 44: recall.api.v1.Waiting.ended_at:type_name -> google.protobuf.Timestamp
-	28, // 45: recall.api.v1.WaitPage.waits:type_name -> recall.api.v1.Waiting
-	5,  // 46: recall.api.v1.RelatedPage.related:type_name -> recall.api.v1.Related
-	34, // 47: recall.api.v1.LedgerPage.entries:type_name -> recall.api.v1.LedgerEntry
-	36, // 48: recall.api.v1.LedgerEntry.event:type_name -> recall.api.v1.Event
-	35, // 49: recall.api.v1.LedgerEntry.steps:type_name -> recall.api.v1.StepRecord
-	60, // 50: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
-	1,  // 51: recall.api.v1.Event.actor:type_name -> recall.api.v1.Actor
-	60, // 52: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
-	6,  // 53: recall.api.v1.Event.message:type_name -> recall.api.v1.Message
-	59, // 54: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
-	61, // 55: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
-	3,  // 56: recall.api.v1.Event.attachments:type_name -> recall.api.v1.Attachment
-	2,  // 57: recall.api.v1.Event.rule:type_name -> recall.api.v1.Rule
-	5,  // 58: recall.api.v1.Event.related:type_name -> recall.api.v1.Related
-	4,  // 59: recall.api.v1.Event.cause:type_name -> recall.api.v1.Relation
-	36, // 60: recall.api.v1.Delivery.event:type_name -> recall.api.v1.Event
-	60, // 61: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
-	38, // 62: recall.api.v1.TakeRequest.settle:type_name -> recall.api.v1.Settlement
-	37, // 63: recall.api.v1.TakeResponse.deliveries:type_name -> recall.api.v1.Delivery
-	38, // 64: recall.api.v1.SettleRequest.settle:type_name -> recall.api.v1.Settlement
-	60, // 65: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
-	45, // 66: recall.api.v1.StateResponse.index:type_name -> recall.api.v1.IndexIdentity
-	46, // 67: recall.api.v1.StateResponse.previous:type_name -> recall.api.v1.PreviousBinary
-	47, // 68: recall.api.v1.StateResponse.rules:type_name -> recall.api.v1.RulesState
-	48, // 69: recall.api.v1.StateResponse.cluster:type_name -> recall.api.v1.ClusterState
-	50, // 70: recall.api.v1.StateResponse.pending:type_name -> recall.api.v1.Diagnostic
-	51, // 71: recall.api.v1.StateResponse.pulled_steps:type_name -> recall.api.v1.PulledStep
-	60, // 72: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
-	50, // 73: recall.api.v1.RulesState.warnings:type_name -> recall.api.v1.Diagnostic
-	50, // 74: recall.api.v1.RulesState.refused:type_name -> recall.api.v1.Diagnostic
-	60, // 75: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
-	49, // 76: recall.api.v1.ClusterState.members:type_name -> recall.api.v1.ClusterMember
-	60, // 77: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
-	50, // 78: recall.api.v1.ReloadResponse.diagnostics:type_name -> recall.api.v1.Diagnostic
-	61, // 79: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
-	7,  // 80: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
-	11, // 81: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
-	13, // 82: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
-	13, // 83: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
-	13, // 84: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
-	21, // 85: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
-	24, // 86: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
-	25, // 87: recall.api.v1.RecallService.List:input_type -> recall.api.v1.ListRequest
-	27, // 88: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
-	29, // 89: recall.api.v1.RecallService.Waits:input_type -> recall.api.v1.WaitsRequest
-	31, // 90: recall.api.v1.RecallService.Related:input_type -> recall.api.v1.RelatedRequest
-	39, // 91: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
-	41, // 92: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
-	43, // 93: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
-	52, // 94: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
-	54, // 95: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
-	56, // 96: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
-	9,  // 97: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
-	9,  // 98: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
-	15, // 99: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
-	15, // 100: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
-	20, // 101: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
-	23, // 102: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
-	26, // 103: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
-	26, // 104: recall.api.v1.RecallService.List:output_type -> recall.api.v1.EventPage
-	33, // 105: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
-	30, // 106: recall.api.v1.RecallService.Waits:output_type -> recall.api.v1.WaitPage
-	32, // 107: recall.api.v1.RecallService.Related:output_type -> recall.api.v1.RelatedPage
-	40, // 108: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
-	42, // 109: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
-	44, // 110: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
-	53, // 111: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
-	55, // 112: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
-	57, // 113: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
-	97, // [97:114] is the sub-list for method output_type
-	80, // [80:97] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	0,   // 0: recall.api.v1.Related.conversation:type_name -> recall.api.v1.Conversation
+	0,   // 1: recall.api.v1.Message.conversation:type_name -> recall.api.v1.Conversation
+	70,  // 2: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	3,   // 3: recall.api.v1.Message.attachments:type_name -> recall.api.v1.Attachment
+	4,   // 4: recall.api.v1.Message.relations:type_name -> recall.api.v1.Relation
+	6,   // 5: recall.api.v1.IndexRequest.messages:type_name -> recall.api.v1.Message
+	5,   // 6: recall.api.v1.IndexResult.related:type_name -> recall.api.v1.Related
+	8,   // 7: recall.api.v1.IndexResponse.results:type_name -> recall.api.v1.IndexResult
+	0,   // 8: recall.api.v1.Amendment.conversation:type_name -> recall.api.v1.Conversation
+	3,   // 9: recall.api.v1.Amendment.attachments:type_name -> recall.api.v1.Attachment
+	10,  // 10: recall.api.v1.AmendRequest.amendments:type_name -> recall.api.v1.Amendment
+	0,   // 11: recall.api.v1.Target.conversation:type_name -> recall.api.v1.Conversation
+	6,   // 12: recall.api.v1.Target.message:type_name -> recall.api.v1.Message
+	12,  // 13: recall.api.v1.RecallRequest.targets:type_name -> recall.api.v1.Target
+	1,   // 14: recall.api.v1.RecallRequest.actor:type_name -> recall.api.v1.Actor
+	70,  // 15: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
+	71,  // 16: recall.api.v1.RecallRequest.wait:type_name -> google.protobuf.Duration
+	67,  // 17: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
+	2,   // 18: recall.api.v1.RecallResult.rule:type_name -> recall.api.v1.Rule
+	70,  // 19: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
+	70,  // 20: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
+	70,  // 21: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
+	14,  // 22: recall.api.v1.RecallResponse.results:type_name -> recall.api.v1.RecallResult
+	70,  // 23: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
+	14,  // 24: recall.api.v1.Explanation.result:type_name -> recall.api.v1.RecallResult
+	17,  // 25: recall.api.v1.Explanation.shadow:type_name -> recall.api.v1.ShadowVerdict
+	18,  // 26: recall.api.v1.Explanation.rules:type_name -> recall.api.v1.RuleTrace
+	2,   // 27: recall.api.v1.ShadowVerdict.rule:type_name -> recall.api.v1.Rule
+	2,   // 28: recall.api.v1.RuleTrace.rule:type_name -> recall.api.v1.Rule
+	19,  // 29: recall.api.v1.RuleTrace.conditions:type_name -> recall.api.v1.RuleCondition
+	16,  // 30: recall.api.v1.ExplainResponse.results:type_name -> recall.api.v1.Explanation
+	6,   // 31: recall.api.v1.MessageStatus.message:type_name -> recall.api.v1.Message
+	70,  // 32: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
+	22,  // 33: recall.api.v1.StatusResponse.results:type_name -> recall.api.v1.MessageStatus
+	0,   // 34: recall.api.v1.SinceRequest.conversations:type_name -> recall.api.v1.Conversation
+	70,  // 35: recall.api.v1.ListRequest.from:type_name -> google.protobuf.Timestamp
+	70,  // 36: recall.api.v1.ListRequest.before:type_name -> google.protobuf.Timestamp
+	0,   // 37: recall.api.v1.ListRequest.conversation:type_name -> recall.api.v1.Conversation
+	36,  // 38: recall.api.v1.EventPage.events:type_name -> recall.api.v1.Event
+	1,   // 39: recall.api.v1.Waiting.actor:type_name -> recall.api.v1.Actor
+	0,   // 40: recall.api.v1.Waiting.conversation:type_name -> recall.api.v1.Conversation
+	70,  // 41: recall.api.v1.Waiting.requested_at:type_name -> google.protobuf.Timestamp
+	70,  // 42: recall.api.v1.Waiting.until:type_name -> google.protobuf.Timestamp
+	2,   // 43: recall.api.v1.Waiting.rule:type_name -> recall.api.v1.Rule
+	70,  // 44: recall.api.v1.Waiting.ended_at:type_name -> google.protobuf.Timestamp
+	28,  // 45: recall.api.v1.WaitPage.waits:type_name -> recall.api.v1.Waiting
+	5,   // 46: recall.api.v1.RelatedPage.related:type_name -> recall.api.v1.Related
+	34,  // 47: recall.api.v1.LedgerPage.entries:type_name -> recall.api.v1.LedgerEntry
+	36,  // 48: recall.api.v1.LedgerEntry.event:type_name -> recall.api.v1.Event
+	35,  // 49: recall.api.v1.LedgerEntry.steps:type_name -> recall.api.v1.StepRecord
+	70,  // 50: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
+	1,   // 51: recall.api.v1.Event.actor:type_name -> recall.api.v1.Actor
+	70,  // 52: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
+	6,   // 53: recall.api.v1.Event.message:type_name -> recall.api.v1.Message
+	68,  // 54: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
+	71,  // 55: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
+	3,   // 56: recall.api.v1.Event.attachments:type_name -> recall.api.v1.Attachment
+	2,   // 57: recall.api.v1.Event.rule:type_name -> recall.api.v1.Rule
+	5,   // 58: recall.api.v1.Event.related:type_name -> recall.api.v1.Related
+	4,   // 59: recall.api.v1.Event.cause:type_name -> recall.api.v1.Relation
+	0,   // 60: recall.api.v1.JobFilter.conversation:type_name -> recall.api.v1.Conversation
+	70,  // 61: recall.api.v1.JobFilter.from:type_name -> google.protobuf.Timestamp
+	70,  // 62: recall.api.v1.JobFilter.before:type_name -> google.protobuf.Timestamp
+	37,  // 63: recall.api.v1.JobRequest.filter:type_name -> recall.api.v1.JobFilter
+	1,   // 64: recall.api.v1.JobRequest.actor:type_name -> recall.api.v1.Actor
+	70,  // 65: recall.api.v1.JobRequest.until:type_name -> google.protobuf.Timestamp
+	69,  // 66: recall.api.v1.JobCounts.denied:type_name -> recall.api.v1.JobCounts.DeniedEntry
+	38,  // 67: recall.api.v1.Job.request:type_name -> recall.api.v1.JobRequest
+	70,  // 68: recall.api.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	70,  // 69: recall.api.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	39,  // 70: recall.api.v1.Job.counts:type_name -> recall.api.v1.JobCounts
+	70,  // 71: recall.api.v1.Job.waiting_until:type_name -> google.protobuf.Timestamp
+	40,  // 72: recall.api.v1.JobPage.jobs:type_name -> recall.api.v1.Job
+	38,  // 73: recall.api.v1.JobPreviewRequest.job:type_name -> recall.api.v1.JobRequest
+	39,  // 74: recall.api.v1.JobPreview.counts:type_name -> recall.api.v1.JobCounts
+	36,  // 75: recall.api.v1.Delivery.event:type_name -> recall.api.v1.Event
+	70,  // 76: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
+	47,  // 77: recall.api.v1.TakeRequest.settle:type_name -> recall.api.v1.Settlement
+	46,  // 78: recall.api.v1.TakeResponse.deliveries:type_name -> recall.api.v1.Delivery
+	47,  // 79: recall.api.v1.SettleRequest.settle:type_name -> recall.api.v1.Settlement
+	70,  // 80: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
+	54,  // 81: recall.api.v1.StateResponse.index:type_name -> recall.api.v1.IndexIdentity
+	55,  // 82: recall.api.v1.StateResponse.previous:type_name -> recall.api.v1.PreviousBinary
+	56,  // 83: recall.api.v1.StateResponse.rules:type_name -> recall.api.v1.RulesState
+	57,  // 84: recall.api.v1.StateResponse.cluster:type_name -> recall.api.v1.ClusterState
+	59,  // 85: recall.api.v1.StateResponse.pending:type_name -> recall.api.v1.Diagnostic
+	60,  // 86: recall.api.v1.StateResponse.pulled_steps:type_name -> recall.api.v1.PulledStep
+	70,  // 87: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
+	59,  // 88: recall.api.v1.RulesState.warnings:type_name -> recall.api.v1.Diagnostic
+	59,  // 89: recall.api.v1.RulesState.refused:type_name -> recall.api.v1.Diagnostic
+	70,  // 90: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
+	58,  // 91: recall.api.v1.ClusterState.members:type_name -> recall.api.v1.ClusterMember
+	70,  // 92: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
+	59,  // 93: recall.api.v1.ReloadResponse.diagnostics:type_name -> recall.api.v1.Diagnostic
+	71,  // 94: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
+	7,   // 95: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
+	11,  // 96: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
+	13,  // 97: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
+	13,  // 98: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
+	13,  // 99: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
+	21,  // 100: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
+	24,  // 101: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
+	25,  // 102: recall.api.v1.RecallService.List:input_type -> recall.api.v1.ListRequest
+	27,  // 103: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
+	29,  // 104: recall.api.v1.RecallService.Waits:input_type -> recall.api.v1.WaitsRequest
+	31,  // 105: recall.api.v1.RecallService.Related:input_type -> recall.api.v1.RelatedRequest
+	38,  // 106: recall.api.v1.RecallService.StartJob:input_type -> recall.api.v1.JobRequest
+	44,  // 107: recall.api.v1.RecallService.PreviewJob:input_type -> recall.api.v1.JobPreviewRequest
+	41,  // 108: recall.api.v1.RecallService.JobStatus:input_type -> recall.api.v1.JobName
+	42,  // 109: recall.api.v1.RecallService.ListJobs:input_type -> recall.api.v1.JobsRequest
+	41,  // 110: recall.api.v1.RecallService.CancelJob:input_type -> recall.api.v1.JobName
+	48,  // 111: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
+	50,  // 112: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
+	52,  // 113: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
+	61,  // 114: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
+	63,  // 115: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
+	65,  // 116: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
+	9,   // 117: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
+	9,   // 118: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
+	15,  // 119: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
+	15,  // 120: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
+	20,  // 121: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
+	23,  // 122: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
+	26,  // 123: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
+	26,  // 124: recall.api.v1.RecallService.List:output_type -> recall.api.v1.EventPage
+	33,  // 125: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
+	30,  // 126: recall.api.v1.RecallService.Waits:output_type -> recall.api.v1.WaitPage
+	32,  // 127: recall.api.v1.RecallService.Related:output_type -> recall.api.v1.RelatedPage
+	40,  // 128: recall.api.v1.RecallService.StartJob:output_type -> recall.api.v1.Job
+	45,  // 129: recall.api.v1.RecallService.PreviewJob:output_type -> recall.api.v1.JobPreview
+	40,  // 130: recall.api.v1.RecallService.JobStatus:output_type -> recall.api.v1.Job
+	43,  // 131: recall.api.v1.RecallService.ListJobs:output_type -> recall.api.v1.JobPage
+	40,  // 132: recall.api.v1.RecallService.CancelJob:output_type -> recall.api.v1.Job
+	49,  // 133: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
+	51,  // 134: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
+	53,  // 135: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
+	62,  // 136: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
+	64,  // 137: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
+	66,  // 138: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
+	117, // [117:139] is the sub-list for method output_type
+	95,  // [95:117] is the sub-list for method input_type
+	95,  // [95:95] is the sub-list for extension type_name
+	95,  // [95:95] is the sub-list for extension extendee
+	0,   // [0:95] is the sub-list for field type_name
 }
 
 func init() { file_recall_api_v1_recall_proto_init() }
@@ -4784,7 +5591,7 @@ func file_recall_api_v1_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_api_v1_recall_proto_rawDesc), len(file_recall_api_v1_recall_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   60,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

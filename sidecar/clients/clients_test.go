@@ -176,6 +176,65 @@ func TestClients_EveryCall(t *testing.T) {
 	})
 }
 
+func TestClients_Jobs(t *testing.T) {
+	each(t, func(t *testing.T, l language) {
+		s := sidecartest.Start(t)
+		d := drive(t, l, at{socket: s.Socket})
+		d.must("index", fmt.Sprintf(`{"messages":[%s,%s]}`, message("m1"), message("m2")), nil)
+		d.must("recall", request("r1", "m1"), nil)
+		const asked = `"tenant":"acme","filter":{"sender":"ann"},"actor":{"id":"mod"},"role":"system"`
+		type job struct {
+			Request struct {
+				JobID string `json:"job_id"`
+			}
+			State    string
+			Examined int
+			Counts   struct {
+				Recalled        int
+				AlreadyRecalled int `json:"already_recalled"`
+				Denied          map[string]int
+			}
+		}
+		preview, request := job{}, "{"+asked+"}"
+		if !l.worker { // a client without methods for calls
+			request = `{"job":` + request + "}"
+		}
+		d.must("jobs/preview", request, &preview)
+		if preview.Examined != 2 || preview.Counts.Recalled != 1 || preview.Counts.AlreadyRecalled != 1 {
+			t.Errorf("the preview is %+v", preview)
+		}
+		var started, again, status, canceled job
+		d.must("jobs/start", "{"+asked+"}", &started)
+		id := started.Request.JobID
+		if id == "" || started.State == "" {
+			t.Fatalf("start answers %+v", started)
+		}
+		d.must("jobs/start", fmt.Sprintf(`{%s,"job_id":%q}`, asked, id), &again)
+		name := fmt.Sprintf(`{"tenant":"acme","job_id":%q}`, id)
+		for status.State != "done" {
+			d.must("jobs/status", name, &status)
+		}
+		if status.Counts.Recalled != 1 || status.Counts.AlreadyRecalled != 1 || status.Examined != 2 {
+			t.Errorf("the job is %+v", status)
+		}
+		var page struct {
+			Jobs []job
+			More bool
+		}
+		d.must("jobs/list", `{"tenant":"acme","state":"done"}`, &page)
+		if len(page.Jobs) != 1 || page.Jobs[0].Request.JobID != id || page.More {
+			t.Errorf("list answers %+v", page)
+		}
+		if d.must("jobs/cancel", name, &canceled); canceled.State != "done" {
+			t.Errorf("cancel answers %+v", canceled)
+		}
+		if p := d.call("jobs/status", `{"tenant":"acme","job_id":"none"}`, timeout, nil); p == nil || p.Status != 400 ||
+			len(p.Errors) != 1 || p.Errors[0].Field != "job_id" {
+			t.Errorf("the status of no job: %+v", p)
+		}
+	})
+}
+
 // A refused call names the field.
 func TestClients_InvalidField(t *testing.T) {
 	each(t, func(t *testing.T, l language) {

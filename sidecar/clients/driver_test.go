@@ -188,9 +188,21 @@ func (d *driver) do(command string, result any) *problem {
 	return answer.Error
 }
 
+// methods are the names of calls in a language where they are not the path.
+var methods = map[string]map[string]string{
+	"jobs/start":   {"node": "startJob", "python": "start_job"},
+	"jobs/preview": {"node": "previewJob", "python": "preview_job"},
+	"jobs/status":  {"node": "jobStatus", "python": "job_status"},
+	"jobs/list":    {"node": "listJobs", "python": "list_jobs"},
+	"jobs/cancel":  {"node": "cancelJob", "python": "cancel_job"},
+}
+
 // call makes a call within a timeout in seconds, and decodes its response.
 func (d *driver) call(name, request string, timeout int, result any) *problem {
 	d.t.Helper()
+	if method := methods[name][d.l.name]; method != "" {
+		name = method
+	}
 	if d.l.worker {
 		return d.do(fmt.Sprintf(`{"call":%q,"request":%s,"timeout":%d}`, name, request, timeout), result)
 	}

@@ -422,6 +422,58 @@ func (WaitState) EnumDescriptor() ([]byte, []int) {
 	return file_index_proto_rawDescGZIP(), []int{6}
 }
 
+type JobState int32
+
+const (
+	JobState_JOB_STATE_UNSPECIFIED JobState = 0
+	JobState_JOB_STATE_RUNNING     JobState = 1
+	JobState_JOB_STATE_DONE        JobState = 2
+	JobState_JOB_STATE_CANCELED    JobState = 3
+)
+
+// Enum value maps for JobState.
+var (
+	JobState_name = map[int32]string{
+		0: "JOB_STATE_UNSPECIFIED",
+		1: "JOB_STATE_RUNNING",
+		2: "JOB_STATE_DONE",
+		3: "JOB_STATE_CANCELED",
+	}
+	JobState_value = map[string]int32{
+		"JOB_STATE_UNSPECIFIED": 0,
+		"JOB_STATE_RUNNING":     1,
+		"JOB_STATE_DONE":        2,
+		"JOB_STATE_CANCELED":    3,
+	}
+)
+
+func (x JobState) Enum() *JobState {
+	p := new(JobState)
+	*p = x
+	return p
+}
+
+func (x JobState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JobState) Descriptor() protoreflect.EnumDescriptor {
+	return file_index_proto_enumTypes[7].Descriptor()
+}
+
+func (JobState) Type() protoreflect.EnumType {
+	return &file_index_proto_enumTypes[7]
+}
+
+func (x JobState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JobState.Descriptor instead.
+func (JobState) EnumDescriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{7}
+}
+
 // Format is the value of f/.
 type Format struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -529,6 +581,7 @@ type Counter struct {
 	Unspent       uint64                 `protobuf:"varint,4,opt,name=unspent,proto3" json:"unspent,omitempty"`     // number of the newest one that is removed
 	Relations     uint64                 `protobuf:"varint,5,opt,name=relations,proto3" json:"relations,omitempty"` // relations indexed so far
 	Forgotten     uint64                 `protobuf:"varint,6,opt,name=forgotten,proto3" json:"forgotten,omitempty"` // recalled messages that were forgotten so far
+	Jobs          uint64                 `protobuf:"varint,7,opt,name=jobs,proto3" json:"jobs,omitempty"`           // number of the last job
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +654,13 @@ func (x *Counter) GetRelations() uint64 {
 func (x *Counter) GetForgotten() uint64 {
 	if x != nil {
 		return x.Forgotten
+	}
+	return 0
+}
+
+func (x *Counter) GetJobs() uint64 {
+	if x != nil {
+		return x.Jobs
 	}
 	return 0
 }
@@ -1143,6 +1203,7 @@ type Entry struct {
 	Related       []*Related             `protobuf:"bytes,19,rep,name=related,proto3" json:"related,omitempty"`
 	MoreRelated   bool                   `protobuf:"varint,20,opt,name=more_related,json=moreRelated,proto3" json:"more_related,omitempty"`
 	Cause         *Relation              `protobuf:"bytes,21,opt,name=cause,proto3" json:"cause,omitempty"`
+	JobId         string                 `protobuf:"bytes,22,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"` // of the job that made the recall
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1322,6 +1383,13 @@ func (x *Entry) GetCause() *Relation {
 		return x.Cause
 	}
 	return nil
+}
+
+func (x *Entry) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
 }
 
 // Step is a step of a recall as it was committed. An outcome, of a step that the host does not carry out or that has
@@ -2272,6 +2340,311 @@ func (x *Holders) GetDone() bool {
 	return false
 }
 
+// Job is the value of j/<tenant>/<job id>.
+type Job struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Request         *JobRequest            `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	State           JobState               `protobuf:"varint,2,opt,name=state,proto3,enum=recall.index.v1.JobState" json:"state,omitempty"`
+	StartedAt       int64                  `protobuf:"varint,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	EndedAt         int64                  `protobuf:"varint,4,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	Number          uint64                 `protobuf:"varint,5,opt,name=number,proto3" json:"number,omitempty"`     // among all jobs, in the order of their starts
+	Started         uint64                 `protobuf:"varint,6,opt,name=started,proto3" json:"started,omitempty"`   // position of the entry with which it started
+	End             uint64                 `protobuf:"varint,7,opt,name=end,proto3" json:"end,omitempty"`           // position of the last group that it examines; 0: it goes on with what is indexed
+	Position        uint64                 `protobuf:"varint,8,opt,name=position,proto3" json:"position,omitempty"` // of the group that it examines next
+	Offset          uint64                 `protobuf:"varint,9,opt,name=offset,proto3" json:"offset,omitempty"`     // of the message in that group
+	Examined        uint64                 `protobuf:"varint,10,opt,name=examined,proto3" json:"examined,omitempty"`
+	Recalled        uint64                 `protobuf:"varint,11,opt,name=recalled,proto3" json:"recalled,omitempty"`
+	AlreadyRecalled uint64                 `protobuf:"varint,12,opt,name=already_recalled,json=alreadyRecalled,proto3" json:"already_recalled,omitempty"`
+	Denied          map[string]uint64      `protobuf:"bytes,13,rep,name=denied,proto3" json:"denied,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by code
+	RecallNumber    uint64                 `protobuf:"varint,14,opt,name=recall_number,json=recallNumber,proto3" json:"recall_number,omitempty"`                                           // of its last recall id
+	RecallMessages  uint64                 `protobuf:"varint,15,opt,name=recall_messages,json=recallMessages,proto3" json:"recall_messages,omitempty"`                                     // that it recalled under that id
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Job) Reset() {
+	*x = Job{}
+	mi := &file_index_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Job) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Job) ProtoMessage() {}
+
+func (x *Job) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Job.ProtoReflect.Descriptor instead.
+func (*Job) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Job) GetRequest() *JobRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *Job) GetState() JobState {
+	if x != nil {
+		return x.State
+	}
+	return JobState_JOB_STATE_UNSPECIFIED
+}
+
+func (x *Job) GetStartedAt() int64 {
+	if x != nil {
+		return x.StartedAt
+	}
+	return 0
+}
+
+func (x *Job) GetEndedAt() int64 {
+	if x != nil {
+		return x.EndedAt
+	}
+	return 0
+}
+
+func (x *Job) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Job) GetStarted() uint64 {
+	if x != nil {
+		return x.Started
+	}
+	return 0
+}
+
+func (x *Job) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *Job) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *Job) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *Job) GetExamined() uint64 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+func (x *Job) GetRecalled() uint64 {
+	if x != nil {
+		return x.Recalled
+	}
+	return 0
+}
+
+func (x *Job) GetAlreadyRecalled() uint64 {
+	if x != nil {
+		return x.AlreadyRecalled
+	}
+	return 0
+}
+
+func (x *Job) GetDenied() map[string]uint64 {
+	if x != nil {
+		return x.Denied
+	}
+	return nil
+}
+
+func (x *Job) GetRecallNumber() uint64 {
+	if x != nil {
+		return x.RecallNumber
+	}
+	return 0
+}
+
+func (x *Job) GetRecallMessages() uint64 {
+	if x != nil {
+		return x.RecallMessages
+	}
+	return 0
+}
+
+type JobRequest struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	ActorId            string                 `protobuf:"bytes,1,opt,name=actor_id,json=actorId,proto3" json:"actor_id,omitempty"`
+	ActorLabels        []string               `protobuf:"bytes,2,rep,name=actor_labels,json=actorLabels,proto3" json:"actor_labels,omitempty"`
+	Role               Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=recall.index.v1.Role" json:"role,omitempty"`
+	ConversationLabels []string               `protobuf:"bytes,4,rep,name=conversation_labels,json=conversationLabels,proto3" json:"conversation_labels,omitempty"`
+	Reason             string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Ext                string                 `protobuf:"bytes,6,opt,name=ext,proto3" json:"ext,omitempty"`
+	Until              int64                  `protobuf:"varint,7,opt,name=until,proto3" json:"until,omitempty"`
+	Sender             string                 `protobuf:"bytes,8,opt,name=sender,proto3" json:"sender,omitempty"` // from here on the filter
+	ConversationType   ConversationType       `protobuf:"varint,9,opt,name=conversation_type,json=conversationType,proto3,enum=recall.index.v1.ConversationType" json:"conversation_type,omitempty"`
+	ConversationId     string                 `protobuf:"bytes,10,opt,name=conversation_id,json=conversationId,proto3" json:"conversation_id,omitempty"`
+	Types              []MessageType          `protobuf:"varint,11,rep,packed,name=types,proto3,enum=recall.index.v1.MessageType" json:"types,omitempty"` // sorted, each once
+	Labels             []string               `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty"`                                        // sorted, each once
+	From               int64                  `protobuf:"varint,13,opt,name=from,proto3" json:"from,omitempty"`
+	Before             int64                  `protobuf:"varint,14,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *JobRequest) Reset() {
+	*x = JobRequest{}
+	mi := &file_index_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobRequest) ProtoMessage() {}
+
+func (x *JobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobRequest.ProtoReflect.Descriptor instead.
+func (*JobRequest) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *JobRequest) GetActorId() string {
+	if x != nil {
+		return x.ActorId
+	}
+	return ""
+}
+
+func (x *JobRequest) GetActorLabels() []string {
+	if x != nil {
+		return x.ActorLabels
+	}
+	return nil
+}
+
+func (x *JobRequest) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *JobRequest) GetConversationLabels() []string {
+	if x != nil {
+		return x.ConversationLabels
+	}
+	return nil
+}
+
+func (x *JobRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *JobRequest) GetExt() string {
+	if x != nil {
+		return x.Ext
+	}
+	return ""
+}
+
+func (x *JobRequest) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *JobRequest) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *JobRequest) GetConversationType() ConversationType {
+	if x != nil {
+		return x.ConversationType
+	}
+	return ConversationType_CONVERSATION_TYPE_UNSPECIFIED
+}
+
+func (x *JobRequest) GetConversationId() string {
+	if x != nil {
+		return x.ConversationId
+	}
+	return ""
+}
+
+func (x *JobRequest) GetTypes() []MessageType {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *JobRequest) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *JobRequest) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *JobRequest) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
 var File_index_proto protoreflect.FileDescriptor
 
 const file_index_proto_rawDesc = "" +
@@ -2281,14 +2654,15 @@ const file_index_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\"0\n" +
 	"\bIdentity\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\xa5\x01\n" +
+	"\x05epoch\x18\x02 \x01(\tR\x05epoch\"\xb9\x01\n" +
 	"\aCounter\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x1a\n" +
 	"\bfailures\x18\x02 \x01(\x04R\bfailures\x12\x14\n" +
 	"\x05spent\x18\x03 \x01(\x04R\x05spent\x12\x18\n" +
 	"\aunspent\x18\x04 \x01(\x04R\aunspent\x12\x1c\n" +
 	"\trelations\x18\x05 \x01(\x04R\trelations\x12\x1c\n" +
-	"\tforgotten\x18\x06 \x01(\x04R\tforgotten\"A\n" +
+	"\tforgotten\x18\x06 \x01(\x04R\tforgotten\x12\x12\n" +
+	"\x04jobs\x18\a \x01(\x04R\x04jobs\"A\n" +
 	"\x05Spend\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\fR\x05limit\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x12\n" +
@@ -2332,7 +2706,7 @@ const file_index_proto_rawDesc = "" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\"A\n" +
 	"\bRecallID\x12\x19\n" +
 	"\bactor_id\x18\x01 \x01(\tR\aactorId\x12\x1a\n" +
-	"\bmessages\x18\x02 \x01(\rR\bmessages\"\xca\x06\n" +
+	"\bmessages\x18\x02 \x01(\rR\bmessages\"\xe1\x06\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x19\n" +
 	"\bactor_id\x18\x02 \x01(\tR\aactorId\x12)\n" +
@@ -2357,7 +2731,8 @@ const file_index_proto_rawDesc = "" +
 	"\factor_labels\x18\x12 \x03(\tR\vactorLabels\x122\n" +
 	"\arelated\x18\x13 \x03(\v2\x18.recall.index.v1.RelatedR\arelated\x12!\n" +
 	"\fmore_related\x18\x14 \x01(\bR\vmoreRelated\x12/\n" +
-	"\x05cause\x18\x15 \x01(\v2\x19.recall.index.v1.RelationR\x05cause\x1a>\n" +
+	"\x05cause\x18\x15 \x01(\v2\x19.recall.index.v1.RelationR\x05cause\x12\x15\n" +
+	"\x06job_id\x18\x16 \x01(\tR\x05jobId\x1a>\n" +
 	"\x10PlaceholderEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x01\n" +
@@ -2440,7 +2815,45 @@ const file_index_proto_rawDesc = "" +
 	"\aHolders\x12\x1b\n" +
 	"\teach_node\x18\x01 \x01(\bR\beachNode\x12\x14\n" +
 	"\x05nodes\x18\x02 \x03(\tR\x05nodes\x12\x12\n" +
-	"\x04done\x18\x03 \x01(\bR\x04done*\x90\x01\n" +
+	"\x04done\x18\x03 \x01(\bR\x04done\"\xc5\x04\n" +
+	"\x03Job\x125\n" +
+	"\arequest\x18\x01 \x01(\v2\x1b.recall.index.v1.JobRequestR\arequest\x12/\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x19.recall.index.v1.JobStateR\x05state\x12\x1d\n" +
+	"\n" +
+	"started_at\x18\x03 \x01(\x03R\tstartedAt\x12\x19\n" +
+	"\bended_at\x18\x04 \x01(\x03R\aendedAt\x12\x16\n" +
+	"\x06number\x18\x05 \x01(\x04R\x06number\x12\x18\n" +
+	"\astarted\x18\x06 \x01(\x04R\astarted\x12\x10\n" +
+	"\x03end\x18\a \x01(\x04R\x03end\x12\x1a\n" +
+	"\bposition\x18\b \x01(\x04R\bposition\x12\x16\n" +
+	"\x06offset\x18\t \x01(\x04R\x06offset\x12\x1a\n" +
+	"\bexamined\x18\n" +
+	" \x01(\x04R\bexamined\x12\x1a\n" +
+	"\brecalled\x18\v \x01(\x04R\brecalled\x12)\n" +
+	"\x10already_recalled\x18\f \x01(\x04R\x0falreadyRecalled\x128\n" +
+	"\x06denied\x18\r \x03(\v2 .recall.index.v1.Job.DeniedEntryR\x06denied\x12#\n" +
+	"\rrecall_number\x18\x0e \x01(\x04R\frecallNumber\x12'\n" +
+	"\x0frecall_messages\x18\x0f \x01(\x04R\x0erecallMessages\x1a9\n" +
+	"\vDeniedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xef\x03\n" +
+	"\n" +
+	"JobRequest\x12\x19\n" +
+	"\bactor_id\x18\x01 \x01(\tR\aactorId\x12!\n" +
+	"\factor_labels\x18\x02 \x03(\tR\vactorLabels\x12)\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x15.recall.index.v1.RoleR\x04role\x12/\n" +
+	"\x13conversation_labels\x18\x04 \x03(\tR\x12conversationLabels\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x10\n" +
+	"\x03ext\x18\x06 \x01(\tR\x03ext\x12\x14\n" +
+	"\x05until\x18\a \x01(\x03R\x05until\x12\x16\n" +
+	"\x06sender\x18\b \x01(\tR\x06sender\x12N\n" +
+	"\x11conversation_type\x18\t \x01(\x0e2!.recall.index.v1.ConversationTypeR\x10conversationType\x12'\n" +
+	"\x0fconversation_id\x18\n" +
+	" \x01(\tR\x0econversationId\x122\n" +
+	"\x05types\x18\v \x03(\x0e2\x1c.recall.index.v1.MessageTypeR\x05types\x12\x16\n" +
+	"\x06labels\x18\f \x03(\tR\x06labels\x12\x12\n" +
+	"\x04from\x18\r \x01(\x03R\x04from\x12\x16\n" +
+	"\x06before\x18\x0e \x01(\x03R\x06before*\x90\x01\n" +
 	"\x10ConversationType\x12!\n" +
 	"\x1dCONVERSATION_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18CONVERSATION_TYPE_SINGLE\x10\x01\x12\x1b\n" +
@@ -2487,7 +2900,12 @@ const file_index_proto_rawDesc = "" +
 	"\x16WAIT_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12WAIT_STATE_WAITING\x10\x01\x12\x16\n" +
 	"\x12WAIT_STATE_REFUSED\x10\x02\x12\x16\n" +
-	"\x12WAIT_STATE_EXPIRED\x10\x03B6Z4github.com/chat-recall/recall/internal/index/indexpbb\x06proto3"
+	"\x12WAIT_STATE_EXPIRED\x10\x03*h\n" +
+	"\bJobState\x12\x19\n" +
+	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11JOB_STATE_RUNNING\x10\x01\x12\x12\n" +
+	"\x0eJOB_STATE_DONE\x10\x02\x12\x16\n" +
+	"\x12JOB_STATE_CANCELED\x10\x03B6Z4github.com/chat-recall/recall/internal/index/indexpbb\x06proto3"
 
 var (
 	file_index_proto_rawDescOnce sync.Once
@@ -2501,8 +2919,8 @@ func file_index_proto_rawDescGZIP() []byte {
 	return file_index_proto_rawDescData
 }
 
-var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
@@ -2511,57 +2929,67 @@ var file_index_proto_goTypes = []any{
 	(Disposition)(0),      // 4: recall.index.v1.Disposition
 	(RelationKind)(0),     // 5: recall.index.v1.RelationKind
 	(WaitState)(0),        // 6: recall.index.v1.WaitState
-	(*Format)(nil),        // 7: recall.index.v1.Format
-	(*Identity)(nil),      // 8: recall.index.v1.Identity
-	(*Counter)(nil),       // 9: recall.index.v1.Counter
-	(*Spend)(nil),         // 10: recall.index.v1.Spend
-	(*Record)(nil),        // 11: recall.index.v1.Record
-	(*Relation)(nil),      // 12: recall.index.v1.Relation
-	(*Related)(nil),       // 13: recall.index.v1.Related
-	(*Tombstone)(nil),     // 14: recall.index.v1.Tombstone
-	(*Pointer)(nil),       // 15: recall.index.v1.Pointer
-	(*RecallID)(nil),      // 16: recall.index.v1.RecallID
-	(*Entry)(nil),         // 17: recall.index.v1.Entry
-	(*Step)(nil),          // 18: recall.index.v1.Step
-	(*Cascade)(nil),       // 19: recall.index.v1.Cascade
-	(*Attempts)(nil),      // 20: recall.index.v1.Attempts
-	(*Group)(nil),         // 21: recall.index.v1.Group
-	(*GroupPart)(nil),     // 22: recall.index.v1.GroupPart
-	(*Wait)(nil),          // 23: recall.index.v1.Wait
-	(*ForgetKey)(nil),     // 24: recall.index.v1.ForgetKey
-	(*Forget)(nil),        // 25: recall.index.v1.Forget
-	(*Log)(nil),           // 26: recall.index.v1.Log
-	(*Member)(nil),        // 27: recall.index.v1.Member
-	(*Written)(nil),       // 28: recall.index.v1.Written
-	(*Holders)(nil),       // 29: recall.index.v1.Holders
-	nil,                   // 30: recall.index.v1.Entry.PlaceholderEntry
+	(JobState)(0),         // 7: recall.index.v1.JobState
+	(*Format)(nil),        // 8: recall.index.v1.Format
+	(*Identity)(nil),      // 9: recall.index.v1.Identity
+	(*Counter)(nil),       // 10: recall.index.v1.Counter
+	(*Spend)(nil),         // 11: recall.index.v1.Spend
+	(*Record)(nil),        // 12: recall.index.v1.Record
+	(*Relation)(nil),      // 13: recall.index.v1.Relation
+	(*Related)(nil),       // 14: recall.index.v1.Related
+	(*Tombstone)(nil),     // 15: recall.index.v1.Tombstone
+	(*Pointer)(nil),       // 16: recall.index.v1.Pointer
+	(*RecallID)(nil),      // 17: recall.index.v1.RecallID
+	(*Entry)(nil),         // 18: recall.index.v1.Entry
+	(*Step)(nil),          // 19: recall.index.v1.Step
+	(*Cascade)(nil),       // 20: recall.index.v1.Cascade
+	(*Attempts)(nil),      // 21: recall.index.v1.Attempts
+	(*Group)(nil),         // 22: recall.index.v1.Group
+	(*GroupPart)(nil),     // 23: recall.index.v1.GroupPart
+	(*Wait)(nil),          // 24: recall.index.v1.Wait
+	(*ForgetKey)(nil),     // 25: recall.index.v1.ForgetKey
+	(*Forget)(nil),        // 26: recall.index.v1.Forget
+	(*Log)(nil),           // 27: recall.index.v1.Log
+	(*Member)(nil),        // 28: recall.index.v1.Member
+	(*Written)(nil),       // 29: recall.index.v1.Written
+	(*Holders)(nil),       // 30: recall.index.v1.Holders
+	(*Job)(nil),           // 31: recall.index.v1.Job
+	(*JobRequest)(nil),    // 32: recall.index.v1.JobRequest
+	nil,                   // 33: recall.index.v1.Entry.PlaceholderEntry
+	nil,                   // 34: recall.index.v1.Job.DeniedEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
 	1,  // 1: recall.index.v1.Record.type:type_name -> recall.index.v1.MessageType
-	14, // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
-	12, // 3: recall.index.v1.Record.relations:type_name -> recall.index.v1.Relation
+	15, // 2: recall.index.v1.Record.tombstone:type_name -> recall.index.v1.Tombstone
+	13, // 3: recall.index.v1.Record.relations:type_name -> recall.index.v1.Relation
 	5,  // 4: recall.index.v1.Relation.kind:type_name -> recall.index.v1.RelationKind
 	5,  // 5: recall.index.v1.Related.kind:type_name -> recall.index.v1.RelationKind
 	0,  // 6: recall.index.v1.Related.conversation_type:type_name -> recall.index.v1.ConversationType
 	2,  // 7: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 8: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
-	18, // 9: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	30, // 10: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
+	19, // 9: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
+	33, // 10: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
 	4,  // 11: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
-	13, // 12: recall.index.v1.Entry.related:type_name -> recall.index.v1.Related
-	12, // 13: recall.index.v1.Entry.cause:type_name -> recall.index.v1.Relation
+	14, // 12: recall.index.v1.Entry.related:type_name -> recall.index.v1.Related
+	13, // 13: recall.index.v1.Entry.cause:type_name -> recall.index.v1.Relation
 	3,  // 14: recall.index.v1.Step.outcome:type_name -> recall.index.v1.Outcome
 	3,  // 15: recall.index.v1.Attempts.outcome:type_name -> recall.index.v1.Outcome
-	22, // 16: recall.index.v1.Group.parts:type_name -> recall.index.v1.GroupPart
+	23, // 16: recall.index.v1.Group.parts:type_name -> recall.index.v1.GroupPart
 	2,  // 17: recall.index.v1.Wait.role:type_name -> recall.index.v1.Role
 	0,  // 18: recall.index.v1.Wait.conversation_type:type_name -> recall.index.v1.ConversationType
 	6,  // 19: recall.index.v1.Wait.state:type_name -> recall.index.v1.WaitState
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	32, // 20: recall.index.v1.Job.request:type_name -> recall.index.v1.JobRequest
+	7,  // 21: recall.index.v1.Job.state:type_name -> recall.index.v1.JobState
+	34, // 22: recall.index.v1.Job.denied:type_name -> recall.index.v1.Job.DeniedEntry
+	2,  // 23: recall.index.v1.JobRequest.role:type_name -> recall.index.v1.Role
+	0,  // 24: recall.index.v1.JobRequest.conversation_type:type_name -> recall.index.v1.ConversationType
+	1,  // 25: recall.index.v1.JobRequest.types:type_name -> recall.index.v1.MessageType
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_index_proto_init() }
@@ -2574,8 +3002,8 @@ func file_index_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   24,
+			NumEnums:      8,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -52,6 +52,8 @@ type Engine struct {
 	counts  *counters
 	audit   *auditLog
 	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
+	runner  *runner        // of jobs
+	asked   atomic.Uint64  // calls of the host, but for settlements
 
 	// turn is held by whoever prepares, activates, reloads or releases: one at a time, and none waits for it longer
 	// than its ctx. It guards expected and config.
@@ -121,6 +123,7 @@ func New(o Options) *Engine {
 	}
 	e.stop, e.quiesce = context.WithCancel(context.Background())
 	e.audit = newAuditLog(e.stop, e.logger, e.clock)
+	e.runner = newRunner(e, &jobSource{engine: e})
 	return e
 }
 

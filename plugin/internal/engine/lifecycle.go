@@ -156,6 +156,7 @@ func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
 		e.setState(wire.StateActive, "")
 		go a.opener.Run(e.stop)
 		go a.chores.run(e.stop)
+		go e.runner.run(e.stop)
 	}
 	e.mu.Unlock()
 	if !taken {
@@ -214,6 +215,7 @@ func (e *Engine) release(a *active) {
 	a.dispatcher.Close(e.unavailable())
 	a.opener.Wait()
 	<-a.chores.done
+	<-e.runner.done
 	e.calls.Wait()
 	e.audit.wait()
 	if err := a.close(e.logger); err != nil {

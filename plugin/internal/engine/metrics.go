@@ -26,6 +26,7 @@ type counters struct {
 	shadow   *prometheus.CounterVec   // rule, verdict
 	calls    *prometheus.HistogramVec // method
 	errors   *prometheus.CounterVec   // method, code
+	examined prometheus.Counter       // messages, by jobs and previews
 }
 
 func newCounters() *counters {
@@ -40,9 +41,10 @@ func newCounters() *counters {
 	c.shadow, c.errors = vec("recall_rules_shadow_total", "rule", "verdict"),
 		vec("recall_call_errors_total", "method", "code")
 	c.checks = prometheus.NewCounter(prometheus.CounterOpts{Name: "recall_checks_total"})
+	c.examined = prometheus.NewCounter(prometheus.CounterOpts{Name: "recall_job_messages_examined_total"})
 	c.calls = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "recall_call_seconds", Buckets: metrics.Seconds},
 		[]string{"method"})
-	c.registry.MustRegister(c.checks, c.calls)
+	c.registry.MustRegister(c.checks, c.examined, c.calls)
 	// Counters are there from the start, so that the first event is an increase.
 	for _, status := range []shared.IndexStatus{
 		shared.IndexAdded, shared.IndexAmended, shared.IndexUnchanged, shared.IndexConflict, shared.IndexRecalled,
@@ -101,6 +103,9 @@ func (c *counters) recalled(r *shared.RecallResult) {
 // Observe is a [wire.Interceptor]: it counts and times calls.
 func (e *Engine) Observe(ctx context.Context, method string) (context.Context, func(error)) {
 	began := time.Now()
+	if method != "Settle" && method != "PreviewJob" && method != "JobStatus" {
+		e.asked.Add(1)
+	}
 	return ctx, func(err error) {
 		e.counts.calls.WithLabelValues(method).Observe(time.Since(began).Seconds())
 		if err != nil {
@@ -139,6 +144,7 @@ func (e *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 		counter("recall_index_scrubs_total", float64(st.Scrubs))
 		gauge("recall_index_damaged", number(st.Damaged))
 		gauge("recall_index_read_only", number(st.ReadOnly))
+		gauge("recall_jobs_running", float64(e.runner.count()))
 		steps, err := e.stepMetrics(ctx, a)
 		if err != nil {
 			return nil, err

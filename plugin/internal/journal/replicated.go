@@ -164,12 +164,12 @@ func (r *Replicated) AppendThen(ops []index.Op, _ bool, then func([]index.Result
 		then(nil, err)
 		return
 	}
-	isAlone := false
+	isAlone := index.IsWhole(ops)
 	for i := range ops {
 		if settle := ops[i].Settle; settle != nil {
 			settle.Node = r.node
 		}
-		isAlone = isAlone || ops[i].Join != nil || ops[i].Leave != nil || ops[i].Recall != nil && ops[i].Recall.Atomic
+		isAlone = isAlone || ops[i].Join != nil || ops[i].Leave != nil
 	}
 	parts := [][]index.Op{ops}
 	if !isAlone {

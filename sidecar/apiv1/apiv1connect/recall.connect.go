@@ -71,6 +71,17 @@ const (
 	RecallServiceWaitsProcedure = "/recall.api.v1.RecallService/Waits"
 	// RecallServiceRelatedProcedure is the fully-qualified name of the RecallService's Related RPC.
 	RecallServiceRelatedProcedure = "/recall.api.v1.RecallService/Related"
+	// RecallServiceStartJobProcedure is the fully-qualified name of the RecallService's StartJob RPC.
+	RecallServiceStartJobProcedure = "/recall.api.v1.RecallService/StartJob"
+	// RecallServicePreviewJobProcedure is the fully-qualified name of the RecallService's PreviewJob
+	// RPC.
+	RecallServicePreviewJobProcedure = "/recall.api.v1.RecallService/PreviewJob"
+	// RecallServiceJobStatusProcedure is the fully-qualified name of the RecallService's JobStatus RPC.
+	RecallServiceJobStatusProcedure = "/recall.api.v1.RecallService/JobStatus"
+	// RecallServiceListJobsProcedure is the fully-qualified name of the RecallService's ListJobs RPC.
+	RecallServiceListJobsProcedure = "/recall.api.v1.RecallService/ListJobs"
+	// RecallServiceCancelJobProcedure is the fully-qualified name of the RecallService's CancelJob RPC.
+	RecallServiceCancelJobProcedure = "/recall.api.v1.RecallService/CancelJob"
 	// StepServiceTakeProcedure is the fully-qualified name of the StepService's Take RPC.
 	StepServiceTakeProcedure = "/recall.api.v1.StepService/Take"
 	// StepServiceSettleProcedure is the fully-qualified name of the StepService's Settle RPC.
@@ -112,6 +123,18 @@ type RecallServiceClient interface {
 	Waits(context.Context, *apiv1.WaitsRequest) (*apiv1.WaitPage, error)
 	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
 	Related(context.Context, *apiv1.RelatedRequest) (*apiv1.RelatedPage, error)
+	// StartJob starts a job that recalls every message that matches a filter, and answers once that is on disk. The job runs
+	// in the background, also after a restart. Starting it again under its id, with the same request, answers it as it is.
+	StartJob(context.Context, *apiv1.JobRequest) (*apiv1.Job, error)
+	// PreviewJob counts what the rules would answer now for the messages that match, in pages. It changes nothing. Go on
+	// while more is set, and add up the counts.
+	PreviewJob(context.Context, *apiv1.JobPreviewRequest) (*apiv1.JobPreview, error)
+	// JobStatus answers a job. A job that the tenant does not have is invalid_argument.
+	JobStatus(context.Context, *apiv1.JobName) (*apiv1.Job, error)
+	// ListJobs pages through the jobs of a tenant, newest first: those that run, and the last 1,000 others.
+	ListJobs(context.Context, *apiv1.JobsRequest) (*apiv1.JobPage, error)
+	// CancelJob ends a job. What it has recalled stays recalled. A job that has ended stays as it is.
+	CancelJob(context.Context, *apiv1.JobName) (*apiv1.Job, error)
 }
 
 // NewRecallServiceClient constructs a client for the recall.api.v1.RecallService service. By
@@ -191,22 +214,57 @@ func NewRecallServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(recallServiceMethods.ByName("Related")),
 			connect.WithClientOptions(opts...),
 		),
+		startJob: connect.NewClient[apiv1.JobRequest, apiv1.Job](
+			httpClient,
+			baseURL+RecallServiceStartJobProcedure,
+			connect.WithSchema(recallServiceMethods.ByName("StartJob")),
+			connect.WithClientOptions(opts...),
+		),
+		previewJob: connect.NewClient[apiv1.JobPreviewRequest, apiv1.JobPreview](
+			httpClient,
+			baseURL+RecallServicePreviewJobProcedure,
+			connect.WithSchema(recallServiceMethods.ByName("PreviewJob")),
+			connect.WithClientOptions(opts...),
+		),
+		jobStatus: connect.NewClient[apiv1.JobName, apiv1.Job](
+			httpClient,
+			baseURL+RecallServiceJobStatusProcedure,
+			connect.WithSchema(recallServiceMethods.ByName("JobStatus")),
+			connect.WithClientOptions(opts...),
+		),
+		listJobs: connect.NewClient[apiv1.JobsRequest, apiv1.JobPage](
+			httpClient,
+			baseURL+RecallServiceListJobsProcedure,
+			connect.WithSchema(recallServiceMethods.ByName("ListJobs")),
+			connect.WithClientOptions(opts...),
+		),
+		cancelJob: connect.NewClient[apiv1.JobName, apiv1.Job](
+			httpClient,
+			baseURL+RecallServiceCancelJobProcedure,
+			connect.WithSchema(recallServiceMethods.ByName("CancelJob")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // recallServiceClient implements RecallServiceClient.
 type recallServiceClient struct {
-	index   *connect.Client[apiv1.IndexRequest, apiv1.IndexResponse]
-	amend   *connect.Client[apiv1.AmendRequest, apiv1.IndexResponse]
-	recall  *connect.Client[apiv1.RecallRequest, apiv1.RecallResponse]
-	check   *connect.Client[apiv1.RecallRequest, apiv1.RecallResponse]
-	explain *connect.Client[apiv1.RecallRequest, apiv1.ExplainResponse]
-	status  *connect.Client[apiv1.StatusRequest, apiv1.StatusResponse]
-	since   *connect.Client[apiv1.SinceRequest, apiv1.EventPage]
-	list    *connect.Client[apiv1.ListRequest, apiv1.EventPage]
-	ledger  *connect.Client[apiv1.LedgerRequest, apiv1.LedgerPage]
-	waits   *connect.Client[apiv1.WaitsRequest, apiv1.WaitPage]
-	related *connect.Client[apiv1.RelatedRequest, apiv1.RelatedPage]
+	index      *connect.Client[apiv1.IndexRequest, apiv1.IndexResponse]
+	amend      *connect.Client[apiv1.AmendRequest, apiv1.IndexResponse]
+	recall     *connect.Client[apiv1.RecallRequest, apiv1.RecallResponse]
+	check      *connect.Client[apiv1.RecallRequest, apiv1.RecallResponse]
+	explain    *connect.Client[apiv1.RecallRequest, apiv1.ExplainResponse]
+	status     *connect.Client[apiv1.StatusRequest, apiv1.StatusResponse]
+	since      *connect.Client[apiv1.SinceRequest, apiv1.EventPage]
+	list       *connect.Client[apiv1.ListRequest, apiv1.EventPage]
+	ledger     *connect.Client[apiv1.LedgerRequest, apiv1.LedgerPage]
+	waits      *connect.Client[apiv1.WaitsRequest, apiv1.WaitPage]
+	related    *connect.Client[apiv1.RelatedRequest, apiv1.RelatedPage]
+	startJob   *connect.Client[apiv1.JobRequest, apiv1.Job]
+	previewJob *connect.Client[apiv1.JobPreviewRequest, apiv1.JobPreview]
+	jobStatus  *connect.Client[apiv1.JobName, apiv1.Job]
+	listJobs   *connect.Client[apiv1.JobsRequest, apiv1.JobPage]
+	cancelJob  *connect.Client[apiv1.JobName, apiv1.Job]
 }
 
 // Index calls recall.api.v1.RecallService.Index.
@@ -308,6 +366,51 @@ func (c *recallServiceClient) Related(ctx context.Context, req *apiv1.RelatedReq
 	return nil, err
 }
 
+// StartJob calls recall.api.v1.RecallService.StartJob.
+func (c *recallServiceClient) StartJob(ctx context.Context, req *apiv1.JobRequest) (*apiv1.Job, error) {
+	response, err := c.startJob.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// PreviewJob calls recall.api.v1.RecallService.PreviewJob.
+func (c *recallServiceClient) PreviewJob(ctx context.Context, req *apiv1.JobPreviewRequest) (*apiv1.JobPreview, error) {
+	response, err := c.previewJob.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// JobStatus calls recall.api.v1.RecallService.JobStatus.
+func (c *recallServiceClient) JobStatus(ctx context.Context, req *apiv1.JobName) (*apiv1.Job, error) {
+	response, err := c.jobStatus.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListJobs calls recall.api.v1.RecallService.ListJobs.
+func (c *recallServiceClient) ListJobs(ctx context.Context, req *apiv1.JobsRequest) (*apiv1.JobPage, error) {
+	response, err := c.listJobs.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// CancelJob calls recall.api.v1.RecallService.CancelJob.
+func (c *recallServiceClient) CancelJob(ctx context.Context, req *apiv1.JobName) (*apiv1.Job, error) {
+	response, err := c.cancelJob.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // RecallServiceHandler is an implementation of the recall.api.v1.RecallService service.
 type RecallServiceHandler interface {
 	// Index records messages that the server accepted. It answers with one result per message, in order, once all are on
@@ -335,6 +438,18 @@ type RecallServiceHandler interface {
 	Waits(context.Context, *apiv1.WaitsRequest) (*apiv1.WaitPage, error)
 	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
 	Related(context.Context, *apiv1.RelatedRequest) (*apiv1.RelatedPage, error)
+	// StartJob starts a job that recalls every message that matches a filter, and answers once that is on disk. The job runs
+	// in the background, also after a restart. Starting it again under its id, with the same request, answers it as it is.
+	StartJob(context.Context, *apiv1.JobRequest) (*apiv1.Job, error)
+	// PreviewJob counts what the rules would answer now for the messages that match, in pages. It changes nothing. Go on
+	// while more is set, and add up the counts.
+	PreviewJob(context.Context, *apiv1.JobPreviewRequest) (*apiv1.JobPreview, error)
+	// JobStatus answers a job. A job that the tenant does not have is invalid_argument.
+	JobStatus(context.Context, *apiv1.JobName) (*apiv1.Job, error)
+	// ListJobs pages through the jobs of a tenant, newest first: those that run, and the last 1,000 others.
+	ListJobs(context.Context, *apiv1.JobsRequest) (*apiv1.JobPage, error)
+	// CancelJob ends a job. What it has recalled stays recalled. A job that has ended stays as it is.
+	CancelJob(context.Context, *apiv1.JobName) (*apiv1.Job, error)
 }
 
 // NewRecallServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -410,6 +525,36 @@ func NewRecallServiceHandler(svc RecallServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(recallServiceMethods.ByName("Related")),
 		connect.WithHandlerOptions(opts...),
 	)
+	recallServiceStartJobHandler := connect.NewUnaryHandlerSimple(
+		RecallServiceStartJobProcedure,
+		svc.StartJob,
+		connect.WithSchema(recallServiceMethods.ByName("StartJob")),
+		connect.WithHandlerOptions(opts...),
+	)
+	recallServicePreviewJobHandler := connect.NewUnaryHandlerSimple(
+		RecallServicePreviewJobProcedure,
+		svc.PreviewJob,
+		connect.WithSchema(recallServiceMethods.ByName("PreviewJob")),
+		connect.WithHandlerOptions(opts...),
+	)
+	recallServiceJobStatusHandler := connect.NewUnaryHandlerSimple(
+		RecallServiceJobStatusProcedure,
+		svc.JobStatus,
+		connect.WithSchema(recallServiceMethods.ByName("JobStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
+	recallServiceListJobsHandler := connect.NewUnaryHandlerSimple(
+		RecallServiceListJobsProcedure,
+		svc.ListJobs,
+		connect.WithSchema(recallServiceMethods.ByName("ListJobs")),
+		connect.WithHandlerOptions(opts...),
+	)
+	recallServiceCancelJobHandler := connect.NewUnaryHandlerSimple(
+		RecallServiceCancelJobProcedure,
+		svc.CancelJob,
+		connect.WithSchema(recallServiceMethods.ByName("CancelJob")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/recall.api.v1.RecallService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case RecallServiceIndexProcedure:
@@ -434,6 +579,16 @@ func NewRecallServiceHandler(svc RecallServiceHandler, opts ...connect.HandlerOp
 			recallServiceWaitsHandler.ServeHTTP(w, r)
 		case RecallServiceRelatedProcedure:
 			recallServiceRelatedHandler.ServeHTTP(w, r)
+		case RecallServiceStartJobProcedure:
+			recallServiceStartJobHandler.ServeHTTP(w, r)
+		case RecallServicePreviewJobProcedure:
+			recallServicePreviewJobHandler.ServeHTTP(w, r)
+		case RecallServiceJobStatusProcedure:
+			recallServiceJobStatusHandler.ServeHTTP(w, r)
+		case RecallServiceListJobsProcedure:
+			recallServiceListJobsHandler.ServeHTTP(w, r)
+		case RecallServiceCancelJobProcedure:
+			recallServiceCancelJobHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -485,6 +640,26 @@ func (UnimplementedRecallServiceHandler) Waits(context.Context, *apiv1.WaitsRequ
 
 func (UnimplementedRecallServiceHandler) Related(context.Context, *apiv1.RelatedRequest) (*apiv1.RelatedPage, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.Related is not implemented"))
+}
+
+func (UnimplementedRecallServiceHandler) StartJob(context.Context, *apiv1.JobRequest) (*apiv1.Job, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.StartJob is not implemented"))
+}
+
+func (UnimplementedRecallServiceHandler) PreviewJob(context.Context, *apiv1.JobPreviewRequest) (*apiv1.JobPreview, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.PreviewJob is not implemented"))
+}
+
+func (UnimplementedRecallServiceHandler) JobStatus(context.Context, *apiv1.JobName) (*apiv1.Job, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.JobStatus is not implemented"))
+}
+
+func (UnimplementedRecallServiceHandler) ListJobs(context.Context, *apiv1.JobsRequest) (*apiv1.JobPage, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.ListJobs is not implemented"))
+}
+
+func (UnimplementedRecallServiceHandler) CancelJob(context.Context, *apiv1.JobName) (*apiv1.Job, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.RecallService.CancelJob is not implemented"))
 }
 
 // StepServiceClient is a client for the recall.api.v1.StepService service.

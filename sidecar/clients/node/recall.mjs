@@ -54,8 +54,16 @@ const OUTCOMES = ['done', 'nothing_to_do', 'unsupported']
  * @typedef {{ key: string, tenant: string, recall_id: string, actor: Actor, role: string, ext: string, reason: string,
  *   recalled_at: string, message: Message, silent: boolean, placeholder: Record<string, string>, disposition: string,
  *   retention?: string, attachments: Attachment[], rule?: Rule, policy_digest: string, related: Related[],
- *   more_related: boolean, cause?: Relation }} Event
+ *   more_related: boolean, job_id: string, cause?: Relation }} Event
  * @typedef {{ events: Event[], next: string, more: boolean, reset: boolean }} EventPage
+ * @typedef {{ sender?: string, conversation?: Conversation, types?: string[], labels?: string[], from?: string|Date,
+ *   before?: string|Date }} JobFilter which messages a job recalls: those that match every field
+ * @typedef {{ tenant: string, job_id?: string, filter: JobFilter, actor: Actor, role?: string,
+ *   conversation_labels?: string[], reason?: string, ext?: string, until?: string|Date }} JobRequest
+ * @typedef {{ recalled: number, already_recalled: number, denied: Record<string, number> }} JobCounts
+ * @typedef {{ request: JobRequest, state: 'running'|'done'|'canceled', started_at: string, ended_at?: string,
+ *   examined: number, total: number, counts: JobCounts, waiting_until?: string, error: string }} Job
+ * @typedef {{ counts: JobCounts, examined: number, total: number }} JobPreview
  * @typedef {{ step: string, node: string, outcome: string, attempts: number, error: string, changed_at?: string
  *   }} StepRecord
  * @typedef {{ event: Event, steps: StepRecord[] }} LedgerEntry
@@ -190,6 +198,48 @@ export class Recall {
    * @param {{ tenant: string, message_id: string, after?: string, limit?: number }} request
    * @param {CallOptions} [options] @returns {Promise<{ related: Related[], next: string, more: boolean }>} */
   related(request, options) { return this.call('related', request, options) }
+
+  /** Starts a job that recalls every message that matches a filter. With the same job_id it is the same job: set one to
+   * repeat the call after its timeout. @param {JobRequest} request @param {CallOptions} [options]
+   * @returns {Promise<Job>} */
+  startJob(request, options) {
+    return this.call('jobs/start', { ...request, job_id: request.job_id || randomUUID() }, options)
+  }
+
+  /** Counts what the rules would answer now for the messages that match. @param {JobRequest} request
+   * @param {CallOptions & { progress?: (soFar: JobPreview) => void }} [options] timeout is that of a page; progress is
+   * called after each page @returns {Promise<JobPreview>} */
+  async previewJob(request, { progress, ...options } = {}) {
+    const sum = { counts: { recalled: 0, already_recalled: 0, denied: {} }, examined: 0, total: 0 }
+    for (let page = { more: true, next: '' }; page.more;) {
+      page = await this.call('jobs/preview', { job: request, after: page.next }, options)
+      if (page.reset) {
+        throw new RecallError(200, { code: 'reset', detail: 'the index was restored or replaced: begin again' })
+      }
+      sum.counts.recalled += page.counts.recalled
+      sum.counts.already_recalled += page.counts.already_recalled
+      for (const [code, n] of Object.entries(page.counts.denied)) {
+        sum.counts.denied[code] = (sum.counts.denied[code] ?? 0) + n
+      }
+      sum.examined += page.examined
+      sum.total = page.more ? Math.max(page.total, sum.examined) : sum.examined
+      progress?.(sum)
+    }
+    return sum
+  }
+
+  /** Answers a job and how far it is. @param {{ tenant: string, job_id: string }} request @param {CallOptions} [options]
+   * @returns {Promise<Job>} */
+  jobStatus(request, options) { return this.call('jobs/status', request, options) }
+
+  /** Answers one page of the jobs of a tenant, newest first. @param {{ tenant: string, state?: Job['state'],
+   *   after?: string, limit?: number }} request @param {CallOptions} [options]
+   * @returns {Promise<{ jobs: Job[], next: string, more: boolean, reset: boolean }>} */
+  listJobs(request, options) { return this.call('jobs/list', request, options) }
+
+  /** Ends a job. What it has recalled stays recalled. @param {{ tenant: string, job_id: string }} request
+   * @param {CallOptions} [options] @returns {Promise<Job>} */
+  cancelJob(request, options) { return this.call('jobs/cancel', request, options) }
 
   /** Settles deliveries, and leases up to max others. @param {{ steps?: string[], max?: number, wait?: string,
    *   settle?: Settlement[] }} request @param {CallOptions} [options] the default of timeout is 60 s

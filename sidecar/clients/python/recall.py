@@ -110,6 +110,29 @@ class Event(TypedDict, total=False):
     related: List[Dict[str, Any]]
     more_related: bool
     cause: Dict[str, str]
+    job_id: str
+
+
+class JobFilter(TypedDict, total=False):
+    """Which messages a job recalls: those that match every field. There is also the field "from"."""
+
+    sender: str
+    conversation: Conversation
+    types: List[str]
+    labels: List[str]
+    before: str
+
+
+class Job(TypedDict, total=False):
+    request: Dict[str, Any]
+    state: str  # running, done or canceled
+    started_at: str
+    ended_at: str
+    examined: int
+    total: int  # of them, an estimate
+    counts: Dict[str, Any]  # {"recalled": int, "already_recalled": int, "denied": {code: int}}
+    waiting_until: str
+    error: str
 
 
 class StepRecord(TypedDict, total=False):
@@ -256,6 +279,53 @@ class Recall:
         """Answers one page of the live messages that relate to a message: {"related", "next", "more"}."""
         return self.call("related", {"tenant": tenant, "message_id": message_id, "after": after, "limit": limit},
                          timeout)
+
+    def start_job(self, tenant: str, filter: JobFilter, actor: Actor, job_id: str = "", timeout: float = TIMEOUT,
+                  **more: Any) -> Job:
+        """Starts a job that recalls every message that matches a filter.
+
+        With the same job_id it is the same job: set one to repeat the call after its timeout. more are role,
+        conversation_labels, reason, ext and until.
+        """
+        return self.call("jobs/start", {"tenant": tenant, "filter": filter, "actor": actor,
+                                        "job_id": job_id or str(uuid.uuid4()), **more}, timeout)
+
+    def preview_job(self, tenant: str, filter: JobFilter, actor: Actor, timeout: float = TIMEOUT,
+                    progress: Optional[Callable[[Dict[str, Any]], None]] = None, **more: Any) -> Dict[str, Any]:
+        """Counts what the rules would answer now for the messages that match: {"counts", "examined", "total"}.
+
+        timeout is that of a page. progress is called with the sum so far after each page. more are as in start_job.
+        """
+        counts: Dict[str, Any] = {"recalled": 0, "already_recalled": 0, "denied": {}}
+        total: Dict[str, Any] = {"counts": counts, "examined": 0, "total": 0}
+        page: Dict[str, Any] = {"more": True, "next": ""}
+        while page["more"]:
+            page = self.call("jobs/preview", {"job": {"tenant": tenant, "filter": filter, "actor": actor, **more},
+                                              "after": page["next"]}, timeout)
+            if page["reset"]:
+                raise RecallError(200, "reset", "the index was restored or replaced: begin again")
+            counts["recalled"] += page["counts"]["recalled"]
+            counts["already_recalled"] += page["counts"]["already_recalled"]
+            for code, n in page["counts"]["denied"].items():
+                counts["denied"][code] = counts["denied"].get(code, 0) + n
+            total["examined"] += page["examined"]
+            total["total"] = max(page["total"], total["examined"]) if page["more"] else total["examined"]
+            if progress:
+                progress(total)
+        return total
+
+    def job_status(self, tenant: str, job_id: str, timeout: float = TIMEOUT) -> Job:
+        """Answers a job and how far it is."""
+        return self.call("jobs/status", {"tenant": tenant, "job_id": job_id}, timeout)
+
+    def list_jobs(self, tenant: str, state: str = "", after: str = "", limit: int = 0,
+                  timeout: float = TIMEOUT) -> Dict[str, Any]:
+        """Answers one page of the jobs of a tenant, newest first: {"jobs", "next", "more", "reset"}."""
+        return self.call("jobs/list", {"tenant": tenant, "state": state, "after": after, "limit": limit}, timeout)
+
+    def cancel_job(self, tenant: str, job_id: str, timeout: float = TIMEOUT) -> Job:
+        """Ends a job. What it has recalled stays recalled."""
+        return self.call("jobs/cancel", {"tenant": tenant, "job_id": job_id}, timeout)
 
     def take(self, steps: Sequence[str] = (), max: int = 0, wait: str = "", settle: Sequence[Settlement] = (),
              timeout: float = 2 * TIMEOUT) -> Dict[str, Any]:

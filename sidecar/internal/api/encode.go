@@ -118,7 +118,7 @@ func encodeEvent(e shared.Event) *v1.Event {
 		Role: string(e.Role), Ext: e.Ext, Reason: e.Reason, RecalledAt: encodeTime(e.RecalledAt),
 		Message: encodeMessage(&e.Message), Silent: e.Silent, Placeholder: e.Placeholder, Disposition: string(e.Disposition),
 		Attachments: each(e.Attachments, encodeAttachment), Rule: encodeRule(e.Rule), PolicyDigest: e.PolicyDigest,
-		Related: each(e.Related, encodeRelated), MoreRelated: e.MoreRelated,
+		Related: each(e.Related, encodeRelated), MoreRelated: e.MoreRelated, JobId: e.JobID,
 	}
 	if e.Cause != nil {
 		out.Cause = encodeRelation(*e.Cause)

@@ -39,6 +39,11 @@ func (s *Server) handler(admin bool) http.Handler {
 	plain(mux, "ledger", s.Service.Ledger)
 	plain(mux, "waits", s.Service.Waits)
 	plain(mux, "related", s.Service.Related)
+	plain(mux, "jobs/start", s.Service.StartJob)
+	plain(mux, "jobs/preview", s.Service.PreviewJob)
+	plain(mux, "jobs/status", s.Service.JobStatus)
+	plain(mux, "jobs/list", s.Service.ListJobs)
+	plain(mux, "jobs/cancel", s.Service.CancelJob)
 	plain(mux, "steps/take", s.Service.Take)
 	plain(mux, "steps/settle", s.Service.Settle)
 	if admin {

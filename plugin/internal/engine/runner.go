@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/plugin/internal/clock"
+	"github.com/chat-recall/recall/shared"
+)
+
+// work is durable work that goes on in slices, between the calls of the host: what is left of it is in the index.
+type work interface {
+	// name tells it from other work.
+	name() string
+
+	// changed says that a call has changed it in the index. It is called beside slice.
+	changed()
+
+	// slice does the next part, and at most one commit. It takes about a millisecond and the time of the commit. After an
+	// error it is called again later. One goroutine calls it.
+	slice(ctx context.Context, a *active) (progress, error)
+}
+
+// progress is where work stands after a slice.
+type progress struct {
+	done bool
+	wait time.Duration // at least so long until the next slice
+}
+
+// source finds work that is to be done.
+type source interface {
+	// find returns all work that is not done; nil if that is the same as at its last call. It is called often.
+	find(ctx context.Context, a *active) ([]work, error)
+}
+
+// A slice is short, so that no call waits for long behind one. And for each slice the runner pauses: while the host
+// calls, so long that calls find the index idle most of the time.
+const (
+	busyPause = 4 // times as long as the slice took
+	idlePause = 0.5
+
+	findEvery = time.Second // other nodes of a cluster start work, too
+
+	// The first of several errors in a row delays the next slice by firstRetry, and each further one by twice as much as
+	// the one before, up to lastRetry.
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// runner does work in slices, each of several works in its turn.
+type runner struct {
+	engine  *Engine
+	clock   clock.Clock
+	logger  hclog.Logger
+	sources []source
+
+	wake chan struct{} // one token: there may be new work
+	done chan struct{} // closed when run has returned
+
+	mu    sync.Mutex
+	works map[string]*turn
+	turns uint64 // that were taken
+}
+
+// turn is a work and when its next slice is due.
+type turn struct {
+	work
+	due    time.Duration // by the monotonic clock
+	last   uint64        // number of its last turn
+	errors int           // in a row
+	err    error         // the last one; nil after a slice without one
+}
+
+func newRunner(e *Engine, sources ...source) *runner {
+	return &runner{
+		engine: e, clock: e.clock, logger: e.logger, sources: sources, wake: make(chan struct{}, 1),
+		done: make(chan struct{}), works: map[string]*turn{},
+	}
+}
+
+// poke says that a call has added or changed a work. It does not block.
+func (r *runner) poke(name string) {
+	r.mu.Lock()
+	if t := r.works[name]; t != nil {
+		t.changed()
+		t.due = r.clock.Elapsed()
+	}
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run does work until ctx ends or the index is released.
+func (r *runner) run(ctx context.Context) {
+	defer close(r.done)
+	asked := r.engine.asked.Load()
+	for found := r.clock.Elapsed() - findEvery; ; {
+		if r.clock.Elapsed()-found >= findEvery {
+			if !r.find(ctx) {
+				return
+			}
+			found = r.clock.Elapsed()
+		}
+		next, wait := r.next()
+		if next == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.wake:
+				found = r.clock.Elapsed() - findEvery
+			case <-r.clock.After(min(wait, found+findEvery-r.clock.Elapsed())):
+			}
+			continue
+		}
+		took, ok := r.slice(ctx, next)
+		if !ok {
+			return
+		}
+		pause := time.Duration(idlePause * float64(took))
+		if now := r.engine.asked.Load(); now != asked {
+			asked, pause = now, busyPause*took
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.wake:
+			found = r.clock.Elapsed() - findEvery
+		case <-r.clock.After(pause):
+		}
+	}
+}
+
+// find takes up what is to be done; false: the index is released.
+func (r *runner) find(ctx context.Context) bool {
+	a, leave, err := r.engine.enter()
+	if err != nil {
+		return false
+	}
+	defer leave()
+	for _, s := range r.sources {
+		found, err := s.find(ctx, a)
+		if err != nil {
+			r.logger.Error("work that is to be done cannot be found; the plugin tries again", "error", err)
+			continue
+		}
+		r.mu.Lock()
+		for _, w := range found {
+			if r.works[w.name()] == nil {
+				r.turns++
+				r.works[w.name()] = &turn{work: w, due: r.clock.Elapsed(), last: r.turns}
+			}
+		}
+		r.mu.Unlock()
+	}
+	return ctx.Err() == nil
+}
+
+// next returns the work whose turn it is, of those that are due the one that waits longest; or how long it is until one
+// is due.
+func (r *runner) next() (first *turn, wait time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, wait := r.clock.Elapsed(), findEvery
+	for _, t := range r.works {
+		switch {
+		case t.due > now:
+			wait = min(wait, t.due-now)
+		case first == nil || t.last < first.last:
+			first = t
+		}
+	}
+	if first == nil {
+		return nil, wait
+	}
+	r.turns++
+	first.last = r.turns
+	return first, 0
+}
+
+// slice does a slice of a work; false: the index is released.
+func (r *runner) slice(ctx context.Context, t *turn) (took time.Duration, ok bool) {
+	a, leave, err := r.engine.enter()
+	if err != nil {
+		return 0, false
+	}
+	defer leave()
+	began := r.clock.Elapsed()
+	p, err := t.work.slice(ctx, a)
+	now := r.clock.Elapsed()
+	if ctx.Err() != nil {
+		return 0, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.err = err
+	switch {
+	case err != nil:
+		p.wait = min(firstRetry<<min(t.errors, 16), lastRetry)
+		if t.errors++; t.errors == 1 || errors.Is(err, shared.ErrDamaged) {
+			r.logger.Error("background work does not get on; the plugin tries again", "work", t.name(), "error", err)
+		}
+	case p.done:
+		delete(r.works, t.name())
+	default:
+		t.errors = 0
+	}
+	t.due = now + p.wait
+	return now - began, true
+}
+
+// at returns the work of a name that is being done, and why it does not get on; nil if there is none.
+func (r *runner) at(name string) (work, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.works[name]; t != nil {
+		return t.work, t.err
+	}
+	return nil, nil
+}
+
+// count is how many works there are.
+func (r *runner) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.works)
+}
