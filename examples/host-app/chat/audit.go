@@ -23,6 +23,14 @@ func (a *api) auditRoutes(mux *http.ServeMux) {
 	web := adapter.HTTP{User: a.auditor, Log: a.server.log}
 	mux.Handle("GET /audit/choices", web.Handle(a.auditChoices))
 	mux.Handle("GET /audit/recalls", web.Handle(a.auditRecalls))
+	mux.Handle("POST /archive/read", web.Handle(a.archiveRead))
+	mux.Handle("POST /archive/hold", web.Handle(a.archiveHold))
+	mux.Handle("GET /archive/accesses", web.Handle(a.archiveAccesses))
+	mux.HandleFunc("POST /archive/file", func(w http.ResponseWriter, r *http.Request) {
+		if err := a.archiveFile(w, r); err != nil {
+			web.Answer(w, r, nil, err)
+		}
+	})
 	mux.HandleFunc("GET /audit/export", func(w http.ResponseWriter, r *http.Request) {
 		if err := a.auditExport(w, r); err != nil {
 			web.Answer(w, r, nil, err)

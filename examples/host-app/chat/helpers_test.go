@@ -3,6 +3,7 @@ package chat
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,13 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(browserTests{m}) }
+func TestMain(m *testing.M) {
+	if at := os.Getenv(killedAt); at != "" {
+		runKilled(at)
+		return
+	}
+	goleak.VerifyTestMain(browserTests{m})
+}
 
 // testContext is a context that ends a stuck test.
 func testContext(t testing.TB) context.Context {

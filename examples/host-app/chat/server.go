@@ -40,16 +40,17 @@ var (
 
 // Server is the chat server: what the HTTP API and the replay call.
 type Server struct {
-	store  *Store
-	files  *Files
-	hub    *Hub
-	log    hclog.Logger
-	now    func() time.Time
-	repair adapter.Follower[Stored] // indexes what could not be indexed at once
-	relay  relay
-	done   sync.WaitGroup
-	stop   context.CancelFunc
-	close  func() error // of the plugin
+	store   *Store
+	files   *Files
+	archive *Archive
+	hub     *Hub
+	log     hclog.Logger
+	now     func() time.Time
+	repair  adapter.Follower[Stored] // indexes what could not be indexed at once
+	relay   relay
+	done    sync.WaitGroup
+	stop    context.CancelFunc
+	close   func() error // of the plugin
 
 	ready   chan struct{} // closed when recall is set
 	recall  shared.Recall
@@ -67,6 +68,9 @@ func newServer(data Data, log hclog.Logger) (*Server, error) {
 	s.repair.What, s.repair.Read, s.repair.Do, s.repair.Log = "messages to index", s.unindexed, s.reindexAll, log
 	if s.files, err = openFiles(filepath.Join(data.Folder, "files"), store); err == nil {
 		err = s.relay.open(context.Background(), store)
+	}
+	if err == nil {
+		s.archive, err = openArchive(filepath.Join(data.Folder, ArchiveFolder), func() time.Time { return s.now() })
 	}
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
@@ -86,6 +90,7 @@ func (s *Server) start(ctx context.Context, recall shared.Recall, closeRecall fu
 		s.log.Warn("messages wait to be indexed; trying again", "error", err)
 	}
 	s.done.Go(func() { s.repair.Run(running) })
+	s.done.Go(func() { s.purgeLoop(running) })
 	if s.store.node == "" {
 		return
 	}
@@ -104,7 +109,7 @@ func (s *Server) Close() error {
 		s.done.Wait()
 		err = s.close()
 	}
-	return errors.Join(err, s.store.Close())
+	return errors.Join(err, s.archive.Close(), s.store.Close())
 }
 
 // Store is where messages are kept. It is for a tool that inspects the server, as Files and Hub are.

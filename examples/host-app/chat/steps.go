@@ -28,8 +28,12 @@ func (s *Server) remove(from func(ctx context.Context, id string, room shared.Co
 	}}
 }
 
-// removeFromHistory leaves the placeholder of the message in its place.
+// removeFromHistory archives the message if the recall says so, and leaves its placeholder in its place. The history
+// has the last copy of a text.
 func (s *Server) removeFromHistory(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
+	if err := s.archiveText(ctx, d); err != nil {
+		return "", err
+	}
 	if err := s.store.setPlaceholder(ctx, adapter.FillReason(d.Event), []string{}); err != nil {
 		return "", err
 	}
@@ -104,11 +108,15 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 	return outcome(len(notices) > 0), nil
 }
 
-// deleteFiles deletes the attachments that the plugin says no live message uses. The server looks itself whether a
-// message that was sent since has come to use one: the plugin hears of that message a moment after the store.
+// deleteFiles deletes the attachments that the plugin says no live message uses, or moves them to the archive. The
+// server looks itself whether a message that was sent since has come to use one: the plugin hears of that message a
+// moment after the store.
 func (s *Server) deleteFiles(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
 	did := false
 	for _, attachment := range d.Attachments {
+		if err := s.archiveFile(ctx, d, attachment.Key); err != nil {
+			return "", err
+		}
 		gone := map[string]bool{d.Message.ID: true}
 		deleted, keptBy, err := s.files.Delete(ctx, attachment.Key, gone)
 		if err != nil {
@@ -123,8 +131,13 @@ func (s *Server) deleteFiles(ctx context.Context, d shared.Delivery) (shared.Out
 				gone[id] = state == shared.MessageRecalled
 			}
 			gone[d.Message.ID] = true
-			if deleted, _, err = s.files.Delete(ctx, attachment.Key, gone); err != nil {
+			if deleted, keptBy, err = s.files.Delete(ctx, attachment.Key, gone); err != nil {
 				return "", fmt.Errorf("attachment of a recalled message: %w", err)
+			}
+			if len(keptBy) > 0 && d.Disposition == shared.DispositionArchive {
+				if err := s.archive.DropFile(ctx, attachment.Key); err != nil {
+					return "", err
+				}
 			}
 		}
 		did = did || deleted

@@ -104,12 +104,17 @@ func (a *api) download(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer file.Close()
+	sendFile(w, file, info.Name, func(err error) { a.server.log.Debug("a download ended early", "error", err) })
+}
+
+// sendFile answers with a file, never as something a browser would run. failed is told why it did not get there.
+func sendFile(w http.ResponseWriter, file io.Reader, name string, failed func(error)) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": info.Name}))
+	w.Header().Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // not every connection has one
 	if _, err := io.Copy(w, file); err != nil && !errors.Is(err, context.Canceled) {
-		a.server.log.Debug("a download ended early", "error", err)
+		failed(err)
 	}
 }

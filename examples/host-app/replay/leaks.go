@@ -151,7 +151,7 @@ func (e *evidence) searchHub(h *chat.Hub) (leaks []string) {
 }
 
 // searchBytes looks into the files of a folder as they are on disk, deleted rows and logs included, for the texts of
-// recalled messages.
+// recalled messages. The archive is left out: no user reads there, and rules may put a text into it.
 func (e *evidence) searchBytes(dir string) ([]string, error) {
 	f := newFragments()
 	f.allow(chat.Schema)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/chat-recall/recall/examples/host-app/chat"
 )
 
 const (
@@ -130,9 +132,13 @@ func roll(in io.ByteReader, size int, do func(h uint64)) error {
 }
 
 // findInFolder looks into all files below a folder, byte by byte, whatever they are: it sees what is written as it is.
-// It does not see inside compressed or encrypted data, nor a text that is cut into pieces shorter than a window.
+// It does not see inside compressed or encrypted data, nor a text that is cut into pieces shorter than a window. It
+// leaves out the archive.
 func (f *fragments) findInFolder(dir string, found func(file, name string)) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && entry.Name() == chat.ArchiveFolder {
+			return fs.SkipDir
+		}
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}

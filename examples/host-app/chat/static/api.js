@@ -22,6 +22,10 @@ export const get = async (path, user) => (await request(path, {}, user)).json();
 export const post = async (path, body, user) =>
   (await request(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) }, user)).json();
 
+// archived reads an attachment from the archive, which records that.
+export const archived = async (id, key, user) => (await request('/archive/file', { method: 'POST',
+  headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ message_id: id, key }) }, user)).blob();
+
 const query = (values) => '?' + new URLSearchParams(values);
 
 // upload stores a file for a conversation and gives the key under which messages name it.

@@ -1,9 +1,11 @@
 // The audit view: the recalls that match the filters, newest first, with the state of their steps.
 
-import { get } from './api.js';
+import { archived, get, post } from './api.js';
 import { byId, el } from './dom.js';
 import { lang, languageSwitch, t } from './i18n.js';
 import { recallItem } from './recalls.js';
+
+const SHOWN = 50; // accesses to the archive
 
 const user = new URLSearchParams(location.search).get('user') ?? '';
 const form = byId('filters');
@@ -47,9 +49,58 @@ function query() {
   return q;
 }
 
+const when = (text) => new Intl.DateTimeFormat(lang(), { dateStyle: 'medium', timeStyle: 'medium' }).format(new Date(text));
+
+// inArchive is what the archive has of a recalled message: a button until it is read, since that is recorded.
+function inArchive(event, content) {
+  const id = event.message.id;
+  const box = el('div', { class: 'archived' });
+  const act = (button, work) => button.addEventListener('click', async () => {
+    button.disabled = true;
+    try {
+      await work();
+      say('');
+    } catch (error) {
+      say(error.message);
+    }
+    button.disabled = false;
+    showAccesses();
+  });
+  const button = (key, values, work) => {
+    const node = el('button', { type: 'button', text: t(key, values) });
+    act(node, work);
+    return node;
+  };
+  const read = async () => box.replaceWith(inArchive(event, await post('/archive/read', { message_id: id }, user)));
+  if (!content) {
+    box.append(el('p', { class: 'muted', text: t('archiveLead') }), button('readArchive', {}, read));
+    return box;
+  }
+  box.append(el('p', { class: 'text', text: content.text }),
+    ...content.files.map(({ key, name }) => button('openFile', { name }, async () => {
+      const address = URL.createObjectURL(await archived(id, key, user));
+      el('a', { href: address, download: name }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 60e3);
+    })),
+    el('p', { class: 'muted', text: t(content.held ? 'heldArchive' : 'keptUntil', { time: when(content.expires_at) }) }),
+    button(content.held ? 'release' : 'hold', {}, async () => {
+      const { held } = await post('/archive/hold', { message_id: id, hold: !content.held }, user);
+      box.replaceWith(inArchive(event, { ...content, held }));
+    }));
+  return box;
+}
+
+// showAccesses lists who did what to the archive.
+async function showAccesses() {
+  const { accesses } = await get('/archive/accesses', user);
+  byId('accesses').replaceChildren(...accesses.slice(0, SHOWN).map((x) => el('li', {}, el('span', { class: 'muted', text: when(x.at) }),
+    el('span', { text: t(`access_${x.did}`, { auditor: x.auditor, id: x.message_id }) }))));
+  byId('no-accesses').hidden = accesses.length > 0;
+}
+
 function show() {
-  const when = new Intl.DateTimeFormat(lang(), { dateStyle: 'medium', timeStyle: 'medium' });
-  byId('recalls').replaceChildren(...found.map(({ event, steps }) => recallItem(event, steps, names, when.format(new Date(event.recalled_at)))));
+  byId('recalls').replaceChildren(...found.map(({ event, steps }) => recallItem(event, steps, names, when(event.recalled_at), null,
+    event.disposition === 'archive' && inArchive(event))));
   byId('more').hidden = !more;
   byId('count').textContent = found.length ? t(more ? 'andMore' : 'listed', { n: found.length }) : '';
   const none = byId('none');
@@ -100,7 +151,9 @@ form.addEventListener('input', link);
 byId('more').addEventListener('click', () => list(false));
 languageSwitch(byId('language'), () => {
   fillAll();
-  if (loaded) show();
+  if (!loaded) return;
+  show();
+  showAccesses();
 });
 
 try {
@@ -109,6 +162,7 @@ try {
   fillAll();
   link();
   await list(true);
+  await showAccesses();
 } catch (error) {
   say(error.message);
 }

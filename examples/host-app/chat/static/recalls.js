@@ -81,8 +81,9 @@ function state(steps) {
   return isSettled(steps) ? el('span', { class: 'pill good', text: t('settled') }) : el('span', { class: 'pill warn', text: t('settling') });
 }
 
-// recallItem is a recall as an item of a list, with its ledger to unfold. when is the time as it is shown.
-export function recallItem(event, steps, names, when, open) {
+// recallItem is a recall as an item of a list, with its ledger to unfold. when is the time as it is shown; more comes
+// before the ledger.
+export function recallItem(event, steps, names, when, open, more) {
   const name = (id) => names.get(id) ?? id;
   const { message, actor, role, rule } = event;
   return el('li', { 'data-recall': event.recall_id, 'data-message': message.id }, el('details', { open: open || null },
@@ -92,6 +93,7 @@ export function recallItem(event, steps, names, when, open) {
       el('code', { class: 'muted', text: rule.line ? `${rule.name} · ${rule.file}:${rule.line}` : rule.name || '' }),
       state(steps)),
     event.reason && el('p', { class: 'muted', text: `${t('reason')}: ${event.reason}` }),
+    more,
     el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': t('ledger') }, el('table', {},
       el('thead', {}, el('tr', {}, ...['step', 'outcome', 'attempts', 'at'].map((h) => el('th', { scope: 'col', text: t(h) })))),
       el('tbody', {}, ...steps.map((s) => el('tr', {}, el('td', {}, el('code', { text: s.step })),

@@ -1,0 +1,388 @@
+package chat
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	_ "embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/chat-recall/recall/shared"
+)
+
+//go:embed archive.sql
+var archiveSchema string
+
+const (
+	// HoldLabel is the label of a message that keeps its archived content from being purged. Amend sets it while the
+	// message is live. After the recall, when no label changes any more, compliance holds and releases in the archive.
+	HoldLabel = "hold"
+
+	// ArchiveFolder is the folder of the archive, in that of the server.
+	ArchiveFolder = "archive"
+
+	// purgeEvery is how late content is purged at most.
+	purgeEvery = time.Minute
+
+	// purgeBatch bounds the messages that are looked up at a time to be purged.
+	purgeBatch = 100
+)
+
+var errNotArchived = refuse(http.StatusNotFound, "the archive has no such message: it was purged, or never archived")
+
+// Archive keeps the content of messages whose recall has the disposition "archive", until their retention ends. It is a
+// database and a folder of its own, apart from what users read. Only compliance reads it, and whatever it reads is
+// recorded before it gets it.
+type Archive struct {
+	dir string
+	db  *sql.DB // one connection
+	now func() time.Time
+}
+
+// Archived is the content of one message.
+type Archived struct {
+	Event      shared.Event   `json:"event"`
+	Text       string         `json:"text"`
+	Files      []ArchivedFile `json:"files"`
+	ArchivedAt time.Time      `json:"archived_at"`
+	ExpiresAt  time.Time      `json:"expires_at"`
+	Held       bool           `json:"held"` // it is not purged, also after ExpiresAt
+}
+
+// ArchivedFile is an attachment in the archive.
+type ArchivedFile struct {
+	Key  string `json:"key"`
+	Name string `json:"name"`
+}
+
+// Access is something that compliance did to the archive.
+type Access struct {
+	Entry     int64     `json:"entry"`
+	At        time.Time `json:"at"`
+	Auditor   string    `json:"auditor"`
+	Did       string    `json:"did"` // read, file, hold or release
+	MessageID string    `json:"message_id"`
+	Key       string    `json:"key,omitempty"` // of a file
+}
+
+// openArchive opens the archive in a folder, or makes it.
+func openArchive(dir string, now func() time.Time) (*Archive, error) {
+	a := &Archive{dir: dir, now: now}
+	if err := os.MkdirAll(a.files(), 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the archive: %w", err)
+	}
+	// No write-ahead log: what is purged is then in no file. EXTRA makes each commit survive a power cut.
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "archive.db")+"?_pragma="+patient+
+		"&_pragma=journal_mode(DELETE)&_pragma=synchronous(EXTRA)&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)"+
+		"&_txlock=immediate")
+	if err != nil {
+		return nil, fmt.Errorf("open the archive: %w", err)
+	}
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec(archiveSchema); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the archive: %w", err), db.Close())
+	}
+	a.db = db
+	return a, nil
+}
+
+// Close closes the archive.
+func (a *Archive) Close() error { return a.db.Close() }
+
+func (a *Archive) files() string { return filepath.Join(a.dir, "files") }
+
+func (a *Archive) path(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return filepath.Join(a.files(), hex.EncodeToString(sum[:]))
+}
+
+// change runs do in a transaction, which excludes those of others.
+func (a *Archive) change(ctx context.Context, do func(tx *sql.Tx) error) error {
+	tx, err := a.db.BeginTx(ctx, nil)
+	if err == nil {
+		if err = do(tx); err == nil {
+			err = tx.Commit()
+		} else {
+			err = errors.Join(err, tx.Rollback())
+		}
+	}
+	return err
+}
+
+// expiry is when the archived content of an event may be purged.
+func expiry(e *shared.Event) int64 { return e.RecalledAt.Add(e.Retention).UnixMicro() }
+
+func labeled(e *shared.Event) bool { return slices.Contains(e.Message.Labels, HoldLabel) }
+
+// KeepText archives the text of a recalled message. If it is archived already, nothing changes.
+func (a *Archive) KeepText(ctx context.Context, e *shared.Event, text string) error {
+	event, err := json.Marshal(e)
+	if err == nil {
+		_, err = a.db.ExecContext(ctx, `INSERT INTO archived (id, event, text, at, expires, labeled)
+			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, e.Message.ID, string(event), text, a.now().UnixMicro(), expiry(e),
+			labeled(e))
+	}
+	if err != nil {
+		return fmt.Errorf("archive a text: %w", err)
+	}
+	return nil
+}
+
+// KeepFile archives an attachment that is at path. If it is archived already, nothing changes.
+func (a *Archive) KeepFile(ctx context.Context, e *shared.Event, file ArchivedFile, path string) error {
+	// A link and not a move: until the server has forgotten the file, a crash would let it look for it in its place.
+	switch err := os.Link(path, a.path(file.Key)); {
+	case errors.Is(err, os.ErrExist):
+	case errors.Is(err, os.ErrNotExist): // it was deleted before
+		return nil
+	case err != nil:
+		return fmt.Errorf("archive an attachment: %w", err)
+	}
+	if err := syncDir(a.files()); err != nil {
+		return err
+	}
+	_, err := a.db.ExecContext(ctx, `INSERT INTO archived_files (key, id, name, expires, labeled) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT DO NOTHING`, file.Key, e.Message.ID, file.Name, expiry(e), labeled(e))
+	if err != nil {
+		return fmt.Errorf("archive an attachment: %w", err)
+	}
+	return nil
+}
+
+// DropFile takes an attachment out of the archive that stays with a live message.
+func (a *Archive) DropFile(ctx context.Context, key string) error {
+	err := ignoreNotExist(os.Remove(a.path(key)))
+	if err == nil {
+		_, err = a.db.ExecContext(ctx, "DELETE FROM archived_files WHERE key = ?", key)
+	}
+	if err != nil {
+		return fmt.Errorf("take an attachment out of the archive: %w", err)
+	}
+	return syncDir(a.files())
+}
+
+// isHeld is the decision of compliance, or else the label of the message, for a row of a table.
+func isHeld(table string) string {
+	return "COALESCE((SELECT held FROM holds WHERE holds.id = " + table + ".id), " + table + ".labeled)"
+}
+
+// record records what an auditor does.
+func (a *Archive) record(ctx context.Context, tx *sql.Tx, auditor, did, id, key string) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO accesses (at, auditor, did, id, key) VALUES (?, ?, ?, ?, ?)",
+		a.now().UnixMicro(), auditor, did, id, key)
+	return err
+}
+
+// Read returns the content of a message, once it is recorded that the auditor has it.
+func (a *Archive) Read(ctx context.Context, auditor, id string) (content Archived, err error) {
+	err = a.change(ctx, func(tx *sql.Tx) error {
+		var event string
+		var at, expires int64
+		err := tx.QueryRowContext(ctx, "SELECT event, text, at, expires, "+isHeld("archived")+
+			" FROM archived WHERE id = ?", id).Scan(&event, &content.Text, &at, &expires, &content.Held)
+		if errors.Is(err, sql.ErrNoRows) {
+			return errNotArchived
+		}
+		if err != nil {
+			return err
+		}
+		content.ArchivedAt, content.ExpiresAt = time.UnixMicro(at).UTC(), time.UnixMicro(expires).UTC()
+		if err := json.Unmarshal([]byte(event), &content.Event); err != nil {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, "SELECT key, name FROM archived_files WHERE id = ? ORDER BY key", id)
+		if err != nil {
+			return err
+		}
+		content.Files, err = scanAll(rows, func(r *sql.Rows) (f ArchivedFile, err error) {
+			return f, r.Scan(&f.Key, &f.Name)
+		})
+		if err != nil {
+			return err
+		}
+		return a.record(ctx, tx, auditor, "read", id, "")
+	})
+	if err != nil {
+		return Archived{}, fmt.Errorf("read the archive: %w", err)
+	}
+	return content, nil
+}
+
+// ReadFile opens an attachment of a message, once it is recorded that the auditor has it.
+func (a *Archive) ReadFile(ctx context.Context, auditor, id, key string) (file *os.File, name string, err error) {
+	err = a.change(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, "SELECT name FROM archived_files WHERE key = ? AND id = ?", key, id).Scan(&name)
+		if err == nil {
+			file, err = os.Open(a.path(key))
+		}
+		if errors.Is(err, sql.ErrNoRows) || errors.Is(err, os.ErrNotExist) {
+			return errNotArchived
+		}
+		if err != nil {
+			return err
+		}
+		return a.record(ctx, tx, auditor, "file", id, key)
+	})
+	if err != nil {
+		if file != nil {
+			err = errors.Join(err, file.Close())
+		}
+		return nil, "", fmt.Errorf("read the archive: %w", err)
+	}
+	return file, name, nil
+}
+
+// Hold keeps the content of a recalled message from being purged, or releases it. It may come before the content is
+// archived.
+func (a *Archive) Hold(ctx context.Context, auditor, id string, held bool) error {
+	did := "release"
+	if held {
+		did = "hold"
+	}
+	err := a.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO holds (id, held) VALUES (?, ?)
+			ON CONFLICT DO UPDATE SET held = excluded.held`, id, held)
+		return errors.Join(err, a.record(ctx, tx, auditor, did, id, ""))
+	})
+	if err != nil {
+		return fmt.Errorf("hold a message in the archive: %w", err)
+	}
+	return nil
+}
+
+// Accesses lists what compliance did before an entry, newest first; before 0 from the newest.
+func (a *Archive) Accesses(ctx context.Context, before int64, limit int) ([]Access, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	rows, err := a.db.QueryContext(ctx, `SELECT entry, at, auditor, did, id, key FROM accesses WHERE entry < ?
+		ORDER BY entry DESC LIMIT ?`, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read who read the archive: %w", err)
+	}
+	return scanAll(rows, func(r *sql.Rows) (x Access, err error) {
+		var at int64
+		err = r.Scan(&x.Entry, &at, &x.Auditor, &x.Did, &x.MessageID, &x.Key)
+		x.At = time.UnixMicro(at).UTC()
+		return x, err
+	})
+}
+
+// Purge deletes what was to be kept until now and is not held, attachments too. It returns of how many messages.
+func (a *Archive) Purge(ctx context.Context) (purged int, err error) {
+	for {
+		ids, err := a.expired(ctx)
+		if err != nil || len(ids) == 0 {
+			return purged, err
+		}
+		for _, id := range ids {
+			if err := a.purge(ctx, id); err != nil {
+				return purged, fmt.Errorf("purge the archive: %w", err)
+			}
+			purged++
+		}
+	}
+}
+
+// expired lists messages that may be purged.
+func (a *Archive) expired(ctx context.Context) ([]string, error) {
+	now := a.now().UnixMicro()
+	rows, err := a.db.QueryContext(ctx, `SELECT id FROM archived WHERE expires <= ? AND NOT `+isHeld("archived")+`
+		UNION SELECT id FROM archived_files WHERE expires <= ? AND NOT `+isHeld("archived_files")+` LIMIT ?`, now, now,
+		purgeBatch)
+	if err != nil {
+		return nil, fmt.Errorf("find what is to be purged: %w", err)
+	}
+	return scanAll(rows, func(r *sql.Rows) (id string, err error) { return id, r.Scan(&id) })
+}
+
+// purge deletes the content of a message, unless it is held by now. Files come first: a crash leaves rows, which are
+// purged again.
+func (a *Archive) purge(ctx context.Context, id string) error {
+	return a.change(ctx, func(tx *sql.Tx) error {
+		var held bool
+		err := tx.QueryRowContext(ctx, "SELECT held FROM holds WHERE id = ?", id).Scan(&held)
+		if err == nil && held || err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, "SELECT key FROM archived_files WHERE id = ?", id)
+		if err != nil {
+			return err
+		}
+		keys, err := scanAll(rows, func(r *sql.Rows) (key string, err error) { return key, r.Scan(&key) })
+		if err != nil {
+			return err
+		}
+		for _, key := range keys {
+			if err := ignoreNotExist(os.Remove(a.path(key))); err != nil {
+				return err
+			}
+		}
+		if err := syncDir(a.files()); err != nil {
+			return err
+		}
+		for _, table := range []string{"archived", "archived_files"} {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE id = ?", id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// purgeLoop purges until ctx ends.
+func (s *Server) purgeLoop(ctx context.Context) {
+	tick := time.NewTicker(purgeEvery)
+	defer tick.Stop()
+	for {
+		switch n, err := s.archive.Purge(ctx); {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.log.Error("the archive could not be purged; trying again", "error", err)
+		case n > 0:
+			s.log.Info("purged the archive", "messages", n)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// archiveText archives the text of a recalled message, if its recall says so and the history still has it.
+func (s *Server) archiveText(ctx context.Context, d shared.Delivery) error {
+	if d.Disposition != shared.DispositionArchive {
+		return nil
+	}
+	m, found, err := s.store.Message(ctx, d.Message.ID)
+	if err != nil || !found {
+		return err
+	}
+	return s.archive.KeepText(ctx, &d.Event, m.Text)
+}
+
+// archiveFile archives an attachment that a recall releases, if its recall says so and the server still has it.
+func (s *Server) archiveFile(ctx context.Context, d shared.Delivery, key string) error {
+	if d.Disposition != shared.DispositionArchive {
+		return nil
+	}
+	info, _, err := s.files.Info(ctx, key)
+	if errors.Is(err, errNoFile) || err == nil && info.Gone {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.archive.KeepFile(ctx, &d.Event, ArchivedFile{Key: key, Name: info.Name}, s.files.Path(key))
+}
