@@ -208,6 +208,7 @@ type ListRequest struct {
 	Sender       string       `json:"sender,omitempty"`      // the sender of the message
 	Conversation Conversation `json:"conversation,omitzero"` // in which the message was when it was recalled
 	Rule         string       `json:"rule,omitempty"`        // the name of the rule that permitted the recall
+	JobID        string       `json:"job_id,omitempty"`      // of the job that recalled the message
 	Steps        StepsFilter  `json:"steps,omitempty"`       // the state of its steps
 	After        string       `json:"after,omitempty"`       // the Next of an earlier page; empty: from the newest recall
 	Limit        int          `json:"limit,omitempty"`       // 1 to MaxListLimit; 0 means MaxListLimit

@@ -44,6 +44,7 @@ type filter struct {
 	Sender       string               `json:"sender,omitempty"`
 	Conversation *shared.Conversation `json:"conversation,omitempty"`
 	Rule         string               `json:"rule,omitempty"`
+	JobID        string               `json:"job_id,omitempty"`
 	Steps        string               `json:"steps,omitempty"`
 }
 
@@ -83,6 +84,7 @@ func export(args []string, stdout, stderr io.Writer) int {
 		return nil
 	})
 	flags.StringVar(&e.filter.Rule, "rule", "", "only recalls that this rule permitted")
+	flags.StringVar(&e.filter.JobID, "job", "", "only recalls of this job")
 	flags.StringVar(&e.filter.Steps, "steps", "", "only recalls with steps that are open, or failed")
 	err := flags.Parse(args)
 	switch {

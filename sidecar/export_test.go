@@ -127,7 +127,7 @@ func TestExport(t *testing.T) {
 			"--from", "2026-01-01", "--before", time.Now().Add(time.Minute).Format(time.RFC3339), "--steps", "open")
 		wantIDs(t, "one conversation", exported(t, out), odd)
 		for _, args := range [][]string{
-			{"--conversation", "single/g1"}, {"--actor", "bob"}, {"--sender", "bob"}, {"--rule", "none"},
+			{"--conversation", "single/g1"}, {"--job", "j"}, {"--actor", "bob"}, {"--sender", "bob"}, {"--rule", "none"},
 			{"--before", "2026-01-01"}, {"--from", time.Now().Add(time.Minute).Format(time.RFC3339)}, {"--steps", "failed"},
 		} {
 			if out, _ := export(args...); out != "" {

@@ -12,8 +12,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// maxListed bounds the recalls that a page of List reads. It reads two to four values of each, about 5 µs if they are in
-// memory (TestList_BoundedPages logs it), so a page takes about 25 ms: not much longer than a page of 1,000 events.
+// maxListed bounds the recalls that a page of List reads. It reads two to four values of each: about 5 µs if they are
+// in memory (TestList_BoundedPages logs it). So a page takes about 25 ms, not much longer than one of 1,000 events.
 const maxListed = 5000
 
 // List is [shared.Recall] List, of a valid request. A page ends before its limit where its events come to megabytes,
@@ -108,7 +108,7 @@ func (x *Index) matching(txn *badger.Txn, req *shared.ListRequest, item *badger.
 	}
 	at := decodeTime(entry.RecalledAt)
 	if req.Actor != "" && entry.ActorId != req.Actor || req.Rule != "" && entry.RuleName != req.Rule ||
-		at.Before(req.From) || !req.Before.IsZero() && !at.Before(req.Before) {
+		req.JobID != "" && entry.JobId != req.JobID || at.Before(req.From) || !req.Before.IsZero() && !at.Before(req.Before) {
 		return nil, nil
 	}
 	if req.Steps != "" {

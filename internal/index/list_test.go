@@ -320,3 +320,17 @@ func TestList_StepsOfEachNode(t *testing.T) {
 	n.settleOn(1, 1, shared.StepNotify, shared.OutcomeDone)
 	want(0, 0)
 }
+
+func TestList_OfJob(t *testing.T) {
+	x := openNew(t)
+	a, b, c := message("a"), message("b"), message("c")
+	apply(t, x, put(a), put(b), put(c))
+	apply(t, x, startOf("j"))
+	apply(t, x, sliceOf("j", JobSlice{To: Place{Position: 2, Offset: 1}, RecallNumber: 1}, a, b)...)
+	apply(t, x, recall("r", c))
+	for job, want := range map[string][]uint64{"j": {2, 1}, "k": nil, "": {3, 2, 1}} {
+		if got := sequences(list(t, x, shared.ListRequest{Tenant: "acme", JobID: job})); !slices.Equal(got, want) {
+			t.Errorf("job %q: %v, want %v", job, got, want)
+		}
+	}
+}

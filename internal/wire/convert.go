@@ -427,7 +427,7 @@ func (d *decoder) sinceRequest(r *recallv1.SinceRequest) shared.SinceRequest {
 func encodeListRequest(r shared.ListRequest) *recallv1.ListRequest {
 	w := &recallv1.ListRequest{
 		Tenant: r.Tenant, From: encodeTime(r.From), Before: encodeTime(r.Before), Actor: r.Actor, Sender: r.Sender,
-		Rule: r.Rule, Steps: stepsFilters.number[r.Steps], After: r.After, Limit: int32(r.Limit),
+		Rule: r.Rule, JobId: r.JobID, Steps: stepsFilters.number[r.Steps], After: r.After, Limit: int32(r.Limit),
 	}
 	if r.Conversation != (shared.Conversation{}) {
 		w.Conversation = encodeConversation(r.Conversation)
@@ -438,8 +438,8 @@ func encodeListRequest(r shared.ListRequest) *recallv1.ListRequest {
 func (d *decoder) listRequest(w *recallv1.ListRequest) shared.ListRequest {
 	r := shared.ListRequest{
 		Tenant: w.GetTenant(), From: decodeTime(w.GetFrom()), Before: decodeTime(w.GetBefore()), Actor: w.GetActor(),
-		Sender: w.GetSender(), Rule: w.GetRule(), Steps: decodeOptional(d, stepsFilters, "steps", w.GetSteps()),
-		After: w.GetAfter(), Limit: int(w.GetLimit()),
+		Sender: w.GetSender(), Rule: w.GetRule(), JobID: w.GetJobId(),
+		Steps: decodeOptional(d, stepsFilters, "steps", w.GetSteps()), After: w.GetAfter(), Limit: int(w.GetLimit()),
 	}
 	if w.Conversation != nil {
 		r.Conversation = d.conversation("conversation.type", w.Conversation)

@@ -294,7 +294,7 @@ func ValidateList(r *shared.ListRequest) error {
 		return err
 	}
 	for _, t := range []struct{ field, text string }{
-		{"actor", r.Actor}, {"sender", r.Sender}, {"rule", r.Rule}, {"after", r.After},
+		{"actor", r.Actor}, {"sender", r.Sender}, {"rule", r.Rule}, {"job_id", r.JobID}, {"after", r.After},
 	} {
 		if err := validText(t.field, t.text, shared.MaxIDBytes); err != nil {
 			return err

@@ -147,6 +147,7 @@ func TestValidate_InvalidInput(t *testing.T) {
 		{list(func(r *shared.ListRequest) { r.Actor = long }), "actor", "at most 256"},
 		{list(func(r *shared.ListRequest) { r.Sender = "a\x00" }), "sender", "NUL"},
 		{list(func(r *shared.ListRequest) { r.Rule = long }), "rule", "at most 256"},
+		{list(func(r *shared.ListRequest) { r.JobID = long }), "job_id", "at most 256"},
 		{list(func(r *shared.ListRequest) { r.After = long }), "after", "at most 256"},
 		{list(func(r *shared.ListRequest) { r.Conversation.Type = "crowd" }), "conversation.type", "crowd"},
 		{list(func(r *shared.ListRequest) { r.Conversation.ID = "" }), "conversation.id", "empty"},

@@ -65,7 +65,8 @@ var (
 	}
 	fullList = shared.ListRequest{
 		Tenant: "acme", From: at, Before: at.Add(time.Hour), Actor: "ann", Sender: "bob",
-		Conversation: fullMessage.Conversation, Rule: "own", Steps: shared.StepsFailed, After: "cd34-3", Limit: 9,
+		Conversation: fullMessage.Conversation, Rule: "own", JobID: "job", Steps: shared.StepsFailed, After: "cd34-3",
+		Limit: 9,
 	}
 	fullLedger  = shared.LedgerRequest{Tenant: "acme", RecallID: "r1", After: "cd34-3", Limit: 9}
 	fullRelated = shared.RelatedRequest{Tenant: "acme", MessageID: "m/1", After: "AW0x", Limit: 9}

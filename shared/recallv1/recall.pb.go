@@ -3098,8 +3098,9 @@ type ListRequest struct {
 	Conversation  *Conversation          `protobuf:"bytes,6,opt,name=conversation,proto3" json:"conversation,omitempty"` // of the message; not set: all
 	Rule          string                 `protobuf:"bytes,7,opt,name=rule,proto3" json:"rule,omitempty"`                 // the name of the rule that decided
 	Steps         StepsFilter            `protobuf:"varint,8,opt,name=steps,proto3,enum=chatrecall.recall.v1.StepsFilter" json:"steps,omitempty"`
-	After         string                 `protobuf:"bytes,9,opt,name=after,proto3" json:"after,omitempty"`   // next of an earlier page; empty: from the newest recall
-	Limit         int32                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"` // 0: the largest
+	After         string                 `protobuf:"bytes,9,opt,name=after,proto3" json:"after,omitempty"`               // next of an earlier page; empty: from the newest recall
+	Limit         int32                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`             // 0: the largest
+	JobId         string                 `protobuf:"bytes,11,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"` // of the job that recalled the message
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3202,6 +3203,13 @@ func (x *ListRequest) GetLimit() int32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *ListRequest) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
 }
 
 // EventPage is one page of events: of Since in the order of their sequence, of List in the opposite one.
@@ -6479,7 +6487,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12H\n" +
 	"\rconversations\x18\x02 \x03(\v2\".chatrecall.recall.v1.ConversationR\rconversations\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xc0\x02\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xd7\x02\n" +
 	"\vListRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x16\n" +
@@ -6491,7 +6499,8 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x05steps\x18\b \x01(\x0e2!.chatrecall.recall.v1.StepsFilterR\x05steps\x12\x14\n" +
 	"\x05after\x18\t \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\n" +
-	" \x01(\x05R\x05limit\"~\n" +
+	" \x01(\x05R\x05limit\x12\x15\n" +
+	"\x06job_id\x18\v \x01(\tR\x05jobId\"~\n" +
 	"\tEventPage\x123\n" +
 	"\x06events\x18\x01 \x03(\v2\x1b.chatrecall.recall.v1.EventR\x06events\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +

@@ -1772,6 +1772,7 @@ type ListRequest struct {
 	Steps         string                 `protobuf:"bytes,8,opt,name=steps,proto3" json:"steps,omitempty"`               // open: a step is not settled; failed: a step is not settled and its last attempt failed
 	After         string                 `protobuf:"bytes,9,opt,name=after,proto3" json:"after,omitempty"`               // the next of an earlier page; empty: from the newest recall
 	Limit         int32                  `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`             // 1 to 1,000; 0 means 1,000
+	JobId         string                 `protobuf:"bytes,11,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"` // of the job that recalled the message
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1874,6 +1875,13 @@ func (x *ListRequest) GetLimit() int32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *ListRequest) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
 }
 
 // EventPage is one page of events.
@@ -5050,7 +5058,7 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12A\n" +
 	"\rconversations\x18\x02 \x03(\v2\x1b.recall.api.v1.ConversationR\rconversations\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xce\x02\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\"\xe5\x02\n" +
 	"\vListRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12.\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x122\n" +
@@ -5062,7 +5070,8 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\x05steps\x18\b \x01(\tR\x05steps\x12\x14\n" +
 	"\x05after\x18\t \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\n" +
-	" \x01(\x05R\x05limit\"w\n" +
+	" \x01(\x05R\x05limit\x12\x15\n" +
+	"\x06job_id\x18\v \x01(\tR\x05jobId\"w\n" +
 	"\tEventPage\x12,\n" +
 	"\x06events\x18\x01 \x03(\v2\x14.recall.api.v1.EventR\x06events\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\x12\x12\n" +

@@ -68,7 +68,7 @@ func (a *api) auditChoices(*http.Request, string) (any, error) {
 func listRequest(r *http.Request) (shared.ListRequest, error) {
 	q := r.URL.Query()
 	req := shared.ListRequest{
-		Tenant: Tenant, Actor: q.Get("actor"), Sender: q.Get("sender"), Rule: q.Get("rule"),
+		Tenant: Tenant, Actor: q.Get("actor"), Sender: q.Get("sender"), Rule: q.Get("rule"), JobID: q.Get("job_id"),
 		Conversation: shared.Conversation{Type: shared.ConversationType(q.Get("type")), ID: q.Get("id")},
 		Steps:        shared.StepsFilter(q.Get("steps")), After: q.Get("after"),
 	}

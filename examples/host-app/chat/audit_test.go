@@ -83,6 +83,7 @@ func TestAudit_Filters(t *testing.T) {
 	for query, want := range map[string]string{
 		"": "m3 m2 m1 m0", "actor=ben": "m2 m1", "sender=cleo": "m3 m1", "type=single&id=ann-ben": "m2 m0",
 		"rule=managers_any_time": "m1", "from=" + later: "", "before=" + later: "m3 m2 m1 m0", "steps=open": "",
+		"job_id=j":             "",
 		"actor=ben&sender=ben": "m2",
 	} {
 		status, answer := w.do("GET", "/audit/recalls?"+query, "vera", "")

@@ -171,7 +171,8 @@ export class Recall {
   /** Answers one page of the recalls that match every field, newest first. Go on with after = next while more is true,
    * also after a page without events.
    * @param {{ tenant: string, from?: string|Date, before?: string|Date, actor?: string, sender?: string,
-   *   conversation?: Conversation, rule?: string, steps?: 'open'|'failed', after?: string, limit?: number }} request
+   *   conversation?: Conversation, rule?: string, job_id?: string, steps?: 'open'|'failed', after?: string,
+   *   limit?: number }} request
    * @param {CallOptions} [options] @returns {Promise<EventPage>} */
   list(request, options) { return this.call('list', request, options) }
 

@@ -247,7 +247,7 @@ class Recall:
              **filter: Any) -> Dict[str, Any]:
         """Answers one page of the recalls that match, newest first: {"events", "next", "more", "reset"}.
 
-        filter are from_, before, actor, sender, conversation, rule and steps ("open" or "failed"). Go on with
+        filter are from_, before, actor, sender, conversation, rule, job_id and steps ("open" or "failed"). Go on with
         after=next while more is true, also after a page without events.
         """
         if "from_" in filter:

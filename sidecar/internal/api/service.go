@@ -229,7 +229,7 @@ func (s *Service) List(ctx context.Context, r *v1.ListRequest) (*v1.EventPage, e
 		return h.List(ctx, shared.ListRequest{
 			Tenant: r.GetTenant(), From: decodeTime(r.GetFrom()), Before: decodeTime(r.GetBefore()), Actor: r.GetActor(),
 			Sender: r.GetSender(), Conversation: decodeConversation(r.GetConversation()), Rule: r.GetRule(),
-			Steps: shared.StepsFilter(r.GetSteps()), After: r.GetAfter(), Limit: int(r.GetLimit()),
+			JobID: r.GetJobId(), Steps: shared.StepsFilter(r.GetSteps()), After: r.GetAfter(), Limit: int(r.GetLimit()),
 		})
 	}, encodeEventPage)
 }
