@@ -8,9 +8,11 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -657,5 +659,193 @@ func TestStartJob_TooMany(t *testing.T) {
 	if err != nil || !maps.Equal(counts, map[shared.JobState]int{shared.JobRunning: 99, shared.JobCanceled: 1}) ||
 		!page.More {
 		t.Errorf("%v %v", counts, err)
+	}
+}
+
+// advanceAll moves the clocks of all nodes on until a job has ended on each.
+func advanceAll(t *testing.T, nodes []*rig, id string) (job shared.Job) {
+	t.Helper()
+	for _, n := range nodes {
+		n.waitJob(id, func(j shared.Job) bool {
+			for _, n := range nodes {
+				n.clock.Advance(10 * time.Millisecond)
+			}
+			job = j
+			return hasEnded(j)
+		})
+	}
+	return job
+}
+
+// indexOn indexes messages of ann on each of the nodes in turn.
+func indexOn(t *testing.T, nodes []*rig, count int) {
+	t.Helper()
+	for i := range count {
+		n := nodes[i%len(nodes)]
+		n.index(n.message(fmt.Sprint("m", i)))
+	}
+}
+
+func TestCluster_Job(t *testing.T) {
+	c := newMemoryCluster()
+	nodes := []*rig{c.newNode(t, "n0"), c.newNode(t, "n1"), c.newNode(t, "n2")}
+	indexOn(t, nodes, 90)
+	var jobs []shared.Job
+	for i, n := range nodes { // whoever runs it
+		id := fmt.Sprint("j", i)
+		n.startJob(jobRequest(id))
+		if job, err := nodes[(i+1)%3].JobStatus(t.Context(), "acme", id); err != nil || job.Request.JobID != id {
+			t.Errorf("another node answers %+v %v", job, err)
+		}
+		jobs = append(jobs, advanceAll(t, nodes, id))
+	}
+	if jobs[0].Counts.Recalled != 90 || jobs[0].Counts.AlreadyRecalled != 0 || jobs[1].Counts.AlreadyRecalled != 90 {
+		t.Errorf("%+v", jobs)
+	}
+	for _, n := range nodes {
+		if e := n.ledger("j0-1"); len(e) != 90 {
+			t.Errorf("the ledger has %d entries", len(e))
+		}
+	}
+}
+
+func TestCluster_JobOfANodeThatLeaves(t *testing.T) {
+	c := newMemoryCluster()
+	nodes := []*rig{c.newNode(t, "n0"), c.newNode(t, "n1"), c.newNode(t, "n2")}
+	ban := jobRequest("ban")
+	ban.Until = nodes[0].clock.Now().Add(time.Hour)
+	nodes[0].startJob(ban)
+	job, err := nodes[0].Engine.active.index.Job("acme", "ban")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := slices.IndexFunc(nodes, func(n *rig) bool {
+		is, err := n.Engine.active.runsJob(job)
+		return is && err == nil
+	})
+	if runs < 0 {
+		t.Fatal("no node runs the job")
+	}
+	if err := nodes[runs].Quiesce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left := slices.Delete(slices.Clone(nodes), runs, runs+1)
+	indexOn(t, left, 20)
+	left[0].waitJob("ban", func(j shared.Job) bool {
+		for _, n := range left {
+			n.clock.Advance(10 * time.Millisecond)
+		}
+		return j.Counts.Recalled == 20
+	})
+	if _, err := left[1].CancelJob(t.Context(), "acme", "ban"); err != nil {
+		t.Fatal(err)
+	}
+	advanceAll(t, left, "ban")
+}
+
+// Each slice counts once, although every node takes itself for the one that runs the job.
+func TestCluster_JobOnAllNodesAtOnce(t *testing.T) {
+	c := newMemoryCluster()
+	nodes := []*rig{c.newNode(t, "n0"), c.newNode(t, "n1"), c.newNode(t, "n2")}
+	indexOn(t, nodes, 150)
+	nodes[0].startJob(jobRequest("j"))
+	var running sync.WaitGroup
+	for _, n := range nodes {
+		if _, err := n.JobStatus(t.Context(), "acme", "j"); err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() {
+			a := n.Engine.active
+			w := &jobWork{engine: n.Engine, tenant: "acme", id: "j", most: 4}
+			for {
+				job, err := a.index.Job("acme", "j")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if job.State != shared.JobRunning {
+					return
+				}
+				w.begin(job)
+				if _, err := w.walk(t.Context(), a); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	for _, n := range nodes {
+		job := n.jobStatus("j")
+		if job.Counts.Recalled != 150 || job.Counts.AlreadyRecalled != 0 || job.Examined != 150 {
+			t.Errorf("%+v", job)
+		}
+		if e := n.ledger("j-1"); len(e) != 150 {
+			t.Errorf("the ledger has %d entries", len(e))
+		}
+	}
+}
+
+func TestCluster_JobNeedsNewNodes(t *testing.T) {
+	c := newMemoryCluster()
+	now := c.newNode(t, "n0")
+	old := &rig{t: t, clock: now.clock, dir: t.TempDir()}
+	old.write("plugin.hcl", fmt.Sprintf(clusterText, "n1"))
+	old.Engine = New(Options{Version: "v0", Clock: old.clock, OpenCluster: c.open, EntryFormat: index.JobFormat - 1})
+	t.Cleanup(func() { _ = old.Quiesce(context.Background()) })
+	if ds, err := old.Prepare(t.Context(), old.path("plugin.hcl")); err != nil || ds.HasErrors() {
+		t.Fatalf("prepare: %v %v", ds, err)
+	}
+	if err := old.Activate(t.Context(), plan(shared.StepHistory)); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"start":  func() error { _, err := now.StartJob(t.Context(), jobRequest("j")); return err }(),
+		"cancel": func() error { _, err := now.CancelJob(t.Context(), "acme", "j"); return err }(),
+	} {
+		if !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "n1") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestStartJob_Relations(t *testing.T) {
+	r := newActive(t, openRules)
+	related := func(id, sender string, kind shared.RelationKind, to string) shared.Message {
+		m := r.message(id)
+		m.Sender = sender
+		m.Relations = []shared.Relation{{Kind: kind, MessageID: to}}
+		return m
+	}
+	r.index(r.message("m"), related("edit", "ann", shared.RelationEdit, "m"),
+		related("quote", "bob", shared.RelationQuote, "m"))
+	for i := range 40 { // so that the edit is in another slice than its original
+		r.index(r.message(fmt.Sprint("filler", i)))
+	}
+	r.index(r.message("n"))
+	for i := range 40 {
+		r.index(r.message(fmt.Sprint("more", i)))
+	}
+	r.index(related("late edit", "ann", shared.RelationEdit, "n"))
+	want := shared.JobCounts{Recalled: 84}
+	preview, err := shared.PreviewJob(t.Context(), r, jobRequest(""), nil)
+	if err != nil || !reflect.DeepEqual(preview.Counts, want) {
+		t.Errorf("%+v %v", preview, err)
+	}
+	r.startJob(jobRequest("j"))
+	if job := r.waitJob("j", hasEnded); !reflect.DeepEqual(job.Counts, want) {
+		t.Errorf("%+v", job.Counts)
+	}
+	entries := r.ledger("j-1")
+	if len(entries) != 84 {
+		t.Errorf("the ledger has %d entries", len(entries))
+	}
+	for _, e := range entries {
+		if e.Event.JobID != "j" {
+			t.Errorf("%+v", e.Event)
+		}
+		if e.Event.Message.ID == "m" && (len(e.Event.Related) != 1 || e.Event.Related[0].MessageID != "quote") {
+			t.Errorf("related to m: %+v", e.Event.Related)
+		}
 	}
 }
