@@ -31,6 +31,7 @@ var commands = []command{
 	{"pressure", "load plugin and host beyond their memory, and set hostile peers on them", pressureBench},
 	{"power", "take the power from the disk of an index under callers", powerBench},
 	{"hosts", "kill the host under callers at random moments, with its plugin", hostsBench},
+	{"jobs", "measure calls while a job recalls messages, and without one", jobsBench},
 	{"sidecar", "compare the sidecar with the SDK, or kill it under callers and workers", sidecarBench},
 	{"cluster", "break a cluster of chat servers and servers of its log under load, in many ways", clusterBench},
 }

@@ -40,7 +40,7 @@ type source interface {
 // A slice is short, so that no call waits for long behind one. And for each slice the runner pauses: while the host
 // calls, so long that calls find the index idle most of the time.
 const (
-	busyPause = 4 // times as long as the slice took
+	busyPause = 8 // times as long as the slice took
 	idlePause = 0.5
 
 	findEvery = time.Second // other nodes of a cluster start work, too
