@@ -159,6 +159,13 @@ func (c *jsonClient) Ledger(ctx context.Context, req shared.LedgerRequest) (out 
 	return out, err
 }
 
+func (c *jsonClient) Forget(
+	ctx context.Context, req shared.ForgetRequest,
+) (out shared.ForgetResult, err error) {
+	err = c.post(ctx, "admin/forget", req, &out)
+	return out, err
+}
+
 func (c *jsonClient) Waits(ctx context.Context, req shared.WaitsRequest) (out shared.WaitPage, err error) {
 	err = c.post(ctx, "waits", req, &out)
 	return out, err

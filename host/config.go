@@ -34,6 +34,11 @@ type PluginConfig struct {
 type IndexConfig struct {
 	Path   string // folder of the index; it is created if it is missing
 	Create bool   // make a new, empty index even if this host used an index here before
+
+	// KeepMessages is how long live messages are kept, by their SentAt: 168 h (7 d) to 100 years; 0: for ever. The plugin
+	// drops older ones in the background. A recall of one is then answered StatusNotFound, unless Target.Message has its
+	// facts. Recalled messages are kept.
+	KeepMessages time.Duration
 }
 
 // RulesConfig is the Go form of the block "rules" of plugin.hcl.
@@ -150,7 +155,7 @@ func (c *Config) plan() (*config.File, error) {
 	}
 	f := &config.File{
 		Plugin: config.PluginBlock{SHA256: c.Plugin.SHA256, StartTimeout: c.Plugin.StartTimeout, Watch: c.Plugin.Watch},
-		Index:  config.IndexBlock{Create: c.Index.Create},
+		Index:  config.IndexBlock{Create: c.Index.Create, KeepMessages: c.Index.KeepMessages},
 	}
 	if c.Rules.RefuseBroken {
 		f.Rules.OnError = config.OnErrorRefuse
@@ -158,6 +163,11 @@ func (c *Config) plan() (*config.File, error) {
 	if c.Plugin.SHA256 != "" {
 		if err := config.CheckSHA256(c.Plugin.SHA256); err != nil {
 			return nil, shared.Invalidf("host.Config.Plugin.SHA256", "%v", err)
+		}
+	}
+	if c.Index.KeepMessages != 0 {
+		if err := config.CheckKeepMessages(c.Index.KeepMessages); err != nil {
+			return nil, shared.Invalidf("host.Config.Index.KeepMessages", "%v, or 0", err)
 		}
 	}
 	if c.Plugin.StartTimeout != 0 {

@@ -394,45 +394,38 @@ func ExampleHost_List() {
 	// Output: ann recalled m1 by rule sender_in_window
 }
 
-// A step that somebody else carries out is deferred and settled later.
-func ExampleHost_StartJob() {
+// A recalled message that was forgotten stays recalled.
+func ExampleHost_Forget() {
 	recall, end := open(nil)
 	defer end()
-	var spam []shared.Message
-	for i := range 3 {
-		m := textMessage(fmt.Sprint("m", i))
-		m.Sender = "eve"
-		spam = append(spam, m)
-	}
-	if _, err := recall.Index(ctx, spam); err != nil {
+	m := textMessage("m1")
+	if _, err := recall.Recall(ctx, shared.RecallRequest{
+		Tenant: "acme", Actor: shared.Actor{ID: "ann"}, RecallID: "r1",
+		Targets: []shared.Target{{MessageID: m.ID, Conversation: team, Role: shared.RoleMember, Message: &m}},
+	}); err != nil {
 		panic(err)
 	}
 
-	job := shared.JobRequest{
-		Tenant: "acme", JobID: "3d0a7c1e", Reason: "spam",
-		Filter: shared.JobFilter{Sender: "eve", Conversation: &team, From: time.Now().Add(-time.Hour)},
-		Actor:  shared.Actor{ID: "ben"}, Role: shared.RoleAdmin, // of ben in team
+	for done := false; !done; {
+		r, err := recall.Forget(ctx, shared.ForgetRequest{Tenant: "acme", Sender: "ann"})
+		if err != nil {
+			panic(err)
+		}
+		done = r.Done
 	}
-	preview, err := shared.PreviewJob(ctx, recall, job, nil)
+	if _, err := recall.Compact(ctx); err != nil { // now no file has a byte of it
+		panic(err)
+	}
+
+	status, err := recall.Status(ctx, "acme", []string{"m1"})
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println("can be removed:", preview.Counts.Recalled, "refused:", preview.Counts.Denied)
-	state, err := recall.StartJob(ctx, job)
-	for err == nil && state.State == shared.JobRunning {
-		fmt.Fprintf(os.Stderr, "%d of about %d messages examined\n", state.Examined, state.Total)
-		time.Sleep(50 * time.Millisecond)
-		state, err = recall.JobStatus(ctx, "acme", job.JobID)
-	}
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(state.State, state.Counts.Recalled)
-	// Output:
-	// can be removed: 3 refused: map[]
-	// done 3
+	fmt.Println(status[0].State, status[0].Message == nil)
+	// Output: recalled true
 }
 
+// A step that somebody else carries out is deferred and settled later.
 func ExampleHost_Settle() {
 	jobs := make(chan string, 1)
 	recall, end := open(map[string]host.Step{

@@ -369,6 +369,11 @@ func (h *Host) Ledger(ctx context.Context, req shared.LedgerRequest) (shared.Led
 	return call(ctx, h.gate, func(api *wire.Client) (shared.LedgerPage, error) { return api.Ledger(ctx, req) })
 }
 
+// Forget implements [shared.Recall].
+func (h *Host) Forget(ctx context.Context, req shared.ForgetRequest) (shared.ForgetResult, error) {
+	return call(ctx, h.gate, func(api *wire.Client) (shared.ForgetResult, error) { return api.Forget(ctx, req) })
+}
+
 // Waits implements [shared.Recall].
 func (h *Host) Waits(ctx context.Context, req shared.WaitsRequest) (shared.WaitPage, error) {
 	return call(ctx, h.gate, func(api *wire.Client) (shared.WaitPage, error) { return api.Waits(ctx, req) })

@@ -92,6 +92,7 @@ func (s *supervisor) pending(st State, inForce *config.File) shared.Diagnostics 
 	differs("plugin.start_timeout", now.Plugin.StartTimeout.String(), was.StartTimeout.String(), restart)
 	differs("plugin.watch", now.Plugin.Watch, was.Watch, restart)
 	differs("index.path", now.Index.Path, s.settings.Index.Path, move)
+	differs("index.keep_messages", now.Index.KeepMessages.String(), inForce.Index.KeepMessages.String(), upgrade)
 	differs("index.create", now.Index.Create, inForce.Index.Create, upgrade)
 	if !slices.Equal(now.Rules.Paths, st.Rules.Paths) {
 		differs("rules.paths", now.Rules.Paths, st.Rules.Paths, upgrade)

@@ -41,11 +41,12 @@ type UpgradeStep struct {
 // The steps of an upgrade. State.Step names the current one.
 const (
 	StepVerify  = "verify"  // the binary is copied and checked
+	StepCompact = "compact" // instead, of Host.Compact: the old plugin writes the index into new files
 	StepPrepare = "prepare" // the new plugin starts in standby, describes itself, and checks its configuration
 	StepFlush   = "flush"   // the old plugin writes to tables what the new one would have to replay
 	// StepDrain: new calls are held; calls in flight have 5 ms to be answered, and are repeated if they are not
 	StepDrain    = "drain"
-	StepRelease  = "release"  // the old plugin ends, which releases the index
+	StepRelease  = "release"  // the old plugin ends, which releases the index; Host.Compact: with the new files
 	StepActivate = "activate" // the new plugin opens the index and answers a call; then it is in force
 )
 
@@ -55,6 +56,9 @@ type upgrade struct {
 	next   *process // prepared
 	report UpgradeReport
 	done   chan error
+
+	compacts   *process // that puts new files of the index in place when it releases it; nil: none does
+	compactErr error    // why it did not
 }
 
 // step does one step and takes its time.
@@ -81,14 +85,30 @@ func (u *upgrade) step(name string, do func() error) error {
 // It verifies and prepares on the caller's own goroutine, while run goes on to watch over the plugin in force, and has
 // run do the swap. turn keeps a second upgrade waiting.
 func (s *supervisor) upgrade(ctx, running context.Context, b Binary) (UpgradeReport, error) {
+	report, err := s.replace(ctx, running, StepVerify, func(u *upgrade) error { return s.prepareAndSwap(u, b) })
+	s.update(func(st *State) {
+		if err == nil {
+			st.Upgrades++
+			st.Error, st.Previous = "", nil
+		} else {
+			st.Error = err.Error()
+		}
+	})
+	return report, err
+}
+
+// replace has do put another process in the place of the one in force. first is the name of its first step.
+func (s *supervisor) replace(
+	ctx, running context.Context, first string, do func(*upgrade) error,
+) (UpgradeReport, error) {
 	u := &upgrade{done: make(chan error, 1)}
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
-		return u.report, &shared.UpgradeError{Step: StepVerify, Cause: ctx.Err()}
+		return u.report, &shared.UpgradeError{Step: first, Cause: ctx.Err()}
 	case <-running.Done():
-		return u.report, &shared.UpgradeError{Step: StepVerify, Cause: errClosed}
+		return u.report, &shared.UpgradeError{Step: first, Cause: errClosed}
 	}
 	var cancel context.CancelCauseFunc
 	u.ctx, cancel = context.WithCancelCause(ctx)
@@ -100,17 +120,11 @@ func (s *supervisor) upgrade(ctx, running context.Context, b Binary) (UpgradeRep
 			st.Phase = PhaseUpgrading
 		}
 	})
-	err := s.prepareAndSwap(u, b)
+	err := do(u)
 	s.update(func(st *State) {
 		st.Step = ""
 		if st.Phase == PhaseUpgrading {
 			st.Phase = PhaseRunning
-		}
-		if err == nil {
-			st.Upgrades++
-			st.Error, st.Previous = "", nil
-		} else {
-			st.Error = err.Error()
 		}
 	})
 	return u.report, err
@@ -133,14 +147,26 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 			_ = os.Remove(staged.path)
 		}
 	}()
-	err = u.step(StepPrepare, func() (err error) {
-		u.next, err = s.standby(u.ctx, staged)
-		return err
-	})
-	if err != nil {
+	if err := s.prepareNext(u, staged); err != nil {
 		return err
 	}
-	u.report.To = u.next.desc
+	return s.handOver(u)
+}
+
+// prepareNext starts the process that is to be in force.
+func (s *supervisor) prepareNext(u *upgrade, b stagedBinary) error {
+	err := u.step(StepPrepare, func() (err error) {
+		u.next, err = s.standby(u.ctx, b)
+		return err
+	})
+	if err == nil {
+		u.report.To = u.next.desc
+	}
+	return err
+}
+
+// handOver puts the prepared process in force. It ends it if that fails.
+func (s *supervisor) handOver(u *upgrade) (err error) {
 	if err := u.step(StepFlush, func() error { return s.flush(u.ctx, u.next.desc) }); err != nil {
 		u.next.kill()
 		return err
@@ -153,8 +179,9 @@ func (s *supervisor) prepareAndSwap(u *upgrade, b Binary) (err error) {
 	}
 	if err != nil {
 		u.next.kill()
+		return err
 	}
-	return err
+	return u.compactErr
 }
 
 // flush has the plugin in force, if there is one, make its index quick for next to take over. That it could not is no
@@ -195,6 +222,10 @@ func (s *supervisor) swap(u *upgrade) error {
 	}
 	if old != nil {
 		u.report.From = old.desc
+	}
+	if u.compacts != nil && u.compacts != old {
+		return &shared.UpgradeError{Step: StepDrain, Cause: fmt.Errorf("%w: the plugin ended that had written the index "+
+			"into new files", shared.ErrUnavailable)}
 	}
 	activated := make(chan error, 1)
 	go func() {
@@ -238,6 +269,13 @@ func (s *supervisor) swap(u *upgrade) error {
 			default:
 			}
 			s.current = nil
+			if u.compacts != nil {
+				bounded, cancel := context.WithTimeout(u.ctx, compactTimeout)
+				defer cancel()
+				if err := old.api.Quiesce(bounded); err != nil {
+					u.compactErr = &shared.UpgradeError{Step: StepRelease, Cause: fmt.Errorf("the index is as it was: %w", err)}
+				}
+			}
 			s.retire(old)
 			return nil
 		})

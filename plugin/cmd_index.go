@@ -222,7 +222,8 @@ func runIndexCompact(args []string, stdout, stderr io.Writer) int {
 	t := newTool("index compact", "[--json] PATH",
 		"Writes the index in the folder PATH, which no server has open, into new files and puts them in its place. The new\n"+
 			"files have nothing that was forgotten, deleted or replaced. Cursors stay valid. The disk needs free space for a\n"+
-			"second index. If it is killed, the index is as it was; run it again.", stdout, stderr)
+			"second index. If it is killed, the index is as it was; run it again. A server that runs has Host.Compact, and a\n"+
+			"sidecar /v1/admin/compact.", stdout, stderr)
 	paths, code, done := t.parse(args)
 	switch {
 	case done:

@@ -54,6 +54,16 @@ type Recall interface {
 	// Waits pages through the recalls that came before their messages, and those that were refused or expired.
 	Waits(ctx context.Context, req WaitsRequest) (WaitPage, error)
 
+	// Forget erases what the index knows of messages: their ids, facts, recalls, reasons and attachment keys. A recalled
+	// message stays recalled: Index answers IndexRecalled for its id, Status MessageRecalled, and Recall
+	// StatusAlreadyRecalled without details. Cursors stay valid. A recall with an open step is erased once its steps are
+	// settled. The server erases what it has itself before it calls Forget.
+	//
+	// Forget begins the work and returns when it is done, when all that is left waits for open steps, or after 5 s. The
+	// work goes on in the background until it is done: see ForgetResult. At most 100 requests are under way; one more is
+	// ErrOverloaded. The bytes leave the files of the index when it is compacted, see package host.
+	Forget(ctx context.Context, req ForgetRequest) (ForgetResult, error)
+
 	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
 	Related(ctx context.Context, req RelatedRequest) (RelatedPage, error)
 	// StartJob starts a job that recalls every message that matches a filter, and returns it once that is on disk. The

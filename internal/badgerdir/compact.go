@@ -90,6 +90,22 @@ func (d *Dir) Compact(ctx context.Context, to Build, progress func(keys uint64))
 	}
 }
 
+// IsCompacted reports whether the files of a compaction are complete, and take the place of the database when it is
+// closed.
+func (d *Dir) IsCompacted() bool {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	if d.compaction == nil || d.compaction.ended() {
+		return false
+	}
+	select {
+	case <-d.compaction.ready:
+		return true
+	default:
+		return false
+	}
+}
+
 func (c *compaction) ended() bool {
 	select {
 	case <-c.done:

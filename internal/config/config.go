@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,6 +37,8 @@ type PluginBlock struct {
 type IndexBlock struct {
 	Path   string // of its folder; missing folders are made
 	Create bool   // make a new, empty index though one was here before
+
+	KeepMessages time.Duration // live messages that were sent longer ago are dropped; 0: none are
 }
 
 // RulesBlock says which rules decide.
@@ -54,6 +57,12 @@ const (
 	// DefaultStartTimeout holds where the file names none.
 	DefaultStartTimeout = 10 * time.Second
 	maxStartTimeout     = 10 * time.Minute
+
+	// MinKeepMessages is the longest that rules let members recall their own messages, unless own_window_limit is "any".
+	MinKeepMessages = 7 * day
+	maxKeepMessages = 100 * 365 * day
+
+	day = 24 * time.Hour
 )
 
 // A View is who reads the file. The grammar is the same for all; what has to be there differs, and whom a mistake
@@ -86,7 +95,7 @@ const (
 // attributes are those of each block.
 var attributes = map[string][]string{
 	pluginBlock: {"binary", "sha256", "start_timeout", "watch"},
-	indexBlock:  {"path", "create"},
+	indexBlock:  {"path", "create", "keep_messages"},
 	rulesBlock:  {"paths", "on_error"},
 	clusterBlock: {"node", "urls", "stream", "replicas", "credentials", "system_credentials", "durability", "ca", "cert",
 		"key", "lease", "forget_after", "snapshot_entries"},
@@ -175,6 +184,7 @@ func (d *decoder) file(name string, body *hclsyntax.Body) *File {
 		case indexBlock:
 			f.Index.Path = d.NeedPath(b, "path", "the folder of the index")
 			f.Index.Create = d.Flag(b, "create")
+			d.keepMessages(&f.Index, b)
 		case rulesBlock:
 			f.Rules.Paths = d.paths(b, "paths")
 			if word := d.Text(b, "on_error"); word != "" {
@@ -231,6 +241,45 @@ func (d *decoder) plugin(p *PluginBlock, b *hclsyntax.Block) {
 		p.StartTimeout = timeout
 	}
 	p.Watch = d.Flag(b, "watch")
+}
+
+func (d *decoder) keepMessages(x *IndexBlock, b *hclsyntax.Block) {
+	text := d.Text(b, "keep_messages")
+	if text == "" {
+		return
+	}
+	keep, err := parseDays(text)
+	if err == nil {
+		err = CheckKeepMessages(keep)
+	}
+	if err != nil {
+		d.Invalidf(b, "keep_messages", "", "is %.80q; a duration such as \"400d\", %s", text, keepLimit)
+		return
+	}
+	x.KeepMessages = keep
+}
+
+// parseDays reads a duration, or a number of days such as 400d.
+func parseDays(text string) (time.Duration, error) {
+	number, isDays := strings.CutSuffix(text, "d")
+	if !isDays {
+		return time.ParseDuration(text)
+	}
+	days, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || days > uint64(maxKeepMessages/day) {
+		return 0, fmt.Errorf("%q is no number of days, at most %d", number, maxKeepMessages/day)
+	}
+	return time.Duration(days) * day, nil
+}
+
+var keepLimit = fmt.Sprintf("%dd to %dd", MinKeepMessages/day, maxKeepMessages/day)
+
+// CheckKeepMessages tells what is wrong with how long messages are kept.
+func CheckKeepMessages(d time.Duration) error {
+	if d < MinKeepMessages || d > maxKeepMessages {
+		return fmt.Errorf("is %s; %s", d, keepLimit)
+	}
+	return nil
 }
 
 // CheckSHA256 tells what is wrong with a SHA-256 in hex.

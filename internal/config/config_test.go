@@ -238,3 +238,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestKeepMessages(t *testing.T) {
+	parse := func(value string) (*File, string) {
+		f, ds := Whole.Parse("/p/plugin.hcl", []byte("plugin {\n binary = \"b\"\n}\nindex {\n path = \"i\"\n"+
+			" keep_messages = "+value+"\n}\n"))
+		return f, ds.String()
+	}
+	for text, want := range map[string]time.Duration{
+		`"400d"`: 400 * day, `"7d"`: 7 * day, `"168h"`: 7 * day, `"36500d"`: 36500 * day, "null": 0,
+	} {
+		if f, ds := parse(text); f == nil || f.Index.KeepMessages != want {
+			t.Errorf("%s: %+v %s", text, f, ds)
+		}
+	}
+	for _, text := range []string{
+		`"6d"`, `"167h"`, `"36501d"`, `"1.5d"`, `"-7d"`, `"99999999999999999999d"`, `"400"`, `"d"`, `"x"`, "400",
+	} {
+		if f, ds := parse(text); f != nil || !strings.Contains(ds, "keep_messages") {
+			t.Errorf("%s: %+v %s", text, f, ds)
+		}
+	}
+}

@@ -22,6 +22,9 @@ func (f *File) Text() []byte {
 	index := out.Body().AppendNewBlock(indexBlock, nil).Body()
 	index.SetAttributeValue("path", cty.StringVal(f.Index.Path))
 	index.SetAttributeValue("create", cty.BoolVal(f.Index.Create))
+	if f.Index.KeepMessages != 0 {
+		index.SetAttributeValue("keep_messages", cty.StringVal(f.Index.KeepMessages.String()))
+	}
 	if len(f.Rules.Paths) > 0 {
 		rules := out.Body().AppendNewBlock(rulesBlock, nil).Body()
 		rules.SetAttributeValue("paths", textList(f.Rules.Paths))

@@ -23,8 +23,9 @@ func TestFile_Text(t *testing.T) {
 			},
 		},
 		"a cluster that is not checked": {
-			Plugin: PluginBlock{Binary: "/plugin", StartTimeout: DefaultStartTimeout}, Index: IndexBlock{Path: "/index"},
-			Rules: RulesBlock{OnError: OnErrorLastGood},
+			Plugin: PluginBlock{Binary: "/plugin", StartTimeout: DefaultStartTimeout},
+			Index:  IndexBlock{Path: "/index", KeepMessages: 400 * day},
+			Rules:  RulesBlock{OnError: OnErrorLastGood},
 			Cluster: &ClusterBlock{
 				Node: "n0", URLs: []string{"nats://127.0.0.1:4222"}, Stream: DefaultStream, Replicas: 1, Unchecked: true,
 				Lease: DefaultLease, ForgetAfter: DefaultForgetAfter, SnapshotEntries: DefaultSnapshotEntries,

@@ -22,3 +22,6 @@ func (x *Index) Compact(ctx context.Context, progress func(keys uint64)) error {
 	}
 	return x.dir.Compact(ctx, build, progress)
 }
+
+// IsCompacted reports whether new files of the index are complete, and take its place when it is closed.
+func (x *Index) IsCompacted() bool { return x.dir.IsCompacted() }

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -52,7 +53,8 @@ type Forgot struct {
 	Live     int  // erased
 	Recalled int  // erased
 	Replaced int
-	Done     bool // the work is done
+	Done     bool                                   // the work is done
+	Total    struct{ Live, Recalled, Replaced int } // of the work, if it is done
 }
 
 // ForgetWork is a request to forget whose work is under way.
@@ -66,7 +68,10 @@ type ForgetWork struct {
 	Live     int    // so far
 	Recalled int
 	Replaced int
-	Waiting  int // messages with open steps and waiting recalls, in the last whole pass, or in this one if it met more
+
+	// Waiting are messages with open steps, waiting recalls and running jobs: in the last whole pass, or in this one if it
+	// met more.
+	Waiting int
 }
 
 const (
@@ -298,8 +303,17 @@ func (f *forgetter) progress(waiting int) error {
 			f.work.Position, f.work.Offset = next.Position, uint32(next.Offset)
 		}
 		f.work.After = max(f.work.After, f.of.After)
+		if f.of.EndPass {
+			running, err := f.eraseJobs()
+			if err != nil {
+				return err
+			}
+			f.work.Met += uint64(running)
+		}
 		if f.of.EndPass && f.work.Met == 0 {
 			f.out.Done = true
+			f.out.Total.Live, f.out.Total.Recalled = int(f.work.Live), int(f.work.Recalled)
+			f.out.Total.Replaced = int(f.work.Replaced)
 			f.w.delete(k)
 			return nil
 		}
@@ -313,6 +327,32 @@ func (f *forgetter) progress(waiting int) error {
 		return nil
 	}
 	return f.w.set(k, f.work)
+}
+
+// eraseJobs plans to erase the jobs of the request that have ended, and returns how many run.
+func (f *forgetter) eraseJobs() (running int, err error) {
+	what := &f.of.What
+	err = eachJob(context.Background(), f.txn, what.Tenant, func(j *Job) error {
+		r := &j.Request
+		var of bool
+		switch {
+		case what.Sender != "":
+			of = r.Actor.ID == what.Sender || r.Filter.Sender == what.Sender
+		case what.Conversation != (shared.Conversation{}):
+			of = r.Filter.Conversation != nil && *r.Filter.Conversation == what.Conversation
+		default:
+			of = j.StartedAt.Before(what.Before)
+		}
+		switch {
+		case !of:
+		case j.State == shared.JobRunning:
+			running++
+		default:
+			f.w.delete(jobKey(what.Tenant, r.JobID))
+		}
+		return nil
+	})
+	return running, err
 }
 
 func encodedForget(pb *indexpb.Forget) string {
@@ -766,7 +806,9 @@ type Naming struct {
 // Naming lists messages of the tenant of a request, in the order of their ids after one of them, that name the sender
 // who is forgotten, as the owner of an attachment or as the actor of the recall; or that are recalled and relate to a
 // message that is gone. It stops when it has found limit, or after a time.
-func (x *Index) Naming(what *shared.ForgetRequest, after string, limit int, most time.Duration) (out Naming, err error) {
+func (x *Index) Naming(
+	what *shared.ForgetRequest, after string, limit int, most time.Duration,
+) (out Naming, err error) {
 	out.After = after
 	end := time.Now().Add(most)
 	prefix := newKey('m').text(what.Tenant)

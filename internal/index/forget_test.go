@@ -740,7 +740,8 @@ func TestForget_Relations(t *testing.T) {
 	}
 	root := message("xyzzy-root")
 	root.Sender = "xyzzy"
-	quote, answer := relating("quote", "bob", shared.RelationQuote, root.ID), relating("answer", "bob", shared.RelationReply, root.ID)
+	quote := relating("quote", "bob", shared.RelationQuote, root.ID)
+	answer := relating("answer", "bob", shared.RelationReply, root.ID)
 	hers := message("hers")
 	mine := relating("xyzzy-mine", "xyzzy", shared.RelationQuote, hers.ID)
 	apply(t, x, put(root), put(quote), put(answer), put(hers), put(mine))
@@ -844,5 +845,35 @@ func TestForget_Waits(t *testing.T) {
 	forget(t, x, what)
 	if r := apply(t, x, waiting("m", "r9"))[0]; !r.Stale { // it is judged again, and is recalled already
 		t.Errorf("a wait for a message that was forgotten: %+v", r)
+	}
+}
+
+func TestForget_Jobs(t *testing.T) {
+	x := openNew(t)
+	start := func(id, actor, sender string) Op {
+		return Op{Job: &JobOp{Tenant: "acme", ID: id, Start: &JobStart{At: start, Request: shared.JobRequest{
+			Tenant: "acme", JobID: id, Actor: shared.Actor{ID: actor}, Role: shared.RoleSystem, Reason: "xyzzy",
+			Filter: shared.JobFilter{Sender: sender},
+		}}}}
+	}
+	apply(t, x, start("of", "admin", "eve"))
+	apply(t, x, start("by", "eve", "ann"))
+	apply(t, x, start("other", "admin", "ann"))
+	what := shared.ForgetRequest{Tenant: "acme", Sender: "eve"}
+	beginForget(t, x, what)
+	if sum, work := passForget(t, x, what); sum.Done || work.Waiting != 2 {
+		t.Fatalf("%+v %+v", sum, work)
+	}
+	for _, id := range []string{"of", "by"} {
+		apply(t, x, Op{Job: &JobOp{Tenant: "acme", ID: id, Cancel: &JobCancel{At: time.UnixMicro(1)}}})
+	}
+	if sum, _ := passForget(t, x, what); !sum.Done {
+		t.Errorf("%+v", sum)
+	}
+	if k := keysWith(t, x, "eve"); k != nil {
+		t.Errorf("left: %q", k)
+	}
+	if j, err := x.Job("acme", "other"); err != nil || j == nil {
+		t.Errorf("%v %v", j, err)
 	}
 }

@@ -14,8 +14,8 @@ import (
 var beyondGroups = Place{Position: math.MaxUint64}
 
 // ForgetSlice goes on with the work of a request: it looks at messages for about most, moves w behind them, and returns
-// the operations for them, to be applied in their order. The last slice of a pass ends with an operation that says so. A
-// pass is first over all groups, and then over all records of the tenant, for those that name what was erased.
+// the operations for them, to be applied in their order. The last slice of a pass ends with an operation that says so.
+// A pass is first over all groups, and then over all records of the tenant, for those that name what was erased.
 func (x *Index) ForgetSlice(ctx context.Context, w *ForgetWork, most time.Duration) ([]Op, error) {
 	if w.Next == beyondGroups {
 		return x.replaceSlice(ctx, w, most)
@@ -80,7 +80,9 @@ func (x *Index) replaceSlice(ctx context.Context, w *ForgetWork, most time.Durat
 
 // waitsOf finds the recalls that came before their messages and are of a request: operations that erase those that have
 // ended, at most limit, and how many still wait.
-func (x *Index) waitsOf(ctx context.Context, what *shared.ForgetRequest, limit int) (ended []Op, waiting int, err error) {
+func (x *Index) waitsOf(
+	ctx context.Context, what *shared.ForgetRequest, limit int,
+) (ended []Op, waiting int, err error) {
 	if !x.HasWaits() && !x.HasEndedWaits() {
 		return nil, 0, nil
 	}

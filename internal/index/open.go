@@ -74,7 +74,9 @@ func (x *Index) begin() error {
 			return fmt.Errorf("%w: it has no sequence%s", ErrCorrupt, badgerdir.Advice)
 		}
 	}
-	x.counters = counters{next.Next - 1, next.Failures, next.Spent, next.Unspent, next.Relations, next.Forgotten, next.Jobs}
+	x.counters = counters{
+		next.Next - 1, next.Failures, next.Spent, next.Unspent, next.Relations, next.Forgotten, next.Jobs,
+	}
 	x.lastSequence.Store(x.sequence)
 	x.lastFailure.Store(x.failures)
 	x.lastRelation.Store(x.relations)

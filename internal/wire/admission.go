@@ -72,6 +72,7 @@ var working = map[string]struct{ call, element int64 }{
 	"Ledger":  {3 * maxPageBytes, 0},
 	"Waits":   {3 * maxPageBytes, 0},
 	"Related": {3 * maxPageBytes, 0},
+	"Forget":  {4 << 10, 0},
 
 	"StartJob":   {maxJobBytes, 0},
 	"PreviewJob": {3 * maxPageBytes, 0}, // the records of a slice

@@ -333,6 +333,32 @@ func (c *Client) Related(ctx context.Context, req shared.RelatedRequest) (shared
 	return page, nil
 }
 
+// Forget is [shared.Recall].
+func (c *Client) Forget(ctx context.Context, req shared.ForgetRequest) (shared.ForgetResult, error) {
+	if err := ValidateForget(&req); err != nil {
+		return shared.ForgetResult{}, err
+	}
+	resp, err := call(ctx, c.recall.Forget, encodeForgetRequest(req))
+	if err != nil {
+		return shared.ForgetResult{}, err
+	}
+	d := decoder{}
+	count := func(field string, n int64) int {
+		if n < 0 {
+			d.fail(shared.Invalidf(field, "is %d", n))
+		}
+		return int(n)
+	}
+	result := shared.ForgetResult{
+		Done: resp.GetDone(), Live: count("live", resp.GetLive()), Recalled: count("recalled", resp.GetRecalled()),
+		Replaced: count("replaced", resp.GetReplaced()), Waiting: count("waiting", resp.GetWaiting()),
+	}
+	if d.err != nil {
+		return shared.ForgetResult{}, badAnswer(d.err)
+	}
+	return result, nil
+}
+
 // Settle is [Plugin].
 func (c *Client) Settle(ctx context.Context, all []Settlement) ([]error, error) {
 	if err := ValidateSettlements(len(all)); err != nil || len(all) == 0 {
@@ -429,6 +455,12 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 // Flush is [Lifecycle].
 func (c *Client) Flush(ctx context.Context) error {
 	_, err := call(ctx, c.lifecycle.Flush, &recallv1.FlushRequest{})
+	return err
+}
+
+// Compact is [Lifecycle].
+func (c *Client) Compact(ctx context.Context) error {
+	_, err := call(ctx, c.lifecycle.Compact, &recallv1.CompactRequest{})
 	return err
 }
 

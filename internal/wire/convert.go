@@ -532,3 +532,19 @@ func (d *decoder) ledgerEntry(e *recallv1.LedgerEntry) shared.LedgerEntry {
 			}
 		})}
 }
+
+func encodeForgetRequest(r shared.ForgetRequest) *recallv1.ForgetRequest {
+	w := &recallv1.ForgetRequest{Tenant: r.Tenant, Sender: r.Sender, Before: encodeTime(r.Before)}
+	if r.Conversation != (shared.Conversation{}) {
+		w.Conversation = encodeConversation(r.Conversation)
+	}
+	return w
+}
+
+func (d *decoder) forgetRequest(w *recallv1.ForgetRequest) shared.ForgetRequest {
+	r := shared.ForgetRequest{Tenant: w.GetTenant(), Sender: w.GetSender(), Before: decodeTime(w.GetBefore())}
+	if w.Conversation != nil {
+		r.Conversation = d.conversation("conversation.type", w.Conversation)
+	}
+	return r
+}

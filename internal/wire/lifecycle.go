@@ -33,6 +33,11 @@ type Lifecycle interface {
 	// replay is written out. A swap does so first; it may be left out, or cut short by ctx.
 	Flush(ctx context.Context) error
 
+	// Compact writes the index into new files, while the plugin goes on serving, and returns when they are complete.
+	// Quiesce then puts them in the place of the index; they are given up if it is not called within a minute. The new
+	// files have no byte of what was forgotten before the call. The disk needs free space for a second index.
+	Compact(ctx context.Context) error
+
 	// Quiesce stops taking calls, answers those under way and releases the index. The process stays, to say so.
 	Quiesce(ctx context.Context) error
 

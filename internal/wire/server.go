@@ -176,6 +176,22 @@ func (s *recallServer) Related(ctx context.Context, w *recallv1.RelatedRequest) 
 	}, nil
 }
 
+func (s *recallServer) Forget(ctx context.Context, req *recallv1.ForgetRequest) (*recallv1.ForgetResponse, error) {
+	d := decoder{}
+	r := d.forgetRequest(req)
+	if d.err != nil {
+		return nil, toStatus(d.err)
+	}
+	result, err := s.impl.Forget(ctx, r)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.ForgetResponse{
+		Done: result.Done, Live: int64(result.Live), Recalled: int64(result.Recalled), Replaced: int64(result.Replaced),
+		Waiting: int64(result.Waiting),
+	}, nil
+}
+
 func (s *recallServer) Settle(ctx context.Context, req *recallv1.SettleRequest) (*recallv1.SettleResponse, error) {
 	if err := ValidateSettlements(len(req.GetSettlements())); err != nil {
 		return nil, toStatus(err)
@@ -288,6 +304,13 @@ func (s *lifecycleServer) Flush(ctx context.Context, _ *recallv1.FlushRequest) (
 		return nil, toStatus(err)
 	}
 	return &recallv1.FlushResponse{}, nil
+}
+
+func (s *lifecycleServer) Compact(ctx context.Context, _ *recallv1.CompactRequest) (*recallv1.CompactResponse, error) {
+	if err := s.impl.Compact(ctx); err != nil {
+		return nil, toStatus(err)
+	}
+	return &recallv1.CompactResponse{}, nil
 }
 
 func (s *lifecycleServer) Quiesce(ctx context.Context, _ *recallv1.QuiesceRequest) (*recallv1.QuiesceResponse, error) {

@@ -469,3 +469,33 @@ func clipText(s string, limit int) string {
 	}
 	return s[:limit]
 }
+
+// ValidateForget checks the request of Forget.
+func ValidateForget(r *shared.ForgetRequest) error {
+	if err := validID("tenant", r.Tenant); err != nil {
+		return err
+	}
+	set := 0
+	if r.Sender != "" {
+		set++
+		if err := validID("sender", r.Sender); err != nil {
+			return err
+		}
+	}
+	if r.Conversation != (shared.Conversation{}) {
+		set++
+		if err := validateConversation(r.Conversation); err != nil {
+			return under("conversation.", err)
+		}
+	}
+	if !r.Before.IsZero() {
+		set++
+		if err := validTime("before", r.Before); err != nil {
+			return err
+		}
+	}
+	if set != 1 {
+		return shared.Invalidf("sender", "%d of sender, conversation and before are set; set exactly one", set)
+	}
+	return nil
+}

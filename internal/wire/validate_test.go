@@ -43,6 +43,13 @@ func TestValidate_InvalidInput(t *testing.T) {
 			return ValidateList(&bad)
 		}
 	}
+	forget := func(change func(*shared.ForgetRequest)) func() error {
+		return func() error {
+			bad := fullForget
+			change(&bad)
+			return ValidateForget(&bad)
+		}
+	}
 	ledger := func(change func(*shared.LedgerRequest)) func() error {
 		return func() error {
 			bad := fullLedger
@@ -144,6 +151,13 @@ func TestValidate_InvalidInput(t *testing.T) {
 		{since(func(r *shared.SinceRequest) { r.Tenant = "" }), "tenant", "empty"},
 		{since(func(r *shared.SinceRequest) { r.Conversations[0].ID = "" }), "conversations[0].id", "empty"},
 		{list(func(r *shared.ListRequest) { r.Tenant = "" }), "tenant", "empty"},
+		{forget(func(r *shared.ForgetRequest) { r.Tenant = "" }), "tenant", "empty"},
+		{forget(func(r *shared.ForgetRequest) { r.Conversation = shared.Conversation{} }), "sender", "0 of sender"},
+		{forget(func(r *shared.ForgetRequest) { r.Sender = "ann" }), "sender", "2 of sender"},
+		{forget(func(r *shared.ForgetRequest) { r.Sender = long }), "sender", "at most 256"},
+		{forget(func(r *shared.ForgetRequest) { r.Conversation.Type = "crowd" }), "conversation.type", "crowd"},
+		{forget(func(r *shared.ForgetRequest) { r.Conversation.ID = "" }), "conversation.id", "empty"},
+		{forget(func(r *shared.ForgetRequest) { r.Before = maxTime.Add(time.Second) }), "before", "9999"},
 		{list(func(r *shared.ListRequest) { r.Actor = long }), "actor", "at most 256"},
 		{list(func(r *shared.ListRequest) { r.Sender = "a\x00" }), "sender", "NUL"},
 		{list(func(r *shared.ListRequest) { r.Rule = long }), "rule", "at most 256"},
@@ -292,6 +306,9 @@ func TestValidate_AtTheLimits(t *testing.T) {
 		"since":                    ValidateSince(&since),
 		"since without a limit":    ValidateSince(&shared.SinceRequest{Tenant: "t"}),
 		"list":                     ValidateList(&list),
+		"forget a sender":          ValidateForget(&shared.ForgetRequest{Tenant: "t", Sender: ids(1)[0]}),
+		"forget a conversation":    ValidateForget(&fullForget),
+		"forget by time":           ValidateForget(&shared.ForgetRequest{Tenant: "t", Before: minTime}),
 		"list of everything":       ValidateList(&shared.ListRequest{Tenant: "t"}),
 		"ledger":                   ValidateLedger(&ledger),
 		"ledger without a limit":   ValidateLedger(&shared.LedgerRequest{Tenant: "t", RecallID: "r"}),

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -48,8 +49,10 @@ var (
 		Tenant: "acme", Targets: fullTargets(), Actor: fullActor, Ext: "{}", Reason: "wrong room", RecallID: "r1",
 		RequestedAt: at, Held: 1500 * time.Millisecond, Wait: time.Hour, Atomic: true,
 	}
-	fullWaits   = shared.WaitsRequest{Tenant: "acme", After: "AW0x", Limit: 9}
-	fullWaiting = shared.Waiting{
+	fullForget    = shared.ForgetRequest{Tenant: "acme", Conversation: fullMessage.Conversation}
+	fullForgotten = shared.ForgetResult{Done: true, Live: 1, Recalled: 2, Replaced: 3, Waiting: 4}
+	fullWaits     = shared.WaitsRequest{Tenant: "acme", After: "AW0x", Limit: 9}
+	fullWaiting   = shared.Waiting{
 		Tenant: "acme", MessageID: "m/1", RecallID: "r1", Actor: fullActor, Role: shared.RoleAdmin,
 		Conversation: fullMessage.Conversation, Labels: []string{"hold"}, Ext: "{}", Reason: "typo", RequestedAt: at,
 		Until: at,
@@ -168,6 +171,18 @@ func (p *echo) Ledger(_ context.Context, r shared.LedgerRequest) (shared.LedgerP
 	p.asked = []any{r}
 	return shared.LedgerPage{Entries: []shared.LedgerEntry{fullEntry}, Next: "cd34-8", More: true, Reset: true}, p.err
 }
+
+// Forget is asked for one thing at a time: asked has all of them.
+func (p *echo) Forget(_ context.Context, r shared.ForgetRequest) (shared.ForgetResult, error) {
+	if len(p.asked) > 0 {
+		before := p.asked[0].(shared.ForgetRequest)
+		r.Sender, r.Before = cmp.Or(r.Sender, before.Sender), cmp.Or(r.Before, before.Before)
+		r.Conversation = cmp.Or(r.Conversation, before.Conversation)
+	}
+	p.asked = []any{r}
+	return fullForgotten, p.err
+}
+
 func (p *echo) Waits(_ context.Context, r shared.WaitsRequest) (shared.WaitPage, error) {
 	p.asked = []any{r}
 	return shared.WaitPage{Waits: []shared.Waiting{fullWaiting}, Next: "AW0y", More: true}, p.err
@@ -199,7 +214,8 @@ func (p *echo) Activate(_ context.Context, steps []StepPlan) error {
 	p.asked = []any{steps}
 	return p.err
 }
-func (p *echo) Flush(context.Context) error { return p.err }
+func (p *echo) Flush(context.Context) error   { return p.err }
+func (p *echo) Compact(context.Context) error { return p.err }
 func (p *echo) Expect(_ context.Context, id shared.IndexIdentity) error {
 	p.asked = []any{id}
 	return p.err
@@ -308,6 +324,14 @@ func everyCallCarriesEveryField(t *testing.T, connect func(Plugin) *Client) {
 			shared.EventPage{Events: []shared.Event{fullEvent}, Next: "cd34-8", More: true, Reset: true}},
 		"Ledger": {func() (any, error) { return c.Ledger(ctx, fullLedger) }, []any{fullLedger},
 			shared.LedgerPage{Entries: []shared.LedgerEntry{fullEntry}, Next: "cd34-8", More: true, Reset: true}},
+		"Forget": {func() (any, error) {
+			_, err := c.Forget(ctx, shared.ForgetRequest{Tenant: "acme", Sender: "ann"})
+			_, err2 := c.Forget(ctx, shared.ForgetRequest{Tenant: "acme", Before: at})
+			result, err3 := c.Forget(ctx, fullForget)
+			return result, errors.Join(err, err2, err3)
+		}, []any{
+			shared.ForgetRequest{Tenant: "acme", Sender: "ann", Conversation: fullForget.Conversation, Before: at},
+		}, fullForgotten},
 		"Waits": {func() (any, error) { return c.Waits(ctx, fullWaits) }, []any{fullWaits},
 			shared.WaitPage{Waits: []shared.Waiting{fullWaiting}, Next: "AW0y", More: true}},
 		"Related": {func() (any, error) { return c.Related(ctx, fullRelated) }, []any{fullRelated},

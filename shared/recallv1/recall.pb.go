@@ -2771,6 +2771,152 @@ func (x *Waiting) GetEndedAt() int64 {
 	return 0
 }
 
+// ForgetRequest asks to erase messages. One of sender, conversation and before is set.
+type ForgetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Sender        string                 `protobuf:"bytes,2,opt,name=sender,proto3" json:"sender,omitempty"`
+	Conversation  *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	Before        int64                  `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"` // sent_at is before it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetRequest) Reset() {
+	*x = ForgetRequest{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetRequest) ProtoMessage() {}
+
+func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
+func (*ForgetRequest) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ForgetRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ForgetRequest) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *ForgetRequest) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *ForgetRequest) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+// ForgetResponse says how far the work is.
+type ForgetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Done          bool                   `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
+	Live          int64                  `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`         // messages that were erased
+	Recalled      int64                  `protobuf:"varint,3,opt,name=recalled,proto3" json:"recalled,omitempty"` // messages that were erased and stay recalled
+	Replaced      int64                  `protobuf:"varint,4,opt,name=replaced,proto3" json:"replaced,omitempty"` // messages of others in which a name was replaced
+	Waiting       int64                  `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`   // recalls with an open step
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetResponse) Reset() {
+	*x = ForgetResponse{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetResponse) ProtoMessage() {}
+
+func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
+func (*ForgetResponse) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ForgetResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *ForgetResponse) GetLive() int64 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *ForgetResponse) GetRecalled() int64 {
+	if x != nil {
+		return x.Recalled
+	}
+	return 0
+}
+
+func (x *ForgetResponse) GetReplaced() int64 {
+	if x != nil {
+		return x.Replaced
+	}
+	return 0
+}
+
+func (x *ForgetResponse) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
 type WaitsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
@@ -2782,7 +2928,7 @@ type WaitsRequest struct {
 
 func (x *WaitsRequest) Reset() {
 	*x = WaitsRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2940,7 @@ func (x *WaitsRequest) String() string {
 func (*WaitsRequest) ProtoMessage() {}
 
 func (x *WaitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[27]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2953,7 @@ func (x *WaitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitsRequest.ProtoReflect.Descriptor instead.
 func (*WaitsRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{27}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WaitsRequest) GetTenant() string {
@@ -2842,7 +2988,7 @@ type WaitPage struct {
 
 func (x *WaitPage) Reset() {
 	*x = WaitPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +3000,7 @@ func (x *WaitPage) String() string {
 func (*WaitPage) ProtoMessage() {}
 
 func (x *WaitPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[28]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +3013,7 @@ func (x *WaitPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitPage.ProtoReflect.Descriptor instead.
 func (*WaitPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{28}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WaitPage) GetWaits() []*Waiting {
@@ -2903,7 +3049,7 @@ type RelatedRequest struct {
 
 func (x *RelatedRequest) Reset() {
 	*x = RelatedRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2915,7 +3061,7 @@ func (x *RelatedRequest) String() string {
 func (*RelatedRequest) ProtoMessage() {}
 
 func (x *RelatedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[29]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2928,7 +3074,7 @@ func (x *RelatedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelatedRequest.ProtoReflect.Descriptor instead.
 func (*RelatedRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{29}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RelatedRequest) GetTenant() string {
@@ -2970,7 +3116,7 @@ type RelatedPage struct {
 
 func (x *RelatedPage) Reset() {
 	*x = RelatedPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3128,7 @@ func (x *RelatedPage) String() string {
 func (*RelatedPage) ProtoMessage() {}
 
 func (x *RelatedPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[30]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3141,7 @@ func (x *RelatedPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelatedPage.ProtoReflect.Descriptor instead.
 func (*RelatedPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{30}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RelatedPage) GetRelated() []*Related {
@@ -3031,7 +3177,7 @@ type SinceRequest struct {
 
 func (x *SinceRequest) Reset() {
 	*x = SinceRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3189,7 @@ func (x *SinceRequest) String() string {
 func (*SinceRequest) ProtoMessage() {}
 
 func (x *SinceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[31]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3202,7 @@ func (x *SinceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SinceRequest.ProtoReflect.Descriptor instead.
 func (*SinceRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{31}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SinceRequest) GetTenant() string {
@@ -3107,7 +3253,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3119,7 +3265,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[32]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3132,7 +3278,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{32}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListRequest) GetTenant() string {
@@ -3225,7 +3371,7 @@ type EventPage struct {
 
 func (x *EventPage) Reset() {
 	*x = EventPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3237,7 +3383,7 @@ func (x *EventPage) String() string {
 func (*EventPage) ProtoMessage() {}
 
 func (x *EventPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[33]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3250,7 +3396,7 @@ func (x *EventPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventPage.ProtoReflect.Descriptor instead.
 func (*EventPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{33}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *EventPage) GetEvents() []*Event {
@@ -3293,7 +3439,7 @@ type LedgerRequest struct {
 
 func (x *LedgerRequest) Reset() {
 	*x = LedgerRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3305,7 +3451,7 @@ func (x *LedgerRequest) String() string {
 func (*LedgerRequest) ProtoMessage() {}
 
 func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[34]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3318,7 +3464,7 @@ func (x *LedgerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerRequest.ProtoReflect.Descriptor instead.
 func (*LedgerRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{34}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LedgerRequest) GetTenant() string {
@@ -3364,7 +3510,7 @@ type StepRecord struct {
 
 func (x *StepRecord) Reset() {
 	*x = StepRecord{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3376,7 +3522,7 @@ func (x *StepRecord) String() string {
 func (*StepRecord) ProtoMessage() {}
 
 func (x *StepRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[35]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3389,7 +3535,7 @@ func (x *StepRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepRecord.ProtoReflect.Descriptor instead.
 func (*StepRecord) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{35}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StepRecord) GetStep() string {
@@ -3445,7 +3591,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3603,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[36]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3616,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{36}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LedgerEntry) GetEvent() *Event {
@@ -3499,7 +3645,7 @@ type LedgerPage struct {
 
 func (x *LedgerPage) Reset() {
 	*x = LedgerPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3511,7 +3657,7 @@ func (x *LedgerPage) String() string {
 func (*LedgerPage) ProtoMessage() {}
 
 func (x *LedgerPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[37]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3524,7 +3670,7 @@ func (x *LedgerPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerPage.ProtoReflect.Descriptor instead.
 func (*LedgerPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{37}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LedgerPage) GetEntries() []*LedgerEntry {
@@ -3584,7 +3730,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3596,7 +3742,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[38]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3609,7 +3755,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{38}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Event) GetSequence() uint64 {
@@ -3767,7 +3913,7 @@ type JobFilter struct {
 
 func (x *JobFilter) Reset() {
 	*x = JobFilter{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +3925,7 @@ func (x *JobFilter) String() string {
 func (*JobFilter) ProtoMessage() {}
 
 func (x *JobFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[39]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +3938,7 @@ func (x *JobFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFilter.ProtoReflect.Descriptor instead.
 func (*JobFilter) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{39}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *JobFilter) GetSender() string {
@@ -3854,7 +4000,7 @@ type JobRequest struct {
 
 func (x *JobRequest) Reset() {
 	*x = JobRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +4012,7 @@ func (x *JobRequest) String() string {
 func (*JobRequest) ProtoMessage() {}
 
 func (x *JobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[40]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3879,7 +4025,7 @@ func (x *JobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRequest.ProtoReflect.Descriptor instead.
 func (*JobRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{40}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *JobRequest) GetTenant() string {
@@ -3957,7 +4103,7 @@ type JobCounts struct {
 
 func (x *JobCounts) Reset() {
 	*x = JobCounts{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3969,7 +4115,7 @@ func (x *JobCounts) String() string {
 func (*JobCounts) ProtoMessage() {}
 
 func (x *JobCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[41]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3982,7 +4128,7 @@ func (x *JobCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCounts.ProtoReflect.Descriptor instead.
 func (*JobCounts) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{41}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *JobCounts) GetRecalled() uint64 {
@@ -4024,7 +4170,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4036,7 +4182,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[42]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4049,7 +4195,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{42}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Job) GetRequest() *JobRequest {
@@ -4125,7 +4271,7 @@ type JobName struct {
 
 func (x *JobName) Reset() {
 	*x = JobName{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4137,7 +4283,7 @@ func (x *JobName) String() string {
 func (*JobName) ProtoMessage() {}
 
 func (x *JobName) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[43]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4150,7 +4296,7 @@ func (x *JobName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobName.ProtoReflect.Descriptor instead.
 func (*JobName) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{43}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *JobName) GetTenant() string {
@@ -4179,7 +4325,7 @@ type JobsRequest struct {
 
 func (x *JobsRequest) Reset() {
 	*x = JobsRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4191,7 +4337,7 @@ func (x *JobsRequest) String() string {
 func (*JobsRequest) ProtoMessage() {}
 
 func (x *JobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[44]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4204,7 +4350,7 @@ func (x *JobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsRequest.ProtoReflect.Descriptor instead.
 func (*JobsRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{44}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *JobsRequest) GetTenant() string {
@@ -4247,7 +4393,7 @@ type JobPage struct {
 
 func (x *JobPage) Reset() {
 	*x = JobPage{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4259,7 +4405,7 @@ func (x *JobPage) String() string {
 func (*JobPage) ProtoMessage() {}
 
 func (x *JobPage) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[45]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4272,7 +4418,7 @@ func (x *JobPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPage.ProtoReflect.Descriptor instead.
 func (*JobPage) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{45}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *JobPage) GetJobs() []*Job {
@@ -4313,7 +4459,7 @@ type JobPreviewRequest struct {
 
 func (x *JobPreviewRequest) Reset() {
 	*x = JobPreviewRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4325,7 +4471,7 @@ func (x *JobPreviewRequest) String() string {
 func (*JobPreviewRequest) ProtoMessage() {}
 
 func (x *JobPreviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[46]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4484,7 @@ func (x *JobPreviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPreviewRequest.ProtoReflect.Descriptor instead.
 func (*JobPreviewRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{46}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *JobPreviewRequest) GetJob() *JobRequest {
@@ -4370,7 +4516,7 @@ type JobPreview struct {
 
 func (x *JobPreview) Reset() {
 	*x = JobPreview{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4382,7 +4528,7 @@ func (x *JobPreview) String() string {
 func (*JobPreview) ProtoMessage() {}
 
 func (x *JobPreview) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[47]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4395,7 +4541,7 @@ func (x *JobPreview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPreview.ProtoReflect.Descriptor instead.
 func (*JobPreview) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{47}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *JobPreview) GetCounts() *JobCounts {
@@ -4448,7 +4594,7 @@ type DeliverRequest struct {
 
 func (x *DeliverRequest) Reset() {
 	*x = DeliverRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4460,7 +4606,7 @@ func (x *DeliverRequest) String() string {
 func (*DeliverRequest) ProtoMessage() {}
 
 func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[48]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4473,7 +4619,7 @@ func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
 func (*DeliverRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{48}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
 }
 
 // Delivery asks the host to carry out one step of a recall.
@@ -4488,7 +4634,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4500,7 +4646,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[49]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4513,7 +4659,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{49}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Delivery) GetEvent() *Event {
@@ -4546,7 +4692,7 @@ type DeliverResponse struct {
 
 func (x *DeliverResponse) Reset() {
 	*x = DeliverResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4558,7 +4704,7 @@ func (x *DeliverResponse) String() string {
 func (*DeliverResponse) ProtoMessage() {}
 
 func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[50]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4571,7 +4717,7 @@ func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverResponse.ProtoReflect.Descriptor instead.
 func (*DeliverResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{50}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DeliverResponse) GetDeliveries() []*Delivery {
@@ -4596,7 +4742,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4608,7 +4754,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[51]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4621,7 +4767,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{51}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Settlement) GetSequence() uint64 {
@@ -4675,7 +4821,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4687,7 +4833,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[52]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4700,7 +4846,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{52}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SettleRequest) GetSettlements() []*Settlement {
@@ -4720,7 +4866,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4732,7 +4878,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[53]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4745,7 +4891,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{53}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SettleResponse) GetStatuses() [][]byte {
@@ -4764,7 +4910,7 @@ type RetryRequest struct {
 
 func (x *RetryRequest) Reset() {
 	*x = RetryRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4776,7 +4922,7 @@ func (x *RetryRequest) String() string {
 func (*RetryRequest) ProtoMessage() {}
 
 func (x *RetryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[54]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4789,7 +4935,7 @@ func (x *RetryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
 func (*RetryRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{54}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RetryRequest) GetSteps() []string {
@@ -4807,7 +4953,7 @@ type RetryResponse struct {
 
 func (x *RetryResponse) Reset() {
 	*x = RetryResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4819,7 +4965,7 @@ func (x *RetryResponse) String() string {
 func (*RetryResponse) ProtoMessage() {}
 
 func (x *RetryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[55]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4832,7 +4978,7 @@ func (x *RetryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
 func (*RetryResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{55}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
 }
 
 type DescribeRequest struct {
@@ -4843,7 +4989,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4855,7 +5001,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[56]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4868,7 +5014,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{56}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
 }
 
 type DescribeResponse struct {
@@ -4884,7 +5030,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4896,7 +5042,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[57]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4909,7 +5055,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{57}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -4956,7 +5102,7 @@ type PrepareRequest struct {
 
 func (x *PrepareRequest) Reset() {
 	*x = PrepareRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4968,7 +5114,7 @@ func (x *PrepareRequest) String() string {
 func (*PrepareRequest) ProtoMessage() {}
 
 func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[58]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4981,7 +5127,7 @@ func (x *PrepareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareRequest.ProtoReflect.Descriptor instead.
 func (*PrepareRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{58}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PrepareRequest) GetConfigFile() string {
@@ -5007,7 +5153,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5019,7 +5165,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[59]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5032,7 +5178,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{59}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Diagnostic) GetSeverity() Severity {
@@ -5093,7 +5239,7 @@ type DiagnosticsResponse struct {
 
 func (x *DiagnosticsResponse) Reset() {
 	*x = DiagnosticsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5105,7 +5251,7 @@ func (x *DiagnosticsResponse) String() string {
 func (*DiagnosticsResponse) ProtoMessage() {}
 
 func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[60]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5118,7 +5264,7 @@ func (x *DiagnosticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnosticsResponse.ProtoReflect.Descriptor instead.
 func (*DiagnosticsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{60}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DiagnosticsResponse) GetDiagnostics() []*Diagnostic {
@@ -5140,7 +5286,7 @@ type IndexIdentity struct {
 
 func (x *IndexIdentity) Reset() {
 	*x = IndexIdentity{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5152,7 +5298,7 @@ func (x *IndexIdentity) String() string {
 func (*IndexIdentity) ProtoMessage() {}
 
 func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[61]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5165,7 +5311,7 @@ func (x *IndexIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IndexIdentity.ProtoReflect.Descriptor instead.
 func (*IndexIdentity) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{61}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *IndexIdentity) GetId() string {
@@ -5198,7 +5344,7 @@ type ExpectRequest struct {
 
 func (x *ExpectRequest) Reset() {
 	*x = ExpectRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5210,7 +5356,7 @@ func (x *ExpectRequest) String() string {
 func (*ExpectRequest) ProtoMessage() {}
 
 func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[62]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5223,7 +5369,7 @@ func (x *ExpectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectRequest.ProtoReflect.Descriptor instead.
 func (*ExpectRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{62}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ExpectRequest) GetIndex() *IndexIdentity {
@@ -5241,7 +5387,7 @@ type ExpectResponse struct {
 
 func (x *ExpectResponse) Reset() {
 	*x = ExpectResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5253,7 +5399,7 @@ func (x *ExpectResponse) String() string {
 func (*ExpectResponse) ProtoMessage() {}
 
 func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[63]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5266,7 +5412,7 @@ func (x *ExpectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectResponse.ProtoReflect.Descriptor instead.
 func (*ExpectResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{63}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
 }
 
 type BackupRequest struct {
@@ -5277,7 +5423,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5289,7 +5435,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[64]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5302,7 +5448,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{64}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{66}
 }
 
 type BackupChunk struct {
@@ -5314,7 +5460,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5326,7 +5472,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[65]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5339,7 +5485,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{65}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -5358,7 +5504,7 @@ type ActivateRequest struct {
 
 func (x *ActivateRequest) Reset() {
 	*x = ActivateRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5370,7 +5516,7 @@ func (x *ActivateRequest) String() string {
 func (*ActivateRequest) ProtoMessage() {}
 
 func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[66]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5383,7 +5529,7 @@ func (x *ActivateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateRequest.ProtoReflect.Descriptor instead.
 func (*ActivateRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{66}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ActivateRequest) GetSteps() []*HostStep {
@@ -5405,7 +5551,7 @@ type HostStep struct {
 
 func (x *HostStep) Reset() {
 	*x = HostStep{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5417,7 +5563,7 @@ func (x *HostStep) String() string {
 func (*HostStep) ProtoMessage() {}
 
 func (x *HostStep) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[67]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5430,7 +5576,7 @@ func (x *HostStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStep.ProtoReflect.Descriptor instead.
 func (*HostStep) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{67}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *HostStep) GetName() string {
@@ -5462,7 +5608,7 @@ type ActivateResponse struct {
 
 func (x *ActivateResponse) Reset() {
 	*x = ActivateResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5474,7 +5620,7 @@ func (x *ActivateResponse) String() string {
 func (*ActivateResponse) ProtoMessage() {}
 
 func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[68]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5487,7 +5633,7 @@ func (x *ActivateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActivateResponse.ProtoReflect.Descriptor instead.
 func (*ActivateResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{68}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{70}
 }
 
 type FlushRequest struct {
@@ -5498,7 +5644,7 @@ type FlushRequest struct {
 
 func (x *FlushRequest) Reset() {
 	*x = FlushRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5510,7 +5656,7 @@ func (x *FlushRequest) String() string {
 func (*FlushRequest) ProtoMessage() {}
 
 func (x *FlushRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[69]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5523,7 +5669,7 @@ func (x *FlushRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRequest.ProtoReflect.Descriptor instead.
 func (*FlushRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{69}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{71}
 }
 
 type FlushResponse struct {
@@ -5534,7 +5680,7 @@ type FlushResponse struct {
 
 func (x *FlushResponse) Reset() {
 	*x = FlushResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5546,7 +5692,7 @@ func (x *FlushResponse) String() string {
 func (*FlushResponse) ProtoMessage() {}
 
 func (x *FlushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[70]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5559,7 +5705,79 @@ func (x *FlushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushResponse.ProtoReflect.Descriptor instead.
 func (*FlushResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{70}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{72}
+}
+
+type CompactRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactRequest) Reset() {
+	*x = CompactRequest{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactRequest) ProtoMessage() {}
+
+func (x *CompactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
+func (*CompactRequest) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{73}
+}
+
+type CompactResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactResponse) Reset() {
+	*x = CompactResponse{}
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactResponse) ProtoMessage() {}
+
+func (x *CompactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
+func (*CompactResponse) Descriptor() ([]byte, []int) {
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{74}
 }
 
 type QuiesceRequest struct {
@@ -5570,7 +5788,7 @@ type QuiesceRequest struct {
 
 func (x *QuiesceRequest) Reset() {
 	*x = QuiesceRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5582,7 +5800,7 @@ func (x *QuiesceRequest) String() string {
 func (*QuiesceRequest) ProtoMessage() {}
 
 func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[71]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5595,7 +5813,7 @@ func (x *QuiesceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceRequest.ProtoReflect.Descriptor instead.
 func (*QuiesceRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{71}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{75}
 }
 
 type QuiesceResponse struct {
@@ -5606,7 +5824,7 @@ type QuiesceResponse struct {
 
 func (x *QuiesceResponse) Reset() {
 	*x = QuiesceResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5618,7 +5836,7 @@ func (x *QuiesceResponse) String() string {
 func (*QuiesceResponse) ProtoMessage() {}
 
 func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[72]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5631,7 +5849,7 @@ func (x *QuiesceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuiesceResponse.ProtoReflect.Descriptor instead.
 func (*QuiesceResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{72}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{76}
 }
 
 type HealthRequest struct {
@@ -5642,7 +5860,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5654,7 +5872,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[73]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5667,7 +5885,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{73}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{77}
 }
 
 type HealthResponse struct {
@@ -5686,7 +5904,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[74]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5698,7 +5916,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[74]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5711,7 +5929,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{74}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *HealthResponse) GetState() PluginState {
@@ -5786,7 +6004,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[75]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5798,7 +6016,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[75]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5811,7 +6029,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{75}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ClusterState) GetNode() string {
@@ -5879,7 +6097,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[76]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5891,7 +6109,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[76]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5904,7 +6122,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{76}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ClusterMember) GetNode() string {
@@ -5971,7 +6189,7 @@ type RulesState struct {
 
 func (x *RulesState) Reset() {
 	*x = RulesState{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[77]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5983,7 +6201,7 @@ func (x *RulesState) String() string {
 func (*RulesState) ProtoMessage() {}
 
 func (x *RulesState) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[77]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5996,7 +6214,7 @@ func (x *RulesState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesState.ProtoReflect.Descriptor instead.
 func (*RulesState) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{77}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RulesState) GetDigest() string {
@@ -6049,7 +6267,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[78]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6061,7 +6279,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[78]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6074,7 +6292,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{78}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{82}
 }
 
 type MetricsRequest struct {
@@ -6085,7 +6303,7 @@ type MetricsRequest struct {
 
 func (x *MetricsRequest) Reset() {
 	*x = MetricsRequest{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[79]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6097,7 +6315,7 @@ func (x *MetricsRequest) String() string {
 func (*MetricsRequest) ProtoMessage() {}
 
 func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[79]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6110,7 +6328,7 @@ func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
 func (*MetricsRequest) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{79}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{83}
 }
 
 // Bucket counts the observations of a histogram that are not above a bound.
@@ -6124,7 +6342,7 @@ type Bucket struct {
 
 func (x *Bucket) Reset() {
 	*x = Bucket{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[80]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6136,7 +6354,7 @@ func (x *Bucket) String() string {
 func (*Bucket) ProtoMessage() {}
 
 func (x *Bucket) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[80]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6149,7 +6367,7 @@ func (x *Bucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bucket.ProtoReflect.Descriptor instead.
 func (*Bucket) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{80}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Bucket) GetUpperBound() float64 {
@@ -6180,7 +6398,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[81]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6192,7 +6410,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[81]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6205,7 +6423,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{81}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Metric) GetName() string {
@@ -6259,7 +6477,7 @@ type MetricsResponse struct {
 
 func (x *MetricsResponse) Reset() {
 	*x = MetricsResponse{}
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[82]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6271,7 +6489,7 @@ func (x *MetricsResponse) String() string {
 func (*MetricsResponse) ProtoMessage() {}
 
 func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[82]
+	mi := &file_chatrecall_recall_v1_recall_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6284,7 +6502,7 @@ func (x *MetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetricsResponse.ProtoReflect.Descriptor instead.
 func (*MetricsResponse) Descriptor() ([]byte, []int) {
-	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{82}
+	return file_chatrecall_recall_v1_recall_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *MetricsResponse) GetMetrics() []*Metric {
@@ -6464,7 +6682,18 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x05state\x18\f \x01(\x0e2\x1f.chatrecall.recall.v1.WaitStateR\x05state\x12\x12\n" +
 	"\x04code\x18\r \x01(\tR\x04code\x12.\n" +
 	"\x04rule\x18\x0e \x01(\v2\x1a.chatrecall.recall.v1.RuleR\x04rule\x12\x19\n" +
-	"\bended_at\x18\x0f \x01(\x03R\aendedAt\"R\n" +
+	"\bended_at\x18\x0f \x01(\x03R\aendedAt\"\x9f\x01\n" +
+	"\rForgetRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
+	"\x06sender\x18\x02 \x01(\tR\x06sender\x12F\n" +
+	"\fconversation\x18\x03 \x01(\v2\".chatrecall.recall.v1.ConversationR\fconversation\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\x03R\x06before\"\x8a\x01\n" +
+	"\x0eForgetResponse\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done\x12\x12\n" +
+	"\x04live\x18\x02 \x01(\x03R\x04live\x12\x1a\n" +
+	"\brecalled\x18\x03 \x01(\x03R\brecalled\x12\x1a\n" +
+	"\breplaced\x18\x04 \x01(\x03R\breplaced\x12\x18\n" +
+	"\awaiting\x18\x05 \x01(\x03R\awaiting\"R\n" +
 	"\fWaitsRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
@@ -6679,6 +6908,8 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x10ActivateResponse\"\x0e\n" +
 	"\fFlushRequest\"\x0f\n" +
 	"\rFlushResponse\"\x10\n" +
+	"\x0eCompactRequest\"\x11\n" +
+	"\x0fCompactResponse\"\x10\n" +
 	"\x0eQuiesceRequest\"\x11\n" +
 	"\x0fQuiesceResponse\"\x0f\n" +
 	"\rHealthRequest\"\xd6\x02\n" +
@@ -6826,7 +7057,7 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"\x17METRIC_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13METRIC_KIND_COUNTER\x10\x01\x12\x15\n" +
 	"\x11METRIC_KIND_GAUGE\x10\x02\x12\x19\n" +
-	"\x15METRIC_KIND_HISTOGRAM\x10\x032\x8f\f\n" +
+	"\x15METRIC_KIND_HISTOGRAM\x10\x032\xe4\f\n" +
 	"\rRecallService\x12P\n" +
 	"\x05Index\x12\".chatrecall.recall.v1.IndexRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12P\n" +
 	"\x05Amend\x12\".chatrecall.recall.v1.AmendRequest\x1a#.chatrecall.recall.v1.IndexResponse\x12S\n" +
@@ -6844,16 +7075,18 @@ const file_chatrecall_recall_v1_recall_proto_rawDesc = "" +
 	"PreviewJob\x12'.chatrecall.recall.v1.JobPreviewRequest\x1a .chatrecall.recall.v1.JobPreview\x12E\n" +
 	"\tJobStatus\x12\x1d.chatrecall.recall.v1.JobName\x1a\x19.chatrecall.recall.v1.Job\x12H\n" +
 	"\x04Jobs\x12!.chatrecall.recall.v1.JobsRequest\x1a\x1d.chatrecall.recall.v1.JobPage\x12E\n" +
-	"\tCancelJob\x12\x1d.chatrecall.recall.v1.JobName\x1a\x19.chatrecall.recall.v1.Job\x12X\n" +
+	"\tCancelJob\x12\x1d.chatrecall.recall.v1.JobName\x1a\x19.chatrecall.recall.v1.Job\x12S\n" +
+	"\x06Forget\x12#.chatrecall.recall.v1.ForgetRequest\x1a$.chatrecall.recall.v1.ForgetResponse\x12X\n" +
 	"\aDeliver\x12$.chatrecall.recall.v1.DeliverRequest\x1a%.chatrecall.recall.v1.DeliverResponse0\x01\x12S\n" +
 	"\x06Settle\x12#.chatrecall.recall.v1.SettleRequest\x1a$.chatrecall.recall.v1.SettleResponse\x12P\n" +
-	"\x05Retry\x12\".chatrecall.recall.v1.RetryRequest\x1a#.chatrecall.recall.v1.RetryResponse2\xfe\x06\n" +
+	"\x05Retry\x12\".chatrecall.recall.v1.RetryRequest\x1a#.chatrecall.recall.v1.RetryResponse2\xd6\a\n" +
 	"\x10LifecycleService\x12Y\n" +
 	"\bDescribe\x12%.chatrecall.recall.v1.DescribeRequest\x1a&.chatrecall.recall.v1.DescribeResponse\x12Z\n" +
 	"\aPrepare\x12$.chatrecall.recall.v1.PrepareRequest\x1a).chatrecall.recall.v1.DiagnosticsResponse\x12S\n" +
 	"\x06Expect\x12#.chatrecall.recall.v1.ExpectRequest\x1a$.chatrecall.recall.v1.ExpectResponse\x12Y\n" +
 	"\bActivate\x12%.chatrecall.recall.v1.ActivateRequest\x1a&.chatrecall.recall.v1.ActivateResponse\x12P\n" +
 	"\x05Flush\x12\".chatrecall.recall.v1.FlushRequest\x1a#.chatrecall.recall.v1.FlushResponse\x12V\n" +
+	"\aCompact\x12$.chatrecall.recall.v1.CompactRequest\x1a%.chatrecall.recall.v1.CompactResponse\x12V\n" +
 	"\aQuiesce\x12$.chatrecall.recall.v1.QuiesceRequest\x1a%.chatrecall.recall.v1.QuiesceResponse\x12S\n" +
 	"\x06Health\x12#.chatrecall.recall.v1.HealthRequest\x1a$.chatrecall.recall.v1.HealthResponse\x12X\n" +
 	"\x06Reload\x12#.chatrecall.recall.v1.ReloadRequest\x1a).chatrecall.recall.v1.DiagnosticsResponse\x12V\n" +
@@ -6873,7 +7106,7 @@ func file_chatrecall_recall_v1_recall_proto_rawDescGZIP() []byte {
 }
 
 var file_chatrecall_recall_v1_recall_proto_enumTypes = make([]protoimpl.EnumInfo, 15)
-var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
+var file_chatrecall_recall_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 91)
 var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(ConversationType)(0),       // 0: chatrecall.recall.v1.ConversationType
 	(MessageType)(0),            // 1: chatrecall.recall.v1.MessageType
@@ -6917,66 +7150,70 @@ var file_chatrecall_recall_v1_recall_proto_goTypes = []any{
 	(*MessageStatus)(nil),       // 39: chatrecall.recall.v1.MessageStatus
 	(*StatusResponse)(nil),      // 40: chatrecall.recall.v1.StatusResponse
 	(*Waiting)(nil),             // 41: chatrecall.recall.v1.Waiting
-	(*WaitsRequest)(nil),        // 42: chatrecall.recall.v1.WaitsRequest
-	(*WaitPage)(nil),            // 43: chatrecall.recall.v1.WaitPage
-	(*RelatedRequest)(nil),      // 44: chatrecall.recall.v1.RelatedRequest
-	(*RelatedPage)(nil),         // 45: chatrecall.recall.v1.RelatedPage
-	(*SinceRequest)(nil),        // 46: chatrecall.recall.v1.SinceRequest
-	(*ListRequest)(nil),         // 47: chatrecall.recall.v1.ListRequest
-	(*EventPage)(nil),           // 48: chatrecall.recall.v1.EventPage
-	(*LedgerRequest)(nil),       // 49: chatrecall.recall.v1.LedgerRequest
-	(*StepRecord)(nil),          // 50: chatrecall.recall.v1.StepRecord
-	(*LedgerEntry)(nil),         // 51: chatrecall.recall.v1.LedgerEntry
-	(*LedgerPage)(nil),          // 52: chatrecall.recall.v1.LedgerPage
-	(*Event)(nil),               // 53: chatrecall.recall.v1.Event
-	(*JobFilter)(nil),           // 54: chatrecall.recall.v1.JobFilter
-	(*JobRequest)(nil),          // 55: chatrecall.recall.v1.JobRequest
-	(*JobCounts)(nil),           // 56: chatrecall.recall.v1.JobCounts
-	(*Job)(nil),                 // 57: chatrecall.recall.v1.Job
-	(*JobName)(nil),             // 58: chatrecall.recall.v1.JobName
-	(*JobsRequest)(nil),         // 59: chatrecall.recall.v1.JobsRequest
-	(*JobPage)(nil),             // 60: chatrecall.recall.v1.JobPage
-	(*JobPreviewRequest)(nil),   // 61: chatrecall.recall.v1.JobPreviewRequest
-	(*JobPreview)(nil),          // 62: chatrecall.recall.v1.JobPreview
-	(*DeliverRequest)(nil),      // 63: chatrecall.recall.v1.DeliverRequest
-	(*Delivery)(nil),            // 64: chatrecall.recall.v1.Delivery
-	(*DeliverResponse)(nil),     // 65: chatrecall.recall.v1.DeliverResponse
-	(*Settlement)(nil),          // 66: chatrecall.recall.v1.Settlement
-	(*SettleRequest)(nil),       // 67: chatrecall.recall.v1.SettleRequest
-	(*SettleResponse)(nil),      // 68: chatrecall.recall.v1.SettleResponse
-	(*RetryRequest)(nil),        // 69: chatrecall.recall.v1.RetryRequest
-	(*RetryResponse)(nil),       // 70: chatrecall.recall.v1.RetryResponse
-	(*DescribeRequest)(nil),     // 71: chatrecall.recall.v1.DescribeRequest
-	(*DescribeResponse)(nil),    // 72: chatrecall.recall.v1.DescribeResponse
-	(*PrepareRequest)(nil),      // 73: chatrecall.recall.v1.PrepareRequest
-	(*Diagnostic)(nil),          // 74: chatrecall.recall.v1.Diagnostic
-	(*DiagnosticsResponse)(nil), // 75: chatrecall.recall.v1.DiagnosticsResponse
-	(*IndexIdentity)(nil),       // 76: chatrecall.recall.v1.IndexIdentity
-	(*ExpectRequest)(nil),       // 77: chatrecall.recall.v1.ExpectRequest
-	(*ExpectResponse)(nil),      // 78: chatrecall.recall.v1.ExpectResponse
-	(*BackupRequest)(nil),       // 79: chatrecall.recall.v1.BackupRequest
-	(*BackupChunk)(nil),         // 80: chatrecall.recall.v1.BackupChunk
-	(*ActivateRequest)(nil),     // 81: chatrecall.recall.v1.ActivateRequest
-	(*HostStep)(nil),            // 82: chatrecall.recall.v1.HostStep
-	(*ActivateResponse)(nil),    // 83: chatrecall.recall.v1.ActivateResponse
-	(*FlushRequest)(nil),        // 84: chatrecall.recall.v1.FlushRequest
-	(*FlushResponse)(nil),       // 85: chatrecall.recall.v1.FlushResponse
-	(*QuiesceRequest)(nil),      // 86: chatrecall.recall.v1.QuiesceRequest
-	(*QuiesceResponse)(nil),     // 87: chatrecall.recall.v1.QuiesceResponse
-	(*HealthRequest)(nil),       // 88: chatrecall.recall.v1.HealthRequest
-	(*HealthResponse)(nil),      // 89: chatrecall.recall.v1.HealthResponse
-	(*ClusterState)(nil),        // 90: chatrecall.recall.v1.ClusterState
-	(*ClusterMember)(nil),       // 91: chatrecall.recall.v1.ClusterMember
-	(*RulesState)(nil),          // 92: chatrecall.recall.v1.RulesState
-	(*ReloadRequest)(nil),       // 93: chatrecall.recall.v1.ReloadRequest
-	(*MetricsRequest)(nil),      // 94: chatrecall.recall.v1.MetricsRequest
-	(*Bucket)(nil),              // 95: chatrecall.recall.v1.Bucket
-	(*Metric)(nil),              // 96: chatrecall.recall.v1.Metric
-	(*MetricsResponse)(nil),     // 97: chatrecall.recall.v1.MetricsResponse
-	nil,                         // 98: chatrecall.recall.v1.RecallResult.TextEntry
-	nil,                         // 99: chatrecall.recall.v1.Event.PlaceholderEntry
-	nil,                         // 100: chatrecall.recall.v1.JobCounts.DeniedEntry
-	nil,                         // 101: chatrecall.recall.v1.Metric.LabelsEntry
+	(*ForgetRequest)(nil),       // 42: chatrecall.recall.v1.ForgetRequest
+	(*ForgetResponse)(nil),      // 43: chatrecall.recall.v1.ForgetResponse
+	(*WaitsRequest)(nil),        // 44: chatrecall.recall.v1.WaitsRequest
+	(*WaitPage)(nil),            // 45: chatrecall.recall.v1.WaitPage
+	(*RelatedRequest)(nil),      // 46: chatrecall.recall.v1.RelatedRequest
+	(*RelatedPage)(nil),         // 47: chatrecall.recall.v1.RelatedPage
+	(*SinceRequest)(nil),        // 48: chatrecall.recall.v1.SinceRequest
+	(*ListRequest)(nil),         // 49: chatrecall.recall.v1.ListRequest
+	(*EventPage)(nil),           // 50: chatrecall.recall.v1.EventPage
+	(*LedgerRequest)(nil),       // 51: chatrecall.recall.v1.LedgerRequest
+	(*StepRecord)(nil),          // 52: chatrecall.recall.v1.StepRecord
+	(*LedgerEntry)(nil),         // 53: chatrecall.recall.v1.LedgerEntry
+	(*LedgerPage)(nil),          // 54: chatrecall.recall.v1.LedgerPage
+	(*Event)(nil),               // 55: chatrecall.recall.v1.Event
+	(*JobFilter)(nil),           // 56: chatrecall.recall.v1.JobFilter
+	(*JobRequest)(nil),          // 57: chatrecall.recall.v1.JobRequest
+	(*JobCounts)(nil),           // 58: chatrecall.recall.v1.JobCounts
+	(*Job)(nil),                 // 59: chatrecall.recall.v1.Job
+	(*JobName)(nil),             // 60: chatrecall.recall.v1.JobName
+	(*JobsRequest)(nil),         // 61: chatrecall.recall.v1.JobsRequest
+	(*JobPage)(nil),             // 62: chatrecall.recall.v1.JobPage
+	(*JobPreviewRequest)(nil),   // 63: chatrecall.recall.v1.JobPreviewRequest
+	(*JobPreview)(nil),          // 64: chatrecall.recall.v1.JobPreview
+	(*DeliverRequest)(nil),      // 65: chatrecall.recall.v1.DeliverRequest
+	(*Delivery)(nil),            // 66: chatrecall.recall.v1.Delivery
+	(*DeliverResponse)(nil),     // 67: chatrecall.recall.v1.DeliverResponse
+	(*Settlement)(nil),          // 68: chatrecall.recall.v1.Settlement
+	(*SettleRequest)(nil),       // 69: chatrecall.recall.v1.SettleRequest
+	(*SettleResponse)(nil),      // 70: chatrecall.recall.v1.SettleResponse
+	(*RetryRequest)(nil),        // 71: chatrecall.recall.v1.RetryRequest
+	(*RetryResponse)(nil),       // 72: chatrecall.recall.v1.RetryResponse
+	(*DescribeRequest)(nil),     // 73: chatrecall.recall.v1.DescribeRequest
+	(*DescribeResponse)(nil),    // 74: chatrecall.recall.v1.DescribeResponse
+	(*PrepareRequest)(nil),      // 75: chatrecall.recall.v1.PrepareRequest
+	(*Diagnostic)(nil),          // 76: chatrecall.recall.v1.Diagnostic
+	(*DiagnosticsResponse)(nil), // 77: chatrecall.recall.v1.DiagnosticsResponse
+	(*IndexIdentity)(nil),       // 78: chatrecall.recall.v1.IndexIdentity
+	(*ExpectRequest)(nil),       // 79: chatrecall.recall.v1.ExpectRequest
+	(*ExpectResponse)(nil),      // 80: chatrecall.recall.v1.ExpectResponse
+	(*BackupRequest)(nil),       // 81: chatrecall.recall.v1.BackupRequest
+	(*BackupChunk)(nil),         // 82: chatrecall.recall.v1.BackupChunk
+	(*ActivateRequest)(nil),     // 83: chatrecall.recall.v1.ActivateRequest
+	(*HostStep)(nil),            // 84: chatrecall.recall.v1.HostStep
+	(*ActivateResponse)(nil),    // 85: chatrecall.recall.v1.ActivateResponse
+	(*FlushRequest)(nil),        // 86: chatrecall.recall.v1.FlushRequest
+	(*FlushResponse)(nil),       // 87: chatrecall.recall.v1.FlushResponse
+	(*CompactRequest)(nil),      // 88: chatrecall.recall.v1.CompactRequest
+	(*CompactResponse)(nil),     // 89: chatrecall.recall.v1.CompactResponse
+	(*QuiesceRequest)(nil),      // 90: chatrecall.recall.v1.QuiesceRequest
+	(*QuiesceResponse)(nil),     // 91: chatrecall.recall.v1.QuiesceResponse
+	(*HealthRequest)(nil),       // 92: chatrecall.recall.v1.HealthRequest
+	(*HealthResponse)(nil),      // 93: chatrecall.recall.v1.HealthResponse
+	(*ClusterState)(nil),        // 94: chatrecall.recall.v1.ClusterState
+	(*ClusterMember)(nil),       // 95: chatrecall.recall.v1.ClusterMember
+	(*RulesState)(nil),          // 96: chatrecall.recall.v1.RulesState
+	(*ReloadRequest)(nil),       // 97: chatrecall.recall.v1.ReloadRequest
+	(*MetricsRequest)(nil),      // 98: chatrecall.recall.v1.MetricsRequest
+	(*Bucket)(nil),              // 99: chatrecall.recall.v1.Bucket
+	(*Metric)(nil),              // 100: chatrecall.recall.v1.Metric
+	(*MetricsResponse)(nil),     // 101: chatrecall.recall.v1.MetricsResponse
+	nil,                         // 102: chatrecall.recall.v1.RecallResult.TextEntry
+	nil,                         // 103: chatrecall.recall.v1.Event.PlaceholderEntry
+	nil,                         // 104: chatrecall.recall.v1.JobCounts.DeniedEntry
+	nil,                         // 105: chatrecall.recall.v1.Metric.LabelsEntry
 }
 var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	0,   // 0: chatrecall.recall.v1.Conversation.type:type_name -> chatrecall.recall.v1.ConversationType
@@ -7003,7 +7240,7 @@ var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	20,  // 21: chatrecall.recall.v1.RecallRequest.actor:type_name -> chatrecall.recall.v1.Actor
 	4,   // 22: chatrecall.recall.v1.RecallResult.status:type_name -> chatrecall.recall.v1.RecallStatus
 	21,  // 23: chatrecall.recall.v1.RecallResult.rule:type_name -> chatrecall.recall.v1.Rule
-	98,  // 24: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
+	102, // 24: chatrecall.recall.v1.RecallResult.text:type_name -> chatrecall.recall.v1.RecallResult.TextEntry
 	2,   // 25: chatrecall.recall.v1.RecallResult.role:type_name -> chatrecall.recall.v1.Role
 	31,  // 26: chatrecall.recall.v1.RecallResponse.results:type_name -> chatrecall.recall.v1.RecallResult
 	21,  // 27: chatrecall.recall.v1.RuleTrace.rule:type_name -> chatrecall.recall.v1.Rule
@@ -7021,120 +7258,125 @@ var file_chatrecall_recall_v1_recall_proto_depIdxs = []int32{
 	15,  // 39: chatrecall.recall.v1.Waiting.conversation:type_name -> chatrecall.recall.v1.Conversation
 	11,  // 40: chatrecall.recall.v1.Waiting.state:type_name -> chatrecall.recall.v1.WaitState
 	21,  // 41: chatrecall.recall.v1.Waiting.rule:type_name -> chatrecall.recall.v1.Rule
-	41,  // 42: chatrecall.recall.v1.WaitPage.waits:type_name -> chatrecall.recall.v1.Waiting
-	18,  // 43: chatrecall.recall.v1.RelatedPage.related:type_name -> chatrecall.recall.v1.Related
-	15,  // 44: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
-	15,  // 45: chatrecall.recall.v1.ListRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
-	12,  // 46: chatrecall.recall.v1.ListRequest.steps:type_name -> chatrecall.recall.v1.StepsFilter
-	53,  // 47: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
-	6,   // 48: chatrecall.recall.v1.StepRecord.outcome:type_name -> chatrecall.recall.v1.Outcome
-	53,  // 49: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
-	50,  // 50: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
-	51,  // 51: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
-	20,  // 52: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
-	2,   // 53: chatrecall.recall.v1.Event.role:type_name -> chatrecall.recall.v1.Role
-	19,  // 54: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
-	16,  // 55: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
-	21,  // 56: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
-	99,  // 57: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
-	9,   // 58: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
-	18,  // 59: chatrecall.recall.v1.Event.related:type_name -> chatrecall.recall.v1.Related
-	17,  // 60: chatrecall.recall.v1.Event.cause:type_name -> chatrecall.recall.v1.Relation
-	15,  // 61: chatrecall.recall.v1.JobFilter.conversation:type_name -> chatrecall.recall.v1.Conversation
-	1,   // 62: chatrecall.recall.v1.JobFilter.types:type_name -> chatrecall.recall.v1.MessageType
-	54,  // 63: chatrecall.recall.v1.JobRequest.filter:type_name -> chatrecall.recall.v1.JobFilter
-	20,  // 64: chatrecall.recall.v1.JobRequest.actor:type_name -> chatrecall.recall.v1.Actor
-	2,   // 65: chatrecall.recall.v1.JobRequest.role:type_name -> chatrecall.recall.v1.Role
-	100, // 66: chatrecall.recall.v1.JobCounts.denied:type_name -> chatrecall.recall.v1.JobCounts.DeniedEntry
-	55,  // 67: chatrecall.recall.v1.Job.request:type_name -> chatrecall.recall.v1.JobRequest
-	13,  // 68: chatrecall.recall.v1.Job.state:type_name -> chatrecall.recall.v1.JobState
-	56,  // 69: chatrecall.recall.v1.Job.counts:type_name -> chatrecall.recall.v1.JobCounts
-	13,  // 70: chatrecall.recall.v1.JobsRequest.state:type_name -> chatrecall.recall.v1.JobState
-	57,  // 71: chatrecall.recall.v1.JobPage.jobs:type_name -> chatrecall.recall.v1.Job
-	55,  // 72: chatrecall.recall.v1.JobPreviewRequest.job:type_name -> chatrecall.recall.v1.JobRequest
-	56,  // 73: chatrecall.recall.v1.JobPreview.counts:type_name -> chatrecall.recall.v1.JobCounts
-	53,  // 74: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
-	64,  // 75: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
-	6,   // 76: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
-	66,  // 77: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
-	8,   // 78: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
-	74,  // 79: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
-	76,  // 80: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	82,  // 81: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
-	7,   // 82: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
-	92,  // 83: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
-	76,  // 84: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
-	90,  // 85: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
-	91,  // 86: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
-	74,  // 87: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
-	74,  // 88: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
-	14,  // 89: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
-	101, // 90: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
-	95,  // 91: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
-	96,  // 92: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
-	22,  // 93: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
-	28,  // 94: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
-	30,  // 95: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
-	30,  // 96: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
-	30,  // 97: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
-	38,  // 98: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
-	46,  // 99: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
-	47,  // 100: chatrecall.recall.v1.RecallService.List:input_type -> chatrecall.recall.v1.ListRequest
-	49,  // 101: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
-	42,  // 102: chatrecall.recall.v1.RecallService.Waits:input_type -> chatrecall.recall.v1.WaitsRequest
-	44,  // 103: chatrecall.recall.v1.RecallService.Related:input_type -> chatrecall.recall.v1.RelatedRequest
-	55,  // 104: chatrecall.recall.v1.RecallService.StartJob:input_type -> chatrecall.recall.v1.JobRequest
-	61,  // 105: chatrecall.recall.v1.RecallService.PreviewJob:input_type -> chatrecall.recall.v1.JobPreviewRequest
-	58,  // 106: chatrecall.recall.v1.RecallService.JobStatus:input_type -> chatrecall.recall.v1.JobName
-	59,  // 107: chatrecall.recall.v1.RecallService.Jobs:input_type -> chatrecall.recall.v1.JobsRequest
-	58,  // 108: chatrecall.recall.v1.RecallService.CancelJob:input_type -> chatrecall.recall.v1.JobName
-	63,  // 109: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
-	67,  // 110: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
-	69,  // 111: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
-	71,  // 112: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
-	73,  // 113: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
-	77,  // 114: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
-	81,  // 115: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
-	84,  // 116: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
-	86,  // 117: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
-	88,  // 118: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
-	93,  // 119: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
-	94,  // 120: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
-	79,  // 121: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
-	24,  // 122: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
-	24,  // 123: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
-	32,  // 124: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
-	32,  // 125: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
-	37,  // 126: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
-	40,  // 127: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
-	48,  // 128: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
-	48,  // 129: chatrecall.recall.v1.RecallService.List:output_type -> chatrecall.recall.v1.EventPage
-	52,  // 130: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
-	43,  // 131: chatrecall.recall.v1.RecallService.Waits:output_type -> chatrecall.recall.v1.WaitPage
-	45,  // 132: chatrecall.recall.v1.RecallService.Related:output_type -> chatrecall.recall.v1.RelatedPage
-	57,  // 133: chatrecall.recall.v1.RecallService.StartJob:output_type -> chatrecall.recall.v1.Job
-	62,  // 134: chatrecall.recall.v1.RecallService.PreviewJob:output_type -> chatrecall.recall.v1.JobPreview
-	57,  // 135: chatrecall.recall.v1.RecallService.JobStatus:output_type -> chatrecall.recall.v1.Job
-	60,  // 136: chatrecall.recall.v1.RecallService.Jobs:output_type -> chatrecall.recall.v1.JobPage
-	57,  // 137: chatrecall.recall.v1.RecallService.CancelJob:output_type -> chatrecall.recall.v1.Job
-	65,  // 138: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
-	68,  // 139: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
-	70,  // 140: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
-	72,  // 141: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
-	75,  // 142: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	78,  // 143: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
-	83,  // 144: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
-	85,  // 145: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
-	87,  // 146: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
-	89,  // 147: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
-	75,  // 148: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
-	97,  // 149: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
-	80,  // 150: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
-	122, // [122:151] is the sub-list for method output_type
-	93,  // [93:122] is the sub-list for method input_type
-	93,  // [93:93] is the sub-list for extension type_name
-	93,  // [93:93] is the sub-list for extension extendee
-	0,   // [0:93] is the sub-list for field type_name
+	15,  // 42: chatrecall.recall.v1.ForgetRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
+	41,  // 43: chatrecall.recall.v1.WaitPage.waits:type_name -> chatrecall.recall.v1.Waiting
+	18,  // 44: chatrecall.recall.v1.RelatedPage.related:type_name -> chatrecall.recall.v1.Related
+	15,  // 45: chatrecall.recall.v1.SinceRequest.conversations:type_name -> chatrecall.recall.v1.Conversation
+	15,  // 46: chatrecall.recall.v1.ListRequest.conversation:type_name -> chatrecall.recall.v1.Conversation
+	12,  // 47: chatrecall.recall.v1.ListRequest.steps:type_name -> chatrecall.recall.v1.StepsFilter
+	55,  // 48: chatrecall.recall.v1.EventPage.events:type_name -> chatrecall.recall.v1.Event
+	6,   // 49: chatrecall.recall.v1.StepRecord.outcome:type_name -> chatrecall.recall.v1.Outcome
+	55,  // 50: chatrecall.recall.v1.LedgerEntry.event:type_name -> chatrecall.recall.v1.Event
+	52,  // 51: chatrecall.recall.v1.LedgerEntry.steps:type_name -> chatrecall.recall.v1.StepRecord
+	53,  // 52: chatrecall.recall.v1.LedgerPage.entries:type_name -> chatrecall.recall.v1.LedgerEntry
+	20,  // 53: chatrecall.recall.v1.Event.actor:type_name -> chatrecall.recall.v1.Actor
+	2,   // 54: chatrecall.recall.v1.Event.role:type_name -> chatrecall.recall.v1.Role
+	19,  // 55: chatrecall.recall.v1.Event.message:type_name -> chatrecall.recall.v1.Message
+	16,  // 56: chatrecall.recall.v1.Event.attachments:type_name -> chatrecall.recall.v1.Attachment
+	21,  // 57: chatrecall.recall.v1.Event.rule:type_name -> chatrecall.recall.v1.Rule
+	103, // 58: chatrecall.recall.v1.Event.placeholder:type_name -> chatrecall.recall.v1.Event.PlaceholderEntry
+	9,   // 59: chatrecall.recall.v1.Event.disposition:type_name -> chatrecall.recall.v1.Disposition
+	18,  // 60: chatrecall.recall.v1.Event.related:type_name -> chatrecall.recall.v1.Related
+	17,  // 61: chatrecall.recall.v1.Event.cause:type_name -> chatrecall.recall.v1.Relation
+	15,  // 62: chatrecall.recall.v1.JobFilter.conversation:type_name -> chatrecall.recall.v1.Conversation
+	1,   // 63: chatrecall.recall.v1.JobFilter.types:type_name -> chatrecall.recall.v1.MessageType
+	56,  // 64: chatrecall.recall.v1.JobRequest.filter:type_name -> chatrecall.recall.v1.JobFilter
+	20,  // 65: chatrecall.recall.v1.JobRequest.actor:type_name -> chatrecall.recall.v1.Actor
+	2,   // 66: chatrecall.recall.v1.JobRequest.role:type_name -> chatrecall.recall.v1.Role
+	104, // 67: chatrecall.recall.v1.JobCounts.denied:type_name -> chatrecall.recall.v1.JobCounts.DeniedEntry
+	57,  // 68: chatrecall.recall.v1.Job.request:type_name -> chatrecall.recall.v1.JobRequest
+	13,  // 69: chatrecall.recall.v1.Job.state:type_name -> chatrecall.recall.v1.JobState
+	58,  // 70: chatrecall.recall.v1.Job.counts:type_name -> chatrecall.recall.v1.JobCounts
+	13,  // 71: chatrecall.recall.v1.JobsRequest.state:type_name -> chatrecall.recall.v1.JobState
+	59,  // 72: chatrecall.recall.v1.JobPage.jobs:type_name -> chatrecall.recall.v1.Job
+	57,  // 73: chatrecall.recall.v1.JobPreviewRequest.job:type_name -> chatrecall.recall.v1.JobRequest
+	58,  // 74: chatrecall.recall.v1.JobPreview.counts:type_name -> chatrecall.recall.v1.JobCounts
+	55,  // 75: chatrecall.recall.v1.Delivery.event:type_name -> chatrecall.recall.v1.Event
+	66,  // 76: chatrecall.recall.v1.DeliverResponse.deliveries:type_name -> chatrecall.recall.v1.Delivery
+	6,   // 77: chatrecall.recall.v1.Settlement.outcome:type_name -> chatrecall.recall.v1.Outcome
+	68,  // 78: chatrecall.recall.v1.SettleRequest.settlements:type_name -> chatrecall.recall.v1.Settlement
+	8,   // 79: chatrecall.recall.v1.Diagnostic.severity:type_name -> chatrecall.recall.v1.Severity
+	76,  // 80: chatrecall.recall.v1.DiagnosticsResponse.diagnostics:type_name -> chatrecall.recall.v1.Diagnostic
+	78,  // 81: chatrecall.recall.v1.ExpectRequest.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	84,  // 82: chatrecall.recall.v1.ActivateRequest.steps:type_name -> chatrecall.recall.v1.HostStep
+	7,   // 83: chatrecall.recall.v1.HealthResponse.state:type_name -> chatrecall.recall.v1.PluginState
+	96,  // 84: chatrecall.recall.v1.HealthResponse.rules:type_name -> chatrecall.recall.v1.RulesState
+	78,  // 85: chatrecall.recall.v1.HealthResponse.index:type_name -> chatrecall.recall.v1.IndexIdentity
+	94,  // 86: chatrecall.recall.v1.HealthResponse.cluster:type_name -> chatrecall.recall.v1.ClusterState
+	95,  // 87: chatrecall.recall.v1.ClusterState.members:type_name -> chatrecall.recall.v1.ClusterMember
+	76,  // 88: chatrecall.recall.v1.RulesState.warnings:type_name -> chatrecall.recall.v1.Diagnostic
+	76,  // 89: chatrecall.recall.v1.RulesState.refused:type_name -> chatrecall.recall.v1.Diagnostic
+	14,  // 90: chatrecall.recall.v1.Metric.kind:type_name -> chatrecall.recall.v1.MetricKind
+	105, // 91: chatrecall.recall.v1.Metric.labels:type_name -> chatrecall.recall.v1.Metric.LabelsEntry
+	99,  // 92: chatrecall.recall.v1.Metric.buckets:type_name -> chatrecall.recall.v1.Bucket
+	100, // 93: chatrecall.recall.v1.MetricsResponse.metrics:type_name -> chatrecall.recall.v1.Metric
+	22,  // 94: chatrecall.recall.v1.RecallService.Index:input_type -> chatrecall.recall.v1.IndexRequest
+	28,  // 95: chatrecall.recall.v1.RecallService.Amend:input_type -> chatrecall.recall.v1.AmendRequest
+	30,  // 96: chatrecall.recall.v1.RecallService.Recall:input_type -> chatrecall.recall.v1.RecallRequest
+	30,  // 97: chatrecall.recall.v1.RecallService.Check:input_type -> chatrecall.recall.v1.RecallRequest
+	30,  // 98: chatrecall.recall.v1.RecallService.Explain:input_type -> chatrecall.recall.v1.RecallRequest
+	38,  // 99: chatrecall.recall.v1.RecallService.Status:input_type -> chatrecall.recall.v1.StatusRequest
+	48,  // 100: chatrecall.recall.v1.RecallService.Since:input_type -> chatrecall.recall.v1.SinceRequest
+	49,  // 101: chatrecall.recall.v1.RecallService.List:input_type -> chatrecall.recall.v1.ListRequest
+	51,  // 102: chatrecall.recall.v1.RecallService.Ledger:input_type -> chatrecall.recall.v1.LedgerRequest
+	44,  // 103: chatrecall.recall.v1.RecallService.Waits:input_type -> chatrecall.recall.v1.WaitsRequest
+	46,  // 104: chatrecall.recall.v1.RecallService.Related:input_type -> chatrecall.recall.v1.RelatedRequest
+	57,  // 105: chatrecall.recall.v1.RecallService.StartJob:input_type -> chatrecall.recall.v1.JobRequest
+	63,  // 106: chatrecall.recall.v1.RecallService.PreviewJob:input_type -> chatrecall.recall.v1.JobPreviewRequest
+	60,  // 107: chatrecall.recall.v1.RecallService.JobStatus:input_type -> chatrecall.recall.v1.JobName
+	61,  // 108: chatrecall.recall.v1.RecallService.Jobs:input_type -> chatrecall.recall.v1.JobsRequest
+	60,  // 109: chatrecall.recall.v1.RecallService.CancelJob:input_type -> chatrecall.recall.v1.JobName
+	42,  // 110: chatrecall.recall.v1.RecallService.Forget:input_type -> chatrecall.recall.v1.ForgetRequest
+	65,  // 111: chatrecall.recall.v1.RecallService.Deliver:input_type -> chatrecall.recall.v1.DeliverRequest
+	69,  // 112: chatrecall.recall.v1.RecallService.Settle:input_type -> chatrecall.recall.v1.SettleRequest
+	71,  // 113: chatrecall.recall.v1.RecallService.Retry:input_type -> chatrecall.recall.v1.RetryRequest
+	73,  // 114: chatrecall.recall.v1.LifecycleService.Describe:input_type -> chatrecall.recall.v1.DescribeRequest
+	75,  // 115: chatrecall.recall.v1.LifecycleService.Prepare:input_type -> chatrecall.recall.v1.PrepareRequest
+	79,  // 116: chatrecall.recall.v1.LifecycleService.Expect:input_type -> chatrecall.recall.v1.ExpectRequest
+	83,  // 117: chatrecall.recall.v1.LifecycleService.Activate:input_type -> chatrecall.recall.v1.ActivateRequest
+	86,  // 118: chatrecall.recall.v1.LifecycleService.Flush:input_type -> chatrecall.recall.v1.FlushRequest
+	88,  // 119: chatrecall.recall.v1.LifecycleService.Compact:input_type -> chatrecall.recall.v1.CompactRequest
+	90,  // 120: chatrecall.recall.v1.LifecycleService.Quiesce:input_type -> chatrecall.recall.v1.QuiesceRequest
+	92,  // 121: chatrecall.recall.v1.LifecycleService.Health:input_type -> chatrecall.recall.v1.HealthRequest
+	97,  // 122: chatrecall.recall.v1.LifecycleService.Reload:input_type -> chatrecall.recall.v1.ReloadRequest
+	98,  // 123: chatrecall.recall.v1.LifecycleService.Metrics:input_type -> chatrecall.recall.v1.MetricsRequest
+	81,  // 124: chatrecall.recall.v1.LifecycleService.Backup:input_type -> chatrecall.recall.v1.BackupRequest
+	24,  // 125: chatrecall.recall.v1.RecallService.Index:output_type -> chatrecall.recall.v1.IndexResponse
+	24,  // 126: chatrecall.recall.v1.RecallService.Amend:output_type -> chatrecall.recall.v1.IndexResponse
+	32,  // 127: chatrecall.recall.v1.RecallService.Recall:output_type -> chatrecall.recall.v1.RecallResponse
+	32,  // 128: chatrecall.recall.v1.RecallService.Check:output_type -> chatrecall.recall.v1.RecallResponse
+	37,  // 129: chatrecall.recall.v1.RecallService.Explain:output_type -> chatrecall.recall.v1.ExplainResponse
+	40,  // 130: chatrecall.recall.v1.RecallService.Status:output_type -> chatrecall.recall.v1.StatusResponse
+	50,  // 131: chatrecall.recall.v1.RecallService.Since:output_type -> chatrecall.recall.v1.EventPage
+	50,  // 132: chatrecall.recall.v1.RecallService.List:output_type -> chatrecall.recall.v1.EventPage
+	54,  // 133: chatrecall.recall.v1.RecallService.Ledger:output_type -> chatrecall.recall.v1.LedgerPage
+	45,  // 134: chatrecall.recall.v1.RecallService.Waits:output_type -> chatrecall.recall.v1.WaitPage
+	47,  // 135: chatrecall.recall.v1.RecallService.Related:output_type -> chatrecall.recall.v1.RelatedPage
+	59,  // 136: chatrecall.recall.v1.RecallService.StartJob:output_type -> chatrecall.recall.v1.Job
+	64,  // 137: chatrecall.recall.v1.RecallService.PreviewJob:output_type -> chatrecall.recall.v1.JobPreview
+	59,  // 138: chatrecall.recall.v1.RecallService.JobStatus:output_type -> chatrecall.recall.v1.Job
+	62,  // 139: chatrecall.recall.v1.RecallService.Jobs:output_type -> chatrecall.recall.v1.JobPage
+	59,  // 140: chatrecall.recall.v1.RecallService.CancelJob:output_type -> chatrecall.recall.v1.Job
+	43,  // 141: chatrecall.recall.v1.RecallService.Forget:output_type -> chatrecall.recall.v1.ForgetResponse
+	67,  // 142: chatrecall.recall.v1.RecallService.Deliver:output_type -> chatrecall.recall.v1.DeliverResponse
+	70,  // 143: chatrecall.recall.v1.RecallService.Settle:output_type -> chatrecall.recall.v1.SettleResponse
+	72,  // 144: chatrecall.recall.v1.RecallService.Retry:output_type -> chatrecall.recall.v1.RetryResponse
+	74,  // 145: chatrecall.recall.v1.LifecycleService.Describe:output_type -> chatrecall.recall.v1.DescribeResponse
+	77,  // 146: chatrecall.recall.v1.LifecycleService.Prepare:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	80,  // 147: chatrecall.recall.v1.LifecycleService.Expect:output_type -> chatrecall.recall.v1.ExpectResponse
+	85,  // 148: chatrecall.recall.v1.LifecycleService.Activate:output_type -> chatrecall.recall.v1.ActivateResponse
+	87,  // 149: chatrecall.recall.v1.LifecycleService.Flush:output_type -> chatrecall.recall.v1.FlushResponse
+	89,  // 150: chatrecall.recall.v1.LifecycleService.Compact:output_type -> chatrecall.recall.v1.CompactResponse
+	91,  // 151: chatrecall.recall.v1.LifecycleService.Quiesce:output_type -> chatrecall.recall.v1.QuiesceResponse
+	93,  // 152: chatrecall.recall.v1.LifecycleService.Health:output_type -> chatrecall.recall.v1.HealthResponse
+	77,  // 153: chatrecall.recall.v1.LifecycleService.Reload:output_type -> chatrecall.recall.v1.DiagnosticsResponse
+	101, // 154: chatrecall.recall.v1.LifecycleService.Metrics:output_type -> chatrecall.recall.v1.MetricsResponse
+	82,  // 155: chatrecall.recall.v1.LifecycleService.Backup:output_type -> chatrecall.recall.v1.BackupChunk
+	125, // [125:156] is the sub-list for method output_type
+	94,  // [94:125] is the sub-list for method input_type
+	94,  // [94:94] is the sub-list for extension type_name
+	94,  // [94:94] is the sub-list for extension extendee
+	0,   // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_chatrecall_recall_v1_recall_proto_init() }
@@ -7149,7 +7391,7 @@ func file_chatrecall_recall_v1_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_chatrecall_recall_v1_recall_proto_rawDesc), len(file_chatrecall_recall_v1_recall_proto_rawDesc)),
 			NumEnums:      15,
-			NumMessages:   87,
+			NumMessages:   91,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

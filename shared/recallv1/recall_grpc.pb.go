@@ -47,6 +47,7 @@ const (
 	RecallService_JobStatus_FullMethodName  = "/chatrecall.recall.v1.RecallService/JobStatus"
 	RecallService_Jobs_FullMethodName       = "/chatrecall.recall.v1.RecallService/Jobs"
 	RecallService_CancelJob_FullMethodName  = "/chatrecall.recall.v1.RecallService/CancelJob"
+	RecallService_Forget_FullMethodName     = "/chatrecall.recall.v1.RecallService/Forget"
 	RecallService_Deliver_FullMethodName    = "/chatrecall.recall.v1.RecallService/Deliver"
 	RecallService_Settle_FullMethodName     = "/chatrecall.recall.v1.RecallService/Settle"
 	RecallService_Retry_FullMethodName      = "/chatrecall.recall.v1.RecallService/Retry"
@@ -93,6 +94,8 @@ type RecallServiceClient interface {
 	Jobs(ctx context.Context, in *JobsRequest, opts ...grpc.CallOption) (*JobPage, error)
 	// CancelJob ends a job. What it has recalled stays recalled.
 	CancelJob(ctx context.Context, in *JobName, opts ...grpc.CallOption) (*Job, error)
+	// Forget erases messages of a sender, of a conversation, or older than a time. It begins the work, or follows it.
+	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
 	// at most 256 KiB unless it has a single delivery. A newer stream ends an older one.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeliverResponse], error)
@@ -271,6 +274,16 @@ func (c *recallServiceClient) CancelJob(ctx context.Context, in *JobName, opts .
 	return out, nil
 }
 
+func (c *recallServiceClient) Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetResponse)
+	err := c.cc.Invoke(ctx, RecallService_Forget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *recallServiceClient) Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeliverResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &RecallService_ServiceDesc.Streams[0], RecallService_Deliver_FullMethodName, cOpts...)
@@ -351,6 +364,8 @@ type RecallServiceServer interface {
 	Jobs(context.Context, *JobsRequest) (*JobPage, error)
 	// CancelJob ends a job. What it has recalled stays recalled.
 	CancelJob(context.Context, *JobName) (*Job, error)
+	// Forget erases messages of a sender, of a conversation, or older than a time. It begins the work, or follows it.
+	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
 	// Deliver streams the open steps, and again after a delay those that failed, until the caller goes away. A message has
 	// at most 256 KiB unless it has a single delivery. A newer stream ends an older one.
 	Deliver(*DeliverRequest, grpc.ServerStreamingServer[DeliverResponse]) error
@@ -416,6 +431,9 @@ func (UnimplementedRecallServiceServer) Jobs(context.Context, *JobsRequest) (*Jo
 }
 func (UnimplementedRecallServiceServer) CancelJob(context.Context, *JobName) (*Job, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelJob not implemented")
+}
+func (UnimplementedRecallServiceServer) Forget(context.Context, *ForgetRequest) (*ForgetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Forget not implemented")
 }
 func (UnimplementedRecallServiceServer) Deliver(*DeliverRequest, grpc.ServerStreamingServer[DeliverResponse]) error {
 	return status.Error(codes.Unimplemented, "method Deliver not implemented")
@@ -735,6 +753,24 @@ func _RecallService_CancelJob_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RecallService_Forget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecallServiceServer).Forget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecallService_Forget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecallServiceServer).Forget(ctx, req.(*ForgetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RecallService_Deliver_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(DeliverRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -854,6 +890,10 @@ var RecallService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _RecallService_CancelJob_Handler,
 		},
 		{
+			MethodName: "Forget",
+			Handler:    _RecallService_Forget_Handler,
+		},
+		{
 			MethodName: "Settle",
 			Handler:    _RecallService_Settle_Handler,
 		},
@@ -878,6 +918,7 @@ const (
 	LifecycleService_Expect_FullMethodName   = "/chatrecall.recall.v1.LifecycleService/Expect"
 	LifecycleService_Activate_FullMethodName = "/chatrecall.recall.v1.LifecycleService/Activate"
 	LifecycleService_Flush_FullMethodName    = "/chatrecall.recall.v1.LifecycleService/Flush"
+	LifecycleService_Compact_FullMethodName  = "/chatrecall.recall.v1.LifecycleService/Compact"
 	LifecycleService_Quiesce_FullMethodName  = "/chatrecall.recall.v1.LifecycleService/Quiesce"
 	LifecycleService_Health_FullMethodName   = "/chatrecall.recall.v1.LifecycleService/Health"
 	LifecycleService_Reload_FullMethodName   = "/chatrecall.recall.v1.LifecycleService/Reload"
@@ -902,6 +943,8 @@ type LifecycleServiceClient interface {
 	Activate(ctx context.Context, in *ActivateRequest, opts ...grpc.CallOption) (*ActivateResponse, error)
 	// Flush makes the index quick to take over, while the plugin serves.
 	Flush(ctx context.Context, in *FlushRequest, opts ...grpc.CallOption) (*FlushResponse, error)
+	// Compact writes the index into new files, while the plugin serves. Quiesce puts them in its place, within a minute.
+	Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error)
 	// Quiesce stops taking calls, answers those under way and releases the index.
 	Quiesce(ctx context.Context, in *QuiesceRequest, opts ...grpc.CallOption) (*QuiesceResponse, error)
 	// Health answers at once, beside the work.
@@ -966,6 +1009,16 @@ func (c *lifecycleServiceClient) Flush(ctx context.Context, in *FlushRequest, op
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(FlushResponse)
 	err := c.cc.Invoke(ctx, LifecycleService_Flush_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *lifecycleServiceClient) Compact(ctx context.Context, in *CompactRequest, opts ...grpc.CallOption) (*CompactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompactResponse)
+	err := c.cc.Invoke(ctx, LifecycleService_Compact_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -1048,6 +1101,8 @@ type LifecycleServiceServer interface {
 	Activate(context.Context, *ActivateRequest) (*ActivateResponse, error)
 	// Flush makes the index quick to take over, while the plugin serves.
 	Flush(context.Context, *FlushRequest) (*FlushResponse, error)
+	// Compact writes the index into new files, while the plugin serves. Quiesce puts them in its place, within a minute.
+	Compact(context.Context, *CompactRequest) (*CompactResponse, error)
 	// Quiesce stops taking calls, answers those under way and releases the index.
 	Quiesce(context.Context, *QuiesceRequest) (*QuiesceResponse, error)
 	// Health answers at once, beside the work.
@@ -1082,6 +1137,9 @@ func (UnimplementedLifecycleServiceServer) Activate(context.Context, *ActivateRe
 }
 func (UnimplementedLifecycleServiceServer) Flush(context.Context, *FlushRequest) (*FlushResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Flush not implemented")
+}
+func (UnimplementedLifecycleServiceServer) Compact(context.Context, *CompactRequest) (*CompactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Compact not implemented")
 }
 func (UnimplementedLifecycleServiceServer) Quiesce(context.Context, *QuiesceRequest) (*QuiesceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Quiesce not implemented")
@@ -1209,6 +1267,24 @@ func _LifecycleService_Flush_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LifecycleService_Compact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LifecycleServiceServer).Compact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LifecycleService_Compact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LifecycleServiceServer).Compact(ctx, req.(*CompactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LifecycleService_Quiesce_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(QuiesceRequest)
 	if err := dec(in); err != nil {
@@ -1318,6 +1394,10 @@ var LifecycleService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Flush",
 			Handler:    _LifecycleService_Flush_Handler,
+		},
+		{
+			MethodName: "Compact",
+			Handler:    _LifecycleService_Compact_Handler,
 		},
 		{
 			MethodName: "Quiesce",

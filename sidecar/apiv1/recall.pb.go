@@ -4716,6 +4716,241 @@ func (x *ReloadResponse) GetDiagnostics() []*Diagnostic {
 	return nil
 }
 
+// ForgetRequest says what to forget. Set exactly one of sender, conversation and before.
+type ForgetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`             // of the messages
+	Sender        string                 `protobuf:"bytes,2,opt,name=sender,proto3" json:"sender,omitempty"`             // all messages of this sender, and its name elsewhere
+	Conversation  *Conversation          `protobuf:"bytes,3,opt,name=conversation,proto3" json:"conversation,omitempty"` // all messages of this conversation
+	Before        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`             // all messages that were sent before this
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetRequest) Reset() {
+	*x = ForgetRequest{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetRequest) ProtoMessage() {}
+
+func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
+func (*ForgetRequest) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *ForgetRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ForgetRequest) GetSender() string {
+	if x != nil {
+		return x.Sender
+	}
+	return ""
+}
+
+func (x *ForgetRequest) GetConversation() *Conversation {
+	if x != nil {
+		return x.Conversation
+	}
+	return nil
+}
+
+func (x *ForgetRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+// ForgetResponse says how far the work is.
+type ForgetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Done          bool                   `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`         // everything is erased that was indexed before the first call of this request
+	Live          int32                  `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`         // messages that were erased and not recalled; they are unknown now
+	Recalled      int32                  `protobuf:"varint,3,opt,name=recalled,proto3" json:"recalled,omitempty"` // messages that were erased and recalled; they stay recalled
+	Replaced      int32                  `protobuf:"varint,4,opt,name=replaced,proto3" json:"replaced,omitempty"` // messages of others in which a name was replaced by "(forgotten)"
+	Waiting       int32                  `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`   // recalls with an open step; the work looks at them again, at most a minute later
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetResponse) Reset() {
+	*x = ForgetResponse{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetResponse) ProtoMessage() {}
+
+func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
+func (*ForgetResponse) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *ForgetResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *ForgetResponse) GetLive() int32 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *ForgetResponse) GetRecalled() int32 {
+	if x != nil {
+		return x.Recalled
+	}
+	return 0
+}
+
+func (x *ForgetResponse) GetReplaced() int32 {
+	if x != nil {
+		return x.Replaced
+	}
+	return 0
+}
+
+func (x *ForgetResponse) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+type CompactRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactRequest) Reset() {
+	*x = CompactRequest{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactRequest) ProtoMessage() {}
+
+func (x *CompactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactRequest.ProtoReflect.Descriptor instead.
+func (*CompactRequest) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{65}
+}
+
+// CompactResponse says how long a compaction took.
+type CompactResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Took          *durationpb.Duration   `protobuf:"bytes,1,opt,name=took,proto3" json:"took,omitempty"` // for writing the new files, while calls were served
+	Held          *durationpb.Duration   `protobuf:"bytes,2,opt,name=held,proto3" json:"held,omitempty"` // how long calls were held
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactResponse) Reset() {
+	*x = CompactResponse{}
+	mi := &file_recall_api_v1_recall_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactResponse) ProtoMessage() {}
+
+func (x *CompactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_recall_api_v1_recall_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactResponse.ProtoReflect.Descriptor instead.
+func (*CompactResponse) Descriptor() ([]byte, []int) {
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *CompactResponse) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+func (x *CompactResponse) GetHeld() *durationpb.Duration {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
 type UpgradeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`     // of the new binary, on the machine of the sidecar; absolute
@@ -4726,7 +4961,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[63]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4738,7 +4973,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[63]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4751,7 +4986,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{63}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *UpgradeRequest) GetPath() string {
@@ -4779,7 +5014,7 @@ type UpgradeResponse struct {
 
 func (x *UpgradeResponse) Reset() {
 	*x = UpgradeResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[64]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4791,7 +5026,7 @@ func (x *UpgradeResponse) String() string {
 func (*UpgradeResponse) ProtoMessage() {}
 
 func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[64]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4804,7 +5039,7 @@ func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
 func (*UpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{64}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *UpgradeResponse) GetFrom() string {
@@ -4836,7 +5071,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[65]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4848,7 +5083,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[65]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4861,7 +5096,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{65}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{69}
 }
 
 type BackupResponse struct {
@@ -4873,7 +5108,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_recall_api_v1_recall_proto_msgTypes[66]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4885,7 +5120,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_recall_api_v1_recall_proto_msgTypes[66]
+	mi := &file_recall_api_v1_recall_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4898,7 +5133,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{66}
+	return file_recall_api_v1_recall_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -5316,7 +5551,22 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\rwaiting_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fwaitingSince\"\x0f\n" +
 	"\rReloadRequest\"M\n" +
 	"\x0eReloadResponse\x12;\n" +
-	"\vdiagnostics\x18\x01 \x03(\v2\x19.recall.api.v1.DiagnosticR\vdiagnostics\"<\n" +
+	"\vdiagnostics\x18\x01 \x03(\v2\x19.recall.api.v1.DiagnosticR\vdiagnostics\"\xb4\x01\n" +
+	"\rForgetRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
+	"\x06sender\x18\x02 \x01(\tR\x06sender\x12?\n" +
+	"\fconversation\x18\x03 \x01(\v2\x1b.recall.api.v1.ConversationR\fconversation\x122\n" +
+	"\x06before\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"\x8a\x01\n" +
+	"\x0eForgetResponse\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done\x12\x12\n" +
+	"\x04live\x18\x02 \x01(\x05R\x04live\x12\x1a\n" +
+	"\brecalled\x18\x03 \x01(\x05R\brecalled\x12\x1a\n" +
+	"\breplaced\x18\x04 \x01(\x05R\breplaced\x12\x18\n" +
+	"\awaiting\x18\x05 \x01(\x05R\awaiting\"\x10\n" +
+	"\x0eCompactRequest\"o\n" +
+	"\x0fCompactResponse\x12-\n" +
+	"\x04took\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12-\n" +
+	"\x04held\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04held\"<\n" +
 	"\x0eUpgradeRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\"d\n" +
@@ -5347,11 +5597,13 @@ const file_recall_api_v1_recall_proto_rawDesc = "" +
 	"\tCancelJob\x12\x16.recall.api.v1.JobName\x1a\x12.recall.api.v1.Job2\x95\x01\n" +
 	"\vStepService\x12?\n" +
 	"\x04Take\x12\x1a.recall.api.v1.TakeRequest\x1a\x1b.recall.api.v1.TakeResponse\x12E\n" +
-	"\x06Settle\x12\x1c.recall.api.v1.SettleRequest\x1a\x1d.recall.api.v1.SettleResponse2\xac\x02\n" +
+	"\x06Settle\x12\x1c.recall.api.v1.SettleRequest\x1a\x1d.recall.api.v1.SettleResponse2\xbd\x03\n" +
 	"\fAdminService\x12B\n" +
 	"\x05State\x12\x1b.recall.api.v1.StateRequest\x1a\x1c.recall.api.v1.StateResponse\x12E\n" +
 	"\x06Reload\x12\x1c.recall.api.v1.ReloadRequest\x1a\x1d.recall.api.v1.ReloadResponse\x12H\n" +
-	"\aUpgrade\x12\x1d.recall.api.v1.UpgradeRequest\x1a\x1e.recall.api.v1.UpgradeResponse\x12G\n" +
+	"\aUpgrade\x12\x1d.recall.api.v1.UpgradeRequest\x1a\x1e.recall.api.v1.UpgradeResponse\x12E\n" +
+	"\x06Forget\x12\x1c.recall.api.v1.ForgetRequest\x1a\x1d.recall.api.v1.ForgetResponse\x12H\n" +
+	"\aCompact\x12\x1d.recall.api.v1.CompactRequest\x1a\x1e.recall.api.v1.CompactResponse\x12G\n" +
 	"\x06Backup\x12\x1c.recall.api.v1.BackupRequest\x1a\x1d.recall.api.v1.BackupResponse0\x01B3Z1github.com/chat-recall/recall/sidecar/apiv1;apiv1b\x06proto3"
 
 var (
@@ -5366,7 +5618,7 @@ func file_recall_api_v1_recall_proto_rawDescGZIP() []byte {
 	return file_recall_api_v1_recall_proto_rawDescData
 }
 
-var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_recall_api_v1_recall_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_recall_api_v1_recall_proto_goTypes = []any{
 	(*Conversation)(nil),          // 0: recall.api.v1.Conversation
 	(*Actor)(nil),                 // 1: recall.api.v1.Actor
@@ -5431,20 +5683,24 @@ var file_recall_api_v1_recall_proto_goTypes = []any{
 	(*PulledStep)(nil),            // 60: recall.api.v1.PulledStep
 	(*ReloadRequest)(nil),         // 61: recall.api.v1.ReloadRequest
 	(*ReloadResponse)(nil),        // 62: recall.api.v1.ReloadResponse
-	(*UpgradeRequest)(nil),        // 63: recall.api.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 64: recall.api.v1.UpgradeResponse
-	(*BackupRequest)(nil),         // 65: recall.api.v1.BackupRequest
-	(*BackupResponse)(nil),        // 66: recall.api.v1.BackupResponse
-	nil,                           // 67: recall.api.v1.RecallResult.TextEntry
-	nil,                           // 68: recall.api.v1.Event.PlaceholderEntry
-	nil,                           // 69: recall.api.v1.JobCounts.DeniedEntry
-	(*timestamppb.Timestamp)(nil), // 70: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 71: google.protobuf.Duration
+	(*ForgetRequest)(nil),         // 63: recall.api.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 64: recall.api.v1.ForgetResponse
+	(*CompactRequest)(nil),        // 65: recall.api.v1.CompactRequest
+	(*CompactResponse)(nil),       // 66: recall.api.v1.CompactResponse
+	(*UpgradeRequest)(nil),        // 67: recall.api.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 68: recall.api.v1.UpgradeResponse
+	(*BackupRequest)(nil),         // 69: recall.api.v1.BackupRequest
+	(*BackupResponse)(nil),        // 70: recall.api.v1.BackupResponse
+	nil,                           // 71: recall.api.v1.RecallResult.TextEntry
+	nil,                           // 72: recall.api.v1.Event.PlaceholderEntry
+	nil,                           // 73: recall.api.v1.JobCounts.DeniedEntry
+	(*timestamppb.Timestamp)(nil), // 74: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 75: google.protobuf.Duration
 }
 var file_recall_api_v1_recall_proto_depIdxs = []int32{
 	0,   // 0: recall.api.v1.Related.conversation:type_name -> recall.api.v1.Conversation
 	0,   // 1: recall.api.v1.Message.conversation:type_name -> recall.api.v1.Conversation
-	70,  // 2: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
+	74,  // 2: recall.api.v1.Message.sent_at:type_name -> google.protobuf.Timestamp
 	3,   // 3: recall.api.v1.Message.attachments:type_name -> recall.api.v1.Attachment
 	4,   // 4: recall.api.v1.Message.relations:type_name -> recall.api.v1.Relation
 	6,   // 5: recall.api.v1.IndexRequest.messages:type_name -> recall.api.v1.Message
@@ -5457,15 +5713,15 @@ var file_recall_api_v1_recall_proto_depIdxs = []int32{
 	6,   // 12: recall.api.v1.Target.message:type_name -> recall.api.v1.Message
 	12,  // 13: recall.api.v1.RecallRequest.targets:type_name -> recall.api.v1.Target
 	1,   // 14: recall.api.v1.RecallRequest.actor:type_name -> recall.api.v1.Actor
-	70,  // 15: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
-	71,  // 16: recall.api.v1.RecallRequest.wait:type_name -> google.protobuf.Duration
-	67,  // 17: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
+	74,  // 15: recall.api.v1.RecallRequest.requested_at:type_name -> google.protobuf.Timestamp
+	75,  // 16: recall.api.v1.RecallRequest.wait:type_name -> google.protobuf.Duration
+	71,  // 17: recall.api.v1.RecallResult.text:type_name -> recall.api.v1.RecallResult.TextEntry
 	2,   // 18: recall.api.v1.RecallResult.rule:type_name -> recall.api.v1.Rule
-	70,  // 19: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
-	70,  // 20: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
-	70,  // 21: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
+	74,  // 19: recall.api.v1.RecallResult.recalled_at:type_name -> google.protobuf.Timestamp
+	74,  // 20: recall.api.v1.RecallResult.until:type_name -> google.protobuf.Timestamp
+	74,  // 21: recall.api.v1.RecallResult.retry_at:type_name -> google.protobuf.Timestamp
 	14,  // 22: recall.api.v1.RecallResponse.results:type_name -> recall.api.v1.RecallResult
-	70,  // 23: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
+	74,  // 23: recall.api.v1.RecallResponse.now:type_name -> google.protobuf.Timestamp
 	14,  // 24: recall.api.v1.Explanation.result:type_name -> recall.api.v1.RecallResult
 	17,  // 25: recall.api.v1.Explanation.shadow:type_name -> recall.api.v1.ShadowVerdict
 	18,  // 26: recall.api.v1.Explanation.rules:type_name -> recall.api.v1.RuleTrace
@@ -5474,118 +5730,126 @@ var file_recall_api_v1_recall_proto_depIdxs = []int32{
 	19,  // 29: recall.api.v1.RuleTrace.conditions:type_name -> recall.api.v1.RuleCondition
 	16,  // 30: recall.api.v1.ExplainResponse.results:type_name -> recall.api.v1.Explanation
 	6,   // 31: recall.api.v1.MessageStatus.message:type_name -> recall.api.v1.Message
-	70,  // 32: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
+	74,  // 32: recall.api.v1.MessageStatus.recalled_at:type_name -> google.protobuf.Timestamp
 	22,  // 33: recall.api.v1.StatusResponse.results:type_name -> recall.api.v1.MessageStatus
 	0,   // 34: recall.api.v1.SinceRequest.conversations:type_name -> recall.api.v1.Conversation
-	70,  // 35: recall.api.v1.ListRequest.from:type_name -> google.protobuf.Timestamp
-	70,  // 36: recall.api.v1.ListRequest.before:type_name -> google.protobuf.Timestamp
+	74,  // 35: recall.api.v1.ListRequest.from:type_name -> google.protobuf.Timestamp
+	74,  // 36: recall.api.v1.ListRequest.before:type_name -> google.protobuf.Timestamp
 	0,   // 37: recall.api.v1.ListRequest.conversation:type_name -> recall.api.v1.Conversation
 	36,  // 38: recall.api.v1.EventPage.events:type_name -> recall.api.v1.Event
 	1,   // 39: recall.api.v1.Waiting.actor:type_name -> recall.api.v1.Actor
 	0,   // 40: recall.api.v1.Waiting.conversation:type_name -> recall.api.v1.Conversation
-	70,  // 41: recall.api.v1.Waiting.requested_at:type_name -> google.protobuf.Timestamp
-	70,  // 42: recall.api.v1.Waiting.until:type_name -> google.protobuf.Timestamp
+	74,  // 41: recall.api.v1.Waiting.requested_at:type_name -> google.protobuf.Timestamp
+	74,  // 42: recall.api.v1.Waiting.until:type_name -> google.protobuf.Timestamp
 	2,   // 43: recall.api.v1.Waiting.rule:type_name -> recall.api.v1.Rule
-	70,  // 44: recall.api.v1.Waiting.ended_at:type_name -> google.protobuf.Timestamp
+	74,  // 44: recall.api.v1.Waiting.ended_at:type_name -> google.protobuf.Timestamp
 	28,  // 45: recall.api.v1.WaitPage.waits:type_name -> recall.api.v1.Waiting
 	5,   // 46: recall.api.v1.RelatedPage.related:type_name -> recall.api.v1.Related
 	34,  // 47: recall.api.v1.LedgerPage.entries:type_name -> recall.api.v1.LedgerEntry
 	36,  // 48: recall.api.v1.LedgerEntry.event:type_name -> recall.api.v1.Event
 	35,  // 49: recall.api.v1.LedgerEntry.steps:type_name -> recall.api.v1.StepRecord
-	70,  // 50: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
+	74,  // 50: recall.api.v1.StepRecord.changed_at:type_name -> google.protobuf.Timestamp
 	1,   // 51: recall.api.v1.Event.actor:type_name -> recall.api.v1.Actor
-	70,  // 52: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
+	74,  // 52: recall.api.v1.Event.recalled_at:type_name -> google.protobuf.Timestamp
 	6,   // 53: recall.api.v1.Event.message:type_name -> recall.api.v1.Message
-	68,  // 54: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
-	71,  // 55: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
+	72,  // 54: recall.api.v1.Event.placeholder:type_name -> recall.api.v1.Event.PlaceholderEntry
+	75,  // 55: recall.api.v1.Event.retention:type_name -> google.protobuf.Duration
 	3,   // 56: recall.api.v1.Event.attachments:type_name -> recall.api.v1.Attachment
 	2,   // 57: recall.api.v1.Event.rule:type_name -> recall.api.v1.Rule
 	5,   // 58: recall.api.v1.Event.related:type_name -> recall.api.v1.Related
 	4,   // 59: recall.api.v1.Event.cause:type_name -> recall.api.v1.Relation
 	0,   // 60: recall.api.v1.JobFilter.conversation:type_name -> recall.api.v1.Conversation
-	70,  // 61: recall.api.v1.JobFilter.from:type_name -> google.protobuf.Timestamp
-	70,  // 62: recall.api.v1.JobFilter.before:type_name -> google.protobuf.Timestamp
+	74,  // 61: recall.api.v1.JobFilter.from:type_name -> google.protobuf.Timestamp
+	74,  // 62: recall.api.v1.JobFilter.before:type_name -> google.protobuf.Timestamp
 	37,  // 63: recall.api.v1.JobRequest.filter:type_name -> recall.api.v1.JobFilter
 	1,   // 64: recall.api.v1.JobRequest.actor:type_name -> recall.api.v1.Actor
-	70,  // 65: recall.api.v1.JobRequest.until:type_name -> google.protobuf.Timestamp
-	69,  // 66: recall.api.v1.JobCounts.denied:type_name -> recall.api.v1.JobCounts.DeniedEntry
+	74,  // 65: recall.api.v1.JobRequest.until:type_name -> google.protobuf.Timestamp
+	73,  // 66: recall.api.v1.JobCounts.denied:type_name -> recall.api.v1.JobCounts.DeniedEntry
 	38,  // 67: recall.api.v1.Job.request:type_name -> recall.api.v1.JobRequest
-	70,  // 68: recall.api.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	70,  // 69: recall.api.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
+	74,  // 68: recall.api.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	74,  // 69: recall.api.v1.Job.ended_at:type_name -> google.protobuf.Timestamp
 	39,  // 70: recall.api.v1.Job.counts:type_name -> recall.api.v1.JobCounts
-	70,  // 71: recall.api.v1.Job.waiting_until:type_name -> google.protobuf.Timestamp
+	74,  // 71: recall.api.v1.Job.waiting_until:type_name -> google.protobuf.Timestamp
 	40,  // 72: recall.api.v1.JobPage.jobs:type_name -> recall.api.v1.Job
 	38,  // 73: recall.api.v1.JobPreviewRequest.job:type_name -> recall.api.v1.JobRequest
 	39,  // 74: recall.api.v1.JobPreview.counts:type_name -> recall.api.v1.JobCounts
 	36,  // 75: recall.api.v1.Delivery.event:type_name -> recall.api.v1.Event
-	70,  // 76: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
+	74,  // 76: recall.api.v1.Delivery.lease_until:type_name -> google.protobuf.Timestamp
 	47,  // 77: recall.api.v1.TakeRequest.settle:type_name -> recall.api.v1.Settlement
 	46,  // 78: recall.api.v1.TakeResponse.deliveries:type_name -> recall.api.v1.Delivery
 	47,  // 79: recall.api.v1.SettleRequest.settle:type_name -> recall.api.v1.Settlement
-	70,  // 80: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
+	74,  // 80: recall.api.v1.StateResponse.since:type_name -> google.protobuf.Timestamp
 	54,  // 81: recall.api.v1.StateResponse.index:type_name -> recall.api.v1.IndexIdentity
 	55,  // 82: recall.api.v1.StateResponse.previous:type_name -> recall.api.v1.PreviousBinary
 	56,  // 83: recall.api.v1.StateResponse.rules:type_name -> recall.api.v1.RulesState
 	57,  // 84: recall.api.v1.StateResponse.cluster:type_name -> recall.api.v1.ClusterState
 	59,  // 85: recall.api.v1.StateResponse.pending:type_name -> recall.api.v1.Diagnostic
 	60,  // 86: recall.api.v1.StateResponse.pulled_steps:type_name -> recall.api.v1.PulledStep
-	70,  // 87: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
+	74,  // 87: recall.api.v1.RulesState.loaded_at:type_name -> google.protobuf.Timestamp
 	59,  // 88: recall.api.v1.RulesState.warnings:type_name -> recall.api.v1.Diagnostic
 	59,  // 89: recall.api.v1.RulesState.refused:type_name -> recall.api.v1.Diagnostic
-	70,  // 90: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
+	74,  // 90: recall.api.v1.ClusterState.behind_since:type_name -> google.protobuf.Timestamp
 	58,  // 91: recall.api.v1.ClusterState.members:type_name -> recall.api.v1.ClusterMember
-	70,  // 92: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
+	74,  // 92: recall.api.v1.PulledStep.waiting_since:type_name -> google.protobuf.Timestamp
 	59,  // 93: recall.api.v1.ReloadResponse.diagnostics:type_name -> recall.api.v1.Diagnostic
-	71,  // 94: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
-	7,   // 95: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
-	11,  // 96: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
-	13,  // 97: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
-	13,  // 98: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
-	13,  // 99: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
-	21,  // 100: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
-	24,  // 101: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
-	25,  // 102: recall.api.v1.RecallService.List:input_type -> recall.api.v1.ListRequest
-	27,  // 103: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
-	29,  // 104: recall.api.v1.RecallService.Waits:input_type -> recall.api.v1.WaitsRequest
-	31,  // 105: recall.api.v1.RecallService.Related:input_type -> recall.api.v1.RelatedRequest
-	38,  // 106: recall.api.v1.RecallService.StartJob:input_type -> recall.api.v1.JobRequest
-	44,  // 107: recall.api.v1.RecallService.PreviewJob:input_type -> recall.api.v1.JobPreviewRequest
-	41,  // 108: recall.api.v1.RecallService.JobStatus:input_type -> recall.api.v1.JobName
-	42,  // 109: recall.api.v1.RecallService.ListJobs:input_type -> recall.api.v1.JobsRequest
-	41,  // 110: recall.api.v1.RecallService.CancelJob:input_type -> recall.api.v1.JobName
-	48,  // 111: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
-	50,  // 112: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
-	52,  // 113: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
-	61,  // 114: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
-	63,  // 115: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
-	65,  // 116: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
-	9,   // 117: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
-	9,   // 118: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
-	15,  // 119: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
-	15,  // 120: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
-	20,  // 121: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
-	23,  // 122: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
-	26,  // 123: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
-	26,  // 124: recall.api.v1.RecallService.List:output_type -> recall.api.v1.EventPage
-	33,  // 125: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
-	30,  // 126: recall.api.v1.RecallService.Waits:output_type -> recall.api.v1.WaitPage
-	32,  // 127: recall.api.v1.RecallService.Related:output_type -> recall.api.v1.RelatedPage
-	40,  // 128: recall.api.v1.RecallService.StartJob:output_type -> recall.api.v1.Job
-	45,  // 129: recall.api.v1.RecallService.PreviewJob:output_type -> recall.api.v1.JobPreview
-	40,  // 130: recall.api.v1.RecallService.JobStatus:output_type -> recall.api.v1.Job
-	43,  // 131: recall.api.v1.RecallService.ListJobs:output_type -> recall.api.v1.JobPage
-	40,  // 132: recall.api.v1.RecallService.CancelJob:output_type -> recall.api.v1.Job
-	49,  // 133: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
-	51,  // 134: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
-	53,  // 135: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
-	62,  // 136: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
-	64,  // 137: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
-	66,  // 138: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
-	117, // [117:139] is the sub-list for method output_type
-	95,  // [95:117] is the sub-list for method input_type
-	95,  // [95:95] is the sub-list for extension type_name
-	95,  // [95:95] is the sub-list for extension extendee
-	0,   // [0:95] is the sub-list for field type_name
+	0,   // 94: recall.api.v1.ForgetRequest.conversation:type_name -> recall.api.v1.Conversation
+	74,  // 95: recall.api.v1.ForgetRequest.before:type_name -> google.protobuf.Timestamp
+	75,  // 96: recall.api.v1.CompactResponse.took:type_name -> google.protobuf.Duration
+	75,  // 97: recall.api.v1.CompactResponse.held:type_name -> google.protobuf.Duration
+	75,  // 98: recall.api.v1.UpgradeResponse.held:type_name -> google.protobuf.Duration
+	7,   // 99: recall.api.v1.RecallService.Index:input_type -> recall.api.v1.IndexRequest
+	11,  // 100: recall.api.v1.RecallService.Amend:input_type -> recall.api.v1.AmendRequest
+	13,  // 101: recall.api.v1.RecallService.Recall:input_type -> recall.api.v1.RecallRequest
+	13,  // 102: recall.api.v1.RecallService.Check:input_type -> recall.api.v1.RecallRequest
+	13,  // 103: recall.api.v1.RecallService.Explain:input_type -> recall.api.v1.RecallRequest
+	21,  // 104: recall.api.v1.RecallService.Status:input_type -> recall.api.v1.StatusRequest
+	24,  // 105: recall.api.v1.RecallService.Since:input_type -> recall.api.v1.SinceRequest
+	25,  // 106: recall.api.v1.RecallService.List:input_type -> recall.api.v1.ListRequest
+	27,  // 107: recall.api.v1.RecallService.Ledger:input_type -> recall.api.v1.LedgerRequest
+	29,  // 108: recall.api.v1.RecallService.Waits:input_type -> recall.api.v1.WaitsRequest
+	31,  // 109: recall.api.v1.RecallService.Related:input_type -> recall.api.v1.RelatedRequest
+	38,  // 110: recall.api.v1.RecallService.StartJob:input_type -> recall.api.v1.JobRequest
+	44,  // 111: recall.api.v1.RecallService.PreviewJob:input_type -> recall.api.v1.JobPreviewRequest
+	41,  // 112: recall.api.v1.RecallService.JobStatus:input_type -> recall.api.v1.JobName
+	42,  // 113: recall.api.v1.RecallService.ListJobs:input_type -> recall.api.v1.JobsRequest
+	41,  // 114: recall.api.v1.RecallService.CancelJob:input_type -> recall.api.v1.JobName
+	48,  // 115: recall.api.v1.StepService.Take:input_type -> recall.api.v1.TakeRequest
+	50,  // 116: recall.api.v1.StepService.Settle:input_type -> recall.api.v1.SettleRequest
+	52,  // 117: recall.api.v1.AdminService.State:input_type -> recall.api.v1.StateRequest
+	61,  // 118: recall.api.v1.AdminService.Reload:input_type -> recall.api.v1.ReloadRequest
+	67,  // 119: recall.api.v1.AdminService.Upgrade:input_type -> recall.api.v1.UpgradeRequest
+	63,  // 120: recall.api.v1.AdminService.Forget:input_type -> recall.api.v1.ForgetRequest
+	65,  // 121: recall.api.v1.AdminService.Compact:input_type -> recall.api.v1.CompactRequest
+	69,  // 122: recall.api.v1.AdminService.Backup:input_type -> recall.api.v1.BackupRequest
+	9,   // 123: recall.api.v1.RecallService.Index:output_type -> recall.api.v1.IndexResponse
+	9,   // 124: recall.api.v1.RecallService.Amend:output_type -> recall.api.v1.IndexResponse
+	15,  // 125: recall.api.v1.RecallService.Recall:output_type -> recall.api.v1.RecallResponse
+	15,  // 126: recall.api.v1.RecallService.Check:output_type -> recall.api.v1.RecallResponse
+	20,  // 127: recall.api.v1.RecallService.Explain:output_type -> recall.api.v1.ExplainResponse
+	23,  // 128: recall.api.v1.RecallService.Status:output_type -> recall.api.v1.StatusResponse
+	26,  // 129: recall.api.v1.RecallService.Since:output_type -> recall.api.v1.EventPage
+	26,  // 130: recall.api.v1.RecallService.List:output_type -> recall.api.v1.EventPage
+	33,  // 131: recall.api.v1.RecallService.Ledger:output_type -> recall.api.v1.LedgerPage
+	30,  // 132: recall.api.v1.RecallService.Waits:output_type -> recall.api.v1.WaitPage
+	32,  // 133: recall.api.v1.RecallService.Related:output_type -> recall.api.v1.RelatedPage
+	40,  // 134: recall.api.v1.RecallService.StartJob:output_type -> recall.api.v1.Job
+	45,  // 135: recall.api.v1.RecallService.PreviewJob:output_type -> recall.api.v1.JobPreview
+	40,  // 136: recall.api.v1.RecallService.JobStatus:output_type -> recall.api.v1.Job
+	43,  // 137: recall.api.v1.RecallService.ListJobs:output_type -> recall.api.v1.JobPage
+	40,  // 138: recall.api.v1.RecallService.CancelJob:output_type -> recall.api.v1.Job
+	49,  // 139: recall.api.v1.StepService.Take:output_type -> recall.api.v1.TakeResponse
+	51,  // 140: recall.api.v1.StepService.Settle:output_type -> recall.api.v1.SettleResponse
+	53,  // 141: recall.api.v1.AdminService.State:output_type -> recall.api.v1.StateResponse
+	62,  // 142: recall.api.v1.AdminService.Reload:output_type -> recall.api.v1.ReloadResponse
+	68,  // 143: recall.api.v1.AdminService.Upgrade:output_type -> recall.api.v1.UpgradeResponse
+	64,  // 144: recall.api.v1.AdminService.Forget:output_type -> recall.api.v1.ForgetResponse
+	66,  // 145: recall.api.v1.AdminService.Compact:output_type -> recall.api.v1.CompactResponse
+	70,  // 146: recall.api.v1.AdminService.Backup:output_type -> recall.api.v1.BackupResponse
+	123, // [123:147] is the sub-list for method output_type
+	99,  // [99:123] is the sub-list for method input_type
+	99,  // [99:99] is the sub-list for extension type_name
+	99,  // [99:99] is the sub-list for extension extendee
+	0,   // [0:99] is the sub-list for field type_name
 }
 
 func init() { file_recall_api_v1_recall_proto_init() }
@@ -5600,7 +5864,7 @@ func file_recall_api_v1_recall_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recall_api_v1_recall_proto_rawDesc), len(file_recall_api_v1_recall_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   70,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

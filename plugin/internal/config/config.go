@@ -2,6 +2,8 @@
 package config
 
 import (
+	"time"
+
 	"github.com/chat-recall/recall/internal/config"
 	"github.com/chat-recall/recall/internal/hclfile"
 	"github.com/chat-recall/recall/shared"
@@ -9,9 +11,11 @@ import (
 
 // Config is what the plugin takes from plugin.hcl. Paths are absolute.
 type Config struct {
-	IndexPath   string   // the folder of the index; missing folders are made
-	IndexCreate bool     // make a new, empty index though one was here before
-	RulePaths   []string // rule files, and folders of them; none: the built-in policy
+	IndexPath    string        // the folder of the index; missing folders are made
+	IndexCreate  bool          // make a new, empty index though one was here before
+	KeepMessages time.Duration // live messages that were sent longer ago are dropped; 0: none are
+
+	RulePaths []string // rule files, and folders of them; none: the built-in policy
 
 	RefuseBrokenRules bool // a start with broken rule files fails, instead of using the last policy that was in force
 
@@ -32,7 +36,7 @@ func of(f *config.File, found hclfile.Diagnostics) (*Config, shared.Diagnostics)
 		return nil, ds
 	}
 	return &Config{
-		IndexPath: f.Index.Path, IndexCreate: f.Index.Create, RulePaths: f.Rules.Paths,
+		IndexPath: f.Index.Path, IndexCreate: f.Index.Create, KeepMessages: f.Index.KeepMessages, RulePaths: f.Rules.Paths,
 		RefuseBrokenRules: f.Rules.OnError == config.OnErrorRefuse, Cluster: f.Cluster,
 	}, ds
 }

@@ -418,6 +418,9 @@ func (e *Engine) Status(_ context.Context, tenant string, ids []string) ([]share
 		out[i].State, out[i].Message = shared.MessageLive, &r.Message
 		if t := r.Tombstone; t != nil {
 			out[i].State, out[i].RecallID, out[i].RecalledAt = shared.MessageRecalled, t.RecallID, t.RecalledAt
+			if r.Forgotten {
+				out[i].Message = nil
+			}
 		}
 	}
 	return out, nil

@@ -183,12 +183,15 @@ func (e *Engine) policyDigest() string {
 }
 
 // close ends the log, and closes the index. A node leaves the cluster for good: a process that is to be followed by
-// another one is killed.
+// another one is killed, unless its index was compacted.
 func (a *active) close(logger hclog.Logger) error {
 	if c := a.cluster; c != nil {
 		c.stop()
 		c.kept.Wait()
 		c.keeper.Close()
+		if a.index.IsCompacted() {
+			return a.log.Close()
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 		defer cancel()
 		if err := c.keeper.Leave(ctx); err != nil {

@@ -55,6 +55,9 @@ type Engine struct {
 	runner  *runner        // of jobs
 	asked   atomic.Uint64  // calls of the host, but for settlements
 
+	forgotten    forgotten
+	keepMessages atomic.Int64 // index.keep_messages in nanoseconds; 0: for ever
+
 	// turn is held by whoever prepares, activates, reloads or releases: one at a time, and none waits for it longer
 	// than its ctx. It guards expected and config.
 	turn     chan struct{}
@@ -123,7 +126,7 @@ func New(o Options) *Engine {
 	}
 	e.stop, e.quiesce = context.WithCancel(context.Background())
 	e.audit = newAuditLog(e.stop, e.logger, e.clock)
-	e.runner = newRunner(e, &jobSource{engine: e})
+	e.runner = newRunner(e, &jobSource{engine: e}, &forgetSource{e}, &expireSource{e})
 	return e
 }
 

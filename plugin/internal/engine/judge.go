@@ -65,7 +65,8 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 			}
 			records[i] = &index.Record{Message: m}
 		}
-		if r != nil && t.Conversation != (shared.Conversation{}) && r.Message.Conversation != t.Conversation {
+		if r != nil && !r.Forgotten && t.Conversation != (shared.Conversation{}) &&
+			r.Message.Conversation != t.Conversation {
 			records[i], elsewhere[i] = nil, true // the role is of another conversation than the message
 		}
 	}

@@ -148,6 +148,7 @@ func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
 		return err
 	}
 	e.fallBackAgain()
+	e.keepMessages.Store(int64(e.config.KeepMessages))
 	a := e.newActive(x, log, c, steps)
 	e.mu.Lock()
 	taken := e.state == wire.StateStandby
@@ -181,6 +182,27 @@ func (e *Engine) Flush(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(e.stop, cancel)() // Quiesce does not wait for what it does itself
 	return a.log.Flush(ctx)
+}
+
+// Compact is wire.Lifecycle.
+func (e *Engine) Compact(ctx context.Context) error {
+	a, leave, err := e.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.stop, cancel)()
+	began := e.clock.Elapsed()
+	err = a.index.Compact(ctx, nil)
+	if errors.Is(err, badgerdir.ErrCompacting) {
+		return fmt.Errorf("%w: %w", shared.ErrOverloaded, err)
+	}
+	if err == nil {
+		e.logger.Info("the index is written into new files", "took", e.clock.Elapsed()-began)
+	}
+	return err
 }
 
 // Quiesce is wire.Lifecycle. It may be called in any state and again; where ctx ends first the engine goes on

@@ -24,6 +24,7 @@ type counters struct {
 	steps    *prometheus.CounterVec   // step, outcome
 	reloads  *prometheus.CounterVec   // result
 	shadow   *prometheus.CounterVec   // rule, verdict
+	erasures *prometheus.CounterVec   // reason, state
 	calls    *prometheus.HistogramVec // method
 	errors   *prometheus.CounterVec   // method, code
 	examined prometheus.Counter       // messages, by jobs and previews
@@ -40,6 +41,10 @@ func newCounters() *counters {
 	c.steps, c.reloads = vec("recall_steps_total", "step", "outcome"), vec("recall_rules_reloads_total", "result")
 	c.shadow, c.errors = vec("recall_rules_shadow_total", "rule", "verdict"),
 		vec("recall_call_errors_total", "method", "code")
+	c.erasures = vec("recall_messages_erased_total", "reason", "state")
+	for _, reason := range []string{"forget", "keep_messages"} {
+		c.erased(reason, 0, 0)
+	}
 	c.checks = prometheus.NewCounter(prometheus.CounterOpts{Name: "recall_checks_total"})
 	c.examined = prometheus.NewCounter(prometheus.CounterOpts{Name: "recall_job_messages_examined_total"})
 	c.calls = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "recall_call_seconds", Buckets: metrics.Seconds},
@@ -87,6 +92,14 @@ func (c *counters) indexed(results []shared.IndexResult) {
 	}
 	for status, n := range n {
 		c.messages.WithLabelValues(string(status)).Add(n)
+	}
+}
+
+// erased counts messages that were erased, for a reason.
+func (c *counters) erased(reason string, live, recalled int) {
+	c.erasures.WithLabelValues(reason, "live").Add(float64(live))
+	if reason != "keep_messages" { // which keeps those
+		c.erasures.WithLabelValues(reason, "recalled").Add(float64(recalled))
 	}
 }
 

@@ -92,6 +92,10 @@ const (
 	AdminServiceReloadProcedure = "/recall.api.v1.AdminService/Reload"
 	// AdminServiceUpgradeProcedure is the fully-qualified name of the AdminService's Upgrade RPC.
 	AdminServiceUpgradeProcedure = "/recall.api.v1.AdminService/Upgrade"
+	// AdminServiceForgetProcedure is the fully-qualified name of the AdminService's Forget RPC.
+	AdminServiceForgetProcedure = "/recall.api.v1.AdminService/Forget"
+	// AdminServiceCompactProcedure is the fully-qualified name of the AdminService's Compact RPC.
+	AdminServiceCompactProcedure = "/recall.api.v1.AdminService/Compact"
 	// AdminServiceBackupProcedure is the fully-qualified name of the AdminService's Backup RPC.
 	AdminServiceBackupProcedure = "/recall.api.v1.AdminService/Backup"
 )
@@ -780,6 +784,14 @@ type AdminServiceClient interface {
 	Reload(context.Context, *apiv1.ReloadRequest) (*apiv1.ReloadResponse, error)
 	// Upgrade replaces the running plugin by another binary. No call is lost. If it fails, the old plugin stays in force.
 	Upgrade(context.Context, *apiv1.UpgradeRequest) (*apiv1.UpgradeResponse, error)
+	// Forget erases what the index knows of messages of a sender, of a conversation, or older than a time: ids, facts,
+	// recalls, reasons and attachment keys. A recalled message stays recalled. Cursors stay valid. It begins the work, and
+	// answers when that is done, when all that is left waits for open steps, or after 5 s: call it again with the same
+	// request until done is true. The bytes leave the files with Compact.
+	Forget(context.Context, *apiv1.ForgetRequest) (*apiv1.ForgetResponse, error)
+	// Compact writes the index into new files, without a byte of what was forgotten before. Calls are served meanwhile, and
+	// held for a moment at the end. If it fails, the index is as it was. It takes as long as writing the index.
+	Compact(context.Context, *apiv1.CompactRequest) (*apiv1.CompactResponse, error)
 	// Backup streams one consistent version of the index, for recall-plugin index restore. A stream that ends with an
 	// error is incomplete: discard it. As plain JSON, POST /v1/admin/backup answers with the bytes themselves.
 	Backup(context.Context, *apiv1.BackupRequest) (*connect.ServerStreamForClient[apiv1.BackupResponse], error)
@@ -814,6 +826,18 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("Upgrade")),
 			connect.WithClientOptions(opts...),
 		),
+		forget: connect.NewClient[apiv1.ForgetRequest, apiv1.ForgetResponse](
+			httpClient,
+			baseURL+AdminServiceForgetProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Forget")),
+			connect.WithClientOptions(opts...),
+		),
+		compact: connect.NewClient[apiv1.CompactRequest, apiv1.CompactResponse](
+			httpClient,
+			baseURL+AdminServiceCompactProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Compact")),
+			connect.WithClientOptions(opts...),
+		),
 		backup: connect.NewClient[apiv1.BackupRequest, apiv1.BackupResponse](
 			httpClient,
 			baseURL+AdminServiceBackupProcedure,
@@ -828,6 +852,8 @@ type adminServiceClient struct {
 	state   *connect.Client[apiv1.StateRequest, apiv1.StateResponse]
 	reload  *connect.Client[apiv1.ReloadRequest, apiv1.ReloadResponse]
 	upgrade *connect.Client[apiv1.UpgradeRequest, apiv1.UpgradeResponse]
+	forget  *connect.Client[apiv1.ForgetRequest, apiv1.ForgetResponse]
+	compact *connect.Client[apiv1.CompactRequest, apiv1.CompactResponse]
 	backup  *connect.Client[apiv1.BackupRequest, apiv1.BackupResponse]
 }
 
@@ -858,6 +884,24 @@ func (c *adminServiceClient) Upgrade(ctx context.Context, req *apiv1.UpgradeRequ
 	return nil, err
 }
 
+// Forget calls recall.api.v1.AdminService.Forget.
+func (c *adminServiceClient) Forget(ctx context.Context, req *apiv1.ForgetRequest) (*apiv1.ForgetResponse, error) {
+	response, err := c.forget.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Compact calls recall.api.v1.AdminService.Compact.
+func (c *adminServiceClient) Compact(ctx context.Context, req *apiv1.CompactRequest) (*apiv1.CompactResponse, error) {
+	response, err := c.compact.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Backup calls recall.api.v1.AdminService.Backup.
 func (c *adminServiceClient) Backup(ctx context.Context, req *apiv1.BackupRequest) (*connect.ServerStreamForClient[apiv1.BackupResponse], error) {
 	return c.backup.CallServerStream(ctx, connect.NewRequest(req))
@@ -871,6 +915,14 @@ type AdminServiceHandler interface {
 	Reload(context.Context, *apiv1.ReloadRequest) (*apiv1.ReloadResponse, error)
 	// Upgrade replaces the running plugin by another binary. No call is lost. If it fails, the old plugin stays in force.
 	Upgrade(context.Context, *apiv1.UpgradeRequest) (*apiv1.UpgradeResponse, error)
+	// Forget erases what the index knows of messages of a sender, of a conversation, or older than a time: ids, facts,
+	// recalls, reasons and attachment keys. A recalled message stays recalled. Cursors stay valid. It begins the work, and
+	// answers when that is done, when all that is left waits for open steps, or after 5 s: call it again with the same
+	// request until done is true. The bytes leave the files with Compact.
+	Forget(context.Context, *apiv1.ForgetRequest) (*apiv1.ForgetResponse, error)
+	// Compact writes the index into new files, without a byte of what was forgotten before. Calls are served meanwhile, and
+	// held for a moment at the end. If it fails, the index is as it was. It takes as long as writing the index.
+	Compact(context.Context, *apiv1.CompactRequest) (*apiv1.CompactResponse, error)
 	// Backup streams one consistent version of the index, for recall-plugin index restore. A stream that ends with an
 	// error is incomplete: discard it. As plain JSON, POST /v1/admin/backup answers with the bytes themselves.
 	Backup(context.Context, *apiv1.BackupRequest, *connect.ServerStream[apiv1.BackupResponse]) error
@@ -901,6 +953,18 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("Upgrade")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceForgetHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceForgetProcedure,
+		svc.Forget,
+		connect.WithSchema(adminServiceMethods.ByName("Forget")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceCompactHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceCompactProcedure,
+		svc.Compact,
+		connect.WithSchema(adminServiceMethods.ByName("Compact")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceBackupHandler := connect.NewServerStreamHandlerSimple(
 		AdminServiceBackupProcedure,
 		svc.Backup,
@@ -915,6 +979,10 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceReloadHandler.ServeHTTP(w, r)
 		case AdminServiceUpgradeProcedure:
 			adminServiceUpgradeHandler.ServeHTTP(w, r)
+		case AdminServiceForgetProcedure:
+			adminServiceForgetHandler.ServeHTTP(w, r)
+		case AdminServiceCompactProcedure:
+			adminServiceCompactHandler.ServeHTTP(w, r)
 		case AdminServiceBackupProcedure:
 			adminServiceBackupHandler.ServeHTTP(w, r)
 		default:
@@ -936,6 +1004,14 @@ func (UnimplementedAdminServiceHandler) Reload(context.Context, *apiv1.ReloadReq
 
 func (UnimplementedAdminServiceHandler) Upgrade(context.Context, *apiv1.UpgradeRequest) (*apiv1.UpgradeResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.AdminService.Upgrade is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Forget(context.Context, *apiv1.ForgetRequest) (*apiv1.ForgetResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.AdminService.Forget is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Compact(context.Context, *apiv1.CompactRequest) (*apiv1.CompactResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("recall.api.v1.AdminService.Compact is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) Backup(context.Context, *apiv1.BackupRequest, *connect.ServerStream[apiv1.BackupResponse]) error {

@@ -86,6 +86,34 @@ func (s *Service) Upgrade(ctx context.Context, r *v1.UpgradeRequest) (*v1.Upgrad
 	return &v1.UpgradeResponse{From: report.From.Version, To: report.To.Version, Held: durationpb.New(report.Held)}, nil
 }
 
+// Forget implements AdminService.
+func (s *Service) Forget(ctx context.Context, r *v1.ForgetRequest) (*v1.ForgetResponse, error) {
+	return call(ctx, s, func(ctx context.Context, h *host.Host) (shared.ForgetResult, error) {
+		return h.Forget(ctx, shared.ForgetRequest{
+			Tenant: r.GetTenant(), Sender: r.GetSender(), Conversation: decodeConversation(r.GetConversation()),
+			Before: decodeTime(r.GetBefore()),
+		})
+	}, func(f shared.ForgetResult) *v1.ForgetResponse {
+		return &v1.ForgetResponse{
+			Done: f.Done, Live: int32(f.Live), Recalled: int32(f.Recalled), Replaced: int32(f.Replaced),
+			Waiting: int32(f.Waiting),
+		}
+	})
+}
+
+// Compact implements AdminService. It takes as long as writing the index.
+func (s *Service) Compact(ctx context.Context, _ *v1.CompactRequest) (*v1.CompactResponse, error) {
+	h, err := s.await(ctx)
+	if err != nil {
+		return nil, Error(err)
+	}
+	report, err := h.Compact(ctx)
+	if err != nil {
+		return nil, Error(err)
+	}
+	return &v1.CompactResponse{Took: durationpb.New(report.Took), Held: durationpb.New(report.Held)}, nil
+}
+
 // Backup implements AdminService.
 func (s *Service) Backup(ctx context.Context, _ *v1.BackupRequest, out *connect.ServerStream[v1.BackupResponse]) error {
 	return s.BackupTo(ctx, writerFunc(func(p []byte) (int, error) {

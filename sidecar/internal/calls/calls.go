@@ -34,6 +34,8 @@ var All = []Call{
 	{Path: "admin/state", Service: "AdminService", Method: "State", Admin: true},
 	{Path: "admin/reload", Service: "AdminService", Method: "Reload", Admin: true},
 	{Path: "admin/upgrade", Service: "AdminService", Method: "Upgrade", Admin: true},
+	{Path: "admin/forget", Service: "AdminService", Method: "Forget", Admin: true},
+	{Path: "admin/compact", Service: "AdminService", Method: "Compact", Admin: true},
 	{Path: "admin/backup", Service: "AdminService", Method: "Backup", Admin: true, Stream: true},
 }
 

@@ -52,6 +52,8 @@ func (s *Server) handler(admin bool) http.Handler {
 		plain(mux, "admin/state", s.Service.State)
 		plain(mux, "admin/reload", s.Service.Reload)
 		plain(mux, "admin/upgrade", s.Service.Upgrade)
+		plain(mux, "admin/forget", s.Service.Forget)
+		plain(mux, "admin/compact", s.Service.Compact)
 		post(mux, "admin/backup", s.backup)
 	}
 	reflector := grpcreflect.NewStaticReflector(append(services, grpchealth.HealthV1ServiceName)...)

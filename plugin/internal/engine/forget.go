@@ -1,0 +1,322 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/internal/wire"
+	"github.com/chat-recall/recall/shared"
+)
+
+const (
+	// forgetWait is how long Forget waits for its work: below the deadlines that hosts give to calls.
+	forgetWait = 5 * time.Second
+
+	// forgetLook is how often it looks how far the work is.
+	forgetLook = 20 * time.Millisecond
+
+	// forgetSlice is how long a slice looks at messages.
+	forgetSlice = time.Millisecond
+
+	// Messages whose steps are open are looked at again after firstForget, and then after twice as long each time, up to
+	// lastForget.
+	firstForget = time.Second
+	lastForget  = time.Minute
+
+	// expireEvery is how often messages are looked at for index.keep_messages, which counts days.
+	expireEvery = time.Hour
+)
+
+// Forget is [shared.Recall].
+func (e *Engine) Forget(ctx context.Context, req shared.ForgetRequest) (shared.ForgetResult, error) {
+	a, leave, err := e.enter()
+	if err != nil {
+		return shared.ForgetResult{}, err
+	}
+	defer leave()
+	if err := wire.ValidateForget(&req); err != nil {
+		return shared.ForgetResult{}, err
+	}
+	if !req.Before.IsZero() {
+		req.Before = micros(req.Before)
+	}
+	begun, err := e.beginForget(ctx, a, req)
+	if err != nil {
+		return shared.ForgetResult{}, err
+	}
+	e.runner.poke(forgetName(&req))
+	last := resultOf(begun)
+	for end := e.clock.Elapsed() + forgetWait; ; {
+		select {
+		case <-ctx.Done():
+			return shared.ForgetResult{}, ctx.Err()
+		case <-e.stop.Done():
+			return shared.ForgetResult{}, e.unavailable()
+		case <-e.clock.After(forgetLook):
+		}
+		work, _, err := findForget(a, req)
+		if err != nil {
+			return shared.ForgetResult{}, err
+		}
+		if work == nil {
+			last.Done, last.Waiting = true, 0
+			if known, ok := e.forgotten.take(forgetName(&req)); ok {
+				last = known
+			}
+			return last, nil
+		}
+		last = resultOf(work)
+		if work.Pass > begun.Pass && work.Waiting > 0 || e.clock.Elapsed() >= end {
+			return last, nil
+		}
+	}
+}
+
+// beginForget begins the work of a request, unless it is under way, and returns how far it is.
+func (e *Engine) beginForget(ctx context.Context, a *active, req shared.ForgetRequest) (*index.ForgetWork, error) {
+	work, others, err := findForget(a, req)
+	if err != nil || work != nil {
+		return work, err
+	}
+	if others >= index.MaxForgetWorks {
+		return nil, fmt.Errorf("%w: %d requests to forget are under way", shared.ErrOverloaded, others)
+	}
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails (crypto/rand)
+	e.forgotten.drop(forgetName(&req))
+	if _, err := a.log.Append(ctx, []index.Op{{Forget: &index.Forget{What: req, Key: key}}}); err != nil {
+		return nil, fmt.Errorf("begin to forget: %w", err)
+	}
+	return &index.ForgetWork{What: req, Pass: 1}, nil
+}
+
+// findForget finds the work of a request, nil if none is under way; and how many others are.
+func findForget(a *active, req shared.ForgetRequest) (work *index.ForgetWork, others int, err error) {
+	works, err := a.index.ForgetWorks()
+	if err != nil {
+		return nil, 0, fmt.Errorf("find the requests to forget: %w", err)
+	}
+	i := slices.IndexFunc(works, func(w index.ForgetWork) bool { return sameForget(&w.What, &req) })
+	if i < 0 {
+		return nil, len(works), nil
+	}
+	return &works[i], len(works) - 1, nil
+}
+
+func sameForget(a, b *shared.ForgetRequest) bool {
+	return a.Tenant == b.Tenant && a.Sender == b.Sender && a.Conversation == b.Conversation && a.Before.Equal(b.Before)
+}
+
+func resultOf(w *index.ForgetWork) shared.ForgetResult {
+	return shared.ForgetResult{Live: w.Live, Recalled: w.Recalled, Replaced: w.Replaced, Waiting: w.Waiting}
+}
+
+// forgetName names the work of a request, also in the log, which must not have what is forgotten.
+func forgetName(r *shared.ForgetRequest) string {
+	text, _ := json.Marshal(r) // texts and times of this century
+	sum := sha256.Sum256(text)
+	return fmt.Sprintf("forget %x", sum[:6])
+}
+
+// maxForgotten bounds the results that are kept for calls that wait.
+const maxForgotten = 100
+
+// forgotten are the results of requests that are done, by name, for the calls that wait for them.
+type forgotten struct {
+	mu sync.Mutex
+	of map[string]shared.ForgetResult
+}
+
+func (f *forgotten) put(name string, r shared.ForgetResult) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.of == nil || len(f.of) >= maxForgotten {
+		f.of = map[string]shared.ForgetResult{}
+	}
+	f.of[name] = r
+}
+
+func (f *forgotten) take(name string) (r shared.ForgetResult, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, ok = f.of[name]
+	return r, ok
+}
+
+func (f *forgotten) drop(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.of, name)
+}
+
+// forgetSource finds the requests to forget that are under way.
+type forgetSource struct{ engine *Engine }
+
+// find is [source].
+func (s *forgetSource) find(_ context.Context, a *active) ([]work, error) {
+	works, err := a.index.ForgetWorks()
+	if err != nil {
+		return nil, fmt.Errorf("find the requests to forget: %w", err)
+	}
+	all := make([]work, len(works))
+	for i := range works {
+		all[i] = &forgetWork{engine: s.engine, what: works[i].What}
+	}
+	return all, nil
+}
+
+// forgetWork is the work of a request to forget.
+type forgetWork struct {
+	engine *Engine
+	what   shared.ForgetRequest
+
+	at     *index.ForgetWork // as far as slices have looked; nil: it is to be read
+	ops    []index.Op        // of the last slice, that are not applied yet
+	waited time.Duration     // before this pass
+	atOnce atomic.Bool       // a call asks for the next pass
+}
+
+// name is [work].
+func (w *forgetWork) name() string { return forgetName(&w.what) }
+
+// changed is [work].
+func (w *forgetWork) changed() { w.atOnce.Store(true) }
+
+// slice is [work].
+func (w *forgetWork) slice(ctx context.Context, a *active) (progress, error) {
+	if !a.chores.isMine() {
+		w.at, w.ops = nil, nil
+		work, _, err := findForget(a, w.what)
+		return progress{done: err == nil && work == nil, wait: otherNode}, err
+	}
+	if w.at == nil {
+		var err error
+		if w.at, _, err = findForget(a, w.what); err != nil || w.at == nil {
+			return progress{done: err == nil}, err
+		}
+	}
+	if len(w.ops) == 0 {
+		ops, err := a.index.ForgetSlice(ctx, w.at, forgetSlice)
+		if err != nil {
+			w.at = nil
+		}
+		w.ops = ops
+		return progress{}, err
+	}
+	forgot, err := applyForget(ctx, a, &w.ops)
+	if err != nil {
+		w.at, w.ops = nil, nil // where it goes on depends on what was applied
+		return progress{}, err
+	}
+	w.engine.counts.erased("forget", forgot.Live, forgot.Recalled)
+	switch {
+	case forgot.Done:
+		result := resultOf(w.at)
+		w.engine.forgotten.put(w.name(), shared.ForgetResult{
+			Done: true, Live: forgot.Total.Live, Recalled: forgot.Total.Recalled, Replaced: forgot.Total.Replaced,
+		})
+		w.engine.logger.Info("what was to be forgotten is erased", "request", w.name(), "tenant", w.what.Tenant,
+			"live", forgot.Total.Live, "recalled", forgot.Total.Recalled, "waited_for", result.Waiting)
+		return progress{done: true}, nil
+	case forgot.Ended: // a pass
+		w.at, w.ops = nil, nil
+		w.waited = min(max(2*w.waited, firstForget), lastForget)
+		if w.atOnce.Swap(false) {
+			w.waited = firstForget
+		}
+		return progress{wait: w.waited}, nil
+	}
+	return progress{}, nil
+}
+
+// applied is what the first of some operations did.
+type applied struct {
+	index.Forgot
+	Ended bool // a pass, or the work was done by another node
+}
+
+// applyForget applies the first of some operations, or a part of it, and takes from them what it has dealt with.
+func applyForget(ctx context.Context, a *active, ops *[]index.Op) (applied, error) {
+	op := (*ops)[0]
+	results, err := a.log.Append(ctx, []index.Op{op})
+	if err != nil {
+		return applied{}, fmt.Errorf("erase messages: %w", err)
+	}
+	f, r := op.Forget, results[0].Forgot
+	if f == nil { // the wait of a recall
+		*ops = (*ops)[1:]
+		return applied{}, nil
+	}
+	if !r.Found {
+		return applied{Ended: true}, nil
+	}
+	if rest := f.Rest(r.Dealt); rest != nil {
+		(*ops)[0].Forget = rest
+		return applied{Forgot: r}, nil
+	}
+	*ops = (*ops)[1:]
+	return applied{Forgot: r, Ended: f.EndPass}, nil
+}
+
+// expireSource finds the work of index.keep_messages.
+type expireSource struct{ engine *Engine }
+
+// find is [source].
+func (s *expireSource) find(context.Context, *active) ([]work, error) {
+	keep := s.engine.keepMessages.Load()
+	if keep == 0 {
+		return nil, nil
+	}
+	return []work{&expireWork{engine: s.engine, keep: time.Duration(keep)}}, nil
+}
+
+// expireWork drops live messages that were sent long ago. It is never done.
+type expireWork struct {
+	engine *Engine
+	keep   time.Duration
+
+	before time.Time // of this pass
+	next   index.Place
+	ops    []index.Op
+	more   bool
+}
+
+// name is [work].
+func (w *expireWork) name() string { return "keep_messages" }
+
+// changed is [work].
+func (w *expireWork) changed() {}
+
+// slice is [work].
+func (w *expireWork) slice(ctx context.Context, a *active) (progress, error) {
+	if !a.chores.isMine() {
+		*w = expireWork{engine: w.engine, keep: w.keep}
+		return progress{wait: otherNode}, nil
+	}
+	if len(w.ops) > 0 {
+		forgot, err := applyForget(ctx, a, &w.ops)
+		w.engine.counts.erased("keep_messages", forgot.Live, 0)
+		return progress{}, err
+	}
+	if !w.more {
+		if !w.before.IsZero() {
+			*w = expireWork{engine: w.engine, keep: w.keep}
+			return progress{wait: expireEvery}, nil
+		}
+		w.before = micros(w.engine.now().Add(-w.keep))
+	}
+	var err error
+	w.ops, w.next, w.more, err = a.index.ExpireSlice(ctx, w.before, w.next, forgetSlice)
+	if err != nil {
+		*w = expireWork{engine: w.engine, keep: w.keep}
+	}
+	return progress{}, err
+}
