@@ -175,20 +175,28 @@ func readJob(txn *badger.Txn, tenant, id string) (*Job, error) {
 	return decodeJob(tenant, id, &pb), nil
 }
 
-// eachJob visits the jobs of a tenant, or of all if that is empty, in the order of their ids.
+// eachJob visits the jobs of a tenant, in the order of their ids.
 func eachJob(ctx context.Context, txn *badger.Txn, tenant string, visit func(*Job) error) error {
-	prefix := newKey('j')
-	if tenant != "" {
-		prefix = jobPrefix(tenant)
-	}
+	prefix := jobPrefix(tenant)
 	return each(ctx, txn, prefix, nil, func(item *badger.Item) (bool, error) {
 		var pb indexpb.Job
 		if err := decode(item, &pb); err != nil {
 			return false, err
 		}
-		of := textAt(item.Key(), 2)
-		return true, visit(decodeJob(of, textAt(item.Key(), len(jobPrefix(of))), &pb))
+		return true, visit(decodeJob(tenant, textAt(item.Key(), len(prefix)), &pb))
 	})
+}
+
+// setJob writes a job, and whether it is among those that run.
+func (w *writes) setJob(j *Job) error {
+	tenant, id := j.Request.Tenant, j.Request.JobID
+	if err := w.set(jobKey(tenant, id), encodeJob(j)); err != nil {
+		return err
+	}
+	if j.State != shared.JobRunning {
+		w.delete(runningJobKey(j.Number))
+	}
+	return nil
 }
 
 // planJob plans what is not a slice.
@@ -201,7 +209,7 @@ func (b *batch) planJob(op *JobOp, w *writes) (Result, error) {
 		return b.planJobStart(op, w)
 	case op.Cancel != nil && job.State == shared.JobRunning:
 		job.State, job.EndedAt = shared.JobCanceled, decodeTime(encodeTime(op.Cancel.At))
-		return Result{Job: job, New: true}, w.set(jobKey(op.Tenant, op.ID), encodeJob(job))
+		return Result{Job: job, New: true}, w.setJob(job)
 	}
 	return Result{Job: job}, nil
 }
@@ -235,7 +243,10 @@ func (b *batch) planJobStart(op *JobOp, w *writes) (Result, error) {
 		}
 	}
 	w.job = true
-	return Result{Job: job, New: true}, w.set(jobKey(op.Tenant, op.ID), encodeJob(job))
+	if err := w.set(runningJobKey(job.Number), &indexpb.RunningJob{Tenant: op.Tenant, JobId: op.ID}); err != nil {
+		return Result{}, err
+	}
+	return Result{Job: job, New: true}, w.setJob(job)
 }
 
 // jobRefused refuses to start a job under the id of another one or while too many are running, and to go on with or
@@ -300,7 +311,7 @@ func (x *Index) applySlice(b *batch, ops []Op, w *writes) (Answer, error) {
 		return Answer{}, err
 	}
 	job.advance(op.Slice, recalls, applied, b.position())
-	err = x.applyPlan(b, w, func() error { return w.set(jobKey(op.Tenant, op.ID), encodeJob(job)) })
+	err = x.applyPlan(b, w, func() error { return w.setJob(job) })
 	if err != nil {
 		return Answer{}, err
 	}
@@ -359,14 +370,20 @@ func (x *Index) Job(tenant, id string) (job *Job, err error) {
 // RunningJobs returns the jobs of all tenants that are running, in the order of their starts.
 func (x *Index) RunningJobs(ctx context.Context) (running []*Job, err error) {
 	err = x.dir.Read(func(txn *badger.Txn) error {
-		return eachJob(ctx, txn, "", func(j *Job) error {
-			if j.State == shared.JobRunning {
-				running = append(running, j)
+		return each(ctx, txn, runningJobPrefix(), nil, func(item *badger.Item) (bool, error) {
+			var at indexpb.RunningJob
+			if err := decode(item, &at); err != nil {
+				return false, err
 			}
-			return nil
+			j, err := readJob(txn, at.Tenant, at.JobId)
+			if err == nil && j == nil {
+				err = fmt.Errorf("%w: %q names the job %q of tenant %q, which is not there", ErrCorrupt, item.Key(), at.JobId,
+					at.Tenant)
+			}
+			running = append(running, j)
+			return true, err
 		})
 	})
-	slices.SortFunc(running, func(a, b *Job) int { return cmp.Compare(a.Number, b.Number) })
 	return running, err
 }
 

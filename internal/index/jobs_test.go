@@ -337,11 +337,84 @@ func TestJob_Salvaged(t *testing.T) {
 			t.Errorf("%s finds %d messages, want %d", id, len(found), want)
 		}
 	}
+	running, err := y.RunningJobs(t.Context())
+	if err != nil || len(running) != 2 || running[0].Request.JobID != "running" || running[1].Request.JobID != "ban" {
+		t.Errorf("running: %+v %v", running, err)
+	}
 	if j := job(t, y, "done"); j.State != shared.JobDone || j.Examined != 3 {
 		t.Errorf("%+v", j)
 	}
 	if res := apply(t, y, startOf("next")); res[0].Job.Number != 4 {
 		t.Errorf("the next job is number %d", res[0].Job.Number)
+	}
+}
+
+// What is left of damage has no key of a job that is gone, and one of each that runs.
+func TestJob_SalvagedWithoutKeys(t *testing.T) {
+	path := t.TempDir()
+	x := openAt(t, path)
+	apply(t, x, startOf("a"))
+	apply(t, x, startOf("b"))
+	txn := x.dir.NewTransaction(true)
+	defer txn.Discard()
+	if err := errors.Join(txn.Delete(jobKey("acme", "a")), txn.Delete(runningJobKey(2)), x.dir.Commit(txn)); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, y := salvage(t, path)
+	running, err := y.RunningJobs(t.Context())
+	if err != nil || len(running) != 1 || running[0].Request.JobID != "b" {
+		t.Errorf("%+v %v", running, err)
+	}
+	if res := apply(t, y, startOf("c")); res[0].Job.Number != 3 {
+		t.Errorf("the next job is number %d", res[0].Job.Number)
+	}
+}
+
+// A job goes on when the single machine becomes a cluster, and when that becomes a single machine again.
+func TestJob_Converted(t *testing.T) {
+	x := openNew(t)
+	a, b, c := message("a"), message("b"), message("c")
+	apply(t, x, put(a))
+	apply(t, x, put(b), put(c))
+	apply(t, x, startOf("j"))
+	step := func(x *Index, left int) {
+		t.Helper()
+		j := job(t, x, "j")
+		page, err := x.Walk(t.Context(), WalkRequest{From: j.Place, End: j.End, Tenant: "acme", MaxFound: 1})
+		if err != nil || len(page.Found) != 1 {
+			t.Fatalf("%+v %v", page, err)
+		}
+		s := JobSlice{From: j.Place, To: page.Next, Examined: page.Examined, RecallNumber: 1, Done: !page.More}
+		if res := apply(t, x, sliceOf("j", s, page.Found[0].Message)...); !res[0].New || !res[1].New {
+			t.Fatalf("%+v", res)
+		}
+		if j = job(t, x, "j"); j.Counts.Recalled != 3-left || (j.State == shared.JobDone) != (left == 0) {
+			t.Errorf("%+v", j)
+		}
+	}
+	step(x, 2)
+	n := clusterOf(t, x, 2)
+	for i := range 2 {
+		n.join(memberOf(i))
+	}
+	if res := n.apply(0, startOf("other")); !res[0].New {
+		t.Fatalf("%+v", res)
+	}
+	n.wantEqual()
+	for i, y := range n.indexes {
+		if running, err := y.RunningJobs(t.Context()); err != nil || len(running) != 2 {
+			t.Errorf("node %d: %+v %v", i, running, err)
+		}
+	}
+	path, _ := toSingle(t, n.indexes[1])
+	y := openAt(t, path)
+	step(y, 1)
+	step(y, 0)
+	if running, err := y.RunningJobs(t.Context()); err != nil || len(running) != 1 {
+		t.Errorf("%+v %v", running, err)
 	}
 }
 
@@ -355,12 +428,15 @@ func TestJobs_OfAllTenants(t *testing.T) {
 	cancel := cancelOf("j2")
 	cancel.Job.Tenant = "c"
 	apply(t, x, cancel)
+	done := sliceOf("j1", JobSlice{Done: true})
+	done[0].Job.Tenant = "a"
+	apply(t, x, done...)
 	running, err := x.RunningJobs(t.Context())
 	var ids []string
 	for _, j := range running {
 		ids = append(ids, j.Request.Tenant+" "+j.Request.JobID)
 	}
-	if want := []string{"b j0", "a j1", "a j3"}; err != nil || !slices.Equal(ids, want) {
+	if want := []string{"b j0", "a j3"}; err != nil || !slices.Equal(ids, want) {
 		t.Errorf("%q %v, want %q", ids, err, want)
 	}
 }

@@ -147,6 +147,10 @@ func jobPrefix(tenant string) key { return newKey('j').text(tenant) }
 
 func jobKey(tenant, id string) key { return jobPrefix(tenant).text(id) }
 
+func runningJobPrefix() key { return newKey('j').text("") }
+
+func runningJobKey(number uint64) key { return runningJobPrefix().number(number) }
+
 // lastNumber reads the number that a key ends with.
 func lastNumber(k []byte) uint64 { return binary.BigEndian.Uint64(k[len(k)-8:]) }
 

@@ -362,6 +362,11 @@ func (m *mending) endGroup() error {
 // job has a job that runs begin again, because the groups are others now. What it has recalled, it knows by the recall
 // ids.
 func (m *mending) job(item *badger.Item) error {
+	k := item.KeyCopy(nil)
+	tenant := textAt(k, 2)
+	if tenant == "" {
+		return m.runningJob(item)
+	}
 	var pb indexpb.Job
 	if err := decode(item, &pb); err != nil {
 		return err
@@ -378,7 +383,22 @@ func (m *mending) job(item *badger.Item) error {
 	if pb.End > 0 {
 		pb.End = max(m.groups, 1)
 	}
-	return m.set(item.KeyCopy(nil), &pb)
+	err := m.set(runningJobKey(pb.Number), &indexpb.RunningJob{Tenant: tenant, JobId: textAt(k, len(jobPrefix(tenant)))})
+	return errors.Join(err, m.set(k, &pb))
+}
+
+// runningJob drops the key of a job that runs if that job is gone.
+func (m *mending) runningJob(item *badger.Item) error {
+	var at indexpb.RunningJob
+	if err := decode(item, &at); err != nil {
+		return err
+	}
+	m.jobs = max(m.jobs, lastNumber(item.Key()))
+	j, err := readJob(m.txn, at.Tenant, at.JobId)
+	if err != nil || j != nil && j.State == shared.JobRunning && j.Number == lastNumber(item.Key()) {
+		return err
+	}
+	return m.drop(item)
 }
 
 // queued drops a key of a queue that is not where the ledger has its event: that is gone, or the step was settled or

@@ -2497,6 +2497,59 @@ func (x *Job) GetRecallMessages() uint64 {
 	return 0
 }
 
+// RunningJob is the value of j/<NUL><number>: a job that is running.
+type RunningJob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	JobId         string                 `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunningJob) Reset() {
+	*x = RunningJob{}
+	mi := &file_index_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunningJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunningJob) ProtoMessage() {}
+
+func (x *RunningJob) ProtoReflect() protoreflect.Message {
+	mi := &file_index_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunningJob.ProtoReflect.Descriptor instead.
+func (*RunningJob) Descriptor() ([]byte, []int) {
+	return file_index_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RunningJob) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *RunningJob) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
 type JobRequest struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	ActorId            string                 `protobuf:"bytes,1,opt,name=actor_id,json=actorId,proto3" json:"actor_id,omitempty"`
@@ -2519,7 +2572,7 @@ type JobRequest struct {
 
 func (x *JobRequest) Reset() {
 	*x = JobRequest{}
-	mi := &file_index_proto_msgTypes[24]
+	mi := &file_index_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2584,7 @@ func (x *JobRequest) String() string {
 func (*JobRequest) ProtoMessage() {}
 
 func (x *JobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_index_proto_msgTypes[24]
+	mi := &file_index_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2597,7 @@ func (x *JobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRequest.ProtoReflect.Descriptor instead.
 func (*JobRequest) Descriptor() ([]byte, []int) {
-	return file_index_proto_rawDescGZIP(), []int{24}
+	return file_index_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JobRequest) GetActorId() string {
@@ -2836,7 +2889,11 @@ const file_index_proto_rawDesc = "" +
 	"\x0frecall_messages\x18\x0f \x01(\x04R\x0erecallMessages\x1a9\n" +
 	"\vDeniedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xef\x03\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\";\n" +
+	"\n" +
+	"RunningJob\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x15\n" +
+	"\x06job_id\x18\x02 \x01(\tR\x05jobId\"\xef\x03\n" +
 	"\n" +
 	"JobRequest\x12\x19\n" +
 	"\bactor_id\x18\x01 \x01(\tR\aactorId\x12!\n" +
@@ -2920,7 +2977,7 @@ func file_index_proto_rawDescGZIP() []byte {
 }
 
 var file_index_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_index_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_index_proto_goTypes = []any{
 	(ConversationType)(0), // 0: recall.index.v1.ConversationType
 	(MessageType)(0),      // 1: recall.index.v1.MessageType
@@ -2954,9 +3011,10 @@ var file_index_proto_goTypes = []any{
 	(*Written)(nil),       // 29: recall.index.v1.Written
 	(*Holders)(nil),       // 30: recall.index.v1.Holders
 	(*Job)(nil),           // 31: recall.index.v1.Job
-	(*JobRequest)(nil),    // 32: recall.index.v1.JobRequest
-	nil,                   // 33: recall.index.v1.Entry.PlaceholderEntry
-	nil,                   // 34: recall.index.v1.Job.DeniedEntry
+	(*RunningJob)(nil),    // 32: recall.index.v1.RunningJob
+	(*JobRequest)(nil),    // 33: recall.index.v1.JobRequest
+	nil,                   // 34: recall.index.v1.Entry.PlaceholderEntry
+	nil,                   // 35: recall.index.v1.Job.DeniedEntry
 }
 var file_index_proto_depIdxs = []int32{
 	0,  // 0: recall.index.v1.Record.conversation_type:type_name -> recall.index.v1.ConversationType
@@ -2969,7 +3027,7 @@ var file_index_proto_depIdxs = []int32{
 	2,  // 7: recall.index.v1.Tombstone.role:type_name -> recall.index.v1.Role
 	2,  // 8: recall.index.v1.Entry.role:type_name -> recall.index.v1.Role
 	19, // 9: recall.index.v1.Entry.steps:type_name -> recall.index.v1.Step
-	33, // 10: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
+	34, // 10: recall.index.v1.Entry.placeholder:type_name -> recall.index.v1.Entry.PlaceholderEntry
 	4,  // 11: recall.index.v1.Entry.disposition:type_name -> recall.index.v1.Disposition
 	14, // 12: recall.index.v1.Entry.related:type_name -> recall.index.v1.Related
 	13, // 13: recall.index.v1.Entry.cause:type_name -> recall.index.v1.Relation
@@ -2979,9 +3037,9 @@ var file_index_proto_depIdxs = []int32{
 	2,  // 17: recall.index.v1.Wait.role:type_name -> recall.index.v1.Role
 	0,  // 18: recall.index.v1.Wait.conversation_type:type_name -> recall.index.v1.ConversationType
 	6,  // 19: recall.index.v1.Wait.state:type_name -> recall.index.v1.WaitState
-	32, // 20: recall.index.v1.Job.request:type_name -> recall.index.v1.JobRequest
+	33, // 20: recall.index.v1.Job.request:type_name -> recall.index.v1.JobRequest
 	7,  // 21: recall.index.v1.Job.state:type_name -> recall.index.v1.JobState
-	34, // 22: recall.index.v1.Job.denied:type_name -> recall.index.v1.Job.DeniedEntry
+	35, // 22: recall.index.v1.Job.denied:type_name -> recall.index.v1.Job.DeniedEntry
 	2,  // 23: recall.index.v1.JobRequest.role:type_name -> recall.index.v1.Role
 	0,  // 24: recall.index.v1.JobRequest.conversation_type:type_name -> recall.index.v1.ConversationType
 	1,  // 25: recall.index.v1.JobRequest.types:type_name -> recall.index.v1.MessageType
@@ -3003,7 +3061,7 @@ func file_index_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_index_proto_rawDesc), len(file_index_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

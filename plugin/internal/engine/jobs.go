@@ -262,6 +262,8 @@ func (e *Engine) PreviewJob(ctx context.Context, req shared.JobPreviewRequest) (
 	defer cancel()
 	defer context.AfterFunc(e.stop, cancel)() // Quiesce does not wait for it
 	var page shared.JobPreview
+	var pause time.Duration
+	asked := e.asked.Load()
 	for began := e.clock.Elapsed(); ; {
 		slice := e.clock.Elapsed()
 		walked, err := a.index.Walk(ctx, walkOf(&req.Job, p.at, p.end))
@@ -281,10 +283,11 @@ func (e *Engine) PreviewJob(ctx context.Context, req shared.JobPreviewRequest) (
 		if !page.More || now-began >= previewTime {
 			break
 		}
+		pause, asked = e.pauseAfter(now-slice, asked)
 		select {
 		case <-ctx.Done():
 			return shared.JobPreview{}, ctx.Err()
-		case <-e.clock.After(time.Duration(idlePause * float64(now-slice))):
+		case <-e.clock.After(pause):
 		}
 	}
 	page.Next, page.Total = p.cursor(a), p.examined

@@ -122,10 +122,8 @@ func (r *runner) run(ctx context.Context) {
 		if !ok {
 			return
 		}
-		pause := time.Duration(idlePause * float64(took))
-		if now := r.engine.asked.Load(); now != asked {
-			asked, pause = now, busyPause*took
-		}
+		var pause time.Duration
+		pause, asked = r.engine.pauseAfter(took, asked)
 		select {
 		case <-ctx.Done():
 			return
@@ -134,6 +132,15 @@ func (r *runner) run(ctx context.Context) {
 		case <-r.clock.After(pause):
 		}
 	}
+}
+
+// pauseAfter returns for how long work pauses after a slice, and how often the host has called. asked is how often that
+// was after the slice before.
+func (e *Engine) pauseAfter(took time.Duration, asked uint64) (pause time.Duration, now uint64) {
+	if now = e.asked.Load(); now != asked {
+		return busyPause * took, now
+	}
+	return time.Duration(idlePause * float64(took)), now
 }
 
 // find takes up what is to be done; false: the index is released.
