@@ -426,6 +426,44 @@ func ExampleHost_Forget() {
 }
 
 // A step that somebody else carries out is deferred and settled later.
+func ExampleHost_StartJob() {
+	recall, end := open(nil)
+	defer end()
+	var spam []shared.Message
+	for i := range 3 {
+		m := textMessage(fmt.Sprint("m", i))
+		m.Sender = "eve"
+		spam = append(spam, m)
+	}
+	if _, err := recall.Index(ctx, spam); err != nil {
+		panic(err)
+	}
+
+	job := shared.JobRequest{
+		Tenant: "acme", JobID: "3d0a7c1e", Reason: "spam",
+		Filter: shared.JobFilter{Sender: "eve", Conversation: &team, From: time.Now().Add(-time.Hour)},
+		Actor:  shared.Actor{ID: "ben"}, Role: shared.RoleAdmin, // of ben in team
+	}
+	preview, err := shared.PreviewJob(ctx, recall, job, nil)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("can be removed:", preview.Counts.Recalled, "refused:", preview.Counts.Denied)
+	state, err := recall.StartJob(ctx, job)
+	for err == nil && state.State == shared.JobRunning {
+		fmt.Fprintf(os.Stderr, "%d of about %d messages examined\n", state.Examined, state.Total)
+		time.Sleep(50 * time.Millisecond)
+		state, err = recall.JobStatus(ctx, "acme", job.JobID)
+	}
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(state.State, state.Counts.Recalled)
+	// Output:
+	// can be removed: 3 refused: map[]
+	// done 3
+}
+
 func ExampleHost_Settle() {
 	jobs := make(chan string, 1)
 	recall, end := open(map[string]host.Step{

@@ -68,6 +68,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("GET /stream", a.stream)
 	a.operatorRoutes(mux)
 	a.auditRoutes(mux)
+	a.sweepRoutes(mux)
 	pageRoutes(mux, a.server.store, contentPolicy("'self'", "'self' "+a.framedBy))
 	return Guard(mux, a.framedBy)
 }

@@ -41,7 +41,10 @@ func fill(v reflect.Value, n *int) {
 		}
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
-		v.SetMapIndex(reflect.ValueOf("en"), reflect.ValueOf(fmt.Sprint("text ", *n)))
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		key.SetString("en")
+		fill(value, n)
+		v.SetMapIndex(key, value)
 	case reflect.String:
 		v.SetString(fmt.Sprint("text ", *n))
 	case reflect.Bool:
@@ -146,6 +149,8 @@ func TestEncode_NothingLost(t *testing.T) {
 		x.Rules[i].Rule = shared.Rule{}
 	}
 	same(t, x, encodeExplanation(x))
+	j := filled[shared.Job]()
+	same(t, j, encodeJob(j))
 	s := filled[host.State]()
 	same(t, s, encodeState(s), ".index.version")
 }
@@ -154,6 +159,10 @@ func TestDecode_NothingLost(t *testing.T) {
 	m := filled[shared.Message]()
 	if got := decodeMessage(encodeMessage(&m)); !reflect.DeepEqual(got, m) {
 		t.Errorf("%+v, want %+v", got, m)
+	}
+	j := filled[shared.Job]()
+	if got := decodeJob(encodeJob(j).Request); !reflect.DeepEqual(got, j.Request) {
+		t.Errorf("%+v, want %+v", got, j.Request)
 	}
 	want := filled[shared.RecallRequest]()
 	want.Held = 0 // of the host

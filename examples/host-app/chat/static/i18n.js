@@ -28,6 +28,8 @@ const words = {
     refused: 'It can’t be recalled', wrong: 'That did not work', details: 'Which rule said so', rule: 'Rule', place: 'Place', code: 'Code', noRule: 'No rule allows it; what no rule allows is refused.',
     againIn: 'It is possible again in {time}.', againTooLate: 'When it is possible again, this message is too old.',
     already_recalled: 'This message is recalled already.', unavailable: 'The server could not answer. Nothing was changed; try again.',
+    sweep: 'Remove what {name} sent…', sweepTitle: 'Everything that {name} sent here in the last hour', sweepCounting: 'Asking the rules…', sweepFound: '{n} can be removed; {already} are recalled already.', sweepNone: 'Nothing can be removed; {already} are recalled already.',
+    sweepStay: '{n} stay', sweepStart: 'Remove {n}', sweepStop: 'Stop', sweepBar: 'Progress', sweepRuns: '{n} removed so far…', sweepWaits: '{n} removed so far. A limit of the rules is reached; it goes on in {time}.', sweepDone: '{n} removed.', sweepStopped: 'Stopped. {n} were removed, and stay so.',
     type_text: 'text', type_image: 'image', type_audio: 'voice note', type_video: 'video', type_file: 'file', type_location: 'location', type_custom: 'message', type_combine: 'messages', type_command: 'command',
     // the audit view
     audit: 'Audit', auditLead: 'For compliance: who recalled what, with the steps, filters, and a download. It never shows texts.',
@@ -86,6 +88,8 @@ const words = {
     archiveLead: '内容在归档中。谁读取都会被记录。', readArchive: '读取消息', openFile: '打开 {name}', keptUntil: '保留到 {time}。', heldArchive: '已冻结：{time} 之后仍保留。', hold: '冻结', release: '解除冻结',
     accesses: '归档访问记录', accessesLead: '先记录，后显示', noAccesses: '还没有人读取归档。', access_read: '{auditor} 读取了消息 {id}', access_file: '{auditor} 打开了消息 {id} 的文件', access_hold: '{auditor} 冻结了消息 {id}', access_release: '{auditor} 解除了消息 {id} 的冻结',
     restored: '索引已被恢复：列表重新开始。', emptyAudit: '这里会列出撤回记录。', failing: '失败',
+    sweep: '移除 {name} 发送的内容…', sweepTitle: '{name} 最近一小时在这里发送的全部内容', sweepCounting: '正在询问规则…', sweepFound: '可移除 {n} 条；{already} 条已撤回。', sweepNone: '没有可移除的消息；{already} 条已撤回。',
+    sweepStay: '{n} 条保留', sweepStart: '移除 {n} 条', sweepStop: '停止', sweepBar: '进度', sweepRuns: '已移除 {n} 条…', sweepWaits: '已移除 {n} 条。已达规则的次数限制，{time} 后继续。', sweepDone: '已移除 {n} 条。', sweepStopped: '已停止。已移除的 {n} 条不会恢复。',
     type_text: '文字', type_image: '图片', type_audio: '语音', type_video: '视频', type_file: '文件', type_location: '位置', type_custom: '消息', type_combine: '合并消息', type_command: '指令',
     plugin: '插件', chat: '聊天', nothingLost: '杀掉或升级插件不会丢失任何东西。它的每个回答都先写入磁盘；它不在时调用会等待，由下一个进程回答。',
     state: '状态', running: '运行中', upgrading: '升级中', restarting: '重启中', closed: '已关闭', phase_failed: '失败', pid: '进程', version: '版本', uptime: '已运行',

@@ -4,6 +4,7 @@ import { post, Refused } from './api.js';
 import { askReason, explainRefusal, tell } from './dialogs.js';
 import { byId, el, icon } from './dom.js';
 import { left, t } from './i18n.js';
+import { canSweep, openSweep } from './sweep.js';
 
 let close = () => {};
 let at; // the button of the menu that is open
@@ -16,8 +17,8 @@ export function checkMenu() {
   if (at && !at.isConnected) close();
 }
 
-// openMenu opens the menu of a message at its button. page gives me, online(), reply(m), recalled(m, text)
-// and the selection.
+// openMenu opens the menu of a message at its button. page gives me, online(), reply(m), recalled(m, text),
+// the model and the selection.
 export function openMenu(button, m, page) {
   const already = button.getAttribute('aria-expanded') === 'true';
   closeMenu();
@@ -41,6 +42,7 @@ export function openMenu(button, m, page) {
   const asked = el('div', { class: 'waiting muted', role: 'presentation', text: t('checking') });
   menu.replaceChildren(item('reply', 'reply', t('reply'), () => page.reply(m)), item('select', 'select', t('select'), () => page.selection.start(m)));
   menu.setAttribute('aria-label', t('menu'));
+  if (page.online() && canSweep(m, page)) menu.append(item('sweep', 'recall', t('sweep', { name: page.model.name(m.sender) }), () => openSweep(m, page)));
   if (page.online()) menu.append(asked);
   button.setAttribute('aria-expanded', 'true');
   menu.hidden = false;
