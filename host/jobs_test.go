@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -9,12 +10,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/host/hosttest"
+	"github.com/chat-recall/recall/internal/natscluster/natstest"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -300,5 +303,64 @@ func TestCancelJob_ThroughTheHost(t *testing.T) {
 	}
 	if s, err := h.Status(t.Context(), "acme", []string{"m"}); err != nil || s[0].State != shared.MessageLive {
 		t.Errorf("%+v %v", s, err)
+	}
+}
+
+// A job in a cluster goes on wherever a plugin is killed, and counts each message once.
+func TestCluster_JobWhilePluginsAreKilled(t *testing.T) {
+	servers := natstest.Start(t, 1, nil)
+	nodes := []*chatNode{
+		startChatNode(t, servers, "n0", "replicas = 1"), startChatNode(t, servers, "n1", "replicas = 1"),
+		startChatNode(t, servers, "n2", "replicas = 1"),
+	}
+	const count = 1500
+	for first := 0; first < count; first += 500 {
+		var msgs []shared.Message
+		for i := range 500 {
+			msgs = append(msgs, shared.Message{
+				Tenant: "acme", ID: fmt.Sprint("m", first+i), Sender: "ann", Type: shared.TypeText, SentAt: time.Now(),
+				Conversation: shared.Conversation{Type: shared.ConversationGroup, ID: "g"},
+			})
+		}
+		if _, err := nodes[first/500].Index(t.Context(), msgs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := nodes[0].StartJob(t.Context(), jobOf("acme", "j", "ann")); err != nil {
+		t.Fatal(err)
+	}
+	kills, next := 0, 0
+	job := waitJob(t, nodes[1].Host, "acme", "j", func(job shared.Job) {
+		if kills < 4 && job.Examined >= next {
+			if n := nodes[kills%3]; n.State().PID != 0 {
+				hosttest.Kill(t, n.Host)
+			}
+			kills, next = kills+1, job.Examined+count/6
+		}
+	})
+	want := shared.JobCounts{Recalled: count}
+	if job.State != shared.JobDone || !reflect.DeepEqual(job.Counts, want) || job.Examined != count {
+		t.Errorf("%+v", job)
+	}
+	for _, n := range nodes {
+		eventually(t, n.name+" has it, too", func() bool {
+			job, err := n.JobStatus(t.Context(), "acme", "j")
+			return err == nil && job.State == shared.JobDone
+		})
+		entries, err := shared.ReadLedger(t.Context(), n, "acme", "j-1")
+		if err != nil || len(entries) != count {
+			t.Errorf("the ledger of %s has %d entries: %v", n.name, len(entries), err)
+		}
+	}
+}
+
+// A node whose plugin knows no jobs keeps them from being started, by name.
+func TestCluster_JobNeedsNewPlugins(t *testing.T) {
+	servers := natstest.Start(t, 1, nil)
+	now := startChatNode(t, servers, "n0", "replicas = 1")
+	startChatNodeOf(t, hosttest.BuildFaulty(t, "old-format"), servers, "n1", "replicas = 1")
+	_, err := now.StartJob(t.Context(), jobOf("acme", "j", "ann"))
+	if !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "n1") {
+		t.Errorf("%v", err)
 	}
 }
