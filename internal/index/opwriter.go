@@ -153,9 +153,11 @@ func (w *opWriter) recall(r *Recall) {
 	if w.format < 2 {
 		spend = nil
 	}
-	relates := r.Cascade != 0 || len(r.With) > 0
-	if relates {
+	// As long as a node has an older version, no message has a relation, and what would be recalled with it is none.
+	relates := w.format >= 3 && r.Cascade != 0
+	if len(r.With) > 0 {
 		w.since(3)
+		relates = true
 	}
 	w.flags(r.Atomic, spend != nil, relates)
 	w.record(&m)

@@ -104,7 +104,7 @@ func (c *Client) signal() {
 func (c *Client) Next(ctx context.Context) (Frame, error) {
 	c.arrived()
 	for {
-		d, look, err := c.take()
+		d, body, look, err := c.take()
 		if err != nil {
 			return Frame{}, err
 		}
@@ -114,7 +114,7 @@ func (c *Client) Next(ctx context.Context) (Frame, error) {
 			if d.notice {
 				event = "notice"
 			}
-			return Frame{Event: event, ID: d.id, Body: d.body}, nil
+			return Frame{Event: event, ID: d.id, Body: body}, nil
 		}
 		if err := c.flush(ctx); err != nil {
 			return Frame{}, err
@@ -147,20 +147,20 @@ func (c *Client) arrived() {
 }
 
 // take takes the next delivery that may go out. look tells to fetch from the store.
-func (c *Client) take() (d *delivery, look bool, err error) {
+func (c *Client) take() (d *delivery, body json.RawMessage, look bool, err error) {
 	h := c.server.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if c.replaced {
-		return nil, false, errReplaced
+		return nil, nil, false, errReplaced
 	}
 	if c.cut {
-		return nil, false, errCutOff
+		return nil, nil, false, errCutOff
 	}
 	for len(c.queue) > 0 {
 		d := c.queue[0]
 		if d.state == held {
-			return nil, false, nil
+			return nil, nil, false, nil
 		}
 		c.queue[0] = nil
 		c.queue = c.queue[1:]
@@ -179,12 +179,16 @@ func (c *Client) take() (d *delivery, look bool, err error) {
 		if (d.queued || d.copied) && !d.notice {
 			c.fresh[d.id] = true
 		}
-		return d, false, nil
+		body := d.body
+		if d.bare {
+			body = d.plain
+		}
+		return d, body, false, nil
 	}
 	if c.look {
 		c.look, c.more, c.cursor = false, true, 0
 	}
-	return nil, c.more, nil
+	return nil, nil, c.more, nil
 }
 
 // flush takes from the store what has arrived.
@@ -216,24 +220,28 @@ func (c *Client) fetch(ctx context.Context) error {
 	}
 	h := c.server.hub
 	ids := make([]string, 0, len(messages))
-	queued := make([]*delivery, 0, len(messages))
+	queued, all := make([]*delivery, 0, len(messages)), make([]bodies, 0, len(messages))
 	h.mu.Lock()
 	for _, w := range notices {
 		h.push(c, &delivery{id: w.ID, notice: true, queued: true, body: w.Body, state: released})
 	}
 	for _, w := range messages {
-		d := &delivery{id: w.ID, queued: true, body: w.Body}
+		b := bodiesOf(w.Body)
+		d := &delivery{id: w.ID, quotes: b.quotes, queued: true}
 		h.push(c, d)
-		queued = append(queued, d)
+		queued, all = append(queued, d), append(all, b)
 		ids = append(ids, w.ID)
+		if b.quotes != "" {
+			ids = append(ids, b.quotes)
+		}
 		c.cursor = w.Entry
 	}
 	h.mu.Unlock()
 	c.more = len(notices)+len(messages) > 0
 	live, err := c.server.live(ctx, ids)
-	for _, d := range queued {
+	for i, d := range queued {
 		if err == nil && live[d.id] {
-			h.Release(d, d.body)
+			h.Release(d, all[i].asFar(live))
 		} else {
 			h.Drop(d)
 		}

@@ -26,9 +26,9 @@ const NoSuchFile = "there is no such file; upload it first"
 
 // Stored is a message as history holds it.
 type Stored struct {
-	Seq   int64 // grows with every message of the server
-	Text  string
-	Quote string // the id of the message that this one answers; empty: none
+	Seq    int64 // grows with every message of the server
+	Text   string
+	Quoted string // what it repeats of the message that it quotes
 	shared.Message
 	indexed bool
 }
@@ -42,34 +42,60 @@ type Payload struct {
 	Type         shared.MessageType  `json:"type,omitempty"`
 	SentAt       time.Time           `json:"sent_at,omitzero"`
 	Text         string              `json:"text,omitempty"`
-	Quote        string              `json:"quote,omitempty"` // the id of the message that it answers
+	Quote        string              `json:"quote,omitempty"`   // the id of the message that it answers
+	Quoted       string              `json:"quoted,omitempty"`  // the beginning of that message
+	Edit         string              `json:"edit,omitempty"`    // the id of the message of which this is the new text
+	Edited       int64               `json:"edited,omitempty"`  // text is that of its newest edit, which has this seq
+	Forward      string              `json:"forward,omitempty"` // the id of the message of which this is a copy
 	Attachments  []string            `json:"attachments,omitempty"`
 	Recalled     *shared.Notice      `json:"recalled,omitempty"` // it was: this is its placeholder
 }
 
 func (m *Stored) payload() Payload {
 	return Payload{Seq: m.Seq, ID: m.ID, Conversation: m.Conversation, Sender: m.Sender, Type: m.Type,
-		SentAt: m.SentAt, Text: m.Text, Quote: m.Quote, Attachments: keysOf(m.Attachments)}
+		SentAt: m.SentAt, Text: m.Text, Quote: m.related(shared.RelationQuote), Quoted: m.Quoted,
+		Edit: m.related(shared.RelationEdit), Forward: m.related(shared.RelationForward),
+		Attachments: keysOf(m.Attachments)}
+}
+
+// related returns the id of the message to which this one relates so; empty if there is none.
+func (m *Stored) related(kind shared.RelationKind) string { return relatedBy(&m.Message, kind) }
+
+func relatedBy(m *shared.Message, kind shared.RelationKind) string {
+	for _, r := range m.Relations {
+		if r.Kind == kind {
+			return r.MessageID
+		}
+	}
+	return ""
 }
 
 const messageColumns = "seq, id, conversation, sender, type, sent_at, text, attachments, indexed, " +
-	"COALESCE((SELECT quoted FROM quotes WHERE quotes.id = messages.id), '')"
+	"COALESCE((SELECT json_group_array(json_object('kind', kind, 'message_id', other)) FROM relations " +
+	"WHERE relations.id = messages.id), '[]'), " +
+	"COALESCE((SELECT r.text FROM relations r WHERE r.id = messages.id AND r.kind = 'quote'), '')"
 
 // scanStored reads messageColumns.
 func scanStored(scan func(...any) error) (m Stored, err error) {
-	var room, attachments string
+	var room, attachments, relations string
 	var sentAt int64
-	if err := scan(&m.Seq, &m.ID, &room, &m.Sender, &m.Type, &sentAt, &m.Text, &attachments, &m.indexed,
-		&m.Quote); err != nil {
+	if err := scan(&m.Seq, &m.ID, &room, &m.Sender, &m.Type, &sentAt, &m.Text, &attachments, &m.indexed, &relations,
+		&m.Quoted); err != nil {
 		return m, err
 	}
 	m.Tenant, m.Conversation, m.SentAt = Tenant, parseRoom(room), time.UnixMicro(sentAt).UTC()
-	var keys []string
-	if err := json.Unmarshal([]byte(attachments), &keys); err != nil {
-		return m, fmt.Errorf("attachments of a message: %w", err)
+	if err := errors.Join(unmarshalList(attachments, &m.Attachments), unmarshalList(relations, &m.Relations)); err != nil {
+		return m, fmt.Errorf("attachments and relations of a message: %w", err)
 	}
-	m.Attachments = attachmentsOf(keys)
 	return m, nil
+}
+
+// unmarshalList reads a list; an empty one is nil.
+func unmarshalList[T any](text string, into *[]T) error {
+	if text == "[]" {
+		return nil
+	}
+	return json.Unmarshal([]byte(text), into)
 }
 
 // Insert records a message in history, and with it in the queues of the users who are away and in the roaming logs:
@@ -92,8 +118,7 @@ func (s *Store) Insert(ctx context.Context, m *Stored, away, roaming []string) (
 		}
 		if found {
 			if old.Conversation != m.Conversation || old.Sender != m.Sender || old.Type != m.Type || old.Text != m.Text ||
-				old.Quote != m.Quote ||
-				!slices.Equal(old.Attachments, m.Attachments) {
+				!slices.Equal(old.Relations, m.Relations) || !slices.Equal(old.Attachments, m.Attachments) {
 				return ErrConflict
 			}
 			*m, known = old, true
@@ -137,14 +162,19 @@ func (tx *writeTx) insert(m *Stored, away, roaming []string) error {
 			return err
 		}
 	}
-	if m.Quote != "" {
-		if err := tx.exec("INSERT INTO quotes (id, quoted) VALUES (?, ?)", m.ID, m.Quote); err != nil {
+	for _, r := range m.Relations {
+		text := ""
+		if r.Kind == shared.RelationQuote {
+			text = m.Quoted
+		}
+		if err := tx.exec("INSERT INTO relations (id, kind, other, text) VALUES (?, ?, ?, ?)", m.ID, r.Kind, r.MessageID,
+			text); err != nil {
 			return err
 		}
 	}
 	attachments := "[]"
 	if len(m.Attachments) > 0 {
-		attachments = string(encode(keysOf(m.Attachments)))
+		attachments = string(encode(m.Attachments))
 	}
 	if _, err := tx.row(`INSERT INTO messages (id, conversation, sender, type, sent_at, text, attachments)
 		VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING seq`,
@@ -189,16 +219,20 @@ func (s *Store) Unindexed(ctx context.Context, after int64, limit int) ([]Stored
 
 // Newest lists up to limit messages of all conversations, newest first.
 func (s *Store) Newest(ctx context.Context, limit int) ([]Stored, error) {
-	return s.messages(ctx, "type <> 'command' ORDER BY seq DESC LIMIT ?", limit)
+	return s.messages(ctx, "type <> 'command' AND "+noEdit+" ORDER BY seq DESC LIMIT ?", limit)
 }
 
-// History lists up to limit messages of a conversation before a sequence number (0: the newest), newest first.
+// noEdit is true of messages that are not the new text of others.
+const noEdit = "NOT EXISTS (SELECT 1 FROM relations e WHERE e.id = messages.id AND e.kind = 'edit')"
+
+// History lists up to limit messages of a conversation, without edits, before a sequence number (0: the newest),
+// newest first.
 func (s *Store) History(ctx context.Context, room shared.Conversation, before int64, limit int) ([]Stored, error) {
 	if before <= 0 {
 		before = 1<<63 - 1
 	}
-	return s.messages(ctx, "conversation = ? AND seq < ? AND type <> 'command' ORDER BY seq DESC LIMIT ?", roomKey(room),
-		before, limit)
+	return s.messages(ctx, "conversation = ? AND seq < ? AND type <> 'command' AND "+noEdit+" ORDER BY seq DESC LIMIT ?",
+		roomKey(room), before, limit)
 }
 
 func (s *Store) messages(ctx context.Context, where string, args ...any) ([]Stored, error) {
@@ -235,13 +269,14 @@ func (s *Store) RoomOf(ctx context.Context, id string) (room shared.Conversation
 // Remove deletes a message from the history and reports whether it was there. The store still knows which attachments
 // the message used: nobody may download them, and members of the conversation are answered that they are gone.
 func (s *Store) Remove(ctx context.Context, id string, room shared.Conversation) (bool, error) {
-	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?", "DELETE FROM quotes WHERE id = ?")
+	return s.bury(ctx, id, room, "DELETE FROM messages WHERE id = ?",
+		"DELETE FROM relations WHERE id = ?")
 }
 
 // Discard forgets a message that was not accepted. It leaves no tombstone: its id is another's.
 func (s *Store) Discard(ctx context.Context, id string) error {
 	return s.apply(ctx, func(tx *writeTx) error {
-		for _, table := range []string{"messages", "quotes", "offline", "roaming", "uses"} {
+		for _, table := range []string{"messages", "relations", "offline", "roaming", "uses"} {
 			if err := tx.exec("DELETE FROM "+table+" WHERE id = ?", id); err != nil {
 				return err
 			}

@@ -198,6 +198,8 @@ func (a *api) send(r *http.Request, user string) (any, error) {
 		Type         shared.MessageType  `json:"type"`
 		Text         string              `json:"text"`
 		Quote        string              `json:"quote"`
+		Edit         string              `json:"edit"`
+		Forward      string              `json:"forward"`
 		Attachments  []string            `json:"attachments"`
 	}
 	if err := adapter.ReadJSON(r, maxBodyBytes, &in); err != nil {
@@ -214,7 +216,7 @@ func (a *api) send(r *http.Request, user string) (any, error) {
 		}
 	}
 	m, err := a.server.Send(r.Context(), user, Outgoing{ID: in.ID, Conversation: in.Conversation, Type: in.Type,
-		Text: in.Text, Quote: in.Quote, Attachments: in.Attachments})
+		Text: in.Text, Quote: in.Quote, Edit: in.Edit, Forward: in.Forward, Attachments: in.Attachments})
 	if err != nil {
 		return nil, err
 	}
@@ -251,18 +253,22 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, 0, len(logged))
+	ids, all := make([]string, 0, len(logged)), make([]bodies, 0, len(logged))
 	for _, w := range logged {
 		ids, after = append(ids, w.ID), w.Entry
+		b := bodiesOf(w.Body)
+		if all = append(all, b); b.quotes != "" {
+			ids = append(ids, b.quotes)
+		}
 	}
 	live, err := a.server.live(r.Context(), ids)
 	if err != nil {
 		return nil, err
 	}
 	messages := []json.RawMessage{}
-	for _, w := range logged {
+	for i, w := range logged {
 		if live[w.ID] {
-			messages = append(messages, w.Body)
+			messages = append(messages, all[i].asFar(live).body)
 		}
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)

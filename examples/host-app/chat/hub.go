@@ -21,6 +21,7 @@ type Hub struct {
 	mu      sync.Mutex
 	clients map[string]map[*Client]struct{}
 	pending map[string]map[*delivery]struct{} // by message id: not yet taken by all of its clients
+	quoting map[string]map[*delivery]struct{} // the same, by the id of the message that they quote
 	missed  map[string]map[string]bool        // by message id: the users from whose queues a recall struck it
 	present map[string][]span                 // by user: earlier stretches of being connected
 	joined  uint64                            // clients, since the start
@@ -37,10 +38,13 @@ const maxSpans = 64
 // delivery is one message on its way to some clients, or a notice.
 type delivery struct {
 	id      string
+	quotes  string // the id of the message of which it repeats a part; empty: none
 	notice  bool
 	queued  bool // it lies in a queue of the store until the client has it
 	copied  bool // another server of the cluster may have put it into a queue of the store
 	body    json.RawMessage
+	bare    bool            // plain goes out, and not body
+	plain   json.RawMessage // body without what it repeats; for one that quotes a recalled message
 	state   deliveryState
 	waiting map[*Client]struct{}
 	took    map[string]bool // users of whom one client has it
@@ -59,6 +63,7 @@ func NewHub() *Hub {
 	return &Hub{
 		clients: make(map[string]map[*Client]struct{}),
 		pending: make(map[string]map[*delivery]struct{}),
+		quoting: make(map[string]map[*delivery]struct{}),
 		missed:  make(map[string]map[string]bool),
 		present: make(map[string][]span),
 		leaving: make(map[*Client]struct{}),
@@ -66,9 +71,10 @@ func NewHub() *Hub {
 }
 
 // Hold puts a message in the queues of the members of a conversation who are connected, not to be delivered yet. away
-// lists the others.
-func (h *Hub) Hold(id string, members []Member) (d *delivery, here, away []string) {
-	d = &delivery{id: id}
+// lists the others. quotes is the message of which it repeats a part, if any: should that be recalled from now on, the
+// message goes without it.
+func (h *Hub) Hold(id, quotes string, members []Member) (d *delivery, here, away []string) {
+	d = &delivery{id: id, quotes: quotes}
 	here, away = h.hold(d, members)
 	return d, here, away
 }
@@ -105,18 +111,24 @@ func (h *Hub) push(c *Client, d *delivery) {
 			h.pending[d.id] = make(map[*delivery]struct{})
 		}
 		h.pending[d.id][d] = struct{}{}
+		if d.quotes != "" && d.state == held {
+			if h.quoting[d.quotes] == nil {
+				h.quoting[d.quotes] = make(map[*delivery]struct{})
+			}
+			h.quoting[d.quotes][d] = struct{}{}
+		}
 	}
 	c.signal()
 }
 
 // Release lets a held message go, unless a recall has struck it. It returns the users who left meanwhile without it.
-func (h *Hub) Release(d *delivery, body json.RawMessage) (left []string) {
+func (h *Hub) Release(d *delivery, b bodies) (left []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if d.state == struck {
 		return nil
 	}
-	d.state, d.body = released, body
+	d.state, d.body, d.plain = released, b.body, b.plain
 	for c := range d.waiting {
 		if c.cut {
 			left = append(left, c.user) // it stays here until it is in their queues: Left
@@ -157,17 +169,26 @@ func (h *Hub) Drop(d *delivery) {
 // forget ends the tracking of a delivery. The lock is held.
 func (h *Hub) forget(d *delivery) {
 	if set := h.pending[d.id]; set != nil {
-		delete(set, d)
-		if len(set) == 0 {
+		if delete(set, d); len(set) == 0 {
 			delete(h.pending, d.id)
+		}
+	}
+	if set := h.quoting[d.quotes]; set != nil {
+		if delete(set, d); len(set) == 0 {
+			delete(h.quoting, d.quotes)
 		}
 	}
 }
 
-// Gone strikes a recalled message from every queue. When it returns, no client gets the message any more.
+// Gone strikes a recalled message from every queue. When it returns, no client gets the message any more, nor what
+// others repeat of it.
 func (h *Hub) Gone(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for d := range h.quoting[id] {
+		d.bare = true
+	}
+	delete(h.quoting, id)
 	for d := range h.pending[id] {
 		d.state = struck // its body stays: a client that has just taken it reads it without the lock
 		for c := range d.waiting {

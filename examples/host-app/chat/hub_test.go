@@ -434,7 +434,7 @@ func TestHub_WholeFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	send(t, s, "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
-	d, _, err := ben.take()
+	d, _, _, err := ben.take()
 	if err != nil || d == nil {
 		t.Fatal(d, err)
 	}
@@ -605,9 +605,9 @@ func TestHub_CutOffBeforeDelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	held, _, _ := s.hub.Hold("m", []Member{{User: "ben"}})
+	held, _, _ := s.hub.Hold("m", "", []Member{{User: "ben"}})
 	s.hub.Kick("ben")
-	if left := s.hub.Release(held, json.RawMessage("{}")); len(left) != 1 || left[0] != "ben" {
+	if left := s.hub.Release(held, bodies{body: json.RawMessage("{}")}); len(left) != 1 || left[0] != "ben" {
 		t.Errorf("left: %v", left)
 	}
 	s.hub.Gone("m") // a recall

@@ -101,6 +101,49 @@ func TestPage_RecallOnBothScreens(t *testing.T) {
 	}
 }
 
+// The text of a message goes with it from its edits, from quotes, and from what others forwarded.
+func TestPage_EditQuoteForward(t *testing.T) {
+	c := newChat(t)
+	ann, ben := c.user("ann", "group/team", desktop), c.user("ben", "group/team", desktop)
+	lobby := c.user("cleo", "chatroom/lobby", desktop)
+	ann.say("the plan")
+	mine, theirs := ann.message("the plan"), ben.message("the plan")
+	ann.menu(mine)
+	ann.click(`#menu [data-item=edit]`)
+	ann.shows("#context", "Editing your message")
+	ann.wait(`document.querySelector('#text').value === 'the plan'`)
+	ann.run(chromedp.SendKeys(chromedp.CSS("#text"), " is swordfish"+kb.Enter))
+	for _, tb := range []*tab{ann, ben} {
+		tb.shows(theirs+" .bubble", "the plan is swordfish")
+		tb.shows(theirs+" .edited", "edited")
+	}
+
+	ben.menu(theirs)
+	ben.click(`#menu [data-item=reply]`)
+	ben.say("really?")
+	ann.shows(".quote", "the plan is swordfish")
+	ben.menu(theirs)
+	ben.click(`#menu [data-item=forward]`)
+	ben.click(`[data-to="chatroom/lobby"]`)
+	lobby.shows(".message", "the plan is swordfish")
+	lobby.shows(".forwarded", "Forwarded")
+	ben.run(chromedp.Reload())
+	ben.shows(theirs+" .edited", "edited")
+
+	ann.recall(mine)
+	for _, tb := range []*tab{ann, ben} {
+		tb.shows(mine, "recalled a message")
+		tb.shows(".quote", "Message recalled")
+	}
+	lobby.shows(".placeholder", "removed by")
+	for _, tb := range []*tab{ann, ben, lobby} {
+		tb.holdsNot("swordfish")
+	}
+	ben.run(chromedp.Reload())
+	ben.shows(".quote", "Message recalled")
+	ben.holdsNot("swordfish")
+}
+
 func TestPage_PreviewAndNotification(t *testing.T) {
 	c := newChat(t)
 	ben := c.user("ben", "", desktop)

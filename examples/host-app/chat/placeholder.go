@@ -18,7 +18,7 @@ import (
 // silently. The step notify calls it first, with the users who had the message. If that step is late, the step history
 // calls it without them. In a cluster every server calls it, with those who had the message from it.
 func (s *Store) setPlaceholder(ctx context.Context, e shared.Event, received []string) error {
-	if e.Silent {
+	if e.Silent || isEdit(&e) { // the placeholder of an edit is that of its original
 		return nil
 	}
 	conflict := "ON CONFLICT DO NOTHING"
@@ -93,9 +93,16 @@ func (s *Server) timeline(ctx context.Context, room shared.Conversation, user st
 	if err != nil {
 		return nil, 0, err
 	}
+	edits, err := s.store.editsOf(ctx, messages)
+	if err != nil {
+		return nil, 0, err
+	}
 	ids := make([]string, 0, len(messages))
-	for _, m := range messages {
+	for _, m := range append(edits, messages...) {
 		ids = append(ids, m.ID)
+		if quoted := m.related(shared.RelationQuote); quoted != "" {
+			ids = append(ids, quoted)
+		}
 	}
 	live, err := s.live(ctx, ids)
 	if err != nil {
@@ -122,7 +129,7 @@ func (s *Server) timeline(ctx context.Context, room shared.Conversation, user st
 	}
 	for _, m := range messages {
 		if m.Seq >= next && live[m.ID] {
-			list = append(list, m.payload())
+			list = append(list, shown(m, edits, live))
 		}
 	}
 	slices.SortFunc(list, func(a, b Payload) int { return cmp.Compare(b.Seq, a.Seq) })

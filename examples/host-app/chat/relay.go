@@ -67,6 +67,9 @@ func (s *Server) relayOnce(ctx context.Context) error {
 	ids := make([]string, 0, len(list))
 	for _, m := range list {
 		ids = append(ids, m.ID)
+		if quoted := m.related(shared.RelationQuote); quoted != "" {
+			ids = append(ids, quoted)
+		}
 	}
 	var states map[string]shared.MessageState
 	if err == nil && len(ids) > 0 {
@@ -82,7 +85,10 @@ func (s *Server) relayOnce(ctx context.Context) error {
 	for _, m := range list {
 		switch states[m.ID] {
 		case shared.MessageLive:
-			left := s.hub.Release(m.held, encode(m.payload()))
+			if states[m.related(shared.RelationQuote)] != shared.MessageLive {
+				m.Quoted = ""
+			}
+			left := s.hub.Release(m.held, m.bodies())
 			err = errors.Join(err, s.deliverLater(ctx, left, m.ID))
 			s.hub.Left(m.held)
 		case shared.MessageRecalled:
@@ -125,7 +131,7 @@ func (s *Server) holdWaiting(ctx context.Context) (list []passOn, err error) {
 			continue
 		}
 		s.store.saw(m.Seq)
-		held := &delivery{id: id, copied: true}
+		held := &delivery{id: id, quotes: m.related(shared.RelationQuote), copied: true}
 		s.hub.hold(held, s.store.Members(m.Conversation))
 		list = append(list, passOn{m, held})
 	}

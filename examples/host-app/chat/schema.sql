@@ -32,17 +32,22 @@ CREATE TABLE IF NOT EXISTS messages (
   type         TEXT NOT NULL,
   sent_at      INTEGER NOT NULL,
   text         TEXT NOT NULL,
-  attachments  TEXT NOT NULL, -- JSON list of keys
+  attachments  TEXT NOT NULL, -- JSON list of keys and owners
   indexed      INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS messages_by_conversation ON messages (conversation, seq);
 CREATE INDEX IF NOT EXISTS messages_to_index ON messages (seq) WHERE indexed = 0;
 
--- Which message another one answers. The quoted text is not copied, so it goes when the quoted message goes.
-CREATE TABLE IF NOT EXISTS quotes (
-  id     TEXT PRIMARY KEY,
-  quoted TEXT NOT NULL
+-- Which message (other) a message edits, quotes or forwards. text is what a quote repeats of it: it goes when that
+-- message is recalled.
+CREATE TABLE IF NOT EXISTS relations (
+  id    TEXT NOT NULL,
+  kind  TEXT NOT NULL,
+  other TEXT NOT NULL,
+  text  TEXT NOT NULL,
+  PRIMARY KEY (id, kind)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS relations_by_other ON relations (other, kind);
 
 -- What keeps a recalled message from coming back: by a late retransmission, or by a delivery under way.
 CREATE TABLE IF NOT EXISTS tombstones (

@@ -132,9 +132,12 @@ type Outgoing struct {
 	Conversation shared.Conversation
 	Type         shared.MessageType
 	Text         string
-	Quote        string // the id of the message that this one answers; empty: none
 	Attachments  []string
-	SentAt       time.Time // zero: now
+
+	// The ids of the messages that this one answers, gives a new text, or copies; empty: none.
+	Quote, Edit, Forward string
+
+	SentAt time.Time // zero: now
 }
 
 // Send accepts a message: when it returns without an error, the message is in the store and in the plugin's index, and
@@ -148,15 +151,11 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 		return Stored{}, adapter.ErrNotVisible
 	}
 	m, err := s.accept(sender, out)
+	if err == nil {
+		err = s.relate(ctx, &m, out)
+	}
 	if err != nil {
 		return m, err
-	}
-	if m.Quote != "" {
-		if room, found, err := s.store.RoomOf(ctx, m.Quote); err != nil {
-			return m, err
-		} else if !found || room != m.Conversation {
-			return m, shared.Invalidf("quote", "there is no such message in this conversation")
-		}
 	}
 	receivers := members
 	if _, known, err := s.store.RoomOf(ctx, m.ID); err != nil {
@@ -164,7 +163,7 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 	} else if known { // and held for nobody: a recall would take those for whom it is held for users who never got it
 		receivers = nil
 	}
-	held, here, away := s.hub.Hold(m.ID, receivers)
+	held, here, away := s.hub.Hold(m.ID, m.related(shared.RelationQuote), receivers)
 	away = slices.DeleteFunc(away, func(u string) bool { return u == sender })
 	var queued, roaming []string
 	if m.Conversation.Type != shared.ConversationChatroom { // a chatroom is for those who are there
@@ -184,7 +183,7 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 		return m, err
 	}
 	if err = s.cameTo(ctx, m, away); err == nil {
-		err = s.index(ctx, m)
+		err = s.index(ctx, &m)
 	}
 	switch {
 	case errors.Is(err, ErrRecalled):
@@ -203,7 +202,7 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 			m.ID, err), queueErr)
 	}
 	s.store.MarkIndexed(m.ID)
-	left := s.hub.Release(held, encode(m.payload()))
+	left := s.hub.Release(held, m.bodies())
 	err = s.cameTo(ctx, m, away)
 	s.hub.Poke(away) // who came since Hold
 	err = errors.Join(err, s.deliverLater(ctx, left, m.ID))
@@ -239,7 +238,7 @@ func (s *Server) deliverLater(ctx context.Context, users []string, id string) er
 
 // accept checks a message and gives it what the server decides.
 func (s *Server) accept(sender string, out Outgoing) (Stored, error) {
-	m := Stored{Text: out.Text, Quote: out.Quote,
+	m := Stored{Text: out.Text,
 		Message: shared.Message{Tenant: Tenant, ID: out.ID, Conversation: out.Conversation,
 			Sender: sender, Type: out.Type, SentAt: out.SentAt, Attachments: attachmentsOf(out.Attachments)}}
 	if m.ID == "" {
@@ -261,8 +260,8 @@ func (s *Server) accept(sender string, out Outgoing) (Stored, error) {
 	return m, nil
 }
 
-// index puts a stored message into the plugin's index.
-func (s *Server) index(ctx context.Context, m Stored) error {
+// index puts a stored message into the plugin's index. What it repeats of a recalled message is removed from it.
+func (s *Server) index(ctx context.Context, m *Stored) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	results, err := s.recall.Index(ctx, []shared.Message{m.Message})
@@ -276,7 +275,16 @@ func (s *Server) index(ctx context.Context, m Stored) error {
 	case shared.IndexConflict: // the id is another message's, which the store does not have: it must have lost something
 		return errors.Join(ErrConflict, s.store.Discard(context.WithoutCancel(ctx), m.ID))
 	case shared.IndexRecalled: // the steps of its recall take it away, once those concerned are told
-		return errors.Join(ErrRecalled, s.removeLeftover(context.WithoutCancel(ctx), m))
+		return errors.Join(ErrRecalled, s.removeLeftover(context.WithoutCancel(ctx), *m))
+	}
+	for _, r := range results[0].Related {
+		if r.Kind != shared.RelationQuote {
+			continue
+		}
+		if err := s.store.ClearQuotes(context.WithoutCancel(ctx), r.MessageID, m.ID); err != nil {
+			return err
+		}
+		m.Quoted = ""
 	}
 	return nil
 }
@@ -336,7 +344,7 @@ func (s *Server) reindexAll(ctx context.Context, list []Stored) error {
 
 // reindex indexes a message that is stored already, and lets those for whom it waits have it.
 func (s *Server) reindex(ctx context.Context, m Stored) error {
-	if err := s.index(ctx, m); err != nil {
+	if err := s.index(ctx, &m); err != nil {
 		return err
 	}
 	s.store.MarkIndexed(m.ID)

@@ -28,10 +28,13 @@ func (s *Server) remove(from func(ctx context.Context, id string, room shared.Co
 	}}
 }
 
-// removeFromHistory archives the message if the recall says so, and leaves its placeholder in its place. The history
-// has the last copy of a text.
+// removeFromHistory archives the message if the recall says so, leaves its placeholder in its place, and removes what
+// quotes repeat of it. The history has the last copy of a text.
 func (s *Server) removeFromHistory(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
 	if err := s.archiveText(ctx, d); err != nil {
+		return "", err
+	}
+	if err := s.clearQuotes(ctx, &d.Event); err != nil {
 		return "", err
 	}
 	if err := s.store.setPlaceholder(ctx, adapter.FillReason(d.Event), []string{}); err != nil {
@@ -61,7 +64,11 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 			return "", err
 		}
 	}
-	s.hub.Gone(id) // also after a crash between the commit and the answer to Recall
+	s.hub.Gone(id)                                               // also after a crash between the commit and the answer to Recall
+	if c := d.Cause; c != nil && c.Kind == shared.RelationEdit { // clients hear of its original, which then shows no text
+		s.hub.Settled(id)
+		return shared.OutcomeNothingToDo, nil
+	}
 	received, missed := s.hub.Received(id)
 	queued, err := s.store.QueuedFor(ctx, id)
 	if err != nil {

@@ -31,7 +31,7 @@ const (
 
 func (d *Decoder) onRecall(body *hclsyntax.Body) *policy.OnRecall {
 	d.CheckBody(body, onRecallBlock)
-	o := &policy.OnRecall{Disposition: policy.DispositionErase}
+	o := &policy.OnRecall{Disposition: policy.DispositionErase, Cascade: policy.DefaultCascade}
 	if a := body.Attributes["steps"]; a != nil {
 		o.Steps = d.steps(a)
 	}
@@ -59,6 +59,9 @@ func (d *Decoder) onRecall(body *hclsyntax.Body) *policy.OnRecall {
 
 func (d *Decoder) cascade(a *hclsyntax.Attribute) []string {
 	var kinds []string
+	if list, ok := d.resolve(a.Expr).(*hclsyntax.TupleConsExpr); ok && len(list.Exprs) == 0 {
+		return nil // nothing but edits
+	}
 	items, _ := d.List(a)
 	for _, i := range items {
 		switch {

@@ -15,6 +15,9 @@ const (
 // CascadeKinds are the kinds of relation by which a recall can recall other messages. Edits are always recalled.
 var CascadeKinds = []string{"quote", "forward", "reply", "thread"}
 
+// DefaultCascade applies where a file does not say otherwise: a forwarded message is a copy.
+var DefaultCascade = []string{"forward"}
+
 // OnRecall is what a permitted recall asks of the host. It belongs to the policy: do not modify it.
 type OnRecall struct {
 	Steps       []string      // names of the steps to run, in no particular order; nil: every step that the host has
@@ -26,7 +29,7 @@ type OnRecall struct {
 }
 
 // EraseEverywhere applies where no on_recall block says otherwise.
-var EraseEverywhere = &OnRecall{Disposition: DispositionErase}
+var EraseEverywhere = &OnRecall{Disposition: DispositionErase, Cascade: DefaultCascade}
 
 // Placeholder is the text that clients show instead of a recalled message, by language.
 type Placeholder struct {

@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -222,8 +223,8 @@ func describePermit(r *policy.Rule) string {
 	if o.Placeholder != nil {
 		parts = append(parts, "placeholder "+describeTexts(o.Placeholder.Texts))
 	}
-	if len(o.Cascade) > 0 {
-		parts = append(parts, "with each "+strings.Join(o.Cascade, " and "))
+	if !slices.Equal(o.Cascade, policy.DefaultCascade) {
+		parts = append(parts, "recalls with it "+cmp.Or(strings.Join(o.Cascade, ", "), "edits only"))
 	}
 	if o.Disposition == policy.DispositionArchive {
 		parts = append(parts, "archived for "+policy.FormatDuration(o.Retention))

@@ -2,7 +2,7 @@
 
 import { history, listen, post, recallsAfter, Refused, upload, get } from './api.js';
 import { Composer } from './composer.js';
-import { tell } from './dialogs.js';
+import { askRoom, tell } from './dialogs.js';
 import { avatar, byId, icon } from './dom.js';
 import { languageSwitch, t } from './i18n.js';
 import { closeMenu } from './menu.js';
@@ -121,6 +121,11 @@ class Page {
   // arrived is a message by the stream: it was not here before, whatever the history has said meanwhile.
   arrived(payload) {
     if (this.model.recalled.has(payload.id)) return;
+    if (payload.edit) {
+      this.model.edit(payload);
+      this.show();
+      return;
+    }
     const known = this.model.messages.get(payload.id);
     if (known?.pending) this.settle(known, payload);
     else if (!this.model.add(payload) && !known) return void this.catchUp().catch(() => {}); // a conversation that is new here
@@ -224,6 +229,31 @@ class Page {
 
   edit(text) {
     this.composer.edit(text);
+  }
+
+  rewrite(m) {
+    this.composer.rewrite(m);
+  }
+
+  async sendEdit(m, text) {
+    try {
+      this.model.edit(await post('/messages', { id: crypto.randomUUID(), conversation: m.conversation, type: m.type, text, edit: m.id }, this.me));
+    } catch (error) {
+      if (m.recalled) return;
+      tell(error instanceof Refused && error.status < 500 ? error.message : t('unavailable'));
+      this.composer.edit(text);
+    }
+    this.show();
+  }
+
+  async forward(m) {
+    const room = await askRoom([...this.model.rooms.values()]);
+    if (!room) return;
+    try {
+      await post('/messages', { id: crypto.randomUUID(), conversation: room.conversation, forward: m.id }, this.me);
+    } catch (error) {
+      tell(error instanceof Refused && error.status < 500 ? error.message : t('unavailable'));
+    }
   }
 
   // A message that is being sent is shown at once, at the end, under the id that it will have: a repeated attempt is the same message.

@@ -11,6 +11,7 @@ export class Composer {
     this.page = page;
     this.text = byId('text');
     this.quote = null;
+    this.editing = null; // the message that gets a new text
     this.file = null;
     byId('composer').addEventListener('submit', (e) => { e.preventDefault(); this.submit(); });
     this.text.addEventListener('input', () => this.grow());
@@ -47,9 +48,27 @@ export class Composer {
   }
 
   reply(m) {
+    this.leaveEdit();
     this.quote = m;
     this.context();
     this.text.focus();
+  }
+
+  // rewrite begins to give an own message a new text.
+  rewrite(m) {
+    this.quote = this.file = null;
+    this.editing = m;
+    this.text.value = m.text;
+    this.context();
+    this.grow();
+    this.text.focus();
+  }
+
+  leaveEdit() {
+    if (!this.editing) return;
+    this.editing = null;
+    this.text.value = '';
+    this.grow();
   }
 
   attach(file) {
@@ -65,8 +84,10 @@ export class Composer {
     const strips = [];
     const strip = (label, what, body, undo) => strips.push(el('div', { class: 'strip' }, body,
       el('span', { class: 'what' }, el('span', { class: 'by', text: label }), el('span', { class: 'said', text: what })),
-      el('button', { type: 'button', class: 'quiet', 'aria-label': undo, title: undo, onclick: () => { if (body) this.file = null; else this.quote = null; this.context(); this.text.focus(); } }, icon('close'))));
+      el('button', { type: 'button', class: 'quiet', 'aria-label': undo, title: undo, onclick: () => { if (body) this.file = null; else this.reply(null); this.context(); this.text.focus(); } }, icon('close'))));
     if (this.quote?.recalled) this.quote = null;
+    if (this.editing?.recalled) this.leaveEdit();
+    if (this.editing) strip(t('editing'), summary(this.editing, this.page.model), null, t('cancelEdit'));
     if (this.quote) strip(t('replyingTo', { name: this.quote.sender === this.page.me ? t('you') : this.page.model.name(this.quote.sender) }), summary(this.quote, this.page.model), null, t('cancelReply'));
     if (this.preview) URL.revokeObjectURL(this.preview);
     this.preview = null;
@@ -86,13 +107,14 @@ export class Composer {
   submit() {
     const text = this.text.value.trim();
     if (!this.page.online() || !(text || this.file)) return;
-    const { file } = this;
+    const { file, editing } = this;
     const quote = this.quote?.id;
     this.text.value = '';
-    this.file = this.quote = null;
+    this.file = this.quote = this.editing = null;
     this.context();
     this.grow();
     this.text.focus();
+    if (editing) return void this.page.sendEdit(editing, text);
     if (file) this.page.sendFile(file, kindOf(file), quote);
     if (text) this.page.sendText(text, file ? undefined : quote);
   }
@@ -107,7 +129,7 @@ export class Composer {
 
   clear() {
     this.text.value = '';
-    this.file = this.quote = null;
+    this.file = this.quote = this.editing = null;
     this.context();
     this.grow();
   }

@@ -31,6 +31,23 @@ export function askReason() {
   });
 }
 
+// askRoom gives the conversation that was chosen, or null.
+export function askRoom(rooms) {
+  const dialog = byId('forward');
+  return new Promise((resolve) => {
+    const done = new AbortController();
+    const finish = (room) => {
+      done.abort();
+      dialog.close();
+      resolve(room);
+    };
+    byId('forward-rooms').replaceChildren(...rooms.map((room) => el('button', { type: 'button', 'data-to': room.key, onclick: () => finish(room), text: room.title })));
+    byId('forward-cancel').addEventListener('click', () => finish(null), { signal: done.signal });
+    dialog.addEventListener('cancel', () => finish(null), { signal: done.signal });
+    dialog.showModal();
+  });
+}
+
 // refusalText is the text of a refusal, which comes with it: that of the rule, or the standard one.
 export function refusalText(result, now) {
   const text = pick(result.text) || t(result.status);

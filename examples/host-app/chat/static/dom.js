@@ -33,6 +33,8 @@ const paths = {
   recall: 'M4 4v5h5M4.500 9a8 8 0 1 1-.4 5',
   select: 'M4 5h16v14H4zM8 12l3 3 5-6',
   reply: 'M10 6L4 12l6 6M4 12h9a7 7 0 0 1 7 7',
+  edit: 'M4 20h4L19 9l-4-4L4 16zM13 7l4 4',
+  forward: 'M14 6l6 6-6 6M20 12h-9a7 7 0 0 0-7 7',
   info: 'M12 11v6M12 7.500h.01M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18z',
   close: 'M6 6l12 12M18 6L6 18',
   file: 'M7 3h7l5 5v13H7zM14 3v5h5',

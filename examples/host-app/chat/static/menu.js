@@ -17,8 +17,8 @@ export function checkMenu() {
   if (at && !at.isConnected) close();
 }
 
-// openMenu opens the menu of a message at its button. page gives me, online(), reply(m), recalled(m, text),
-// the model and the selection.
+// openMenu opens the menu of a message at its button. page gives me, online(), reply(m), rewrite(m), forward(m),
+// recalled(m, text), the model and the selection.
 export function openMenu(button, m, page) {
   const already = button.getAttribute('aria-expanded') === 'true';
   closeMenu();
@@ -40,7 +40,12 @@ export function openMenu(button, m, page) {
   const item = (name, picture, text, act) =>
     el('button', { type: 'button', role: 'menuitem', tabindex: '-1', 'data-item': name, onclick: () => { close(); button.focus(); act(); } }, icon(picture), el('span', { text }));
   const asked = el('div', { class: 'waiting muted', role: 'presentation', text: t('checking') });
-  menu.replaceChildren(item('reply', 'reply', t('reply'), () => page.reply(m)), item('select', 'select', t('select'), () => page.selection.start(m)));
+  menu.replaceChildren(...[
+    item('reply', 'reply', t('reply'), () => page.reply(m)),
+    page.online() && m.sender === page.me && m.type === 'text' && !m.forward && item('edit', 'edit', t('edit'), () => page.rewrite(m)),
+    page.online() && item('forward', 'forward', t('forward'), () => page.forward(m)),
+    item('select', 'select', t('select'), () => page.selection.start(m)),
+  ].filter(Boolean));
   menu.setAttribute('aria-label', t('menu'));
   if (page.online() && canSweep(m, page)) menu.append(item('sweep', 'recall', t('sweep', { name: page.model.name(m.sender) }), () => openSweep(m, page)));
   if (page.online()) menu.append(asked);

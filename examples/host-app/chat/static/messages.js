@@ -52,7 +52,7 @@ export class Messages {
       const together = Boolean(before && !before.recalled && !m.recalled && before.sender === m.sender && date - timeOf(before) < TOGETHER);
       const quoted = m.quote && page.model.messages.get(m.quote);
       const quote = !m.quote ? '' : page.model.recalled.has(m.quote) ? 'gone' : quoted ? 'live' : 'unknown';
-      const signature = JSON.stringify([lang(), m.recalled, together, quote, m.pending, this.own.has(m.id), page.selection.refusals.get(m.id)]);
+      const signature = JSON.stringify([lang(), m.recalled, together, quote, m.pending, this.own.has(m.id), m.text, m.edited, m.quoted, quoted?.edited, page.selection.refusals.get(m.id)]);
       wanted.push(this.node(m.id, signature, () => (m.recalled ? this.placeholder(m) : this.message(m, room, together, quote, quoted))));
       before = m;
     }
@@ -99,11 +99,12 @@ export class Messages {
     }, icon('more'));
     const bubble = el('div', { class: 'bubble', oncontextmenu: (e) => { e.preventDefault(); openMenu(button, m, page); } });
     if (quote) {
-      const text = { gone: t('quoteGone'), unknown: t('quoteUnknown') }[quote];
+      const text = { gone: t('quoteGone'), unknown: m.quoted || t('quoteUnknown') }[quote];
       bubble.append(el('blockquote', { class: text ? 'quote muted' : 'quote' },
         !text && el('span', { class: 'by', text: quoted.sender === page.me ? t('you') : page.model.name(quoted.sender) }),
         el('span', { class: 'said', text: text ?? summary(quoted, page.model) })));
     }
+    if (m.forward) bubble.append(el('div', { class: 'forwarded muted', text: t('forwarded') }));
     for (const key of m.attachments || []) bubble.append(view(m, key, page.me));
     if (m.type === 'text') bubble.append(el('p', { class: 'said', dir: 'auto', text: m.text || '' }));
     const role = page.model.role(room.key, m.sender);
@@ -115,7 +116,7 @@ export class Messages {
     return el('li', { class: `message${own ? ' own' : ''}${together ? ' together' : ''}${m.pending ? ' pending' : ''}`, 'data-id': m.id },
       !m.pending && el('input', { type: 'checkbox', class: 'pick', tabindex: '-1', 'aria-label': t('pick', { name }) }),
       !own && room.conversation.type !== 'single' && (together ? el('span', { class: 'avatar none' }) : avatar(m.sender, page.model.name(m.sender))),
-      el('div', { class: 'body' }, head || el('span', { class: 'sr', text: `${name}: ` }), el('div', { class: 'line' }, bubble, !m.pending && button), el('div', { class: 'meta muted' }, time, retry),
+      el('div', { class: 'body' }, head || el('span', { class: 'sr', text: `${name}: ` }), el('div', { class: 'line' }, bubble, !m.pending && button), el('div', { class: 'meta muted' }, m.edited && el('span', { class: 'edited', text: t('edited') }), time, retry),
         refusal && el('p', { class: 'refusal', text: refusalText(refusal.result, refusal.now) })));
   }
 

@@ -40,7 +40,9 @@ export class Model {
 
   // add takes a message, or the placeholder of one, and tells whether it is new here.
   add(payload) {
-    if (this.messages.has(payload.id)) return false;
+    const known = this.messages.get(payload.id);
+    if (known && payload.edited) this.edit({ ...payload, edit: payload.id, seq: payload.edited });
+    if (known) return false;
     if (this.recalled.has(payload.id) && !payload.recalled) return false;
     return this.place({ ...payload, key: roomKey(payload.conversation) });
   }
@@ -56,10 +58,19 @@ export class Model {
     return true;
   }
 
+  // edit gives a message its new text, unless it has a newer one.
+  edit({ edit, text, seq }) {
+    const m = this.messages.get(edit);
+    if (!m || m.recalled || seq <= (m.edited ?? 0)) return;
+    m.text = text;
+    m.edited = seq;
+  }
+
   // recall records a recall. It returns the message if this page had it until now.
   recall(notice) {
     if (this.unread.delete(notice.message_id)) this.save();
     this.recalled.add(notice.message_id);
+    for (const other of this.messages.values()) if (other.quote === notice.message_id) delete other.quoted;
     const m = this.messages.get(notice.message_id);
     if (!m || m.recalled) return undefined;
     const { id, seq, sender, type, sent_at, key, conversation } = m;

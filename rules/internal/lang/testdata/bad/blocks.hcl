@@ -63,3 +63,13 @@ locals "named" {
   block {
   }
 }
+
+permit "cascades" {
+  on_recall {
+    cascade = ["edit", "quotes"]
+  }
+}
+
+permit "cascade_word" {
+  on_recall { cascade = "quote" }
+}

@@ -1,0 +1,266 @@
+package chat
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/chat-recall/recall/host/adapter"
+	"github.com/chat-recall/recall/shared"
+)
+
+// This server copies text: a quote repeats the beginning of a message, an edit is a new version of it, a forward a copy
+// of all of it. The plugin is told which message each of them relates to, so that a recall reaches them: edits and
+// forwards are recalled with their original, and quotes are cleared.
+
+// maxQuoted is how many bytes of a message a quote repeats at most.
+const maxQuoted = 200
+
+// relate gives a message what it has from the message that it quotes, edits or forwards. A message that is sent again
+// keeps what it had.
+func (s *Server) relate(ctx context.Context, m *Stored, out Outgoing) error {
+	count := 0
+	for kind, id := range map[shared.RelationKind]string{
+		shared.RelationQuote: out.Quote, shared.RelationEdit: out.Edit, shared.RelationForward: out.Forward,
+	} {
+		if id != "" {
+			count++
+			m.Relations = []shared.Relation{{Kind: kind, MessageID: id}}
+		}
+	}
+	switch {
+	case count == 0:
+		return nil
+	case count > 1:
+		return shared.Invalidf("quote", "a message quotes, edits or forwards another one: one of these")
+	}
+	was, known, err := s.store.Message(ctx, m.ID)
+	if err != nil {
+		return err
+	}
+	if known && was.Sender == m.Sender && slices.Equal(was.Relations, m.Relations) {
+		m.Quoted = was.Quoted
+		if out.Forward != "" {
+			m.Type, m.Text, m.Attachments = was.Type, was.Text, was.Attachments
+		}
+		return nil
+	}
+	switch {
+	case out.Quote != "":
+		return s.quote(ctx, m, out.Quote)
+	case out.Edit != "":
+		return s.edit(ctx, m, out.Edit)
+	}
+	return s.forward(ctx, m, out)
+}
+
+func (s *Server) quote(ctx context.Context, m *Stored, id string) error {
+	room, found, err := s.store.RoomOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !found || room != m.Conversation {
+		return shared.Invalidf("quote", "there is no such message in this conversation")
+	}
+	text, err := s.textOf(ctx, id)
+	m.Quoted = begin(text, maxQuoted)
+	return err
+}
+
+// begin is the beginning of a text, of at most so many bytes.
+func begin(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	for !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit]
+}
+
+func (s *Server) edit(ctx context.Context, m *Stored, id string) error {
+	original, found, err := s.store.Message(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !found || original.Conversation != m.Conversation || original.Sender != m.Sender || len(m.Attachments) > 0 ||
+		original.Type != shared.TypeText || original.related(shared.RelationEdit) != "" ||
+		original.related(shared.RelationForward) != "" {
+		return shared.Invalidf("edit", "there is no such text of yours in this conversation")
+	}
+	m.Type = original.Type
+	return nil
+}
+
+func (s *Server) forward(ctx context.Context, m *Stored, out Outgoing) error {
+	if out.Text != "" || len(out.Attachments) > 0 {
+		return shared.Invalidf("forward", "a forwarded message has the content of its original, and no other")
+	}
+	original, found, err := s.store.Message(ctx, out.Forward)
+	if err != nil {
+		return err
+	}
+	_, reads := s.store.Member(original.Conversation, m.Sender)
+	if !found || !reads || original.Type == shared.TypeCommand || original.related(shared.RelationEdit) != "" {
+		return adapter.ErrNotVisible
+	}
+	m.Type = original.Type
+	for _, a := range original.Attachments { // they stay those of whoever sent them first
+		m.Attachments = append(m.Attachments, shared.Attachment{Key: a.Key, Owner: cmp.Or(a.Owner, original.Sender)})
+	}
+	m.Text, err = s.textOf(ctx, out.Forward)
+	return err
+}
+
+// textOf returns the text of a message as it is now: that of its newest edit. One that is recalled has none.
+func (s *Server) textOf(ctx context.Context, id string) (string, error) {
+	m, found, err := s.store.Message(ctx, id)
+	if err != nil || !found {
+		return "", err
+	}
+	edits, err := s.store.editsOf(ctx, []Stored{m})
+	if err != nil {
+		return "", err
+	}
+	ids := []string{id}
+	for _, e := range edits {
+		ids = append(ids, e.ID)
+	}
+	live, err := s.live(ctx, ids)
+	if err != nil || !live[id] {
+		return "", err
+	}
+	return shown(m, edits, live).Text, nil
+}
+
+// shown is a message with the text of its newest edit, and without what it repeats of a message that is not live.
+func shown(m Stored, edits []Stored, live map[string]bool) Payload {
+	if !live[m.related(shared.RelationQuote)] {
+		m.Quoted = ""
+	}
+	p := m.payload()
+	for _, e := range edits {
+		if live[e.ID] && e.related(shared.RelationEdit) == m.ID {
+			p.Text, p.Edited = e.Text, e.Seq
+		}
+	}
+	return p
+}
+
+// editsOf lists the edits of messages, oldest first.
+func (s *Store) editsOf(ctx context.Context, of []Stored) ([]Stored, error) {
+	if len(of) == 0 {
+		return nil, nil
+	}
+	ids := make([]any, len(of))
+	for i := range of {
+		ids[i] = of[i].ID
+	}
+	return s.messages(ctx, "id IN (SELECT id FROM relations WHERE kind = 'edit' AND other IN (?"+
+		strings.Repeat(", ?", len(ids)-1)+")) ORDER BY seq", ids...)
+}
+
+// isEdit reports whether the recalled message of an event is an edit of another one.
+func isEdit(e *shared.Event) bool { return relatedBy(&e.Message, shared.RelationEdit) != "" }
+
+// clearQuotes removes what the quotes of a recalled message repeat of it.
+func (s *Server) clearQuotes(ctx context.Context, e *shared.Event) error {
+	related, more := e.Related, e.MoreRelated
+	req := shared.RelatedRequest{Tenant: Tenant, MessageID: e.Message.ID}
+	for {
+		var ids []string
+		for _, r := range related {
+			if r.Kind == shared.RelationQuote {
+				ids = append(ids, r.MessageID)
+			}
+		}
+		if err := s.store.ClearQuotes(ctx, e.Message.ID, ids...); err != nil || !more {
+			return err
+		}
+		select {
+		case <-s.ready: // steps may run before Open has returned
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		page, err := s.recall.Related(ctx, req)
+		if err != nil {
+			return fmt.Errorf("find what relates to a recalled message: %w", err)
+		}
+		related, more, req.After = page.Related, page.More, page.Next
+	}
+}
+
+// ClearQuotes removes what messages repeat of a recalled one, wherever they are stored.
+func (s *Store) ClearQuotes(ctx context.Context, recalled string, ids ...string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return s.apply(ctx, func(tx *writeTx) error {
+		for _, id := range ids {
+			n, err := tx.change("UPDATE relations SET text = '' WHERE id = ? AND kind = 'quote' AND other = ? AND text <> ''", id,
+				recalled)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				continue
+			}
+			tx.deleted = true
+			m, found, err := tx.message(id)
+			if err != nil {
+				return err
+			}
+			if !found {
+				continue
+			}
+			for _, table := range []string{"offline", "roaming"} {
+				if err := tx.exec("UPDATE "+table+" SET payload = ? WHERE id = ?", string(encode(m.payload())), id); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// bodies are a message as clients get it, with what it quotes and without.
+type bodies struct {
+	body, plain json.RawMessage
+	quotes      string // the id of the message that it quotes; empty: none
+}
+
+func (m *Stored) bodies() bodies {
+	p := m.payload()
+	b := bodies{body: encode(p), quotes: p.Quote}
+	if b.plain = b.body; p.Quoted != "" {
+		p.Quoted = ""
+		b.plain = encode(p)
+	}
+	return b
+}
+
+// bodiesOf is bodies of a message that lies in a queue.
+func bodiesOf(body json.RawMessage) bodies {
+	b := bodies{body: body, plain: body}
+	var p Payload
+	if err := json.Unmarshal(body, &p); err != nil {
+		return b // nothing of this server
+	}
+	if b.quotes = p.Quote; p.Quoted != "" {
+		p.Quoted = ""
+		b.plain = encode(p)
+	}
+	return b
+}
+
+// asFar is without what it quotes unless that is live.
+func (b bodies) asFar(live map[string]bool) bodies {
+	if !live[b.quotes] {
+		b.body = b.plain
+	}
+	return b
+}
