@@ -416,7 +416,7 @@ func TestPage_Keyboard(t *testing.T) {
 	ann.focused(ann.message("first") + " .more")
 	ann.keys(kb.Enter)
 	ann.wait(`document.querySelector('#menu [data-item=recall]')`)
-	ann.keys(kb.ArrowDown, kb.ArrowDown)
+	ann.keys(kb.ArrowUp) // round to the last one
 	ann.focused("#menu [data-item=recall]")
 	if !eval[bool](ann, `getComputedStyle(document.activeElement).outlineStyle !== 'none' &&
 		document.activeElement.matches(':focus-visible')`) {
