@@ -52,6 +52,10 @@ func (b *broken) Status(context.Context, *recallv1.StatusRequest) (*recallv1.Sta
 func (b *broken) Since(context.Context, *recallv1.SinceRequest) (*recallv1.EventPage, error) {
 	return b.since, nil
 }
+func (b *broken) Forget(context.Context, *recallv1.ForgetRequest) (*recallv1.ForgetResponse, error) {
+	return &recallv1.ForgetResponse{Live: -1}, nil
+}
+
 func (b *broken) List(context.Context, *recallv1.ListRequest) (*recallv1.EventPage, error) {
 	return b.since, nil
 }
@@ -165,6 +169,10 @@ func TestClient_RefusesAnswersThatWereNotAskedFor(t *testing.T) {
 		}, since, "events: 10 entries; at most 9"},
 		"since: another tenant": {page(func(e *recallv1.Event) { e.Tenant, e.Message.Tenant = "other", "other" }), since,
 			`events[0].tenant: is "other"`},
+		"forget: a negative count": {func() {}, func() error {
+			_, err := c.Forget(t.Context(), fullForget)
+			return err
+		}, "live: is -1"},
 		"list: more than the limit": {func() {
 			impl.since = &recallv1.EventPage{Events: make([]*recallv1.Event, fullList.Limit+1)}
 		}, list, "events: 10 entries; at most 9"},

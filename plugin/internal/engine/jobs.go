@@ -400,6 +400,11 @@ type jobWork struct {
 	waiting time.Time
 }
 
+func isJob(w work) bool {
+	_, is := w.(*jobWork)
+	return is
+}
+
 // name is [work].
 func (w *jobWork) name() string { return jobName(w.tenant, w.id) }
 

@@ -157,7 +157,7 @@ func (e *Engine) Metrics(ctx context.Context) ([]shared.Metric, error) {
 		counter("recall_index_scrubs_total", float64(st.Scrubs))
 		gauge("recall_index_damaged", number(st.Damaged))
 		gauge("recall_index_read_only", number(st.ReadOnly))
-		gauge("recall_jobs_running", float64(e.runner.count()))
+		gauge("recall_jobs_running", float64(e.runner.count(isJob)))
 		steps, err := e.stepMetrics(ctx, a)
 		if err != nil {
 			return nil, err

@@ -231,9 +231,14 @@ func (r *runner) at(name string) (work, error) {
 	return nil, nil
 }
 
-// count is how many works there are.
-func (r *runner) count() int {
+// count is how many works there are of a kind.
+func (r *runner) count(is func(work) bool) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.works)
+	for _, t := range r.works {
+		if is(t.work) {
+			n++
+		}
+	}
+	return n
 }

@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chat-recall/recall/plugin/internal/config"
+	"github.com/chat-recall/recall/shared"
+)
+
+// ticking moves the clock on until what do returns is there.
+func ticking[T any](r *rig, by time.Duration, do func() (T, error)) (T, error) {
+	r.t.Helper()
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		value, err := do()
+		answers <- answer{value, err}
+	}()
+	for {
+		select {
+		case a := <-answers:
+			return a.value, a.err
+		case <-time.After(time.Millisecond):
+			r.clock.Advance(by)
+		}
+	}
+}
+
+func (r *rig) forget(req shared.ForgetRequest) shared.ForgetResult {
+	r.t.Helper()
+	result, err := ticking(r, 10*time.Millisecond, func() (shared.ForgetResult, error) {
+		return r.Forget(r.t.Context(), req)
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return result
+}
+
+func (r *rig) state(id string) shared.MessageState {
+	r.t.Helper()
+	statuses, err := r.Status(r.t.Context(), "acme", []string{id})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return statuses[0].State
+}
+
+var ofAnn = shared.ForgetRequest{Tenant: "acme", Sender: "ann"}
+
+func TestForget_LooksAgainUntilStepsAreSettled(t *testing.T) {
+	r := newActive(t, "")
+	r.index(r.message("live"), r.message("gone"))
+	r.recall(request("r", "gone"))
+	began := r.clock.Elapsed()
+	if got := r.forget(ofAnn); got.Done || got.Live != 1 || got.Waiting != 1 {
+		t.Fatalf("%+v", got)
+	}
+	if took := r.clock.Elapsed() - began; took >= forgetWait {
+		t.Errorf("it took %s, and all that was left waited", took)
+	}
+	for _, step := range []string{"notify", "history", "wipe"} {
+		if err := r.settleStep(t.Context(), 1, step, shared.OutcomeDone, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.waitUntil(func() bool { // by itself
+		r.clock.Advance(time.Second)
+		return len(r.ledger("r")) == 0
+	})
+	if r.state("gone") != shared.MessageRecalled || r.state("live") != shared.MessageUnknown {
+		t.Errorf("%s, %s", r.state("gone"), r.state("live"))
+	}
+	if n := r.metric("recall_messages_erased_total", "reason", "forget"); n != 2 {
+		t.Errorf("%v messages are counted", n)
+	}
+	if got := r.forget(ofAnn); !got.Done || got.Live+got.Recalled+got.Waiting != 0 {
+		t.Errorf("again: %+v", got)
+	}
+}
+
+func TestForget_ManyMessages(t *testing.T) {
+	r := newActive(t, "")
+	for i := range 30 {
+		var msgs []shared.Message
+		for k := range 100 {
+			msgs = append(msgs, r.message(fmt.Sprint(i, "-", k)))
+		}
+		r.index(msgs...)
+	}
+	if got := r.forget(ofAnn); !got.Done || got.Live != 3000 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestForget_GoesOnInTheNextProcess(t *testing.T) {
+	r := newActive(t, "")
+	for i := range 20 {
+		r.index(r.message(fmt.Sprint(i)))
+	}
+	r.recall(request("r", "0"))
+	r.forget(ofAnn)
+	if err := r.Quiesce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.activate()
+	for _, step := range []string{"notify", "history", "wipe"} {
+		if err := r.settleStep(t.Context(), 1, step, shared.OutcomeDone, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.waitUntil(func() bool {
+		r.clock.Advance(time.Second)
+		return len(r.ledger("r")) == 0
+	})
+}
+
+func TestForget_Refused(t *testing.T) {
+	r := newActive(t, "")
+	_, err := r.Forget(t.Context(), shared.ForgetRequest{Tenant: "acme"})
+	field(t, "nothing", err, "sender")
+	r.index(r.message("m"))
+	r.recall(request("r", "m"))
+	for i := range 100 { // each waits for the steps
+		before := shared.ForgetRequest{Tenant: "acme", Before: r.clock.Now().Add(time.Duration(i+1) * time.Hour)}
+		if got := r.forget(before); got.Done || got.Waiting != 1 {
+			t.Fatalf("%+v", got)
+		}
+	}
+	if _, err := r.Forget(t.Context(), ofAnn); !errors.Is(err, shared.ErrOverloaded) {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+func TestKeepMessages(t *testing.T) {
+	r := newStandby(t, "")
+	r.write("plugin.hcl", "index {\n path = \"index\"\n keep_messages = \"7d\"\n}\n")
+	if ds, err := r.Prepare(t.Context(), r.path("plugin.hcl")); err != nil || len(ds) > 0 {
+		t.Fatal(ds, err)
+	}
+	r.activate()
+	old, young := r.message("old"), r.message("young")
+	old.SentAt = r.clock.Now().Add(-8 * 24 * time.Hour)
+	r.waitUntil(func() bool { // it has looked when the plugin became active
+		r.clock.Advance(time.Second)
+		return r.clock.Elapsed() > time.Minute
+	})
+	r.index(old, young)
+	r.clock.Advance(expireEvery)
+	r.waitUntil(func() bool {
+		r.clock.Advance(time.Second)
+		return r.state("old") == shared.MessageUnknown
+	})
+	if r.state("young") != shared.MessageLive {
+		t.Errorf("the young one is %s", r.state("young"))
+	}
+	if n := r.metric("recall_messages_erased_total", "reason", "keep_messages"); n != 1 {
+		t.Errorf("%v messages are counted", n)
+	}
+	if n := r.metric("recall_jobs_running"); n != 0 {
+		t.Errorf("%v jobs run", n)
+	}
+	_, ds := config.Parse("plugin.hcl", []byte("index {\n path = \"i\"\n keep_messages = \"6d\"\n}"))
+	if !ds.HasErrors() || !strings.Contains(ds.Err().Error(), "7d") {
+		t.Errorf("%v", ds)
+	}
+}
