@@ -297,7 +297,7 @@ func TestOpCodec_Random(t *testing.T) {
 }
 
 func FuzzReadOp(f *testing.F) {
-	for _, op := range everyOp() {
+	for _, op := range slices.Concat(everyOp(), relatedOps(), everyJobOp()) {
 		f.Add(encodeOps(f, op))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
