@@ -10,8 +10,9 @@ import (
 )
 
 // maxOpBytes bounds the writes of one operation, which must fit one transaction. It is above what the limits of
-// package shared allow: 100 attachments of 2 KiB, each in a key with a tenant and an id too, and a ledger entry.
-const maxOpBytes = 1 << 20
+// package shared allow: two messages that are recalled together, each with 100 attachments of 2 KiB in keys with a
+// tenant and an id too, and in a ledger entry.
+const maxOpBytes = 2 << 20
 
 // maxRecordBytes is about what the record of one message takes at most.
 const maxRecordBytes = shared.MaxAttachments*(shared.MaxAttachmentBytes+shared.MaxIDBytes) +
@@ -23,8 +24,8 @@ const maxWaitBytes = shared.MaxExtBytes + shared.MaxReasonBytes + 2*shared.MaxLa
 	8*shared.MaxIDBytes
 
 // lateBytes stands for the recall of a message that relates to one that is recalled already. Most do not. If all of an
-// entry of 256 KiB do, they write at most 64 KiB each, which fits in one transaction of 2.4 MB.
-const lateBytes = 8 << 10
+// entry of 256 KiB do, they write at most 128 KiB each, which fits in one transaction of 2.4 MB.
+const lateBytes = 16 << 10
 
 // Bytes is about what an operation writes.
 func (op *Op) Bytes() int {
@@ -35,8 +36,8 @@ func (op *Op) Bytes() int {
 			n += lateBytes
 		}
 		for i := range op.Waited {
-			if r := op.Waited[i].Recall; r != nil {
-				n += (&Op{Recall: r}).Bytes()
+			if r := op.Waited[i].Recall; r != nil { // it writes the message, too
+				n = max(n, (&Op{Recall: r}).Bytes())
 			}
 			n += maxWaitBytes // it is written again if it was refused
 		}
@@ -103,14 +104,41 @@ func (r *Recall) eventBytes() int {
 	return (&Op{Recall: &alone}).Bytes() - messageBytes(&r.Event.Message)
 }
 
-// bytes is about what a related message writes if the event of a recall takes so much besides its message.
+// bytes is about what a related message writes if the event of a recall takes so much besides its message. One that
+// stays writes less than that, but its facts are in the operation, too.
 func (w *With) bytes(event int) int {
+	n := messageBytes(&w.Message) + len(w.To)
 	if w.Stays {
-		return relatedBytes(
-			&shared.Related{MessageID: w.Message.ID, Conversation: w.Message.Conversation, Ref: w.Message.Ref},
-		)
+		related := shared.Related{MessageID: w.Message.ID, Conversation: w.Message.Conversation, Ref: w.Message.Ref}
+		return n + relatedBytes(&related)
 	}
-	return event + messageBytes(&w.Message) + len(w.To)
+	return n + event
+}
+
+// Events is how many events an operation may make.
+func (op *Op) Events() (n int) {
+	var with []With
+	switch {
+	case op.Put != nil:
+		if len(op.Put.Relations) > 0 {
+			n = 1
+		}
+		for i := range op.Waited {
+			if r := op.Waited[i].Recall; r != nil {
+				n, with = 1, r.With
+			}
+		}
+	case op.Recall != nil:
+		n, with = 1, op.Recall.With
+	case op.Cascade != nil:
+		with = op.Cascade.With
+	}
+	for i := range with {
+		if !with[i].Stays {
+			n++
+		}
+	}
+	return n
 }
 
 func relatedBytes(r *shared.Related) int {

@@ -27,10 +27,11 @@ func (r *Replicated) split(ops []index.Op) (parts [][]index.Op) {
 // openingBytes is what an operation may write because it opens steps on every node. An entry has to fit in one
 // transaction of each of them.
 func (r *Replicated) openingBytes(op *index.Op) int {
-	if op.Recall == nil && op.Settle == nil && op.Ungate == nil {
-		return 0
+	events := op.Events()
+	if op.Settle != nil || op.Ungate != nil {
+		events = 1
 	}
-	return int(r.opening.Load())
+	return events * int(r.opening.Load())
 }
 
 // weigh finds out what the members that there are now mean for entries: what opening the steps of an event writes, and
