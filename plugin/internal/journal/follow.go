@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -176,7 +177,11 @@ func (r *Replicated) spent(ops []index.Op, results []index.Result) {
 		return
 	}
 	for i, result := range results {
-		if recall := ops[i].Recall; recall != nil && recall.Spend != nil && result.New {
+		recall := ops[i].Recall
+		for n := range ops[i].Waited {
+			recall = cmp.Or(recall, ops[i].Waited[n].Recall)
+		}
+		if recall != nil && recall.Spend != nil && result.New {
 			(*f)(recall.Spend)
 		}
 	}

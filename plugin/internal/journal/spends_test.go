@@ -20,6 +20,15 @@ func spending(id string, number int) index.Op {
 	return op
 }
 
+// waiting is the recall of spending, which waits.
+func waiting(id string) index.Op {
+	e := spending(id, 1).Recall.Event
+	return index.Op{Wait: &shared.Waiting{
+		Tenant: e.Tenant, MessageID: id, RecallID: e.RecallID, Actor: e.Actor, Role: e.Role, RequestedAt: start,
+		Until: start.Add(time.Hour), State: shared.WaitWaiting,
+	}}
+}
+
 // TestReplicated_Spends has a node hear of what others spent, and of what it spent itself where nobody waits any more.
 func TestReplicated_Spends(t *testing.T) {
 	s := journaltest.NewStream()
@@ -43,6 +52,14 @@ func TestReplicated_Spends(t *testing.T) {
 	apply(t, b, spending("own", 2))
 	apply(t, a, spending("others", 3), spending("before", 4)) // which is recalled already
 	if got := <-heard; got != 3 {
+		t.Errorf("heard of %d", got)
+	}
+	waited := put(message("waited for"))
+	waited.Waited = []index.Waited{{RecallID: "r-waited for", Recall: spending("waited for", 6).Recall}}
+	if r := apply(t, a, waiting("waited for"), waited); r[1].Put != shared.IndexRecalled {
+		t.Fatalf("%+v", r)
+	}
+	if got := <-heard; got != 6 {
 		t.Errorf("heard of %d", got)
 	}
 	s.Break(func([]byte) error { return errors.New("no quorum") })
