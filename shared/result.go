@@ -72,10 +72,10 @@ type RecallRequest struct {
 	// was sent.
 	Held time.Duration `json:"held,omitempty"`
 
-	// Wait is for how long the recall of an unknown message waits for that message: at most MaxWait, which is 7 days.
-	// The answer is then StatusWaiting instead of StatusNotFound. When the message is indexed, the rules judge the
-	// request. If they permit it, Index answers IndexRecalled, so that the message is never delivered. Otherwise the
-	// message stays; see [Recall] Waits. Wait is not allowed with Atomic.
+	// Wait is for how long the recall of an unknown message waits for that message, from the time of the request: at most
+	// MaxWait, which is 7 days. The answer is then StatusWaiting instead of StatusNotFound. When the message is indexed,
+	// the rules judge the request. If they permit it, Index answers IndexRecalled, so that the message is never
+	// delivered. Otherwise the message stays; see [Recall] Waits. Wait is not allowed with Atomic.
 	Wait time.Duration `json:"wait,omitempty"`
 
 	// Atomic recalls all targets or none. If one target is denied or not found, nothing is committed, and the answer for
@@ -266,7 +266,7 @@ type WaitsRequest struct {
 }
 
 // WaitPage is one page of waiting recalls, sorted by message id, with those that were refused or that expired in the
-// last 7 days. It ends before the limit if they exceed about 1 MiB.
+// last 7 days, at most MaxWaits of the index. It ends before the limit if they exceed about 1 MiB.
 type WaitPage struct {
 	Waits []Waiting `json:"waits"`
 	Next  string    `json:"next"` // After of the next request

@@ -223,15 +223,13 @@ func (m *model) apply(op Op) Result {
 		case r == nil:
 			var recalls *Recall
 			for i := range op.Waited {
-				d := &op.Waited[i]
-				switch {
+				switch d := &op.Waited[i]; {
 				case d.End != nil:
 					m.endWait(d.End)
-					continue
-				case recalls == nil:
+				default:
 					recalls = d.Recall
+					delete(m.waiting, [3]string{k[0], k[1], d.RecallID})
 				}
-				delete(m.waiting, [3]string{k[0], k[1], d.RecallID})
 			}
 			if recalls != nil {
 				if r := m.apply(Op{Recall: recalls}); !r.New {
@@ -286,7 +284,7 @@ func (m *model) apply(op Op) Result {
 			}
 			return Result{New: true}
 		}
-		if m.waiting[k] == nil && len(m.waitsFor(w.Tenant, w.MessageID)) >= shared.MaxIDWaits {
+		if len(m.waitsFor(w.Tenant, w.MessageID)) >= shared.MaxIDWaits {
 			return Result{Full: true}
 		}
 		m.waiting[k] = &w
@@ -381,13 +379,16 @@ func (m *model) waitsFor(tenant, id string) (list []shared.Waiting) {
 
 // judgeWaits decides at random about what waits for a message.
 func judgeWaits(r *rand.Rand, put *shared.Message, waits []shared.Waiting) (list []Waited) {
+	permitted := false
 	for i := range waits {
 		w := &waits[i]
 		d := Waited{RecallID: w.RecallID}
-		if r.IntN(2) == 0 {
-			op := recall(w.RecallID, *put)
-			d.Recall = op.Recall
-		} else {
+		switch {
+		case permitted:
+			d.End = &EndWait{Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID}
+		case r.IntN(2) == 0:
+			d.Recall, permitted = recall(w.RecallID, *put).Recall, true
+		default:
 			d.End = &EndWait{Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID, State: shared.WaitRefused,
 				Code: shared.CodeForbidden, Rule: shared.Rule{Name: "no", File: "f", Line: 2}, At: start.UnixMicro()}
 		}

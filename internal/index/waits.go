@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -20,9 +21,9 @@ import (
 // Waited is what was decided about a recall that waited for a message.
 type Waited struct {
 	RecallID string
-	Recall   *Recall // it was permitted
+	Recall   *Recall // it recalls the message: the first one that was permitted
 
-	// Otherwise: why not, and when that was decided.
+	// Otherwise: why not, and when that was decided; or that it is forgotten, because one before it recalls the message.
 	End *EndWait
 }
 
@@ -179,6 +180,10 @@ func (b *batch) planWait(x *shared.Waiting, w *writes) (Result, error) {
 	if is, err := b.isForgotten(x.Tenant, x.MessageID); err != nil || is {
 		return Result{Stale: is}, err
 	}
+	var used indexpb.RecallID
+	if is, err := get(b.txn, recallIDKey(x.Tenant, x.RecallID), &used); err != nil || is && used.ActorId != x.Actor.ID {
+		return Result{OtherActor: err == nil}, err
+	}
 	k := waitKey(x.Tenant, x.MessageID, x.RecallID)
 	var was indexpb.Wait
 	switch there, err := get(b.txn, k, &was); {
@@ -192,12 +197,12 @@ func (b *batch) planWait(x *shared.Waiting, w *writes) (Result, error) {
 			return Result{New: true}, w.set(k, &was)
 		}
 		return Result{New: true}, nil
-	case there:
-		b.endWait(x.Tenant, x.MessageID, x.RecallID, &was, w)
 	case b.waitsNow(allWaits) >= shared.MaxWaits,
 		b.waitsNow(waitsOfActor(x.Tenant, x.Actor.ID)) >= shared.MaxActorWaits,
 		b.waitsNow(waitsForMessage(x.Tenant, x.MessageID)) >= shared.MaxIDWaits:
 		return Result{Full: true}, nil
+	case there: // one that has ended waits again
+		b.endWait(x.Tenant, x.MessageID, x.RecallID, &was, w)
 	}
 	countWait(w.countWaits(), x, 1)
 	return Result{New: true}, w.set(k, encodeWait(x))
@@ -226,7 +231,7 @@ func (b *batch) planEndWait(op *EndWait, w *writes) error {
 		return err
 	}
 	b.endWait(op.Tenant, op.MessageID, op.RecallID, &pb, w)
-	if op.State == "" {
+	if op.State == "" || b.waitsNow(endedWaits)+w.countWaits()[endedWaits] >= shared.MaxWaits {
 		w.delete(k)
 		return nil
 	}
@@ -237,9 +242,9 @@ func (b *batch) planEndWait(op *EndWait, w *writes) error {
 }
 
 // planWaited plans what waited for a new message. recalls is the recall that takes the message back at once; nil:
-// none does. stale says that what waits is not what was decided about.
+// none does. stale says that what waits is not what was decided about, or that the recall id cannot be used any more.
 func (b *batch) planWaited(m *shared.Message, waited []Waited, w *writes) (recalls *Recall, stale bool, err error) {
-	if b.waitsNow(waitsForMessage(m.Tenant, m.ID)) == 0 {
+	if b.waitsNow(allWaits) == 0 || b.waitsNow(waitsForMessage(m.Tenant, m.ID)) == 0 {
 		return nil, len(waited) > 0, nil
 	}
 	waits, err := waitsFor(b.txn, m.Tenant, m.ID)
@@ -250,19 +255,17 @@ func (b *batch) planWaited(m *shared.Message, waited []Waited, w *writes) (recal
 		return nil, true, nil
 	}
 	for i := range waited {
-		end := &EndWait{Tenant: m.Tenant, MessageID: m.ID, RecallID: waited[i].RecallID}
-		if r := waited[i].Recall; r == nil {
-			end = waited[i].End
-		} else if recalls == nil {
-			var id indexpb.RecallID
-			if _, err := get(b.txn, recallIDKey(m.Tenant, r.Event.RecallID), &id); err != nil {
+		end := waited[i].End
+		if r := waited[i].Recall; r != nil {
+			recalls = r
+			switch otherActor, err := checkRecallID(b.txn, m.Tenant, r.Event.RecallID, r.Event.Actor.ID, 1); {
+			case otherActor, errors.Is(err, shared.ErrInvalid):
+				w.reset()
+				return nil, true, nil
+			case err != nil:
 				return nil, false, err
 			}
-			if id.ActorId == "" || id.ActorId == r.Event.Actor.ID {
-				recalls = r
-			} else {
-				end.State, end.Code, end.At = shared.WaitRefused, shared.CodeRecallIDUsed, encodeTime(r.Event.RecalledAt)
-			}
+			end = &EndWait{Tenant: m.Tenant, MessageID: m.ID, RecallID: waited[i].RecallID}
 		}
 		if err := b.planEndWait(end, w); err != nil {
 			return nil, false, err
@@ -312,13 +315,17 @@ func (op *EndWait) check() error {
 }
 
 func checkWaited(waited []Waited, m *shared.Message) error {
+	recalled := false
 	for i := range waited {
 		d := &waited[i]
 		var err error
 		switch {
 		case (d.Recall == nil) == (d.End == nil):
 			err = shared.Invalidf("recall", "is set if the recall is permitted, and end if not")
+		case d.Recall != nil && recalled:
+			err = shared.Invalidf("recall", "is the second one")
 		case d.Recall != nil:
+			recalled = true
 			if err = d.Recall.check(); err == nil && (d.Recall.Event.RecallID != d.RecallID ||
 				!SameFacts(d.Recall.Event.Message, *m)) {
 				err = shared.Invalidf("recall", "is of another message or recall id")

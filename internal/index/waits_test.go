@@ -1,9 +1,12 @@
 package index
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +23,7 @@ func waiting(id, recallID string) Op {
 	}}
 }
 
-// decided is the Put of a message with what waits for it, permitted but for those that are refused.
+// decided is the Put of a message with what waits for it: the first one that is not refused is permitted.
 func decided(t testing.TB, x *Index, m shared.Message, refused ...string) Op {
 	t.Helper()
 	op := put(m)
@@ -28,15 +31,15 @@ func decided(t testing.TB, x *Index, m shared.Message, refused ...string) Op {
 	if err != nil {
 		t.Fatal(err)
 	}
+	permitted := false
 	for _, w := range waits {
-		d := Waited{RecallID: w.RecallID}
+		d := Waited{RecallID: w.RecallID, End: &EndWait{Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID}}
 		if slices.Contains(refused, w.RecallID) {
-			d.End = &EndWait{Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID, State: shared.WaitRefused,
-				Code: shared.CodeForbidden, At: start.UnixMicro()}
-		} else {
+			d.End.State, d.End.Code, d.End.At = shared.WaitRefused, shared.CodeForbidden, start.UnixMicro()
+		} else if !permitted {
 			r := recall(w.RecallID, m)
 			r.Recall.Event.Actor = w.Actor
-			d.Recall = r.Recall
+			d.Recall, d.End, permitted = r.Recall, nil, true
 		}
 		op.Waited = append(op.Waited, d)
 	}
@@ -113,15 +116,17 @@ func TestWait_RecallIDs(t *testing.T) {
 	if r := apply(t, x, waiting("m", "r1"), bob); !same(r[1], Result{OtherActor: true}) {
 		t.Errorf("%+v", r[1])
 	}
-	// Another actor used the recall id between the request and the message.
+	// Another actor used the recall id between the judgement and the commit: it must be judged again.
 	other := recall("r1", message("other"))
 	other.Recall.Event.Actor.ID = "zoe"
+	op := decided(t, x, message("m"))
 	apply(t, x, other)
-	if r := apply(t, x, decided(t, x, message("m"))); r[0].Put != shared.IndexAdded {
+	before := contents(t, x)
+	if r := apply(t, x, op); !same(r[0], Result{Stale: true}) || !reflect.DeepEqual(contents(t, x), before) {
 		t.Errorf("%+v", r[0])
 	}
-	if got := waitStatesOf(t, x); !slices.Equal(got, []string{"m r1 refused recall_id_used"}) {
-		t.Errorf("waits %q", got)
+	if r := apply(t, x, waiting("n", "r1")); !same(r[0], Result{OtherActor: true}) {
+		t.Errorf("a recall id that another actor used: %+v", r[0])
 	}
 }
 
@@ -145,6 +150,101 @@ func TestWait_Limits(t *testing.T) {
 	bob.Wait.Actor.ID = "bob"
 	if r := apply(t, x, bob); !r[0].New {
 		t.Errorf("another actor: %+v", r[0])
+	}
+}
+
+// What has ended and waits again counts as any other.
+func TestWait_LimitsOfWhatWaitsAgain(t *testing.T) {
+	x := openNew(t)
+	const n = shared.MaxIDWaits
+	for i := range n {
+		id := fmt.Sprint("old", i)
+		apply(t, x, waiting("m", id), Op{EndWait: &EndWait{
+			Tenant: "acme", MessageID: "m", RecallID: id, State: shared.WaitExpired, At: start.UnixMicro(),
+		}})
+	}
+	for i := range n {
+		apply(t, x, waiting("m", fmt.Sprint("r", i)))
+	}
+	if r := apply(t, x, waiting("m", "old0")); !same(r[0], Result{Full: true}) {
+		t.Errorf("%+v", r[0])
+	}
+	if waits, err := x.WaitsFor("acme", "m"); err != nil || len(waits) != n {
+		t.Errorf("%d wait for one message, %v", len(waits), err)
+	}
+}
+
+// What is listed of ended waits is bounded.
+func TestWait_EndedAreBounded(t *testing.T) {
+	x := openNew(t)
+	x.waits.add(map[string]int{endedWaits: shared.MaxWaits - 1})
+	for _, id := range []string{"r1", "r2"} {
+		apply(t, x, waiting("m", id), Op{EndWait: &EndWait{
+			Tenant: "acme", MessageID: "m", RecallID: id, State: shared.WaitExpired, At: start.UnixMicro(),
+		}})
+	}
+	if got := waitStatesOf(t, x); !slices.Equal(got, []string{"m r1 expired "}) || x.HasWaits() ||
+		x.waits.get(endedWaits) != shared.MaxWaits {
+		t.Errorf("waits %q", got)
+	}
+}
+
+// huge is a message that is as large as it may be, with attachments of its own.
+func huge(id string, relations ...shared.Relation) shared.Message {
+	m := related(strings.Repeat("i", shared.MaxIDBytes-len(id))+id, relations...)
+	m.Tenant = strings.Repeat("t", shared.MaxIDBytes)
+	m.Ref = strings.Repeat("r", shared.MaxRefBytes)
+	for i := range shared.MaxAttachments {
+		key := fmt.Sprintf("%s%d", id, i)
+		m.Attachments = append(m.Attachments, shared.Attachment{
+			Key:   key + strings.Repeat("k", shared.MaxAttachmentBytes-len(key)),
+			Owner: strings.Repeat("o", shared.MaxIDBytes),
+		})
+	}
+	for i := len(relations); i < shared.MaxRelations; i++ {
+		to := fmt.Sprint("to", i)
+		m.Relations = append(m.Relations, shared.Relation{
+			Kind: shared.RelationReply, MessageID: to + strings.Repeat("x", shared.MaxIDBytes-len(to)),
+		})
+	}
+	return m
+}
+
+// The largest message is recalled with the largest edit, also if as many recalls wait for it as may.
+func TestWait_LargestMessages(t *testing.T) {
+	for _, waits := range []int{0, shared.MaxIDWaits} {
+		x := openNew(t)
+		m := huge("m")
+		apply(t, x, put(huge("e", to(shared.RelationEdit, m.ID))))
+		for i := range waits {
+			op := waiting(m.ID, fmt.Sprint("r", i))
+			op.Wait.Tenant = m.Tenant
+			op.Wait.Ext = strings.Repeat("x", shared.MaxExtBytes)
+			apply(t, x, op)
+		}
+		op := put(m)
+		if waits > 0 {
+			op = decided(t, x, m)
+		} else {
+			apply(t, x, op)
+			op = recall("r0", m)
+		}
+		r := op.Recall
+		for i := range op.Waited {
+			r = cmp.Or(r, op.Waited[i].Recall)
+		}
+		r.Event.Ext, r.Event.Reason = strings.Repeat("x", shared.MaxExtBytes), strings.Repeat("y", shared.MaxReasonBytes)
+		with, err := x.FindRelated(r, nil, func(*With) bool { return false })
+		if err != nil || len(with) != 1 {
+			t.Fatalf("%d go with it, %v", len(with), err)
+		}
+		r.With = with
+		if got := apply(t, x, op)[0]; !got.New {
+			t.Errorf("%d waits: %+v", waits, got)
+		}
+		if n := len(ledger(t, x, m.Tenant, "r0").Entries); n != 2 {
+			t.Errorf("%d waits: %d messages are recalled", waits, n)
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 		target, result := &req.Targets[i], &v.results[i]
 		result.MessageID = target.MessageID
 		switch {
-		case r == nil && req.Wait > 0 && !elsewhere[i]:
+		case r == nil && !elsewhere[i] && req.Wait > 0 && asked.Add(req.Wait).After(now):
 			v.unknown = true
 			v.wait(req, i, asked)
 		case r == nil:

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,11 +26,12 @@ func (v *verdicts) wait(req *shared.RecallRequest, i int, asked time.Time) {
 
 // waited is what was decided about the recalls that wait for a message, until the message is on disk.
 type waited struct {
-	reservations []rules.Reservation
-	refusals     []refusedWait
+	permitted   bool              // one of them
+	reservation rules.Reservation // of that
+	refusals    []refusedWait
 }
 
-// refusedWait is a waiting recall that the rules refuse, for the log.
+// refusedWait is a waiting recall that is refused, for the log.
 type refusedWait struct {
 	request  shared.RecallRequest
 	verdicts verdicts
@@ -52,9 +54,14 @@ func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 	w := &waited{}
 	b.waited[n] = w
 	for i := range waits {
-		decided, err := e.judgeWait(a, w, &waits[i], op.Put)
-		if err != nil {
-			return err
+		x := &waits[i]
+		decided := index.Waited{RecallID: x.RecallID, End: &index.EndWait{
+			Tenant: x.Tenant, MessageID: x.MessageID, RecallID: x.RecallID,
+		}}
+		if !w.permitted {
+			if decided, err = e.judgeWait(a, w, x, op.Put); err != nil {
+				return err
+			}
 		}
 		op.Waited = append(op.Waited, decided)
 	}
@@ -62,7 +69,7 @@ func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 }
 
 // judgeWait decides about one recall that waits for a message. It is judged by its request, as if that were made when
-// the message was sent if it came before.
+// the message was sent if it came before. Those after the one that is permitted are forgotten.
 func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Message) (index.Waited, error) {
 	arrived := e.moment()
 	end := &index.EndWait{
@@ -77,6 +84,16 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 	case x.Conversation != (shared.Conversation{}) && x.Conversation != m.Conversation:
 		end.Code = shared.Code(shared.StatusNotFound)
 		return out, nil
+	}
+	switch otherActor, err := a.index.CheckRecallID(x.Tenant, x.RecallID, x.Actor.ID, 1); {
+	case otherActor:
+		end.Code = shared.CodeRecallIDUsed
+		return out, nil
+	case errors.Is(err, shared.ErrInvalid): // as many messages as may share it
+		end.Code = shared.CodeRateLimited
+		return out, nil
+	case err != nil:
+		return out, err
 	}
 	req := shared.RecallRequest{
 		Tenant: x.Tenant, Actor: x.Actor, Ext: x.Ext, Reason: x.Reason, RecallID: x.RecallID,
@@ -105,7 +122,7 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 		}})
 		return out, nil
 	}
-	w.reservations = append(w.reservations, reservation)
+	w.permitted, w.reservation = true, reservation
 	op, err := a.recallOp(&req, in, policy.Digest(), &d, record)
 	if err == nil {
 		err = relations.find(op, in)
@@ -135,10 +152,8 @@ func (e *Engine) endJudged(b *batch, list []int, applied []index.Result) {
 		}
 		delete(b.waited, n)
 		recalled := at < len(applied) && applied[at].New
-		for i, reservation := range w.reservations {
-			if i > 0 || !recalled { // the first one that is permitted recalls it
-				e.limiter.Cancel(reservation)
-			}
+		if w.permitted && !recalled {
+			e.limiter.Cancel(w.reservation)
 		}
 		if at < len(applied) && !applied[at].Stale {
 			for i := range w.refusals {
