@@ -48,10 +48,11 @@ type Forget struct {
 
 // Forgot says what a Forget did.
 type Forgot struct {
-	Found    bool // the work was under way, or begun; of an Expire always
-	Dealt    int  // with so many of Messages and Replace; the others are for another operation
-	Live     int  // erased
-	Recalled int  // erased
+	Found    bool   // the work was under way, or begun; of an Expire always
+	End      uint64 // of the work, see ForgetWork: no other work of the request has the same
+	Dealt    int    // with so many of Messages and Replace; the others are for another operation
+	Live     int    // erased
+	Recalled int    // erased
 	Replaced int
 	Done     bool                                   // the work is done
 	Total    struct{ Live, Recalled, Replaced int } // of the work, if it is done
@@ -207,7 +208,8 @@ func (x *Index) applyForget(b *batch, op *Op, w *writes) (Result, error) {
 	}
 	if len(f.of.Key) > 0 {
 		x.mayForget.Store(true) // before a read can see that anything was forgotten
-		return Result{Forgot: Forgot{Found: true}}, f.apply(f.begin)
+		err := f.apply(f.begin)
+		return Result{Forgot: f.out}, err
 	}
 	if !f.of.Expire {
 		f.work = &indexpb.Forget{}
@@ -215,7 +217,7 @@ func (x *Index) applyForget(b *batch, op *Op, w *writes) (Result, error) {
 			return Result{}, err
 		}
 	}
-	f.out.Found = true
+	f.out.Found, f.out.End = true, f.work.GetEnd()
 	err := f.run()
 	return Result{Forgot: f.out}, err
 }
@@ -228,11 +230,13 @@ func (f *forgetter) begin() error {
 			return err
 		}
 	}
-	k := forgetKey(&f.of.What)
-	if known, err := find(f.txn, k); err != nil || known != nil {
+	k, work := forgetKey(&f.of.What), &indexpb.Forget{End: f.position(), Sequence: f.sequence, Pass: 1}
+	known, err := get(f.txn, k, work)
+	f.out.Found, f.out.End = true, work.End
+	if err != nil || known {
 		return err
 	}
-	return f.w.set(k, &indexpb.Forget{End: f.position(), Sequence: f.sequence, Pass: 1})
+	return f.w.set(k, work)
 }
 
 func (f *forgetter) isFull() bool { return f.bytes >= maxForgetBytes || f.writes >= maxForgetWrites }

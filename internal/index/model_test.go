@@ -751,7 +751,7 @@ func testModel(t *testing.T, member *Member) {
 			beginForget(t, x, what)
 			want, waiting := m.forget(what)
 			got, work := passForget(t, x, what)
-			want.Found, want.Replaced = true, got.Replaced
+			want.Found, want.Replaced, want.End = true, got.Replaced, got.End
 			if got.Dealt > 0 || got != want || work.Waiting != waiting {
 				t.Fatalf("round %d, forget %+v: %+v, want %+v; %+v", round, what, got, want, work)
 			}

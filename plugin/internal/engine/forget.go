@@ -67,10 +67,13 @@ func (e *Engine) Forget(ctx context.Context, req shared.ForgetRequest) (shared.F
 			return shared.ForgetResult{}, err
 		}
 		if work == nil {
-			last.Done, last.Waiting = true, 0
-			if known, ok := e.forgotten.take(forgetName(&req)); ok {
-				last = known
+			if known, ok := e.forgotten.get(forgetDone{forgetName(&req), begun.End}); ok {
+				return known, nil
 			}
+			if w, _ := e.runner.at(forgetName(&req)); w != nil && e.clock.Elapsed() < end { // it is about to say what it did
+				continue
+			}
+			last.Done, last.Waiting = true, 0
 			return last, nil
 		}
 		last = resultOf(work)
@@ -91,11 +94,11 @@ func (e *Engine) beginForget(ctx context.Context, a *active, req shared.ForgetRe
 	}
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails (crypto/rand)
-	e.forgotten.drop(forgetName(&req))
-	if _, err := a.log.Append(ctx, []index.Op{{Forget: &index.Forget{What: req, Key: key}}}); err != nil {
+	results, err := a.log.Append(ctx, []index.Op{{Forget: &index.Forget{What: req, Key: key}}})
+	if err != nil {
 		return nil, fmt.Errorf("begin to forget: %w", err)
 	}
-	return &index.ForgetWork{What: req, Pass: 1}, nil
+	return &index.ForgetWork{What: req, Pass: 1, End: results[0].Forgot.End}, nil
 }
 
 // findForget finds the work of a request, nil if none is under way; and how many others are.
@@ -129,32 +132,32 @@ func forgetName(r *shared.ForgetRequest) string {
 // maxForgotten bounds the results that are kept for calls that wait.
 const maxForgotten = 100
 
-// forgotten are the results of requests that are done, by name, for the calls that wait for them.
-type forgotten struct {
-	mu sync.Mutex
-	of map[string]shared.ForgetResult
+// forgetDone is work that is done.
+type forgetDone struct {
+	name string // of the request
+	end  uint64 // see index.ForgetWork
 }
 
-func (f *forgotten) put(name string, r shared.ForgetResult) {
+// forgotten are the results of work that is done, for the calls that wait for it.
+type forgotten struct {
+	mu sync.Mutex
+	of map[forgetDone]shared.ForgetResult
+}
+
+func (f *forgotten) put(done forgetDone, r shared.ForgetResult) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.of == nil || len(f.of) >= maxForgotten {
-		f.of = map[string]shared.ForgetResult{}
+		f.of = map[forgetDone]shared.ForgetResult{}
 	}
-	f.of[name] = r
+	f.of[done] = r
 }
 
-func (f *forgotten) take(name string) (r shared.ForgetResult, ok bool) {
+func (f *forgotten) get(done forgetDone) (r shared.ForgetResult, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r, ok = f.of[name]
+	r, ok = f.of[done]
 	return r, ok
-}
-
-func (f *forgotten) drop(name string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.of, name)
 }
 
 // forgetSource finds the requests to forget that are under way.
@@ -220,7 +223,7 @@ func (w *forgetWork) slice(ctx context.Context, a *active) (progress, error) {
 	switch {
 	case forgot.Done:
 		result := resultOf(w.at)
-		w.engine.forgotten.put(w.name(), shared.ForgetResult{
+		w.engine.forgotten.put(forgetDone{w.name(), forgot.End}, shared.ForgetResult{
 			Done: true, Live: forgot.Total.Live, Recalled: forgot.Total.Recalled, Replaced: forgot.Total.Replaced,
 		})
 		w.engine.logger.Info("what was to be forgotten is erased", "request", w.name(), "tenant", w.what.Tenant,
