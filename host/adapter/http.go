@@ -39,7 +39,7 @@ type HTTP struct {
 // Handler serves the calls of users. Each ends after 30 seconds. The JSON is that of the sidecar's /v1, without what
 // the server looks up itself:
 //
-//	POST /recall  {"targets":[{"message_id"}],"recall_id","ext","reason","atomic"} → {"results":[…],"now"}
+//	POST /recall  {"targets":[{"message_id"}],"recall_id","ext","reason","atomic","wait"} → {"results":[…],"now"}
 //	POST /check   the same
 //	GET  /since?type=&id=&id=…&after=&limit=  → {"events":[…],"next","more","reset"}
 //	GET  /ledger?recall_id=&after=&limit=     → {"entries":[…],"next","more"}
@@ -148,11 +148,16 @@ func judgeHandler(
 			Ext        string   `json:"ext"`
 			Reason     string   `json:"reason"`
 			Atomic     bool     `json:"atomic"`
+			Wait       int      `json:"wait"` // seconds
 		}
 		if err := ReadJSON(r, maxBodyBytes, &in); err != nil {
 			return nil, err
 		}
 		ask := Ask{MessageIDs: in.MessageIDs, RecallID: in.RecallID, Ext: in.Ext, Reason: in.Reason, Atomic: in.Atomic}
+		if limit := int(shared.MaxWait / time.Second); in.Wait < 0 || in.Wait > limit {
+			return nil, shared.Invalidf("wait", "is %d; 0 to %d seconds", in.Wait, limit)
+		}
+		ask.Wait = time.Duration(in.Wait) * time.Second
 		if len(in.Targets) > 0 && len(in.MessageIDs) > 0 {
 			return nil, shared.Invalidf("message_ids", "is short for targets; give one of them")
 		}

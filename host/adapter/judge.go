@@ -26,6 +26,10 @@ type Ask struct {
 	RecallID string // makes a retry the same recall; empty: package host makes one
 	Atomic   bool   // recall all messages or none
 
+	// Wait is for how long the recall of a message that is not known yet waits for it, as in shared.RecallRequest. Each
+	// message then needs its conversation, which the user must be able to read; else the error is ErrNotVisible.
+	Wait time.Duration
+
 	// RequestedAt is when the user asked, by a clock of the server; zero: now. It must not come from a client.
 	RequestedAt time.Time
 }
@@ -36,6 +40,10 @@ func (a *Adapter) Recall(ctx context.Context, user string, ask Ask) ([]shared.Re
 	results, err := judge(ctx, a, user, ask, shared.Recall.Recall)
 	var gone []string
 	for i, r := range results {
+		if ask.Wait > 0 && r.Status == shared.StatusNotFound { // that it is in another conversation is not for the user
+			r = shared.RecallResult{MessageID: r.MessageID, Status: shared.StatusWaiting, RecallID: r.RecallID,
+				Until: time.Now().Add(ask.Wait)}
+		}
 		results[i] = resultFor(r, Text(r))
 		if r.Status == shared.StatusRecalled || r.Status == shared.StatusAlreadyRecalled {
 			gone = append(append(gone, r.MessageID), r.With...)
@@ -89,7 +97,7 @@ func judge[T any](ctx context.Context, a *Adapter, user string, ask Ask,
 	}
 	request := shared.RecallRequest{
 		Tenant: a.tenant, Actor: shared.Actor{ID: user}, Ext: ask.Ext, Reason: ask.Reason, RecallID: ask.RecallID,
-		RequestedAt: ask.RequestedAt, Atomic: ask.Atomic, Targets: make([]shared.Target, len(ask.MessageIDs)),
+		RequestedAt: ask.RequestedAt, Atomic: ask.Atomic, Wait: ask.Wait, Targets: make([]shared.Target, len(ask.MessageIDs)),
 	}
 	if n := len(ask.MessageIDs); n > 0 && n <= shared.MaxRecallTargets { // else the plugin says the limit
 		if request.Targets, err = a.targets(ctx, recall, user, ask); err != nil {
@@ -146,6 +154,12 @@ func (a *Adapter) targets(ctx context.Context, recall shared.Recall, user string
 	for i, id := range ask.MessageIDs {
 		targets[i] = invisible(id)
 		m, found := messages[id]
+		if ask.Wait > 0 && (!found || elsewhere(m.Conversation, ask.conversation(i))) {
+			if targets[i], err = a.expected(ctx, roles, id, ask.conversation(i), i); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if !found || len(ask.Conversations) > 0 && elsewhere(m.Conversation, ask.Conversations[i]) {
 			continue
 		}
@@ -162,6 +176,28 @@ func (a *Adapter) targets(ctx context.Context, recall shared.Recall, user string
 		}
 	}
 	return targets, nil
+}
+
+// expected is a message that may still come.
+func (a *Adapter) expected(ctx context.Context, roles *roles, id string, c shared.Conversation, i int) (shared.Target,
+	error) {
+	if c == (shared.Conversation{}) {
+		return shared.Target{}, shared.Invalidf(fmt.Sprintf("targets[%d].conversation", i),
+			"is not set; a recall that may wait needs it")
+	}
+	role, reads, err := roles.in(ctx, c)
+	if err == nil && !reads {
+		err = ErrNotVisible
+	}
+	return shared.Target{MessageID: id, Conversation: c, Role: role}, err
+}
+
+// conversation is the one in which the user sees a message; zero if it is not known.
+func (a *Ask) conversation(i int) (c shared.Conversation) {
+	if len(a.Conversations) > 0 {
+		c = a.Conversations[i]
+	}
+	return c
 }
 
 func elsewhere(is, expected shared.Conversation) bool {

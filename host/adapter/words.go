@@ -17,6 +17,7 @@ type Texts = map[string]string
 var (
 	recalled        = Texts{"en": "The message was recalled.", "zh-Hans": "消息已撤回。"}
 	alreadyRecalled = Texts{"en": "The message had been recalled before.", "zh-Hans": "这条消息之前已被撤回。"}
+	waits           = Texts{"en": "The message is recalled as soon as it arrives.", "zh-Hans": "消息一到达就会被撤回。"}
 	permitted       = Texts{"en": "You can recall this message.", "zh-Hans": "你可以撤回这条消息。"}
 	permittedUntil  = Texts{
 		"en": "You can recall this message until {time} UTC.", "zh-Hans": "你可以在 {time}（UTC）之前撤回这条消息。",
@@ -32,6 +33,8 @@ func Text(r shared.RecallResult) Texts {
 		return recalled
 	case r.Status == shared.StatusAlreadyRecalled:
 		return alreadyRecalled
+	case r.Status == shared.StatusWaiting:
+		return waits
 	}
 	return shared.Words(r.Status, r.Code)
 }

@@ -275,13 +275,21 @@ func eval[T any](tb *tab, script string) T {
 	return v
 }
 
+// holds evaluates a condition. It does not hold while the page is being replaced by another one.
+func (tb *tab) holds(script string) bool {
+	ctx, cancel := context.WithTimeout(tb.ctx, patience)
+	defer cancel()
+	holds, err := chromedp.Run(ctx, chromedp.Evaluate[bool](script))
+	return err == nil && holds
+}
+
 // wait polls until a condition in JavaScript holds.
 func (tb *tab) wait(condition string, args ...any) {
 	tb.t.Helper()
 	condition = fmt.Sprintf(condition, args...)
 	deadline := time.Now().Add(patience)
-	// null is not there yet
-	for !eval[bool](tb, "(() => { try { return Boolean("+condition+"); } catch { return false; } })()") {
+	script := "(() => { try { return Boolean(" + condition + "); } catch { return false; } })()" // null is not there yet
+	for !tb.holds(script) {
 		if time.Now().After(deadline) {
 			tb.shot("failed-" + strings.ReplaceAll(tb.t.Name(), "/", "-"))
 			tb.t.Fatalf("never came true: %s\nthe page shows: %.3000s", condition, tb.text("body"))

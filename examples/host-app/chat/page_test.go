@@ -144,6 +144,33 @@ func TestPage_EditQuoteForward(t *testing.T) {
 	ben.holdsNot("swordfish")
 }
 
+// A recall may overtake its message: what is still being sent is never delivered.
+func TestPage_RecallBeforeTheMessage(t *testing.T) {
+	c := newChat(t)
+	ann, ben := c.user("ann", "group/team", desktop), c.user("ben", "group/team", desktop)
+	eval[any](ann, `(() => {
+		const { fetch } = window;
+		window.held = new Promise((release) => { window.release = release; });
+		window.fetch = async (path, ...rest) => {
+			if (!String(path).endsWith('/messages')) return fetch(path, ...rest);
+			await window.held;
+			const answer = await fetch(path, ...rest);
+			window.status = answer.status;
+			return answer;
+		};
+	})()`)
+	ann.say("sent too soon")
+	ann.click(".pending .cancel")
+	ann.shows(".placeholder", "You recalled a message")
+	eval[any](ann, `window.release()`)
+	ann.wait(`window.status === '410'`)
+	ann.say("afterwards")
+	ben.message("afterwards")
+	for _, tb := range []*tab{ann, ben} {
+		tb.holdsNot("sent too soon")
+	}
+}
+
 func TestPage_PreviewAndNotification(t *testing.T) {
 	c := newChat(t)
 	ben := c.user("ben", "", desktop)

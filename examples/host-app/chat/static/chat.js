@@ -2,7 +2,7 @@
 
 import { history, listen, post, recallsAfter, Refused, upload, get } from './api.js';
 import { Composer } from './composer.js';
-import { askRoom, tell } from './dialogs.js';
+import { askRoom, explainRefusal, tell } from './dialogs.js';
 import { avatar, byId, icon } from './dom.js';
 import { languageSwitch, t } from './i18n.js';
 import { closeMenu } from './menu.js';
@@ -229,6 +229,21 @@ class Page {
 
   edit(text) {
     this.composer.edit(text);
+  }
+
+  // cancel recalls a message of which this page does not know whether the server has it. If it arrives after its recall,
+  // nobody gets it.
+  async cancel(m) {
+    try {
+      const target = { message_id: m.id, conversation: m.conversation };
+      const answer = await post('/recall', { targets: [target], recall_id: crypto.randomUUID(), wait: 3600 }, this.me);
+      const result = answer.results[0];
+      if (!['waiting', 'recalled'].includes(result.status)) return explainRefusal(result, Date.parse(answer.now));
+      const role = this.model.role(m.key, this.me);
+      this.recall({ recall_id: result.recall_id, actor: this.me, role, message_id: m.id, conversation: m.conversation, recalled_at: answer.now });
+    } catch (error) {
+      tell(error instanceof Refused && error.status < 500 ? error.message : t('unavailable'));
+    }
   }
 
   rewrite(m) {

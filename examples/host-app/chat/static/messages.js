@@ -112,11 +112,12 @@ export class Messages {
       && el('div', { class: 'by' }, el('span', { text: name }), (role === 'owner' || role === 'admin') && el('span', { class: 'role', text: t(role) }));
     const time = el('time', { datetime: m.sent_at, text: m.pending ? t(m.pending) : clockTime(date) });
     const retry = m.pending === 'failed' && el('button', { type: 'button', class: 'link', text: t('retry'), onclick: () => page.resend(m) });
+    const cancel = m.pending && page.online() && el('button', { type: 'button', class: 'link cancel', text: t('recall'), onclick: () => page.cancel(m) });
     const refusal = page.selection.refusals.get(m.id);
     return el('li', { class: `message${own ? ' own' : ''}${together ? ' together' : ''}${m.pending ? ' pending' : ''}`, 'data-id': m.id },
       !m.pending && el('input', { type: 'checkbox', class: 'pick', tabindex: '-1', 'aria-label': t('pick', { name }) }),
       !own && room.conversation.type !== 'single' && (together ? el('span', { class: 'avatar none' }) : avatar(m.sender, page.model.name(m.sender))),
-      el('div', { class: 'body' }, head || el('span', { class: 'sr', text: `${name}: ` }), el('div', { class: 'line' }, bubble, !m.pending && button), el('div', { class: 'meta muted' }, m.edited && el('span', { class: 'edited', text: t('edited') }), time, retry),
+      el('div', { class: 'body' }, head || el('span', { class: 'sr', text: `${name}: ` }), el('div', { class: 'line' }, bubble, !m.pending && button), el('div', { class: 'meta muted' }, m.edited && el('span', { class: 'edited', text: t('edited') }), time, retry, cancel),
         refusal && el('p', { class: 'refusal', text: refusalText(refusal.result, refusal.now) })));
   }
 
