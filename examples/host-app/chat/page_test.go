@@ -160,6 +160,7 @@ func TestPage_RecallBeforeTheMessage(t *testing.T) {
 		};
 	})()`)
 	ann.say("sent too soon")
+	ann.wait(`getComputedStyle(document.querySelector('.pending .cancel')).visibility === 'visible'`)
 	ann.click(".pending .cancel")
 	ann.shows(".placeholder", "You recalled a message")
 	eval[any](ann, `window.release()`)

@@ -201,8 +201,8 @@ func (s *Store) ClearQuotes(ctx context.Context, recalled string, ids ...string)
 	}
 	return s.apply(ctx, func(tx *writeTx) error {
 		for _, id := range ids {
-			n, err := tx.change("UPDATE relations SET text = '' WHERE id = ? AND kind = 'quote' AND other = ? AND text <> ''", id,
-				recalled)
+			n, err := tx.change("UPDATE relations SET text = '' WHERE id = ? AND kind = 'quote' AND other = ? AND text <> ''",
+				id, recalled)
 			if err != nil {
 				return err
 			}

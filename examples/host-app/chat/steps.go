@@ -64,8 +64,10 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 			return "", err
 		}
 	}
-	s.hub.Gone(id)                                               // also after a crash between the commit and the answer to Recall
-	if c := d.Cause; c != nil && c.Kind == shared.RelationEdit { // clients hear of its original, which then shows no text
+	s.hub.Gone(id) // also after a crash between the commit and the answer to Recall
+
+	// Of an edit, clients hear by its original, which then shows no text.
+	if c := d.Cause; c != nil && c.Kind == shared.RelationEdit {
 		s.hub.Settled(id)
 		return shared.OutcomeNothingToDo, nil
 	}
