@@ -473,7 +473,7 @@ func (a *active) runsJob(job *index.Job) (bool, error) {
 
 // begin goes on from a job as the index has it.
 func (w *jobWork) begin(job *index.Job) {
-	w.job, w.passed = job, index.JobSlice{From: job.Place, To: job.Place}
+	w.job, w.passed, w.seen = job, index.JobSlice{From: job.Place, To: job.Place}, 0
 	w.noted = w.engine.clock.Elapsed()
 }
 

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chat-recall/recall/internal/index"
+	"github.com/chat-recall/recall/plugin/internal/journal"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -847,5 +849,75 @@ func TestStartJob_Relations(t *testing.T) {
 		if e.Event.Message.ID == "m" && (len(e.Event.Related) != 1 || e.Event.Related[0].MessageID != "quote") {
 			t.Errorf("related to m: %+v", e.Event.Related)
 		}
+	}
+}
+
+// failingLog is a log that refuses slices of jobs.
+type failingLog struct {
+	journal.Log
+	fails func(ops []index.Op) error
+}
+
+func (l *failingLog) Append(ctx context.Context, ops []index.Op) ([]index.Result, error) {
+	if ops[0].Job != nil && ops[0].Job.Slice != nil {
+		if err := l.fails(ops); err != nil {
+			return nil, err
+		}
+	}
+	return l.Log.Append(ctx, ops)
+}
+
+// failSlices makes slices of jobs fail from here on. It is called before a job is started.
+func (r *rig) failSlices(fails func(ops []index.Op) error) {
+	r.active.log = &failingLog{Log: r.active.log, fails: fails}
+}
+
+func TestStartJob_CommitFails(t *testing.T) {
+	r := newActive(t, openRules)
+	r.index(r.message("m"))
+	var left atomic.Int32
+	left.Store(3)
+	r.failSlices(func([]index.Op) error {
+		if left.Add(-1) >= 0 {
+			return shared.ErrOverloaded
+		}
+		return nil
+	})
+	ban := jobRequest("ban") // nothing else is indexed that would make it look again
+	ban.Until = r.clock.Now().Add(time.Hour)
+	r.startJob(ban)
+	if job := r.waitJob("ban", func(j shared.Job) bool { return j.Error != "" }); !strings.Contains(job.Error, "overloaded") {
+		t.Errorf("%+v", job)
+	}
+	r.advanceUntil("ban", 10*time.Millisecond, func(j shared.Job) bool { return j.Counts.Recalled == 1 })
+	if job := r.jobStatus("ban"); job.Error != "" || job.Examined != 1 {
+		t.Errorf("%+v", job)
+	}
+	if got := r.metric("recall_recalls_total", "status", "recalled"); got != 1 {
+		t.Errorf("%v recalls are counted", got)
+	}
+}
+
+// What is too large for one commit goes in smaller slices.
+func TestStartJob_LargeSlices(t *testing.T) {
+	r := newActive(t, openRules)
+	for i := range 40 {
+		r.index(r.message(fmt.Sprint("m", i)))
+	}
+	var sizes []int
+	r.failSlices(func(ops []index.Op) error {
+		sizes = append(sizes, len(ops)-1)
+		if len(ops) > 1+3 {
+			return shared.Invalidf("targets", "too large")
+		}
+		return nil
+	})
+	r.startJob(jobRequest("j"))
+	job := r.waitJob("j", hasEnded)
+	if want := (shared.JobCounts{Recalled: 40}); !reflect.DeepEqual(job.Counts, want) || job.Examined != 40 {
+		t.Errorf("%+v", job)
+	}
+	if sizes[0] != sliceMessages || sizes[1] != sliceMessages/2 {
+		t.Errorf("slices of %v", sizes)
 	}
 }

@@ -42,6 +42,7 @@ type source interface {
 const (
 	busyPause = 8 // times as long as the slice took
 	idlePause = 0.5
+	maxPause  = 250 * time.Millisecond // after a slice that had to wait, as for a disk
 
 	findEvery = time.Second // other nodes of a cluster start work, too
 
@@ -138,9 +139,9 @@ func (r *runner) run(ctx context.Context) {
 // was after the slice before.
 func (e *Engine) pauseAfter(took time.Duration, asked uint64) (pause time.Duration, now uint64) {
 	if now = e.asked.Load(); now != asked {
-		return busyPause * took, now
+		return min(busyPause*took, maxPause), now
 	}
-	return time.Duration(idlePause * float64(took)), now
+	return min(time.Duration(idlePause*float64(took)), maxPause), now
 }
 
 // find takes up what is to be done; false: the index is released.

@@ -188,6 +188,19 @@ func TestEngine_PauseAfter(t *testing.T) {
 	}
 }
 
+func TestEngine_PauseAfterALongSlice(t *testing.T) {
+	r := newActive(t, "")
+	_, seen := r.pauseAfter(time.Hour, 0)
+	_, done := r.Observe(t.Context(), "Index")
+	done(nil)
+	for range 2 { // while the host calls, and while it does not
+		var pause time.Duration
+		if pause, seen = r.pauseAfter(time.Hour, seen); pause > maxPause {
+			t.Errorf("it pauses for %s", pause)
+		}
+	}
+}
+
 // waitUntil polls until something is so.
 func (r *rig) waitUntil(is func() bool) {
 	r.t.Helper()
