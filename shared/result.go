@@ -128,7 +128,7 @@ type RecallResult struct {
 	// Text is a sentence for the user about a refusal, by language tag. See [Words].
 	Text map[string]string `json:"text,omitempty"`
 
-	// The recall of the message: this one, or the earlier one with StatusAlreadyRecalled.
+	// The recall of the message: this one, or the earlier one with StatusAlreadyRecalled. Empty if that was forgotten.
 	RecallID   string    `json:"recall_id,omitempty"`
 	RecalledBy string    `json:"recalled_by,omitempty"` // the actor's id
 	Role       Role      `json:"role,omitempty"`        // of that actor
@@ -159,12 +159,12 @@ type MessageStatus struct {
 	MessageID string       `json:"message_id"`
 	State     MessageState `json:"state"`
 
-	// Message has the indexed facts; nil if the message is unknown. With them a host can tell a message that was sent
-	// again from another message with the same id.
+	// Message has the indexed facts; nil if the message is unknown, or was recalled and then forgotten, see Forget. With
+	// them a host can tell a message that was sent again from another message with the same id.
 	Message *Message `json:"message,omitempty"`
 
-	RecallID   string    `json:"recall_id,omitempty"`  // when recalled
-	RecalledAt time.Time `json:"recalled_at,omitzero"` // when recalled
+	RecallID   string    `json:"recall_id,omitempty"`  // when recalled and not forgotten
+	RecalledAt time.Time `json:"recalled_at,omitzero"` // when recalled and not forgotten
 }
 
 // SinceRequest asks for the recalls of some conversations of a tenant after a cursor.

@@ -75,7 +75,6 @@ func (x *Index) newBatch() *batch {
 		ids:          x.ids,
 		secret:       x.secret,
 		hashes:       x.hashes,
-		changed:      map[uint64]bool{},
 		counters:     x.counters,
 		counted:      x.counters,
 		node:         x.node,
@@ -227,6 +226,9 @@ func (b *batch) write(w *writes) error {
 	}
 	b.forgotten += uint64(len(w.forgets))
 	for _, sequence := range w.changed {
+		if b.changed == nil {
+			b.changed = map[uint64]bool{}
+		}
 		b.changed[sequence] = true
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -875,5 +876,43 @@ func TestForget_Jobs(t *testing.T) {
 	}
 	if j, err := x.Job("acme", "other"); err != nil || j == nil {
 		t.Errorf("%v %v", j, err)
+	}
+}
+
+// A message relates to many recalled ones, and the events of all of them name it.
+func TestForget_NamedByManyEvents(t *testing.T) {
+	x := openNew(t)
+	var ops []Op
+	var relations []shared.Relation
+	for i := range shared.MaxRelations {
+		m := message(fmt.Sprint("to", i))
+		m.Sender = "bob"
+		ops = append(ops, put(m))
+		relations = append(relations, shared.Relation{Kind: shared.RelationQuote, MessageID: m.ID})
+	}
+	for i := range 25 { // which make the entries of events large
+		m := message(fmt.Sprint("xyzzy", i))
+		m.Relations, m.Ref = relations, strings.Repeat("r", shared.MaxRefBytes)
+		ops = append(ops, put(m))
+	}
+	apply(t, x, ops...)
+	for i := range shared.MaxRelations {
+		m := message(fmt.Sprint("to", i))
+		m.Sender = "bob"
+		op := secretRecall("w", m, "bob")
+		with, err := x.FindRelated(op.Recall, nil, func(*With) bool { return false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		op.Recall.With = with
+		if r := apply(t, x, op); !r[0].New || len(with) != 25 {
+			t.Fatalf("%+v, with %d", r, len(with))
+		}
+	}
+	if r := forget(t, x, shared.ForgetRequest{Tenant: "acme", Sender: "ann"}); r.Live != 25 {
+		t.Errorf("%+v", r)
+	}
+	if k := keysWith(t, x, "xyzzy"); k != nil {
+		t.Errorf("%d keys are left, such as %.200q", len(k), k[0])
 	}
 }

@@ -2498,7 +2498,7 @@ type MessageStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
 	State         MessageState           `protobuf:"varint,2,opt,name=state,proto3,enum=chatrecall.recall.v1.MessageState" json:"state,omitempty"`
-	Message       *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`                          // the indexed facts, unless unknown
+	Message       *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`                          // the indexed facts, unless unknown or forgotten
 	RecallId      string                 `protobuf:"bytes,4,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`        // when recalled
 	RecalledAt    int64                  `protobuf:"varint,5,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"` // when recalled
 	unknownFields protoimpl.UnknownFields

@@ -1575,7 +1575,7 @@ type MessageStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MessageId     string                 `protobuf:"bytes,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`    // that was asked for
 	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                             // unknown, live or recalled
-	Message       *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`                         // the indexed facts, without attachments and labels; not set if unknown
+	Message       *Message               `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`                         // the indexed facts, without attachments and labels; not set if unknown or forgotten
 	RecallId      string                 `protobuf:"bytes,4,opt,name=recall_id,json=recallId,proto3" json:"recall_id,omitempty"`       // of the recall, if it is recalled
 	RecalledAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=recalled_at,json=recalledAt,proto3" json:"recalled_at,omitempty"` // if it is recalled
 	unknownFields protoimpl.UnknownFields
