@@ -83,7 +83,8 @@ func runReplay(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	flags.BoolVar(&o.JSON, "json", false, "print the counts as one JSON object")
 	flags.StringVar(&o.Data, "data", "", "an empty folder to keep the data in; otherwise it goes to a temporary one")
 	flags.StringVar(&o.Config, "config", "plugin.hcl", "the configuration that names the plugin's binary")
-	if err := parse(flags, "host-app replay [flags] FILE    (JSON lines, plain or gzipped)", args, 1, stderr); err != nil {
+	usage := "host-app replay [flags] FILE    (JSON lines, plain or gzipped)\n\n" + replay.TraceHelp
+	if err := parse(flags, usage, args, 1, stderr); err != nil {
 		return err
 	}
 	o.Trace = flags.Arg(0)

@@ -21,6 +21,7 @@ import (
 type report struct {
 	Messages int            `json:"messages"`
 	Recalls  int            `json:"recalls"`
+	Jobs     int            `json:"jobs"`
 	ByStatus map[string]int `json:"by_status"`
 	// Refused are messages that the server did not take: sent again after their recall, or an id used twice
 	Refused      int     `json:"refused"`
@@ -99,7 +100,8 @@ func replayFolder(named string) (dir string, cleanup func(), err error) {
 }
 
 func (r report) print(w io.Writer) {
-	fmt.Fprintf(w, "%d messages (%d refused), %d recalls in %.1f s\n", r.Messages, r.Refused, r.Recalls, r.Seconds)
+	fmt.Fprintf(w, "%d messages (%d refused), %d recalls, %d jobs in %.1f s\n", r.Messages, r.Refused, r.Recalls,
+		r.Jobs, r.Seconds)
 	statuses := make([]string, 0, len(r.ByStatus))
 	for s := range r.ByStatus {
 		statuses = append(statuses, s)

@@ -32,7 +32,7 @@ func gather(lines []*traceLine, recalled map[string]bool) *evidence {
 	e := &evidence{recalled: recalled, gone: make(map[string]string), goneFiles: make(map[string]struct{})}
 	isLive := func(l *traceLine) bool { return l.accepted && !recalled[l.ID] }
 	for _, l := range lines {
-		e.innocent = append(e.innocent, l.ID, l.ConversationID, l.Sender, l.RecallID, l.MessageID, l.Actor, l.Ext, l.Reason)
+		e.innocent = append(e.innocent, l.JobID, l.ID, l.ConversationID, l.Sender, l.RecallID, l.MessageID, l.Actor, l.Ext, l.Reason)
 		if l.Op == "message" && !isLive(l) {
 			e.gone[l.Text] = l.ID
 			for _, key := range l.Attachments {
@@ -80,6 +80,7 @@ func (r *replay) searchServer(ctx context.Context) ([]string, error) {
 func (e *evidence) searchRows(ctx context.Context, s *chat.Store) (leaks []string, err error) {
 	for place, query := range map[string]string{
 		"history":       "SELECT id, json_object('text', text) FROM messages",
+		"quotes":        "SELECT id, json_object('text', text) FROM relations",
 		"offline queue": "SELECT id, payload FROM offline",
 		"roaming log":   "SELECT id, payload FROM roaming",
 		"notices":       "SELECT '', notice FROM notices", // the id is what a notice is about
@@ -115,7 +116,7 @@ func (e *evidence) searchRows(ctx context.Context, s *chat.Store) (leaks []strin
 // holdsText tells the message whose text is the value of "text", or anywhere below in a notice.
 func (e *evidence) holdsText(fields map[string]any) string {
 	for name, v := range fields {
-		if text, ok := v.(string); ok && name == "text" && e.gone[text] != "" {
+		if text, ok := v.(string); ok && (name == "text" || name == "quoted") && e.gone[text] != "" {
 			return e.gone[text]
 		}
 		if below, ok := v.(map[string]any); ok {

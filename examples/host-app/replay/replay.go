@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,12 +50,14 @@ type replay struct {
 	finished func(context.Context, *chat.Server, *host.Host) error // for tests: when all is settled
 
 	server *chat.Server
+	plugin *host.Host
 	crowd  *crowd
 	result report
 	mu     sync.Mutex // of result, recalled, recallIDs
 	done   atomic.Int64
 
 	recalled  map[string]bool // message ids
+	expected  map[string]bool // messages whose recall waits for them: they are sent now, as that was asked for now
 	recallIDs map[string]bool
 	complaint int
 }
@@ -63,7 +66,7 @@ type replay struct {
 func (r *replay) run(ctx context.Context) (report, error) {
 	began := time.Now()
 	r.result.ByStatus = make(map[string]int)
-	r.recalled, r.recallIDs = make(map[string]bool), make(map[string]bool)
+	r.recalled, r.recallIDs, r.expected = make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	pluginDir := filepath.Join(r.dir, "plugin")
 	if err := os.MkdirAll(pluginDir, 0o700); err != nil {
 		return r.result, fmt.Errorf("make the plugin's folder: %w", err)
@@ -82,6 +85,7 @@ func (r *replay) run(ctx context.Context) (report, error) {
 	if err != nil {
 		return r.result, err
 	}
+	r.plugin = plugin
 	r.server, r.crowd = server, newCrowd(server, r.log)
 	if r.opened != nil {
 		r.opened(server, plugin)
@@ -136,25 +140,41 @@ func (r *replay) complain(format string, args ...any) {
 	}
 }
 
-// byRoom splits the trace so that all that concerns one message stays in order: a message belongs to the room where it
-// was first sent, a recall to the room of its message, whatever room the request names.
-func byRoom(lines []*traceLine) (lists [][]*traceLine, rooms map[string]shared.Conversation) {
-	rooms = make(map[string]shared.Conversation)
+// roomsOf finds the room of each message of a trace: the one where it was first sent.
+func roomsOf(lines []*traceLine) map[string]shared.Conversation {
+	rooms := make(map[string]shared.Conversation)
 	for _, l := range lines {
 		if _, known := rooms[l.ID]; l.Op == "message" && !known {
 			rooms[l.ID] = l.room()
 		}
 	}
+	return rooms
+}
+
+// byRoom splits a trace so that all that concerns one message stays in order: it belongs to the room of its message,
+// whatever room the request names. Rooms between which messages are forwarded stay together.
+func byRoom(lines []*traceLine, rooms map[string]shared.Conversation) (lists [][]*traceLine) {
+	nameOf := func(id string) string {
+		if room, known := rooms[id]; known {
+			return string(room.Type) + "/" + room.ID
+		}
+		return "of nowhere " + id
+	}
+	joined := make(map[string]string) // a room, and the one that it goes with
+	root := func(name string) string {
+		for joined[name] != "" {
+			name = joined[name]
+		}
+		return name
+	}
+	for _, l := range lines {
+		if from, to := root(nameOf(l.about())), root(nameOf(l.Forward)); l.Forward != "" && from != to {
+			joined[from] = to
+		}
+	}
 	byName := make(map[string][]*traceLine)
 	for _, l := range lines {
-		id := l.ID
-		if l.Op == "recall" {
-			id = l.MessageID
-		}
-		name := "of nowhere " + id
-		if room, known := rooms[id]; known {
-			name = string(room.Type) + "/" + room.ID
-		}
+		name := root(nameOf(l.about()))
 		byName[name] = append(byName[name], l)
 	}
 	for _, list := range byName {
@@ -167,13 +187,11 @@ func byRoom(lines []*traceLine) (lists [][]*traceLine, rooms map[string]shared.C
 		}
 		return a[0].line - b[0].line
 	})
-	return lists, rooms
+	return lists
 }
 
 func (r *replay) sendAll(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	lists, rooms := byRoom(r.lines)
+	rooms := roomsOf(r.lines)
 	for _, l := range r.lines {
 		if l.Op == "message" {
 			if err := r.server.Store().AddConversation(ctx, l.room(), l.ConversationID); err != nil {
@@ -183,6 +201,28 @@ func (r *replay) sendAll(ctx context.Context) error {
 	}
 	stop := r.progress()
 	defer stop()
+	for rest := r.lines; len(rest) > 0; {
+		n := slices.IndexFunc(rest, func(l *traceLine) bool { return l.Op == "job" })
+		if n < 0 {
+			return r.sendPart(ctx, rest, rooms)
+		}
+		if err := r.sendPart(ctx, rest[:n], rooms); err != nil {
+			return err
+		}
+		if err := r.job(ctx, rest[n]); err != nil {
+			return fmt.Errorf("line %d: %w", rest[n].line, err)
+		}
+		r.done.Add(1)
+		rest = rest[n+1:]
+	}
+	return nil
+}
+
+// sendPart replays lines without a job, the rooms side by side.
+func (r *replay) sendPart(ctx context.Context, lines []*traceLine, rooms map[string]shared.Conversation) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	lists := byRoom(lines, rooms)
 	work := make(chan []*traceLine)
 	slots := make(chan struct{}, inFlight)
 	var workers sync.WaitGroup
@@ -224,10 +264,13 @@ func (r *replay) replayRoom(ctx context.Context, list []*traceLine, rooms map[st
 			slots <- struct{}{}
 			sends.Go(func() {
 				defer func() { <-slots }()
-				if l.Op == "message" {
+				switch l.Op {
+				case "message":
 					errs[i] = r.send(ctx, l)
-				} else {
-					errs[i] = r.recall(ctx, l)
+				case "amend":
+					errs[i] = r.amend(ctx, l)
+				default:
+					errs[i] = r.recall(ctx, l, rooms[l.MessageID])
 				}
 				if errs[i] != nil {
 					errs[i] = fmt.Errorf("line %d: %w", l.line, errs[i])
@@ -244,11 +287,12 @@ func (r *replay) replayRoom(ctx context.Context, list []*traceLine, rooms map[st
 	return nil
 }
 
-// burst is how many of the next lines may go side by side: one recall, or messages of which none is sent twice.
+// burst is how many of the next lines may go side by side: one recall, or messages of which none is sent twice or
+// relates to another one.
 func burst(list []*traceLine) int {
 	ids := make(map[string]bool, maxBurst)
 	for i, l := range list[:min(len(list), maxBurst)] {
-		if l.Op != "message" || ids[l.ID] {
+		if l.Op != "message" || ids[l.ID] || ids[l.Quote] || ids[l.Edit] || ids[l.Forward] {
 			return max(i, 1)
 		}
 		ids[l.ID] = true
@@ -283,10 +327,18 @@ func (r *replay) arrive(ctx context.Context, l *traceLine, rooms map[string]shar
 		if err := r.crowd.join(ctx, l.Sender); err != nil {
 			return err
 		}
-		if _, in := r.server.Store().Member(l.room(), l.Sender); in {
-			return nil
+		for _, room := range []shared.Conversation{l.room(), rooms[l.Forward]} { // who forwards a message has read it
+			if _, in := r.server.Store().Member(room, l.Sender); in || room.ID == "" {
+				continue
+			}
+			if err := r.server.Store().SetRole(ctx, room, l.Sender, shared.RoleMember); err != nil {
+				return err
+			}
 		}
-		return r.server.Store().SetRole(ctx, l.room(), l.Sender, shared.RoleMember)
+		return nil
+	}
+	if l.Op == "amend" {
+		return nil
 	}
 	if err := r.crowd.join(ctx, l.Actor); err != nil {
 		return err
@@ -304,7 +356,12 @@ func (r *replay) arrive(ctx context.Context, l *traceLine, rooms map[string]shar
 
 func (r *replay) send(ctx context.Context, l *traceLine) error {
 	out := chat.Outgoing{ID: l.ID, Conversation: l.room(), Type: l.Type, Text: l.Text, Attachments: l.Attachments,
-		SentAt: l.SentAt}
+		SentAt: l.SentAt, Quote: l.Quote, Edit: l.Edit, Forward: l.Forward}
+	r.mu.Lock()
+	if r.expected[l.ID] {
+		out.SentAt = time.Time{}
+	}
+	r.mu.Unlock()
 	_, err := r.server.Send(ctx, l.Sender, out)
 	// A trace has keys of files and no files. One that another message used may have been deleted with it.
 	for err != nil && r.lacksFile(err) {
@@ -319,17 +376,88 @@ func (r *replay) send(ctx context.Context, l *traceLine) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.result.Messages++
+	got := ""
 	switch {
 	case err == nil:
-		l.accepted = true
-	case errors.Is(err, chat.ErrRecalled), errors.Is(err, chat.ErrConflict):
+		l.accepted, got = true, string(shared.IndexAdded)
+	case errors.Is(err, chat.ErrRecalled):
 		r.result.Refused++
+		got = string(shared.IndexRecalled)
+	case errors.Is(err, chat.ErrConflict):
+		r.result.Refused++
+		got = string(shared.IndexConflict)
 	case errors.Is(err, shared.ErrInvalid):
 		r.result.Refused++
 		r.result.Mismatches++
 		r.complain("mismatch: line %d: the server refused the message: %v", l.line, err)
 	default:
 		return err
+	}
+	if got != "" {
+		r.expect(l, got)
+	}
+	return nil
+}
+
+// expect compares an answer with that of the trace. The lock is held.
+func (r *replay) expect(l *traceLine, got string) {
+	if l.Expect == nil {
+		return
+	}
+	want := l.Expect.Status
+	if l.Expect.Code != "" {
+		want += ":" + string(l.Expect.Code)
+	}
+	if got != want {
+		r.result.Mismatches++
+		r.complain("mismatch: line %d: %s, expected %s", l.line, got, want)
+	}
+}
+
+// amend changes the labels of a message.
+func (r *replay) amend(ctx context.Context, l *traceLine) error {
+	results, err := r.plugin.Amend(ctx, []shared.Amendment{{
+		Tenant: chat.Tenant, MessageID: l.MessageID, Labels: append([]string{}, l.Labels...),
+	}})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expect(l, string(results[0].Status))
+	return nil
+}
+
+// job runs a job to its end.
+func (r *replay) job(ctx context.Context, l *traceLine) error {
+	job, err := r.plugin.StartJob(ctx, shared.JobRequest{
+		Tenant: chat.Tenant, JobID: l.JobID, Filter: *l.Filter, Actor: shared.Actor{ID: l.Actor}, Role: l.Role,
+		Reason: l.Reason, Ext: l.Ext,
+	})
+	for err == nil && job.State == shared.JobRunning {
+		select {
+		case <-time.After(10 * time.Millisecond): // polling, bounded by ctx
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		job, err = r.plugin.JobStatus(ctx, chat.Tenant, l.JobID)
+	}
+	if err != nil {
+		return err
+	}
+	filter := shared.ListRequest{Tenant: chat.Tenant, JobID: l.JobID}
+	for page, err := range shared.ListPages(ctx, r.plugin.List, filter) {
+		if err != nil {
+			return err
+		}
+		for _, e := range page.Events {
+			r.recallIDs[e.RecallID] = true
+		}
+	}
+	r.result.Jobs++
+	if l.Expect != nil && job.Counts.Recalled != l.Expect.Recalled {
+		r.result.Mismatches++
+		r.complain("mismatch: line %d: %d messages recalled, expected %d", l.line, job.Counts.Recalled, l.Expect.Recalled)
 	}
 	return nil
 }
@@ -345,10 +473,14 @@ func fileText(key string) string {
 	return fmt.Sprintf("a small file in the place of another: %x\n", sha256.Sum256([]byte("content of "+key)))
 }
 
-func (r *replay) recall(ctx context.Context, l *traceLine) error {
-	results, err := r.server.Recall(ctx, l.Actor, adapter.Ask{
-		MessageIDs: []string{l.MessageID}, Ext: l.Ext, Reason: l.Reason,
-		RecallID: l.RecallID, RequestedAt: l.At})
+func (r *replay) recall(ctx context.Context, l *traceLine, room shared.Conversation) error {
+	ask := adapter.Ask{MessageIDs: []string{l.MessageID}, Ext: l.Ext, Reason: l.Reason, RecallID: l.RecallID,
+		RequestedAt: l.At}
+	if l.Wait > 0 {
+		ask.Conversations, ask.RequestedAt = []shared.Conversation{room}, time.Time{}
+		ask.Wait = time.Duration(l.Wait) * time.Second
+	}
+	results, err := r.server.Recall(ctx, l.Actor, ask)
 	got := "invalid"
 	var answer shared.RecallResult
 	switch {
@@ -365,32 +497,26 @@ func (r *replay) recall(ctx context.Context, l *traceLine) error {
 	defer r.mu.Unlock()
 	r.result.Recalls++
 	r.result.ByStatus[got]++
-	if answer.Status == shared.StatusRecalled {
+	switch answer.Status {
+	case shared.StatusRecalled:
 		r.recalled[l.MessageID] = true
 		r.recallIDs[answer.RecallID] = true
+	case shared.StatusWaiting:
+		r.recallIDs[answer.RecallID], r.expected[l.MessageID] = true, true
 	}
-	if l.Expect == nil {
-		return nil
-	}
-	want := string(l.Expect.Status)
-	if l.Expect.Code != "" {
-		want += ":" + string(l.Expect.Code)
-	}
-	if got != want {
-		r.result.Mismatches++
-		r.complain("mismatch: line %d: %s, expected %s: %v", l.line, got, want, err)
-	}
+	r.expect(l, got)
 	return nil
 }
 
-// settle waits until the ledger of every recall has no open step.
+// settle waits until the ledger of every recall has no open step. What a ledger has is recalled, as also the answers
+// said: it has more than those, such as edits and forwards.
 func (r *replay) settle(ctx context.Context) error {
 	deadline := time.Now().Add(settleTimeout)
 	open := make([]string, 0, len(r.recallIDs))
 	for id := range r.recallIDs {
 		open = append(open, id)
 	}
-	found := 0 // messages that a ledger tells of
+	found := make(map[string]bool) // messages that a ledger tells of
 	for {
 		var still []string
 		r.result.Unsettled = 0
@@ -420,7 +546,9 @@ func (r *replay) settle(ctx context.Context) error {
 			}
 			r.result.StepsSettled += settled
 			r.result.Events += told
-			found += len(entries)
+			for _, entry := range entries {
+				found[entry.Event.Message.ID] = true
+			}
 		}
 		open = still
 		if len(open) == 0 || time.Now().After(deadline) {
@@ -432,10 +560,13 @@ func (r *replay) settle(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if len(open) == 0 && found != len(r.recalled) {
-		r.result.Unsettled += max(1, len(r.recalled)-found)
-		r.complain("mismatch: %d messages recalled, the ledgers tell of %d", len(r.recalled), found)
+	for id := range r.recalled {
+		if len(open) == 0 && !found[id] {
+			r.result.Unsettled++
+			r.complain("mismatch: message %s is recalled, and no ledger tells of it", id)
+		}
 	}
+	maps.Copy(r.recalled, found)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -124,7 +125,7 @@ func readRows(ctx context.Context, s *chat.Server, query string) ([]string, erro
 func everyoneIsThere(t *testing.T, r *replay) {
 	t.Helper()
 	ctx := testContext(t)
-	_, rooms := byRoom(r.lines)
+	rooms := roomsOf(r.lines)
 	for _, room := range rooms {
 		if err := r.server.Store().AddConversation(ctx, room, room.ID); err != nil {
 			t.Fatal(err)
@@ -219,13 +220,15 @@ func TestReplay_MalformedLine(t *testing.T) {
 
 // All that concerns one message must stay in order, whatever room a request names.
 func TestReplay_OrderWithinARoom(t *testing.T) {
-	lists, rooms := byRoom([]*traceLine{
+	lines := []*traceLine{
 		{Op: "recall", MessageID: "m", ConversationID: "b"},
 		{Op: "message", ID: "m", ConversationID: "a", ConversationType: "group"},
 		{Op: "message", ID: "m", ConversationID: "b", ConversationType: "group"},
 		{Op: "recall", MessageID: "m", ConversationID: "b"},
 		{Op: "recall", MessageID: "never", ConversationID: "a"},
-	})
+	}
+	rooms := roomsOf(lines)
+	lists := byRoom(lines, rooms)
 	if len(lists) != 2 || len(lists[0]) != 4 || rooms["m"].ID != "a" {
 		t.Errorf("%v %v", lists, rooms)
 	}
@@ -238,5 +241,37 @@ func TestReplay_FolderNotEmpty(t *testing.T) {
 	}
 	if _, _, err := replayFolder(dir); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("%v", err)
+	}
+}
+
+// The trace depth.jsonl has relations, amendments, waiting recalls and jobs.
+func TestReplay_Depth(t *testing.T) {
+	lines, err := readTrace(filepath.Join("testdata", "depth.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	r := &replay{lines: lines, dir: t.TempDir(), binary: hosttest.BuildPlugin(t), out: &out, log: hclog.NewNullLogger()}
+	killed := make(chan struct{})
+	r.opened = func(_ *chat.Server, plugin *host.Host) {
+		go func() {
+			defer close(killed)
+			for range 3 {
+				time.Sleep(30 * time.Millisecond) // anywhere in the replay
+				if pid := plugin.State().PID; pid != 0 {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+		}()
+	}
+	result, err := r.run(testContext(t))
+	<-killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	// r1 with its edit and forwards, f1 and f2, w1, w3, 40 of the spammer, a1.
+	if recalled := 4 + 2 + 2 + 40 + 1; result.Mismatches+result.Unsettled+result.Leaks > 0 || result.Jobs != 2 ||
+		len(r.recalled) != recalled || result.StepsSettled != 5*recalled {
+		t.Errorf("%+v, %d recalled\n%s", result, len(r.recalled), out.String())
 	}
 }

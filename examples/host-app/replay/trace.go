@@ -17,7 +17,23 @@ import (
 // maxTraceLine bounds one line of a trace.
 const maxTraceLine = 16 << 20
 
-// traceLine is one line of a trace: a message or a recall, with the answer that the recall must get.
+// TraceHelp describes the lines of a trace.
+const TraceHelp = `A trace is JSON lines, in the order of time. Every line has "op" and "at" (RFC 3339).
+
+  op message   id, conversation_id, conversation_type, sender, type, sent_at, text, attachments;
+               quote, edit or forward: the id of the message that it relates to
+  op recall    message_id, actor, role, recall_id, ext, reason; at is requested_at
+               wait: for how many seconds it waits for a message that comes later
+  op amend     message_id; labels: the new ones
+  op job       job_id, actor, role, reason; filter: sender, conversation, types, labels, from, before, as in
+               docs/in-your-server.md. It begins when all lines before it are done, and ends before those after it.
+
+Any line may have "expect" with the answer that it must get: status and code of a recall; status of a message (indexed,
+recalled, conflict) and of an amend (amended, unchanged, recalled, not_found); of a job the number of messages that it
+recalls: recalled.
+`
+
+// traceLine is one line of a trace, with the answer that it must get.
 type traceLine struct {
 	Op string    `json:"op"`
 	At time.Time `json:"at"`
@@ -30,6 +46,9 @@ type traceLine struct {
 	SentAt           time.Time               `json:"sent_at"`
 	Text             string                  `json:"text"`
 	Attachments      []string                `json:"attachments"`
+	Quote            string                  `json:"quote"`
+	Edit             string                  `json:"edit"`
+	Forward          string                  `json:"forward"`
 
 	RecallID  string      `json:"recall_id"`
 	MessageID string      `json:"message_id"`
@@ -37,9 +56,16 @@ type traceLine struct {
 	Role      shared.Role `json:"role"`
 	Ext       string      `json:"ext"`
 	Reason    string      `json:"reason"`
-	Expect    *struct {
-		Status shared.RecallStatus `json:"status"`
-		Code   shared.Code         `json:"code"`
+	Wait      int         `json:"wait"` // seconds
+
+	Labels []string          `json:"labels"`
+	JobID  string            `json:"job_id"`
+	Filter *shared.JobFilter `json:"filter"`
+
+	Expect *struct {
+		Status   string      `json:"status"`
+		Code     shared.Code `json:"code"`
+		Recalled int         `json:"recalled"`
 	} `json:"expect"`
 
 	line     int
@@ -124,6 +150,21 @@ func (l *traceLine) check() error {
 			return errors.New("at is missing")
 		}
 		return need("message_id", l.MessageID, "actor", l.Actor)
+	case "amend":
+		return need("message_id", l.MessageID)
+	case "job":
+		if l.Filter == nil {
+			return errors.New("filter is missing")
+		}
+		return need("job_id", l.JobID, "actor", l.Actor)
 	}
-	return fmt.Errorf("op is %.40q; message or recall", l.Op)
+	return fmt.Errorf("op is %.40q; message, recall, amend or job", l.Op)
+}
+
+// about is the id of the message that a line is about; empty for a job.
+func (l *traceLine) about() string {
+	if l.Op == "message" {
+		return l.ID
+	}
+	return l.MessageID
 }
