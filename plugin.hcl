@@ -20,6 +20,9 @@ plugin {
 # It holds no text of any message, and it is what to back up.
 index {
   path = "data/index"
+
+  # Drop live messages that were sent longer ago, at least 7 days. Without it they are kept.
+  # keep_messages = "400d"
 }
 
 # Who may take which message back, and for how long: rule files, and folders of which each *.hcl is read in name order.
