@@ -359,6 +359,10 @@ func TestCluster_JobNeedsNewPlugins(t *testing.T) {
 	servers := natstest.Start(t, 1, nil)
 	now := startChatNode(t, servers, "n0", "replicas = 1")
 	startChatNodeOf(t, hosttest.BuildFaulty(t, "old-format"), servers, "n1", "replicas = 1")
+	eventually(t, "the first node knows the second one", func() bool {
+		c := now.State().Cluster
+		return c != nil && len(c.Members) == 2
+	})
 	_, err := now.StartJob(t.Context(), jobOf("acme", "j", "ann"))
 	if !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "n1") {
 		t.Errorf("%v", err)

@@ -801,6 +801,10 @@ func TestCluster_JobNeedsNewNodes(t *testing.T) {
 	if err := old.Activate(t.Context(), plan(shared.StepHistory)); err != nil {
 		t.Fatal(err)
 	}
+	now.waitUntil(func() bool {
+		members, err := now.active.index.Members()
+		return err == nil && len(members) == 2
+	})
 	for what, err := range map[string]error{
 		"start":  func() error { _, err := now.StartJob(t.Context(), jobRequest("j")); return err }(),
 		"cancel": func() error { _, err := now.CancelJob(t.Context(), "acme", "j"); return err }(),
@@ -886,7 +890,8 @@ func TestStartJob_CommitFails(t *testing.T) {
 	ban := jobRequest("ban") // nothing else is indexed that would make it look again
 	ban.Until = r.clock.Now().Add(time.Hour)
 	r.startJob(ban)
-	if job := r.waitJob("ban", func(j shared.Job) bool { return j.Error != "" }); !strings.Contains(job.Error, "overloaded") {
+	job := r.waitJob("ban", func(j shared.Job) bool { return j.Error != "" })
+	if !strings.Contains(job.Error, "overloaded") {
 		t.Errorf("%+v", job)
 	}
 	r.advanceUntil("ban", 10*time.Millisecond, func(j shared.Job) bool { return j.Counts.Recalled == 1 })
