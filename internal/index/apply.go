@@ -82,7 +82,11 @@ func (b *batch) planPut(op *Op, w *writes) (Result, error) {
 			return Result{Put: shared.IndexAdded}, err
 		}
 		w.link(&m, true)
-		return b.planLate(&m)
+		r, err := b.planLate(&m, op.Late)
+		if r.Stale {
+			w.reset()
+		}
+		return r, err
 	case known.Tombstone != nil: // whatever the facts: the answer keeps a copy of it from being delivered
 		return Result{Put: shared.IndexRecalled}, nil
 	case !SameFacts(known.Message, m):

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -89,7 +90,7 @@ func (b *batch) planWith(w *writes) error {
 
 // planLate begins the cascade of a new message that relates to a message that is recalled already. If it does not go
 // with that one, the result names the recalled messages that it relates to.
-func (b *batch) planLate(m *shared.Message) (Result, error) {
+func (b *batch) planLate(m *shared.Message, late *Late) (Result, error) {
 	for _, r := range m.Relations {
 		to, err := readRecord(b.txn, m.Tenant, r.MessageID)
 		if err != nil {
@@ -102,7 +103,13 @@ func (b *batch) planLate(m *shared.Message) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		if event.Sequence == 0 { // its ledger was lost, and with it what to do
+		switch {
+		case event.Sequence == 0: // its ledger was lost, and with it what to do
+			continue
+		case late == nil:
+		case event.Sequence > late.UpTo:
+			return Result{Stale: true}, nil
+		case slices.Contains(late.Stays, event.Sequence):
 			continue
 		}
 		found := walked{with: []With{{Kind: r.Kind, To: r.MessageID, Message: *m}}}
@@ -119,6 +126,44 @@ func (b *batch) planLate(m *shared.Message) (Result, error) {
 	}
 	related, err := b.relatedTo(m)
 	return Result{Put: shared.IndexAdded, Related: related}, err
+}
+
+// Late is what was decided about a message that may come after the recall of one that it relates to.
+type Late struct {
+	UpTo  uint64   // sequence of the last recall that there was
+	Stays []uint64 // sequences of recalls with which it does not go, although its relation is of that kind
+}
+
+// FindLate finds the recalls with which a new message would go. stays is asked about each.
+func (x *Index) FindLate(m *shared.Message, stays func(*shared.Event) bool) (*Late, error) {
+	late := &Late{UpTo: x.lastSequence.Load()}
+	err := x.dir.View(func(txn *badger.Txn) error {
+		for _, r := range m.Relations {
+			to, err := readRecord(txn, m.Tenant, r.MessageID)
+			if err != nil {
+				return err
+			}
+			if to == nil || to.Tombstone == nil || !to.Tombstone.Cascade.has(r.Kind) {
+				continue
+			}
+			event, _, err := eventOf(txn, to.Tombstone.Sequence)
+			if err != nil {
+				return err
+			}
+			if event.Sequence > 0 && stays(&event) {
+				late.Stays = append(late.Stays, event.Sequence)
+			}
+		}
+		return nil
+	})
+	return late, err
+}
+
+func (l *Late) check(m *shared.Message) error {
+	if l != nil && len(l.Stays) > len(m.Relations) {
+		return shared.Invalidf("put.late", "has %d recalls for %d relations", len(l.Stays), len(m.Relations))
+	}
+	return nil
 }
 
 // eventOf reads an event, and the steps that it was committed with. Without such an event both are zero.

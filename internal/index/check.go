@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -221,7 +222,7 @@ func (op *Op) check() error {
 	set := 0
 	if op.Put != nil {
 		if set, err = set+1, checkMessage("put", op.Put); err == nil {
-			err = checkWaited(op.Waited, op.Put)
+			err = cmp.Or(checkWaited(op.Waited, op.Put), op.Late.check(op.Put))
 		}
 	}
 	if op.Wait != nil {

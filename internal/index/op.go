@@ -6,7 +6,7 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Op is one decided operation. Exactly one field is set, and Waited with Put only. Everything that the decision
+// Op is one decided operation. Exactly one field is set, and Waited and Late with Put only. Everything that the decision
 // needed the clock, the rules or chance for is in it, so applying it is deterministic, and applying it twice changes
 // nothing.
 type Op struct {
@@ -22,6 +22,8 @@ type Op struct {
 
 	// Waited are the recalls that waited for the message of a Put, in the order of their requests, as they were decided.
 	Waited []Waited
+
+	Late *Late // of a Put with relations: what was decided about recalls that it would go with; nil: it goes with any
 
 	Wait    *shared.Waiting // this recall waits for its message
 	EndWait *EndWait        // this recall waits no longer
@@ -102,7 +104,7 @@ type Result struct {
 	OtherActor bool
 
 	// Of a Recall or Cascade: it was not applied, because the facts of the message, or the messages that relate to it,
-	// changed since they were judged. Of a Put: other recalls wait for the message. Of a Wait: the message is known by
+	// changed since they were judged. Of a Put: other recalls wait for the message, or it comes late for others. Of a Wait: the message is known by
 	// now. Judge it again.
 	Stale bool
 

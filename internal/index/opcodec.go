@@ -49,7 +49,7 @@ const (
 // Of later kinds.
 const (
 	codeForget    byte = 11
-	codeWaitedPut byte = iota + 11
+	codeJudgedPut byte = iota + 11
 	codeEndWait
 )
 
@@ -60,12 +60,13 @@ func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
 	switch {
 	case op.Put != nil:
 		m := normal(*op.Put)
-		if len(op.Waited) == 0 {
+		if len(op.Waited) == 0 && op.Late == nil {
 			w.code(codePut)
 		} else {
 			w.since(3)
-			w.code(codeWaitedPut)
+			w.code(codeJudgedPut)
 			w.waited(op.Waited)
+			w.late(op.Late)
 		}
 		w.text(m.Tenant, m.ID)
 		w.record(&m)
@@ -135,10 +136,10 @@ func ReadOp(s string, format int) (op Op, rest string, err error) {
 	code := r.byte()
 	r.copies = code != codePut
 	switch code {
-	case codePut, codeWaitedPut:
-		if code == codeWaitedPut {
+	case codePut, codeJudgedPut:
+		if code == codeJudgedPut {
 			r.since(3)
-			op.Waited = r.waited()
+			op.Waited, op.Late = r.waited(), r.late()
 		}
 		tenant, id := r.text(), r.text()
 		op.record = r.bytes()

@@ -72,6 +72,8 @@ func relatedOps() []Op {
 				End: &EndWait{Tenant: "acme", MessageID: "q", RecallID: "r2", State: shared.WaitRefused, Code: "late", At: 7,
 					Rule: shared.Rule{Name: "n", File: "f", Line: 3}}}},
 		},
+		{Put: &quote, Late: &Late{UpTo: 300}},
+		{Put: &quote, Late: &Late{UpTo: 300, Stays: []uint64{7}}},
 		{Cascade: &Cascade{Tenant: "acme", Sequence: 7, After: "\x02q\x00", With: r.Recall.With}},
 	}
 }

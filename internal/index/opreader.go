@@ -245,7 +245,11 @@ func (r *opReader) relation() (out shared.Relation) {
 }
 
 func (r *opReader) waited() []Waited {
-	list := make([]Waited, r.count())
+	n := r.count()
+	if n == 0 {
+		return nil
+	}
+	list := make([]Waited, n)
 	for i := range list {
 		list[i].RecallID = r.text()
 		if r.flags(0, 0, 1)&1 == 0 {
@@ -260,6 +264,17 @@ func (r *opReader) waited() []Waited {
 		}
 	}
 	return list
+}
+
+func (r *opReader) late() *Late {
+	if r.flags(0, 0, 1) == 0 {
+		return nil
+	}
+	l := &Late{UpTo: r.number()}
+	for range r.count() {
+		l.Stays = append(l.Stays, r.number())
+	}
+	return l
 }
 
 func (r *opReader) endWait() *EndWait {

@@ -88,6 +88,14 @@ func (w *opWriter) waited(list []Waited) {
 	}
 }
 
+func (w *opWriter) late(l *Late) {
+	w.flags(l != nil)
+	if l != nil {
+		w.number(l.UpTo, uint64(len(l.Stays)))
+		w.number(l.Stays...)
+	}
+}
+
 func (w *opWriter) endWait(e *EndWait) {
 	w.text(e.Tenant, e.MessageID, e.RecallID)
 	w.number(uint64(waitStates.number[e.State]))

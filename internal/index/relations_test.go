@@ -441,3 +441,56 @@ func TestSalvage_Relations(t *testing.T) {
 		t.Errorf("%+v %v", page, err)
 	}
 }
+
+// A message that comes late goes with those recalls only that were asked about.
+func TestRelations_LateArrivalsThatStay(t *testing.T) {
+	x := openNew(t)
+	apply(t, x, put(message("m1")), put(message("m2")))
+	late := func(id string, of ...string) Op {
+		t.Helper()
+		op := put(related(id, to(shared.RelationEdit, of[0]), to(shared.RelationQuote, of[1])))
+		var err error
+		op.Late, err = x.FindLate(op.Put, func(e *shared.Event) bool { return e.Message.ID == "m1" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return op
+	}
+	early := late("a", "m1", "m2")
+	apply(t, x, judged(t, x, "r1", message("m1"), 0))
+	before := contents(t, x)
+	if r := apply(t, x, early)[0]; !same(r, Result{Stale: true}) || !reflect.DeepEqual(contents(t, x), before) {
+		t.Errorf("not asked about: %+v", r)
+	}
+	if r := apply(t, x, late("a", "m1", "m2"))[0]; r.Put != shared.IndexAdded || len(r.Related) != 1 {
+		t.Errorf("it stays: %+v", r)
+	}
+	apply(t, x, judged(t, x, "r2", message("m2"), KindsOf(shared.RelationQuote), "a"))
+	if r := apply(t, x, late("b", "m1", "m2"))[0]; r.Put != shared.IndexRecalled {
+		t.Errorf("it goes with the other one: %+v", r)
+	}
+	wantRecalled(t, x, "r1", "m1")
+	wantRecalled(t, x, "r2", "m2, not quote a", "b quote of m2")
+}
+
+// The operation of a recall stays small, however large the messages are that relate to it and stay.
+func TestRelations_LargeThatStay(t *testing.T) {
+	x := openNew(t)
+	m := message("m")
+	m.Tenant = strings.Repeat("t", shared.MaxIDBytes)
+	apply(t, x, put(m))
+	const n = 10
+	for i := range n {
+		apply(t, x, put(huge(fmt.Sprint("q", i), to(shared.RelationQuote, "m"))))
+	}
+	op := judged(t, x, "r", m, 0)
+	if data, err := AppendOp(nil, &op, OpFormat); err != nil || len(data) > 1<<20 {
+		t.Errorf("an operation of %d bytes, %v", len(data), err)
+	}
+	if r := apply(t, x, op)[0]; !r.New {
+		t.Errorf("%+v", r)
+	}
+	if finish(t, x) < n/2 {
+		t.Error("the others were not looked at")
+	}
+}

@@ -55,16 +55,21 @@ func (e *Engine) IndexThen(ctx context.Context, msgs []shared.Message, alone boo
 			}
 			b.add(m.ID, index.Op{Put: m}, err)
 		}
-		if !a.index.HasWaits() {
-			return b, nil
-		}
 		for n := range b.ops {
-			if err := e.judgeWaits(a, b, n); err != nil {
+			if err := e.judgeNew(a, b, n); err != nil {
 				return b, err
 			}
 		}
 		return b, nil
 	})
+}
+
+// judgeNew decides what is to be decided about the message of an operation of a batch, if it is new.
+func (e *Engine) judgeNew(a *active, b *batch, n int) error {
+	if err := a.judgeLate(&b.ops[n]); err != nil {
+		return err
+	}
+	return e.judgeWaits(a, b, n)
 }
 
 // Amend is [shared.Recall].
@@ -167,12 +172,12 @@ func (e *Engine) write(a *active, b *batch, list []int, alone bool, left int, do
 		case err != nil || len(stale) == 0:
 			done(err)
 		case left == 1:
-			done(fmt.Errorf("%w: recalls of message %q came %d times while it was judged", shared.ErrOverloaded,
+			done(fmt.Errorf("%w: recalls that concern message %q came %d times while it was judged", shared.ErrOverloaded,
 				b.ops[stale[0]].Put.ID, maxJudgements))
 		default: // in a goroutine of its own: this one may be the committer, which must not wait
 			go func() {
 				for _, n := range stale {
-					if err := e.judgeWaits(a, b, n); err != nil {
+					if err := e.judgeNew(a, b, n); err != nil {
 						e.endJudged(b, stale, nil)
 						done(err)
 						return

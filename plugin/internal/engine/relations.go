@@ -80,6 +80,22 @@ func relatedInput(in *rules.Input, m *shared.Message) *rules.Input {
 	return &related
 }
 
+// judgeLate decides with which recalls the message of a Put goes, if it comes after those of messages that it relates
+// to: a message that the rules forbid to recall stays.
+func (a *active) judgeLate(op *index.Op) (err error) {
+	if len(op.Put.Relations) == 0 {
+		return nil
+	}
+	policy := a.rules.Policy()
+	op.Late, err = a.index.FindLate(op.Put, func(e *shared.Event) bool {
+		return policy.Forbids(relatedInput(eventInput(e), op.Put))
+	})
+	if err != nil {
+		return fmt.Errorf("find what message %q relates to: %w", op.Put.ID, err)
+	}
+	return nil
+}
+
 // cascadesAtOnce is how many open cascades are read together.
 const cascadesAtOnce = 16
 

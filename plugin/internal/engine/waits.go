@@ -40,7 +40,9 @@ type refusedWait struct {
 // judgeWaits decides about the recalls that wait for the message of an operation of a batch.
 func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 	op := &b.ops[n]
-	op.Waited = nil
+	if op.Waited = nil; !a.index.HasWaits() {
+		return nil
+	}
 	waits, err := a.index.WaitsFor(op.Put.Tenant, op.Put.ID)
 	if err != nil {
 		return fmt.Errorf("find the recalls that wait for message %q: %w", op.Put.ID, err)
