@@ -238,7 +238,7 @@ func (m *model) apply(op Op) Result {
 				return Result{Put: shared.IndexRecalled, New: true}
 			}
 			m.index(k, &Record{Message: normal(*op.Put)})
-			return m.late(m.records[k])
+			return m.late(m.records[k], op.Late)
 		case r.Tombstone != nil:
 			return Result{Put: shared.IndexRecalled}
 		case !reflect.DeepEqual(r.Message, normal(*op.Put)):
@@ -448,10 +448,11 @@ func (m *model) recallWith(e shared.Event, w *With, plan eventPlan, with []With)
 }
 
 // late is the result of a new message. It is recalled if it relates to a recalled one with which it goes.
-func (m *model) late(r *Record) Result {
+func (m *model) late(r *Record, late *Late) Result {
 	for _, relation := range r.Message.Relations {
 		root := m.records[[2]string{r.Message.Tenant, relation.MessageID}]
-		if root == nil || root.Tombstone == nil || root.Forgotten || !root.Tombstone.Cascade.has(relation.Kind) {
+		stays := late != nil && len(late.Stays) > 0
+		if stays || root == nil || root.Tombstone == nil || root.Forgotten || !root.Tombstone.Cascade.has(relation.Kind) {
 			continue
 		}
 		w := With{Kind: relation.Kind, To: relation.MessageID, Message: r.Message}
@@ -777,6 +778,11 @@ func testModel(t *testing.T, member *Member) {
 				waits, err := x.WaitsFor(p.Tenant, p.ID)
 				if want := m.waitsFor(p.Tenant, p.ID); err != nil || !reflect.DeepEqual(waits, want) {
 					t.Fatalf("round %d: %+v waits for %s %s, %v; want %+v", round, waits, p.Tenant, p.ID, err, want)
+				}
+				if len(p.Relations) > 0 {
+					if op.Late, err = x.FindLate(p, func(*shared.Event) bool { return held(p.ID) }); err != nil {
+						t.Fatal(err)
+					}
 				}
 				op.Waited = judgeWaits(r, p, waits)
 				for i := range op.Waited {

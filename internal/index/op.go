@@ -6,9 +6,9 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Op is one decided operation. Exactly one field is set, and Waited and Late with Put only. Everything that the decision
-// needed the clock, the rules or chance for is in it, so applying it is deterministic, and applying it twice changes
-// nothing.
+// Op is one decided operation. Exactly one field is set, and Waited and Late with Put only. Everything that the
+// decision needed the clock, the rules or chance for is in it, so applying it is deterministic, and applying it twice
+// changes nothing.
 type Op struct {
 	Put    *shared.Message   // this message exists
 	Amend  *shared.Amendment // these facts of a live message changed
@@ -104,8 +104,8 @@ type Result struct {
 	OtherActor bool
 
 	// Of a Recall or Cascade: it was not applied, because the facts of the message, or the messages that relate to it,
-	// changed since they were judged. Of a Put: other recalls wait for the message, or it comes late for others. Of a Wait: the message is known by
-	// now. Judge it again.
+	// changed since they were judged. Of a Put: other recalls wait for the message, or took back what it relates to. Of
+	// a Wait: the message is known by now. Judge it again.
 	Stale bool
 
 	// Of a Wait: it was not applied, because as many wait as may.
