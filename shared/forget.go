@@ -31,6 +31,7 @@ type ForgetResult struct {
 	Replaced int `json:"replaced"` // messages of others in which the name of the sender was replaced
 
 	// Waiting is the number of recalled messages that were not erased or changed yet, because a step of their recall is
-	// open: without the facts the server could not carry it out. The work looks at them again, at most a minute later.
+	// open: without the facts the server could not carry it out. Recalls that wait for their message, and jobs that run,
+	// count too. The work looks at them again a minute later, or sooner; with millions of messages, some minutes later.
 	Waiting int `json:"waiting"`
 }

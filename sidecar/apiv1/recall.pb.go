@@ -4792,7 +4792,7 @@ type ForgetResponse struct {
 	Live          int32                  `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`         // messages that were erased and not recalled; they are unknown now
 	Recalled      int32                  `protobuf:"varint,3,opt,name=recalled,proto3" json:"recalled,omitempty"` // messages that were erased and recalled; they stay recalled
 	Replaced      int32                  `protobuf:"varint,4,opt,name=replaced,proto3" json:"replaced,omitempty"` // messages of others in which a name was replaced by "(forgotten)"
-	Waiting       int32                  `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`   // recalls with an open step; the work looks at them again, at most a minute later
+	Waiting       int32                  `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`   // recalls with an open step, waiting recalls and running jobs; the work looks at them again later
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

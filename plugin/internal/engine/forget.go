@@ -27,7 +27,7 @@ const (
 	forgetSlice = time.Millisecond
 
 	// Messages whose steps are open are looked at again after firstForget, and then after twice as long each time, up to
-	// lastForget.
+	// lastForget; but not before twice the time that the last pass over all messages took.
 	firstForget = time.Second
 	lastForget  = time.Minute
 
@@ -183,7 +183,8 @@ type forgetWork struct {
 
 	at     *index.ForgetWork // as far as slices have looked; nil: it is to be read
 	ops    []index.Op        // of the last slice, that are not applied yet
-	waited time.Duration     // before this pass
+	began  time.Duration     // when this pass began
+	waited time.Duration     // before it
 	atOnce atomic.Bool       // a call asks for the next pass
 }
 
@@ -201,6 +202,7 @@ func (w *forgetWork) slice(ctx context.Context, a *active) (progress, error) {
 		return progress{done: err == nil && work == nil, wait: otherNode}, err
 	}
 	if w.at == nil {
+		w.began = w.engine.clock.Elapsed()
 		var err error
 		if w.at, _, err = findForget(a, w.what); err != nil || w.at == nil {
 			return progress{done: err == nil}, err
@@ -235,7 +237,7 @@ func (w *forgetWork) slice(ctx context.Context, a *active) (progress, error) {
 		if w.atOnce.Swap(false) {
 			w.waited = firstForget
 		}
-		return progress{wait: w.waited}, nil
+		return progress{wait: max(w.waited, 2*(w.engine.clock.Elapsed()-w.began))}, nil
 	}
 	return progress{}, nil
 }
