@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/chat-recall/recall/shared"
@@ -45,6 +47,76 @@ func TestRelations_HeldStay(t *testing.T) {
 	} {
 		if states[i].State != want {
 			t.Errorf("%s is %s", states[i].MessageID, states[i].State)
+		}
+	}
+}
+
+// Three nodes write a message, its edits and quotes, recalls that wait for it and a recall, all at once. Whatever comes
+// first, everything is recalled on every node, and the indexes are equal.
+func TestRelations_RaceInACluster(t *testing.T) {
+	c := newMemoryCluster()
+	nodes := []*rig{c.newNode(t, "a"), c.newNode(t, "b"), c.newNode(t, "c")}
+	const messages, edits = 8, 3
+	edit := func(id, of string) shared.Message {
+		m := nodes[0].message(id)
+		m.Relations = []shared.Relation{{Kind: shared.RelationEdit, MessageID: of}}
+		return m
+	}
+	var ids []string
+	var running sync.WaitGroup
+	do := func(n int, f func(*rig) error) {
+		running.Go(func() {
+			if err := f(nodes[n%len(nodes)]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for i := range messages {
+		id := fmt.Sprint("m", i)
+		ids = append(ids, id)
+		for k := range 2 {
+			do(i+k, func(r *rig) error {
+				_, err := r.Index(t.Context(), []shared.Message{nodes[0].message(id)})
+				return err
+			})
+		}
+		for k := range edits {
+			e := edit(fmt.Sprint(id, "e", k), id)
+			ids = append(ids, e.ID)
+			do(k, func(r *rig) error {
+				_, err := r.Index(t.Context(), []shared.Message{e})
+				return err
+			})
+		}
+		for k := range 3 {
+			do(i+k, func(r *rig) error {
+				_, err := r.Recall(t.Context(), wait(fmt.Sprint("w", k, id), id))
+				return err
+			})
+		}
+	}
+	running.Wait()
+	for n, r := range nodes {
+		if err := r.active.log.Barrier(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		states, err := r.Status(t.Context(), "acme", ids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range states {
+			if s.State != shared.MessageRecalled {
+				t.Errorf("node %d: %s is %s", n, s.MessageID, s.State)
+			}
+		}
+		if r.waits() != nil {
+			t.Errorf("node %d: waits %q", n, r.waits())
+		}
+	}
+	for n, r := range nodes { // nothing changes any more
+		if at, first := r.active.index.Log(), nodes[0].active.index.Log(); at != first {
+			t.Errorf("node %d is at entry %d with the sum %x, the first one at %d with %x", n, at.Position, at.Sum,
+				first.Position, first.Sum)
 		}
 	}
 }
