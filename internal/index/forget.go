@@ -209,17 +209,17 @@ func (x *Index) applyForget(b *batch, op *Op, w *writes) (Result, error) {
 	if len(f.of.Key) > 0 {
 		x.mayForget.Store(true) // before a read can see that anything was forgotten
 		err := f.apply(f.begin)
-		return Result{Forgot: f.out}, err
+		return Result{Forgot: &f.out}, err
 	}
 	if !f.of.Expire {
 		f.work = &indexpb.Forget{}
 		if found, err := get(b.txn, forgetKey(&f.of.What), f.work); err != nil || !found {
-			return Result{}, err
+			return Result{Forgot: &Forgot{}}, err
 		}
 	}
 	f.out.Found, f.out.End = true, f.work.GetEnd()
 	err := f.run()
-	return Result{Forgot: f.out}, err
+	return Result{Forgot: &f.out}, err
 }
 
 // begin plans the begin of the work, and the key of the hashes.

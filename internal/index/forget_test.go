@@ -44,7 +44,7 @@ func applyForgets(t testing.TB, x *Index, ops []Op) (sum Forgot) {
 			if r.Dealt == 0 && len(f.Messages)+len(f.Replace) > 0 && x.dir.Version() == before {
 				t.Fatalf("%+v did nothing", f)
 			}
-			sum.plus(r)
+			sum.plus(*r)
 			f = f.Rest(r.Dealt)
 		}
 	}
@@ -603,7 +603,7 @@ func TestForget_Refused(t *testing.T) {
 	}
 	x := openNew(t)
 	apply(t, x, put(message("m")))
-	if r := apply(t, x, Op{Forget: &Forget{What: good, Position: 2, Messages: []string{"m"}}})[0].Forgot; r != (Forgot{}) {
+	if r := apply(t, x, Op{Forget: &Forget{What: good, Position: 2, Messages: []string{"m"}}})[0].Forgot; *r != (Forgot{}) {
 		t.Errorf("work that was not begun: %+v", r)
 	}
 	if statusOf(t, x, "acme", "m") == nil {
@@ -626,7 +626,7 @@ func (n *nodes) passForget(node int, what shared.ForgetRequest) (sum Forgot) {
 		for _, op := range ops {
 			for f := op.Forget; f != nil; {
 				r := n.apply(node, Op{Forget: f})[0].Forgot
-				sum.plus(r)
+				sum.plus(*r)
 				f = f.Rest(r.Dealt)
 			}
 		}

@@ -122,7 +122,8 @@ type Result struct {
 	Member *Member
 	More   bool
 
-	Forgot Forgot // of a Forget
+	Forgot *Forgot // of a Forget; nil: of another one
+
 	// Of a JobOp: the job as it is after it. New says that it was applied.
 	Job *Job
 }

@@ -255,7 +255,7 @@ func applyForget(ctx context.Context, a *active, ops *[]index.Op) (applied, erro
 	if err != nil {
 		return applied{}, fmt.Errorf("erase messages: %w", err)
 	}
-	f, r := op.Forget, results[0].Forgot
+	f, r := op.Forget, *results[0].Forgot
 	if f == nil { // the wait of a recall
 		*ops = (*ops)[1:]
 		return applied{}, nil
