@@ -200,6 +200,15 @@ func TestDepth_Relations(t *testing.T) {
 		}
 		d.wantState("held quote", shared.MessageLive)
 	})
+	t.Run("a target that goes with another one of its request", func(t *testing.T) {
+		theirs := d.sent("their edit", 0, relation(shared.RelationEdit, "mine"))
+		theirs.Sender = "bob"
+		d.index(d.sent("mine", 0), theirs)
+		if r := d.recall(d.request("ann", "r6", "their edit", "mine")); r[0].Status != shared.StatusRecalled ||
+			r[0].MessageID != "their edit" || r[1].Status != shared.StatusRecalled {
+			t.Errorf("%+v", r)
+		}
+	})
 	t.Run("one atomic request for messages that relate to each other", func(t *testing.T) {
 		d.index(d.sent("a", 0), d.sent("b", 0, relation(shared.RelationQuote, "a")))
 		req := d.request("ann", "r5", "b", "a")

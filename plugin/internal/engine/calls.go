@@ -344,6 +344,7 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 			alreadyRecalled(result, &applied.Tombstone, req)
 		}
 	}
+	v.recalledWith()
 	v.setTexts()
 	for i := range v.results {
 		if !slices.Contains(stale, i) {

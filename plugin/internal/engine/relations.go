@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/rules"
@@ -65,6 +66,21 @@ func goingWith(op *index.Op) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// recalledWith answers for targets that are denied by themselves and went with another target of the request.
+func (v *verdicts) recalledWith() {
+	for i := range v.results {
+		root := v.results[i]
+		for k := range v.results {
+			if r := &v.results[k]; r.Status == shared.StatusDenied && slices.Contains(root.With, r.MessageID) {
+				id := r.MessageID
+				*r = root
+				r.MessageID, r.With = id, nil
+				v.refusals = slices.DeleteFunc(v.refusals, func(x refusal) bool { return x.at == k })
+			}
+		}
+	}
 }
 
 // relatedInput is what the rules are asked about a message that would be recalled with the one of in: the same
