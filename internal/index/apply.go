@@ -157,6 +157,9 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 		if is, err := b.isForgotten(m.Tenant, m.ID); err != nil || is {
 			return Result{}, err
 		}
+		if r.Event.JobID != "" { // a job has no facts but those of the index, and they were erased since
+			return Result{Stale: true}, nil
+		}
 	}
 	var id indexpb.RecallID
 	idKey := recallIDKey(m.Tenant, r.Event.RecallID)

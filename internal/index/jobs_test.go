@@ -189,6 +189,29 @@ func TestJob_Canceled(t *testing.T) {
 	}
 }
 
+// Another node may erase a message between the judgement and the commit of a slice. The slice brings nothing back.
+func TestJob_ErasedMeanwhile(t *testing.T) {
+	x := openNew(t)
+	m, other := message("m"), message("other")
+	ofAnn := shared.ForgetRequest{Tenant: "acme", Sender: m.Sender}
+	other.Sender = "bob"
+	apply(t, x, put(m), put(other))
+	apply(t, x, startOf("j"))
+	beginForget(t, x, ofAnn)
+	passForget(t, x, ofAnn)
+	before := x.dir.Version()
+	results := apply(t, x, sliceOf("j", JobSlice{To: Place{2, 0}, Examined: 2, RecallNumber: 1}, m, other)...)
+	if results[0].New || !results[1].Stale || !results[2].Aborted {
+		t.Errorf("%+v", results)
+	}
+	if j := job(t, x, "j"); x.dir.Version() != before || j.Examined != 0 || recalled(t, x, "other") {
+		t.Errorf("the slice was applied: %+v", j)
+	}
+	if r := statusOf(t, x, "acme", "m"); r != nil {
+		t.Errorf("what was erased is back: %+v", r)
+	}
+}
+
 func TestJob_RecallIDIsTaken(t *testing.T) {
 	x := openNew(t)
 	a, b := message("a"), message("b")

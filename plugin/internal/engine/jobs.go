@@ -592,13 +592,21 @@ func (w *jobWork) judge(a *active, ids []string) (*judged, error) {
 // recallPrefix begins the recall ids of the job.
 func (w *jobWork) recallPrefix() string { return w.id + "-" }
 
+// isOwn reports whether the job itself has recalled a message. Another one of the actor may be named like this one and
+// more.
+func (w *jobWork) isOwn(t *index.Tombstone) bool {
+	number, has := strings.CutPrefix(t.RecallID, w.recallPrefix())
+	n, err := strconv.Atoi(number)
+	return has && err == nil && n >= 1 && n <= w.job.RecallNumber && t.RecalledBy == w.job.Request.Actor.ID
+}
+
 // count counts the messages that match and are not to be recalled.
 func (w *jobWork) count(found []*index.Found, j *judged) {
 	for _, f := range found {
 		switch {
 		case f.Tombstone == nil:
-		case f.Tombstone.RecalledBy == w.job.Request.Actor.ID && strings.HasPrefix(f.Tombstone.RecallID, w.recallPrefix()):
-			w.passed.Counts.Recalled++ // by itself, before its index was salvaged
+		case w.isOwn(f.Tombstone):
+			w.passed.Counts.Recalled++ // with another message, or before its index was salvaged
 		default:
 			w.passed.Counts.AlreadyRecalled++
 		}

@@ -509,6 +509,27 @@ func TestStartJob_RecallIDOfAnotherActor(t *testing.T) {
 	}
 }
 
+// Recall ids of other jobs, and of recalls of the host, may begin like those of a job.
+func TestStartJob_NamedLikeAnother(t *testing.T) {
+	r := newActive(t, openRules)
+	r.index(r.message("m1"), r.message("m2"), r.message("m3"), r.message("m4"))
+	r.startJob(jobRequest("j-1"))
+	if job := r.waitJob("j-1", hasEnded); job.Counts.Recalled != 4 {
+		t.Fatalf("%+v", job)
+	}
+	r.index(r.message("m5"), r.message("m6"))
+	for _, recallID := range []string{"j-7", "j-0", "j--1", "j-x"} {
+		m := r.message("of " + recallID)
+		r.index(m)
+		r.recall(as("mod", shared.RoleSystem, request(recallID, m.ID)))
+	}
+	r.startJob(jobRequest("j"))
+	want := shared.JobCounts{Recalled: 2, AlreadyRecalled: 8}
+	if job := r.waitJob("j", hasEnded); !reflect.DeepEqual(job.Counts, want) {
+		t.Errorf("%+v, want %+v", job.Counts, want)
+	}
+}
+
 func TestCancelJob(t *testing.T) {
 	r := newActive(t, openRules)
 	r.index(r.message("m"))
