@@ -42,7 +42,7 @@ func TestDepth_Reported(t *testing.T) {
 		m := d.sent("moved", 10*time.Minute)
 		m.Conversation = chat
 		d.index(m)
-		status(t, shared.StatusDenied, as(shared.RoleOwner, chat, d.request("ben", "c1", "moved"))) // a single chat has no owner
+		status(t, shared.StatusDenied, as(shared.RoleOwner, chat, d.request("ben", "c1", "moved"))) // it has no owner
 		got, err := d.Amend(d.ctx, []shared.Amendment{{Tenant: "acme", MessageID: "moved", Conversation: &room}})
 		if err != nil || got[0].Status != shared.IndexAmended {
 			t.Fatal(got, err)

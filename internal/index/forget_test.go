@@ -603,7 +603,8 @@ func TestForget_Refused(t *testing.T) {
 	}
 	x := openNew(t)
 	apply(t, x, put(message("m")))
-	if r := apply(t, x, Op{Forget: &Forget{What: good, Position: 2, Messages: []string{"m"}}})[0].Forgot; *r != (Forgot{}) {
+	none := &Forget{What: good, Position: 2, Messages: []string{"m"}}
+	if r := apply(t, x, Op{Forget: none})[0].Forgot; *r != (Forgot{}) {
 		t.Errorf("work that was not begun: %+v", r)
 	}
 	if statusOf(t, x, "acme", "m") == nil {

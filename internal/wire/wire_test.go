@@ -39,7 +39,8 @@ var (
 		Reason: "wrong room", RecalledAt: at, Message: fullMessage, Attachments: fullMessage.Attachments,
 		Rule: shared.Rule{Name: "managers", File: "a.hcl", Line: 3}, PolicyDigest: "ab",
 		Silent: true, Placeholder: map[string]string{"zh-Hans": "{actor}撤回"}, Disposition: shared.DispositionArchive,
-		Retention: 36 * time.Hour, MoreRelated: true, JobID: "j1", Cause: &shared.Relation{Kind: shared.RelationQuote, MessageID: "m/0"},
+		Retention: 36 * time.Hour, MoreRelated: true, JobID: "j1",
+		Cause: &shared.Relation{Kind: shared.RelationQuote, MessageID: "m/0"},
 		Related: []shared.Related{
 			{Kind: shared.RelationForward, MessageID: "m/2", Conversation: fullMessage.Conversation, Ref: "row 8"},
 		},

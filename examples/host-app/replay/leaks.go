@@ -32,7 +32,8 @@ func gather(lines []*traceLine, recalled map[string]bool) *evidence {
 	e := &evidence{recalled: recalled, gone: make(map[string]string), goneFiles: make(map[string]struct{})}
 	isLive := func(l *traceLine) bool { return l.accepted && !recalled[l.ID] }
 	for _, l := range lines {
-		e.innocent = append(e.innocent, l.JobID, l.ID, l.ConversationID, l.Sender, l.RecallID, l.MessageID, l.Actor, l.Ext, l.Reason)
+		e.innocent = append(e.innocent, l.JobID, l.ID, l.ConversationID, l.Sender, l.RecallID, l.MessageID, l.Actor,
+			l.Ext, l.Reason)
 		if l.Op == "message" && !isLive(l) {
 			e.gone[l.Text] = l.ID
 			for _, key := range l.Attachments {

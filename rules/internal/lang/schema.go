@@ -173,8 +173,8 @@ var onRecallBlock = &BlockSpec{
 		{"placeholder", "string", "The name of a `placeholder` block. Default: clients show the host's own words."},
 		{"cascade", "list of words", "The messages that are recalled together with a message because they relate to it: " +
 			"`quote`, `forward`, `reply`, `thread`, and what relates so to those in turn. A message that a `forbid` matches " +
-			"stays. Edits of a message are always recalled with it. Default: `[\"forward\"]`, because a forwarded message is a copy. " +
-			"`[]` means none."},
+			"stays. Edits of a message are always recalled with it. Default: `[\"forward\"]`, because a forwarded " +
+			"message is a copy. `[]` means none."},
 		{"disposition", "`\"erase\"` or `\"archive\"`",
 			"What the host does with the content: delete it completely, or keep " +
 				"it where only compliance can read it. Users never see it again. Default: `erase`."},
