@@ -66,6 +66,7 @@ type Recall interface {
 
 	// Related pages through the live messages that relate to a message, which may be recalled or unknown.
 	Related(ctx context.Context, req RelatedRequest) (RelatedPage, error)
+
 	// StartJob starts a job that recalls every message that matches a filter, and returns it once that is on disk. The
 	// plugin carries it out in the background, between other calls, also after a restart. A job that was started before
 	// is returned as it is; if that one has another request, the error is a [*FieldError].
