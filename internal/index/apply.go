@@ -157,7 +157,7 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 		if is, err := b.isForgotten(m.Tenant, m.ID); err != nil || is {
 			return Result{}, err
 		}
-		if r.Event.JobID != "" { // a job has no facts but those of the index, and they were erased since
+		if r.Known { // it was erased since
 			return Result{Stale: true}, nil
 		}
 	}

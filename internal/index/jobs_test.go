@@ -200,7 +200,9 @@ func TestJob_ErasedMeanwhile(t *testing.T) {
 	beginForget(t, x, ofAnn)
 	passForget(t, x, ofAnn)
 	before := x.dir.Version()
-	results := apply(t, x, sliceOf("j", JobSlice{To: Place{2, 0}, Examined: 2, RecallNumber: 1}, m, other)...)
+	slice := sliceOf("j", JobSlice{To: Place{2, 0}, Examined: 2, RecallNumber: 1}, m, other)
+	slice[1].Recall.Known, slice[2].Recall.Known = true, true
+	results := apply(t, x, slice...)
 	if results[0].New || !results[1].Stale || !results[2].Aborted {
 		t.Errorf("%+v", results)
 	}

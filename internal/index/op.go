@@ -36,8 +36,12 @@ type Op struct {
 // Recall is a decided recall of one message.
 type Recall struct {
 	// Event is complete but for Sequence and Attachments. Message has the facts that were judged; an unknown message is
-	// indexed with them.
+	// indexed with them, unless Known.
 	Event shared.Event
+
+	// Known says that the facts are those of the index. If it has none when the recall is applied, the message was erased
+	// since, and the recall is stale.
+	Known bool
 
 	Steps []string // the steps of this recall, in the order of the ledger; an open notify keeps the others waiting
 

@@ -52,7 +52,7 @@ func relatedOps() []Op {
 	quote := normal(related("q", shared.Relation{Kind: shared.RelationQuote, MessageID: "m"},
 		shared.Relation{Kind: shared.RelationEdit, MessageID: "old"}))
 	r := recall("r", normal(message("m")), shared.StepHistory)
-	r.Recall.Cascade = KindsOf(shared.RelationQuote, shared.RelationThread)
+	r.Recall.Known, r.Recall.Cascade = true, KindsOf(shared.RelationQuote, shared.RelationThread)
 	r.Recall.With = []With{
 		{
 			Kind:    shared.RelationQuote,
@@ -225,7 +225,7 @@ func newFlag() []byte {
 	w := opWriter{}
 	w.code(codeRecall)
 	w.text("acme", "m", "r")
-	w.flags(false, false, false, true)
+	w.flags(false, false, false, false, true)
 	return w.b
 }
 

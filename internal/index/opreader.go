@@ -342,8 +342,8 @@ func (r *opReader) amend() *shared.Amendment {
 
 func (r *opReader) recall() *Recall {
 	tenant, id, recallID := r.text(), r.text(), r.text()
-	flags := r.flags(1, 1, 1)
-	out := &Recall{Atomic: flags&1 != 0}
+	flags := r.flags(1, 1, 2)
+	out := &Recall{Atomic: flags&1 != 0, Known: flags&8 != 0}
 	m := r.record(r.bytes(), tenant, id)
 	var entry indexpb.Entry
 	r.message(&entry)

@@ -167,7 +167,8 @@ func (w *opWriter) recall(r *Recall) {
 		w.since(3)
 		relates = true
 	}
-	w.flags(r.Atomic, spend != nil, relates)
+	known := w.format >= 3 && r.Known // as long as a node has an older version, nothing is erased
+	w.flags(r.Atomic, spend != nil, relates, known)
 	w.record(&m)
 	w.message(entry)
 	if spend != nil {

@@ -118,7 +118,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 			if err != nil {
 				return nil, err
 			}
-			op.Spend = spendOf(reservation, arrived)
+			op.Spend, op.Known = spendOf(reservation, arrived), target.Message == nil
 			result.Status, result.Until = shared.StatusRecalled, d.Until
 			result.RecallID, result.RecalledBy, result.Role, result.RecalledAt = req.RecallID, req.Actor.ID, op.Event.Role,
 				in.RequestedAt

@@ -246,6 +246,36 @@ func (r *rig) countedRecalls(want map[shared.RecallStatus]float64) {
 	}
 }
 
+// What is forgotten between the judgement and the commit does not come back, unless the request has the facts.
+func TestRecall_ForgottenBeforeTheCommit(t *testing.T) {
+	for name, c := range map[string]struct {
+		carried bool
+		want    shared.RecallStatus
+	}{"of the index": {false, shared.StatusNotFound}, "of the request": {true, shared.StatusRecalled}} {
+		t.Run(name, func(t *testing.T) {
+			r := newActive(t, "")
+			r.index(r.message("m"))
+			log := &meddledLog{}
+			log.before = func() {
+				log.before = nil
+				if got := r.forget(ofAnn); !got.Done || got.Live != 1 {
+					t.Errorf("%+v", got)
+				}
+			}
+			r.meddle(log)
+			req := request("r", "m")
+			if c.carried {
+				req = carrying(req, r.message("m"))
+			}
+			got := r.recall(req)
+			if got[0].Status != c.want || (r.state("m") == shared.MessageRecalled) != c.carried {
+				t.Errorf("%+v, and the message is %s", got, r.state("m"))
+			}
+			r.countedRecalls(map[shared.RecallStatus]float64{c.want: 1})
+		})
+	}
+}
+
 func TestRecall_FactsThatChangeBeforeTheCommit(t *testing.T) {
 	t.Run("are judged again", func(t *testing.T) {
 		r := newActive(t, "")
