@@ -126,7 +126,7 @@ func New(o Options) *Engine {
 	}
 	e.stop, e.quiesce = context.WithCancel(context.Background())
 	e.audit = newAuditLog(e.stop, e.logger, e.clock)
-	e.runner = newRunner(e, &jobSource{engine: e}, &forgetSource{e}, &expireSource{e})
+	e.runner = newRunner(e, &jobSource{engine: e}, &forgetSource{e}, &expireSource{engine: e})
 	return e
 }
 

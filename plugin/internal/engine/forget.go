@@ -33,6 +33,11 @@ const (
 
 	// expireEvery is how often messages are looked at for index.keep_messages, which counts days.
 	expireEvery = time.Hour
+
+	// A clock that jumps ahead by more than clockJump may be wrong, and what is dropped does not come back. It is believed
+	// once it has stayed so for believeAfter: a machine that slept is right, and people correct the others meanwhile.
+	clockJump    = time.Hour
+	believeAfter = 24 * time.Hour
 )
 
 // Forget is [shared.Recall].
@@ -271,8 +276,36 @@ func applyForget(ctx context.Context, a *active, ops *[]index.Op) (applied, erro
 	return applied{Forgot: r, Ended: f.EndPass}, nil
 }
 
+// believed is the wall clock without jumps ahead that are not believed yet.
+type believed struct {
+	engine  *Engine
+	started time.Time     // when the other clock was at 0; zero: it is not known yet
+	jumped  time.Time     // the same, by the clock that is not believed; zero: it has not jumped
+	since   time.Duration // by the other clock
+}
+
+// now is the time.
+func (b *believed) now() time.Time {
+	now := b.engine.moment()
+	started := now.now.Add(-now.elapsed)
+	switch {
+	case b.started.IsZero() || started.Sub(b.started) <= clockJump:
+		b.started, b.jumped = started, time.Time{}
+	case b.jumped.IsZero() || started.Sub(b.jumped).Abs() > clockJump:
+		b.jumped, b.since = started, now.elapsed
+		b.engine.logger.Warn("the clock jumped ahead; index.keep_messages drops no messages by it for a day: set the clock "+
+			"if it is wrong", "clock", now.now, "expected", b.started.Add(now.elapsed))
+	case now.elapsed-b.since >= believeAfter:
+		b.started, b.jumped = started, time.Time{}
+	}
+	return micros(b.started.Add(now.elapsed))
+}
+
 // expireSource finds the work of index.keep_messages.
-type expireSource struct{ engine *Engine }
+type expireSource struct {
+	engine *Engine
+	work   *expireWork // always the same
+}
 
 // find is [source].
 func (s *expireSource) find(context.Context, *active) ([]work, error) {
@@ -280,13 +313,17 @@ func (s *expireSource) find(context.Context, *active) ([]work, error) {
 	if keep == 0 {
 		return nil, nil
 	}
-	return []work{&expireWork{engine: s.engine, keep: time.Duration(keep)}}, nil
+	if s.work == nil {
+		s.work = &expireWork{engine: s.engine, keep: time.Duration(keep), clock: &believed{engine: s.engine}}
+	}
+	return []work{s.work}, nil
 }
 
 // expireWork drops live messages that were sent long ago. It is never done.
 type expireWork struct {
 	engine *Engine
 	keep   time.Duration
+	clock  *believed
 
 	before time.Time // of this pass
 	next   index.Place
@@ -302,8 +339,9 @@ func (w *expireWork) changed() {}
 
 // slice is [work].
 func (w *expireWork) slice(ctx context.Context, a *active) (progress, error) {
+	now := w.clock.now()
 	if !a.chores.isMine() {
-		*w = expireWork{engine: w.engine, keep: w.keep}
+		w.again()
 		return progress{wait: otherNode}, nil
 	}
 	if len(w.ops) > 0 {
@@ -313,15 +351,18 @@ func (w *expireWork) slice(ctx context.Context, a *active) (progress, error) {
 	}
 	if !w.more {
 		if !w.before.IsZero() {
-			*w = expireWork{engine: w.engine, keep: w.keep}
+			w.again()
 			return progress{wait: expireEvery}, nil
 		}
-		w.before = micros(w.engine.now().Add(-w.keep))
+		w.before = now.Add(-w.keep)
 	}
 	var err error
 	w.ops, w.next, w.more, err = a.index.ExpireSlice(ctx, w.before, w.next, forgetSlice)
 	if err != nil {
-		*w = expireWork{engine: w.engine, keep: w.keep}
+		w.again()
 	}
 	return progress{}, err
 }
+
+// again begins with the next pass.
+func (w *expireWork) again() { *w = expireWork{engine: w.engine, keep: w.keep, clock: w.clock} }

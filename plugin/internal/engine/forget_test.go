@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chat-recall/recall/host/hosttest"
 	"github.com/chat-recall/recall/plugin/internal/config"
 	"github.com/chat-recall/recall/shared"
 )
@@ -143,19 +146,68 @@ func TestForget_Refused(t *testing.T) {
 	}
 }
 
-func TestKeepMessages(t *testing.T) {
-	r := newStandby(t, "")
+// newKeeping is a plugin that keeps messages for 7 days, and has looked for older ones.
+func newKeeping(t *testing.T, log hclog.Logger) *rig {
+	t.Helper()
+	r := newLogging(t, "", log)
 	r.write("plugin.hcl", "index {\n path = \"index\"\n keep_messages = \"7d\"\n}\n")
 	if ds, err := r.Prepare(t.Context(), r.path("plugin.hcl")); err != nil || len(ds) > 0 {
 		t.Fatal(ds, err)
 	}
 	r.activate()
-	old, young := r.message("old"), r.message("young")
-	old.SentAt = r.clock.Now().Add(-8 * 24 * time.Hour)
-	r.waitUntil(func() bool { // it has looked when the plugin became active
+	r.waitUntil(func() bool {
 		r.clock.Advance(time.Second)
 		return r.clock.Elapsed() > time.Minute
 	})
+	return r
+}
+
+// A clock that jumps ahead drops no messages until it has stayed so for a day.
+func TestKeepMessages_ClockJumps(t *testing.T) {
+	log := &hosttest.LogBuffer{}
+	r := newKeeping(t, hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Warn}))
+	const years = 10 * 365 * 24 * time.Hour
+	n := 0
+	pass := func() { // which drops what is old by the clock before the jump
+		t.Helper()
+		n++
+		old := r.message(fmt.Sprint("old", n))
+		old.SentAt = clockStart.Add(-8 * 24 * time.Hour)
+		r.index(old)
+		r.clock.Advance(expireEvery)
+		r.waitUntil(func() bool {
+			r.clock.Advance(time.Second)
+			return r.state(old.ID) == shared.MessageUnknown
+		})
+	}
+	r.index(r.message("young"))
+	r.clock.Shift(years)
+	for range 13 {
+		pass()
+	}
+	if got := strings.Count(log.String(), "the clock jumped ahead"); got != 1 {
+		t.Errorf("%d warnings: %s", got, log)
+	}
+	r.clock.Shift(-years)
+	pass()
+	r.clock.Shift(years)
+	pass()
+	for range 13 {
+		pass()
+	}
+	if r.state("young") != shared.MessageLive {
+		t.Fatal("the young one is dropped by a clock that jumped")
+	}
+	r.waitUntil(func() bool {
+		r.clock.Advance(expireEvery)
+		return r.state("young") == shared.MessageUnknown
+	})
+}
+
+func TestKeepMessages(t *testing.T) {
+	r := newKeeping(t, hclog.NewNullLogger())
+	old, young := r.message("old"), r.message("young")
+	old.SentAt = r.clock.Now().Add(-8 * 24 * time.Hour)
 	r.index(old, young)
 	r.clock.Advance(expireEvery)
 	r.waitUntil(func() bool {
