@@ -293,6 +293,9 @@ func (m *model) apply(op Op) Result {
 		m.endWait(op.EndWait)
 		return Result{}
 	case op.Recall != nil:
+		if op.Recall.Known && m.records[[2]string{op.Recall.Event.Tenant, op.Recall.Event.Message.ID}] == nil {
+			return Result{Stale: true}
+		}
 		for _, w := range m.waitsFor(op.Recall.Event.Tenant, op.Recall.Event.Message.ID) {
 			delete(m.waiting, [3]string{w.Tenant, w.MessageID, w.RecallID})
 		}
@@ -621,7 +624,7 @@ func randomOp(r *rand.Rand, recalls int) Op {
 		return Op{Amend: a}
 	case n < 6:
 		op := recall(fmt.Sprint("r", r.IntN(20)), m)
-		op.Recall.Steps, op.Recall.Unsupported = nil, nil
+		op.Recall.Steps, op.Recall.Unsupported, op.Recall.Known = nil, nil, r.IntN(3) == 0
 		op.Recall.Cascade = KindsOf(
 			shared.RelationKind(pick("quote", "forward")),
 			shared.RelationKind(pick("quote", "thread")),
