@@ -54,6 +54,7 @@ type Engine struct {
 	limiter *rules.Limiter // what was spent of the limits of the rules; it outlives any policy
 	runner  *runner        // of jobs
 	asked   atomic.Uint64  // calls of the host, but for settlements
+	busy    atomic.Bool    // it called while the last slice of work was done
 
 	forgotten    forgotten
 	keepMessages atomic.Int64 // index.keep_messages in nanoseconds; 0: for ever

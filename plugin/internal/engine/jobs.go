@@ -20,6 +20,7 @@ import (
 // What a slice of a job, or of a preview, takes at most.
 const (
 	sliceMessages = 16 // that match: judging and committing them takes about a millisecond
+	busyMessages  = 4  // while the host calls: a call waits for their commit, which is little longer than its own
 	sliceBytes    = 64 << 10
 	sliceTime     = time.Millisecond // of the walk
 )
@@ -485,7 +486,9 @@ func (w *jobWork) walk(ctx context.Context, a *active) (progress, error) {
 		return w.tail(), nil
 	}
 	req := walkOf(&job.Request, w.passed.To, job.End)
-	req.MaxFound = w.most
+	if req.MaxFound = w.most; w.engine.busy.Load() {
+		req.MaxFound = min(w.most, busyMessages)
+	}
 	walked, err := a.index.Walk(ctx, req)
 	if err != nil {
 		return progress{}, err

@@ -138,7 +138,9 @@ func (r *runner) run(ctx context.Context) {
 // pauseAfter returns for how long work pauses after a slice, and how often the host has called. asked is how often that
 // was after the slice before.
 func (e *Engine) pauseAfter(took time.Duration, asked uint64) (pause time.Duration, now uint64) {
-	if now = e.asked.Load(); now != asked {
+	now = e.asked.Load()
+	e.busy.Store(now != asked)
+	if now != asked {
 		return min(busyPause*took, maxPause), now
 	}
 	return min(time.Duration(idlePause*float64(took)), maxPause), now
