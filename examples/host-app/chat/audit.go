@@ -23,6 +23,7 @@ func (a *api) auditRoutes(mux *http.ServeMux) {
 	web := adapter.HTTP{User: a.auditor, Log: a.server.log}
 	mux.Handle("GET /audit/choices", web.Handle(a.auditChoices))
 	mux.Handle("GET /audit/recalls", web.Handle(a.auditRecalls))
+	mux.Handle("POST /audit/forget", web.Handle(a.auditForget))
 	mux.Handle("POST /archive/read", web.Handle(a.archiveRead))
 	mux.Handle("POST /archive/hold", web.Handle(a.archiveHold))
 	mux.Handle("GET /archive/accesses", web.Handle(a.archiveAccesses))

@@ -143,6 +143,43 @@ async function list(first) {
   }
 }
 
+// offerForget names the sender of the filters in the button, or hides it.
+function offerForget() {
+  const id = form.elements.sender.value;
+  byId('forget').hidden = !id || !byId('forget-ask').hidden;
+  byId('forget').textContent = t('forget', { name: names.get(id) });
+  byId('forget-text').textContent = t('forgetAsk', { name: names.get(id) });
+}
+
+function askForget(ask) {
+  byId('forget-ask').hidden = !ask;
+  form.elements.sender.disabled = ask; // what was asked about is what is forgotten
+  offerForget();
+}
+
+// forget asks again until the index is done: a recall with an open step must be carried out first.
+async function forget() {
+  const id = form.elements.sender.value;
+  const said = byId('forget-said');
+  byId('forget-yes').disabled = true;
+  try {
+    for (let done = false; !done;) {
+      const result = await post('/audit/forget', { user: id }, user);
+      ({ done } = result);
+      said.textContent = done ? t('forgotten', { n: result.recalled }) : t('forgetting', { n: result.recalled, waiting: result.waiting });
+    }
+  } catch (error) {
+    said.textContent = error.message;
+  }
+  byId('forget-yes').disabled = false;
+  askForget(false);
+  await list(true);
+}
+
+byId('forget').addEventListener('click', () => askForget(true));
+byId('forget-no').addEventListener('click', () => askForget(false));
+byId('forget-yes').addEventListener('click', forget);
+form.elements.sender.addEventListener('input', offerForget);
 form.addEventListener('submit', (e) => {
   e.preventDefault();
   list(true);
@@ -151,6 +188,7 @@ form.addEventListener('input', link);
 byId('more').addEventListener('click', () => list(false));
 languageSwitch(byId('language'), () => {
   fillAll();
+  offerForget();
   if (!loaded) return;
   show();
   showAccesses();

@@ -38,6 +38,7 @@ const words = {
     byWhom: 'Recalled by', sender: 'Sender', conversation: 'Conversation', show: 'Show', more: 'More', exportLines: 'Download as JSON lines', noneMatch: 'No recall matches.', listed: '{n} listed', andMore: '{n} listed, and more', lookedAt: 'Nothing in the part that was looked at. There is more.',
     archiveLead: 'The content is in the archive. Who reads it is recorded.', readArchive: 'Read the message', openFile: 'Open {name}', keptUntil: 'Kept until {time}.', heldArchive: 'On hold: kept also after {time}.', hold: 'Hold', release: 'Release the hold',
     accesses: 'Accesses to the archive', accessesLead: 'recorded before anything is shown', noAccesses: 'Nobody has read the archive.', access_read: '{auditor} read message {id}', access_file: '{auditor} opened a file of message {id}', access_hold: '{auditor} put message {id} on hold', access_release: '{auditor} released message {id}',
+    forgetTitle: 'Forget', forgetLead: 'choose a sender among the filters', forget: 'Forget the recalls of what {name} sent…', forgetYes: 'Forget', forgetAsk: 'This erases who recalled the messages of {name}, when and why, here and in the index. It cannot be undone. The messages stay recalled; the archive keeps its content until its retention ends.', forgetting: '{n} recalled messages are forgotten so far; {waiting} wait for open steps…', forgotten: '{n} recalled messages were forgotten.',
     restored: 'The index was restored: the list starts over.', emptyAudit: 'Recalls will be listed here.', failing: 'failed',
     // the operator's page
     plugin: 'Plugin', chat: 'Chat', nothingLost: 'Killing or upgrading the plugin loses nothing. Every answer it gave is on disk first; calls wait while it is away and are answered by the next process.',
@@ -89,6 +90,7 @@ const words = {
     byWhom: '撤回者', sender: '发送者', conversation: '会话', show: '显示', more: '更多', exportLines: '下载为 JSON 行', noneMatch: '没有符合的撤回。', listed: '列出 {n} 条', andMore: '列出 {n} 条，还有更多', lookedAt: '已查看的部分没有符合的记录，还有更多。',
     archiveLead: '内容在归档中。谁读取都会被记录。', readArchive: '读取消息', openFile: '打开 {name}', keptUntil: '保留到 {time}。', heldArchive: '已冻结：{time} 之后仍保留。', hold: '冻结', release: '解除冻结',
     accesses: '归档访问记录', accessesLead: '先记录，后显示', noAccesses: '还没有人读取归档。', access_read: '{auditor} 读取了消息 {id}', access_file: '{auditor} 打开了消息 {id} 的文件', access_hold: '{auditor} 冻结了消息 {id}', access_release: '{auditor} 解除了消息 {id} 的冻结',
+    forgetTitle: '遗忘', forgetLead: '先在筛选中选择发送者', forget: '遗忘 {name} 所发消息的撤回记录…', forgetYes: '遗忘', forgetAsk: '这会在此处和索引中抹去谁、何时、为何撤回了 {name} 的消息，且无法恢复。消息仍是已撤回状态；归档内容保留到期限结束。', forgetting: '已遗忘 {n} 条撤回记录；{waiting} 条等待未完成的步骤…', forgotten: '已遗忘 {n} 条撤回记录。',
     restored: '索引已被恢复：列表重新开始。', emptyAudit: '这里会列出撤回记录。', failing: '失败',
     sweep: '移除 {name} 发送的内容…', sweepTitle: '{name} 最近一小时在这里发送的全部内容', sweepCounting: '正在询问规则…', sweepFound: '可移除 {n} 条；{already} 条已撤回。', sweepNone: '没有可移除的消息；{already} 条已撤回。',
     sweepStay: '{n} 条保留', sweepStart: '移除 {n} 条', sweepStop: '停止', sweepBar: '进度', sweepRuns: '已移除 {n} 条…', sweepWaits: '已移除 {n} 条。已达规则的次数限制，{time} 后继续。', sweepDone: '已移除 {n} 条。', sweepStopped: '已停止。已移除的 {n} 条不会恢复。',
