@@ -204,7 +204,7 @@ func (e *exporter) pages(ctx context.Context, write func(lines []byte, more bool
 			e.told = time.Now()
 		}
 		if err := ctx.Err(); err != nil {
-			return errors.New("it was told to end")
+			return errors.New("interrupted")
 		}
 	}
 }
@@ -240,7 +240,7 @@ func (e *exporter) page(ctx context.Context) (p page, err error) {
 			}
 			return p, nil
 		case ctx.Err() != nil:
-			return p, errors.New("it was told to end")
+			return p, errors.New("interrupted")
 		case !temporary || time.Now().Add(delay).After(end):
 			return p, err
 		}

@@ -145,7 +145,7 @@ func TestExport(t *testing.T) {
 			t.Errorf("exit %d: %s", code, errs)
 		}
 	})
-	t.Run("is told to end, and continues after the cursor", func(t *testing.T) {
+	t.Run("is interrupted, and continues after the cursor", func(t *testing.T) {
 		var cmd *exec.Cmd
 		held := make(chan struct{})
 		socket := gate(t, s, func(n int, w http.ResponseWriter) bool {

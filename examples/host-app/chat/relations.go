@@ -14,8 +14,8 @@ import (
 )
 
 // This server copies text: a quote repeats the beginning of a message, an edit is a new version of it, a forward a copy
-// of all of it. The plugin is told which message each of them relates to, so that a recall reaches them: edits and
-// forwards are recalled with their original, and quotes are cleared.
+// of all of it. Each is indexed with its relation to the original, so that a recall of the original reaches it: edits
+// and forwards are recalled with it, and quotes are cleared.
 
 // maxQuoted is how many bytes of a message a quote repeats at most.
 const maxQuoted = 200

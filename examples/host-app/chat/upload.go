@@ -107,7 +107,8 @@ func (a *api) download(w http.ResponseWriter, r *http.Request) {
 	sendFile(w, file, info.Name, func(err error) { a.server.log.Debug("a download ended early", "error", err) })
 }
 
-// sendFile answers with a file, never as something a browser would run. failed is told why it did not get there.
+// sendFile sends a file as a download, so that no browser runs its content. It calls failed with the error if the
+// download ends early.
 func sendFile(w http.ResponseWriter, file io.Reader, name string, failed func(error)) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")

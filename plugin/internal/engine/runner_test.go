@@ -136,7 +136,7 @@ func TestRunner_ErrorsAndWaits(t *testing.T) {
 	<-ran
 	r.waitUntil(func() bool { return run.count(anyWork) == 0 })
 	if c.pokes.Load() != 1 || c.count() != 4 {
-		t.Errorf("it was told %d times that it has changed, and has had %d turns", c.pokes.Load(), c.count())
+		t.Errorf("%d notices of a change, want 1; %d turns, want 4", c.pokes.Load(), c.count())
 	}
 }
 
