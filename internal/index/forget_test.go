@@ -796,6 +796,36 @@ func TestForget_Relations(t *testing.T) {
 	}
 }
 
+// A message of the sender that an open event names stays whole until it is erased.
+func TestForget_OwnRecallStaysWhole(t *testing.T) {
+	x := openNew(t)
+	root, named := message("root"), message("named")
+	root.Sender = "bob"
+	named.Relations = []shared.Relation{
+		{Kind: shared.RelationQuote, MessageID: root.ID}, {Kind: shared.RelationForward, MessageID: "unknown"},
+	}
+	apply(t, x, put(root), put(named))
+	op := recall("r", root, "own")
+	with, err := x.FindRelated(op.Recall, nil, func(*With) bool { return false })
+	if err != nil || len(with) != 1 || !with[0].Stays {
+		t.Fatalf("%+v %v", with, err)
+	}
+	op.Recall.With = with
+	apply(t, x, op, secretRecall("w", named, "ann"))
+	what := shared.ForgetRequest{Tenant: "acme", Sender: "ann"}
+	beginForget(t, x, what)
+	if sum, work := passForget(t, x, what); sum.Done || sum.Recalled != 0 || work.Waiting != 1 {
+		t.Fatalf("%+v %+v", sum, work)
+	}
+	if r := statusOf(t, x, "acme", "named"); r.Tombstone.RecalledBy != "ann" || r.Message.Sender != "ann" {
+		t.Errorf("%+v %+v", r.Message, r.Tombstone)
+	}
+	apply(t, x, settle(1, "own", shared.OutcomeDone))
+	if sum, _ := passForget(t, x, what); !sum.Done || sum.Recalled != 1 {
+		t.Fatalf("%+v", sum)
+	}
+}
+
 func TestForget_ManyRelationsToOne(t *testing.T) {
 	x := openNew(t)
 	apply(t, x, put(message("root")))

@@ -19,6 +19,9 @@ func (f *forgetter) replace(id string) (waits bool, err error) {
 	if err != nil || rec == nil {
 		return false, err
 	}
+	if rec.Message.Sender == person { // it is erased as a whole, or was sent since the request
+		person = ""
+	}
 	var entry *indexpb.Entry
 	changed := false
 	for i := range rec.Message.Attachments {
