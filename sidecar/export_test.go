@@ -99,6 +99,32 @@ func gate(t *testing.T, s *sidecartest.Sidecar, plan func(n int, w http.Response
 	return socket
 }
 
+// exportUntil runs an export that gets the signal while its at-th request is not answered.
+func exportUntil(
+	t *testing.T, s *sidecartest.Sidecar, at int, sig os.Signal, args ...string,
+) (out, errs string, err error) {
+	t.Helper()
+	started, held := make(chan *exec.Cmd, 1), make(chan struct{})
+	defer close(held)
+	socket := gate(t, s, func(n int, _ http.ResponseWriter) bool {
+		if n == at {
+			_ = (<-started).Process.Signal(sig)
+			<-held
+		}
+		return n < at
+	})
+	cmd := exec.CommandContext(t.Context(), sidecartest.Build(t),
+		append([]string{"export", "--socket", socket, "--tenant", "acme"}, args...)...)
+	var o, e bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &o, &e
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started <- cmd
+	err = cmd.Wait()
+	return o.String(), e.String(), err
+}
+
 func TestExport(t *testing.T) {
 	s := sidecartest.Start(t, `step "history" { pull = true }`)
 	const n = 2500 // three pages
@@ -146,30 +172,18 @@ func TestExport(t *testing.T) {
 		}
 	})
 	t.Run("is interrupted, and continues after the cursor", func(t *testing.T) {
-		var cmd *exec.Cmd
-		held := make(chan struct{})
-		socket := gate(t, s, func(n int, w http.ResponseWriter) bool {
-			if n == 2 {
-				_ = cmd.Process.Signal(syscall.SIGTERM)
-				<-held
-			}
-			return n < 2
-		})
-		defer close(held)
-		var out, errs bytes.Buffer
-		cmd = exec.CommandContext(t.Context(), sidecartest.Build(t), "export", "--socket", socket, "--tenant", "acme")
-		cmd.Stdout, cmd.Stderr = &out, &errs
-		if err := cmd.Run(); err == nil {
+		first, errs, err := exportUntil(t, s, 2, syscall.SIGTERM)
+		if err == nil {
 			t.Error("it ended as if it were complete")
 		}
-		cursor := regexp.MustCompile(`continue with --after (\S+)\n`).FindStringSubmatch(errs.String())
+		cursor := regexp.MustCompile(`continue with --after (\S+)\n`).FindStringSubmatch(errs)
 		if cursor == nil {
-			t.Fatalf("%s", errs.String())
+			t.Fatalf("%s", errs)
 		}
 		rest, _ := export("--after", cursor[1])
-		wantIDs(t, "both parts", exported(t, out.String()+rest), ids)
-		if len(exported(t, out.String())) != 1000 {
-			t.Errorf("the first part has %d", len(exported(t, out.String())))
+		wantIDs(t, "both parts", exported(t, first+rest), ids)
+		if n := len(exported(t, first)); n != 1000 {
+			t.Errorf("the first part has %d", n)
 		}
 	})
 	t.Run("waits while the sidecar does not answer", func(t *testing.T) {
@@ -204,19 +218,9 @@ func TestExport(t *testing.T) {
 	for name, at := range map[string]int{"before the first page": 1, "after the first page": 2, "before the last": 3} {
 		t.Run("killed "+name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "recalls.jsonl")
-			var cmd *exec.Cmd
-			held := make(chan struct{})
-			socket := gate(t, s, func(n int, _ http.ResponseWriter) bool {
-				if n == at {
-					_ = cmd.Process.Kill()
-					<-held
-				}
-				return n < at
-			})
-			cmd = exec.CommandContext(t.Context(), sidecartest.Build(t), "export", "--socket", socket, "--tenant", "acme",
-				"--output", path)
-			_ = cmd.Run()
-			close(held)
+			if _, _, err := exportUntil(t, s, at, syscall.SIGKILL, "--output", path); err == nil {
+				t.Error("it ended as if it were complete")
+			}
 			whole := readFile(t, path)
 			if got := len(exported(t, whole)); got != 1000*(at-1) {
 				t.Errorf("%d recalls are in the file", got)
