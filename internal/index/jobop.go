@@ -124,7 +124,7 @@ const (
 )
 
 func (w *opWriter) job(op *JobOp) {
-	w.since(JobFormat)
+	w.since(3)
 	w.code(codeJob)
 	w.text(op.Tenant, op.ID)
 	switch {
@@ -149,7 +149,7 @@ func (w *opWriter) job(op *JobOp) {
 }
 
 func (r *opReader) job() *JobOp {
-	r.since(JobFormat)
+	r.since(3)
 	op := &JobOp{Tenant: r.text(), ID: r.text()}
 	switch r.number() {
 	case jobStart:

@@ -19,12 +19,9 @@ const (
 	OpFormat       = 3
 )
 
-// errOlderNodes is why an operation cannot be written in a format.
-var errOlderNodes = fmt.Errorf("%w: a node of the cluster has an older version, which does not know this; upgrade the "+
-	"plugins of all nodes", shared.ErrUnavailable)
-
-// JobFormat is the first format with jobs.
-const JobFormat = 3
+// ErrOlderNodes says that an operation cannot be written in a format.
+var ErrOlderNodes = fmt.Errorf("%w: nodes of the cluster have an older version, which does not know this; upgrade their "+
+	"plugins", shared.ErrUnavailable)
 
 // ErrNewer says that a log has something that this version does not know.
 var ErrNewer = errors.New("written by a newer version")

@@ -193,7 +193,7 @@ func TestOpCodec_OldestFormat(t *testing.T) {
 // What older formats do not have and must not be left out is written in none of them.
 func TestAppendOp_JobInAnOlderFormat(t *testing.T) {
 	for _, op := range everyJobOp() {
-		for format := OldestOpFormat; format < JobFormat; format++ {
+		for format := OldestOpFormat; format < OpFormat; format++ {
 			if _, err := AppendOp(nil, &op, format); !errors.Is(err, shared.ErrUnavailable) {
 				t.Errorf("%+v in format %d: %v", op, format, err)
 			}

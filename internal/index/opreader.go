@@ -359,7 +359,7 @@ func (r *opReader) recall() *Recall {
 	}
 	out.Event = decodeEvent(recallID, m, &entry)
 	if out.Event.JobID != "" {
-		r.since(JobFormat)
+		r.since(3)
 	}
 	for _, s := range entry.Steps {
 		out.Steps = append(out.Steps, s.Name)

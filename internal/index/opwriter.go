@@ -21,7 +21,7 @@ type opWriter struct {
 // since refuses a format that is older than what is written.
 func (w *opWriter) since(format int) {
 	if w.err == nil && w.format < format {
-		w.err = errOlderNodes
+		w.err = ErrOlderNodes
 	}
 }
 
@@ -144,7 +144,7 @@ func (w *opWriter) recall(r *Recall) {
 	m := normal(r.Event.Message)
 	event := r.Event
 	if event.JobID != "" {
-		w.since(JobFormat)
+		w.since(3)
 	}
 	event.Sequence, event.Attachments = 0, nil // set when it is applied
 	entry := encodeEntry(&event)

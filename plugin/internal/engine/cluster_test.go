@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	hclconfig "github.com/chat-recall/recall/internal/config"
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/internal/wire"
 	"github.com/chat-recall/recall/plugin/internal/clock/clocktest"
 	"github.com/chat-recall/recall/plugin/internal/journal"
@@ -333,4 +335,44 @@ func TestCluster_NextProcess(t *testing.T) {
 	if d := <-a.deliveries(t); d.Step != shared.StepNotify {
 		t.Errorf("%+v", d)
 	}
+}
+
+// What an older node cannot apply is refused, and the error names the node.
+func TestCluster_OlderNodes(t *testing.T) {
+	c := newMemoryCluster()
+	now := c.newNode(t, "n0")
+	old := &rig{t: t, clock: now.clock, dir: t.TempDir()}
+	old.write("plugin.hcl", fmt.Sprintf(clusterText, "n1"))
+	old.Engine = New(Options{Version: "v0", Clock: old.clock, OpenCluster: c.open, EntryFormat: index.OpFormat - 1})
+	t.Cleanup(func() { _ = old.Quiesce(context.Background()) })
+	if ds, err := old.Prepare(t.Context(), old.path("plugin.hcl")); err != nil || ds.HasErrors() {
+		t.Fatalf("prepare: %v %v", ds, err)
+	}
+	if err := old.Activate(t.Context(), plan(shared.StepHistory)); err != nil {
+		t.Fatal(err)
+	}
+	now.waitUntil(func() bool {
+		members, err := now.active.index.Members()
+		return err == nil && len(members) == 2
+	})
+	edit := now.message("edit")
+	edit.Relations = []shared.Relation{{Kind: shared.RelationEdit, MessageID: "m"}}
+	waits := request("r", "unknown")
+	waits.Wait = time.Minute
+	for what, call := range map[string]func() error{
+		"start a job":     func() error { _, err := now.StartJob(t.Context(), jobRequest("j")); return err },
+		"cancel a job":    func() error { _, err := now.CancelJob(t.Context(), "acme", "j"); return err },
+		"index relations": func() error { _, err := now.Index(t.Context(), []shared.Message{edit}); return err },
+		"wait":            func() error { _, err := now.Recall(t.Context(), waits); return err },
+		"forget": func() error {
+			_, err := now.Forget(t.Context(), shared.ForgetRequest{Tenant: "acme", Sender: "ann"})
+			return err
+		},
+	} {
+		err := call()
+		if !errors.Is(err, shared.ErrUnavailable) || !strings.HasSuffix(err.Error(), "upgrade their plugins: n1") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	now.index(now.message("m")) // what it knows goes on
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/chat-recall/recall/internal/index"
@@ -49,9 +48,6 @@ func (e *Engine) StartJob(ctx context.Context, req shared.JobRequest) (shared.Jo
 	if err := wire.ValidateJob(&req); err != nil {
 		return shared.Job{}, err
 	}
-	if err := a.readsJobs(); err != nil {
-		return shared.Job{}, err
-	}
 	known, err := a.index.Job(req.Tenant, req.JobID)
 	if err != nil {
 		return shared.Job{}, fmt.Errorf("find the job: %w", err)
@@ -92,9 +88,6 @@ func (e *Engine) CancelJob(ctx context.Context, tenant, jobID string) (shared.Jo
 	if err := wire.ValidateJobName(tenant, jobID); err != nil {
 		return shared.Job{}, err
 	}
-	if err := a.readsJobs(); err != nil {
-		return shared.Job{}, err
-	}
 	return e.changeJob(ctx, a, &index.JobOp{Tenant: tenant, ID: jobID, Cancel: &index.JobCancel{At: e.now()}})
 }
 
@@ -105,29 +98,6 @@ func (e *Engine) changeJob(ctx context.Context, a *active, op *index.JobOp) (sha
 	}
 	e.runner.poke(jobName(op.Tenant, op.ID))
 	return e.job(a, op.Tenant, op.ID)
-}
-
-// readsJobs refuses where a node of the cluster does not read operations on jobs.
-func (a *active) readsJobs() error {
-	if a.cluster == nil {
-		return nil
-	}
-	members, err := a.index.Members()
-	if err != nil {
-		return fmt.Errorf("read the members of the cluster: %w", err)
-	}
-	var old []string
-	for node, m := range members {
-		if m.Format < index.JobFormat {
-			old = append(old, node)
-		}
-	}
-	if len(old) > 0 {
-		slices.Sort(old)
-		return fmt.Errorf("%w: upgrade these nodes of the cluster, which know no jobs: %s", shared.ErrUnavailable,
-			strings.Join(old, ", "))
-	}
-	return nil
 }
 
 // JobStatus is [shared.Recall].

@@ -809,33 +809,6 @@ func TestCluster_JobOnAllNodesAtOnce(t *testing.T) {
 	}
 }
 
-func TestCluster_JobNeedsNewNodes(t *testing.T) {
-	c := newMemoryCluster()
-	now := c.newNode(t, "n0")
-	old := &rig{t: t, clock: now.clock, dir: t.TempDir()}
-	old.write("plugin.hcl", fmt.Sprintf(clusterText, "n1"))
-	old.Engine = New(Options{Version: "v0", Clock: old.clock, OpenCluster: c.open, EntryFormat: index.JobFormat - 1})
-	t.Cleanup(func() { _ = old.Quiesce(context.Background()) })
-	if ds, err := old.Prepare(t.Context(), old.path("plugin.hcl")); err != nil || ds.HasErrors() {
-		t.Fatalf("prepare: %v %v", ds, err)
-	}
-	if err := old.Activate(t.Context(), plan(shared.StepHistory)); err != nil {
-		t.Fatal(err)
-	}
-	now.waitUntil(func() bool {
-		members, err := now.active.index.Members()
-		return err == nil && len(members) == 2
-	})
-	for what, err := range map[string]error{
-		"start":  func() error { _, err := now.StartJob(t.Context(), jobRequest("j")); return err }(),
-		"cancel": func() error { _, err := now.CancelJob(t.Context(), "acme", "j"); return err }(),
-	} {
-		if !errors.Is(err, shared.ErrUnavailable) || !strings.Contains(err.Error(), "n1") {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-}
-
 func TestStartJob_Relations(t *testing.T) {
 	r := newActive(t, openRules)
 	related := func(id, sender string, kind shared.RelationKind, to string) shared.Message {

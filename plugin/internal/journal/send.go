@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -78,7 +79,7 @@ func (r *Replicated) send(group []*call) {
 		}
 		return
 	case err != nil:
-		r.answer(group, nil, err)
+		r.answer(group, nil, r.namingNodes(err))
 		return
 	}
 	sent := &sentEntry{number: e.Number, data: data, calls: group}
@@ -94,6 +95,28 @@ func (r *Replicated) send(group []*call) {
 		return
 	}
 	r.publish(sent)
+}
+
+// namingNodes is an error with the nodes whose version it is about.
+func (r *Replicated) namingNodes(err error) error {
+	if !errors.Is(err, index.ErrOlderNodes) {
+		return err
+	}
+	members, failed := r.index.Members()
+	if failed != nil {
+		return err
+	}
+	var older []string
+	for node, m := range members {
+		if m.Format < r.newest {
+			older = append(older, node)
+		}
+	}
+	if len(older) == 0 {
+		return err
+	}
+	slices.Sort(older)
+	return fmt.Errorf("%w: %s", err, strings.Join(older, ", "))
 }
 
 // publish puts an entry into the stream. If that fails, it is sent again.
