@@ -260,11 +260,12 @@ func applyForget(ctx context.Context, a *active, ops *[]index.Op) (applied, erro
 	if err != nil {
 		return applied{}, fmt.Errorf("erase messages: %w", err)
 	}
-	f, r := op.Forget, *results[0].Forgot
+	f := op.Forget
 	if f == nil { // the wait of a recall
 		*ops = (*ops)[1:]
 		return applied{}, nil
 	}
+	r := *results[0].Forgot
 	if !r.Found {
 		return applied{Ended: true}, nil
 	}

@@ -129,6 +129,20 @@ func TestForget_GoesOnInTheNextProcess(t *testing.T) {
 	})
 }
 
+// Recalls that waited and were refused are listed until they are forgotten.
+func TestForget_EndedWaits(t *testing.T) {
+	r := newActive(t, "")
+	r.recall(wait("w", "m"))
+	bobs := r.message("m")
+	bobs.Sender = "bob"
+	if got := r.indexOne(bobs); got != shared.IndexAdded || len(r.waits()) != 1 {
+		t.Fatalf("%s, waits %q", got, r.waits())
+	}
+	if got := r.forget(ofAnn); !got.Done || len(r.waits()) != 0 {
+		t.Errorf("%+v, waits %q", got, r.waits())
+	}
+}
+
 func TestForget_Refused(t *testing.T) {
 	r := newActive(t, "")
 	_, err := r.Forget(t.Context(), shared.ForgetRequest{Tenant: "acme"})
