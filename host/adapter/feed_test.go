@@ -71,8 +71,9 @@ func TestFeed_PluginAway(t *testing.T) {
 
 // A plugin that does not answer delays the sends of one second, and not each.
 func TestFeed_OneWaits(t *testing.T) {
-	p := &countingPlugin{}
-	a := adapter.New(adapter.Config{Tenant: "acme", Platform: newPlatform()})
+	p, posts := &countingPlugin{}, newPlatform()
+	posts.post("hidden", "zoe", other, 0)
+	a := adapter.New(adapter.Config{Tenant: "acme", Platform: posts})
 	a.Attach(p)
 	dir := t.TempDir()
 	feed, err := a.OpenFeed(dir, nil)
@@ -88,10 +89,13 @@ func TestFeed_OneWaits(t *testing.T) {
 	if n := p.calls.Load(); n != 1 {
 		t.Errorf("the plugin was asked %d times", n)
 	}
-	// Which message is on its way is not known, so none is said not to exist.
-	_, err = a.Recall(t.Context(), "ann", adapter.Ask{MessageIDs: []string{"7"}})
-	if !errors.Is(err, shared.ErrUnavailable) {
-		t.Errorf("a recall of a message that is spooled: %v", err)
+	// Which message is on its way is not known, so the answer is not that there is none. A message that the user may not
+	// read is answered in the same way.
+	for _, id := range []string{"7", "hidden"} {
+		_, err = a.Recall(t.Context(), "ann", adapter.Ask{MessageIDs: []string{id}})
+		if !errors.Is(err, shared.ErrUnavailable) {
+			t.Errorf("a recall of message %q while messages are spooled: %v", id, err)
+		}
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})

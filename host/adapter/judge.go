@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -37,13 +39,9 @@ type Ask struct {
 // Recall recalls messages for a user. It returns one result per message, in order, each with Text for the user. The
 // errors are those of shared.Recall and of the platform; fields are named as in the JSON of the handler.
 func (a *Adapter) Recall(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
-	results, err := judge(ctx, a, user, ask, shared.Recall.Recall)
+	results, err := a.answer(ctx, user, ask, shared.Recall.Recall)
 	var gone []string
 	for i, r := range results {
-		if ask.Wait > 0 && r.Status == shared.StatusNotFound { // that it is in another conversation is not for the user
-			r = shared.RecallResult{MessageID: r.MessageID, Status: shared.StatusWaiting, RecallID: r.RecallID,
-				Until: time.Now().Add(ask.Wait)}
-		}
 		results[i] = resultFor(r, Text(r))
 		if r.Status == shared.StatusRecalled || r.Status == shared.StatusAlreadyRecalled {
 			gone = append(append(gone, r.MessageID), r.With...)
@@ -57,9 +55,37 @@ func (a *Adapter) Recall(ctx context.Context, user string, ask Ask) ([]shared.Re
 
 // Check answers what Recall would answer now. It changes nothing.
 func (a *Adapter) Check(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
-	results, err := judge(ctx, a, user, ask, shared.Recall.Check)
+	results, err := a.answer(ctx, user, ask, shared.Recall.Check)
 	for i, r := range results {
 		results[i] = resultFor(r, CheckText(r))
+	}
+	return results, err
+}
+
+// answer is judge with the answers of Recall and Check. To a recall that may wait, a message in another conversation is
+// answered in the same way as a message that is not known, because the user must not learn that it exists.
+func (a *Adapter) answer(ctx context.Context, user string, ask Ask,
+	call func(shared.Recall, context.Context, shared.RecallRequest) ([]shared.RecallResult, error),
+) ([]shared.RecallResult, error) {
+	if ask.RecallID == "" {
+		made, err := uuid.NewV7()
+		if err != nil {
+			return nil, fmt.Errorf("make a recall id: %w", err)
+		}
+		ask.RecallID = made.String()
+	}
+	asked := ask.RequestedAt
+	if asked.IsZero() {
+		asked = time.Now()
+	}
+	until := asked.UTC().Truncate(time.Microsecond).Add(ask.Wait) // as the plugin computes it
+	results, err := judge(ctx, a, user, ask, call)
+	for i, r := range results {
+		if ask.Wait > 0 && r.Status == shared.StatusNotFound && until.After(time.Now()) {
+			results[i] = shared.RecallResult{
+				MessageID: r.MessageID, Status: shared.StatusWaiting, RecallID: ask.RecallID, Until: until,
+			}
+		}
 	}
 	return results, err
 }
@@ -145,22 +171,24 @@ func invisible(id string) shared.Target {
 // targets are the messages as the plugin is asked about them: where each is, and what the user is there. The plugin
 // knows where an indexed message is; the platform, where any other is.
 func (a *Adapter) targets(ctx context.Context, recall shared.Recall, user string, ask Ask) ([]shared.Target, error) {
+	waiting := a.waiting() // before it looks for them: they may be indexed meanwhile
 	messages, err := a.find(ctx, recall, ask.MessageIDs)
 	if err != nil {
 		return nil, err
 	}
 	roles := a.rolesOf(user)
 	targets := make([]shared.Target, len(ask.MessageIDs))
+	hidden := false // there is one that is not known, or that the user may not read: they must not be told apart
 	for i, id := range ask.MessageIDs {
 		targets[i] = invisible(id)
-		m, found := messages[id]
-		if ask.Wait > 0 && (!found || elsewhere(m.Conversation, ask.conversation(i))) {
+		if ask.Wait > 0 {
 			if targets[i], err = a.expected(ctx, roles, id, ask.conversation(i), i); err != nil {
 				return nil, err
 			}
-			continue
 		}
-		if !found || len(ask.Conversations) > 0 && elsewhere(m.Conversation, ask.Conversations[i]) {
+		m, found := messages[id]
+		if !found || elsewhere(m.Conversation, ask.conversation(i)) {
+			hidden = true
 			continue
 		}
 		role, reads, err := roles.in(ctx, m.Conversation)
@@ -168,6 +196,7 @@ func (a *Adapter) targets(ctx context.Context, recall shared.Recall, user string
 			return nil, err
 		}
 		if !reads {
+			hidden = true
 			continue
 		}
 		targets[i].Conversation, targets[i].Role = m.Conversation, role
@@ -175,10 +204,13 @@ func (a *Adapter) targets(ctx context.Context, recall shared.Recall, user string
 			targets[i].Message = &m.Message
 		}
 	}
+	if hidden && waiting {
+		return nil, fmt.Errorf("%w: messages wait to be indexed, and one of them may be this", shared.ErrUnavailable)
+	}
 	return targets, nil
 }
 
-// expected is a message that may still come.
+// expected is a message that may still come. Whether the user may read its conversation does not depend on the message.
 func (a *Adapter) expected(ctx context.Context, roles *roles, id string, c shared.Conversation, i int) (shared.Target,
 	error) {
 	if c == (shared.Conversation{}) {
@@ -240,8 +272,6 @@ func (a *Adapter) find(ctx context.Context, recall shared.Recall, ids []string) 
 		if m, ok := facts[id]; ok {
 			m.Tenant, m.ID = a.tenant, id
 			found[id] = fact{m, false}
-		} else if a.waiting() {
-			return nil, fmt.Errorf("%w: messages wait to be indexed, and one of them may be this", shared.ErrUnavailable)
 		}
 	}
 	return found, nil
