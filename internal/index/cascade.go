@@ -134,10 +134,12 @@ type Late struct {
 	Stays []uint64 // sequences of recalls with which it does not go, although its relation is of that kind
 }
 
-// FindLate finds the recalls with which a new message would go. stays is asked about each.
-func (x *Index) FindLate(m *shared.Message, stays func(*shared.Event) bool) (*Late, error) {
+// FindLate finds the recalls with which a new message would go. stays is asked about each, with the
+// [Index.EditFacts] of the message.
+func (x *Index) FindLate(m *shared.Message, stays func(e *shared.Event, facts *shared.Message) bool) (*Late, error) {
 	late := &Late{UpTo: x.lastSequence.Load()}
 	err := x.dir.View(func(txn *badger.Txn) error {
+		reads := relations{txn: txn, base: txn, tenant: m.Tenant}
 		for _, r := range m.Relations {
 			to, err := readRecord(txn, m.Tenant, r.MessageID)
 			if err != nil {
@@ -150,7 +152,14 @@ func (x *Index) FindLate(m *shared.Message, stays func(*shared.Event) bool) (*La
 			if err != nil {
 				return err
 			}
-			if event.Sequence > 0 && stays(&event) {
+			if event.Sequence == 0 {
+				continue
+			}
+			facts, err := reads.editFacts(*m)
+			if err != nil {
+				return err
+			}
+			if stays(&event, &facts) {
 				late.Stays = append(late.Stays, event.Sequence)
 			}
 		}
@@ -273,7 +282,9 @@ func (x *Index) OpenCascades(ctx context.Context, limit int) (open []OpenCascade
 }
 
 // FindCascade returns the operation that goes on with an open cascade. stays is as in [Index.FindRelated].
-func (x *Index) FindCascade(open OpenCascade, stays func(*shared.Event, *With) bool) (*Cascade, error) {
+func (x *Index) FindCascade(
+	open OpenCascade, stays func(e *shared.Event, facts *shared.Message) bool,
+) (*Cascade, error) {
 	op := &Cascade{Sequence: open.Sequence, After: open.After}
 	err := x.dir.View(func(txn *badger.Txn) error {
 		event, plan, kinds, err := cascadeOf(txn, open.Sequence)
@@ -286,7 +297,7 @@ func (x *Index) FindCascade(open OpenCascade, stays func(*shared.Event, *With) b
 		}
 		reads := relations{txn: txn, base: txn, tenant: event.Tenant}
 		found, err := reads.walk(event.Message.ID, []byte(open.After), kinds, eventBytesOf(event, plan)+opening,
-			func(w *With) bool { return stays(&event, w) })
+			reads.asFacts(func(facts *shared.Message) bool { return stays(&event, facts) }))
 		op.Tenant, op.With = event.Tenant, found.with
 		return err
 	})

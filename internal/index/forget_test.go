@@ -750,13 +750,13 @@ func TestForget_Relations(t *testing.T) {
 	op := secretRecall("w", root, "admin", "own")
 	op.Recall.Event.RecallID = "shared"
 	op.Recall.Cascade = KindsOf(shared.RelationQuote)
-	with, err := x.FindRelated(op.Recall, nil, func(*With) bool { return false })
+	with, err := x.FindRelated(op.Recall, nil, func(*shared.Message) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}
 	op.Recall.With = with
 	hersOp := secretRecall("w", hers, "admin", "own")
-	if hersOp.Recall.With, err = x.FindRelated(hersOp.Recall, nil, func(*With) bool { return false }); err != nil {
+	if hersOp.Recall.With, err = x.FindRelated(hersOp.Recall, nil, func(*shared.Message) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
 	if r := apply(t, x, op, hersOp); !r[0].New || !r[1].New {
@@ -806,7 +806,7 @@ func TestForget_OwnRecallStaysWhole(t *testing.T) {
 	}
 	apply(t, x, put(root), put(named))
 	op := recall("r", root, "own")
-	with, err := x.FindRelated(op.Recall, nil, func(*With) bool { return false })
+	with, err := x.FindRelated(op.Recall, nil, func(*shared.Message) bool { return false })
 	if err != nil || len(with) != 1 || !with[0].Stays {
 		t.Fatalf("%+v %v", with, err)
 	}
@@ -931,7 +931,7 @@ func TestForget_NamedByManyEvents(t *testing.T) {
 		m := message(fmt.Sprint("to", i))
 		m.Sender = "bob"
 		op := secretRecall("w", m, "bob")
-		with, err := x.FindRelated(op.Recall, nil, func(*With) bool { return false })
+		with, err := x.FindRelated(op.Recall, nil, func(*shared.Message) bool { return false })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -734,7 +734,7 @@ func testModel(t *testing.T, member *Member) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cascade, err := x.FindCascade(open[0], func(_ *shared.Event, w *With) bool { return held(w.Message.ID) })
+			cascade, err := x.FindCascade(open[0], func(_ *shared.Event, m *shared.Message) bool { return held(m.ID) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -769,7 +769,7 @@ func testModel(t *testing.T, member *Member) {
 					e.Event.Message = known.Message // else, if other facts were judged, it is stale
 				}
 				commit(round) // what relates to it is what was applied before its call
-				with, err := x.FindRelated(e, nil, func(w *With) bool { return held(w.Message.ID) })
+				with, err := x.FindRelated(e, nil, func(m *shared.Message) bool { return held(m.ID) })
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -783,14 +783,14 @@ func testModel(t *testing.T, member *Member) {
 					t.Fatalf("round %d: %+v waits for %s %s, %v; want %+v", round, waits, p.Tenant, p.ID, err, want)
 				}
 				if len(p.Relations) > 0 {
-					if op.Late, err = x.FindLate(p, func(*shared.Event) bool { return held(p.ID) }); err != nil {
+					if op.Late, err = x.FindLate(p, func(*shared.Event, *shared.Message) bool { return held(p.ID) }); err != nil {
 						t.Fatal(err)
 					}
 				}
 				op.Waited = judgeWaits(r, p, waits)
 				for i := range op.Waited {
 					if recall := op.Waited[i].Recall; recall != nil {
-						if recall.With, err = x.FindRelated(recall, nil, func(w *With) bool { return held(w.Message.ID) }); err != nil {
+						if recall.With, err = x.FindRelated(recall, nil, func(m *shared.Message) bool { return held(m.ID) }); err != nil {
 							t.Fatal(err)
 						}
 					}

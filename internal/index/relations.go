@@ -128,13 +128,13 @@ type walked struct {
 
 // walk finds the live messages that relate to a message, after the suffix of a relation key, and to those that go
 // with it: at most [shared.MaxRelated], in the order in which they are reached. stays is asked about each message
-// that would go by its kind. eventBytes is about what the event of a recall takes besides its message.
+// that would go by its kind, perhaps twice. eventBytes is about what the event of a recall takes besides its message.
 func (r *relations) walk(
 	root string,
 	after []byte,
 	cascade Kinds,
 	eventBytes int,
-	stays func(*With) bool,
+	stays func(*With) (bool, error),
 ) (walked, error) {
 	out := walked{}
 	at := map[string]int{root: -1} // of each message, its index in out.with
@@ -162,7 +162,12 @@ func (r *relations) walk(
 				continue
 			}
 			with := With{Kind: relationKinds.word[kindOf(suffix)], To: to, Message: rec.Message}
-			if with.Stays = !cascade.has(with.Kind) || stays(&with); with.Stays && known {
+			if with.Stays = !cascade.has(with.Kind); !with.Stays {
+				if with.Stays, err = stays(&with); err != nil {
+					return walked{}, err
+				}
+			}
+			if with.Stays && known {
 				after = suffix
 				continue
 			}
@@ -201,14 +206,22 @@ func sameWith(judged, found []With) bool {
 }
 
 // asJudged is what a walk asks where the messages were judged before.
-func asJudged(with []With) func(*With) bool {
+func asJudged(with []With) func(*With) (bool, error) {
 	stays := make(map[string]bool, len(with))
 	for i := range with {
 		stays[with[i].Message.ID] = with[i].Stays
 	}
-	return func(w *With) bool {
+	return func(w *With) (bool, error) {
 		stay, known := stays[w.Message.ID]
-		return stay || !known
+		return stay || !known, nil
+	}
+}
+
+// asFacts is what a walk asks where the messages are to be judged: by their facts as those of edits.
+func (r *relations) asFacts(stays func(facts *shared.Message) bool) func(*With) (bool, error) {
+	return func(w *With) (bool, error) {
+		facts, err := r.editFacts(w.Message)
+		return stays(&facts), err
 	}
 }
 
@@ -216,16 +229,18 @@ func asJudged(with []With) func(*With) bool {
 func (x *Index) HasRelations() bool { return x.lastRelation.Load() > 0 }
 
 // FindRelated finds the messages that relate to the message of a recall, for Recall.With. gone are ids of the tenant
-// that the same call recalls before it. stays is asked about each message that would go by its kind; it may be asked
-// twice.
-func (x *Index) FindRelated(r *Recall, gone map[string]bool, stays func(*With) bool) (with []With, err error) {
+// that the same call recalls before it. stays is asked about each message that would go by its kind, with its
+// [Index.EditFacts]; it may be asked twice.
+func (x *Index) FindRelated(
+	r *Recall, gone map[string]bool, stays func(facts *shared.Message) bool,
+) (with []With, err error) {
 	err = x.dir.View(func(txn *badger.Txn) error {
 		opening, err := x.openingBytes(txn)
 		if err != nil {
 			return err
 		}
 		reads := relations{txn: txn, base: txn, gone: gone, tenant: r.Event.Tenant}
-		found, err := reads.walk(r.Event.Message.ID, nil, r.Cascade, r.eventBytes()+opening, stays)
+		found, err := reads.walk(r.Event.Message.ID, nil, r.Cascade, r.eventBytes()+opening, reads.asFacts(stays))
 		with = found.with
 		return err
 	})
@@ -237,38 +252,45 @@ const maxEditChain = 100
 
 // EditFacts are what the rules judge an edited message by: when its original was sent, and the labels of the original
 // and of all its edits, at most [shared.MaxRelated] of those that came after the message.
-func (x *Index) EditFacts(m shared.Message) (shared.Message, error) {
-	err := x.dir.View(func(txn *badger.Txn) error {
-		labels := slices.Clone(m.Labels)
+func (x *Index) EditFacts(m shared.Message) (facts shared.Message, err error) {
+	err = x.dir.View(func(txn *badger.Txn) error {
 		reads := relations{txn: txn, base: txn, tenant: m.Tenant}
-		at := &Record{Message: m}
-		for range maxEditChain {
-			original := edited(&at.Message)
-			if original == "" {
-				break
-			}
-			next, err := readRecord(txn, m.Tenant, original)
-			if err != nil {
-				return err
-			}
-			if next == nil {
-				break
-			}
-			at = next
-			labels = append(labels, at.Message.Labels...)
-			if at.Message.SentAt.Before(m.SentAt) {
-				m.SentAt = at.Message.SentAt
-			}
-		}
-		edits, err := reads.walk(m.ID, nil, 0, 0, func(*With) bool { return false })
-		for i := range edits.with {
-			if !edits.with[i].Stays {
-				labels = append(labels, edits.with[i].Message.Labels...)
-			}
-		}
-		m.Labels = sortedSet(labels)
+		facts, err = reads.editFacts(m)
 		return err
 	})
+	return facts, err
+}
+
+// editFacts is [Index.EditFacts]. Messages of gone count, too.
+func (r *relations) editFacts(m shared.Message) (shared.Message, error) {
+	labels := slices.Clone(m.Labels)
+	at := &Record{Message: m}
+	for range maxEditChain {
+		original := edited(&at.Message)
+		if original == "" {
+			break
+		}
+		next, err := readRecord(r.txn, m.Tenant, original)
+		if err != nil {
+			return m, err
+		}
+		if next == nil {
+			break
+		}
+		at = next
+		labels = append(labels, at.Message.Labels...)
+		if at.Message.SentAt.Before(m.SentAt) {
+			m.SentAt = at.Message.SentAt
+		}
+	}
+	all := relations{txn: r.txn, base: r.base, changed: r.changed, tenant: r.tenant}
+	edits, err := all.walk(m.ID, nil, 0, 0, func(*With) (bool, error) { return false, nil })
+	for i := range edits.with {
+		if !edits.with[i].Stays {
+			labels = append(labels, edits.with[i].Message.Labels...)
+		}
+	}
+	m.Labels = sortedSet(labels)
 	return m, err
 }
 

@@ -34,7 +34,7 @@ func judged(t testing.TB, x *Index, id string, m shared.Message, cascade Kinds, 
 	t.Helper()
 	op := recall(id, m)
 	op.Recall.Cascade = cascade
-	with, err := x.FindRelated(op.Recall, nil, func(w *With) bool { return slices.Contains(stay, w.Message.ID) })
+	with, err := x.FindRelated(op.Recall, nil, func(m *shared.Message) bool { return slices.Contains(stay, m.ID) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func finish(t testing.TB, x *Index, stay ...string) (operations int) {
 			t.Fatalf("%d open cascades, %v", len(open), err)
 		}
 		for _, at := range open {
-			op, err := x.FindCascade(at, func(_ *shared.Event, w *With) bool { return slices.Contains(stay, w.Message.ID) })
+			op, err := x.FindCascade(at, func(_ *shared.Event, m *shared.Message) bool { return slices.Contains(stay, m.ID) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -185,7 +185,7 @@ func TestRelations_Atomic(t *testing.T) {
 	for _, target := range []shared.Message{q, m} { // the second one would recall the first one, too
 		op := recall("r", target)
 		op.Recall.Atomic, op.Recall.Cascade = true, KindsOf(shared.RelationQuote)
-		with, err := x.FindRelated(op.Recall, gone, func(*With) bool { return false })
+		with, err := x.FindRelated(op.Recall, gone, func(*shared.Message) bool { return false })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +291,7 @@ func TestRelations_Many(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	op, err := x.FindCascade(open[0], func(*shared.Event, *With) bool { return false })
+	op, err := x.FindCascade(open[0], func(*shared.Event, *shared.Message) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -450,7 +450,7 @@ func TestRelations_LateArrivalsThatStay(t *testing.T) {
 		t.Helper()
 		op := put(related(id, to(shared.RelationEdit, of[0]), to(shared.RelationQuote, of[1])))
 		var err error
-		op.Late, err = x.FindLate(op.Put, func(e *shared.Event) bool { return e.Message.ID == "m1" })
+		op.Late, err = x.FindLate(op.Put, func(e *shared.Event, _ *shared.Message) bool { return e.Message.ID == "m1" })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -234,7 +234,7 @@ func TestWait_LargestMessages(t *testing.T) {
 			r = cmp.Or(r, op.Waited[i].Recall)
 		}
 		r.Event.Ext, r.Event.Reason = strings.Repeat("x", shared.MaxExtBytes), strings.Repeat("y", shared.MaxReasonBytes)
-		with, err := x.FindRelated(r, nil, func(*With) bool { return false })
+		with, err := x.FindRelated(r, nil, func(*shared.Message) bool { return false })
 		if err != nil || len(with) != 1 {
 			t.Fatalf("%d go with it, %v", len(with), err)
 		}
@@ -290,7 +290,7 @@ func TestWait_WithRelations(t *testing.T) {
 	if r := apply(t, x, op); !same(r[0], Result{Stale: true}) {
 		t.Fatalf("without what relates to it: %+v", r)
 	}
-	with, err := x.FindRelated(op.Waited[0].Recall, nil, func(*With) bool { return false })
+	with, err := x.FindRelated(op.Waited[0].Recall, nil, func(*shared.Message) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}

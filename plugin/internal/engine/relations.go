@@ -39,8 +39,8 @@ func (r *relations) find(op *index.Recall, in *rules.Input) error {
 	if !r.index.HasRelations() {
 		return nil
 	}
-	with, err := r.index.FindRelated(op, r.gone, func(w *index.With) bool {
-		return r.policy.Forbids(relatedInput(in, &w.Message))
+	with, err := r.index.FindRelated(op, r.gone, func(facts *shared.Message) bool {
+		return r.policy.Forbids(relatedInput(in, facts))
 	})
 	if err != nil {
 		return fmt.Errorf("find what relates to message %q: %w", in.MessageID, err)
@@ -103,8 +103,8 @@ func (a *active) judgeLate(op *index.Op) (err error) {
 		return nil
 	}
 	policy := a.rules.Policy()
-	op.Late, err = a.index.FindLate(op.Put, func(e *shared.Event) bool {
-		return policy.Forbids(relatedInput(eventInput(e), op.Put))
+	op.Late, err = a.index.FindLate(op.Put, func(e *shared.Event, facts *shared.Message) bool {
+		return policy.Forbids(relatedInput(eventInput(e), facts))
 	})
 	if err != nil {
 		return fmt.Errorf("find what message %q relates to: %w", op.Put.ID, err)
@@ -127,8 +127,8 @@ func (a *active) cascade(ctx context.Context) (more bool, err error) {
 	}
 	policy := a.rules.Policy()
 	for _, at := range open {
-		op, err := a.index.FindCascade(at, func(e *shared.Event, w *index.With) bool {
-			return policy.Forbids(relatedInput(eventInput(e), &w.Message))
+		op, err := a.index.FindCascade(at, func(e *shared.Event, facts *shared.Message) bool {
+			return policy.Forbids(relatedInput(eventInput(e), facts))
 		})
 		if err != nil {
 			return false, fmt.Errorf("find what relates to the message of event %d: %w", at.Sequence, err)

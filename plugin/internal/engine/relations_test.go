@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -47,6 +48,45 @@ func TestRelations_HeldStay(t *testing.T) {
 	} {
 		if states[i].State != want {
 			t.Errorf("%s is %s", states[i].MessageID, states[i].State)
+		}
+	}
+}
+
+// What would go with a recalled message is judged as if it were asked for itself: a hold on a message holds its edits,
+// and a hold on an edit its message.
+func TestRelations_HeldEditsStay(t *testing.T) {
+	r := newActive(t, cascading)
+	message := func(id, label string, relations ...shared.Relation) shared.Message {
+		m := r.message(id)
+		m.Relations = relations
+		if label != "" {
+			m.Labels = []string{label}
+		}
+		return m
+	}
+	edits := func(id string) shared.Relation { return shared.Relation{Kind: shared.RelationEdit, MessageID: id} }
+	quotes := func(id string) shared.Relation { return shared.Relation{Kind: shared.RelationQuote, MessageID: id} }
+	r.index(message("m", ""), message("held", "hold"), message("free", ""), // whose edits quote m
+		message("quote", "", quotes("m")), message("quote 2", "hold", edits("quote")),
+		message("held 2", "", edits("held"), quotes("m")), message("free 2", "", edits("free"), quotes("m")))
+	for _, id := range []string{"quote", "held 2"} {
+		if got := r.recall(request("no", id))[0]; got.Status != shared.StatusDenied {
+			t.Errorf("%s: %+v", id, got)
+		}
+	}
+	if got := r.recall(request("r", "m"))[0]; got.Status != shared.StatusRecalled ||
+		!slices.Equal(got.With, []string{"free 2"}) {
+		t.Errorf("%+v", got)
+	}
+	if got := r.indexOne(message("held 3", "", edits("held"), quotes("m"))); got != shared.IndexAdded {
+		t.Errorf("late: %s", got)
+	}
+	for id, want := range map[string]shared.MessageState{
+		"quote": shared.MessageLive, "held 2": shared.MessageLive, "held 3": shared.MessageLive,
+		"free": shared.MessageLive, "free 2": shared.MessageRecalled,
+	} {
+		if got := r.state(id); got != want {
+			t.Errorf("%s is %s", id, got)
 		}
 	}
 }
