@@ -350,6 +350,57 @@ func TestDepth_Waits(t *testing.T) {
 	})
 }
 
+// Pages that end at the longest ids can be continued.
+func TestDepth_LongestCursors(t *testing.T) {
+	d := openDepth(t)
+	longest := func(prefix string) string { return prefix + strings.Repeat("x", shared.MaxIDBytes-len(prefix)) }
+	target, ids := longest("target"), []string{longest("a"), longest("b"), longest("c")}
+	t.Run("Related", func(t *testing.T) {
+		d.index(d.sent(target, 0))
+		for _, id := range ids {
+			d.index(d.sent(id, 0, relation(shared.RelationReply, target)))
+		}
+		var got []string
+		req := shared.RelatedRequest{Tenant: "acme", MessageID: target, Limit: 1}
+		for more := true; more; {
+			page, err := d.Related(d.ctx, req)
+			if err != nil {
+				t.Fatalf("after %d: %v", len(got), err)
+			}
+			for _, r := range page.Related {
+				got = append(got, r.MessageID)
+			}
+			req.After, more = page.Next, page.More
+		}
+		if !slices.Equal(got, ids) {
+			t.Errorf("%d of %d", len(got), len(ids))
+		}
+	})
+	t.Run("Waits", func(t *testing.T) {
+		var want, got []string
+		for _, id := range []string{longest("wa"), longest("wb"), longest("wc")} {
+			req := d.request("ann", longest("r"), id)
+			req.Wait = time.Hour
+			d.recall(req)
+			want = append(want, id)
+		}
+		req := shared.WaitsRequest{Tenant: "acme", Limit: 1}
+		for more := true; more; {
+			page, err := d.Waits(d.ctx, req)
+			if err != nil {
+				t.Fatalf("after %d: %v", len(got), err)
+			}
+			for _, w := range page.Waits {
+				got = append(got, w.MessageID)
+			}
+			req.After, more = page.Next, page.More
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d of %d", len(got), len(want))
+		}
+	})
+}
+
 func wantField(t *testing.T, d *depth, req shared.RecallRequest, field string) {
 	t.Helper()
 	_, err := d.Recall(d.ctx, req)

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -162,11 +163,13 @@ func validateConversation(c shared.Conversation) error {
 // maxCursorBytes bounds a cursor; the plugin's are shorter.
 const maxCursorBytes = 256
 
-// maxRelatedCursorBytes bounds a cursor of Related, which names a message: the base 64 of a kind and an id.
-const maxRelatedCursorBytes = 4 * (shared.MaxIDBytes + 2) / 3
-
-// maxWaitsCursorBytes bounds a cursor of Waits: the base 64 of two ids.
-const maxWaitsCursorBytes = 4 * (2*shared.MaxIDBytes + 2) / 3
+// What bounds the cursors that name messages, in base 64. Each id ends with a NUL.
+var (
+	// That of Related is a kind and an id.
+	maxRelatedCursorBytes = base64.RawURLEncoding.EncodedLen(1 + shared.MaxIDBytes + 1)
+	// That of Waits is the id of a message and that of a recall.
+	maxWaitsCursorBytes = base64.RawURLEncoding.EncodedLen(2 * (shared.MaxIDBytes + 1))
+)
 
 // ValidateRecall checks the request of Recall and Check by itself. The plugin checks what needs its clock or its index.
 func ValidateRecall(r *shared.RecallRequest) error {
@@ -294,11 +297,14 @@ func ValidateList(r *shared.ListRequest) error {
 		return err
 	}
 	for _, t := range []struct{ field, text string }{
-		{"actor", r.Actor}, {"sender", r.Sender}, {"rule", r.Rule}, {"job_id", r.JobID}, {"after", r.After},
+		{"actor", r.Actor}, {"sender", r.Sender}, {"rule", r.Rule}, {"job_id", r.JobID},
 	} {
 		if err := validText(t.field, t.text, shared.MaxIDBytes); err != nil {
 			return err
 		}
+	}
+	if err := validText("after", r.After, maxCursorBytes); err != nil {
+		return err
 	}
 	if r.Conversation != (shared.Conversation{}) {
 		if err := validateConversation(r.Conversation); err != nil {
