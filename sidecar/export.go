@@ -109,7 +109,7 @@ func export(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	if err := e.run(ctx, *file, *socket, *output, stdout); err != nil {
 		fmt.Fprintf(stderr, "recall-sidecar export: %v\n", err)
-		if e.resume != nil && e.after != "" {
+		if e.resume != nil && e.after != "" && !errors.Is(err, errReset) {
 			fmt.Fprintln(stderr, e.resume())
 		}
 		return exitBad
@@ -117,6 +117,9 @@ func export(args []string, stdout, stderr io.Writer) int {
 	fmt.Fprintf(stderr, "exported %d recalls\n", e.recalls)
 	return exitGood
 }
+
+// errReset says that the cursor of an export is of no use any more.
+var errReset = errors.New("the index was restored or replaced, and the cursor is of the one before")
 
 const exportUsage = `usage: recall-sidecar export --tenant T [--output recalls.jsonl] [filter]
 
@@ -157,10 +160,14 @@ func (e *exporter) run(ctx context.Context, file, socket, output string, stdout 
 		return e.toFile(ctx, output)
 	}
 	e.resume = func() string { return "continue with --after " + e.after }
-	return e.pages(ctx, func(lines []byte, _ bool) error {
+	err := e.pages(ctx, func(lines []byte, _ bool) error {
 		_, err := stdout.Write(lines)
 		return err
 	})
+	if errors.Is(err, errReset) {
+		err = fmt.Errorf("%w; export from the start, without --after", err)
+	}
+	return err
 }
 
 func firstSocket(file string) (string, error) {
@@ -235,8 +242,7 @@ func (e *exporter) page(ctx context.Context) (p page, err error) {
 				return p, fmt.Errorf("read the answer of the sidecar: %w", err)
 			}
 			if p.Reset {
-				return p, errors.New("the index was restored or replaced, and the cursor is of the one before: export from " +
-					"the start")
+				return p, errReset
 			}
 			return p, nil
 		case ctx.Err() != nil:

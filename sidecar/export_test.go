@@ -167,7 +167,7 @@ func TestExport(t *testing.T) {
 			t.Errorf("exit %d: %s", code, errs)
 		}
 		_, errs, code = command(t, "export", "--socket", s.Socket, "--tenant", "acme", "--after", "0123456789abcdef-3")
-		if code != 1 || !strings.Contains(errs, "export from the start") {
+		if code != 1 || !strings.HasSuffix(errs, "of the one before; export from the start, without --after\n") {
 			t.Errorf("exit %d: %s", code, errs)
 		}
 	})
@@ -213,6 +213,33 @@ func TestExport(t *testing.T) {
 		_, errs, code := command(t, "export", "--config", config, "--tenant", "acme", "--output", path)
 		if code != 1 || !strings.Contains(errs, "exists") || readFile(t, path) != all {
 			t.Errorf("over a file: exit %d: %s", code, errs)
+		}
+	})
+	t.Run("to a file, and the index is replaced meanwhile", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "recalls.jsonl")
+		if _, _, err := exportUntil(t, s, 2, syscall.SIGKILL, "--output", path); err == nil {
+			t.Error("it ended as if it were complete")
+		}
+		resume := path + ".resume"
+		cursor := regexp.MustCompile(`"after":"[0-9a-f]+-`) // the epoch of the index and a number
+		text := cursor.ReplaceAllString(readFile(t, resume), `"after":"0123456789abcdef-`)
+		if err := os.WriteFile(resume, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, errs, code := command(t, "export", "--socket", s.Socket, "--tenant", "acme", "--output", path)
+		want := fmt.Sprintf("restored or replaced, and the cursor is of the one before; remove %s and %s to export from "+
+			"the start\n", resume, path)
+		if code != 1 || !strings.HasSuffix(errs, want) {
+			t.Fatalf("exit %d: %s", code, errs)
+		}
+		for _, file := range []string{resume, path} {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+		export("--output", path)
+		if readFile(t, path) != all {
+			t.Error("the file differs")
 		}
 	})
 	for name, at := range map[string]int{"before the first page": 1, "after the first page": 2, "before the last": 3} {

@@ -72,6 +72,9 @@ func (e *exporter) toFile(ctx context.Context, path string) error {
 		r.After, r.Recalls, r.Bytes = e.after, e.recalls, r.Bytes+int64(len(lines))
 		return replaceFile(beside, r)
 	})
+	if errors.Is(err, errReset) {
+		return fmt.Errorf("%w; remove %s and %s to export from the start", err, beside, path)
+	}
 	if err != nil {
 		return err
 	}
