@@ -508,3 +508,19 @@ func TestArchive_Page(t *testing.T) {
 	ann.wait(`document.querySelectorAll('.placeholder').length === 2`)
 	ann.holdsNot(privateText)
 }
+
+func TestArchive_PageWithoutFiles(t *testing.T) {
+	c, _ := chatWithRules(t, archiving)
+	send(t, c.Server, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: privateText})
+	takeBack(t, c.Server, "cleo", adapter.Ask{MessageIDs: []string{"m"}, RecallID: "r"})
+	settled(t, c.Server, "r")
+	vera := c.open("/", desktop)
+	vera.shows("a", "Audit")
+	vera.shows("li", "It shows texts only from the archive, and records who reads them.")
+	vera.click(`a[href="/audit?user=vera"]`)
+	vera.wait(`document.querySelectorAll('#recalls > li').length === 1`)
+	eval[any](vera, `document.querySelector('#recalls details').open = true`)
+	vera.click(".archived button")
+	vera.shows(".archived .text", privateText)
+	vera.shows(".archived", "Kept until")
+}

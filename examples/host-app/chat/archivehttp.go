@@ -85,8 +85,5 @@ func (a *api) archiveAccesses(r *http.Request, _ string) (any, error) {
 		return nil, err
 	}
 	list, err := a.server.archive.Accesses(r.Context(), int64(before), accessesPage)
-	if list == nil {
-		list = []Access{}
-	}
 	return map[string]any{"accesses": list, "more": len(list) == accessesPage}, err
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// auditForget erases what is known of a user's recalled messages: first here, then in the index. It answers how far the
-// index is; the caller asks again until it is done. A forgotten live message could never be recalled, so it refuses as
-// long as the history has one of the user. Ids stay among the tombstones, and the archive keeps contents for as long as
-// their retention says.
+// auditForget erases what is known of a user's recalled messages: here, then in the index, and at last what steps have
+// left here meanwhile. It answers how far the index is; the caller asks again until it is done. A forgotten live message
+// could never be recalled, so it refuses as long as the history has one of the user. Ids stay among the tombstones, and
+// the archive keeps contents for as long as their retention says.
 func (a *api) auditForget(r *http.Request, _ string) (any, error) {
 	var in struct {
 		User string `json:"user"`
@@ -28,7 +28,12 @@ func (a *api) auditForget(r *http.Request, _ string) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()
-	return a.server.recall.Forget(ctx, shared.ForgetRequest{Tenant: Tenant, Sender: in.User})
+	result, err := a.server.recall.Forget(ctx, shared.ForgetRequest{Tenant: Tenant, Sender: in.User})
+	if err != nil || !result.Done {
+		return result, err
+	}
+	// A step that was settled during the call may have left notices. When the index is done, no step is open any more.
+	return result, a.server.store.forget(r.Context(), in.User)
 }
 
 // forget erases the placeholders and notices of a user's recalled messages. In those of others that the user took back,

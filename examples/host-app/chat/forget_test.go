@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -98,5 +99,31 @@ func TestForget_Page(t *testing.T) {
 	vera.wait(`document.querySelectorAll('#recalls > li').length === 0`)
 	if n := known(t, c.Server, "cleo"); n != 0 {
 		t.Errorf("the user is named %d times", n)
+	}
+}
+
+// lateNotice is a plugin during whose Forget the last step of a recall is settled, which leaves a notice.
+type lateNotice struct {
+	index
+	keep func() error
+}
+
+func (l *lateNotice) Forget(context.Context, shared.ForgetRequest) (shared.ForgetResult, error) {
+	return shared.ForgetResult{Done: true}, l.keep()
+}
+
+func TestForget_LateNotice(t *testing.T) {
+	s := newStubServer(t, new(index))
+	s.recall = &lateNotice{keep: func() error {
+		n := shared.Notice{MessageID: "m", Message: &shared.Message{ID: "m", Sender: "cleo"}}
+		return s.store.Keep(t.Context(), "m", map[string]shared.Notice{"dan": n})
+	}}
+	w := serveWeb(t, &api{server: s, held: new(heldCalls), limits: newLimits(192)})
+	status, answer := w.do("POST", "/audit/forget", "vera", `{"user":"cleo"}`)
+	if status != http.StatusOK || !strings.Contains(fmt.Sprint(answer["body"]), `"done":true`) {
+		t.Errorf("%d %v", status, answer)
+	}
+	if kept, err := s.store.Kept(testContext(t), "dan", 0, 10); err != nil || len(kept) > 0 {
+		t.Errorf("kept are %+v, %v", kept, err)
 	}
 }

@@ -42,6 +42,9 @@ func (a *api) operatorRoutes(mux *http.ServeMux) {
 	handle("GET /operator/recalls", a.operatorRecalls)
 	handle("GET /operator/ledger", func(r *http.Request) (any, error) {
 		entries, err := a.server.Ledger(r.Context(), r.URL.Query().Get("recall_id"))
+		if entries == nil {
+			entries = []shared.LedgerEntry{} // a list for the page, also when the recall was forgotten
+		}
 		return map[string]any{"entries": entries}, err
 	})
 	handle("GET /operator/messages", a.operatorMessages)

@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
+	"github.com/chat-recall/recall/host/adapter"
 	"github.com/chat-recall/recall/host/hosttest"
 )
 
@@ -238,5 +239,20 @@ func (tb *tab) holes() {
 		return found;
 	})()`) {
 		tb.t.Error(problem)
+	}
+}
+
+// What is a list for the page is one also when it has nothing in it.
+func TestOperator_EmptyLists(t *testing.T) {
+	c := newChat(t)
+	send(t, c.Server, "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+	tb := c.open("/operator", desktop)
+	tb.wait(`document.querySelector('#try-message').value === 'm'`)
+	takeBack(t, c.Server, "ann", adapter.Ask{MessageIDs: []string{"m"}, RecallID: "r"})
+	tb.click("#explain")
+	tb.shows("#explained", "refused")
+	got := eval[string](tb, `fetch('/operator/ledger?recall_id=none').then((r) => r.text())`)
+	if !strings.Contains(got, `"entries":[]`) {
+		t.Errorf("the ledger of nothing is %s", got)
 	}
 }

@@ -421,6 +421,24 @@ func TestPage_ReasonAndPlaceholder(t *testing.T) {
 	ann.holdsNot("an advert")
 }
 
+// A quote repeats a message that is older than what the page has loaded.
+func TestPage_SilentRecallOfQuoted(t *testing.T) {
+	c, _ := chatWithRules(t, ownWords)
+	send(t, c.Server, "cleo", Outgoing{ID: "old", Conversation: groupRoom, Text: "an old advert"})
+	for i := range 60 {
+		send(t, c.Server, "dan", Outgoing{Conversation: groupRoom, Text: fmt.Sprint("chatter ", i)})
+	}
+	send(t, c.Server, "dan", Outgoing{Conversation: groupRoom, Text: "really?", Quote: "old"})
+	ben := c.user("ben", "group/team", desktop)
+	ben.shows(".quote", "an old advert")
+	r := takeBack(t, c.Server, "ann", adapter.Ask{MessageIDs: []string{"old"}})
+	if r.Status != shared.StatusRecalled {
+		t.Fatalf("%+v", r)
+	}
+	ben.shows(".quote", "Message recalled")
+	ben.holdsNot("an old advert")
+}
+
 func TestPage_Keyboard(t *testing.T) {
 	c := newChat(t)
 	ann := c.user("ann", "", desktop)

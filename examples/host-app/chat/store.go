@@ -404,9 +404,10 @@ func (tx *writeTx) close() {
 	_ = tx.conn.Close()
 }
 
-// scanAll reads all rows and closes them.
+// scanAll reads all rows and closes them. Without rows the list is empty and not nil: as JSON it is a list too.
 func scanAll[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) (list []T, err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
+	list = []T{}
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {

@@ -159,6 +159,7 @@ class Page {
     if (!m) {
       const room = this.model.rooms.get(roomKey(notice.conversation));
       if (room && !quietly && !notice.silent && !this.model.messages.has(notice.message_id)) this.refresh(room);
+      if (!quietly) this.show(); // others may have quoted it
       return;
     }
     this.messages.forget(attachments);

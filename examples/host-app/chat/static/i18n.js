@@ -33,7 +33,7 @@ const words = {
     sweepStay: '{n} stay', sweepStart: 'Remove {n}', sweepStop: 'Stop', sweepBar: 'Progress', sweepRuns: '{n} removed so far…', sweepWaits: '{n} removed so far. A limit of the rules is reached; it goes on in {time}.', sweepDone: '{n} removed.', sweepStopped: 'Stopped. {n} were removed, and stay so.',
     type_text: 'text', type_image: 'image', type_audio: 'voice note', type_video: 'video', type_file: 'file', type_location: 'location', type_custom: 'message', type_combine: 'messages', type_command: 'command',
     // the audit view
-    audit: 'Audit', auditLead: 'For compliance: who recalled what, with the steps, filters, and a download. It never shows texts.',
+    audit: 'Audit', auditLead: 'For compliance: who recalled what, with the steps, filters, and a download. It shows texts only from the archive, and records who reads them.',
     filters: 'Filters', from: 'From', before: 'Before', anyone: 'anyone', anywhere: 'anywhere', anyRule: 'any rule', job: 'Job', anyJob: 'any, or none', stepsFilter: 'Steps', anySteps: 'any', stepsOpen: 'open', stepsFailed: 'failed, tried again',
     byWhom: 'Recalled by', sender: 'Sender', conversation: 'Conversation', show: 'Show', more: 'More', exportLines: 'Download as JSON lines', noneMatch: 'No recall matches.', listed: '{n} listed', andMore: '{n} listed, and more', lookedAt: 'Nothing in the part that was looked at. There is more.',
     archiveLead: 'The content is in the archive. Who reads it is recorded.', readArchive: 'Read the message', openFile: 'Open {name}', keptUntil: 'Kept until {time}.', heldArchive: 'On hold: kept also after {time}.', hold: 'Hold', release: 'Release the hold',
@@ -85,7 +85,7 @@ const words = {
     refused: '不能撤回', wrong: '没有成功', details: '是哪条规则', rule: '规则', place: '位置', code: '代码', noRule: '没有规则允许；没有规则允许的一律拒绝。',
     againIn: '{time} 后可以再撤回。', againTooLate: '等到可以再撤回时，这条消息已超过时限。',
     already_recalled: '这条消息已经撤回。', unavailable: '服务器没能回答。什么都没有改变，请重试。',
-    audit: '审计', auditLead: '合规人员查看谁撤回了什么，以及各步骤、筛选和下载。不显示消息文字。',
+    audit: '审计', auditLead: '合规人员查看谁撤回了什么，以及各步骤、筛选和下载。消息文字只来自归档，谁读取都会被记录。',
     filters: '筛选', from: '从', before: '早于', anyone: '任何人', anywhere: '任何会话', anyRule: '任何规则', job: '批量任务', anyJob: '任何', stepsFilter: '步骤', anySteps: '任何', stepsOpen: '未完成', stepsFailed: '失败，会重试',
     byWhom: '撤回者', sender: '发送者', conversation: '会话', show: '显示', more: '更多', exportLines: '下载为 JSON 行', noneMatch: '没有符合的撤回。', listed: '列出 {n} 条', andMore: '列出 {n} 条，还有更多', lookedAt: '已查看的部分没有符合的记录，还有更多。',
     archiveLead: '内容在归档中。谁读取都会被记录。', readArchive: '读取消息', openFile: '打开 {name}', keptUntil: '保留到 {time}。', heldArchive: '已冻结：{time} 之后仍保留。', hold: '冻结', release: '解除冻结',

@@ -13,7 +13,7 @@ let reloaded; // what a reload by hand has said since
 
 // rulesList draws rules with their places, and what of each held where that is known.
 export function rulesList(list, parts) {
-  return list.map((r) => el('li', { class: parts && r.decides ? 'decides' : '' },
+  return (list || []).map((r) => el('li', { class: parts && r.decides ? 'decides' : '' },
     el('span', { class: `pill ${r.kind === 'forbid' ? 'bad' : 'good'}`, text: t(r.kind) }), el('strong', { text: r.name }),
     parts && el('span', { class: 'muted', text: r.decides ? t('decides') : t(r.matched ? 'holds' : 'holdsNot') }),
     el('code', { class: 'place', text: `${r.file}:${r.line}` }),
