@@ -346,6 +346,39 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// A wait is written as in /v1.
+func TestHandler_Wait(t *testing.T) {
+	a, _ := open(t, newPlatform())
+	do := web(t, a)
+	body := func(wait string) string {
+		return `{"targets":[{"message_id":"x","conversation":{"type":"group","id":"team"}}],"wait":` + wait + `}`
+	}
+	for wait, want := range map[string]time.Duration{
+		`"3600s"`: time.Hour, `"604800s"`: shared.MaxWait, `"0.500000001s"`: time.Second / 2, `"0s"`: 0, `null`: 0,
+	} {
+		began := time.Now()
+		status, answer := do("POST", "/check", "ann", body(wait))
+		r := result(answer)
+		if want == 0 {
+			if status != 200 || r["status"] != "not_found" {
+				t.Errorf("%s: %d %v", wait, status, answer["body"])
+			}
+			continue
+		}
+		text, _ := r["until"].(string)
+		until, err := time.Parse(time.RFC3339Nano, text)
+		if status != 200 || r["status"] != "waiting" || err != nil || until.Before(began.Add(want-time.Microsecond)) ||
+			until.After(time.Now().Add(want+time.Microsecond)) {
+			t.Errorf("%s: %d %v", wait, status, answer["body"])
+		}
+	}
+	_, answer := do("POST", "/check", "ann", body("3600"))
+	if detail := fmt.Sprint(answer["detail"]); !strings.Contains(detail, `wait: is 3600; want text such as "30s"`) ||
+		!strings.Contains(detail, `at most "604800s"`) {
+		t.Errorf("a number: %s", detail)
+	}
+}
+
 func TestHandler_Refused(t *testing.T) {
 	p := newPlatform()
 	a, _ := open(t, p)
@@ -354,6 +387,7 @@ func TestHandler_Refused(t *testing.T) {
 	many := `{"message_ids":["` + strings.Repeat(`","`, 100) + `"]}`
 	reason := `{"message_ids":["m"],"reason":"` + long[:2000] + `"}`
 	past := `{"message_ids":["m"],"requested_at":"2020-01-01T00:00:00Z"}`
+	waits := func(wait string) string { return fmt.Sprintf(`{"targets":[{"message_id":"x"}],"wait":%s}`, wait) }
 	both := `{"message_ids":["m"],"targets":[{"message_id":"m"}]}`
 	for name, c := range map[string]struct {
 		method, path, user, body string
@@ -375,6 +409,12 @@ func TestHandler_Refused(t *testing.T) {
 		"a time":            {"POST", "/check", "ann", past, 400, "requested_at"},
 		"both":              {"POST", "/recall", "ann", both, 400, "message_ids"},
 		"a wrong type":      {"POST", "/recall", "ann", `{"message_ids":7}`, 400, "message_ids"},
+		"a wait, a number":  {"POST", "/recall", "ann", waits(`3600`), 400, "wait"},
+		"a wait of hours":   {"POST", "/recall", "ann", waits(`"1h"`), 400, "wait"},
+		"a negative wait":   {"POST", "/recall", "ann", waits(`"-1s"`), 400, "wait"},
+		"a long wait":       {"POST", "/check", "ann", waits(`"604801s"`), 400, "wait"},
+		"a huge wait":       {"POST", "/check", "ann", waits(`"99999999999999999999s"`), 400, "wait"},
+		"a wait alone":      {"POST", "/check", "ann", `{"message_ids":["x"],"wait":"9s"}`, 400, "targets[0].conversation"},
 		"no JSON":           {"POST", "/recall", "ann", `m`, 400, "body"},
 		"two values":        {"POST", "/recall", "ann", `{}{}`, 400, "body"},
 		"half a character":  {"POST", "/recall", "ann", `{"message_ids":["\ud800"]}`, 400, "body"},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -39,13 +40,15 @@ type HTTP struct {
 // Handler serves the calls of users. Each ends after 30 seconds. The JSON is that of the sidecar's /v1, without what
 // the server looks up itself:
 //
-//	POST /recall  {"targets":[{"message_id"}],"recall_id","ext","reason","atomic","wait"} → {"results":[…],"now"}
+//	POST /recall  {"targets":[{"message_id","conversation"}],"recall_id","ext","reason","atomic","wait"}
+//	              → {"results":[…],"now"}
 //	POST /check   the same
 //	GET  /since?type=&id=&id=…&after=&limit=  → {"events":[…],"next","more","reset"}
 //	GET  /ledger?recall_id=&after=&limit=     → {"entries":[…],"next","more"}
 //
-// A target may say in which conversation the user sees the message. "message_ids":[…] is short for targets that have
-// nothing but an id. The header Idempotency-Key fills an empty recall_id. An error is a document of RFC 9457.
+// The conversation of a target is the one in which the user sees the message. It may be left out without a wait, which
+// is text such as "30s". "message_ids":[…] is short for targets that have nothing but an id. The header
+// Idempotency-Key fills an empty recall_id. An error is a document of RFC 9457.
 func (a *Adapter) Handler(h HTTP) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(method, path string, do func(r *http.Request, user string) (any, error)) {
@@ -148,16 +151,17 @@ func judgeHandler(
 			Ext        string   `json:"ext"`
 			Reason     string   `json:"reason"`
 			Atomic     bool     `json:"atomic"`
-			Wait       int      `json:"wait"` // seconds
+
+			Wait json.RawMessage `json:"wait"`
 		}
 		if err := ReadJSON(r, maxBodyBytes, &in); err != nil {
 			return nil, err
 		}
 		ask := Ask{MessageIDs: in.MessageIDs, RecallID: in.RecallID, Ext: in.Ext, Reason: in.Reason, Atomic: in.Atomic}
-		if limit := int(shared.MaxWait / time.Second); in.Wait < 0 || in.Wait > limit {
-			return nil, shared.Invalidf("wait", "is %d; 0 to %d seconds", in.Wait, limit)
+		var err error
+		if ask.Wait, err = waitOf(in.Wait); err != nil {
+			return nil, err
 		}
-		ask.Wait = time.Duration(in.Wait) * time.Second
 		if len(in.Targets) > 0 && len(in.MessageIDs) > 0 {
 			return nil, shared.Invalidf("message_ids", "is short for targets; give one of them")
 		}
@@ -176,6 +180,24 @@ func judgeHandler(
 			Now     time.Time             `json:"now"` // by the server's clock, to which a client holds until
 		}{results, time.Now().UTC()}, nil
 	}
+}
+
+// seconds is a duration as /v1 has it.
+var seconds = regexp.MustCompile(`^[0-9]+(\.[0-9]{1,9})?s$`)
+
+// waitOf reads a duration of JSON; absent and null are 0.
+func waitOf(value json.RawMessage) (time.Duration, error) {
+	if len(value) == 0 || string(value) == "null" {
+		return 0, nil
+	}
+	var text string
+	if json.Unmarshal(value, &text) == nil && seconds.MatchString(text) {
+		if wait, err := time.ParseDuration(text); err == nil && wait <= shared.MaxWait {
+			return wait, nil
+		}
+	}
+	return 0, shared.Invalidf("wait", `is %.40s; want text such as "30s", at most "%.0fs"`, value,
+		shared.MaxWait.Seconds())
 }
 
 // Number reads a query parameter that is a whole number from 0 to most; absent is 0.

@@ -237,7 +237,7 @@ class Page {
   async cancel(m) {
     try {
       const target = { message_id: m.id, conversation: m.conversation };
-      const answer = await post('/recall', { targets: [target], recall_id: crypto.randomUUID(), wait: 3600 }, this.me);
+      const answer = await post('/recall', { targets: [target], recall_id: crypto.randomUUID(), wait: '3600s' }, this.me);
       const result = answer.results[0];
       if (!['waiting', 'recalled'].includes(result.status)) return explainRefusal(result, Date.parse(answer.now));
       const role = this.model.role(m.key, this.me);
