@@ -498,6 +498,47 @@ func TestForget_Attachments(t *testing.T) {
 	}
 }
 
+// What was recalled with another message belongs to the same recall id, and does not count.
+func TestForget_RecalledTogether(t *testing.T) {
+	for _, first := range []string{"ann", "bob"} { // who is forgotten first: of the message or of its quote
+		x := openNew(t)
+		quote := message("quote")
+		quote.Sender, quote.Relations = "bob", []shared.Relation{{Kind: shared.RelationQuote, MessageID: "m"}}
+		apply(t, x, put(message("m")), put(quote))
+		op := secretRecall("w", message("m"), "admin")
+		op.Recall.Event.RecallID, op.Recall.Cascade = "r", KindsOf(shared.RelationQuote)
+		with, err := x.FindRelated(op.Recall, nil, func(*shared.Message) bool { return false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		op.Recall.With = with
+		apply(t, x, op)
+		messages := 1 // of the recall id
+		for _, sender := range []string{first, map[string]string{"ann": "bob", "bob": "ann"}[first]} {
+			other, err := x.CheckRecallID("acme", "r", "zoe", 1)
+			if err != nil || !other {
+				t.Errorf("before %s is forgotten, the id is another's: %v %v", sender, other, err)
+			}
+			most := shared.MaxRecallMessages - messages
+			if _, err := x.CheckRecallID("acme", "r", "admin", most); err != nil {
+				t.Errorf("before %s is forgotten: %v", sender, err)
+			}
+			if _, err := x.CheckRecallID("acme", "r", "admin", most+1); !errors.Is(err, shared.ErrInvalid) {
+				t.Errorf("before %s is forgotten, one more: %v", sender, err)
+			}
+			if sum := forget(t, x, shared.ForgetRequest{Tenant: "acme", Sender: sender}); sum.Recalled != 1 {
+				t.Errorf("%s: %+v", sender, sum)
+			}
+			if sender == "ann" {
+				messages = 0
+			}
+		}
+		if other, err := x.CheckRecallID("acme", "r", "zoe", shared.MaxRecallMessages); other || err != nil {
+			t.Errorf("the id is free: %v %v", other, err)
+		}
+	}
+}
+
 func TestForget_ManyInOneGroup(t *testing.T) {
 	x := openNew(t)
 	var ops []Op
@@ -704,9 +745,12 @@ func TestForget_Salvaged(t *testing.T) {
 	if r := apply(t, x, put(m))[0]; r.Put != shared.IndexRecalled {
 		t.Errorf("a message that was forgotten: %+v", r)
 	}
-	apply(t, x, settle(2, "own", shared.OutcomeDone))
-	if sum, _ := passForget(t, x, waiting); sum.Recalled != 1 || !sum.Done { // it goes on
+	apply(t, x, put(message("late")), settle(2, "own", shared.OutcomeDone))
+	if sum, _ := passForget(t, x, waiting); sum.Recalled != 1 || sum.Live != 0 || !sum.Done { // it goes on
 		t.Errorf("%+v", sum)
+	}
+	if r := statusOf(t, x, "acme", "late"); r == nil {
+		t.Error("a message that was indexed after the request is gone")
 	}
 	if r := statusOf(t, x, "acme", "open"); r == nil || !r.Forgotten {
 		t.Errorf("%+v", r)

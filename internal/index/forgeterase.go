@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -194,7 +195,7 @@ func (f *forgetter) eraseRecall(rec *Record) error {
 		f.w.delete(ledgerKey(m.Tenant, t.RecallID, t.Sequence))
 		f.w.delete(eventKey(t.Sequence))
 		f.w.delete(conversationKey(m.Tenant, m.Conversation, t.Sequence))
-		if err := f.leaveRecall(m.Tenant, t.RecallID); err != nil {
+		if err := f.leaveRecall(m.Tenant, t.RecallID, entry); err != nil {
 			return err
 		}
 	}
@@ -205,19 +206,33 @@ func (f *forgetter) eraseRecall(rec *Record) error {
 	return nil
 }
 
-// leaveRecall plans a recall id with one message less.
-func (f *forgetter) leaveRecall(tenant, recallID string) error {
+// leaveRecall plans a recall id without one of its events. It belongs to its actor as long as it has others.
+func (f *forgetter) leaveRecall(tenant, recallID string, without *indexpb.Entry) error {
 	k := recallIDKey(tenant, recallID)
 	var id indexpb.RecallID
 	if found, err := get(f.txn, k, &id); err != nil || !found {
 		return err
 	}
-	if id.Messages <= 1 {
-		f.w.delete(k)
-		return nil
+	if without.Cause == nil && id.Messages > 0 { // what was recalled with another message does not count
+		id.Messages--
 	}
-	id.Messages--
-	return f.w.set(k, &id)
+	if id.Messages > 0 {
+		return f.w.set(k, &id)
+	}
+	others, prefix := false, recallPrefix(tenant, recallID)
+	err := each(context.Background(), f.base, prefix, nil, func(item *badger.Item) (bool, error) {
+		there, err := find(f.txn, item.KeyCopy(nil))
+		others = there != nil && lastNumber(item.Key()) != without.Sequence
+		return !others, err
+	})
+	switch {
+	case err != nil:
+		return err
+	case others:
+		return f.w.set(k, &id)
+	}
+	f.w.delete(k)
+	return nil
 }
 
 // isOpen reports whether an event still needs its messages: a step is not settled, or may be opened again for a node

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -55,7 +54,6 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 		{'x', m.drop},
 		{'z', m.drop},
 		{'H', m.hash},
-		{'F', m.forget},
 	}
 	if err := m.run(ctx, db, 0, passes, m.countRecallID); err != nil {
 		return err
@@ -65,7 +63,7 @@ func mend(ctx context.Context, db *badger.DB, out *Salvaged) error {
 	// because that of their indexing is lost. Versions go on above those of groups.
 	passes = []pass{
 		{'q', m.event}, {'e', m.queued}, {'b', m.queued}, {'w', m.queued}, {'d', m.queued}, {'s', m.attempts},
-		{'m', m.grouped}, {'a', m.use}, {'v', m.wait}, {'j', m.job},
+		{'m', m.grouped}, {'a', m.use}, {'v', m.wait}, {'j', m.job}, {'F', m.forget},
 	}
 	return m.run(ctx, db, uint64(out.Messages), passes, func() error {
 		if err := m.endGroup(); err != nil {
@@ -314,11 +312,11 @@ func (m *mending) hash(item *badger.Item) error {
 // forget begins the work of a request to forget again: it has messages in other groups now.
 func (m *mending) forget(item *badger.Item) error {
 	var pb indexpb.Forget
-	if err := decode(item, &pb); err != nil {
+	if err := errors.Join(decode(item, &pb), m.endGroup()); err != nil {
 		return err
 	}
 	return m.set(item.KeyCopy(nil), &indexpb.Forget{
-		End: math.MaxUint64, Sequence: pb.Sequence, Pass: 1, Live: pb.Live, Recalled: pb.Recalled, Replaced: pb.Replaced,
+		End: max(m.groups, 1), Sequence: pb.Sequence, Pass: 1, Live: pb.Live, Recalled: pb.Recalled, Replaced: pb.Replaced,
 	})
 }
 
