@@ -66,6 +66,9 @@ func (b *batch) findRelated(
 
 // notePlanned notes what the plan of a recall that is not applied yet would recall.
 func (b *batch) notePlanned(r *Recall) {
+	if b.planned[r.Event.Message.ID] { // what goes with it goes with another one, or follows that
+		return
+	}
 	b.planned[r.Event.Message.ID] = true
 	for i := range r.With {
 		if !r.With[i].Stays {

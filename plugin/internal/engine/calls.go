@@ -320,11 +320,10 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 			result.Until = time.Time{}
 		}
 		if applied.New {
-			result.With = goingWith(&v.ops[n])
 			continue
 		}
 		e.limiter.Cancel(v.reservations[n])
-		result.Rule = shared.Rule{}
+		result.Rule, result.With = shared.Rule{}, nil
 		switch {
 		case applied.Stale || applied.Aborted: // only a stale one aborts others: all have one recall id and actor
 			stale = append(stale, i)
@@ -391,12 +390,15 @@ func (e *Engine) check(ctx context.Context, a *active, req *shared.RecallRequest
 		return v, err
 	}
 	otherActor, err := a.index.CheckRecallID(req.Tenant, req.RecallID, req.Actor.ID, len(v.ops))
-	if err != nil || !otherActor {
+	if err != nil {
 		return v, err
 	}
-	for _, i := range v.at {
-		denyRecallID(&v.results[i])
+	if otherActor {
+		for _, i := range v.at {
+			denyRecallID(&v.results[i])
+		}
 	}
+	v.recalledWith()
 	v.setTexts()
 	return v, nil
 }

@@ -118,6 +118,7 @@ func (e *Engine) previewSlice(a *active, job *shared.JobRequest, asked time.Time
 	if err != nil {
 		return err
 	}
+	v.recalledWith()
 	for i := range v.results {
 		count(counts, &v.results[i])
 	}

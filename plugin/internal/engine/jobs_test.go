@@ -850,6 +850,64 @@ func TestStartJob_Relations(t *testing.T) {
 	}
 }
 
+const quotesOfTexts = `
+permit "texts" {
+  role   = ["system"]
+  type   = ["text"]
+  window = "7d"
+}
+on_recall {
+  cascade = ["quote"]
+}
+`
+
+// A message that is denied by itself counts as recalled if it goes with another one.
+func TestStartJob_RecalledWithAnother(t *testing.T) {
+	r := newActive(t, quotesOfTexts)
+	picture := r.message("picture")
+	picture.Type = shared.TypeImage
+	quote := picture
+	quote.ID, quote.Relations = "quote", []shared.Relation{{Kind: shared.RelationQuote, MessageID: "m"}}
+	r.index(r.message("m"), quote, picture)
+	req := request("r", "quote", "m", "picture")
+	req.Targets[0].Role, req.Targets[1].Role, req.Targets[2].Role = shared.RoleSystem, shared.RoleSystem, shared.RoleSystem
+	checked, err := r.Check(t.Context(), req)
+	if err != nil || checked[0].Status != shared.StatusRecalled || !slices.Equal(checked[1].With, []string{"quote"}) ||
+		checked[2].Status != shared.StatusDenied {
+		t.Errorf("%+v %v", checked, err)
+	}
+	want := shared.JobCounts{Recalled: 2, Denied: map[shared.Code]int{shared.CodeForbidden: 1}}
+	preview, err := shared.PreviewJob(t.Context(), r, jobRequest(""), nil)
+	if err != nil || !reflect.DeepEqual(preview.Counts, want) {
+		t.Errorf("%+v %v", preview, err)
+	}
+	r.startJob(jobRequest("j"))
+	if job := r.waitJob("j", hasEnded); !reflect.DeepEqual(job.Counts, want) {
+		t.Errorf("%+v", job.Counts)
+	}
+}
+
+// What relates to a message and does not fit in the commit of its recall follows. A message that goes with one of those
+// counts as recalled by the same job.
+func TestStartJob_RecalledWithWhatFollows(t *testing.T) {
+	r := newActive(t, quotesOfTexts)
+	quoting := func(id, of, sender string) shared.Message {
+		m := r.message(id)
+		m.Sender, m.Relations = sender, []shared.Relation{{Kind: shared.RelationQuote, MessageID: of}}
+		return m
+	}
+	msgs := []shared.Message{r.message("m"), quoting("q", "m", "ann")}
+	for i := range shared.MaxRelated - 1 { // with q they are as many as are recalled with m in one commit
+		msgs = append(msgs, quoting(fmt.Sprint("x", i), "m", "bob"))
+	}
+	r.index(append(msgs, quoting("r1", "q", "ann"), quoting("r2", "r1", "ann"))...)
+	r.startJob(jobRequest("j"))
+	job := r.waitJob("j", hasEnded)
+	if want := (shared.JobCounts{Recalled: 4}); !reflect.DeepEqual(job.Counts, want) {
+		t.Errorf("%+v", job.Counts)
+	}
+}
+
 // failingLog is a log that refuses slices of jobs.
 type failingLog struct {
 	journal.Log

@@ -272,6 +272,7 @@ func (w *jobWork) count(found []*index.Found, j *judged) {
 			w.passed.Counts.AlreadyRecalled++
 		}
 	}
+	j.recalledWith()
 	for i := range j.results {
 		if !slices.Contains(j.at, i) {
 			count(&w.passed.Counts, &j.results[i])

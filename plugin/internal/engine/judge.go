@@ -113,7 +113,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 			}
 			op, err := a.recallOp(req, in, v.digest, &d, r)
 			if err == nil {
-				err = relations.find(op, in)
+				result.With, err = relations.find(op, in)
 			}
 			if err != nil {
 				return nil, err

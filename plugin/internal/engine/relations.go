@@ -33,45 +33,39 @@ func (r *relations) facts(of *index.Record) (shared.Message, error) {
 	return m, nil
 }
 
-// find finds the messages that are recalled with that of a recall, and those that relate to them and stay. in is what
-// the rules decided about.
-func (r *relations) find(op *index.Recall, in *rules.Input) error {
+// find finds the messages that are recalled with that of a recall, whose ids it returns, and those that relate to them
+// and stay. in is what the rules decided about.
+func (r *relations) find(op *index.Recall, in *rules.Input) (going []string, err error) {
 	if !r.index.HasRelations() {
-		return nil
+		return nil, nil
 	}
 	with, err := r.index.FindRelated(op, r.gone, func(facts *shared.Message) bool {
 		return r.policy.Forbids(relatedInput(in, facts))
 	})
 	if err != nil {
-		return fmt.Errorf("find what relates to message %q: %w", in.MessageID, err)
+		return nil, fmt.Errorf("find what relates to message %q: %w", in.MessageID, err)
 	}
 	op.With = with
+	if r.gone[in.MessageID] { // what goes with it goes with another target, or follows that one
+		return nil, nil
+	}
 	r.gone[in.MessageID] = true
 	for i := range with {
-		if !with[i].Stays {
-			r.gone[with[i].Message.ID] = true
+		if w := &with[i]; !w.Stays {
+			going = append(going, w.Message.ID)
+			r.gone[w.Message.ID] = true
 		}
 	}
-	return nil
-}
-
-// goingWith lists the messages that an operation recalls with its message.
-func goingWith(op *index.Op) (ids []string) {
-	if op.Recall == nil {
-		return nil
-	}
-	for i := range op.Recall.With {
-		if w := &op.Recall.With[i]; !w.Stays {
-			ids = append(ids, w.Message.ID)
-		}
-	}
-	return ids
+	return going, nil
 }
 
 // recalledWith answers for targets that are denied by themselves and went with another target of the request.
 func (v *verdicts) recalledWith() {
 	for i := range v.results {
 		root := v.results[i]
+		if len(root.With) == 0 {
+			continue
+		}
 		for k := range v.results {
 			if r := &v.results[k]; r.Status == shared.StatusDenied && slices.Contains(root.With, r.MessageID) {
 				id := r.MessageID

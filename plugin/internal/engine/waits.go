@@ -127,7 +127,7 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 	w.permitted, w.reservation = true, reservation
 	op, err := a.recallOp(&req, in, policy.Digest(), &d, record)
 	if err == nil {
-		err = relations.find(op, in)
+		_, err = relations.find(op, in)
 	}
 	if err != nil {
 		return out, err
