@@ -615,6 +615,39 @@ func TestExpire(t *testing.T) {
 	}
 }
 
+// An old message that the event of a recall names stays until the server has carried that out. Then nothing names it.
+func TestExpire_NamedByAnEvent(t *testing.T) {
+	x := openNew(t)
+	quote := message("xyzzy")
+	quote.Relations = []shared.Relation{{Kind: shared.RelationQuote, MessageID: "m"}}
+	apply(t, x, put(message("m")), put(quote))
+	op := recall("r", message("m"), "own")
+	with, err := x.FindRelated(op.Recall, nil, func(*shared.Message) bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	op.Recall.With = with
+	apply(t, x, op)
+	expire := func() Forgot {
+		t.Helper()
+		ops, _, more, err := x.ExpireSlice(t.Context(), start.Add(time.Minute), Place{}, time.Hour)
+		if err != nil || more {
+			t.Fatal(more, err)
+		}
+		return applyForgets(t, x, ops)
+	}
+	if r := expire(); r.Live != 0 || statusOf(t, x, "acme", "xyzzy") == nil {
+		t.Errorf("%+v", r)
+	}
+	apply(t, x, settle(1, "own", shared.OutcomeDone))
+	if r := expire(); r.Live != 1 {
+		t.Errorf("%+v", r)
+	}
+	if k := keysWith(t, x, "xyzzy"); k != nil {
+		t.Errorf("%q", k)
+	}
+}
+
 func TestForget_Refused(t *testing.T) {
 	long := make([]string, MaxForgetMessages+1)
 	for i := range long {

@@ -17,7 +17,7 @@ func (f *forgetter) eraseMessage(id string) (waits, left bool, err error) {
 	if err != nil || waits || rec == nil {
 		return waits, false, err
 	}
-	if f.relations > 0 && !f.of.Expire { // those that relate to an old message are younger, and stay as they are
+	if f.relations > 0 {
 		if left, err = f.unlink(rec); err != nil || left {
 			return false, left, err
 		}
@@ -43,7 +43,7 @@ func (f *forgetter) find(id string) (found *Record, waits bool, err error) {
 				return err
 			}
 		}
-		if f.relations == 0 || f.of.Expire {
+		if f.relations == 0 {
 			return nil
 		}
 		for _, r := range rec.Message.Relations { // whose events may name it, for the server to carry out
@@ -89,8 +89,8 @@ func (f *forgetter) naming(recalled, related string) (*indexpb.Entry, string, er
 // unlinkAtOnce bounds the relations to a message that are read at once.
 const unlinkAtOnce = 50
 
-// unlink removes a message from the events of those that it relates to, and from the live messages that relate to it.
-// left says that not all of it fits.
+// unlink removes a message from the events of those that it relates to, and from the live messages that relate to it
+// unless it is only old: those are younger, and stay as they are. left says that not all of it fits.
 func (f *forgetter) unlink(rec *Record) (left bool, err error) {
 	m := &rec.Message
 	for _, r := range m.Relations {
@@ -109,6 +109,9 @@ func (f *forgetter) unlink(rec *Record) (left bool, err error) {
 		if err != nil {
 			return false, err
 		}
+	}
+	if f.of.Expire {
+		return false, nil
 	}
 	for {
 		reads := relations{txn: f.txn, base: f.base, changed: f.links, tenant: m.Tenant}
