@@ -44,7 +44,7 @@ type HTTP struct {
 //	              → {"results":[…],"now"}
 //	POST /check   the same
 //	GET  /since?type=&id=&id=…&after=&limit=  → {"events":[…],"next","more","reset"}
-//	GET  /ledger?recall_id=&after=&limit=     → {"entries":[…],"next","more"}
+//	GET  /ledger?recall_id=&after=&limit=     → {"entries":[…],"next","more","reset"}
 //
 // The conversation of a target is the one in which the user sees the message. It may be left out without a wait, which
 // is text such as "30s". "message_ids":[…] is short for targets that have nothing but an id. The header

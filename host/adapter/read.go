@@ -1,9 +1,9 @@
 package adapter
 
 import (
+	"cmp"
 	"context"
 	"maps"
-	"strconv"
 	"strings"
 
 	"github.com/chat-recall/recall/shared"
@@ -37,56 +37,85 @@ func (a *Adapter) Since(ctx context.Context, user string, req shared.SinceReques
 	return page, err
 }
 
+const (
+	// minLedgerChunk is how many entries of a ledger are read first, if fewer are asked for: most may be of others. Each
+	// read has twice as many as the one before.
+	minLedgerChunk = 100
+
+	// maxLedgerRead bounds how many entries one call of Ledger examines: as many messages as a recall has, without those
+	// that were recalled with them.
+	maxLedgerRead = shared.MaxRecallMessages
+)
+
 // Ledger tells a user what became of each step of a recall: of its messages in the conversations that the user may
-// read, as ForUser shows them. A recall of others is answered like one that does not exist. The Tenant of req is
-// ignored.
+// read, as ForUser shows them. A recall of others is answered like one that does not exist. One call examines about
+// 10,000 messages: among more that the user may not read, a page may be short or empty and have More. The cursor is
+// like that of Since. The Tenant of req is ignored.
 func (a *Adapter) Ledger(ctx context.Context, user string, req shared.LedgerRequest) (shared.LedgerPage, error) {
 	recall, err := a.plugin(ctx)
 	if err != nil {
 		return shared.LedgerPage{}, err
 	}
-	first := 0 // cursors count what the user may read: those of the index would tell of the rest
-	if req.After != "" {
-		if first, err = strconv.Atoi(req.After); err != nil || first < 0 {
-			return shared.LedgerPage{}, shared.Invalidf("after", "is not a cursor of a ledger")
-		}
-	}
 	if req.Limit < 0 || req.Limit > shared.MaxLedgerLimit {
 		return shared.LedgerPage{}, shared.Invalidf("limit", "is %d; 0 to %d", req.Limit, shared.MaxLedgerLimit)
 	}
-	all, err := shared.ReadLedger(ctx, recall, a.tenant, req.RecallID)
-	if err != nil {
-		return shared.LedgerPage{}, err
-	}
+	limit := cmp.Or(req.Limit, shared.MaxLedgerLimit)
+	size := min(max(limit+1, minLedgerChunk), shared.MaxLedgerLimit)
 	roles := a.rolesOf(user)
-	page := shared.LedgerPage{Entries: []shared.LedgerEntry{}}
-	limit, seen := req.Limit, 0
-	if limit == 0 {
-		limit = shared.MaxLedgerLimit
-	}
-	for _, e := range all {
-		_, reads, err := roles.in(ctx, e.Event.Message.Conversation)
+	page := shared.LedgerPage{Entries: []shared.LedgerEntry{}, Next: req.After}
+	next := shared.LedgerRequest{Tenant: a.tenant, RecallID: req.RecallID, After: req.After, Limit: size}
+	for examined := 0; examined < maxLedgerRead; {
+		chunk, err := recall.Ledger(ctx, next)
 		if err != nil {
 			return shared.LedgerPage{}, err
+		}
+		if chunk.Reset {
+			return shared.LedgerPage{Entries: []shared.LedgerEntry{}, Reset: true}, nil
+		}
+		visible, ends, err := visibleEntries(ctx, roles, chunk.Entries)
+		if err != nil {
+			return shared.LedgerPage{}, err
+		}
+		examined += len(chunk.Entries)
+		if free := limit - len(page.Entries); len(visible) > free {
+			if page.More = true; free == 0 {
+				return page, nil
+			}
+			next.Limit = ends[free-1] // again, up to the last one that fits: the cursor must be behind that
+			continue
+		}
+		if page.Entries = append(page.Entries, visible...); len(visible) > 0 { // else it would tell that the recall exists
+			page.Next = chunk.Next
+		}
+		if page.More || !chunk.More {
+			return page, nil
+		}
+		size = min(2*size, shared.MaxLedgerLimit)
+		next.After, next.Limit = chunk.Next, size
+	}
+	page.Next, page.More = next.After, true
+	return page, nil
+}
+
+// visibleEntries are those that a user may read, as ForUser shows them, and for each how many entries there are up to
+// it.
+func visibleEntries(ctx context.Context, roles *roles, entries []shared.LedgerEntry) (visible []shared.LedgerEntry,
+	ends []int, err error) {
+	for i, e := range entries {
+		_, reads, err := roles.in(ctx, e.Event.Message.Conversation)
+		if err != nil {
+			return nil, nil, err
 		}
 		if !reads {
 			continue
 		}
-		if seen++; seen <= first {
-			continue
-		}
-		if len(page.Entries) == limit {
-			page.More = true
-			break
-		}
-		e.Event = ForUser(e.Event, user)
+		e.Event = ForUser(e.Event, roles.user)
 		for i := range e.Steps {
 			e.Steps[i].Error = "" // of the server
 		}
-		page.Entries = append(page.Entries, e)
+		visible, ends = append(visible, e), append(ends, i+1)
 	}
-	page.Next = strconv.Itoa(first + len(page.Entries))
-	return page, nil
+	return visible, ends, nil
 }
 
 // ForUser returns an event without the parts that the user must not see. The user may read the conversation. Only the

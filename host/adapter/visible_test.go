@@ -1,10 +1,13 @@
 package adapter_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,15 +81,113 @@ func TestLedger_PartlyVisible(t *testing.T) {
 		for _, e := range page.Entries {
 			ids = append(ids, e.Event.Message.ID)
 		}
-		if page.Next != fmt.Sprint(pages) || page.More != (pages < 3) {
-			t.Errorf("page %d: next %s, more %t", pages, page.Next, page.More)
+		if len(page.Entries) != 1 || page.Next == req.After || page.More != (pages < 3) {
+			t.Errorf("page %d: %d entries, next %s, more %t", pages, len(page.Entries), page.Next, page.More)
 		}
-		if req.After = page.Next; !page.More {
+		if req.After = page.Next; !page.More || pages > 3 {
 			break
 		}
 	}
 	if want := []string{"m0", "m3", "m6"}; !slices.Equal(ids, want) {
 		t.Errorf("%q, want %q", ids, want)
+	}
+	for _, req := range []shared.LedgerRequest{{}, {After: req.After}} { // a recall of others is like none
+		req.RecallID = "r"
+		got, err := a.Ledger(ctx, "eve", req)
+		req.RecallID = "none"
+		none, err2 := a.Ledger(ctx, "eve", req)
+		if err != nil || err2 != nil || !reflect.DeepEqual(got, none) {
+			t.Errorf("%+v, %v; of none %+v, %v", got, err, none, err2)
+		}
+	}
+	epoch, _, _ := strings.Cut(req.After, "-")
+	void := strings.Repeat("0", len(epoch)) + req.After[len(epoch):]
+	page, err := a.Ledger(ctx, "ann", shared.LedgerRequest{RecallID: "r", After: void})
+	if err != nil || !page.Reset || page.Entries == nil || len(page.Entries) > 0 || page.More {
+		t.Errorf("a cursor of another index: %+v, %v", page, err)
+	}
+}
+
+// ledgers is a plugin with the ledger of one recall, of messages that are in team or in other.
+type ledgers struct {
+	plugin
+	inTeam  func(i int) bool
+	entries int
+	calls   int
+	read    int // entries
+}
+
+func (l *ledgers) Ledger(_ context.Context, req shared.LedgerRequest) (shared.LedgerPage, error) {
+	from, _ := strconv.Atoi(req.After)
+	req.Limit = cmp.Or(req.Limit, shared.MaxLedgerLimit)
+	page := shared.LedgerPage{Next: req.After}
+	for i := from; i < l.entries; i++ {
+		if len(page.Entries) == req.Limit {
+			page.More = true
+			break
+		}
+		e := shared.LedgerEntry{Event: shared.Event{Message: shared.Message{ID: fmt.Sprint(i), Conversation: other}}}
+		if l.inTeam(i) {
+			e.Event.Message.Conversation = team
+		}
+		page.Entries, page.Next = append(page.Entries, e), fmt.Sprint(i+1)
+	}
+	l.calls, l.read = l.calls+1, l.read+len(page.Entries)
+	return page, nil
+}
+
+// A call examines no more of a ledger than it needs, and a bounded part of it, and the pages have each entry once.
+func TestLedger_BoundedReads(t *testing.T) {
+	a := adapter.New(adapter.Config{Tenant: "acme", Platform: newPlatform()})
+	for name, c := range map[string]struct {
+		entries, limit int
+		inTeam         func(i int) bool
+		calls, read    int // of one request, at most
+		short          bool
+	}{
+		"all visible, one at a time": {300, 1, func(int) bool { return true }, 2, 101, false},
+		"all visible":                {250_000, 1000, func(int) bool { return true }, 3, 3000, false},
+		"some visible":               {5000, 7, func(i int) bool { return i%9 == 4 }, 2, 200, false},
+		"few visible":                {40_000, 5, func(i int) bool { return i%3333 == 1 }, 16, 12_000, true},
+		"none visible for long":      {35_000, 0, func(i int) bool { return i == 20 || i > 34_990 }, 10, 10_000, true},
+		"none visible":               {9_999, 0, func(int) bool { return false }, 10, 9_999, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &ledgers{inTeam: c.inTeam, entries: c.entries}
+			a.Attach(l)
+			var want, got []string
+			for i := range c.entries {
+				if c.inTeam(i) {
+					want = append(want, fmt.Sprint(i))
+				}
+			}
+			req := shared.LedgerRequest{RecallID: "r", Limit: c.limit}
+			for {
+				l.calls, l.read = 0, 0
+				page, err := a.Ledger(t.Context(), "ann", req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range page.Entries {
+					got = append(got, e.Event.Message.ID)
+				}
+				if l.calls > c.calls || l.read > c.read {
+					t.Fatalf("after %s it made %d calls for %d entries", req.After, l.calls, l.read)
+				}
+				if page.More && len(page.Entries) < c.limit && !c.short {
+					t.Errorf("after %s: %d entries and more", req.After, len(page.Entries))
+				}
+				if page.More && (page.Next == req.After || len(got) == len(want) && !c.short) {
+					t.Fatalf("after %s: next %s, and no more", req.After, page.Next)
+				}
+				if req.After = page.Next; !page.More {
+					break
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%d entries, want %d", len(got), len(want))
+			}
+		})
 	}
 }
 
