@@ -22,6 +22,9 @@ import (
 //go:embed archive.sql
 var archiveSchema string
 
+// archiveVersion is the version of archiveSchema, as schemaVersion.
+const archiveVersion = 1
+
 const (
 	// HoldLabel is the label of a message that keeps its archived content from being purged. Amend sets it while the
 	// message is live. After the recall, when no label changes any more, compliance holds and releases in the archive.
@@ -81,15 +84,16 @@ func openArchive(dir string, now func() time.Time) (*Archive, error) {
 		return nil, fmt.Errorf("make the folder of the archive: %w", err)
 	}
 	// No write-ahead log: what is purged is then in no file. EXTRA makes each commit survive a power cut.
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "archive.db")+"?_pragma="+patient+
+	path := filepath.Join(dir, "archive.db")
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma="+patient+
 		"&_pragma=journal_mode(DELETE)&_pragma=synchronous(EXTRA)&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)"+
 		"&_txlock=immediate")
 	if err != nil {
 		return nil, fmt.Errorf("open the archive: %w", err)
 	}
 	db.SetMaxOpenConns(1)
-	if _, err := db.Exec(archiveSchema); err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare the archive: %w", err), db.Close())
+	if err := prepare(db, path, archiveSchema, archiveVersion); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
 	a.db = db
 	return a, nil

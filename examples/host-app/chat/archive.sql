@@ -1,6 +1,6 @@
 -- The database of the archive: the content of recalled messages, for compliance alone. Times are Unix microseconds.
 -- labeled: the message had the label "hold" when it was recalled.
-CREATE TABLE IF NOT EXISTS archived (
+CREATE TABLE archived (
   id       TEXT PRIMARY KEY, -- of the message
   event    TEXT NOT NULL,    -- its recall, as JSON
   text     TEXT NOT NULL,
@@ -9,23 +9,23 @@ CREATE TABLE IF NOT EXISTS archived (
   labeled INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS archived_files (
+CREATE TABLE archived_files (
   key      TEXT PRIMARY KEY,
   id       TEXT NOT NULL, -- of the message whose recall released it
   name     TEXT NOT NULL,
   expires  INTEGER NOT NULL,
   labeled INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS archived_files_by_message ON archived_files (id);
+CREATE INDEX archived_files_by_message ON archived_files (id);
 
 -- What compliance decided about a recalled message. It counts instead of the label.
-CREATE TABLE IF NOT EXISTS holds (
+CREATE TABLE holds (
   id   TEXT PRIMARY KEY,
   held INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- Who did what to the archive. It stays when the content is purged.
-CREATE TABLE IF NOT EXISTS accesses (
+CREATE TABLE accesses (
   entry   INTEGER PRIMARY KEY AUTOINCREMENT,
   at      INTEGER NOT NULL,
   auditor TEXT NOT NULL,

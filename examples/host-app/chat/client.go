@@ -230,10 +230,7 @@ func (c *Client) fetch(ctx context.Context) error {
 		d := &delivery{id: w.ID, quotes: b.quotes, queued: true}
 		h.push(c, d)
 		queued, all = append(queued, d), append(all, b)
-		ids = append(ids, w.ID)
-		if b.quotes != "" {
-			ids = append(ids, b.quotes)
-		}
+		ids = append(append(ids, w.ID), b.quotes...)
 		c.cursor = w.Entry
 	}
 	h.mu.Unlock()

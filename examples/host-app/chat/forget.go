@@ -10,9 +10,9 @@ import (
 )
 
 // auditForget erases what is known of a user's recalled messages: here, then in the index, and at last what steps have
-// left here meanwhile. It answers how far the index is; the caller asks again until it is done. A forgotten live message
-// could never be recalled, so it refuses as long as the history has one of the user. Ids stay among the tombstones, and
-// the archive keeps contents for as long as their retention says.
+// left here meanwhile. It answers how far the index is; the caller asks again until it is done. A forgotten live
+// message could never be recalled, so it refuses as long as the history has one of the user. Ids stay among the
+// tombstones, and the archive keeps contents for as long as their retention says.
 func (a *api) auditForget(r *http.Request, _ string) (any, error) {
 	var in struct {
 		User string `json:"user"`

@@ -42,20 +42,34 @@ type Payload struct {
 	Type         shared.MessageType  `json:"type,omitempty"`
 	SentAt       time.Time           `json:"sent_at,omitzero"`
 	Text         string              `json:"text,omitempty"`
-	Quote        string              `json:"quote,omitempty"`   // the id of the message that it answers
-	Quoted       string              `json:"quoted,omitempty"`  // the beginning of that message
-	Edit         string              `json:"edit,omitempty"`    // the id of the message of which this is the new text
-	Edited       int64               `json:"edited,omitempty"`  // text is that of its newest edit, which has this seq
-	Forward      string              `json:"forward,omitempty"` // the id of the message of which this is a copy
+	Quote        string              `json:"quote,omitempty"`       // the id of the message that it answers
+	Quoted       string              `json:"quoted,omitempty"`      // the beginning of that message
+	QuotedEdit   string              `json:"quoted_edit,omitempty"` // the id of the edit that Quoted is from
+	Edit         string              `json:"edit,omitempty"`        // the id of the message of which this is the new text
+	Edited       int64               `json:"edited,omitempty"`      // text is that of its newest edit, which has this seq
+	Version      string              `json:"version,omitempty"`     // the id of that edit
+	Forward      string              `json:"forward,omitempty"`     // the id of the message of which this is a copy
 	Attachments  []string            `json:"attachments,omitempty"`
 	Recalled     *shared.Notice      `json:"recalled,omitempty"` // it was: this is its placeholder
 }
 
 func (m *Stored) payload() Payload {
-	return Payload{Seq: m.Seq, ID: m.ID, Conversation: m.Conversation, Sender: m.Sender, Type: m.Type,
+	p := Payload{Seq: m.Seq, ID: m.ID, Conversation: m.Conversation, Sender: m.Sender, Type: m.Type,
 		SentAt: m.SentAt, Text: m.Text, Quote: m.related(shared.RelationQuote), Quoted: m.Quoted,
 		Edit: m.related(shared.RelationEdit), Forward: m.related(shared.RelationForward),
 		Attachments: keysOf(m.Attachments)}
+	if quotes := m.quotes(); len(quotes) > 1 {
+		p.QuotedEdit = quotes[1]
+	}
+	return p
+}
+
+// about is the relation to the message that this one quotes, edits or forwards; the zero value if there is none.
+func (m *Stored) about() shared.Relation {
+	if len(m.Relations) == 0 {
+		return shared.Relation{}
+	}
+	return m.Relations[0]
 }
 
 // related returns the id of the message to which this one relates so; empty if there is none.
@@ -71,9 +85,9 @@ func relatedBy(m *shared.Message, kind shared.RelationKind) string {
 }
 
 const messageColumns = "seq, id, conversation, sender, type, sent_at, text, attachments, indexed, " +
-	"COALESCE((SELECT json_group_array(json_object('kind', kind, 'message_id', other)) FROM relations " +
+	"COALESCE((SELECT json_group_array(json_object('kind', kind, 'message_id', other) ORDER BY place) FROM relations " +
 	"WHERE relations.id = messages.id), '[]'), " +
-	"COALESCE((SELECT r.text FROM relations r WHERE r.id = messages.id AND r.kind = 'quote'), '')"
+	"COALESCE((SELECT r.text FROM relations r WHERE r.id = messages.id AND r.place = 0), '')"
 
 // scanStored reads messageColumns.
 func scanStored(scan func(...any) error) (m Stored, err error) {
@@ -118,7 +132,7 @@ func (s *Store) Insert(ctx context.Context, m *Stored, away, roaming []string) (
 		}
 		if found {
 			if old.Conversation != m.Conversation || old.Sender != m.Sender || old.Type != m.Type || old.Text != m.Text ||
-				!slices.Equal(old.Relations, m.Relations) || !slices.Equal(old.Attachments, m.Attachments) {
+				old.about() != m.about() || !slices.Equal(old.Attachments, m.Attachments) {
 				return ErrConflict
 			}
 			*m, known = old, true
@@ -162,13 +176,18 @@ func (tx *writeTx) insert(m *Stored, away, roaming []string) error {
 			return err
 		}
 	}
-	for _, r := range m.Relations {
+	for place, r := range m.Relations {
+		if r.Kind == shared.RelationEdit {
+			if err := tx.checkEdits(r.MessageID); err != nil {
+				return err
+			}
+		}
 		text := ""
-		if r.Kind == shared.RelationQuote {
+		if place == 0 {
 			text = m.Quoted
 		}
-		if err := tx.exec("INSERT INTO relations (id, kind, other, text) VALUES (?, ?, ?, ?)", m.ID, r.Kind, r.MessageID,
-			text); err != nil {
+		if err := tx.exec("INSERT INTO relations (id, place, kind, other, text) VALUES (?, ?, ?, ?, ?)", m.ID, place, r.Kind,
+			r.MessageID, text); err != nil {
 			return err
 		}
 	}
@@ -226,21 +245,41 @@ func (s *Store) Newest(ctx context.Context, limit int) ([]Stored, error) {
 const noEdit = "NOT EXISTS (SELECT 1 FROM relations e WHERE e.id = messages.id AND e.kind = 'edit')"
 
 // History lists up to limit messages of a conversation, without edits, before a sequence number (0: the newest),
-// newest first.
-func (s *Store) History(ctx context.Context, room shared.Conversation, before int64, limit int) ([]Stored, error) {
+// newest first. more says that there may be others. A page ends early when it has maxPageText bytes of text.
+func (s *Store) History(ctx context.Context, room shared.Conversation, before int64, limit int) (list []Stored,
+	more bool, err error) {
 	if before <= 0 {
 		before = 1<<63 - 1
 	}
-	return s.messages(ctx, "conversation = ? AND seq < ? AND type <> 'command' AND "+noEdit+" ORDER BY seq DESC LIMIT ?",
+	rows, err := s.messageRows(ctx,
+		"conversation = ? AND seq < ? AND type <> 'command' AND "+noEdit+" ORDER BY seq DESC LIMIT ?",
 		roomKey(room), before, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	size := 0
+	list, err = scanUntil(rows, func(r *sql.Rows) (m Stored, end bool, err error) {
+		m, err = scanStored(r.Scan)
+		size += len(m.Text)
+		return m, size >= maxPageText, err
+	})
+	return list, len(list) == limit || size >= maxPageText, err
 }
 
 func (s *Store) messages(ctx context.Context, where string, args ...any) ([]Stored, error) {
+	rows, err := s.messageRows(ctx, where, args...)
+	if err != nil {
+		return nil, err
+	}
+	return scanAll(rows, func(r *sql.Rows) (Stored, error) { return scanStored(r.Scan) })
+}
+
+func (s *Store) messageRows(ctx context.Context, where string, args ...any) (*sql.Rows, error) {
 	rows, err := s.read.QueryContext(ctx, "SELECT "+messageColumns+" FROM messages WHERE "+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read history: %w", err)
 	}
-	return scanAll(rows, func(r *sql.Rows) (Stored, error) { return scanStored(r.Scan) })
+	return rows, nil
 }
 
 // Message reads a message; found is false for one that is unknown or was removed.

@@ -24,6 +24,10 @@ const (
 
 	// maxPage is the most messages that one call lists.
 	maxPage = 100
+
+	// maxPageText is with how many bytes of text a page of the history ends, so that a request holds at most 10 MiB of
+	// texts: originals and edits, each of at most maxPageText and one text more.
+	maxPageText = 4 << 20
 )
 
 // api is the HTTP API. The user is whom the header X-User or ?user= names: these are demo accounts without passwords,
@@ -257,9 +261,7 @@ func (a *api) sync(r *http.Request, user string) (any, error) {
 	for _, w := range logged {
 		ids, after = append(ids, w.ID), w.Entry
 		b := bodiesOf(w.Body)
-		if all = append(all, b); b.quotes != "" {
-			ids = append(ids, b.quotes)
-		}
+		all, ids = append(all, b), append(ids, b.quotes...)
 	}
 	live, err := a.server.live(r.Context(), ids)
 	if err != nil {

@@ -21,7 +21,7 @@ type Hub struct {
 	mu      sync.Mutex
 	clients map[string]map[*Client]struct{}
 	pending map[string]map[*delivery]struct{} // by message id: not yet taken by all of its clients
-	quoting map[string]map[*delivery]struct{} // the same, by the id of the message that they quote
+	quoting map[string]map[*delivery]struct{} // the same, by the ids of the messages that they quote
 	missed  map[string]map[string]bool        // by message id: the users from whose queues a recall struck it
 	present map[string][]span                 // by user: earlier stretches of being connected
 	joined  uint64                            // clients, since the start
@@ -38,7 +38,7 @@ const maxSpans = 64
 // delivery is one message on its way to some clients, or a notice.
 type delivery struct {
 	id      string
-	quotes  string // the id of the message of which it repeats a part; empty: none
+	quotes  []string // the ids of the messages of which it repeats a part
 	notice  bool
 	queued  bool // it lies in a queue of the store until the client has it
 	copied  bool // another server of the cluster may have put it into a queue of the store
@@ -71,9 +71,9 @@ func NewHub() *Hub {
 }
 
 // Hold puts a message in the queues of the members of a conversation who are connected, not to be delivered yet. away
-// lists the others. quotes is the message of which it repeats a part, if any: should that be recalled from now on, the
-// message goes without it.
-func (h *Hub) Hold(id, quotes string, members []Member) (d *delivery, here, away []string) {
+// lists the others. quotes are the messages of which it repeats a part, if any: should one be recalled from now on, the
+// message goes without that part.
+func (h *Hub) Hold(id string, quotes []string, members []Member) (d *delivery, here, away []string) {
 	d = &delivery{id: id, quotes: quotes}
 	here, away = h.hold(d, members)
 	return d, here, away
@@ -111,11 +111,14 @@ func (h *Hub) push(c *Client, d *delivery) {
 			h.pending[d.id] = make(map[*delivery]struct{})
 		}
 		h.pending[d.id][d] = struct{}{}
-		if d.quotes != "" && d.state == held {
-			if h.quoting[d.quotes] == nil {
-				h.quoting[d.quotes] = make(map[*delivery]struct{})
+		for _, quoted := range d.quotes {
+			if d.state != held {
+				break
 			}
-			h.quoting[d.quotes][d] = struct{}{}
+			if h.quoting[quoted] == nil {
+				h.quoting[quoted] = make(map[*delivery]struct{})
+			}
+			h.quoting[quoted][d] = struct{}{}
 		}
 	}
 	c.signal()
@@ -173,9 +176,11 @@ func (h *Hub) forget(d *delivery) {
 			delete(h.pending, d.id)
 		}
 	}
-	if set := h.quoting[d.quotes]; set != nil {
-		if delete(set, d); len(set) == 0 {
-			delete(h.quoting, d.quotes)
+	for _, quoted := range d.quotes {
+		if set := h.quoting[quoted]; set != nil {
+			if delete(set, d); len(set) == 0 {
+				delete(h.quoting, quoted)
+			}
 		}
 	}
 }

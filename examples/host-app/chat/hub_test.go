@@ -605,7 +605,7 @@ func TestHub_CutOffBeforeDelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	held, _, _ := s.hub.Hold("m", "", []Member{{User: "ben"}})
+	held, _, _ := s.hub.Hold("m", nil, []Member{{User: "ben"}})
 	s.hub.Kick("ben")
 	if left := s.hub.Release(held, bodies{body: json.RawMessage("{}")}); len(left) != 1 || left[0] != "ben" {
 		t.Errorf("left: %v", left)

@@ -174,7 +174,7 @@ func TestRecall_GoneFromEachStore(t *testing.T) {
 			if _, got := dan.has("message", id); got {
 				t.Error("a recalled message was delivered late")
 			}
-			if history, err := s.store.History(ctx, room, 0, 10); err != nil || len(history) > 0 {
+			if history, _, err := s.store.History(ctx, room, 0, 10); err != nil || len(history) > 0 {
 				t.Errorf("history still has %v, %v", history, err)
 			}
 			for _, user := range []string{"ann", "ben", "cleo", "dan"} {

@@ -145,6 +145,102 @@ func TestPage_EditQuoteForward(t *testing.T) {
 }
 
 // A recall may overtake its message: what is still being sent is never delivered.
+// An edit that is recalled alone goes from the pages that show it, which show the text before: also of a message that
+// is older than the newest page, for whoever edits it, and for whoever was away.
+func TestPage_EditAlone(t *testing.T) {
+	c := newChat(t)
+	sendEdited(t, c.Server)
+	for i := range 60 {
+		send(t, c.Server, "dan", Outgoing{Conversation: groupRoom, Text: fmt.Sprint("chatter ", i)})
+	}
+	ben, cleo, away := c.user("ben", "group/team", desktop), c.user("cleo", "group/team", desktop),
+		c.user("dan", "group/team", desktop)
+	ann := c.user("ann", "group/team", desktop) // has not loaded the message
+	for _, tb := range []*tab{ben, cleo, away} {
+		tb.click("#earlier")
+		tb.shows(`[data-id="m"] .bubble`, secret)
+	}
+	ben.menu(`[data-id="m"]`)
+	ben.click(`#menu [data-item=reply]`)
+	ben.say("really?")
+	ann.shows(".quote", secret)
+	ben.menu(`[data-id="m"]`)
+	ben.click(`#menu [data-item=reply]`)
+	ben.shows("#context", secret)
+	cleo.menu(`[data-id="m"]`)
+	cleo.click(`#menu [data-item=edit]`)
+	cleo.wait(`document.querySelector('#text').value === %s`, quoted(secret))
+	away.click("#online")
+	away.wait(`document.body.dataset.online === 'no'`)
+
+	job, err := c.plugin.StartJob(testContext(t), shared.JobRequest{Tenant: Tenant, JobID: "j",
+		Actor: shared.Actor{ID: "ben"}, Role: shared.RoleAdmin,
+		Filter: shared.JobFilter{Sender: "cleo", Conversation: &groupRoom, From: time.Now().Add(-sweepBack)}})
+	if err != nil {
+		t.Fatalf("%+v %v", job, err)
+	}
+	for _, tb := range []*tab{ben, cleo} {
+		tb.shows(`[data-id="m"] .bubble`, "the text before")
+		tb.shows(`[data-id="m"] .edited`, "edited")
+	}
+	ben.shows("#context", "the text before")
+	cleo.wait(`document.querySelector('#text').value === ''`)
+	ann.shows(".quote", "Message not loaded")
+	away.click("#online")
+	away.shows(`[data-id="m"] .bubble`, "the text before")
+	for _, tb := range []*tab{ben, cleo, ann, away} {
+		tb.holdsNot("swordfish")
+		if eval[int](tb, `document.querySelectorAll('.placeholder').length`) != 0 {
+			t.Error("the edit has left a placeholder")
+		}
+		tb.wait(`document.querySelector('#earlier').hidden === %t`, tb != ann) // all is loaded, or there is more
+	}
+}
+
+// Whatever the order in which a page learns of a message, its edits and the recall of one of them, the outcome is the
+// same once it has read what it asks to read again.
+func TestPage_EditAloneInAnyOrder(t *testing.T) {
+	c := newChat(t)
+	tb := c.open("/", desktop)
+	got := eval[string](tb, `(async () => {
+		const { Model } = await import('/static/model.js');
+		const conversation = { type: 'group', id: 'team' };
+		const base = { id: 'm', seq: 1, conversation, sender: 'cleo', type: 'text' };
+		const notice = { message_id: 'e2', conversation, recalled_at: '2026-01-01T00:00:00Z' };
+		const edit = (id, seq, text) => ({ id, seq, conversation, sender: 'cleo', type: 'text', edit: 'm', text });
+		const learn = {
+			message: (model) => model.add({ ...base, text: 'zero' }),
+			first: (model) => model.edit(edit('e1', 2, 'one')),
+			second: (model) => model.edit(edit('e2', 3, 'two')),
+			history: (model) => model.add({ ...base, text: 'two', edited: 3, version: 'e2' }),
+			quote: (model) => model.add({ ...base, id: 'q', seq: 4, quote: 'm', quoted: 'two', quoted_edit: 'e2' }),
+			notice: (model) => model.recall(notice),
+		};
+		const after = (x, rest) => orders(rest).map((order) => [x, ...order]);
+		const orders = (list) => (list.length < 2 ? [list] : list.flatMap((x, i) => after(x, list.toSpliced(i, 1))));
+		const wrong = [];
+		for (const order of orders([...Object.keys(learn), 'notice'])) {
+			const model = new Model('ben');
+			model.setRooms([{ conversation, title: 'Team', members: [] }]);
+			const room = model.rooms.get('group/team');
+			let gone = false;
+			for (const what of order) {
+				learn[what](model);
+				gone ||= what === 'notice';
+				const kept = JSON.stringify([[...model.messages.values()], [...model.early.values()]]);
+				if (gone && kept.includes('"two"')) wrong.push([what, ...order]);
+			}
+			if (model.stale(room).length) model.add({ ...base, text: 'one', edited: 2, version: 'e1' });
+			const m = model.messages.get('m');
+			if (m.text !== 'one' || m.edited !== 2 || m.version !== 'e1') wrong.push([m.text, ...order]);
+		}
+		return JSON.stringify(wrong.slice(0, 5));
+	})()`)
+	if got != "[]" {
+		t.Errorf("wrong are %s", got)
+	}
+}
+
 func TestPage_RecallBeforeTheMessage(t *testing.T) {
 	c := newChat(t)
 	ann, ben := c.user("ann", "group/team", desktop), c.user("ben", "group/team", desktop)
@@ -548,7 +644,7 @@ func TestPage_AnswerLost(t *testing.T) {
 			tb.say("only once")
 			tb.wait(`window.lost`)
 			tb.message("only once")
-			stored, err := c.store.History(testContext(t), singleRoom, 0, 10)
+			stored, _, err := c.store.History(testContext(t), singleRoom, 0, 10)
 			if err != nil || len(stored) != 1 {
 				t.Fatalf("%d messages, %v", len(stored), err)
 			}

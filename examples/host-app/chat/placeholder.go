@@ -18,7 +18,7 @@ import (
 // silently. The step notify calls it first, with the users who had the message. If that step is late, the step history
 // calls it without them. In a cluster every server calls it, with those who had the message from it.
 func (s *Store) setPlaceholder(ctx context.Context, e shared.Event, received []string) error {
-	if e.Silent || isEdit(&e) { // the placeholder of an edit is that of its original
+	if e.Silent || isEdit(&e) { // the original of an edit has the placeholder, or shows the text before the edit
 		return nil
 	}
 	conflict := "ON CONFLICT DO NOTHING"
@@ -89,7 +89,7 @@ func (s *Server) timeline(ctx context.Context, room shared.Conversation, user st
 	if before == 0 {
 		before = math.MaxInt64
 	}
-	messages, err := s.store.History(ctx, room, before, limit)
+	messages, more, err := s.store.History(ctx, room, before, limit)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -98,11 +98,8 @@ func (s *Server) timeline(ctx context.Context, room shared.Conversation, user st
 		return nil, 0, err
 	}
 	ids := make([]string, 0, len(messages))
-	for _, m := range append(edits, messages...) {
-		ids = append(ids, m.ID)
-		if quoted := m.related(shared.RelationQuote); quoted != "" {
-			ids = append(ids, quoted)
-		}
+	for _, m := range messages {
+		ids = append(append(append(ids, m.ID), m.quotes()...), edits[m.ID]...)
 	}
 	live, err := s.live(ctx, ids)
 	if err != nil {
@@ -114,22 +111,34 @@ func (s *Server) timeline(ctx context.Context, room shared.Conversation, user st
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(messages) == limit {
-		next = messages[limit-1].Seq
+	if more {
+		next = messages[len(messages)-1].Seq
 	}
 	if len(placeholders) == limit {
 		next = max(next, placeholders[limit-1].seq)
 	}
 	list = []Payload{}
 	for _, p := range placeholders {
-		if p.seq >= next {
-			list = append(list, p.payload(user))
-			live[p.notice.MessageID] = false // it may have been recalled since the plugin was asked
+		live[p.notice.MessageID] = false // it may have been recalled since the plugin was asked
+	}
+	size := 0
+	for _, m := range messages {
+		if m.Seq < next || !live[m.ID] {
+			continue
+		}
+		p, err := s.shown(ctx, m, edits[m.ID], live)
+		if err != nil {
+			return nil, 0, err
+		}
+		list = append(list, p)
+		if size += len(p.Text); size >= maxPageText {
+			next = m.Seq
+			break
 		}
 	}
-	for _, m := range messages {
-		if m.Seq >= next && live[m.ID] {
-			list = append(list, shown(m, edits, live))
+	for _, p := range placeholders {
+		if p.seq >= next {
+			list = append(list, p.payload(user))
 		}
 	}
 	slices.SortFunc(list, func(a, b Payload) int { return cmp.Compare(b.Seq, a.Seq) })

@@ -66,10 +66,7 @@ func (s *Server) relayOnce(ctx context.Context) error {
 	list, err := s.holdWaiting(ctx)
 	ids := make([]string, 0, len(list))
 	for _, m := range list {
-		ids = append(ids, m.ID)
-		if quoted := m.related(shared.RelationQuote); quoted != "" {
-			ids = append(ids, quoted)
-		}
+		ids = append(append(ids, m.ID), m.quotes()...)
 	}
 	var states map[string]shared.MessageState
 	if err == nil && len(ids) > 0 {
@@ -85,8 +82,10 @@ func (s *Server) relayOnce(ctx context.Context) error {
 	for _, m := range list {
 		switch states[m.ID] {
 		case shared.MessageLive:
-			if states[m.related(shared.RelationQuote)] != shared.MessageLive {
-				m.Quoted = ""
+			for _, id := range m.quotes() {
+				if states[id] != shared.MessageLive {
+					m.Quoted = ""
+				}
 			}
 			left := s.hub.Release(m.held, m.bodies())
 			err = errors.Join(err, s.deliverLater(ctx, left, m.ID))
@@ -131,7 +130,7 @@ func (s *Server) holdWaiting(ctx context.Context) (list []passOn, err error) {
 			continue
 		}
 		s.store.saw(m.Seq)
-		held := &delivery{id: id, quotes: m.related(shared.RelationQuote), copied: true}
+		held := &delivery{id: id, quotes: m.quotes(), copied: true}
 		s.hub.hold(held, s.store.Members(m.Conversation))
 		list = append(list, passOn{m, held})
 	}

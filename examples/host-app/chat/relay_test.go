@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -57,6 +58,23 @@ func TestRelay_OtherServer(t *testing.T) {
 		there.leave(t)
 		if left, err := s[0].store.Queued(testContext(t), "ben", 0, 10); err != nil || len(left) > 0 {
 			t.Errorf("it waits for ben, who has it: %v, %v", left, err)
+		}
+	})
+	t.Run("gets a quote without the text of an edit that was recalled", func(t *testing.T) {
+		s := newSharedServers(t, &index{}, &index{onStatus: func(id string) shared.MessageState {
+			if id == "e" {
+				return shared.MessageRecalled
+			}
+			return shared.MessageLive
+		}})
+		ben := connect(t, s[1], "ben")
+		send(t, s[0], "ann", Outgoing{ID: "m", Conversation: singleRoom, Text: "x"})
+		send(t, s[0], "ann", Outgoing{ID: "e", Conversation: singleRoom, Text: secret, Edit: "m"})
+		if q := send(t, s[0], "ann", Outgoing{ID: "q", Conversation: singleRoom, Quote: "m"}); q.Quoted != secret {
+			t.Errorf("quoted %q", q.Quoted)
+		}
+		if f := ben.wait(t, "message", "q"); strings.Contains(string(f.Body), "swordfish-7391") {
+			t.Errorf("ben got %s", f.Body)
 		}
 	})
 	t.Run("gets it once its own plugin knows it", func(t *testing.T) {

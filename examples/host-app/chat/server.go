@@ -163,7 +163,7 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 	} else if known { // and held for nobody: a recall would take those for whom it is held for users who never got it
 		receivers = nil
 	}
-	held, here, away := s.hub.Hold(m.ID, m.related(shared.RelationQuote), receivers)
+	held, here, away := s.hub.Hold(m.ID, m.quotes(), receivers)
 	away = slices.DeleteFunc(away, func(u string) bool { return u == sender })
 	var queued, roaming []string
 	if m.Conversation.Type != shared.ConversationChatroom { // a chatroom is for those who are there

@@ -66,7 +66,8 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 	}
 	s.hub.Gone(id) // also after a crash between the commit and the answer to Recall
 
-	// Of an edit, clients hear by its original, which then shows no text.
+	// Of an edit that is recalled with its original, clients hear by the original, which then shows no text. Of one that
+	// is recalled alone they hear themselves: the original then shows the text before it.
 	if c := d.Cause; c != nil && c.Kind == shared.RelationEdit {
 		s.hub.Settled(id)
 		return shared.OutcomeNothingToDo, nil

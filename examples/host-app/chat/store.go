@@ -21,6 +21,9 @@ import (
 //go:embed schema.sql
 var Schema string
 
+// schemaVersion is the version of Schema. It grows when the tables change; the first ones had none.
+const schemaVersion = 1
+
 const (
 	// maxBatch bounds how many writes share one transaction: enough to hide a slow disk, few enough to answer soon.
 	maxBatch = 256
@@ -117,7 +120,7 @@ func lockFolder(data Data) (*os.File, error) {
 func (s *Store) open() error {
 	// secure_delete overwrites what is deleted; synchronous=FULL makes a commit survive a power cut.
 	dsn := "file:" + s.path + "?_pragma=" + patient + "&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-		"&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)&_pragma=foreign_keys(ON)"
+		"&_pragma=secure_delete(ON)&_pragma=temp_store(MEMORY)&_pragma=foreign_keys(ON)&_txlock=immediate"
 	var err error
 	if s.write, err = sql.Open("sqlite", dsn); err != nil {
 		return fmt.Errorf("open %s: %w", s.path, err)
@@ -127,8 +130,8 @@ func (s *Store) open() error {
 		return errors.Join(fmt.Errorf("open %s: %w", s.path, err), s.write.Close())
 	}
 	s.read.SetMaxOpenConns(4)
-	if _, err := s.write.Exec(Schema); err != nil {
-		return errors.Join(fmt.Errorf("prepare %s: %w", s.path, err), s.write.Close(), s.read.Close())
+	if err := prepare(s.write, s.path, Schema, schemaVersion); err != nil {
+		return errors.Join(err, s.write.Close(), s.read.Close())
 	}
 	if err := s.load(); err != nil {
 		return errors.Join(err, s.write.Close(), s.read.Close())
@@ -138,6 +141,33 @@ func (s *Store) open() error {
 		return errors.Join(fmt.Errorf("open %s: %w", s.path, err), s.write.Close(), s.read.Close())
 	}
 	s.done.Go(func() { s.run(conn) })
+	return nil
+}
+
+// prepare makes the tables of a new database. It refuses one that an edition with other tables has made.
+func prepare(db *sql.DB, path, schema string, version int) error {
+	tx, err := db.Begin() // it excludes other servers that open the database
+	if err != nil {
+		return fmt.Errorf("prepare %s: %w", path, err)
+	}
+	var has, tables int
+	err = tx.QueryRow("SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version").
+		Scan(&has, &tables)
+	if err == nil && tables > 0 && has != version {
+		err = fmt.Errorf("another edition of this server made the database: its schema is %d, want %d; to start afresh, "+
+			"delete the data folder and the index of the plugin", has, version)
+	}
+	if err == nil && tables == 0 {
+		_, err = tx.Exec(schema + fmt.Sprintf("PRAGMA user_version = %d;", version))
+	}
+	if err == nil {
+		err = tx.Commit()
+	} else {
+		err = errors.Join(err, tx.Rollback())
+	}
+	if err != nil {
+		return fmt.Errorf("prepare %s: %w", path, err)
+	}
 	return nil
 }
 
@@ -405,15 +435,25 @@ func (tx *writeTx) close() {
 }
 
 // scanAll reads all rows and closes them. Without rows the list is empty and not nil: as JSON it is a list too.
-func scanAll[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) (list []T, err error) {
+func scanAll[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) ([]T, error) {
+	return scanUntil(rows, func(r *sql.Rows) (T, bool, error) {
+		v, err := scan(r)
+		return v, false, err
+	})
+}
+
+// scanUntil is scanAll that ends with the row for which scan says so.
+func scanUntil[T any](rows *sql.Rows, scan func(*sql.Rows) (T, bool, error)) (list []T, err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	list = []T{}
 	for rows.Next() {
-		v, err := scan(rows)
+		v, end, err := scan(rows)
 		if err != nil {
 			return nil, fmt.Errorf("read a row: %w", err)
 		}
-		list = append(list, v)
+		if list = append(list, v); end {
+			break
+		}
 	}
 	return list, rows.Err()
 }

@@ -3,11 +3,14 @@ package chat
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chat-recall/recall/shared"
 )
@@ -80,5 +83,36 @@ func TestStore_DeletedTextLeavesTheFiles(t *testing.T) {
 	}
 	if n := len(found()); n > 0 {
 		t.Fatalf("%d deleted texts are still in the files", n)
+	}
+}
+
+func TestStore_OtherEdition(t *testing.T) {
+	for name, setup := range map[string]string{
+		"before there were versions": "CREATE TABLE messages (id TEXT)",
+		"newer":                      "CREATE TABLE messages (id TEXT); PRAGMA user_version = 1000",
+	} {
+		for _, file := range []string{databaseFile, ArchiveFolder + "/archive.db"} {
+			t.Run(name+" "+file, func(t *testing.T) {
+				dir := t.TempDir()
+				if err := os.MkdirAll(filepath.Join(dir, ArchiveFolder), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := db.Exec(setup); err != nil {
+					t.Fatal(err)
+				}
+				if err := db.Close(); err != nil {
+					t.Fatal(err)
+				}
+				_, err = newServer(Data{Folder: dir}, hclog.NewNullLogger())
+				if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, file)) ||
+					!strings.Contains(err.Error(), "to start afresh, delete the data folder and the index of the plugin") {
+					t.Errorf("%v", err)
+				}
+			})
+		}
 	}
 }

@@ -78,7 +78,7 @@ func TestFindLeaks_EachStore(t *testing.T) {
 			"chat.db: a piece of the text of message gone"},
 		"queue of a client": {func(_ context.Context, s *chat.Server) error {
 			_, err := s.Connect("ben")
-			s.Hub().Hold("gone", "", []chat.Member{{User: "ben"}})
+			s.Hub().Hold("gone", nil, []chat.Member{{User: "ben"}})
 			return err
 		}, "delivery: message gone waits for ben"},
 	} {

@@ -81,30 +81,53 @@ class Page {
     for (const notice of recalls) this.recall(notice, true);
     this.cursor = cursor;
     await Promise.all([...this.model.rooms.values()].map((room) => this.page(room, 0)));
+    for (const room of this.model.rooms.values()) this.mend(room);
     this.status(true);
     if (this.room) this.show();
     else this.open();
   }
 
+  // page reads the messages before a sequence number, or the newest. It returns from which one on they are.
   async page(room, before) {
+    const oldest = before ? before === room.before : !room.asked;
     const page = await history(room.conversation, before, this.me);
     for (const m of page.messages) {
       if (m.recalled) this.recall(m.recalled, true);
       this.model.add(m);
     }
-    if (before || !room.asked) room.before = page.before;
+    if (oldest) room.before = page.before;
     room.asked = true;
+    return page.before ?? 0;
   }
 
   // refresh reads the newest page again: the placeholder of a message that this page never had is in it. The server sets
-  // the placeholder before it sends the notice. Notices that come meanwhile share the next reading.
+  // the placeholder before it sends the notice. It also reads the messages whose text is to be read again. Notices that
+  // come meanwhile share the next reading.
   refresh(room) {
     room.next ??= (room.reading ?? Promise.resolve()).then(async () => {
       room.reading = room.next;
       room.next = undefined;
-      await this.page(room, 0).catch(() => {}); // the next catch-up reads it
+      await this.reread(room).catch(() => {}); // the next catch-up reads it
       this.show();
     });
+  }
+
+  async reread(room) {
+    const stale = this.model.stale(room);
+    for (const m of stale) delete m.stale; // another notice may come meanwhile
+    try {
+      let from = await this.page(room, 0);
+      for (const m of stale) if (m.seq < from) from = await this.page(room, m.seq + 1);
+    } catch (error) {
+      for (const m of stale) m.stale = true;
+      throw error;
+    }
+    this.mend(room);
+  }
+
+  // mend reads the texts again of which an edit was recalled.
+  mend(room) {
+    if (this.model.stale(room).length) this.refresh(room);
   }
 
   async earlier() {
@@ -113,6 +136,7 @@ class Page {
     const below = log.scrollHeight - log.scrollTop;
     this.messages.atEnd = false;
     await this.page(room, room.before).catch(() => tell(t('unavailable')));
+    this.mend(room);
     if (this.room !== room) return;
     this.show();
     log.scrollTop = log.scrollHeight - below;
@@ -153,13 +177,16 @@ class Page {
     const attachments = this.model.messages.get(notice.message_id)?.attachments;
     withdraw(notice.message_id);
     this.selection.drop(notice.message_id);
+    if (this.composer.editing?.version === notice.message_id) this.composer.leaveEdit();
     const m = this.model.recall(notice);
     const live = byId('live');
     if (live.dataset.of === notice.message_id) live.textContent = '';
     if (!m) {
       const room = this.model.rooms.get(roomKey(notice.conversation));
-      if (room && !quietly && !notice.silent && !this.model.messages.has(notice.message_id)) this.refresh(room);
-      if (!quietly) this.show(); // others may have quoted it
+      if (quietly) return;
+      if (room && !notice.silent && !this.model.messages.has(notice.message_id)) this.refresh(room);
+      else if (room) this.mend(room);
+      this.show(); // others may have quoted it, or shown it as their text
       return;
     }
     this.messages.forget(attachments);

@@ -58,7 +58,7 @@ export class Composer {
   rewrite(m) {
     this.quote = this.file = null;
     this.editing = m;
-    this.text.value = m.text;
+    this.text.value = m.text ?? '';
     this.context();
     this.grow();
     this.text.focus();

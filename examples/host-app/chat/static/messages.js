@@ -52,7 +52,7 @@ export class Messages {
       const together = Boolean(before && !before.recalled && !m.recalled && before.sender === m.sender && date - timeOf(before) < TOGETHER);
       const quoted = m.quote && page.model.messages.get(m.quote);
       const quote = !m.quote ? '' : page.model.recalled.has(m.quote) ? 'gone' : quoted ? 'live' : 'unknown';
-      const signature = JSON.stringify([lang(), m.recalled, together, quote, m.pending, this.own.has(m.id), m.text, m.edited, m.quoted, quoted?.edited, page.selection.refusals.get(m.id)]);
+      const signature = JSON.stringify([lang(), m.recalled, together, quote, m.pending, this.own.has(m.id), m.text, m.edited, m.quoted, quoted?.text, page.selection.refusals.get(m.id)]);
       wanted.push(this.node(m.id, signature, () => (m.recalled ? this.placeholder(m) : this.message(m, room, together, quote, quoted))));
       before = m;
     }
@@ -106,7 +106,7 @@ export class Messages {
     }
     if (m.forward) bubble.append(el('div', { class: 'forwarded muted', text: t('forwarded') }));
     for (const key of m.attachments || []) bubble.append(view(m, key, page.me));
-    if (m.type === 'text') bubble.append(el('p', { class: 'said', dir: 'auto', text: m.text || '' }));
+    if (m.type === 'text') bubble.append(el('p', { class: 'said', dir: 'auto', text: m.text === null ? t('loading') : m.text || '' }));
     const role = page.model.role(room.key, m.sender);
     const head = !own && !together && room.conversation.type !== 'single'
       && el('div', { class: 'by' }, el('span', { text: name }), (role === 'owner' || role === 'admin') && el('span', { class: 'role', text: t(role) }));
