@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -26,8 +27,9 @@ var archiveSchema string
 const archiveVersion = 1
 
 const (
-	// HoldLabel is the label of a message that keeps its archived content from being purged. Amend sets it while the
-	// message is live. After the recall, when no label changes any more, compliance holds and releases in the archive.
+	// HoldLabel is the label of a message that keeps its archived content, and that of its edits, from being purged. Amend
+	// sets it while the message is live. What compliance holds and releases is in the archive, before and after the
+	// recall, and counts instead of the label.
 	HoldLabel = "hold"
 
 	// ArchiveFolder is the folder of the archive, in that of the server.
@@ -56,6 +58,8 @@ type Archived struct {
 	Event      shared.Event   `json:"event"`
 	Text       string         `json:"text"`
 	Files      []ArchivedFile `json:"files"`
+	Edits      []ArchivedEdit `json:"edits"`      // newest first
+	MoreEdits  bool           `json:"more_edits"` // older ones are left out, and are to be read by their own ids
 	ArchivedAt time.Time      `json:"archived_at"`
 	ExpiresAt  time.Time      `json:"expires_at"`
 	Held       bool           `json:"held"` // it is not purged, also after ExpiresAt
@@ -65,6 +69,13 @@ type Archived struct {
 type ArchivedFile struct {
 	Key  string `json:"key"`
 	Name string `json:"name"`
+}
+
+// ArchivedEdit is an edit of an archived message.
+type ArchivedEdit struct {
+	MessageID string    `json:"message_id"`
+	SentAt    time.Time `json:"sent_at"`
+	Text      string    `json:"text"`
 }
 
 // Access is something that compliance did to the archive.
@@ -131,9 +142,10 @@ func labeled(e *shared.Event) bool { return slices.Contains(e.Message.Labels, Ho
 func (a *Archive) KeepText(ctx context.Context, e *shared.Event, text string) error {
 	event, err := json.Marshal(e)
 	if err == nil {
-		_, err = a.db.ExecContext(ctx, `INSERT INTO archived (id, event, text, at, expires, labeled)
-			VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, e.Message.ID, string(event), text, a.now().UnixMicro(), expiry(e),
-			labeled(e))
+		original := cmp.Or(relatedBy(&e.Message, shared.RelationEdit), e.Message.ID)
+		_, err = a.db.ExecContext(ctx, `INSERT INTO archived (id, original, sent_at, event, text, at, expires, labeled)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`, e.Message.ID, original, e.Message.SentAt.UnixMicro(),
+			string(event), text, a.now().UnixMicro(), expiry(e), labeled(e))
 	}
 	if err != nil {
 		return fmt.Errorf("archive a text: %w", err)
@@ -174,10 +186,14 @@ func (a *Archive) DropFile(ctx context.Context, key string) error {
 	return syncDir(a.files())
 }
 
-// isHeld is the decision of compliance, or else the label of the message, for a row of a table.
-func isHeld(table string) string {
-	return "COALESCE((SELECT held FROM holds WHERE holds.id = " + table + ".id), " + table + ".labeled)"
-}
+// What is held, for a row of a table: the decision of compliance, or else the label of the message. An edit is also
+// held as its original is.
+const (
+	heldText = `(COALESCE((SELECT held FROM holds WHERE holds.id = archived.id), archived.labeled)
+		OR COALESCE((SELECT held FROM holds WHERE holds.id = archived.original),
+			(SELECT o.labeled FROM archived o WHERE o.id = archived.original), 0))`
+	heldFile = `COALESCE((SELECT held FROM holds WHERE holds.id = archived_files.id), archived_files.labeled)`
+)
 
 // record records what an auditor does.
 func (a *Archive) record(ctx context.Context, tx *sql.Tx, auditor, did, id, key string) error {
@@ -186,12 +202,12 @@ func (a *Archive) record(ctx context.Context, tx *sql.Tx, auditor, did, id, key 
 	return err
 }
 
-// Read returns the content of a message, once it is recorded that the auditor has it.
+// Read returns the content of a message and of its edits, once it is recorded that the auditor has each of them.
 func (a *Archive) Read(ctx context.Context, auditor, id string) (content Archived, err error) {
 	err = a.change(ctx, func(tx *sql.Tx) error {
 		var event string
 		var at, expires int64
-		err := tx.QueryRowContext(ctx, "SELECT event, text, at, expires, "+isHeld("archived")+
+		err := tx.QueryRowContext(ctx, "SELECT event, text, at, expires, "+heldText+
 			" FROM archived WHERE id = ?", id).Scan(&event, &content.Text, &at, &expires, &content.Held)
 		if errors.Is(err, sql.ErrNoRows) {
 			return errNotArchived
@@ -213,12 +229,39 @@ func (a *Archive) Read(ctx context.Context, auditor, id string) (content Archive
 		if err != nil {
 			return err
 		}
+		if err := a.readEdits(ctx, tx, id, &content); err != nil {
+			return err
+		}
+		for _, edit := range content.Edits {
+			if err := a.record(ctx, tx, auditor, "read", edit.MessageID, ""); err != nil {
+				return err
+			}
+		}
 		return a.record(ctx, tx, auditor, "read", id, "")
 	})
 	if err != nil {
 		return Archived{}, fmt.Errorf("read the archive: %w", err)
 	}
 	return content, nil
+}
+
+// readEdits reads the edits of a message, newest first, until there are maxPageText bytes of text.
+func (a *Archive) readEdits(ctx context.Context, tx *sql.Tx, id string, content *Archived) error {
+	rows, err := tx.QueryContext(ctx, `SELECT id, sent_at, text FROM archived WHERE original = ?1 AND id <> ?1
+		ORDER BY sent_at DESC, id DESC`, id)
+	if err != nil {
+		return err
+	}
+	size := 0
+	content.Edits, err = scanUntil(rows, func(r *sql.Rows) (e ArchivedEdit, end bool, err error) {
+		var at int64
+		err = r.Scan(&e.MessageID, &at, &e.Text)
+		e.SentAt = time.UnixMicro(at).UTC()
+		size += len(e.Text)
+		content.MoreEdits = size >= maxPageText
+		return e, content.MoreEdits, err
+	})
+	return err
 }
 
 // ReadFile opens an attachment of a message, once it is recorded that the auditor has it.
@@ -245,22 +288,29 @@ func (a *Archive) ReadFile(ctx context.Context, auditor, id, key string) (file *
 	return file, name, nil
 }
 
-// Hold keeps the content of a recalled message from being purged, or releases it. It may come before the content is
-// archived.
-func (a *Archive) Hold(ctx context.Context, auditor, id string, held bool) error {
+// Hold keeps the content of a message and of its edits from being purged, or releases it, and records that. It may come
+// before the content is archived. It reports whether the message is held now: an edit may be held with its original.
+func (a *Archive) Hold(ctx context.Context, auditor, id string, held bool) (now bool, err error) {
 	did := "release"
 	if held {
 		did = "hold"
 	}
-	err := a.change(ctx, func(tx *sql.Tx) error {
+	err = a.change(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO holds (id, held) VALUES (?, ?)
 			ON CONFLICT DO UPDATE SET held = excluded.held`, id, held)
+		if err != nil {
+			return err
+		}
+		err = tx.QueryRowContext(ctx, "SELECT "+heldText+" FROM archived WHERE id = ?", id).Scan(&now)
+		if errors.Is(err, sql.ErrNoRows) {
+			now, err = held, nil
+		}
 		return errors.Join(err, a.record(ctx, tx, auditor, did, id, ""))
 	})
 	if err != nil {
-		return fmt.Errorf("hold a message in the archive: %w", err)
+		return false, fmt.Errorf("hold a message in the archive: %w", err)
 	}
-	return nil
+	return now, nil
 }
 
 // Accesses lists what compliance did before an entry, newest first; before 0 from the newest.
@@ -300,8 +350,8 @@ func (a *Archive) Purge(ctx context.Context) (purged int, err error) {
 // expired lists messages that may be purged.
 func (a *Archive) expired(ctx context.Context) ([]string, error) {
 	now := a.now().UnixMicro()
-	rows, err := a.db.QueryContext(ctx, `SELECT id FROM archived WHERE expires <= ? AND NOT `+isHeld("archived")+`
-		UNION SELECT id FROM archived_files WHERE expires <= ? AND NOT `+isHeld("archived_files")+` LIMIT ?`, now, now,
+	rows, err := a.db.QueryContext(ctx, `SELECT id FROM archived WHERE expires <= ? AND NOT `+heldText+`
+		UNION SELECT id FROM archived_files WHERE expires <= ? AND NOT `+heldFile+` LIMIT ?`, now, now,
 		purgeBatch)
 	if err != nil {
 		return nil, fmt.Errorf("find what is to be purged: %w", err)
@@ -314,8 +364,9 @@ func (a *Archive) expired(ctx context.Context) ([]string, error) {
 func (a *Archive) purge(ctx context.Context, id string) error {
 	return a.change(ctx, func(tx *sql.Tx) error {
 		var held bool
-		err := tx.QueryRowContext(ctx, "SELECT held FROM holds WHERE id = ?", id).Scan(&held)
-		if err == nil && held || err != nil && !errors.Is(err, sql.ErrNoRows) {
+		err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM archived WHERE id = ?1 AND "+heldText+
+			") OR EXISTS (SELECT 1 FROM archived_files WHERE id = ?1 AND "+heldFile+")", id).Scan(&held)
+		if err != nil || held {
 			return err
 		}
 		rows, err := tx.QueryContext(ctx, "SELECT key FROM archived_files WHERE id = ?", id)

@@ -294,10 +294,113 @@ func TestArchive_Purge(t *testing.T) {
 			decisions = append(decisions, one)
 		}
 	}
-	want := []string{"vera release held later", "vera release labeled", "vera hold held later"}
+	want := []string{"vera release held later", "vera release labeled", "vera hold held later",
+		"vera release unlabeled", "vera hold unlabeled", "vera hold labeled"}
 	if !slices.Equal(decisions, want) { // the accesses stay
 		t.Errorf("recorded is %q, want %q", decisions, want)
 	}
+}
+
+// A hold of a message holds its edits too: what its readers saw. It may come before the recall, or after it, or before
+// the recall of an edit alone.
+func TestArchive_HoldsEdits(t *testing.T) {
+	_, block := rulesFile(t, archiving)
+	w := newWeb(t, block)
+	s := w.server
+	hold := func(id string, held, want bool) {
+		t.Helper()
+		status, answer := w.do("POST", "/archive/hold", "vera", fmt.Sprintf(`{"message_id":%q,"hold":%v}`, id, held))
+		if status != http.StatusOK || answer["held"] != want {
+			t.Fatalf("%s: %d %v", id, status, answer)
+		}
+	}
+	purge := func(want int) {
+		t.Helper()
+		if n, err := laterArchive(t, s, 2*retention).Purge(testContext(t)); err != nil || n != want {
+			t.Errorf("purged %d, %v; want %d", n, err, want)
+		}
+	}
+	messages := []string{"before", "after", "alone", "labeled", "free"}
+	for _, id := range messages {
+		send(t, s, "cleo", Outgoing{ID: id, Conversation: groupRoom, Text: "v1 of " + id})
+		for v := 2; v <= 3; v++ {
+			send(t, s, "cleo", Outgoing{ID: fmt.Sprint(id, v), Conversation: groupRoom, Text: fmt.Sprintf("v%d of %s", v, id),
+				Edit: id})
+		}
+	}
+	hold("before", true, true)
+	hold("alone", true, true)
+	amended, err := s.recall.Amend(testContext(t), []shared.Amendment{{Tenant: Tenant, MessageID: "labeled",
+		Labels: []string{HoldLabel}}}) // by something else than the audit view
+	if err != nil || amended[0].Status != shared.IndexAmended {
+		t.Fatalf("%+v %v", amended, err)
+	}
+	recalled := []string{"before", "after", "labeled", "free", "alone3"}
+	takeBack(t, s, "cleo", adapter.Ask{MessageIDs: recalled, RecallID: "r"})
+	settled(t, s, "r")
+	hold("after", true, true)
+
+	purge(3) // free, free2, free3
+	for _, id := range []string{"before", "after", "labeled"} {
+		content, err := s.archive.Read(testContext(t), "vera", id)
+		if err != nil || !content.Held || content.Text != "v1 of "+id || len(content.Edits) != 2 || content.MoreEdits ||
+			content.Edits[0].Text != "v3 of "+id || content.Edits[1].MessageID != id+"2" ||
+			content.Edits[0].SentAt.Before(content.Edits[1].SentAt) {
+			t.Errorf("%s: %+v %v", id, content, err)
+		}
+		want := []string{"vera read " + id, "vera read " + id + "2", "vera read " + id + "3"}
+		if got := accesses(t, s); !slices.Equal(got[:3], want) {
+			t.Errorf("recorded is %q, want %q", got[:3], want)
+		}
+	}
+	if content, err := s.archive.Read(testContext(t), "vera", "alone3"); err != nil || !content.Held ||
+		content.Text != "v3 of alone" || content.Edits == nil || len(content.Edits) > 0 {
+		t.Errorf("%+v %v", content, err)
+	}
+
+	hold("after2", true, true)
+	hold("after2", false, true) // its original is held
+	hold("after3", true, true)
+	hold("after", false, false)
+	purge(2) // after, after2
+	if _, err := s.archive.Read(testContext(t), "vera", "after3"); err != nil {
+		t.Errorf("an edit that is held itself: %v", err)
+	}
+	for _, id := range []string{"after3", "before", "labeled", "alone"} {
+		hold(id, false, false)
+	}
+	purge(8)
+}
+
+// A decision that the plugin does not hear of is in the archive, with who made it.
+func TestArchive_HoldRecordedFirst(t *testing.T) {
+	s := newStubServer(t, new(index))
+	s.recall = &deafIndex{index: index{onStatus: func(string) shared.MessageState { return shared.MessageLive }}}
+	w := serveWeb(t, &api{server: s, held: new(heldCalls), limits: newLimits(192)})
+	for _, hold := range []bool{true, false} {
+		status, _ := w.do("POST", "/archive/hold", "vera", fmt.Sprintf(`{"message_id":"m","hold":%v}`, hold))
+		if status != http.StatusServiceUnavailable {
+			t.Errorf("answered %d", status)
+		}
+		did := map[bool]string{true: "vera hold m", false: "vera release m"}[hold]
+		if got := accesses(t, s); len(got) == 0 || got[0] != did {
+			t.Errorf("recorded is %q", got)
+		}
+		e := shared.Event{Tenant: Tenant, Message: shared.Message{Tenant: Tenant, ID: "m"}, RecalledAt: time.Now()}
+		if err := s.archive.KeepText(testContext(t), &e, "x"); err != nil {
+			t.Fatal(err)
+		}
+		if content, err := s.archive.Read(testContext(t), "vera", "m"); err != nil || content.Held != hold {
+			t.Errorf("%+v %v", content, err)
+		}
+	}
+}
+
+// deafIndex is a plugin that goes away before it changes a message.
+type deafIndex struct{ index }
+
+func (*deafIndex) Amend(context.Context, []shared.Amendment) ([]shared.IndexResult, error) {
+	return nil, shared.ErrUnavailable
 }
 
 // The server purges by itself: at its start what has expired meanwhile.
@@ -512,15 +615,22 @@ func TestArchive_Page(t *testing.T) {
 func TestArchive_PageWithoutFiles(t *testing.T) {
 	c, _ := chatWithRules(t, archiving)
 	send(t, c.Server, "cleo", Outgoing{ID: "m", Conversation: groupRoom, Text: privateText})
+	send(t, c.Server, "cleo", Outgoing{ID: "e", Conversation: groupRoom, Text: "what its readers saw", Edit: "m"})
 	takeBack(t, c.Server, "cleo", adapter.Ask{MessageIDs: []string{"m"}, RecallID: "r"})
 	settled(t, c.Server, "r")
 	vera := c.open("/", desktop)
 	vera.shows("a", "Audit")
 	vera.shows("li", "It shows texts only from the archive, and records who reads them.")
 	vera.click(`a[href="/audit?user=vera"]`)
-	vera.wait(`document.querySelectorAll('#recalls > li').length === 1`)
-	eval[any](vera, `document.querySelector('#recalls details').open = true`)
-	vera.click(".archived button")
-	vera.shows(".archived .text", privateText)
-	vera.shows(".archived", "Kept until")
+	vera.wait(`document.querySelectorAll('#recalls > li').length === 2`) // the message and its edit
+	eval[any](vera, `document.querySelector('[data-message=m] details').open = true`)
+	vera.click("[data-message=m] .archived button")
+	vera.shows("[data-message=m] .archived .text", privateText)
+	vera.shows("[data-message=m] .archived", "Kept until")
+	vera.shows("[data-message=m] .archived", "Edited at")
+	vera.shows("[data-message=m] .archived .edit", "what its readers saw")
+	vera.shows("#accesses", "vera read message e")
+	if text := vera.text("[data-message=m] .archived"); strings.Contains(text, "false") {
+		t.Errorf("%s", text)
+	}
 }

@@ -2,6 +2,8 @@ package chat
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"net/http"
 
@@ -45,8 +47,9 @@ func (a *api) archiveFile(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// archiveHold keeps the content of a message from being purged, or releases it. A live message gets or loses the label
-// "hold", so that its recall carries it; for a recalled one the archive remembers it.
+// archiveHold keeps the content of a message and of its edits from being purged, or releases it. The archive comes
+// first: it records the decision together with who made it, so that a crash leaves no hold that nobody recorded. A live
+// message then gets or loses the label "hold", for the rules.
 func (a *api) archiveHold(r *http.Request, auditor string) (any, error) {
 	var in struct {
 		MessageID string `json:"message_id"`
@@ -57,25 +60,30 @@ func (a *api) archiveHold(r *http.Request, auditor string) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	defer cancel()
-	amendment := shared.Amendment{Tenant: Tenant, MessageID: in.MessageID, Labels: []string{}}
-	if in.Hold {
-		amendment.Labels = []string{HoldLabel} // this server has no other labels
+	states, err := a.server.recall.Status(ctx, Tenant, []string{in.MessageID})
+	var field *shared.FieldError
+	switch {
+	case errors.As(err, &field):
+		return nil, &shared.FieldError{Field: "message_id", Problem: field.Problem}
+	case err != nil:
+		return nil, fmt.Errorf("ask for the message to hold: %w", err)
+	case states[0].State == shared.MessageUnknown:
+		return nil, errNotArchived
 	}
-	results, err := a.server.recall.Amend(ctx, []shared.Amendment{amendment})
+	held, err := a.server.archive.Hold(ctx, auditor, in.MessageID, in.Hold)
 	if err != nil {
 		return nil, err
 	}
-	switch result := results[0]; result.Status {
-	case shared.IndexNotFound:
-		return nil, errNotArchived
-	case shared.IndexInvalid:
-		return nil, shared.Invalidf(result.Field, "%s", result.Problem)
-	case shared.IndexRecalled:
-		if err := a.server.archive.Hold(ctx, auditor, in.MessageID, in.Hold); err != nil {
-			return nil, err
+	if states[0].State == shared.MessageLive {
+		amendment := shared.Amendment{Tenant: Tenant, MessageID: in.MessageID, Labels: []string{}}
+		if in.Hold {
+			amendment.Labels = []string{HoldLabel} // this server has no other labels
+		}
+		if _, err := a.server.recall.Amend(ctx, []shared.Amendment{amendment}); err != nil {
+			return nil, fmt.Errorf("the archive has the decision, and the label is not changed yet; repeat it: %w", err)
 		}
 	}
-	return map[string]bool{"held": in.Hold}, nil
+	return map[string]bool{"held": held}, nil
 }
 
 // archiveAccesses lists what compliance did to the archive, newest first.

@@ -82,6 +82,8 @@ function inArchive(event, content) {
       el('a', { href: address, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(address), 60e3);
     })),
+    ...content.edits.flatMap(({ sent_at, text }) => [el('p', { class: 'muted', text: t('archivedEdit', { time: when(sent_at) }) }), el('p', { class: 'text edit', text })]),
+    ...(content.more_edits ? [el('p', { class: 'muted', text: t('olderEdits') })] : []),
     el('p', { class: 'muted', text: t(content.held ? 'heldArchive' : 'keptUntil', { time: when(content.expires_at) }) }),
     button(content.held ? 'release' : 'hold', {}, async () => {
       const { held } = await post('/archive/hold', { message_id: id, hold: !content.held }, user);
