@@ -48,13 +48,15 @@ const OUTCOMES = ['done', 'nothing_to_do', 'unsupported']
  *   requested_at?: string|Date, atomic?: boolean, wait?: string }} RecallRequest wait is as in '60s'
  * @typedef {{ name: string, file: string, line: number }} Rule
  * @typedef {{ message_id: string, status: 'recalled'|'already_recalled'|'denied'|'not_found'|'aborted'|'waiting',
- *   code: string,
- *   text: Record<string, string>, rule?: Rule, recall_id: string, recalled_by: string, role: string,
- *   recalled_at?: string, until?: string, retry_at?: string }} RecallResult
+ *   code: string, text: Record<string, string>, rule?: Rule, recall_id: string, recalled_by: string, role: string,
+ *   recalled_at?: string, until?: string, retry_at?: string, with: string[] }} RecallResult
  * @typedef {{ key: string, tenant: string, recall_id: string, actor: Actor, role: string, ext: string, reason: string,
  *   recalled_at: string, message: Message, silent: boolean, placeholder: Record<string, string>, disposition: string,
  *   retention?: string, attachments: Attachment[], rule?: Rule, policy_digest: string, related: Related[],
  *   more_related: boolean, job_id: string, cause?: Relation }} Event
+ * @typedef {{ tenant: string, message_id: string, recall_id: string, actor: Actor, role: string,
+ *   conversation?: Conversation, labels: string[], ext: string, reason: string, requested_at: string, until: string,
+ *   state: 'waiting'|'refused'|'expired', code: string, rule?: Rule, ended_at?: string }} Waiting
  * @typedef {{ events: Event[], next: string, more: boolean, reset: boolean }} EventPage
  * @typedef {{ sender?: string, conversation?: Conversation, types?: string[], labels?: string[], from?: string|Date,
  *   before?: string|Date }} JobFilter which messages a job recalls: those that match every field
@@ -191,8 +193,7 @@ export class Recall {
 
   /** Answers one page of the recalls that came before their messages, and those that were refused or expired.
    * @param {{ tenant: string, after?: string, limit?: number }} request @param {CallOptions} [options]
-   * @returns {Promise<{ waits: { message_id: string, recall_id: string, actor: Actor, role: string, until: string,
-   *   state: 'waiting'|'refused'|'expired', code: string }[], next: string, more: boolean }>} */
+   * @returns {Promise<{ waits: Waiting[], next: string, more: boolean }>} */
   waits(request, options) { return this.call('waits', request, options) }
 
   /** Answers one page of the live messages that relate to a message.

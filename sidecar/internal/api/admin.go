@@ -25,7 +25,7 @@ func (s *Service) State(context.Context, *v1.StateRequest) (*v1.StateResponse, e
 		out = encodeState(h.State())
 	}
 	out.PulledSteps = each(s.Broker.Counts(), func(c pull.Count) *v1.PulledStep {
-		return &v1.PulledStep{Step: c.Step, Waiting: int32(c.Waiting), Leased: int32(c.Leased),
+		return &v1.PulledStep{Step: c.Step, Waiting: count(c.Waiting), Leased: count(c.Leased),
 			WaitingSince: encodeTime(c.Since)}
 	})
 	return out, nil
@@ -39,7 +39,7 @@ func encodeDiagnostic(d shared.Diagnostic) *v1.Diagnostic {
 func encodeState(s host.State) *v1.StateResponse {
 	out := &v1.StateResponse{
 		Phase: string(s.Phase), Step: s.Step, Since: encodeTime(s.Since), Pid: int32(s.PID), Version: s.Version,
-		Binary: s.Binary, Sha256: s.SHA256, Restarts: int32(s.Restarts), Upgrades: int32(s.Upgrades), Damaged: s.Damaged,
+		Binary: s.Binary, Sha256: s.SHA256, Restarts: count(s.Restarts), Upgrades: count(s.Upgrades), Damaged: s.Damaged,
 		Error: s.Error, Index: &v1.IndexIdentity{Id: s.Index.ID, Epoch: s.Index.Epoch},
 		Rules: &v1.RulesState{Digest: s.Rules.Digest, Paths: s.Rules.Paths, LoadedAt: encodeTime(s.Rules.LoadedAt),
 			Warnings: each(s.Rules.Warnings, encodeDiagnostic), Refused: each(s.Rules.Refused, encodeDiagnostic),
@@ -93,12 +93,14 @@ func (s *Service) Forget(ctx context.Context, r *v1.ForgetRequest) (*v1.ForgetRe
 			Tenant: r.GetTenant(), Sender: r.GetSender(), Conversation: decodeConversation(r.GetConversation()),
 			Before: decodeTime(r.GetBefore()),
 		})
-	}, func(f shared.ForgetResult) *v1.ForgetResponse {
-		return &v1.ForgetResponse{
-			Done: f.Done, Live: int32(f.Live), Recalled: int32(f.Recalled), Replaced: int32(f.Replaced),
-			Waiting: int32(f.Waiting),
-		}
-	})
+	}, encodeForget)
+}
+
+func encodeForget(f shared.ForgetResult) *v1.ForgetResponse {
+	return &v1.ForgetResponse{
+		Done: f.Done, Live: count(f.Live), Recalled: count(f.Recalled), Replaced: count(f.Replaced),
+		Waiting: count(f.Waiting),
+	}
 }
 
 // Compact implements AdminService. It takes as long as writing the index.

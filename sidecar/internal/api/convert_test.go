@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
 	v1 "github.com/chat-recall/recall/sidecar/apiv1"
+	"github.com/chat-recall/recall/sidecar/internal/pull"
 )
 
 // fill sets every field of v, however deep, to a value of its own.
@@ -259,6 +261,25 @@ func TestError_Codes(t *testing.T) {
 	} {
 		if got := Error(c.err).Error(); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%v: %s, want %s", c.err, got, c.want)
+		}
+	}
+}
+
+// JSON has numbers of at most 32 bits: larger ones stay the largest, and do not become negative.
+func TestEncode_LargeCounts(t *testing.T) {
+	const large, most = math.MaxInt32 + 1, math.MaxInt32
+	forgotten := encodeForget(shared.ForgetResult{Live: large, Recalled: large, Replaced: large, Waiting: large})
+	for name, got := range map[string]int32{
+		"live": forgotten.GetLive(), "recalled": forgotten.GetRecalled(), "replaced": forgotten.GetReplaced(),
+		"waiting":  forgotten.GetWaiting(),
+		"restarts": encodeState(host.State{Restarts: large}).GetRestarts(),
+		"upgrades": encodeState(host.State{Upgrades: large}).GetUpgrades(),
+		"attempts": encodeLedgerEntry(shared.LedgerEntry{Steps: []shared.StepRecord{{Attempts: large}}}).GetSteps()[0].
+			GetAttempts(),
+		"attempt": encodeLeased(pull.Leased{Delivery: shared.Delivery{Attempt: large}}).GetAttempt(),
+	} {
+		if got != most {
+			t.Errorf("%s is %d", name, got)
 		}
 	}
 }

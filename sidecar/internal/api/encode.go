@@ -1,6 +1,7 @@
 package api
 
 import (
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -129,24 +130,27 @@ func encodeEvent(e shared.Event) *v1.Event {
 	return out
 }
 
+// count is a number as JSON has it: at most that of an int32, because larger ones would be strings.
+func count(n int) int32 { return int32(min(n, math.MaxInt32)) }
+
 func encodeEventPage(p shared.EventPage) *v1.EventPage {
 	return &v1.EventPage{Events: each(p.Events, encodeEvent), Next: p.Next, More: p.More, Reset_: p.Reset}
 }
 
 func encodeLedgerEntry(e shared.LedgerEntry) *v1.LedgerEntry {
 	return &v1.LedgerEntry{Event: encodeEvent(e.Event), Steps: each(e.Steps, func(s shared.StepRecord) *v1.StepRecord {
-		return &v1.StepRecord{Step: s.Step, Node: s.Node, Outcome: string(s.Outcome), Attempts: int32(s.Attempts),
+		return &v1.StepRecord{Step: s.Step, Node: s.Node, Outcome: string(s.Outcome), Attempts: count(s.Attempts),
 			Error: s.Error, ChangedAt: encodeTime(s.ChangedAt)}
 	})}
 }
 
 // Webhook returns the JSON of a delivery, for the body of a webhook.
 func Webhook(d shared.Delivery) ([]byte, error) {
-	return toJSON.Marshal(&v1.Delivery{Id: pull.StepKey(&d), Step: d.Step, Attempt: int32(d.Attempt),
+	return toJSON.Marshal(&v1.Delivery{Id: pull.StepKey(&d), Step: d.Step, Attempt: count(d.Attempt),
 		Event: encodeEvent(d.Event)})
 }
 
 func encodeLeased(l pull.Leased) *v1.Delivery {
-	return &v1.Delivery{Id: l.ID, Step: l.Step, Attempt: int32(l.Attempt), Event: encodeEvent(l.Event),
+	return &v1.Delivery{Id: l.ID, Step: l.Step, Attempt: count(l.Attempt), Event: encodeEvent(l.Event),
 		LeaseUntil: encodeTime(l.Until)}
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"math"
 
 	"github.com/chat-recall/recall/host"
 	"github.com/chat-recall/recall/shared"
@@ -60,9 +59,6 @@ func encodeJobCounts(c shared.JobCounts) *v1.JobCounts {
 	}
 	return out
 }
-
-// count is a number as JSON has it: at most that of an int32, because larger ones would be strings.
-func count(n int) int32 { return int32(min(n, math.MaxInt32)) }
 
 // StartJob implements RecallService.
 func (s *Service) StartJob(ctx context.Context, r *v1.JobRequest) (*v1.Job, error) {
