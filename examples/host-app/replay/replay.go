@@ -284,15 +284,19 @@ func (r *replay) replayRoom(ctx context.Context, list []*traceLine, rooms map[st
 	return nil
 }
 
-// burst is how many of the next lines may go side by side: one recall, or messages of which none is sent twice or
-// relates to another one.
+// burst is how many of the next lines may go side by side: one recall, or messages of which none is sent twice, relates
+// to another one, or edits a message to which another one relates: that one copies the text as it was in the trace.
 func burst(list []*traceLine) int {
 	ids := make(map[string]bool, maxBurst)
 	for i, l := range list[:min(len(list), maxBurst)] {
 		if l.Op != "message" || ids[l.ID] || ids[l.Quote] || ids[l.Edit] || ids[l.Forward] {
 			return max(i, 1)
 		}
-		ids[l.ID] = true
+		for _, id := range []string{l.ID, l.Quote, l.Edit, l.Forward} {
+			if id != "" {
+				ids[id] = true
+			}
+		}
 	}
 	return min(len(list), maxBurst)
 }

@@ -269,8 +269,8 @@ func TestReplay_Depth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// r1 with its edit and forwards, f1 and f2, w1, w3, 40 of the spammer, a1.
-	if recalled := 4 + 2 + 2 + 40 + 1; result.Mismatches+result.Unsettled+result.Leaks > 0 || result.Jobs != 2 ||
+	// r1 with its edit and forwards, f1 and f2, w1, w3, 40 of the spammer, a1, the edit v2 with a forward of its text.
+	if recalled := 4 + 2 + 2 + 40 + 1 + 2; result.Mismatches+result.Unsettled+result.Leaks > 0 || result.Jobs != 2 ||
 		len(r.recalled) != recalled || result.StepsSettled != 5*recalled {
 		t.Errorf("%+v, %d recalled\n%s", result, len(r.recalled), out.String())
 	}
