@@ -169,6 +169,10 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	case used && id.ActorId != r.Event.Actor.ID:
 		return Result{OtherActor: true}, nil
 	}
+	same, err := b.sameOriginals(&m, r.Originals)
+	if err != nil || !same {
+		return Result{Stale: true}, err
+	}
 	with, err := b.findRelated(m.Tenant, m.ID, nil, r.Cascade, r.eventBytes(), r.With)
 	switch {
 	case err != nil:

@@ -49,6 +49,16 @@ func (c *cascade) isUnfinished(id string) bool {
 	return is
 }
 
+// sameOriginals reports whether what an edit has from its originals is what it was judged by.
+func (b *batch) sameOriginals(m *shared.Message, judged uint64) (bool, error) {
+	if b.relations == 0 {
+		return true, nil
+	}
+	reads := relations{txn: b.txn, tenant: m.Tenant}
+	sum, err := reads.originalsOf(m)
+	return sum == judged, err
+}
+
 // findRelated finds what relates to a message for an operation that judged it so.
 func (b *batch) findRelated(
 	tenant, id string,
@@ -114,6 +124,11 @@ func (b *batch) planLate(m *shared.Message, late *Late) (Result, error) {
 			return Result{Stale: true}, nil
 		case slices.Contains(late.Stays, event.Sequence):
 			continue
+		default:
+			same, err := b.sameOriginals(m, late.Originals)
+			if err != nil || !same {
+				return Result{Stale: true}, err
+			}
 		}
 		found := walked{with: []With{{Kind: r.Kind, To: r.MessageID, Message: *m}}}
 		reads := relations{txn: b.txn, base: b.base, changed: b.links, tenant: m.Tenant}
@@ -133,15 +148,16 @@ func (b *batch) planLate(m *shared.Message, late *Late) (Result, error) {
 
 // Late is what was decided about a message that may come after the recall of one that it relates to.
 type Late struct {
-	UpTo  uint64   // sequence of the last recall that there was
-	Stays []uint64 // sequences of recalls with which it does not go, although its relation is of that kind
+	UpTo      uint64   // sequence of the last recall that there was
+	Stays     []uint64 // sequences of recalls with which it does not go, although its relation is of that kind
+	Originals uint64   // as in a Recall
 }
 
 // FindLate finds the recalls with which a new message would go. stays is asked about each, with the
 // [Index.EditFacts] of the message.
 func (x *Index) FindLate(m *shared.Message, stays func(e *shared.Event, facts *shared.Message) bool) (*Late, error) {
 	late := &Late{UpTo: x.lastSequence.Load()}
-	err := x.dir.View(func(txn *badger.Txn) error {
+	err := x.dir.View(func(txn *badger.Txn) (err error) {
 		reads := relations{txn: txn, base: txn, tenant: m.Tenant}
 		for _, r := range m.Relations {
 			to, err := readRecord(txn, m.Tenant, r.MessageID)
@@ -166,7 +182,8 @@ func (x *Index) FindLate(m *shared.Message, stays func(e *shared.Event, facts *s
 				late.Stays = append(late.Stays, event.Sequence)
 			}
 		}
-		return nil
+		late.Originals, err = reads.originalsOf(m)
+		return err
 	})
 	return late, err
 }

@@ -833,7 +833,8 @@ func TestForget_Relations(t *testing.T) {
 	}
 	op.Recall.With = with
 	hersOp := secretRecall("w", hers, "admin", "own")
-	if hersOp.Recall.With, err = x.FindRelated(hersOp.Recall, nil, func(*shared.Message) bool { return false }); err != nil {
+	hersOp.Recall.With, err = x.FindRelated(hersOp.Recall, nil, func(*shared.Message) bool { return false })
+	if err != nil {
 		t.Fatal(err)
 	}
 	if r := apply(t, x, op, hersOp); !r[0].New || !r[1].New {

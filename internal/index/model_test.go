@@ -775,6 +775,9 @@ func testModel(t *testing.T, member *Member) {
 				}
 				m.check(t, e.Event.Tenant, e.Event.Message.ID, e.Cascade, with, held)
 				e.With = with
+				if _, e.Originals, err = x.EditFacts(e.Event.Message); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if p := op.Put; p != nil && m.records[[2]string{p.Tenant, p.ID}] == nil {
 				commit(round) // what waits for it is what was applied before its call
@@ -790,6 +793,9 @@ func testModel(t *testing.T, member *Member) {
 				op.Waited = judgeWaits(r, p, waits)
 				for i := range op.Waited {
 					if recall := op.Waited[i].Recall; recall != nil {
+						if _, recall.Originals, err = x.EditFacts(*p); err != nil {
+							t.Fatal(err)
+						}
 						if recall.With, err = x.FindRelated(recall, nil, func(m *shared.Message) bool { return held(m.ID) }); err != nil {
 							t.Fatal(err)
 						}

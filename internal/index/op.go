@@ -58,6 +58,8 @@ type Recall struct {
 	Cascade Kinds
 	With    []With
 
+	Originals uint64 // if the message is an edit: those that it was judged by, see [Index.EditFacts]
+
 	Spend *Spend // of a limit of the rules; nil: it spends nothing
 
 	// Atomic applies this recall only together with all others of its call, in one transaction. See Result.

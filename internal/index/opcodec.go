@@ -20,8 +20,8 @@ const (
 )
 
 // ErrOlderNodes says that an operation cannot be written in a format.
-var ErrOlderNodes = fmt.Errorf("%w: nodes of the cluster have an older version, which does not know this; upgrade their "+
-	"plugins", shared.ErrUnavailable)
+var ErrOlderNodes = fmt.Errorf("%w: nodes of the cluster have an older version, which does not know this; upgrade "+
+	"their plugins", shared.ErrUnavailable)
 
 // ErrNewer says that a log has something that this version does not know.
 var ErrNewer = errors.New("written by a newer version")

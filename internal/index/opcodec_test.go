@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -54,16 +55,15 @@ func relatedOps() []Op {
 	r := recall("r", normal(message("m")), shared.StepHistory)
 	r.Recall.Known, r.Recall.Cascade = true, KindsOf(shared.RelationQuote, shared.RelationThread)
 	r.Recall.With = []With{
-		{
-			Kind:    shared.RelationQuote,
-			To:      "m",
-			Message: quote,
-		}, {Kind: shared.RelationEdit, To: "q", Message: quote, Stays: true},
+		{Kind: shared.RelationQuote, To: "m", Message: quote, Originals: math.MaxUint64},
+		{Kind: shared.RelationEdit, To: "q", Message: quote, Stays: true},
 	}
+	edited := recall("r", quote, shared.StepHistory)
+	edited.Recall.Originals = 1 << 40
 	bare := recall("r", normal(message("m")), shared.StepHistory)
 	bare.Recall.Cascade = KindsOf(shared.RelationForward)
 	return []Op{
-		put(quote), r, bare, recall("r", quote, shared.StepHistory),
+		put(quote), r, bare, recall("r", quote, shared.StepHistory), edited,
 		waiting("m", "r"),
 		{EndWait: &EndWait{Tenant: "acme", MessageID: "m", RecallID: "r"}},
 		{
@@ -73,7 +73,7 @@ func relatedOps() []Op {
 					Rule: shared.Rule{Name: "n", File: "f", Line: 3}}}},
 		},
 		{Put: &quote, Late: &Late{UpTo: 300}},
-		{Put: &quote, Late: &Late{UpTo: 300, Stays: []uint64{7}}},
+		{Put: &quote, Late: &Late{UpTo: 300, Stays: []uint64{7}, Originals: 1 << 40}},
 		{Cascade: &Cascade{Tenant: "acme", Sequence: 7, After: "\x02q\x00", With: r.Recall.With}},
 	}
 }

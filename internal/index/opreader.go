@@ -270,7 +270,7 @@ func (r *opReader) late() *Late {
 	if r.flags(0, 0, 1) == 0 {
 		return nil
 	}
-	l := &Late{UpTo: r.number()}
+	l := &Late{UpTo: r.number(), Originals: r.number()}
 	for range r.count() {
 		l.Stays = append(l.Stays, r.number())
 	}
@@ -304,6 +304,7 @@ func (r *opReader) with(tenant string) []With {
 		var id string
 		w.To, id = r.text(), r.text()
 		w.Stays = r.flags(0, 0, 1)&1 != 0
+		w.Originals = r.number()
 		w.Message = r.record(r.bytes(), tenant, id)
 	}
 	return list
@@ -355,6 +356,7 @@ func (r *opReader) recall() *Recall {
 		if out.Cascade>>len(relationKinds.word) > 1 {
 			r.fail(ErrNewer)
 		}
+		out.Originals = r.number()
 		out.With = r.with(tenant)
 	}
 	out.Event = decodeEvent(recallID, m, &entry)

@@ -91,7 +91,7 @@ func (w *opWriter) waited(list []Waited) {
 func (w *opWriter) late(l *Late) {
 	w.flags(l != nil)
 	if l != nil {
-		w.number(l.UpTo, uint64(len(l.Stays)))
+		w.number(l.UpTo, l.Originals, uint64(len(l.Stays)))
 		w.number(l.Stays...)
 	}
 }
@@ -110,6 +110,7 @@ func (w *opWriter) with(list []With) {
 		w.number(uint64(relationKinds.number[list[i].Kind]))
 		w.text(list[i].To, m.ID)
 		w.flags(list[i].Stays)
+		w.number(list[i].Originals)
 		w.record(&m)
 	}
 }
@@ -163,7 +164,7 @@ func (w *opWriter) recall(r *Recall) {
 	}
 	// As long as a node has an older version, no message has a relation, and what would be recalled with it is none.
 	relates := w.format >= 3 && r.Cascade != 0
-	if len(r.With) > 0 {
+	if len(r.With) > 0 || r.Originals > 0 {
 		w.since(3)
 		relates = true
 	}
@@ -176,7 +177,7 @@ func (w *opWriter) recall(r *Recall) {
 		w.number(uint64(encodeTime(spend.At)), uint64(spend.Waited.Microseconds()), uint64(spend.Kept.Microseconds()))
 	}
 	if relates {
-		w.number(uint64(r.Cascade))
+		w.number(uint64(r.Cascade), r.Originals)
 		w.with(r.With)
 	}
 }

@@ -3,7 +3,9 @@ package index
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -38,6 +40,8 @@ type With struct {
 	To      string // the id of the message that it relates to
 	Message shared.Message
 	Stays   bool // it is not recalled
+
+	Originals uint64 // of one that goes: see EditFacts
 }
 
 func (w *With) related() shared.Related {
@@ -171,6 +175,11 @@ func (r *relations) walk(
 				after = suffix
 				continue
 			}
+			if !with.Stays {
+				if with.Originals, err = r.originalsOf(&with.Message); err != nil {
+					return walked{}, err
+				}
+			}
 			bytes := with.bytes(eventBytes)
 			if len(out.with) > 0 && size+bytes > maxWithBytes {
 				more = true
@@ -201,7 +210,8 @@ func (r *relations) walk(
 // sameWith reports whether a walk found what was judged.
 func sameWith(judged, found []With) bool {
 	return slices.EqualFunc(judged, found, func(a, b With) bool {
-		return a.Kind == b.Kind && a.To == b.To && a.Stays == b.Stays && SameFacts(a.Message, b.Message)
+		return a.Kind == b.Kind && a.To == b.To && a.Stays == b.Stays && a.Originals == b.Originals &&
+			SameFacts(a.Message, b.Message)
 	})
 }
 
@@ -247,41 +257,37 @@ func (x *Index) FindRelated(
 	return with, err
 }
 
-// maxEditChain bounds how many edits of edits are followed. A longer chain is no user's.
+// maxEditChain bounds how many originals of a message are followed. A longer chain of edits is no user's.
 const maxEditChain = 100
 
 // EditFacts are what the rules judge an edited message by: when its original was sent, and the labels of the original
-// and of all its edits, at most [shared.MaxRelated] of those that came after the message.
-func (x *Index) EditFacts(m shared.Message) (facts shared.Message, err error) {
+// and of all its edits, at most [shared.MaxRelated] of those that came after the message. originals is a sum of what
+// they have from originals, by which an operation tells whether that has changed; 0: the message edits none.
+func (x *Index) EditFacts(m shared.Message) (facts shared.Message, originals uint64, err error) {
 	err = x.dir.View(func(txn *badger.Txn) error {
 		reads := relations{txn: txn, base: txn, tenant: m.Tenant}
-		facts, err = reads.editFacts(m)
+		if facts, err = reads.editFacts(m); err == nil {
+			originals, err = reads.originalsOf(&m)
+		}
 		return err
 	})
-	return facts, err
+	return facts, originals, err
 }
 
-// editFacts is [Index.EditFacts]. Messages of gone count, too.
+// editFacts are the facts of [Index.EditFacts]. Messages of gone count, too.
 func (r *relations) editFacts(m shared.Message) (shared.Message, error) {
 	labels := slices.Clone(m.Labels)
-	at := &Record{Message: m}
-	for range maxEditChain {
-		original := edited(&at.Message)
-		if original == "" {
-			break
+	err := r.originals(&m, func(_ string, rec *Record) {
+		if rec == nil {
+			return
 		}
-		next, err := readRecord(r.txn, m.Tenant, original)
-		if err != nil {
-			return m, err
+		labels = append(labels, rec.Message.Labels...)
+		if rec.Message.SentAt.Before(m.SentAt) {
+			m.SentAt = rec.Message.SentAt
 		}
-		if next == nil {
-			break
-		}
-		at = next
-		labels = append(labels, at.Message.Labels...)
-		if at.Message.SentAt.Before(m.SentAt) {
-			m.SentAt = at.Message.SentAt
-		}
+	})
+	if err != nil {
+		return m, err
 	}
 	all := relations{txn: r.txn, base: r.base, changed: r.changed, tenant: r.tenant}
 	edits, err := all.walk(m.ID, nil, 0, 0, func(*With) (bool, error) { return false, nil })
@@ -294,14 +300,56 @@ func (r *relations) editFacts(m shared.Message) (shared.Message, error) {
 	return m, err
 }
 
-// edited returns the id of the message that a message edits; empty if it edits none.
-func edited(m *shared.Message) string {
-	for _, r := range m.Relations {
-		if r.Kind == shared.RelationEdit {
-			return r.MessageID
+// originals visits the messages that a message edits, and those that these edit in turn; nil where one is unknown.
+func (r *relations) originals(m *shared.Message, visit func(id string, rec *Record)) error {
+	known := map[string]bool{}
+	for queue := edited(m); len(queue) > 0 && len(known) < maxEditChain; queue = queue[1:] {
+		id := queue[0]
+		if known[id] {
+			continue
+		}
+		known[id] = true
+		rec, err := readRecord(r.txn, r.tenant, id)
+		if err != nil {
+			return err
+		}
+		visit(id, rec)
+		if rec != nil {
+			queue = append(queue, edited(&rec.Message)...)
 		}
 	}
-	return ""
+	return nil
+}
+
+// originalsOf is the sum of [Index.EditFacts]. It is the same on every node.
+func (r *relations) originalsOf(m *shared.Message) (uint64, error) {
+	var w opWriter
+	err := r.originals(m, func(id string, rec *Record) {
+		w.text(id)
+		w.flags(rec != nil)
+		if rec != nil {
+			w.texts(rec.Message.Labels)
+			w.number(uint64(encodeTime(rec.Message.SentAt)))
+		}
+	})
+	if err == nil {
+		err = w.err
+	}
+	if err != nil || len(w.b) == 0 {
+		return 0, err
+	}
+	sum := sha256.Sum256(w.b)
+	return max(binary.BigEndian.Uint64(sum[:]), 1), nil
+}
+
+// edited lists the ids of the messages that a message edits, in the order that its record has: usually one, or none.
+func edited(m *shared.Message) (ids []string) {
+	for _, r := range sortedRelations(m.Relations) {
+		if r.Kind == shared.RelationEdit {
+			ids = append(ids, r.MessageID)
+		}
+	}
+	return ids
 }
 
 // maxRelatedSeen bounds how many relations one page of Related examines, because those of recalled messages are not

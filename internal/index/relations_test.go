@@ -39,6 +39,9 @@ func judged(t testing.TB, x *Index, id string, m shared.Message, cascade Kinds, 
 		t.Fatal(err)
 	}
 	op.Recall.With = with
+	if _, op.Recall.Originals, err = x.EditFacts(m); err != nil {
+		t.Fatal(err)
+	}
 	return op
 }
 
@@ -141,7 +144,7 @@ func TestRelations_Cycle(t *testing.T) {
 	apply(t, x, put(a), put(b))
 	apply(t, x, judged(t, x, "r", a, 0))
 	wantRecalled(t, x, "r", "a", "b edit of a")
-	if facts, err := x.EditFacts(edit("c", "c2")); err != nil || facts.ID != "c" {
+	if facts, _, err := x.EditFacts(edit("c", "c2")); err != nil || facts.ID != "c" {
 		t.Errorf("%+v %v", facts, err)
 	}
 }
@@ -150,12 +153,15 @@ func TestRelations_ChangedSinceTheyWereJudged(t *testing.T) {
 	for name, change := range map[string]Op{
 		"a new edit": put(edit("e2", "m")),
 		"a label":    {Amend: &shared.Amendment{Tenant: "acme", MessageID: "e1", Labels: []string{"hold"}}},
-		"recalled":   recall("other", edit("e1", "m")),
+		"recalled":   {Recall: &Recall{Event: recall("other", edit("e1", "m")).Recall.Event}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := openNew(t)
 			m := message("m")
 			apply(t, x, put(m), put(edit("e1", "m")))
+			if r := change.Recall; r != nil {
+				r.Originals = judged(t, x, "other", edit("e1", "m"), 0).Recall.Originals
+			}
 			op := judged(t, x, "r", m, 0)
 			apply(t, x, change)
 			if got := apply(t, x, op)[0]; !same(got, Result{Stale: true}) {
@@ -389,10 +395,62 @@ func TestEditFacts(t *testing.T) {
 	e1.Labels, e2.Labels = []string{"hold"}, []string{"pinned"}
 	apply(t, x, put(m), put(e1), put(e2))
 	for _, of := range []shared.Message{m, e1, e2} {
-		got, err := x.EditFacts(of)
+		got, _, err := x.EditFacts(of)
 		if err != nil || !got.SentAt.Equal(start) || got.ID != of.ID ||
 			!slices.Equal(got.Labels, []string{"hold", "pinned", "reported"}) {
 			t.Errorf("%s is judged as %+v, %v", of.ID, got, err)
+		}
+	}
+	other := message("other")
+	other.Labels = []string{"other"}
+	apply(t, x, put(other))
+	got, _, err := x.EditFacts(related("both", to(shared.RelationEdit, "other"), to(shared.RelationEdit, "e1")))
+	if err != nil || !slices.Equal(got.Labels, []string{"hold", "other", "reported"}) {
+		t.Errorf("an edit of two is judged as %+v, %v", got, err)
+	}
+}
+
+// What was judged by its original is judged again if that has changed: got another label, or is known now.
+func TestRelations_OriginalChangedSince(t *testing.T) {
+	hold := Op{Amend: &shared.Amendment{Tenant: "acme", MessageID: "m", Labels: []string{"hold"}}}
+	both := related("both", to(shared.RelationEdit, "m"), to(shared.RelationQuote, "root"))
+	late := func(x *Index) Op {
+		op := put(related("late", to(shared.RelationEdit, "m"), to(shared.RelationQuote, "root")))
+		var err error
+		if op.Late, err = x.FindLate(op.Put, func(*shared.Event, *shared.Message) bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		return op
+	}
+	for name, change := range map[string]Op{"a label": hold, "it is known": put(message("m"))} {
+		for what, judge := range map[string]func(x *Index) Op{
+			"an edit": func(x *Index) Op { return judged(t, x, "r", edit("e2", "e1"), 0) },
+			"what goes with another": func(x *Index) Op {
+				return judged(t, x, "r", message("root"), KindsOf(shared.RelationQuote))
+			},
+			"a late one": late,
+		} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				x := openNew(t)
+				apply(t, x, put(message("root")), put(edit("e1", "m")), put(edit("e2", "e1")))
+				if change.Amend != nil {
+					apply(t, x, put(message("m")))
+				}
+				if what == "a late one" {
+					apply(t, x, judged(t, x, "before", message("root"), KindsOf(shared.RelationQuote)))
+				} else {
+					apply(t, x, put(both))
+				}
+				op := judge(x)
+				apply(t, x, change)
+				before := contents(t, x)
+				if got := apply(t, x, op)[0]; !same(got, Result{Stale: true}) || !reflect.DeepEqual(contents(t, x), before) {
+					t.Errorf("got %+v", got)
+				}
+				if got := apply(t, x, judge(x))[0]; !got.New && got.Put != shared.IndexRecalled {
+					t.Errorf("judged again: %+v", got)
+				}
+			})
 		}
 	}
 }

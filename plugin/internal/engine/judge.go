@@ -94,7 +94,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 		case r.Tombstone != nil:
 			alreadyRecalled(result, r.Tombstone, req)
 		default:
-			judged, err := relations.facts(r)
+			judged, originals, err := relations.facts(r)
 			if err != nil {
 				return nil, err
 			}
@@ -118,7 +118,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 			if err != nil {
 				return nil, err
 			}
-			op.Spend, op.Known = spendOf(reservation, arrived), target.Message == nil
+			op.Spend, op.Known, op.Originals = spendOf(reservation, arrived), target.Message == nil, originals
 			result.Status, result.Until = shared.StatusRecalled, d.Until
 			result.RecallID, result.RecalledBy, result.Role, result.RecalledAt = req.RecallID, req.Actor.ID, op.Event.Role,
 				in.RequestedAt

@@ -21,16 +21,17 @@ func (a *active) newRelations(policy *rules.Policy) *relations {
 	return &relations{index: a.index, policy: policy, gone: map[string]bool{}}
 }
 
-// facts returns the facts by which the rules judge a message: an edit is judged as its original.
-func (r *relations) facts(of *index.Record) (shared.Message, error) {
+// facts returns the facts by which the rules judge a message: an edit is judged as its original. See
+// [index.Index.EditFacts].
+func (r *relations) facts(of *index.Record) (facts shared.Message, originals uint64, err error) {
 	if !r.index.HasRelations() {
-		return of.Message, nil
+		return of.Message, 0, nil
 	}
-	m, err := r.index.EditFacts(of.Message)
+	facts, originals, err = r.index.EditFacts(of.Message)
 	if err != nil {
-		return m, fmt.Errorf("find the original of message %q: %w", of.Message.ID, err)
+		err = fmt.Errorf("find the original of message %q: %w", of.Message.ID, err)
 	}
-	return m, nil
+	return facts, originals, err
 }
 
 // find finds the messages that are recalled with that of a recall, whose ids it returns, and those that relate to them

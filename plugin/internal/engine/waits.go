@@ -107,7 +107,7 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 	}
 	policy := a.rules.Policy()
 	relations, record := a.newRelations(policy), &index.Record{Message: *m}
-	judged, err := relations.facts(record)
+	judged, originals, err := relations.facts(record)
 	if err != nil {
 		return out, err
 	}
@@ -132,7 +132,7 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 	if err != nil {
 		return out, err
 	}
-	op.Spend = spendOf(reservation, arrived)
+	op.Spend, op.Originals = spendOf(reservation, arrived), originals
 	return index.Waited{RecallID: x.RecallID, Recall: op}, nil
 }
 

@@ -56,9 +56,7 @@ func TestReplicated_RelationsInALargeCluster(t *testing.T) {
 		waited = append(waited, op)
 		m, e := message(fmt.Sprint("pair", i)), edit(fmt.Sprint("edit", i), fmt.Sprint("pair", i))
 		pairs = append(pairs, put(m), put(e))
-		op = recall("pairs", m, own...)
-		op.Recall.With = []index.With{{Kind: shared.RelationEdit, To: m.ID, Message: e}}
-		recalls = append(recalls, op)
+		recalls = append(recalls, recall("pairs", m, own...))
 	}
 	apply(t, n.log, waits...)
 	for _, r := range append(apply(t, n.log, late...), apply(t, n.log, waited...)...) {
@@ -67,6 +65,13 @@ func TestReplicated_RelationsInALargeCluster(t *testing.T) {
 		}
 	}
 	apply(t, n.log, pairs...)
+	for _, op := range recalls {
+		with, err := n.log.index.FindRelated(op.Recall, nil, func(*shared.Message) bool { return false })
+		if err != nil || len(with) != 1 {
+			t.Fatal(with, err)
+		}
+		op.Recall.With = with
+	}
 	for _, r := range apply(t, n.log, recalls...) {
 		if !r.New {
 			t.Fatalf("%+v", r)
