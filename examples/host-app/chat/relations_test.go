@@ -228,6 +228,29 @@ func TestRelations_RecalledWhileItIsQuoted(t *testing.T) {
 	}
 }
 
+// A forward that was copied just before the recall of an edit, and indexed after it, is recalled too.
+func TestRelations_RecalledWhileItIsForwarded(t *testing.T) {
+	s, _ := newTestServer(t)
+	sendEdited(t, s)
+	copied := Stored{Text: secret, Message: shared.Message{
+		Tenant: Tenant, ID: "f", Conversation: lobby, Sender: "ben", Type: shared.TypeText, SentAt: time.Now(),
+		Relations: []shared.Relation{{Kind: shared.RelationForward, MessageID: "m"},
+			{Kind: shared.RelationForward, MessageID: "e"}},
+	}}
+	if _, err := s.store.Insert(testContext(t), &copied, nil, []string{"dan"}); err != nil {
+		t.Fatal(err)
+	}
+	r := takeBack(t, s, "ben", adapter.Ask{MessageIDs: []string{"e"}})
+	settled(t, s, r.RecallID)
+	if err := s.index(context.Background(), &copied); !errors.Is(err, ErrRecalled) {
+		t.Fatalf("%v", err)
+	}
+	if ledger := settled(t, s, r.RecallID); len(ledger) != 2 {
+		t.Errorf("%+v", ledger)
+	}
+	wantNowhere(t, s)
+}
+
 func TestRelations_MaxEdits(t *testing.T) {
 	s := newStubServer(t, new(index))
 	send(t, s, "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})

@@ -15,7 +15,7 @@ import (
 const sweepBack = time.Hour
 
 // sweepRoutes are for moderators, who remove everything that somebody sent to their conversation in the last hour: with
-// a preview first, and as a job of the plugin.
+// a preview first, and as a job of the plugin. Of an older message it removes the edits of that hour, alone.
 func (a *api) sweepRoutes(mux *http.ServeMux) {
 	web := a.web()
 	mux.Handle("POST /sweep/preview", web.Handle(a.sweepPreview))
