@@ -312,9 +312,15 @@ func TestDepth_Waits(t *testing.T) {
 		if got := d.index(m); got[0].Status != shared.IndexAdded {
 			t.Errorf("%+v", got)
 		}
-		if got := d.waits(); !slices.Equal(got, []string{"n refused forbidden", "o refused not_found"}) {
+		for _, recallID := range []string{"r3", "r3 again"} { // as if there were no message
+			if got := d.recall(wait("ann", recallID, "o")); got[0].Status != shared.StatusWaiting {
+				t.Errorf("%+v", got)
+			}
+		}
+		if got := d.waits(); !slices.Equal(got, []string{"n refused forbidden", "o waiting", "o waiting"}) {
 			t.Errorf("waits %q", got)
 		}
+		d.wantState("o", shared.MessageLive)
 	})
 	t.Run("its window counts", func(t *testing.T) {
 		d.recall(wait("ann", "r4", "late"))

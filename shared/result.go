@@ -73,7 +73,8 @@ type RecallRequest struct {
 	Held time.Duration `json:"held,omitempty"`
 
 	// Wait is for how long the recall of an unknown message waits for that message, from the time of the request: at most
-	// MaxWait, which is 7 days. The answer is then StatusWaiting instead of StatusNotFound. When the message is indexed,
+	// MaxWait, which is 7 days. The answer is then StatusWaiting instead of StatusNotFound, also for a message that is in
+	// another conversation than its target, so that it cannot be told from an unknown one. When the message is indexed,
 	// the rules judge the request. If they permit it, Index answers IndexRecalled, so that the message is never
 	// delivered. Otherwise the message stays; see [Recall] Waits. Wait is not allowed with Atomic.
 	Wait time.Duration `json:"wait,omitempty"`
@@ -253,7 +254,7 @@ type Waiting struct {
 	Until        time.Time    `json:"until"`
 
 	State   WaitState `json:"state"`
-	Code    Code      `json:"code,omitempty"` // of WaitRefused; not_found: the message is in another conversation
+	Code    Code      `json:"code,omitempty"` // of WaitRefused
 	Rule    Rule      `json:"rule,omitzero"`  // of WaitRefused
 	EndedAt time.Time `json:"ended_at,omitzero"`
 }

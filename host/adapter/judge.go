@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -39,7 +37,7 @@ type Ask struct {
 // Recall recalls messages for a user. It returns one result per message, in order, each with Text for the user. The
 // errors are those of shared.Recall and of the platform; fields are named as in the JSON of the handler.
 func (a *Adapter) Recall(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
-	results, err := a.answer(ctx, user, ask, shared.Recall.Recall)
+	results, err := judge(ctx, a, user, ask, shared.Recall.Recall)
 	var gone []string
 	for i, r := range results {
 		results[i] = resultFor(r, Text(r))
@@ -55,37 +53,9 @@ func (a *Adapter) Recall(ctx context.Context, user string, ask Ask) ([]shared.Re
 
 // Check answers what Recall would answer now. It changes nothing.
 func (a *Adapter) Check(ctx context.Context, user string, ask Ask) ([]shared.RecallResult, error) {
-	results, err := a.answer(ctx, user, ask, shared.Recall.Check)
+	results, err := judge(ctx, a, user, ask, shared.Recall.Check)
 	for i, r := range results {
 		results[i] = resultFor(r, CheckText(r))
-	}
-	return results, err
-}
-
-// answer is judge with the answers of Recall and Check. To a recall that may wait, a message in another conversation is
-// answered in the same way as a message that is not known, because the user must not learn that it exists.
-func (a *Adapter) answer(ctx context.Context, user string, ask Ask,
-	call func(shared.Recall, context.Context, shared.RecallRequest) ([]shared.RecallResult, error),
-) ([]shared.RecallResult, error) {
-	if ask.RecallID == "" {
-		made, err := uuid.NewV7()
-		if err != nil {
-			return nil, fmt.Errorf("make a recall id: %w", err)
-		}
-		ask.RecallID = made.String()
-	}
-	asked := ask.RequestedAt
-	if asked.IsZero() {
-		asked = time.Now()
-	}
-	until := asked.UTC().Truncate(time.Microsecond).Add(ask.Wait) // as the plugin computes it
-	results, err := judge(ctx, a, user, ask, call)
-	for i, r := range results {
-		if ask.Wait > 0 && r.Status == shared.StatusNotFound && until.After(time.Now()) {
-			results[i] = shared.RecallResult{
-				MessageID: r.MessageID, Status: shared.StatusWaiting, RecallID: ask.RecallID, Until: until,
-			}
-		}
 	}
 	return results, err
 }

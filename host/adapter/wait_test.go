@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -50,7 +51,7 @@ func TestRecall_Wait(t *testing.T) {
 		t.Errorf("without a conversation: %v", err)
 	}
 	page, err := recall.Waits(ctx, shared.WaitsRequest{Tenant: "acme"})
-	if err != nil || len(page.Waits) != 0 {
+	if err != nil || len(page.Waits) != 1 || page.Waits[0].MessageID != "private" {
 		t.Errorf("waits %+v, %v", page, err)
 	}
 }
@@ -65,7 +66,7 @@ func TestRecall_WaitHidesMessagesElsewhere(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := a.Recall(ctx, "zoe", adapter.Ask{MessageIDs: []string{"taken back"}})
+	got, err := a.Recall(ctx, "zoe", adapter.Ask{MessageIDs: []string{"taken back"}, RecallID: "of zoe"})
 	if answers(t, got, err) != "recalled" {
 		t.Fatal(got)
 	}
@@ -116,6 +117,14 @@ func TestRecall_WaitHidesMessagesElsewhere(t *testing.T) {
 				}
 			})
 		}
+		t.Run(call+" with the recall id of another user", func(t *testing.T) {
+			ask := adapter.Ask{Conversations: []shared.Conversation{team}, Wait: time.Hour, RecallID: "of zoe"}
+			for _, id := range append([]string{"unknown"}, exist...) {
+				if got := answer(t, call, id, ask); got["code"] != "recall_id_used" {
+					t.Errorf("%s: %v", id, got)
+				}
+			}
+		})
 		t.Run(call+" without recall id and time", func(t *testing.T) {
 			ask := adapter.Ask{Conversations: []shared.Conversation{team}, Wait: time.Hour}
 			for _, id := range append([]string{"unknown"}, exist...) {
@@ -139,6 +148,46 @@ func TestRecall_WaitHidesMessagesElsewhere(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// As many recalls wait for a message elsewhere as for an unknown one, also if it is sent or recalled meanwhile.
+func TestRecall_WaitLimitElsewhere(t *testing.T) {
+	p := newPlatform()
+	a, recall := open(t, p)
+	ctx := within(t)
+	index := func(id string) {
+		t.Helper()
+		if _, err := recall.Index(ctx, []shared.Message{withTenant(p.post(id, "zoe", other, 0))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	index("known")
+	ids := []string{"unknown", "known", "sent", "recalled"}
+	ask := func(id string, n int) string {
+		t.Helper()
+		got, err := a.Recall(ctx, "ann", adapter.Ask{
+			MessageIDs: []string{id}, Conversations: []shared.Conversation{team}, RecallID: fmt.Sprint(id, n), Wait: time.Hour,
+		})
+		return answers(t, got, err)
+	}
+	for _, id := range ids {
+		for n := range shared.MaxIDWaits {
+			if got := ask(id, n); got != "waiting" {
+				t.Fatalf("%s, %d: %s", id, n, got)
+			}
+		}
+	}
+	index("sent")
+	index("recalled")
+	got, err := a.Recall(ctx, "zoe", adapter.Ask{MessageIDs: []string{"recalled"}})
+	if answers(t, got, err) != "recalled" {
+		t.Fatal(got)
+	}
+	for _, id := range ids {
+		if first, more := ask(id, 0), ask(id, shared.MaxIDWaits); first != "waiting" || more != "denied:rate_limited" {
+			t.Errorf("%s: %s, %s", id, first, more)
+		}
 	}
 }
 

@@ -936,7 +936,8 @@ func TestForget_Waits(t *testing.T) {
 	if sum, work := passForget(t, x, what); sum.Done || work.Waiting != 1 {
 		t.Fatalf("%+v %+v", sum, work)
 	}
-	if n, err := x.WaitsFor("acme", "m"); err != nil || len(n) != 1 {
+	m, m2 := message("m"), message("m2")
+	if n, err := x.WaitsFor(&m); err != nil || len(n) != 1 {
 		t.Errorf("it waits no longer: %v %v", n, err)
 	}
 	apply(t, x, Op{EndWait: &EndWait{
@@ -948,7 +949,7 @@ func TestForget_Waits(t *testing.T) {
 	if k := keysWith(t, x, "ann"); k != nil {
 		t.Errorf("left: %q", k)
 	}
-	if n, err := x.WaitsFor("acme", "m2"); err != nil || len(n) != 1 {
+	if n, err := x.WaitsFor(&m2); err != nil || len(n) != 1 {
 		t.Errorf("that of another: %v %v", n, err)
 	}
 	apply(t, x, put(message("m")), secretRecall("w", message("m"), "ann"))

@@ -275,7 +275,8 @@ func (m *model) apply(op Op) Result {
 	case op.Wait != nil:
 		w := *op.Wait
 		k := [3]string{w.Tenant, w.MessageID, w.RecallID}
-		if m.records[[2]string{w.Tenant, w.MessageID}] != nil {
+		if r := m.records[[2]string{w.Tenant, w.MessageID}]; r != nil &&
+			(r.Forgotten || r.Message.Conversation == w.Conversation) {
 			return Result{Stale: true}
 		}
 		if was := m.waiting[k]; was != nil && was.State == shared.WaitWaiting {
@@ -284,7 +285,7 @@ func (m *model) apply(op Op) Result {
 			}
 			return Result{New: true}
 		}
-		if len(m.waitsFor(w.Tenant, w.MessageID)) >= shared.MaxIDWaits {
+		if len(m.waitsFor(w.Tenant, w.MessageID, nil)) >= shared.MaxIDWaits {
 			return Result{Full: true}
 		}
 		m.waiting[k] = &w
@@ -295,9 +296,6 @@ func (m *model) apply(op Op) Result {
 	case op.Recall != nil:
 		if op.Recall.Known && m.records[[2]string{op.Recall.Event.Tenant, op.Recall.Event.Message.ID}] == nil {
 			return Result{Stale: true}
-		}
-		for _, w := range m.waitsFor(op.Recall.Event.Tenant, op.Recall.Event.Message.ID) {
-			delete(m.waiting, [3]string{w.Tenant, w.MessageID, w.RecallID})
 		}
 		e := op.Recall.Event
 		k := [2]string{e.Tenant, e.Message.ID}
@@ -311,6 +309,9 @@ func (m *model) apply(op Op) Result {
 		}
 		if !reflect.DeepEqual(r.Message, normal(e.Message)) {
 			return Result{Stale: true}
+		}
+		for _, w := range m.waitsFor(e.Tenant, e.Message.ID, &e.Message.Conversation) {
+			delete(m.waiting, [3]string{w.Tenant, w.MessageID, w.RecallID})
 		}
 		plan := eventPlan{op.Recall.Steps, op.Recall.Unsupported, op.Recall.After, op.Recall.Cascade}
 		m.recall(e, r, plan, op.Recall.With)
@@ -367,10 +368,10 @@ func (m *model) endWait(e *EndWait) {
 	}
 }
 
-// waitsFor lists what waits for a message, in the order of the requests.
-func (m *model) waitsFor(tenant, id string) (list []shared.Waiting) {
+// waitsFor lists what waits for a message in a conversation, or in any, in the order of the requests.
+func (m *model) waitsFor(tenant, id string, in *shared.Conversation) (list []shared.Waiting) {
 	for _, w := range m.waiting {
-		if w.Tenant == tenant && w.MessageID == id && w.State == shared.WaitWaiting {
+		if w.Tenant == tenant && w.MessageID == id && w.State == shared.WaitWaiting && (in == nil || *in == w.Conversation) {
 			list = append(list, *w)
 		}
 	}
@@ -781,8 +782,8 @@ func testModel(t *testing.T, member *Member) {
 			}
 			if p := op.Put; p != nil && m.records[[2]string{p.Tenant, p.ID}] == nil {
 				commit(round) // what waits for it is what was applied before its call
-				waits, err := x.WaitsFor(p.Tenant, p.ID)
-				if want := m.waitsFor(p.Tenant, p.ID); err != nil || !reflect.DeepEqual(waits, want) {
+				waits, err := x.WaitsFor(p)
+				if want := m.waitsFor(p.Tenant, p.ID, &p.Conversation); err != nil || !reflect.DeepEqual(waits, want) {
 					t.Fatalf("round %d: %+v waits for %s %s, %v; want %+v", round, waits, p.Tenant, p.ID, err, want)
 				}
 				if len(p.Relations) > 0 {

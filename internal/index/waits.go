@@ -144,22 +144,23 @@ func (x *Index) HasWaits() bool { return x.waits.get(allWaits) > 0 }
 // HasEndedWaits reports whether a recall is listed that has waited.
 func (x *Index) HasEndedWaits() bool { return x.waits.get(endedWaits) > 0 }
 
-// WaitsFor lists the recalls that wait for a message, in the order of their requests.
-func (x *Index) WaitsFor(tenant, id string) (list []shared.Waiting, err error) {
-	if x.waits.get(waitsForMessage(tenant, id)) == 0 || checkTexts("waits", "tenant", tenant, "id", id) != nil {
+// WaitsFor lists the recalls that wait for a message in its conversation, in the order of their requests. Those that
+// wait for the same id elsewhere go on to wait, as they would without the message: so nobody learns of it.
+func (x *Index) WaitsFor(m *shared.Message) (list []shared.Waiting, err error) {
+	if x.waits.get(waitsForMessage(m.Tenant, m.ID)) == 0 || checkTexts("waits", "tenant", m.Tenant, "id", m.ID) != nil {
 		return nil, nil
 	}
 	err = x.dir.View(func(txn *badger.Txn) error {
-		list, err = waitsFor(txn, tenant, id)
+		list, err = waitsFor(txn, m)
 		return err
 	})
 	return list, err
 }
 
-func waitsFor(txn *badger.Txn, tenant, id string) (list []shared.Waiting, err error) {
-	err = each(context.Background(), txn, waitPrefix(tenant, id), nil, func(item *badger.Item) (bool, error) {
+func waitsFor(txn *badger.Txn, m *shared.Message) (list []shared.Waiting, err error) {
+	err = each(context.Background(), txn, waitPrefix(m.Tenant, m.ID), nil, func(item *badger.Item) (bool, error) {
 		w, err := waitAt(item)
-		if w.State == shared.WaitWaiting {
+		if w.State == shared.WaitWaiting && isThere(&w, m) {
 			list = append(list, w)
 		}
 		return true, err
@@ -168,17 +169,24 @@ func waitsFor(txn *badger.Txn, tenant, id string) (list []shared.Waiting, err er
 	return list, err
 }
 
+// isThere tells whether a message is where a recall waits for it.
+func isThere(x *shared.Waiting, m *shared.Message) bool {
+	return x.Conversation == shared.Conversation{} || x.Conversation == m.Conversation
+}
+
 // waitsNow is how many there are as the batch leaves it.
 func (b *batch) waitsNow(of string) int { return b.waits.get(of) + b.waitChanges[of] }
 
-// planWait plans that a recall waits for its message. For a message that is known it is Stale.
+// planWait plans that a recall waits for its message. For a message that is known there it is Stale.
 func (b *batch) planWait(x *shared.Waiting, w *writes) (Result, error) {
 	rec, err := readRecord(b.txn, x.Tenant, x.MessageID)
-	if err != nil || rec != nil {
+	if err != nil || rec != nil && isThere(x, &rec.Message) {
 		return Result{Stale: err == nil}, err
 	}
-	if is, err := b.isForgotten(x.Tenant, x.MessageID); err != nil || is {
-		return Result{Stale: is}, err
+	if rec == nil {
+		if is, err := b.isForgotten(x.Tenant, x.MessageID); err != nil || is {
+			return Result{Stale: is}, err
+		}
 	}
 	var used indexpb.RecallID
 	if is, err := get(b.txn, recallIDKey(x.Tenant, x.RecallID), &used); err != nil || is && used.ActorId != x.Actor.ID {
@@ -247,7 +255,7 @@ func (b *batch) planWaited(m *shared.Message, waited []Waited, w *writes) (recal
 	if b.waitsNow(allWaits) == 0 || b.waitsNow(waitsForMessage(m.Tenant, m.ID)) == 0 {
 		return nil, len(waited) > 0, nil
 	}
-	waits, err := waitsFor(b.txn, m.Tenant, m.ID)
+	waits, err := waitsFor(b.txn, m)
 	if err != nil {
 		return nil, false, err
 	}
@@ -279,7 +287,7 @@ func (b *batch) dropWaits(m *shared.Message, w *writes) error {
 	if b.waitsNow(waitsForMessage(m.Tenant, m.ID)) == 0 {
 		return nil
 	}
-	waits, err := waitsFor(b.txn, m.Tenant, m.ID)
+	waits, err := waitsFor(b.txn, m)
 	for i := range waits {
 		if err == nil {
 			err = b.planEndWait(&EndWait{Tenant: m.Tenant, MessageID: m.ID, RecallID: waits[i].RecallID}, w)

@@ -27,7 +27,7 @@ func waiting(id, recallID string) Op {
 func decided(t testing.TB, x *Index, m shared.Message, refused ...string) Op {
 	t.Helper()
 	op := put(m)
-	waits, err := x.WaitsFor(m.Tenant, m.ID)
+	waits, err := x.WaitsFor(&m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,8 @@ func TestWait_LimitsOfWhatWaitsAgain(t *testing.T) {
 	if r := apply(t, x, waiting("m", "old0")); !same(r[0], Result{Full: true}) {
 		t.Errorf("%+v", r[0])
 	}
-	if waits, err := x.WaitsFor("acme", "m"); err != nil || len(waits) != n {
+	m := message("m")
+	if waits, err := x.WaitsFor(&m); err != nil || len(waits) != n {
 		t.Errorf("%d wait for one message, %v", len(waits), err)
 	}
 }

@@ -2038,7 +2038,7 @@ type Waiting struct {
 	RequestedAt   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"` // when the user asked
 	Until         *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=until,proto3" json:"until,omitempty"`                                // until when it waits
 	State         string                 `protobuf:"bytes,12,opt,name=state,proto3" json:"state,omitempty"`                                // waiting, refused or expired; a recalled message is in the ledger
-	Code          string                 `protobuf:"bytes,13,opt,name=code,proto3" json:"code,omitempty"`                                  // why it was refused; not_found: the message is in another conversation
+	Code          string                 `protobuf:"bytes,13,opt,name=code,proto3" json:"code,omitempty"`                                  // why it was refused
 	Rule          *Rule                  `protobuf:"bytes,14,opt,name=rule,proto3" json:"rule,omitempty"`                                  // that refused it
 	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`             // when it was refused or expired
 	unknownFields protoimpl.UnknownFields

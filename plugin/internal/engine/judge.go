@@ -55,7 +55,6 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 	if err != nil {
 		return nil, fmt.Errorf("find the messages: %w", err)
 	}
-	elsewhere := make([]bool, len(records)) // in another conversation than the target says
 	for i := range req.Targets {
 		t, r := &req.Targets[i], records[i]
 		if r == nil && t.Message != nil {
@@ -67,7 +66,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 		}
 		if r != nil && !r.Forgotten && t.Conversation != (shared.Conversation{}) &&
 			r.Message.Conversation != t.Conversation {
-			records[i], elsewhere[i] = nil, true // the role is of another conversation than the message
+			records[i] = nil // the role is of another conversation than the message
 		}
 	}
 	for i, r := range records {
@@ -84,7 +83,7 @@ func (a *active) judge(req *shared.RecallRequest, arrived moment, decide decider
 		target, result := &req.Targets[i], &v.results[i]
 		result.MessageID = target.MessageID
 		switch {
-		case r == nil && !elsewhere[i] && req.Wait > 0 && asked.Add(req.Wait).After(now):
+		case r == nil && req.Wait > 0 && asked.Add(req.Wait).After(now):
 			v.unknown = true
 			v.wait(req, i, asked)
 		case r == nil:

@@ -11,7 +11,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// wait answers for an unknown message whose recall waits for it.
+// wait answers for an unknown message whose recall waits for it. One in another conversation than the target says is
+// like an unknown one: the answer must not tell that it exists.
 func (v *verdicts) wait(req *shared.RecallRequest, i int, asked time.Time) {
 	target, result := &req.Targets[i], &v.results[i]
 	result.Status, result.RecallID, result.Until = shared.StatusWaiting, req.RecallID, asked.Add(req.Wait)
@@ -43,7 +44,7 @@ func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 	if op.Waited = nil; !a.index.HasWaits() {
 		return nil
 	}
-	waits, err := a.index.WaitsFor(op.Put.Tenant, op.Put.ID)
+	waits, err := a.index.WaitsFor(op.Put)
 	if err != nil {
 		return fmt.Errorf("find the recalls that wait for message %q: %w", op.Put.ID, err)
 	}
@@ -79,12 +80,8 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 		At: arrived.now.UnixMicro(),
 	}
 	out := index.Waited{RecallID: x.RecallID, End: end}
-	switch {
-	case x.Until.Before(arrived.now):
+	if x.Until.Before(arrived.now) {
 		end.State = shared.WaitExpired
-		return out, nil
-	case x.Conversation != (shared.Conversation{}) && x.Conversation != m.Conversation:
-		end.Code = shared.Code(shared.StatusNotFound)
 		return out, nil
 	}
 	switch otherActor, err := a.index.CheckRecallID(x.Tenant, x.RecallID, x.Actor.ID, 1); {
