@@ -302,7 +302,7 @@ func (x *Index) applySlice(b *batch, ops []Op, w *writes) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	if abort(planned, func(r Result) bool { return r.Stale }) {
+	if abort(planned, Result.isNotApplied) {
 		return Answer{Results: append(results[:1], planned...)}, nil
 	}
 	applied, err := x.applyOps(b, recalls, w)
@@ -335,8 +335,6 @@ func (j *Job) advance(s *JobSlice, recalls []Op, results []Result, position uint
 			j.RecallMessages++
 		case r.Tombstone.RecallID == event.RecallID && r.Tombstone.RecalledBy == event.Actor.ID:
 			j.Counts.Recalled++ // with another message of the slice
-		case r.OtherActor:
-			j.Counts.Deny(shared.CodeRecallIDUsed, 1)
 		default: // another recall came between the judgement and the commit
 			j.Counts.AlreadyRecalled++
 		}

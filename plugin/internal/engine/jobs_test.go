@@ -263,6 +263,7 @@ permit "soon" {
 	for i := range 3 {
 		r.index(r.message(fmt.Sprint("m", i)))
 	}
+	r.clock.Advance(80 * time.Second) // for a user it would be too late once the limit has room
 	r.startJob(jobRequest("j"))
 	for n := range 3 {
 		job := r.waitJob("j", func(j shared.Job) bool {
@@ -271,7 +272,7 @@ permit "soon" {
 		if n < 2 && !job.WaitingUntil.Equal(r.clock.Now().Add(time.Minute)) {
 			t.Errorf("after %d recalls, at %s, it waits until %s", n+1, r.clock.Now(), job.WaitingUntil)
 		}
-		r.clock.Advance(time.Minute) // the third is recalled two minutes after it was sent
+		r.clock.Advance(time.Minute) // the third is recalled more than three minutes after it was sent
 	}
 	job := r.waitJob("j", hasEnded)
 	if job.Counts.Recalled != 3 || job.Counts.Denied != nil || !job.WaitingUntil.IsZero() {
@@ -501,11 +502,21 @@ func TestStartJob_ManyRecallIDs(t *testing.T) {
 func TestStartJob_RecallIDOfAnotherActor(t *testing.T) {
 	r := newActive(t, openRules)
 	r.index(r.message("m"), r.message("mine"))
-	r.recall(request("j-1", "mine")) // by ann
+	for i := range 3 {
+		id := fmt.Sprint("mine", i)
+		r.index(r.message(id))
+		r.recall(request(fmt.Sprint("j-", i+1), id)) // by ann, who knows the id of the job
+	}
+	for i := range 40 {
+		r.index(r.message(fmt.Sprint("more", i)))
+	}
 	r.startJob(jobRequest("j"))
-	want := shared.JobCounts{AlreadyRecalled: 1, Denied: map[shared.Code]int{shared.CodeRecallIDUsed: 1}}
+	want := shared.JobCounts{Recalled: 42, AlreadyRecalled: 3}
 	if job := r.waitJob("j", hasEnded); !reflect.DeepEqual(job.Counts, want) {
 		t.Errorf("%+v, want %+v", job.Counts, want)
+	}
+	if e := r.ledger("j-4"); len(e) != 42 {
+		t.Errorf("j-4 has %d entries", len(e))
 	}
 }
 

@@ -230,8 +230,8 @@ func (w *jobWork) judge(a *active, ids []string) (*judged, error) {
 		}
 		in.CountedAt = steady.Add(now.elapsed) // limits count when a job recalls, and not when it started
 		d, reservation := e.limiter.Reserve(p, in)
-		if d.Code == rules.CodeRateLimited && !d.RetryAt.IsZero() {
-			j.limited, j.delay = in.MessageID, d.RetryAt.Sub(in.RequestedAt)
+		if d.Code == rules.CodeRateLimited && !d.FreeAt.IsZero() { // else it is the code of a forbid
+			j.limited, j.delay = in.MessageID, d.FreeAt.Sub(in.RequestedAt)
 		}
 		return d, reservation
 	}
@@ -299,6 +299,9 @@ func (w *jobWork) commit(ctx context.Context, a *active, j *judged, p progress) 
 	}
 	e.cancel(j.verdicts)
 	if err == nil { // it was canceled, another node goes on with it, or the facts of a message have changed
+		if slices.ContainsFunc(results, func(r index.Result) bool { return r.OtherActor }) {
+			w.recallID++
+		}
 		w.begin(results[0].Job)
 		return progress{}, nil
 	}

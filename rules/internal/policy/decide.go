@@ -19,6 +19,10 @@ type Decision struct {
 	// RetryAt is when the limit of a rate_limited request has free space again, unless others use it first. It is zero if
 	// that is too late.
 	RetryAt time.Time
+
+	// FreeAt is when that limit has free space again, also if the request would then be too late. It is for who asks again
+	// as of the same moment, as a job does.
+	FreeAt time.Time
 	// OnRecall is what a permitted recall asks of the host; nil if refused. It belongs to the policy: do not modify it.
 	OnRecall *OnRecall
 	// Shadow is how the decision would differ if shadow rules decided too.
@@ -54,7 +58,7 @@ func (p *Policy) DecideWithin(in *Input, l Limits) (d Decision, limit *Limit) {
 	}
 	age := in.Age()
 	v := p.Live.Judge(&t, age, l)
-	d = Decision{Permit: v.Code == "", Code: v.Code, Rule: v.ref(), RetryAt: v.retryAt}
+	d = Decision{Permit: v.Code == "", Code: v.Code, Rule: v.ref(), RetryAt: v.retryAt, FreeAt: v.freeAt}
 	if !d.Permit && v.Rule != nil {
 		d.Texts = v.Rule.Texts
 	}
@@ -121,6 +125,7 @@ type Verdict struct {
 	Rule    *Rule // nil: nothing permits
 	Code    string
 	retryAt time.Time
+	freeAt  time.Time
 }
 
 func (v Verdict) ref() RuleRef {
@@ -139,7 +144,7 @@ func (s *RuleSet) Judge(t *Subject, age time.Duration, l Limits) Verdict {
 		}
 	}
 	var noReason, exhausted, late *Rule
-	var retryAt time.Time
+	var retryAt, freeAt time.Time
 	for _, r := range s.Permits {
 		if !s.InTime(r, t, age) {
 			if late == nil && s.wasInTime(r, t, age) {
@@ -159,6 +164,9 @@ func (s *RuleSet) Judge(t *Subject, age time.Duration, l Limits) Verdict {
 				if exhausted == nil {
 					exhausted = r
 				}
+				if freeAt.IsZero() || at.Before(freeAt) {
+					freeAt = at
+				}
 				later := max(at.Sub(t.In.SentAt), 0)
 				if (retryAt.IsZero() || at.Before(retryAt)) && s.permitsLater(r, t, later) {
 					exhausted, retryAt = r, at
@@ -172,7 +180,7 @@ func (s *RuleSet) Judge(t *Subject, age time.Duration, l Limits) Verdict {
 	case noReason != nil:
 		return Verdict{Rule: noReason, Code: CodeReasonRequired}
 	case exhausted != nil:
-		return Verdict{Rule: exhausted, Code: CodeRateLimited, retryAt: retryAt}
+		return Verdict{Rule: exhausted, Code: CodeRateLimited, retryAt: retryAt, freeAt: freeAt}
 	case late != nil:
 		return Verdict{Rule: late, Code: CodeWindowExpired}
 	}
