@@ -26,6 +26,10 @@ type Build struct {
 	// nil: there is none.
 	Release func() error
 
+	// copied is the version of the database up to which fill has copied, when it returns; nil: that of Identity. Keys of
+	// the copy may all be of older versions.
+	copied *uint64
+
 	locked bool // whoever runs it holds the lock of the folder, also after Release
 
 	// Identify writes into txn, as the last commit, which database this is: one of the same ID, if it is not empty, and of
@@ -154,7 +158,11 @@ func (b Build) identify(db *badger.DB, folder string) (Identity, error) {
 	if beside, ok, err := readMarker(besidePath(folder)); err == nil && ok {
 		epochs = append(epochs, beside.Epoch)
 	}
-	version := max(b.Identity.Version, db.MaxVersion()) + 1
+	version := max(b.Identity.Version, db.MaxVersion())
+	if b.copied != nil {
+		version = max(version, *b.copied)
+	}
+	version++
 	txn := db.NewTransactionAt(version-1, true)
 	defer txn.Discard()
 	id, err := b.Identify(txn, b.Identity.ID, epochs)

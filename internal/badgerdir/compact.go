@@ -129,7 +129,7 @@ func (c *compaction) run(ctx context.Context, to Build, progress func(keys uint6
 	defer leave()
 	to.Path, to.Release, to.locked = d.path, d.closeFiles, true
 	to.Identity = d.identity
-	to.Identity.Version = version
+	to.Identity.Version, to.copied = version, &c.version
 	_, c.err = to.run(ctx, func(db *badger.DB, checkSpace func() error) error {
 		guard := c.roomGuard()
 		if err := guard.look(); err != nil {
