@@ -48,6 +48,7 @@ type laneServer struct {
 	room   *semaphore.Weighted // of maxLaneBytes
 
 	gathering gathering
+	workers   *laneWorkers
 
 	ctx      context.Context // ends with the lane
 	cancel   context.CancelFunc
@@ -68,6 +69,7 @@ func (s *recallServer) serveLane(conn *net.UnixConn) error {
 	err = l.read()
 	l.end()
 	l.calls.Wait()
+	l.workers.all.Wait()
 	l.out.writers.Wait()
 	if wrong := (*laneFrameError)(nil); errors.As(err, &wrong) {
 		return wrong
@@ -88,6 +90,7 @@ func newLaneServer(s *recallServer, conn *net.UnixConn) (*laneServer, error) {
 		return nil, err
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.workers = newLaneWorkers(l.ctx.Done())
 	return l, nil
 }
 
@@ -221,14 +224,14 @@ func (c *servedCall) begin(f *laneFrame, alone bool) error {
 		return nil
 	}
 	payload := slices.Clone(f.payload)
-	go func() { // ends with the call: see laneServer.calls
+	l.workers.do(func() {
 		if err := l.plugin.admission.working.Acquire(c.ctx, working); err != nil {
 			c.answer(nil, status.FromContextError(err).Err())
 			return
 		}
 		c.weight.working = working
 		c.carryOut(method, payload, false)
-	}()
+	})
 	return nil
 }
 
