@@ -820,16 +820,17 @@ func TestCluster_JobOnAllNodesAtOnce(t *testing.T) {
 	}
 }
 
+// related is a message that relates to another one.
+func (r *rig) related(id, sender string, kind shared.RelationKind, to string) shared.Message {
+	m := r.message(id)
+	m.Sender, m.Relations = sender, []shared.Relation{{Kind: kind, MessageID: to}}
+	return m
+}
+
 func TestStartJob_Relations(t *testing.T) {
 	r := newActive(t, openRules)
-	related := func(id, sender string, kind shared.RelationKind, to string) shared.Message {
-		m := r.message(id)
-		m.Sender = sender
-		m.Relations = []shared.Relation{{Kind: kind, MessageID: to}}
-		return m
-	}
-	r.index(r.message("m"), related("edit", "ann", shared.RelationEdit, "m"),
-		related("quote", "bob", shared.RelationQuote, "m"))
+	r.index(r.message("m"), r.related("edit", "ann", shared.RelationEdit, "m"),
+		r.related("quote", "bob", shared.RelationQuote, "m"))
 	for i := range 40 { // so that the edit is in another slice than its original
 		r.index(r.message(fmt.Sprint("filler", i)))
 	}
@@ -837,7 +838,7 @@ func TestStartJob_Relations(t *testing.T) {
 	for i := range 40 {
 		r.index(r.message(fmt.Sprint("more", i)))
 	}
-	r.index(related("late edit", "ann", shared.RelationEdit, "n"))
+	r.index(r.related("late edit", "ann", shared.RelationEdit, "n"))
 	want := shared.JobCounts{Recalled: 84}
 	preview, err := shared.PreviewJob(t.Context(), r, jobRequest(""), nil)
 	if err != nil || !reflect.DeepEqual(preview.Counts, want) {
@@ -903,9 +904,7 @@ func TestStartJob_RecalledWithAnother(t *testing.T) {
 func TestStartJob_RecalledWithWhatFollows(t *testing.T) {
 	r := newActive(t, quotesOfTexts)
 	quoting := func(id, of, sender string) shared.Message {
-		m := r.message(id)
-		m.Sender, m.Relations = sender, []shared.Relation{{Kind: shared.RelationQuote, MessageID: of}}
-		return m
+		return r.related(id, sender, shared.RelationQuote, of)
 	}
 	msgs := []shared.Message{r.message("m"), quoting("q", "m", "ann")}
 	for i := range shared.MaxRelated - 1 { // with q they are as many as are recalled with m in one commit
