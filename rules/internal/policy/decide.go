@@ -20,8 +20,8 @@ type Decision struct {
 	// that is too late.
 	RetryAt time.Time
 
-	// FreeAt is when that limit has free space again, even if the request would be too late by then. A job waits for it: it
-	// repeats a request with the same age of the message.
+	// FreeAt is when that limit has free space again, even if the request would be too late by then. A job waits for
+	// it: it repeats a request with the same age of the message.
 	FreeAt time.Time
 	// OnRecall is what a permitted recall asks of the host; nil if refused. It belongs to the policy: do not modify it.
 	OnRecall *OnRecall
