@@ -406,12 +406,15 @@ func ExampleHost_Forget() {
 		panic(err)
 	}
 
-	for done := false; !done; {
+	for {
 		r, err := recall.Forget(ctx, shared.ForgetRequest{Tenant: "acme", Sender: "ann"})
 		if err != nil {
 			panic(err)
 		}
-		done = r.Done
+		if r.Done {
+			break
+		}
+		time.Sleep(time.Second)
 	}
 	if _, err := recall.Compact(ctx); err != nil { // now no file has a byte of it
 		panic(err)

@@ -6,6 +6,7 @@ import { lang, languageSwitch, t } from './i18n.js';
 import { recallItem } from './recalls.js';
 
 const SHOWN = 50; // accesses to the archive
+const AGAIN = 1000; // ms until the index is asked again whether it has forgotten a user
 
 const user = new URLSearchParams(location.search).get('user') ?? '';
 const form = byId('filters');
@@ -165,10 +166,11 @@ async function forget() {
   const said = byId('forget-said');
   byId('forget-yes').disabled = true;
   try {
-    for (let done = false; !done;) {
-      const result = await post('/audit/forget', { user: id }, user);
-      ({ done } = result);
-      said.textContent = done ? t('forgotten', { n: result.recalled }) : t('forgetting', { n: result.recalled, waiting: result.waiting });
+    for (;;) {
+      const { done, recalled, waiting } = await post('/audit/forget', { user: id }, user);
+      said.textContent = done ? t('forgotten', { n: recalled }) : t('forgetting', { n: recalled, waiting });
+      if (done) break;
+      await new Promise((resolve) => { setTimeout(resolve, AGAIN); });
     }
   } catch (error) {
     said.textContent = error.message;
