@@ -23,7 +23,7 @@ const Forgotten = "(forgotten)"
 type ForgetResult struct {
 	// Done: everything is erased that was indexed before the first call of this request. If it is false, the work goes on
 	// in the background, also after a crash of the plugin or of the server: call Forget again with the same request to
-	// follow it.
+	// follow it. Each call has what is left looked at again, so pause for a second before it.
 	Done bool `json:"done"`
 
 	Live     int `json:"live"`     // messages that were erased and were not recalled; they are unknown now
