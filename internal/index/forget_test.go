@@ -941,7 +941,7 @@ func TestForget_Waits(t *testing.T) {
 		t.Errorf("it waits no longer: %v %v", n, err)
 	}
 	apply(t, x, Op{EndWait: &EndWait{
-		Tenant: "acme", MessageID: "m", RecallID: "r", State: shared.WaitExpired, At: start.UnixMicro(),
+		Tenant: "acme", MessageID: "m", RecallID: "r", State: shared.WaitRefused, At: start.UnixMicro(),
 	}})
 	if sum, _ := passForget(t, x, what); !sum.Done {
 		t.Errorf("%+v", sum)

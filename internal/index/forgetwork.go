@@ -99,7 +99,7 @@ func (x *Index) waitsOf(
 				waiting++
 			default:
 				ended = append(ended, Op{EndWait: &EndWait{
-					Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID,
+					Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID, At: encodeTime(w.EndedAt),
 				}})
 			}
 			return len(ended) < limit, err

@@ -361,8 +361,13 @@ func (m *model) endWait(e *EndWait) {
 	k := [3]string{e.Tenant, e.MessageID, e.RecallID}
 	switch w := m.waiting[k]; {
 	case w == nil:
-	case e.State == "":
+	case e.State == "" && e.At == 0:
 		delete(m.waiting, k)
+	case e.State == "":
+		if w.State != shared.WaitWaiting && !w.EndedAt.After(decodeTime(e.At)) {
+			delete(m.waiting, k)
+		}
+	case e.State == shared.WaitExpired && w.Until.After(decodeTime(e.At)):
 	case w.State == shared.WaitWaiting:
 		w.State, w.Code, w.Rule, w.EndedAt = e.State, e.Code, e.Rule, decodeTime(e.At)
 	}
@@ -605,7 +610,8 @@ func randomOp(r *rand.Rand, recalls int) Op {
 	case n == 13:
 		return Op{EndWait: &EndWait{
 			Tenant: m.Tenant, MessageID: fmt.Sprint("m", r.IntN(90)), RecallID: fmt.Sprint("w", r.IntN(30)),
-			State: shared.WaitState(pick("", "expired", "refused")), At: start.UnixMicro(),
+			State: shared.WaitState(pick("", "expired", "refused")),
+			At:    start.Add(time.Duration(r.IntN(9)) * time.Hour).UnixMicro(),
 		}}
 	case n >= 10:
 		a := &shared.Amendment{Tenant: m.Tenant, MessageID: m.ID}

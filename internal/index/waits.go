@@ -27,15 +27,20 @@ type Waited struct {
 	End *EndWait
 }
 
-// EndWait ends the wait of a recall that does not recall its message, or forgets one that has ended.
+// EndWait ends the wait of a recall that does not recall its message, or forgets one that has ended. The host may ask
+// again between the decision and the commit: a wait that then goes on for longer does not expire, and one that waits
+// again is not forgotten.
 type EndWait struct {
 	Tenant, MessageID, RecallID string
 
 	State shared.WaitState // WaitRefused or WaitExpired; empty: it is forgotten
 	Code  shared.Code      // of WaitRefused
 	Rule  shared.Rule      // of WaitRefused
-	At    int64            // microseconds since 1970
+	At    int64            // microseconds since 1970; of one that is forgotten: it has ended by then, 0: it may still wait
 }
+
+// isEarly reports whether a wait goes on for longer than when it was decided that it expires.
+func (op *EndWait) isEarly(until int64) bool { return op.State == shared.WaitExpired && until > op.At }
 
 var waitStates = newEnum(map[shared.WaitState]indexpb.WaitState{
 	shared.WaitWaiting: indexpb.WaitState_WAIT_STATE_WAITING,
@@ -238,6 +243,9 @@ func (b *batch) planEndWait(op *EndWait, w *writes) error {
 	if err != nil || !there || op.State != "" && !waits {
 		return err
 	}
+	if op.isEarly(pb.Until) || op.State == "" && op.At > 0 && (waits || pb.EndedAt > op.At) { // the host asked again
+		return nil
+	}
 	b.endWait(op.Tenant, op.MessageID, op.RecallID, &pb, w)
 	if op.State == "" || b.waitsNow(endedWaits)+w.countWaits()[endedWaits] >= shared.MaxWaits {
 		w.delete(k)
@@ -259,7 +267,9 @@ func (b *batch) planWaited(m *shared.Message, waited []Waited, w *writes) (recal
 	if err != nil {
 		return nil, false, err
 	}
-	if !slices.EqualFunc(waits, waited, func(x shared.Waiting, d Waited) bool { return x.RecallID == d.RecallID }) {
+	if !slices.EqualFunc(waits, waited, func(x shared.Waiting, d Waited) bool {
+		return x.RecallID == d.RecallID && (d.End == nil || !d.End.isEarly(encodeTime(x.Until)))
+	}) {
 		return nil, true, nil
 	}
 	for i := range waited {
@@ -399,6 +409,7 @@ func (x *Index) OverdueWaits(ctx context.Context, now, forget int64, limit int) 
 				end.State, end.At = shared.WaitExpired, now
 				ends = append(ends, end)
 			case w.State != shared.WaitWaiting && encodeTime(w.EndedAt) < forget:
+				end.At = forget
 				ends = append(ends, end)
 			}
 			return len(ends) < limit, err

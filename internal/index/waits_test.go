@@ -160,7 +160,7 @@ func TestWait_LimitsOfWhatWaitsAgain(t *testing.T) {
 	for i := range n {
 		id := fmt.Sprint("old", i)
 		apply(t, x, waiting("m", id), Op{EndWait: &EndWait{
-			Tenant: "acme", MessageID: "m", RecallID: id, State: shared.WaitExpired, At: start.UnixMicro(),
+			Tenant: "acme", MessageID: "m", RecallID: id, State: shared.WaitRefused, At: start.UnixMicro(),
 		}})
 	}
 	for i := range n {
@@ -181,10 +181,10 @@ func TestWait_EndedAreBounded(t *testing.T) {
 	x.waits.add(map[string]int{endedWaits: shared.MaxWaits - 1})
 	for _, id := range []string{"r1", "r2"} {
 		apply(t, x, waiting("m", id), Op{EndWait: &EndWait{
-			Tenant: "acme", MessageID: "m", RecallID: id, State: shared.WaitExpired, At: start.UnixMicro(),
+			Tenant: "acme", MessageID: "m", RecallID: id, State: shared.WaitRefused, At: start.UnixMicro(),
 		}})
 	}
-	if got := waitStatesOf(t, x); !slices.Equal(got, []string{"m r1 expired "}) || x.HasWaits() ||
+	if got := waitStatesOf(t, x); !slices.Equal(got, []string{"m r1 refused "}) || x.HasWaits() ||
 		x.waits.get(endedWaits) != shared.MaxWaits {
 		t.Errorf("waits %q", got)
 	}
@@ -281,6 +281,51 @@ func TestOverdueWaits(t *testing.T) {
 	if x.HasWaits() || x.HasEndedWaits() {
 		t.Error("the counts are wrong")
 	}
+}
+
+// Between what was decided about a wait and its commit, the host may ask again.
+func TestEndWait_AskedAgain(t *testing.T) {
+	again := waiting("m", "r")
+	again.Wait.Until = start.Add(5 * time.Hour)
+	overdue := func(x *Index, now, forget time.Duration) Op {
+		t.Helper()
+		ends, err := x.OverdueWaits(t.Context(), start.Add(now).UnixMicro(), start.Add(forget).UnixMicro(), 9)
+		if err != nil || len(ends) != 1 {
+			t.Fatalf("%+v %v", ends, err)
+		}
+		return Op{EndWait: &ends[0]}
+	}
+	goesOn := func(x *Index) {
+		t.Helper()
+		if got := waitStatesOf(t, x); !slices.Equal(got, []string{"m r waiting "}) || !x.HasWaits() || x.HasEndedWaits() {
+			t.Errorf("waits %q", got)
+		}
+	}
+	t.Run("it waits for longer", func(t *testing.T) {
+		x := openNew(t)
+		apply(t, x, waiting("m", "r"))
+		end := overdue(x, 2*time.Hour, 0)
+		apply(t, x, again, end)
+		goesOn(x)
+		op := put(message("m"))
+		op.Waited = []Waited{{RecallID: "r", End: end.EndWait}}
+		if r := apply(t, x, op); !same(r[0], Result{Stale: true}) {
+			t.Errorf("its message came, and was judged by the time before: %+v", r[0])
+		}
+		goesOn(x)
+	})
+	t.Run("it waits again", func(t *testing.T) {
+		x := openNew(t)
+		apply(t, x, waiting("m", "r"))
+		apply(t, x, overdue(x, 2*time.Hour, 0))
+		forget := overdue(x, 4*time.Hour, 3*time.Hour)
+		ended, _, err := x.waitsOf(t.Context(), &shared.ForgetRequest{Tenant: "acme", Sender: "ann"}, 9)
+		if err != nil || len(ended) != 1 {
+			t.Fatalf("%+v %v", ended, err)
+		}
+		apply(t, x, again, forget, ended[0])
+		goesOn(x)
+	})
 }
 
 func TestWait_WithRelations(t *testing.T) {
