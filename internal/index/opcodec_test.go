@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -212,6 +213,25 @@ func TestReadOp_CutShort(t *testing.T) {
 				t.Fatalf("operation %d, %d of %d bytes: %v", i, n, len(whole), err)
 			}
 		}
+	}
+}
+
+// What is read takes memory in proportion to its size, also where it says that it has a message in each byte.
+func TestReadOp_TooManyRelated(t *testing.T) {
+	w := opWriter{format: OpFormat}
+	w.code(codeCascade)
+	w.text("acme")
+	w.number(1)
+	w.text("")
+	const size = 1 << 20
+	w.number(size)
+	text := string(append(w.b, make([]byte, size)...))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _, err := readOp([]byte(text))
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrNewer) || took > 8*size {
+		t.Errorf("%d bytes for an operation of %d bytes, %v", took, size, err)
 	}
 }
 

@@ -291,7 +291,10 @@ func (r *opReader) endWait() *EndWait {
 // with reads related messages of a tenant.
 func (r *opReader) with(tenant string) []With {
 	n := r.count()
-	if n == 0 {
+	if n > shared.MaxRelated { // before they take memory: a With takes more than a hundred times its least size here
+		r.fail(ErrNewer)
+	}
+	if n == 0 || r.err != nil {
 		return nil
 	}
 	list := make([]With, n)
