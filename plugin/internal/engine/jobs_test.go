@@ -986,3 +986,10 @@ func TestStartJob_LargeSlices(t *testing.T) {
 		t.Errorf("slices of %v", sizes)
 	}
 }
+
+// Jobs of two tenants are two works, whatever their names are.
+func TestJobName_IsOfOneJob(t *testing.T) {
+	if a, b := jobName("z", "x of tenant y"), jobName("y of tenant z", "x"); a == b {
+		t.Errorf("both are %q", a)
+	}
+}

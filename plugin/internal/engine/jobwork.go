@@ -40,7 +40,7 @@ func (s *jobSource) find(ctx context.Context, a *active) ([]work, error) {
 	return all, nil
 }
 
-func jobName(tenant, id string) string { return "job " + id + " of tenant " + tenant }
+func jobName(tenant, id string) string { return fmt.Sprintf("job %q of tenant %q", id, tenant) }
 
 // jobWork is a job that runs.
 type jobWork struct {
