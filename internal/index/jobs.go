@@ -302,7 +302,7 @@ func (x *Index) applySlice(b *batch, ops []Op, w *writes) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	if abort(planned, Result.isNotApplied) {
+	if abort(planned) {
 		return Answer{Results: append(results[:1], planned...)}, nil
 	}
 	applied, err := x.applyOps(b, recalls, w)

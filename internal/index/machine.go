@@ -176,7 +176,7 @@ func isAtomic(ops []Op) bool {
 // the size of the others, and not whether they are stale or another actor's.
 func (x *Index) tryAtomic(b *batch, ops []Op, w *writes) (a Answer, done bool, err error) {
 	results, err := x.planAll(b, ops, w)
-	return Answer{Results: results}, err == nil && abort(results, Result.isNotApplied), err
+	return Answer{Results: results}, err == nil && abort(results), err
 }
 
 // planAll plans recalls without writing any.
@@ -200,12 +200,9 @@ func (x *Index) planAll(b *batch, ops []Op, w *writes) ([]Result, error) {
 	return results, nil
 }
 
-// isNotApplied reports whether a recall cannot be applied.
-func (r Result) isNotApplied() bool { return r.Stale || r.OtherActor }
-
 // abort reports whether one of these recalls keeps all from being applied, and marks the others as aborted.
-func abort(results []Result, hinders func(Result) bool) bool {
-	if !slices.ContainsFunc(results, hinders) {
+func abort(results []Result) bool {
+	if !slices.ContainsFunc(results, func(r Result) bool { return r.Stale || r.OtherActor }) {
 		return false
 	}
 	for i := range results {

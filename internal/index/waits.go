@@ -294,7 +294,7 @@ func (b *batch) planWaited(m *shared.Message, waited []Waited, w *writes) (recal
 
 // dropWaits drops what waited for a message that is recalled by another recall.
 func (b *batch) dropWaits(m *shared.Message, w *writes) error {
-	if b.waitsNow(waitsForMessage(m.Tenant, m.ID)) == 0 {
+	if b.waitsNow(allWaits) == 0 || b.waitsNow(waitsForMessage(m.Tenant, m.ID)) == 0 {
 		return nil
 	}
 	waits, err := waitsFor(b.txn, m)
