@@ -57,7 +57,7 @@ func (b *batch) planPut(op *Op, w *writes) (Result, error) {
 	}
 	switch {
 	case known == nil:
-		recalls, stale, err := b.planWaited(&m, op.Waited, w)
+		recalls, stale, err := b.planWaited(&m, op.waited(), w)
 		if err != nil || stale {
 			return Result{Stale: stale}, err
 		}
@@ -82,7 +82,7 @@ func (b *batch) planPut(op *Op, w *writes) (Result, error) {
 			return Result{Put: shared.IndexAdded}, err
 		}
 		w.link(&m, true)
-		r, err := b.planLate(&m, op.Late)
+		r, err := b.planLate(&m, op.late())
 		if r.Stale {
 			w.reset()
 		}
@@ -150,12 +150,12 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 	}
 	switch {
 	case rec != nil && rec.Tombstone != nil:
-		return Result{Tombstone: *rec.Tombstone}, nil
+		return Result{Tombstone: rec.Tombstone}, nil
 	case rec != nil && !SameFacts(rec.Message, m):
 		return Result{Stale: true}, nil
 	case rec == nil:
 		if is, err := b.isForgotten(m.Tenant, m.ID); err != nil || is {
-			return Result{}, err
+			return Result{Tombstone: forgottenRecord(m.Tenant, m.ID).Tombstone}, err
 		}
 		if r.Known { // it was erased since
 			return Result{Stale: true}, nil
@@ -197,7 +197,7 @@ func (b *batch) planRecall(r *Recall, w *writes) (Result, error) {
 			return Result{}, err
 		}
 	}
-	return Result{Tombstone: *rec.Tombstone, New: true}, w.set(idKey, &id)
+	return Result{Tombstone: rec.Tombstone, New: true}, w.set(idKey, &id)
 }
 
 // planEvent plans the recall of one message, of the cascade that has begun. rec is its record, which gets a tombstone.

@@ -69,10 +69,10 @@ func TestRecall_FirstTombstoneStays(t *testing.T) {
 	x := openNew(t)
 	m := message("m1")
 	first := apply(t, x, put(m), recall("r1", m), recall("r2", m))
-	if !first[1].New || first[2].New || first[2].Tombstone != first[1].Tombstone || first[2].Tombstone.RecallID != "r1" {
+	if !first[1].New || first[2].New || *first[2].Tombstone != *first[1].Tombstone || first[2].Tombstone.RecallID != "r1" {
 		t.Fatalf("%+v", first)
 	}
-	if again := apply(t, x, recall("r1", m))[0]; again.New || again.Tombstone != first[1].Tombstone {
+	if again := apply(t, x, recall("r1", m))[0]; again.New || *again.Tombstone != *first[1].Tombstone {
 		t.Fatalf("%+v", again)
 	}
 	if n := len(ledger(t, x, "acme", "r2").Entries); n != 0 {
@@ -399,7 +399,7 @@ func TestRecall_Race(t *testing.T) {
 		if r.New {
 			won++
 		}
-		if r.Tombstone != results[0].Tombstone {
+		if *r.Tombstone != *results[0].Tombstone {
 			t.Errorf("two tombstones: %+v %+v", r.Tombstone, results[0].Tombstone)
 		}
 	}

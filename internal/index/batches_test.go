@@ -19,9 +19,9 @@ func said(a Applied) string {
 	for _, answer := range a.Answers {
 		text += fmt.Sprintf("\n%v", answer.Refused)
 		for _, r := range answer.Results {
-			member := r.Member
-			r.Member = nil
-			text += fmt.Sprintf("\n%+v %+v", r, member)
+			member, tombstone := r.Member, r.Tombstone
+			r.Member, r.Tombstone = nil, nil
+			text += fmt.Sprintf("\n%+v %+v %+v", r, member, tombstone)
 		}
 	}
 	return text

@@ -36,8 +36,8 @@ func (op *Op) Bytes() int {
 		if len(op.Put.Relations) > 0 {
 			n += lateBytes
 		}
-		for i := range op.Waited {
-			if r := op.Waited[i].Recall; r != nil { // it writes the message, too
+		for _, x := range op.waited() {
+			if r := x.Recall; r != nil { // it writes the message, too
 				n = max(n, (&Op{Recall: r}).Bytes())
 			}
 			n += maxWaitBytes // it is written again if it was refused
@@ -124,8 +124,8 @@ func (op *Op) Events() (n int) {
 		if len(op.Put.Relations) > 0 {
 			n = 1
 		}
-		for i := range op.Waited {
-			if r := op.Waited[i].Recall; r != nil {
+		for _, x := range op.waited() {
+			if r := x.Recall; r != nil {
 				n, with = 1, r.With
 			}
 		}
@@ -222,7 +222,7 @@ func (op *Op) check() error {
 	set := 0
 	if op.Put != nil {
 		if set, err = set+1, checkMessage("put", op.Put); err == nil {
-			err = cmp.Or(checkWaited(op.Waited, op.Put), op.Late.check(op.Put))
+			err = cmp.Or(checkWaited(op.waited(), op.Put), op.late().check(op.Put))
 		}
 	}
 	if op.Wait != nil {

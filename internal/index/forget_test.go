@@ -199,7 +199,8 @@ func TestForget(t *testing.T) {
 					amended := Op{Amend: &shared.Amendment{Tenant: "acme", MessageID: m.ID, Labels: []string{"a"}}}
 					again := recall("again", m)
 					r := apply(t, x, put(m), amended, again)
-					if r[0].Put != shared.IndexRecalled || r[1].Put != shared.IndexRecalled || !reflect.DeepEqual(r[2], Result{}) {
+					if r[0].Put != shared.IndexRecalled || r[1].Put != shared.IndexRecalled ||
+						!reflect.DeepEqual(r[2], Result{Tombstone: &Tombstone{}}) {
 						t.Errorf("what comes later: %+v", r)
 					}
 					if statusOf(t, x, "other", m.ID) != nil {

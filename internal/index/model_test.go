@@ -222,8 +222,8 @@ func (m *model) apply(op Op) Result {
 		switch {
 		case r == nil:
 			var recalls *Recall
-			for i := range op.Waited {
-				switch d := &op.Waited[i]; {
+			for i := range op.waited() {
+				switch d := &op.Judged.Waited[i]; {
 				case d.End != nil:
 					m.endWait(d.End)
 				default:
@@ -238,7 +238,7 @@ func (m *model) apply(op Op) Result {
 				return Result{Put: shared.IndexRecalled, New: true}
 			}
 			m.index(k, &Record{Message: normal(*op.Put)})
-			return m.late(m.records[k], op.Late)
+			return m.late(m.records[k], op.late())
 		case r.Tombstone != nil:
 			return Result{Put: shared.IndexRecalled}
 		case !reflect.DeepEqual(r.Message, normal(*op.Put)):
@@ -305,7 +305,7 @@ func (m *model) apply(op Op) Result {
 			m.index(k, r)
 		}
 		if r.Tombstone != nil {
-			return Result{Tombstone: *r.Tombstone}
+			return Result{Tombstone: r.Tombstone}
 		}
 		if !reflect.DeepEqual(r.Message, normal(e.Message)) {
 			return Result{Stale: true}
@@ -318,7 +318,7 @@ func (m *model) apply(op Op) Result {
 		for i := range op.Recall.With {
 			m.recallWith(e, &op.Recall.With[i], plan, op.Recall.With)
 		}
-		return Result{Tombstone: *r.Tombstone, New: true}
+		return Result{Tombstone: r.Tombstone, New: true}
 	case op.Cascade != nil:
 		n := op.Cascade.Sequence
 		if !m.unfinished[n] {
@@ -792,14 +792,15 @@ func testModel(t *testing.T, member *Member) {
 				if want := m.waitsFor(p.Tenant, p.ID, &p.Conversation); err != nil || !reflect.DeepEqual(waits, want) {
 					t.Fatalf("round %d: %+v waits for %s %s, %v; want %+v", round, waits, p.Tenant, p.ID, err, want)
 				}
+				op.Judged = &Judged{}
 				if len(p.Relations) > 0 {
-					if op.Late, err = x.FindLate(p, func(*shared.Event, *shared.Message) bool { return held(p.ID) }); err != nil {
+					if op.Judged.Late, err = x.FindLate(p, func(*shared.Event, *shared.Message) bool { return held(p.ID) }); err != nil {
 						t.Fatal(err)
 					}
 				}
-				op.Waited = judgeWaits(r, p, waits)
-				for i := range op.Waited {
-					if recall := op.Waited[i].Recall; recall != nil {
+				op.Judged.Waited = judgeWaits(r, p, waits)
+				for i := range op.waited() {
+					if recall := op.Judged.Waited[i].Recall; recall != nil {
 						if _, recall.Originals, err = x.EditFacts(*p); err != nil {
 							t.Fatal(err)
 						}

@@ -6,9 +6,9 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// Op is one decided operation. Exactly one field is set, and Waited and Late with Put only. Everything that the
-// decision needed the clock, the rules or chance for is in it, so applying it is deterministic, and applying it twice
-// changes nothing.
+// Op is one decided operation. Exactly one field is set, and Judged with Put only. Everything that the decision needed
+// the clock, the rules or chance for is in it, so applying it is deterministic, and applying it twice changes nothing.
+// Batches of messages have one for each, so it is kept small.
 type Op struct {
 	Put    *shared.Message   // this message exists
 	Amend  *shared.Amendment // these facts of a live message changed
@@ -20,10 +20,7 @@ type Op struct {
 	Forget *Forget           // messages are erased
 	Job    *JobOp            // a bulk recall started, went on or ended
 
-	// Waited are the recalls that waited for the message of a Put, in the order of their requests, as they were decided.
-	Waited []Waited
-
-	Late *Late // of a Put with relations: what was decided about recalls that it would go with; nil: it goes with any
+	Judged *Judged // of a Put: what was decided about its message; nil: nothing was
 
 	Wait    *shared.Waiting // this recall waits for its message
 	EndWait *EndWait        // this recall waits no longer
@@ -31,6 +28,28 @@ type Op struct {
 	Cascade *Cascade // further messages that relate to a recalled one are recalled with it
 
 	record string // of a Put that was read from a log: what it has of the facts; it is written as it is
+}
+
+// Judged is what was decided about a new message.
+type Judged struct {
+	// Waited are the recalls that waited for the message, in the order of their requests, as they were decided.
+	Waited []Waited
+
+	Late *Late // about the recalls that a message with relations would go with; nil: it goes with any
+}
+
+func (op *Op) waited() []Waited {
+	if op.Judged == nil {
+		return nil
+	}
+	return op.Judged.Waited
+}
+
+func (op *Op) late() *Late {
+	if op.Judged == nil {
+		return nil
+	}
+	return op.Judged.Late
 }
 
 // Recall is a decided recall of one message.
@@ -100,10 +119,11 @@ type Result struct {
 	Put     shared.IndexStatus // of a Put or an Amend
 	Related []shared.Related   // of a Put of a live message: the recalled messages that it relates to
 
-	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it. Both are zero if
-	// the slice of a job that it belongs to does not go on where the job is. Of a Put, New says that a recall that waited
-	// for the message recalled it; of a Wait, that it waits.
-	Tombstone Tombstone
+	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it. The tombstone is
+	// empty if the message was recalled and then forgotten. Both are zero if the recall was not applied, or if the slice of
+	// a job that it belongs to does not go on where the job is. Of a Put, New says that a recall that waited for the
+	// message recalled it; of a Wait, that it waits.
+	Tombstone *Tombstone
 	New       bool
 
 	// Of a Recall or Wait: it was not applied, because another actor used its recall id first.

@@ -57,13 +57,13 @@ func AppendOp(b []byte, op *Op, format int) ([]byte, error) {
 	switch {
 	case op.Put != nil:
 		m := normal(*op.Put)
-		if len(op.Waited) == 0 && op.Late == nil {
+		if len(op.waited()) == 0 && op.late() == nil {
 			w.code(codePut)
 		} else {
 			w.since(3)
 			w.code(codeJudgedPut)
-			w.waited(op.Waited)
-			w.late(op.Late)
+			w.waited(op.waited())
+			w.late(op.late())
 		}
 		w.text(m.Tenant, m.ID)
 		w.record(&m)
@@ -136,7 +136,7 @@ func ReadOp(s string, format int) (op Op, rest string, err error) {
 	case codePut, codeJudgedPut:
 		if code == codeJudgedPut {
 			r.since(3)
-			op.Waited, op.Late = r.waited(), r.late()
+			op.Judged = &Judged{Waited: r.waited(), Late: r.late()}
 		}
 		tenant, id := r.text(), r.text()
 		op.record = r.bytes()

@@ -69,12 +69,12 @@ func relatedOps() []Op {
 		{EndWait: &EndWait{Tenant: "acme", MessageID: "m", RecallID: "r"}},
 		{
 			Put: &quote,
-			Waited: []Waited{{RecallID: "r", Recall: recall("r", quote, shared.StepHistory).Recall}, {RecallID: "r2",
-				End: &EndWait{Tenant: "acme", MessageID: "q", RecallID: "r2", State: shared.WaitRefused, Code: "late", At: 7,
-					Rule: shared.Rule{Name: "n", File: "f", Line: 3}}}},
+			Judged: &Judged{Waited: []Waited{{RecallID: "r", Recall: recall("r", quote, shared.StepHistory).Recall},
+				{RecallID: "r2", End: &EndWait{Tenant: "acme", MessageID: "q", RecallID: "r2", State: shared.WaitRefused,
+					Code: "late", At: 7, Rule: shared.Rule{Name: "n", File: "f", Line: 3}}}}},
 		},
-		{Put: &quote, Late: &Late{UpTo: 300}},
-		{Put: &quote, Late: &Late{UpTo: 300, Stays: []uint64{7}, Originals: 1 << 40}},
+		{Put: &quote, Judged: &Judged{Late: &Late{UpTo: 300}}},
+		{Put: &quote, Judged: &Judged{Late: &Late{UpTo: 300, Stays: []uint64{7}, Originals: 1 << 40}}},
 		{Cascade: &Cascade{Tenant: "acme", Sequence: 7, After: "\x02q\x00", With: r.Recall.With}},
 	}
 }

@@ -416,10 +416,11 @@ func TestRelations_OriginalChangedSince(t *testing.T) {
 	both := related("both", to(shared.RelationEdit, "m"), to(shared.RelationQuote, "root"))
 	late := func(x *Index) Op {
 		op := put(related("late", to(shared.RelationEdit, "m"), to(shared.RelationQuote, "root")))
-		var err error
-		if op.Late, err = x.FindLate(op.Put, func(*shared.Event, *shared.Message) bool { return false }); err != nil {
+		found, err := x.FindLate(op.Put, func(*shared.Event, *shared.Message) bool { return false })
+		if err != nil {
 			t.Fatal(err)
 		}
+		op.Judged = &Judged{Late: found}
 		return op
 	}
 	for name, change := range map[string]Op{"a label": hold, "it is known": put(message("m"))} {
@@ -507,11 +508,11 @@ func TestRelations_LateArrivalsThatStay(t *testing.T) {
 	late := func(id string, of ...string) Op {
 		t.Helper()
 		op := put(related(id, to(shared.RelationEdit, of[0]), to(shared.RelationQuote, of[1])))
-		var err error
-		op.Late, err = x.FindLate(op.Put, func(e *shared.Event, _ *shared.Message) bool { return e.Message.ID == "m1" })
+		found, err := x.FindLate(op.Put, func(e *shared.Event, _ *shared.Message) bool { return e.Message.ID == "m1" })
 		if err != nil {
 			t.Fatal(err)
 		}
+		op.Judged = &Judged{Late: found}
 		return op
 	}
 	early := late("a", "m1", "m2")

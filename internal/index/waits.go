@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -72,8 +73,9 @@ func decodeWait(tenant, messageID, recallID string, pb *indexpb.Wait) shared.Wai
 // waitCounts count waiting recalls: all, those of each actor, and those for each message. The caller of Apply changes
 // them, others read.
 type waitCounts struct {
-	mu sync.RWMutex
-	n  map[string]int
+	mu  sync.RWMutex
+	n   map[string]int
+	all atomic.Int64 // that of allWaits, which every message asks for
 }
 
 const (
@@ -86,6 +88,9 @@ func waitsOfActor(tenant, actor string) string { return "a" + tenant + "\x00" + 
 func waitsForMessage(tenant, id string) string { return "m" + tenant + "\x00" + id }
 
 func (c *waitCounts) get(of string) int {
+	if of == allWaits {
+		return int(c.all.Load())
+	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.n[of]
@@ -104,6 +109,7 @@ func (c *waitCounts) add(changes map[string]int) {
 			c.n[of] = n
 		}
 	}
+	c.all.Store(int64(c.n[allWaits]))
 }
 
 // read counts what an index has.

@@ -27,6 +27,7 @@ func waiting(id, recallID string) Op {
 func decided(t testing.TB, x *Index, m shared.Message, refused ...string) Op {
 	t.Helper()
 	op := put(m)
+	op.Judged = &Judged{}
 	waits, err := x.WaitsFor(&m)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +42,7 @@ func decided(t testing.TB, x *Index, m shared.Message, refused ...string) Op {
 			r.Recall.Event.Actor = w.Actor
 			d.Recall, d.End, permitted = r.Recall, nil, true
 		}
-		op.Waited = append(op.Waited, d)
+		op.Judged.Waited = append(op.Judged.Waited, d)
 	}
 	return op
 }
@@ -231,8 +232,8 @@ func TestWait_LargestMessages(t *testing.T) {
 			op = recall("r0", m)
 		}
 		r := op.Recall
-		for i := range op.Waited {
-			r = cmp.Or(r, op.Waited[i].Recall)
+		for i := range op.waited() {
+			r = cmp.Or(r, op.Judged.Waited[i].Recall)
 		}
 		r.Event.Ext, r.Event.Reason = strings.Repeat("x", shared.MaxExtBytes), strings.Repeat("y", shared.MaxReasonBytes)
 		with, err := x.FindRelated(r, nil, func(*shared.Message) bool { return false })
@@ -308,7 +309,7 @@ func TestEndWait_AskedAgain(t *testing.T) {
 		apply(t, x, again, end)
 		goesOn(x)
 		op := put(message("m"))
-		op.Waited = []Waited{{RecallID: "r", End: end.EndWait}}
+		op.Judged = &Judged{Waited: []Waited{{RecallID: "r", End: end.EndWait}}}
 		if r := apply(t, x, op); !same(r[0], Result{Stale: true}) {
 			t.Errorf("its message came, and was judged by the time before: %+v", r[0])
 		}
@@ -336,11 +337,11 @@ func TestWait_WithRelations(t *testing.T) {
 	if r := apply(t, x, op); !same(r[0], Result{Stale: true}) {
 		t.Fatalf("without what relates to it: %+v", r)
 	}
-	with, err := x.FindRelated(op.Waited[0].Recall, nil, func(*shared.Message) bool { return false })
+	with, err := x.FindRelated(op.Judged.Waited[0].Recall, nil, func(*shared.Message) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	op.Waited[0].Recall.With = with
+	op.Judged.Waited[0].Recall.With = with
 	if r := apply(t, x, op); r[0].Put != shared.IndexRecalled {
 		t.Fatalf("%+v", r)
 	}

@@ -66,6 +66,7 @@ func (e *Engine) IndexThen(ctx context.Context, msgs []shared.Message, alone boo
 
 // judgeNew decides what is to be decided about the message of an operation of a batch, if it is new.
 func (e *Engine) judgeNew(a *active, b *batch, n int) error {
+	b.ops[n].Judged = nil
 	if err := a.judgeLate(&b.ops[n]); err != nil {
 		return err
 	}
@@ -340,7 +341,7 @@ func (e *Engine) recalled(req *shared.RecallRequest, v *verdicts, applied []inde
 			event := &v.ops[n].Recall.Event
 			v.refusals = append(v.refusals, refusal{i, &event.Message, event.RecalledAt})
 		default: // another recall came between the judgement and the commit
-			alreadyRecalled(result, &applied.Tombstone, req)
+			alreadyRecalled(result, applied.Tombstone, req)
 		}
 	}
 	v.recalledWith()

@@ -14,11 +14,11 @@ import (
 type relations struct {
 	index  *index.Index
 	policy *rules.Policy
-	gone   map[string]bool // messages that the targets before recall
+	gone   map[string]bool // messages that the targets before recall; nil: none
 }
 
 func (a *active) newRelations(policy *rules.Policy) *relations {
-	return &relations{index: a.index, policy: policy, gone: map[string]bool{}}
+	return &relations{index: a.index, policy: policy}
 }
 
 // facts returns the facts by which the rules judge a message: an edit is judged as its original. See
@@ -49,6 +49,9 @@ func (r *relations) find(op *index.Recall, in *rules.Input) (going []string, err
 	op.With = with
 	if r.gone[in.MessageID] { // what goes with it goes with another target, or follows that one
 		return nil, nil
+	}
+	if r.gone == nil {
+		r.gone = map[string]bool{}
 	}
 	r.gone[in.MessageID] = true
 	for i := range with {
@@ -93,17 +96,18 @@ func relatedInput(in *rules.Input, m *shared.Message) *rules.Input {
 
 // judgeLate decides with which recalls the message of a Put goes, if it comes after those of messages that it relates
 // to: a message that the rules forbid to recall stays.
-func (a *active) judgeLate(op *index.Op) (err error) {
+func (a *active) judgeLate(op *index.Op) error {
 	if len(op.Put.Relations) == 0 {
 		return nil
 	}
 	policy := a.rules.Policy()
-	op.Late, err = a.index.FindLate(op.Put, func(e *shared.Event, facts *shared.Message) bool {
+	late, err := a.index.FindLate(op.Put, func(e *shared.Event, facts *shared.Message) bool {
 		return policy.Forbids(relatedInput(eventInput(e), facts))
 	})
 	if err != nil {
 		return fmt.Errorf("find what message %q relates to: %w", op.Put.ID, err)
 	}
+	op.Judged = &index.Judged{Late: late}
 	return nil
 }
 

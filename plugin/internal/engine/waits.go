@@ -41,7 +41,7 @@ type refusedWait struct {
 // judgeWaits decides about the recalls that wait for the message of an operation of a batch.
 func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 	op := &b.ops[n]
-	if op.Waited = nil; !a.index.HasWaits() {
+	if !a.index.HasWaits() {
 		return nil
 	}
 	waits, err := a.index.WaitsFor(op.Put)
@@ -53,6 +53,9 @@ func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 	}
 	if b.waited == nil {
 		b.waited = map[int]*waited{}
+	}
+	if op.Judged == nil {
+		op.Judged = &index.Judged{}
 	}
 	w := &waited{}
 	b.waited[n] = w
@@ -66,7 +69,7 @@ func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 				return err
 			}
 		}
-		op.Waited = append(op.Waited, decided)
+		op.Judged.Waited = append(op.Judged.Waited, decided)
 	}
 	return nil
 }

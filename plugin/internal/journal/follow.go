@@ -178,8 +178,10 @@ func (r *Replicated) spent(ops []index.Op, results []index.Result) {
 	}
 	for i, result := range results {
 		recall := ops[i].Recall
-		for n := range ops[i].Waited {
-			recall = cmp.Or(recall, ops[i].Waited[n].Recall)
+		if judged := ops[i].Judged; judged != nil {
+			for n := range judged.Waited {
+				recall = cmp.Or(recall, judged.Waited[n].Recall)
+			}
 		}
 		if recall != nil && recall.Spend != nil && result.New {
 			(*f)(recall.Spend)

@@ -52,7 +52,9 @@ func TestReplicated_RelationsInALargeCluster(t *testing.T) {
 		id := fmt.Sprint("waited", i)
 		waits = append(waits, waiting(id))
 		op := put(message(id))
-		op.Waited = []index.Waited{{RecallID: "r-" + id, Recall: recall("r-"+id, message(id), own...).Recall}}
+		op.Judged = &index.Judged{Waited: []index.Waited{
+			{RecallID: "r-" + id, Recall: recall("r-"+id, message(id), own...).Recall},
+		}}
 		waited = append(waited, op)
 		m, e := message(fmt.Sprint("pair", i)), edit(fmt.Sprint("edit", i), fmt.Sprint("pair", i))
 		pairs = append(pairs, put(m), put(e))

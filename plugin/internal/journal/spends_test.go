@@ -55,7 +55,9 @@ func TestReplicated_Spends(t *testing.T) {
 		t.Errorf("heard of %d", got)
 	}
 	waited := put(message("waited for"))
-	waited.Waited = []index.Waited{{RecallID: "r-waited for", Recall: spending("waited for", 6).Recall}}
+	waited.Judged = &index.Judged{Waited: []index.Waited{
+		{RecallID: "r-waited for", Recall: spending("waited for", 6).Recall},
+	}}
 	if r := apply(t, a, waiting("waited for"), waited); r[1].Put != shared.IndexRecalled {
 		t.Fatalf("%+v", r)
 	}
