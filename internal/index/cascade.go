@@ -51,7 +51,7 @@ func (c *cascade) isUnfinished(id string) bool {
 
 // sameOriginals reports whether what an edit has from its originals is what it was judged by.
 func (b *batch) sameOriginals(m *shared.Message, judged uint64) (bool, error) {
-	if b.relations == 0 {
+	if len(m.Relations) == 0 {
 		return true, nil
 	}
 	reads := relations{txn: b.txn, tenant: m.Tenant}

@@ -24,7 +24,7 @@ func (a *active) newRelations(policy *rules.Policy) *relations {
 // facts returns the facts by which the rules judge a message: an edit is judged as its original. See
 // [index.Index.EditFacts].
 func (r *relations) facts(of *index.Record) (facts shared.Message, originals uint64, err error) {
-	if !r.index.HasRelations() {
+	if !r.index.HasRelations() && len(of.Message.Relations) == 0 { // it may be the first one that has any
 		return of.Message, 0, nil
 	}
 	facts, originals, err = r.index.EditFacts(of.Message)

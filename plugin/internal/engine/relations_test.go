@@ -91,6 +91,34 @@ func TestRelations_HeldEditsStay(t *testing.T) {
 	}
 }
 
+// The first message of an index that has a relation is judged as its original, too.
+func TestRelations_FirstOfTheIndex(t *testing.T) {
+	edit := func(r *rig) shared.Message {
+		held, m := r.message("held"), r.message("edit")
+		held.Labels = []string{"hold"}
+		m.Relations = []shared.Relation{{Kind: shared.RelationEdit, MessageID: "held"}}
+		r.index(held)
+		return m
+	}
+	t.Run("its recall waits", func(t *testing.T) {
+		r := newActive(t, cascading)
+		m := edit(r)
+		r.recall(wait("w", "edit"))
+		if got := r.indexOne(m); got != shared.IndexAdded || !slices.Equal(r.waits(), []string{"edit w refused forbidden"}) {
+			t.Errorf("%s, waits %q", got, r.waits())
+		}
+	})
+	t.Run("its recall has it", func(t *testing.T) {
+		r := newActive(t, cascading)
+		m := edit(r)
+		req := request("r", "edit")
+		req.Targets[0].Message = &m
+		if got := r.recall(req)[0]; got.Status != shared.StatusDenied {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 // Three nodes write a message, its edits and quotes, recalls that wait for it and a recall, all at once. Whatever comes
 // first, everything is recalled on every node, and the indexes are equal.
 func TestRelations_RaceInACluster(t *testing.T) {
