@@ -71,6 +71,7 @@ type runner struct {
 type turn struct {
 	work
 	due    time.Duration // by the monotonic clock
+	poked  bool          // since its slice began
 	last   uint64        // number of its last turn
 	errors int           // in a row
 	err    error         // the last one; nil after a slice without one
@@ -88,7 +89,7 @@ func (r *runner) poke(name string) {
 	r.mu.Lock()
 	if t := r.works[name]; t != nil {
 		t.changed()
-		t.due = r.clock.Elapsed()
+		t.due, t.poked = r.clock.Elapsed(), true
 	}
 	r.mu.Unlock()
 	select {
@@ -189,7 +190,7 @@ func (r *runner) next() (first *turn, wait time.Duration) {
 		return nil, wait
 	}
 	r.turns++
-	first.last = r.turns
+	first.last, first.poked = r.turns, false
 	return first, 0
 }
 
@@ -220,7 +221,9 @@ func (r *runner) slice(ctx context.Context, t *turn) (took time.Duration, ok boo
 	default:
 		t.errors = 0
 	}
-	t.due = now + p.wait
+	if t.due = now + p.wait; t.poked {
+		t.due = now
+	}
 	return now - began, true
 }
 

@@ -140,6 +140,30 @@ func TestRunner_ErrorsAndWaits(t *testing.T) {
 	}
 }
 
+// Work that changes during its slice has the next one at once.
+func TestRunner_PokedDuringASlice(t *testing.T) {
+	ran := make(chan string)
+	during := make(chan func())
+	c := &chore{id: "a", ran: ran, do: func(n int) (progress, error) {
+		if n == 2 {
+			return progress{done: true}, nil
+		}
+		(<-during)()
+		return progress{wait: time.Hour}, nil
+	}}
+	s := &choreSource{}
+	s.add(nil, c)
+	r, run := newRunning(t, s)
+	<-ran
+	during <- func() { run.poke("a") }
+	select {
+	case <-ran:
+	case <-within(t, 10*time.Second).Done():
+		t.Fatal("it waits for an hour")
+	}
+	r.waitUntil(func() bool { return run.count(anyWork) == 0 })
+}
+
 func TestRunner_SourceFails(t *testing.T) {
 	ran := make(chan string)
 	s := &choreSource{}
