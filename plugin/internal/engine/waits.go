@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/chat-recall/recall/internal/index"
@@ -168,7 +169,8 @@ func (e *Engine) endJudged(b *batch, list []int, applied []index.Result) {
 const (
 	waitKept      = 7 * 24 * time.Hour // for which a wait that has ended is listed
 	waitEndsEvery = 15 * time.Second
-	waitsAtOnce   = 256
+	waitsAtOnce   = 4096 // that are found together: each time all waits are read
+	endsAtOnce    = 256  // that are written together
 )
 
 // endWaits ends waits whose time is over, and forgets those that ended long ago.
@@ -181,10 +183,14 @@ func (e *Engine) endWaits(ctx context.Context, a *active) (more bool, err error)
 	if err != nil || len(ends) == 0 {
 		return false, err
 	}
-	ops := make([]index.Op, len(ends))
-	for i := range ends {
-		ops[i].EndWait = &ends[i]
+	for some := range slices.Chunk(ends, endsAtOnce) {
+		ops := make([]index.Op, len(some))
+		for i := range some {
+			ops[i].EndWait = &some[i]
+		}
+		if _, err := a.log.Append(ctx, ops); err != nil {
+			return false, err
+		}
 	}
-	_, err = a.log.Append(ctx, ops)
-	return len(ends) == waitsAtOnce, err
+	return len(ends) == waitsAtOnce, nil
 }
