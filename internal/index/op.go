@@ -119,10 +119,10 @@ type Result struct {
 	Put     shared.IndexStatus // of a Put or an Amend
 	Related []shared.Related   // of a Put of a live message: the recalled messages that it relates to
 
-	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it. The tombstone is
-	// empty if the message was recalled and then forgotten. Both are zero if the recall was not applied, or if the slice of
-	// a job that it belongs to does not go on where the job is. Of a Put, New says that a recall that waited for the
-	// message recalled it; of a Wait, that it waits.
+	// Of a Recall: the tombstone of the message, made now or before, and whether this operation made it. The tombstone
+	// is empty if the message was recalled and then forgotten. Both are zero if the recall was not applied, or if the
+	// slice of a job that it belongs to does not go on where the job is. Of a Put, New says that a recall that waited
+	// for the message recalled it; of a Wait, that it waits.
 	Tombstone *Tombstone
 	New       bool
 
