@@ -794,7 +794,8 @@ func testModel(t *testing.T, member *Member) {
 				}
 				op.Judged = &Judged{}
 				if len(p.Relations) > 0 {
-					if op.Judged.Late, err = x.FindLate(p, func(*shared.Event, *shared.Message) bool { return held(p.ID) }); err != nil {
+					stays := func(*shared.Event, *shared.Message) bool { return held(p.ID) }
+					if op.Judged.Late, err = x.FindLate(p, stays); err != nil {
 						t.Fatal(err)
 					}
 				}
