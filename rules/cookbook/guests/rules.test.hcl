@@ -19,6 +19,14 @@ test "a guest who is an admin" {
   rule         = "guests_of_others"
 }
 
+test "an own message of a guest who is an admin" {
+  role         = "admin"
+  actor_labels = ["guest"]
+  age          = "9m"
+  expect       = "permit"
+  rule         = "guests"
+}
+
 test "an admin" {
   role   = "admin"
   sender = false

@@ -1,5 +1,5 @@
-# A moderation team that the host names by labels of the actor. Trainees recall new messages only, and give a reason.
-# Nobody, not even an owner, recalls what a moderator wrote.
+# A moderation team that the host names by labels of the actor. Trainees recall messages of the last hour only, and give
+# a reason. Only the team, and not even an owner, recalls what a moderator wrote.
 
 locals {
   moderator = contains(actor.labels, "moderator")
