@@ -1,6 +1,6 @@
-# A school: pupils have thirty seconds in groups and two minutes in single conversations. Nothing that a teacher reported
-# disappears: when one does, the host adds the label "reported" to the message (Amend). Teachers are owners and admins;
-# they can recall anything else in their groups, silently.
+# A school: pupils have thirty seconds in groups and two minutes in single conversations. Nothing that a teacher
+# reported disappears: when one does, the host adds the label "reported" to the message (Amend). Teachers are owners and
+# admins; they can recall anything else in their groups, silently.
 
 policy {
   window = "2m"
