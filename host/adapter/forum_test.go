@@ -122,14 +122,14 @@ func TestForum(t *testing.T) {
 		return user, nil
 	}})
 
-	for user, want := range map[string]string{"ben": "denied", "ann": "recalled"} {
-		body := `{"message_ids":["p1"],"recall_id":"r-` + user + `"}`
+	for _, c := range []struct{ user, want string }{{"ben", "denied"}, {"ann", "recalled"}, {"ben", "already_recalled"}} {
+		body := `{"message_ids":["p1"],"recall_id":"r-` + c.user + `"}`
 		r := httptest.NewRequest(http.MethodPost, "/recall", strings.NewReader(body))
-		r.Header.Set("Authorization", "token-of-"+user)
+		r.Header.Set("Authorization", "token-of-"+c.user)
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)
-		if !strings.Contains(w.Body.String(), `"status":"`+want+`"`) {
-			t.Errorf("%s: %d %s", user, w.Code, w.Body)
+		if !strings.Contains(w.Body.String(), `"status":"`+c.want+`"`) {
+			t.Errorf("%s: %d %s", c.user, w.Code, w.Body)
 		}
 	}
 	if err := recall.Wait(ctx, "forum", "r-ann"); err != nil || platform.posts[0].text != "" {
