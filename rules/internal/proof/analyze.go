@@ -136,7 +136,7 @@ func (u *uses) report(r *hclfile.Reporter) {
 	for _, rule := range u.policy.Rules {
 		use := u.rules[rule]
 		switch {
-		case use.matched == 0:
+		case use.matched == 0 && use.decided == 0: // a permit that matches nothing can still ask for a reason
 			r.Warnf(rule.At, "No request can meet its scope and condition. Remove it, or correct them.",
 				"%s matches nothing", rule)
 		case use.decided == 0 && !rule.Shadow:

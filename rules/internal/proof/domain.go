@@ -59,9 +59,10 @@ func NewDomain(preds *Predicates) *Domain {
 		t.compact()
 	}
 	if preds.tellsApart(policy.Roles, "owner", "admin", "member") {
-		// An owner or admin has the role member in a single conversation.
+		// An owner or admin has the role member in a single conversation, and no other role changes there.
 		preds.words[policy.ConversationTypes] = append(preds.words[policy.ConversationTypes],
 			policy.ConversationTypes.Bit("single"))
+		preds.words[policy.Roles] = append(preds.words[policy.Roles], policy.Roles.Bit("owner")|policy.Roles.Bit("admin"))
 	}
 	dom := &Domain{size: 1, questions: preds.questions, labels: map[*policy.Field][]string{}}
 	dom.in = policy.Input{

@@ -101,6 +101,37 @@ func TestAnalyze_PermitThatOnlyNamesCode(t *testing.T) {
 	}
 }
 
+func TestAnalyze_PermitThatOnlyAsksForReason(t *testing.T) {
+	p := mustParse(t, `
+		permit "asks_for_one" {
+			sender = true
+			reason = "required"
+			when   = request.reason == ""
+		}`)
+	if a := Analyze(p); !a.Proven || len(a.Findings) > 0 {
+		t.Errorf("it refuses with reason_required: %+v", a)
+	}
+}
+
+// In a single conversation an owner is a member, and the system is not.
+func TestAnalyze_RoleInSingle(t *testing.T) {
+	const members = `permit "members" { when = actor.role == "member" }`
+	was, now := mustParse(t, members), mustParse(t, members+`
+		permit "system" { when = conversation.type == "single" && actor.role != "member" && actor.role != "none" }`)
+	if a := Analyze(now); !a.Proven || len(a.Findings) > 0 {
+		t.Errorf("the system is forgotten: %+v", a)
+	}
+	c := Compare(was, now)
+	if !c.Proven || len(c.Differences) == 0 {
+		t.Errorf("the system is forgotten: %+v", c)
+	}
+	for _, d := range c.Differences {
+		if !strings.Contains(d.Where, "actor.role is system") {
+			t.Errorf("%+v", d)
+		}
+	}
+}
+
 func TestAnalyze_TooManyInputs(t *testing.T) {
 	var labels, ids, many, questions, ages strings.Builder
 	var parts []string
