@@ -148,6 +148,71 @@ func TestDecide_ClockUntil(t *testing.T) {
 	}
 }
 
+// What permits now may end before the message seems to be sent, if the clock of the request is behind.
+func TestDecide_ClockBehind(t *testing.T) {
+	p, l := mustParse(t, `
+		limit "one" {
+			key  = actor.id
+			rate = "1/1s"
+		}
+		permit "own" {
+			sender = true
+			when   = request.time < "09:00"
+			limit  = "one"
+		}`), NewLimiter()
+	in := at(t, "2026-11-27T08:59:57Z", -4*time.Second)
+	if d, _ := l.Reserve(p, in); !d.Permit || !d.Until.Add(1).Equal(in.RequestedAt.Add(3*time.Second)) {
+		t.Errorf("permitted until %s, want until 09:00: %+v", d.Until, d)
+	}
+	if d, _ := l.Reserve(p, in); d.Permit || !d.RetryAt.Equal(in.RequestedAt.Add(time.Second)) {
+		t.Errorf("try again at %s, want a second later: %+v", d.RetryAt, d)
+	}
+}
+
+// A permission without an end is one that no later day ends: not one after the clocks are changed past the time of a
+// forbid, nor one after the window of another permit.
+func TestDecide_ClockUntilLater(t *testing.T) {
+	for name, c := range map[string]struct{ rules, when, until string }{
+		"a forbid at a time that does not exist next Sunday": {`
+			forbid "maintenance" { when = request.weekday == "sunday" && request.time >= "02:00" && request.time < "03:00" }
+			permit "admins" {
+				role   = ["admin"]
+				window = "any"
+			}`, "2026-03-23T09:00:00Z", "2026-04-05T00:00:00Z"},
+		"a permit with a window, then one without": {`
+			permit "own" {
+				sender = true
+				window = "7d"
+			}
+			permit "admins" {
+				role   = ["admin"]
+				window = "any"
+				when   = request.weekday != "sunday"
+			}`, "2026-11-25T09:00:00Z", "2026-12-05T23:00:00Z"},
+		"a permit without an end": {`
+			permit "own" {
+				sender = true
+				window = "7d"
+				when   = request.weekday == "sunday"
+			}
+			permit "admins" {
+				role   = ["admin"]
+				window = "any"
+			}`, "2026-11-29T09:00:00Z", ""},
+	} {
+		p := mustParse(t, `policy { timezone = "Europe/Berlin" }`+c.rules)
+		in := at(t, c.when, 0)
+		in.ActorRole = "admin"
+		d, until := p.Decide(in), ""
+		if !d.Until.IsZero() {
+			until = d.Until.Add(1).UTC().Format(time.RFC3339)
+		}
+		if !d.Permit || until != c.until {
+			t.Errorf("%s: until before %s, want %s: %+v", name, until, c.until, d)
+		}
+	}
+}
+
 func TestExplain_Clock(t *testing.T) {
 	e := mustParse(t, officeHours).Explain(at(t, "2026-11-29T23:30:00Z", time.Minute))
 	for _, want := range []string{`request.time is "00:30"`, `request.weekday     "monday"`, "refused: closed"} {

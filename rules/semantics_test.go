@@ -54,8 +54,8 @@ func agesOf(p *policy.Policy) []time.Duration {
 				ages = append(ages, q.Duration, q.Duration+1)
 			}
 			if q.Field.OfClock() { // requests of the generator are for messages that are sent as a minute begins
-				for minute := range 10 {
-					ages = append(ages, time.Duration(minute+1)*time.Minute)
+				for minute := range 11 {
+					ages = append(ages, time.Duration(minute)*time.Minute)
 				}
 			}
 		})
@@ -137,7 +137,7 @@ func TestDecide_AgreesWithReference(t *testing.T) {
 			for _, age := range ages {
 				later := *in
 				later.RequestedAt = in.SentAt.Add(age)
-				if ok, _ := decidePlainly(p, &later); age > in.Age() && !ok {
+				if ok, _ := decidePlainly(p, &later); later.RequestedAt.After(in.RequestedAt) && !ok {
 					until = in.SentAt.Add(age - 1)
 					ended++
 					break

@@ -63,7 +63,7 @@ func (p *Policy) DecideWithin(in *Input, l Limits) (d Decision, limit *Limit) {
 		d.Texts = v.Rule.Texts
 	}
 	if d.Permit {
-		d.Until = p.Live.until(&t, age, v.Rule)
+		d.Until = p.Live.until(&t, v.Rule)
 		d.OnRecall, limit = v.Rule.OnRecall, v.Rule.Limit
 	}
 	if p.Trial != nil {
@@ -167,8 +167,7 @@ func (s *RuleSet) Judge(t *Subject, age time.Duration, l Limits) Verdict {
 				if freeAt.IsZero() || at.Before(freeAt) {
 					freeAt = at
 				}
-				later := max(at.Sub(t.In.SentAt), 0)
-				if (retryAt.IsZero() || at.Before(retryAt)) && s.permitsLater(r, t, later) {
+				if (retryAt.IsZero() || at.Before(retryAt)) && s.permitsLater(r, t, at.Sub(t.In.SentAt)) {
 					exhausted, retryAt = r, at
 				}
 				continue
@@ -222,43 +221,67 @@ func (s *RuleSet) at(t *Subject, age time.Duration) *Subject {
 	return &later
 }
 
-// permitsLater reports whether a permit permits t at a later age.
+// permitsLater reports whether a permit permits t at a later age, which is negative before the time of sending.
 func (s *RuleSet) permitsLater(r *Rule, t *Subject, age time.Duration) bool {
-	t = s.at(t, age)
+	t, age = s.at(t, age), max(age, 0)
 	return s.InTime(r, t, age) && !s.forbidsAt(t, age)
 }
 
-// week is how long the results of fields of the clock are followed: after that they repeat.
-const week = 8 * Day
+// weeks is how long the results of fields of the clock are followed while no age changes one: after that they repeat.
+// It is more than two weeks, since in one of them the clocks can be changed past the time that a rule asks for.
+const weeks = 15 * Day
 
-// until returns the last moment at which some permit still permits t, which r permits at an age. It steps through the
-// ages at which a result can change.
-func (s *RuleSet) until(t *Subject, age time.Duration, r *Rule) time.Time {
-	last := max(age, 0) // after which only the clock changes a result
-	if len(s.Ages) > 0 {
-		last = max(last, s.Ages[len(s.Ages)-1])
-	}
+// until returns the last moment at which some permit still permits t, which r permits. It steps through the ages at
+// which a result can change.
+func (s *RuleSet) until(t *Subject, r *Rule) time.Time {
+	age := t.In.RequestedAt.Sub(t.In.SentAt) // negative if the request seems to be older: its clock counts from there
+	since, change := age, age                // of the clock: where ages last changed results, and where they do next
 	for {
 		next := NoEnd
 		if w := s.policy.WindowOf(r, t); w != NoEnd {
 			next = w + 1
 		}
 		if r.Aging() || len(s.moving) > 0 {
-			if i, _ := slices.BinarySearch(s.Ages, age+1); i < len(s.Ages) {
-				next = min(next, s.Ages[i])
-			}
+			next = min(next, s.nextOfAges(age))
 		}
-		if len(s.minutes) > 0 && age < last+week {
-			next = min(next, nextMinute(t.In.SentAt.Add(age), s.policy.Zone, s.minutes).Sub(t.In.SentAt))
+		if len(s.minutes) > 0 {
+			if age >= change {
+				since, change = age, s.nextAge(t, age)
+			}
+			if age < since+weeks {
+				next = min(next, nextMinute(t.In.SentAt.Add(age), s.policy.Zone, s.minutes).Sub(t.In.SentAt))
+			} else {
+				next = min(next, change)
+			}
 		}
 		if next == NoEnd {
 			return time.Time{}
 		}
-		if !s.holdsAt(s.at(t, next), next, &r) {
+		if !s.holdsAt(s.at(t, next), max(next, 0), &r) {
 			return t.In.SentAt.Add(next - 1)
 		}
 		age = next
 	}
+}
+
+// nextOfAges returns the first age after one at which the result of a condition can change, NoEnd if there is none.
+func (s *RuleSet) nextOfAges(age time.Duration) time.Duration {
+	if i, _ := slices.BinarySearch(s.Ages, max(age, 0)+1); i < len(s.Ages) {
+		return s.Ages[i]
+	}
+	return NoEnd
+}
+
+// nextAge returns the first age after one at which the result of a condition can change or a window ends, NoEnd if
+// there is none. Between two of them only the clock changes results.
+func (s *RuleSet) nextAge(t *Subject, age time.Duration) time.Duration {
+	next := s.nextOfAges(age)
+	for _, r := range s.Permits {
+		if w := s.policy.WindowOf(r, t); w != NoEnd && w >= age {
+			next = min(next, w+1)
+		}
+	}
+	return next
 }
 
 // holdsAt reports whether t is permitted at an age later than one at which *r permits it, and sets *r to the permit
