@@ -267,6 +267,7 @@ func TestParse_Clock(t *testing.T) {
 	}
 	for zone, want := range map[string]string{
 		"Mars/Olympus": "is not a time zone", "Local": "is not a time zone", "": "is not a time zone",
+		"localtime": "is not a time zone", "posixrules": "is not a time zone", "right/UTC": "is not a time zone",
 		"Asia/Shanghai": "the time zone is not used",
 	} {
 		text := "policy { timezone = \"" + zone + "\" }\npermit \"p\" { sender = true }"

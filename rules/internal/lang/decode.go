@@ -144,7 +144,9 @@ func (d *Decoder) timezone(a *hclsyntax.Attribute) {
 		return
 	}
 	zone, err := time.LoadLocation(name)
-	if err != nil || name == "" || name == "Local" { // the time zone of a machine is not the policy's to rely on
+	// The time zone of a machine is not the policy's to rely on, and neither are files that only some machines have:
+	// localtime, posix/… and right/…. All names of the database begin with a capital letter.
+	if err != nil || name == "" || name == "Local" || name[0] < 'A' || name[0] > 'Z' {
 		d.Errorf(a.Expr.Range(), "Write a name of the IANA time zone database, like \"Asia/Shanghai\" or \"UTC\".",
 			"%q is not a time zone", name)
 		return
