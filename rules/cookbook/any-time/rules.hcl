@@ -1,5 +1,5 @@
-# As in Telegram and other messengers: everyone recalls their own messages whenever they like. Owners and admins also
-# recall those of others.
+# As in Telegram and other messengers: members recall their own messages whenever they like. Owners and admins
+# also recall those of others.
 
 policy {
   own_window_limit = "any"

@@ -1,5 +1,5 @@
 # A support desk in Shanghai. During business hours agents recall what they wrote, for an hour: a supervisor sees the
-# queue then. At other times nobody recalls, so that the shift in the morning reads everything.
+# queue then. At other times no member recalls, so that the shift in the morning reads everything.
 
 policy {
   timezone = "Asia/Shanghai"
