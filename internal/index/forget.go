@@ -1,7 +1,6 @@
 package index
 
 import (
-	"context"
 	"encoding/binary"
 
 	"github.com/dgraph-io/badger/v4"
@@ -330,99 +329,12 @@ func (f *forgetter) progress(waiting int) error {
 	return f.w.set(k, f.work)
 }
 
-// eraseJobs plans to erase the jobs of the request that have ended, and returns how many run.
-func (f *forgetter) eraseJobs() (running int, err error) {
-	what := &f.of.What
-	err = eachJob(context.Background(), f.txn, what.Tenant, func(j *Job) error {
-		r := &j.Request
-		var of bool
-		switch {
-		case what.Sender != "":
-			of = r.Actor.ID == what.Sender || r.Filter.Sender == what.Sender
-		case what.Conversation != (shared.Conversation{}):
-			of = r.Filter.Conversation != nil && *r.Filter.Conversation == what.Conversation
-		default:
-			of = j.StartedAt.Before(what.Before)
-		}
-		switch {
-		case !of:
-		case j.State == shared.JobRunning:
-			running++
-		default:
-			f.w.delete(jobKey(what.Tenant, r.JobID))
-		}
-		return nil
-	})
-	return running, err
-}
-
 func encodedForget(pb *indexpb.Forget) string {
 	data, _ := encode(pb) // it has numbers, and a text that was read from the index
 	return string(data)
 }
 
 func placeOf(pb *indexpb.Forget) Place { return Place{Position: pb.Position, Offset: int(pb.Offset)} }
-
-// group lists the ids that the group of the operation has of the tenant.
-func (f *forgetter) group() (map[string]bool, error) {
-	listed := map[string]bool{}
-	var pb indexpb.Group
-	if found, err := get(f.txn, groupKey(f.of.Position), &pb); err != nil || !found {
-		return listed, err
-	}
-	in, err := members(&pb)
-	for i := range in {
-		if in[i].tenant == f.of.What.Tenant {
-			listed[in[i].id] = true
-		}
-	}
-	return listed, err
-}
-
-// shrinkGroup plans the group without the messages that were erased. What it keeps of them is their places: those of
-// the others stay.
-func (f *forgetter) shrinkGroup() error {
-	k := groupKey(f.of.Position)
-	var pb indexpb.Group
-	if _, err := get(f.txn, k, &pb); err != nil {
-		return err
-	}
-	var out groupWriter
-	left := false
-	for _, part := range pb.Parts {
-		r, err := newPartReader(part)
-		if err != nil {
-			return err
-		}
-		sentAt := int64(0)
-		for range part.Senders {
-			m, err := r.next()
-			if err != nil {
-				return err
-			}
-			if m.tenant == f.of.What.Tenant && f.erased[m.id] {
-				m = member{tenant: m.tenant}
-			}
-			if m.id == "" {
-				m.sentAt = sentAt
-			} else {
-				left = true
-			}
-			sentAt = m.sentAt
-			out.add(&m)
-		}
-		if err := r.end(); err != nil {
-			return err
-		}
-	}
-	if !left {
-		f.w.delete(k)
-		return nil
-	}
-	value, err := out.encode()
-	f.w.entries = append(f.w.entries, entry{key: k, value: value})
-	return err
-}
 
 // position is that of the entry that is being applied.
 func (b *batch) position() uint64 {
