@@ -143,12 +143,7 @@ func (e *Engine) endJudged(b *batch, list []int, applied []index.Result) {
 	for n, w := range b.waited {
 		at := n
 		if list != nil {
-			at = -1
-			for i := range list {
-				if list[i] == n {
-					at = i
-				}
-			}
+			at = slices.Index(list, n)
 		}
 		if at < 0 {
 			continue

@@ -19,7 +19,6 @@ type Decision struct {
 	// RetryAt is when the limit of a rate_limited request has free space again, unless others use it first. It is zero if
 	// that is too late.
 	RetryAt time.Time
-
 	// FreeAt is when that limit has free space again, even if the request would be too late by then. A job waits for
 	// it: it repeats a request with the same age of the message.
 	FreeAt time.Time
