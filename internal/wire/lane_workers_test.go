@@ -1,21 +1,24 @@
 package wire
 
 import (
+	"bytes"
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 )
 
-func TestLaneWorkers(t *testing.T) {
+// No task waits for another one.
+func TestLaneWorkers_SideBySide(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	w := newLaneWorkers(ctx.Done())
 	var tasks sync.WaitGroup
 	var done atomic.Int32
 	held := make(chan struct{})
 	const many = 3 * maxSpareWorkers
-	for range many { // none waits for another one
-		tasks.Add(1)
+	tasks.Add(many)
+	for range many {
 		w.do(func() {
 			defer tasks.Done()
 			<-held
@@ -24,19 +27,31 @@ func TestLaneWorkers(t *testing.T) {
 	}
 	close(held)
 	tasks.Wait()
-	for range many {
-		tasks.Add(1)
-		w.do(func() {
-			defer tasks.Done()
-			done.Add(1)
-		})
-	}
-	tasks.Wait()
-	if n := done.Load(); n != 2*many {
+	if n := done.Load(); n != many {
 		t.Errorf("%d tasks were carried out", n)
 	}
-	if n := len(w.spare); n > maxSpareWorkers {
-		t.Errorf("%d workers are left", n)
+	end()
+	w.all.Wait()
+}
+
+// Tasks one after the other run in goroutines that carried out others before.
+func TestLaneWorkers_Kept(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	w := newLaneWorkers(ctx.Done())
+	const many = 10 * maxSpareWorkers
+	ran := map[string]bool{} // by goroutine
+	for range many {
+		done := make(chan struct{})
+		w.do(func() {
+			defer close(done)
+			trace := make([]byte, 64) // it begins with "goroutine 7 [running]:"
+			name, _, _ := bytes.Cut(trace[:runtime.Stack(trace, false)], []byte(" ["))
+			ran[string(name)] = true
+		})
+		<-done
+	}
+	if len(ran) > many/2 {
+		t.Errorf("%d tasks ran in %d goroutines", many, len(ran))
 	}
 	end()
 	w.all.Wait()
