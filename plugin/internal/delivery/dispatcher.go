@@ -255,7 +255,7 @@ func (s *session) run(ctx context.Context) error {
 		case !any:
 			timer = nil
 		case timer == nil || due != timerAt:
-			timer, timerAt = s.clock.After(due-s.clock.Elapsed()), due
+			timer, timerAt = s.clock.At(due), due
 		}
 		if asked != nil {
 			asked <- s.count()

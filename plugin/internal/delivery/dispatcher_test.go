@@ -105,9 +105,9 @@ type countingClock struct {
 	timers atomic.Int64
 }
 
-func (c *countingClock) After(d time.Duration) <-chan time.Time {
+func (c *countingClock) At(elapsed time.Duration) <-chan time.Time {
 	c.timers.Add(1)
-	return c.Fake.After(d)
+	return c.Fake.At(elapsed)
 }
 
 // countTimers counts the timers that the dispatcher sets from now on. check fails if there are any.

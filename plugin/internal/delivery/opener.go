@@ -70,7 +70,7 @@ func (o *Opener) Run(ctx context.Context) {
 	var timer <-chan time.Time // for the first mark; it fires early where that was put off meanwhile
 	for {
 		if len(marks) > 0 && timer == nil {
-			timer = o.clock.After(marks[0].due - o.clock.Elapsed())
+			timer = o.clock.At(marks[0].due)
 		}
 		select {
 		case <-ctx.Done():

@@ -91,7 +91,7 @@ func (l *auditLog) admit(tenant, actor string) bool {
 		return true
 	}
 	if l.left++; l.left == 1 {
-		end := l.clock.After(l.began + auditWindow - l.clock.Elapsed())
+		end := l.clock.At(l.began + auditWindow)
 		l.report.Go(func() { l.count(end) })
 	}
 	return false

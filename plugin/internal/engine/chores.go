@@ -40,10 +40,11 @@ func (c *chores) recalled() {
 func (c *chores) run(ctx context.Context) {
 	defer close(c.done)
 	for waitsEnd := time.Duration(0); ctx.Err() == nil; {
-		more, err, again := false, error(nil), choreEvery
+		more, err, now := false, error(nil), c.engine.clock.Elapsed()
+		again := now + choreEvery
 		if c.isMine() {
 			more, err = c.active.cascade(ctx)
-			if now := c.engine.clock.Elapsed(); err == nil && !more && now >= waitsEnd {
+			if err == nil && !more && now >= waitsEnd {
 				if more, err = c.engine.endWaits(ctx, c.active); !more {
 					waitsEnd = now + waitEndsEvery
 				}
@@ -54,12 +55,12 @@ func (c *chores) run(ctx context.Context) {
 			continue
 		case err != nil && !errors.Is(err, shared.ErrUnavailable) && ctx.Err() == nil:
 			c.engine.logger.Error("what recalls left to do is not done yet", "error", err)
-			again = choreRetry
+			again = c.engine.clock.Elapsed() + choreRetry
 		}
 		select {
 		case <-ctx.Done():
 		case <-c.wake:
-		case <-c.engine.clock.After(again):
+		case <-c.engine.clock.At(again):
 		}
 	}
 }

@@ -59,14 +59,16 @@ func (e *Engine) Forget(ctx context.Context, req shared.ForgetRequest) (shared.F
 	}
 	e.runner.poke(forgetName(&req))
 	last := resultOf(begun)
-	for end := e.clock.Elapsed() + forgetWait; ; {
+	looked := e.clock.Elapsed()
+	for end := looked + forgetWait; ; {
 		select {
 		case <-ctx.Done():
 			return shared.ForgetResult{}, ctx.Err()
 		case <-e.stop.Done():
 			return shared.ForgetResult{}, e.unavailable()
-		case <-e.clock.After(forgetLook):
+		case <-e.clock.At(looked + forgetLook):
 		}
+		looked = e.clock.Elapsed()
 		work, _, err := findForget(a, req)
 		if err != nil {
 			return shared.ForgetResult{}, err
@@ -75,14 +77,14 @@ func (e *Engine) Forget(ctx context.Context, req shared.ForgetRequest) (shared.F
 			if known, ok := e.forgotten.get(forgetDone{forgetName(&req), begun.End}); ok {
 				return known, nil
 			}
-			if w, _ := e.runner.at(forgetName(&req)); w != nil && e.clock.Elapsed() < end { // it is about to say what it did
+			if w, _ := e.runner.at(forgetName(&req)); w != nil && looked < end { // it is about to say what it did
 				continue
 			}
 			last.Done, last.Waiting = true, 0
 			return last, nil
 		}
 		last = resultOf(work)
-		if work.Pass > begun.Pass && work.Waiting > 0 || e.clock.Elapsed() >= end {
+		if work.Pass > begun.Pass && work.Waiting > 0 || looked >= end {
 			return last, nil
 		}
 	}
@@ -201,13 +203,14 @@ func (w *forgetWork) changed() { w.atOnce.Store(true) }
 
 // slice is [work].
 func (w *forgetWork) slice(ctx context.Context, a *active) (progress, error) {
+	now := w.engine.clock.Elapsed()
 	if !a.chores.isMine() {
 		w.at, w.ops = nil, nil
 		work, _, err := findForget(a, w.what)
-		return progress{done: err == nil && work == nil, wait: otherNode}, err
+		return progress{done: err == nil && work == nil, due: now + otherNode}, err
 	}
 	if w.at == nil {
-		w.began = w.engine.clock.Elapsed()
+		w.began = now
 		var err error
 		if w.at, _, err = findForget(a, w.what); err != nil || w.at == nil {
 			return progress{done: err == nil}, err
@@ -242,7 +245,7 @@ func (w *forgetWork) slice(ctx context.Context, a *active) (progress, error) {
 		if w.atOnce.Swap(false) {
 			w.waited = firstForget
 		}
-		return progress{wait: max(w.waited, 2*(w.engine.clock.Elapsed()-w.began))}, nil
+		return progress{due: now + max(w.waited, 2*(now-w.began))}, nil
 	}
 	return progress{}, nil
 }
@@ -340,10 +343,10 @@ func (w *expireWork) changed() {}
 
 // slice is [work].
 func (w *expireWork) slice(ctx context.Context, a *active) (progress, error) {
-	now := w.clock.now()
+	began, now := w.engine.clock.Elapsed(), w.clock.now()
 	if !a.chores.isMine() {
 		w.again()
-		return progress{wait: otherNode}, nil
+		return progress{due: began + otherNode}, nil
 	}
 	if len(w.ops) > 0 {
 		forgot, err := applyForget(ctx, a, &w.ops)
@@ -353,7 +356,7 @@ func (w *expireWork) slice(ctx context.Context, a *active) (progress, error) {
 	if !w.more {
 		if !w.before.IsZero() {
 			w.again()
-			return progress{wait: expireEvery}, nil
+			return progress{due: began + expireEvery}, nil
 		}
 		w.before = now.Add(-w.keep)
 	}

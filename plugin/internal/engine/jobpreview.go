@@ -32,7 +32,7 @@ func (e *Engine) PreviewJob(ctx context.Context, req shared.JobPreviewRequest) (
 	var pause time.Duration
 	asked := e.asked.Load()
 	for began := e.clock.Elapsed(); ; {
-		slice := e.clock.Elapsed()
+		slice := time.Now()
 		walked, err := a.index.Walk(ctx, walkOf(&req.Job, p.at, p.end))
 		if err == nil {
 			err = e.previewSlice(a, &req.Job, p.asked, walked.Found, &page.Counts)
@@ -46,15 +46,14 @@ func (e *Engine) PreviewJob(ctx context.Context, req shared.JobPreviewRequest) (
 		e.counts.examined.Add(float64(walked.Examined))
 		page.Examined += walked.Examined
 		p.at, p.examined, page.More = walked.Next, p.examined+walked.Examined, walked.More
-		now := e.clock.Elapsed()
-		if !page.More || now-began >= previewTime {
+		if !page.More || e.clock.Elapsed()-began >= previewTime {
 			break
 		}
-		pause, asked = e.pauseAfter(now-slice, asked)
+		pause, asked = e.pauseAfter(time.Since(slice), asked)
 		select {
 		case <-ctx.Done():
 			return shared.JobPreview{}, ctx.Err()
-		case <-e.clock.After(pause):
+		case <-time.After(pause):
 		}
 	}
 	page.Next, page.Total = p.cursor(a), p.examined

@@ -283,6 +283,31 @@ permit "soon" {
 	}
 }
 
+// The time that a commit takes counts for the limit that the job waits for after it.
+func TestStartJob_WaitsFromWhenItWasJudged(t *testing.T) {
+	r := newActive(t, `
+limit "one" {
+  key  = actor.id
+  rate = "1/1m"
+}
+permit "all" {
+  role  = ["system"]
+  limit = "one"
+}
+`)
+	r.index(r.message("a"), r.message("b"))
+	r.failSlices(func(ops []index.Op) error {
+		if len(ops) > 1 { // it recalls
+			r.clock.Advance(time.Minute)
+		}
+		return nil
+	})
+	r.startJob(jobRequest("j"))
+	if job := r.waitJob("j", hasEnded); job.Counts.Recalled != 2 {
+		t.Errorf("%+v", job)
+	}
+}
+
 func TestStartJob_OfALimitThatPermitsNothing(t *testing.T) {
 	r := newActive(t, openRules)
 	for i := range 5 {

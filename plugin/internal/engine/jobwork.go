@@ -85,6 +85,7 @@ func (w *jobWork) waitUntil(t time.Time) {
 
 // slice is [work].
 func (w *jobWork) slice(ctx context.Context, a *active) (progress, error) {
+	now := w.engine.clock.Elapsed()
 	if w.stale.Swap(false) {
 		w.job = nil
 	}
@@ -101,7 +102,7 @@ func (w *jobWork) slice(ctx context.Context, a *active) (progress, error) {
 	is, err := a.runsJob(w.job)
 	if err != nil || !is {
 		w.job = nil
-		return progress{wait: otherNode}, err
+		return progress{due: now + otherNode}, err
 	}
 	p, err := w.walk(ctx, a)
 	if err != nil {
@@ -139,9 +140,14 @@ func (w *jobWork) begin(job *index.Job) {
 // walk examines the next messages, and recalls those that match.
 func (w *jobWork) walk(ctx context.Context, a *active) (progress, error) {
 	e, job := w.engine, w.job
-	version, isOver := a.index.Version(), !e.now().Before(job.Request.Until)
+	now, version := e.moment(), a.index.Version()
+	untilOver := job.Request.Until.Sub(now.now)
+	isOver := untilOver <= 0
 	if job.End == 0 && w.seen == version && !isOver {
-		return w.tail(), nil
+		if now.elapsed-w.noted >= noteEvery {
+			w.job = nil // another node may have canceled it
+		}
+		return progress{due: now.elapsed + min(tailEvery, untilOver)}, nil
 	}
 	req := walkOf(&job.Request, w.passed.To, job.End)
 	if req.MaxFound = w.most; w.engine.busy.Load() {
@@ -176,8 +182,8 @@ func (w *jobWork) walk(ctx context.Context, a *active) (progress, error) {
 	if j.limited != "" { // it goes on before that message
 		at := slices.IndexFunc(found, func(f *index.Found) bool { return f.Message.ID == j.limited })
 		w.passed.To, passed, isEnd = found[at].Place, found[at].Examined, false
-		found, p.wait = found[:at], min(j.delay, limitWait)
-		w.waitUntil(e.now().Add(j.delay))
+		found, p.due = found[:at], j.now.elapsed+min(j.delay, limitWait)
+		w.waitUntil(j.now.now.Add(j.delay))
 	} else {
 		w.waitUntil(time.Time{})
 	}
@@ -185,7 +191,7 @@ func (w *jobWork) walk(ctx context.Context, a *active) (progress, error) {
 	w.count(found, j)
 	if isEnd && job.End == 0 {
 		w.seen = version
-		p.wait = tailEvery
+		p.due = now.elapsed + tailEvery
 	}
 	w.passed.Done, w.passed.Seal = isEnd && job.End != 0, isEnd && job.End == 0 && isOver
 	isDue := e.clock.Elapsed()-w.noted >= noteEvery || j.limited != "" && w.passed.To != job.Place
@@ -198,31 +204,24 @@ func (w *jobWork) walk(ctx context.Context, a *active) (progress, error) {
 	return p, err
 }
 
-// tail waits for new messages.
-func (w *jobWork) tail() progress {
-	until := w.job.Request.Until
-	if w.engine.clock.Elapsed()-w.noted >= noteEvery {
-		w.job = nil // another node may have canceled it
-	}
-	return progress{wait: min(tailEvery, max(until.Sub(w.engine.now()), 0))}
-}
-
 // judged is what the rules answer for messages of a slice.
 type judged struct {
 	*verdicts
 	req     *shared.RecallRequest
+	now     moment        // when they were judged
 	limited string        // the first message for which a limit has no room yet: what follows was not judged
 	delay   time.Duration // until the limit has
 }
 
 // judge judges live messages of a slice.
 func (w *jobWork) judge(a *active, ids []string) (*judged, error) {
-	e, job, now := w.engine, w.job, w.engine.moment()
+	e, job := w.engine, w.job
 	w.recallID = max(w.recallID, job.RecallNumber, 1)
 	if w.recallID == job.RecallNumber && job.RecallMessages+len(ids) > shared.MaxRecallMessages {
 		w.recallID++
 	}
-	j := &judged{}
+	now := e.moment()
+	j := &judged{now: now}
 	j.req = requestOf(&job.Request, w.recallPrefix()+strconv.Itoa(w.recallID), job.StartedAt, now, ids)
 	decide := func(p *rules.Policy, in *rules.Input) (rules.Decision, rules.Reservation) {
 		if j.limited != "" {

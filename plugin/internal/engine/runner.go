@@ -28,7 +28,7 @@ type work interface {
 // progress is where work stands after a slice.
 type progress struct {
 	done bool
-	wait time.Duration // at least so long until the next slice
+	due  time.Duration // when the next slice is, at the earliest, by the monotonic clock
 }
 
 // source finds work that is to be done.
@@ -103,35 +103,35 @@ func (r *runner) run(ctx context.Context) {
 	defer close(r.done)
 	asked := r.engine.asked.Load()
 	for found := r.clock.Elapsed() - findEvery; ; {
-		if r.clock.Elapsed()-found >= findEvery {
+		if now := r.clock.Elapsed(); now-found >= findEvery {
 			if !r.find(ctx) {
 				return
 			}
-			found = r.clock.Elapsed()
+			found = now
 		}
-		next, wait := r.next()
+		next, due := r.next()
 		if next == nil {
 			select {
 			case <-ctx.Done():
 				return
 			case <-r.wake:
 				found = r.clock.Elapsed() - findEvery
-			case <-r.clock.After(min(wait, found+findEvery-r.clock.Elapsed())):
+			case <-r.clock.At(min(due, found+findEvery)):
 			}
 			continue
 		}
-		took, ok := r.slice(ctx, next)
-		if !ok {
+		began := time.Now() // what a slice costs is the machine's time, not the clock's
+		if !r.slice(ctx, next) {
 			return
 		}
 		var pause time.Duration
-		pause, asked = r.engine.pauseAfter(took, asked)
+		pause, asked = r.engine.pauseAfter(time.Since(began), asked)
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.wake:
 			found = r.clock.Elapsed() - findEvery
-		case <-r.clock.After(pause):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -172,47 +172,46 @@ func (r *runner) find(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-// next returns the work whose turn it is, of those that are due the one that waits longest; or how long it is until one
-// is due.
-func (r *runner) next() (first *turn, wait time.Duration) {
+// next returns the work whose turn it is, of those that are due the one that waits longest; or when one is due.
+func (r *runner) next() (first *turn, due time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, wait := r.clock.Elapsed(), findEvery
+	now := r.clock.Elapsed()
+	due = now + findEvery
 	for _, t := range r.works {
 		switch {
 		case t.due > now:
-			wait = min(wait, t.due-now)
+			due = min(due, t.due)
 		case first == nil || t.last < first.last:
 			first = t
 		}
 	}
 	if first == nil {
-		return nil, wait
+		return nil, due
 	}
 	r.turns++
 	first.last, first.poked = r.turns, false
-	return first, 0
+	return first, now
 }
 
 // slice does a slice of a work; false: the index is released.
-func (r *runner) slice(ctx context.Context, t *turn) (took time.Duration, ok bool) {
+func (r *runner) slice(ctx context.Context, t *turn) bool {
 	a, leave, err := r.engine.enter()
 	if err != nil {
-		return 0, false
+		return false
 	}
 	defer leave()
-	began := r.clock.Elapsed()
 	p, err := t.work.slice(ctx, a)
 	now := r.clock.Elapsed()
 	if ctx.Err() != nil {
-		return 0, false
+		return false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t.err = err
 	switch {
 	case err != nil:
-		p.wait = min(firstRetry<<min(t.errors, 16), lastRetry)
+		p.due = now + min(firstRetry<<min(t.errors, 16), lastRetry)
 		if t.errors++; t.errors == 1 || errors.Is(err, shared.ErrDamaged) {
 			r.logger.Error("background work does not get on; the plugin tries again", "work", t.name(), "error", err)
 		}
@@ -221,10 +220,10 @@ func (r *runner) slice(ctx context.Context, t *turn) (took time.Duration, ok boo
 	default:
 		t.errors = 0
 	}
-	if t.due = now + p.wait; t.poked {
+	if t.due = p.due; t.poked {
 		t.due = now
 	}
-	return now - began, true
+	return true
 }
 
 // at returns the work of a name that is being done, and why it does not get on; nil if there is none.

@@ -114,7 +114,7 @@ func TestRunner_ErrorsAndWaits(t *testing.T) {
 		case 1, 2:
 			return progress{}, failed
 		case 3:
-			return progress{wait: time.Hour}, nil
+			return progress{due: time.Hour}, nil
 		}
 		return progress{done: true}, nil
 	}}
@@ -149,7 +149,7 @@ func TestRunner_PokedDuringASlice(t *testing.T) {
 			return progress{done: true}, nil
 		}
 		(<-during)()
-		return progress{wait: time.Hour}, nil
+		return progress{due: time.Hour}, nil
 	}}
 	s := &choreSource{}
 	s.add(nil, c)

@@ -110,6 +110,7 @@ func (k *Keeper) Heard() map[string]Beat {
 // heard: one that is silent for a lease is gone, as after its folder was removed.
 func (k *Keeper) Join(ctx context.Context) error {
 	for began := k.Clock.Elapsed(); ; {
+		now := k.Clock.Elapsed()
 		joined, err := k.join(ctx)
 		if err == nil {
 			return nil
@@ -117,7 +118,7 @@ func (k *Keeper) Join(ctx context.Context) error {
 		if !errors.Is(err, ErrElsewhere) || k.wasHeard(k.Log.node) {
 			return err
 		}
-		if k.Clock.Elapsed()-began >= k.Lease {
+		if now-began >= k.Lease {
 			if err := k.leave(ctx, joined, false); err != nil {
 				return err
 			}
@@ -125,7 +126,7 @@ func (k *Keeper) Join(ctx context.Context) error {
 		}
 		k.Logger.Warn("another machine had the name of this node; it is waited whether it lives", "node", k.Log.node)
 		select {
-		case <-k.Clock.After(k.Lease / beatsPerLease):
+		case <-k.Clock.At(now + k.Lease/beatsPerLease):
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", err, ctx.Err())
 		}
@@ -209,7 +210,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-k.Clock.After(k.Lease / beatsPerLease):
+		case <-k.Clock.At(now + k.Lease/beatsPerLease):
 		}
 	}
 }

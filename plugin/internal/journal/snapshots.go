@@ -120,16 +120,17 @@ func (s *Snapshotter) Newest() Snapshot {
 func (s *Snapshotter) Run(ctx context.Context) {
 	next := s.Clock.Elapsed() // when the snapshots are listed
 	for s.Log.failure() == nil {
-		now, wait := s.Clock.Elapsed(), snapshotTick
+		now := s.Clock.Elapsed()
+		again := now + snapshotTick
 		if now >= next || s.isDue() {
 			next = now + snapshotsListed
 			if err := s.Keep(ctx); err != nil && ctx.Err() == nil {
-				next, wait = now, snapshotRetry
+				next, again = now, s.Clock.Elapsed()+snapshotRetry
 				s.Logger.Warn("the snapshots of the index are not kept, which is tried again", "error", err)
 			}
 		}
 		select {
-		case <-s.Clock.After(wait):
+		case <-s.Clock.At(again):
 		case <-ctx.Done():
 			return
 		}

@@ -30,12 +30,12 @@ func (c *Fake) Now() time.Time {
 	return c.now
 }
 
-// After is a timer of the monotonic time.
-func (c *Fake) After(d time.Duration) <-chan time.Time {
+// At is a timer of the monotonic time.
+func (c *Fake) At(elapsed time.Duration) <-chan time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ch := make(chan time.Time, 1)
-	c.timers[ch] = c.elapsed + d
+	c.timers[ch] = elapsed
 	c.fire()
 	c.armed.Broadcast()
 	return ch
