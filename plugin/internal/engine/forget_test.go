@@ -14,8 +14,8 @@ import (
 	"github.com/chat-recall/recall/shared"
 )
 
-// ticking moves the clock on until what do returns is there.
-func ticking[T any](r *rig, by time.Duration, do func() (T, error)) (T, error) {
+// ticking moves the clock on until what do returns is there, no faster than the machine's.
+func ticking[T any](r *rig, do func() (T, error)) (T, error) {
 	r.t.Helper()
 	type answer struct {
 		value T
@@ -31,14 +31,14 @@ func ticking[T any](r *rig, by time.Duration, do func() (T, error)) (T, error) {
 		case a := <-answers:
 			return a.value, a.err
 		case <-time.After(time.Millisecond):
-			r.clock.Advance(by)
+			r.clock.Advance(time.Millisecond)
 		}
 	}
 }
 
 func (r *rig) forget(req shared.ForgetRequest) shared.ForgetResult {
 	r.t.Helper()
-	result, err := ticking(r, 10*time.Millisecond, func() (shared.ForgetResult, error) {
+	result, err := ticking(r, func() (shared.ForgetResult, error) {
 		return r.Forget(r.t.Context(), req)
 	})
 	if err != nil {

@@ -67,21 +67,21 @@ func (r *rig) jobStatus(id string) shared.Job {
 	return job
 }
 
-// waitJob waits until a job is as it should be.
+// waitJob waits until a job is as it should be, as long as it gets on.
 func (r *rig) waitJob(id string, is func(shared.Job) bool) shared.Job {
 	r.t.Helper()
-	ctx := within(r.t, 30*time.Second)
-	for {
+	var last shared.Job
+	for changed := time.Now(); time.Since(changed) < 30*time.Second; time.Sleep(time.Millisecond) {
 		job := r.jobStatus(id)
 		if is(job) {
 			return job
 		}
-		select {
-		case <-ctx.Done():
-			r.t.Fatalf("the job stays as it is: %+v", job)
-		case <-time.After(time.Millisecond):
+		if job.Examined != last.Examined {
+			last, changed = job, time.Now()
 		}
 	}
+	r.t.Fatalf("the job stays as it is: %+v", r.jobStatus(id))
+	return shared.Job{}
 }
 
 func hasEnded(j shared.Job) bool { return j.State != shared.JobRunning }
