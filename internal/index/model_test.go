@@ -391,7 +391,7 @@ func judgeWaits(r *rand.Rand, put *shared.Message, waits []shared.Waiting) (list
 	permitted := false
 	for i := range waits {
 		w := &waits[i]
-		d := Waited{RecallID: w.RecallID}
+		d := Waited{RecallID: w.RecallID, RequestedAt: w.RequestedAt.UnixMicro()}
 		switch {
 		case permitted:
 			d.End = &EndWait{Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID}

@@ -69,7 +69,7 @@ func relatedOps() []Op {
 		{EndWait: &EndWait{Tenant: "acme", MessageID: "m", RecallID: "r"}},
 		{
 			Put: &quote,
-			Judged: &Judged{Waited: []Waited{{RecallID: "r", Recall: recall("r", quote, shared.StepHistory).Recall},
+			Judged: &Judged{Waited: []Waited{{RecallID: "r", RequestedAt: 5, Recall: recall("r", quote, shared.StepHistory).Recall},
 				{RecallID: "r2", End: &EndWait{Tenant: "acme", MessageID: "q", RecallID: "r2", State: shared.WaitRefused,
 					Code: "late", At: 7, Rule: shared.Rule{Name: "n", File: "f", Line: 3}}}}},
 		},

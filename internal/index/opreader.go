@@ -251,7 +251,7 @@ func (r *opReader) waited() []Waited {
 	}
 	list := make([]Waited, n)
 	for i := range list {
-		list[i].RecallID = r.text()
+		list[i].RecallID, list[i].RequestedAt = r.text(), int64(r.number())
 		if r.flags(0, 0, 1)&1 == 0 {
 			list[i].End = r.endWait()
 		} else if r.byte() == codeRecall {

@@ -79,6 +79,7 @@ func (w *opWriter) waited(list []Waited) {
 	w.number(uint64(len(list)))
 	for i := range list {
 		w.text(list[i].RecallID)
+		w.number(uint64(list[i].RequestedAt))
 		w.flags(list[i].Recall != nil)
 		if list[i].Recall != nil {
 			w.recall(list[i].Recall)

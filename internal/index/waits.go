@@ -21,8 +21,9 @@ import (
 
 // Waited is what was decided about a recall that waited for a message.
 type Waited struct {
-	RecallID string
-	Recall   *Recall // it recalls the message: the first one that was permitted
+	RecallID    string
+	RequestedAt int64   // microseconds since 1970; the host may have asked again under the same recall id, in another role
+	Recall      *Recall // it recalls the message: the first one that was permitted
 
 	// Otherwise: why not, and when that was decided; or that it is forgotten, because one before it recalls the message.
 	End *EndWait
@@ -274,7 +275,7 @@ func (b *batch) planWaited(m *shared.Message, waited []Waited, w *writes) (recal
 		return nil, false, err
 	}
 	if !slices.EqualFunc(waits, waited, func(x shared.Waiting, d Waited) bool {
-		return x.RecallID == d.RecallID && (d.End == nil || !d.End.isEarly(encodeTime(x.Until)))
+		return x.RecallID == d.RecallID && encodeTime(x.RequestedAt) == d.RequestedAt && (d.End == nil || !d.End.isEarly(encodeTime(x.Until)))
 	}) {
 		return nil, true, nil
 	}

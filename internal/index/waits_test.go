@@ -34,7 +34,9 @@ func decided(t testing.TB, x *Index, m shared.Message, refused ...string) Op {
 	}
 	permitted := false
 	for _, w := range waits {
-		d := Waited{RecallID: w.RecallID, End: &EndWait{Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID}}
+		d := Waited{RecallID: w.RecallID, RequestedAt: w.RequestedAt.UnixMicro(), End: &EndWait{
+			Tenant: w.Tenant, MessageID: w.MessageID, RecallID: w.RecallID,
+		}}
 		if slices.Contains(refused, w.RecallID) {
 			d.End.State, d.End.Code, d.End.At = shared.WaitRefused, shared.CodeForbidden, start.UnixMicro()
 		} else if !permitted {
@@ -309,9 +311,23 @@ func TestEndWait_AskedAgain(t *testing.T) {
 		apply(t, x, again, end)
 		goesOn(x)
 		op := put(message("m"))
-		op.Judged = &Judged{Waited: []Waited{{RecallID: "r", End: end.EndWait}}}
+		op.Judged = &Judged{Waited: []Waited{{
+			RecallID: "r", RequestedAt: again.Wait.RequestedAt.UnixMicro(), End: end.EndWait,
+		}}}
 		if r := apply(t, x, op); !same(r[0], Result{Stale: true}) {
 			t.Errorf("its message came, and was judged by the time before: %+v", r[0])
+		}
+		goesOn(x)
+	})
+	t.Run("it waits again, by another request", func(t *testing.T) {
+		x := openNew(t)
+		apply(t, x, waiting("m", "r"))
+		op := decided(t, x, message("m"))
+		apply(t, x, overdue(x, 2*time.Hour, 0))
+		other := waiting("m", "r")
+		other.Wait.Role, other.Wait.RequestedAt = shared.RoleAdmin, start.Add(time.Microsecond)
+		if r := apply(t, x, other, op); !same(r[1], Result{Stale: true}) {
+			t.Errorf("its message came, and was judged by the request before: %+v", r[1])
 		}
 		goesOn(x)
 	})

@@ -62,7 +62,7 @@ func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 	b.waited[n] = w
 	for i := range waits {
 		x := &waits[i]
-		decided := index.Waited{RecallID: x.RecallID, End: &index.EndWait{
+		decided := index.Waited{RecallID: x.RecallID, RequestedAt: x.RequestedAt.UnixMicro(), End: &index.EndWait{
 			Tenant: x.Tenant, MessageID: x.MessageID, RecallID: x.RecallID,
 		}}
 		if !w.permitted {
@@ -83,7 +83,7 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 		Tenant: x.Tenant, MessageID: x.MessageID, RecallID: x.RecallID, State: shared.WaitRefused,
 		At: arrived.now.UnixMicro(),
 	}
-	out := index.Waited{RecallID: x.RecallID, End: end}
+	out := index.Waited{RecallID: x.RecallID, RequestedAt: x.RequestedAt.UnixMicro(), End: end}
 	if x.Until.Before(arrived.now) {
 		end.State = shared.WaitExpired
 		return out, nil
@@ -134,7 +134,8 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 		return out, err
 	}
 	op.Spend, op.Originals = spendOf(reservation, arrived), originals
-	return index.Waited{RecallID: x.RecallID, Recall: op}, nil
+	out.Recall, out.End = op, nil
+	return out, nil
 }
 
 // endJudged gives back what the waiting recalls of operations reserved and did not use, and logs those that were

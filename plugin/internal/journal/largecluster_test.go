@@ -53,7 +53,7 @@ func TestReplicated_RelationsInALargeCluster(t *testing.T) {
 		waits = append(waits, waiting(id))
 		op := put(message(id))
 		op.Judged = &index.Judged{Waited: []index.Waited{
-			{RecallID: "r-" + id, Recall: recall("r-"+id, message(id), own...).Recall},
+			{RecallID: "r-" + id, RequestedAt: start.UnixMicro(), Recall: recall("r-"+id, message(id), own...).Recall},
 		}}
 		waited = append(waited, op)
 		m, e := message(fmt.Sprint("pair", i)), edit(fmt.Sprint("edit", i), fmt.Sprint("pair", i))

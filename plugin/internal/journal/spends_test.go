@@ -56,7 +56,7 @@ func TestReplicated_Spends(t *testing.T) {
 	}
 	waited := put(message("waited for"))
 	waited.Judged = &index.Judged{Waited: []index.Waited{
-		{RecallID: "r-waited for", Recall: spending("waited for", 6).Recall},
+		{RecallID: "r-waited for", RequestedAt: start.UnixMicro(), Recall: spending("waited for", 6).Recall},
 	}}
 	if r := apply(t, a, waiting("waited for"), waited); r[1].Put != shared.IndexRecalled {
 		t.Fatalf("%+v", r)
