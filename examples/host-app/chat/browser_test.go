@@ -252,11 +252,16 @@ func command[P, R any](tb *tab, c cdp.Command[P, R], params P) R {
 	return answer
 }
 
+// run does actions. It begins again if the page has drawn an element anew between a look at it and the act.
 func (tb *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	tb.t.Helper()
 	ctx, cancel := context.WithTimeout(tb.ctx, patience)
 	defer cancel()
-	if err := chromedp.Do(ctx, actions...); err != nil {
+	err := chromedp.Do(ctx, actions...)
+	for err != nil && strings.Contains(err.Error(), "Could not find node with given id") && ctx.Err() == nil {
+		err = chromedp.Do(ctx, actions...)
+	}
+	if err != nil {
 		tb.shot("failed-" + strings.ReplaceAll(tb.t.Name(), "/", "-"))
 		tb.t.Fatalf("the browser: %v\nthe page shows: %.2000s\n%q", err, tb.text("body"), tb.trouble)
 	}
