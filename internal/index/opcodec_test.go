@@ -69,9 +69,11 @@ func relatedOps() []Op {
 		{EndWait: &EndWait{Tenant: "acme", MessageID: "m", RecallID: "r"}},
 		{
 			Put: &quote,
-			Judged: &Judged{Waited: []Waited{{RecallID: "r", RequestedAt: 5, Recall: recall("r", quote, shared.StepHistory).Recall},
+			Judged: &Judged{Waited: []Waited{
+				{RecallID: "r", RequestedAt: 5, Recall: recall("r", quote, shared.StepHistory).Recall},
 				{RecallID: "r2", End: &EndWait{Tenant: "acme", MessageID: "q", RecallID: "r2", State: shared.WaitRefused,
-					Code: "late", At: 7, Rule: shared.Rule{Name: "n", File: "f", Line: 3}}}}},
+					Code: "late", At: 7, Rule: shared.Rule{Name: "n", File: "f", Line: 3}}},
+			}},
 		},
 		{Put: &quote, Judged: &Judged{Late: &Late{UpTo: 300}}},
 		{Put: &quote, Judged: &Judged{Late: &Late{UpTo: 300, Stays: []uint64{7}, Originals: 1 << 40}}},

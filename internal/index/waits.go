@@ -275,7 +275,8 @@ func (b *batch) planWaited(m *shared.Message, waited []Waited, w *writes) (recal
 		return nil, false, err
 	}
 	if !slices.EqualFunc(waits, waited, func(x shared.Waiting, d Waited) bool {
-		return x.RecallID == d.RecallID && encodeTime(x.RequestedAt) == d.RequestedAt && (d.End == nil || !d.End.isEarly(encodeTime(x.Until)))
+		return x.RecallID == d.RecallID && encodeTime(x.RequestedAt) == d.RequestedAt &&
+			(d.End == nil || !d.End.isEarly(encodeTime(x.Until)))
 	}) {
 		return nil, true, nil
 	}
