@@ -114,7 +114,10 @@ func (f *fakeServer) LoadPluginConfiguration(dest any) error {
 
 func (f *fakeServer) GetBundlePath() (string, error) { return f.bundle, nil }
 
-func (f *fakeServer) RegisterCommand(*model.Command) error { return nil }
+func (f *fakeServer) RegisterCommand(*model.Command) error {
+	f.gone("RegisterCommand")
+	return nil
+}
 
 func (f *fakeServer) HasPermissionTo(user string, _ *model.Permission) bool {
 	return !f.gone("HasPermissionTo") && user == root

@@ -46,7 +46,9 @@ func testCrowd(t *testing.T, d *server) {
 	}
 	for i, target := range targets {
 		at := int64(i+1)*messages/int64(len(targets)+1) + rand.Int64N(20)
-		d.eventually(fmt.Sprintf("%d messages are written", at), func() bool { return done.Load() >= at })
+		for written := done.Load(); written < at; written = done.Load() { // as long as it gets on
+			d.eventually(fmt.Sprintf("more than %d messages are written", written), func() bool { return done.Load() > written })
+		}
 		d.kill(target)
 	}
 	crowd.Wait()
@@ -202,8 +204,7 @@ func (w *writer) inRoom(text string) ([]string, error) {
 
 // recall asks again and again, since its stream may end, and the sidecar may be away.
 func (w *writer) recall(to, kind, target, key string) error {
-	deadline := time.Now().Add(patience)
-	for time.Now().Before(deadline) {
+	for deadline := time.Now().Add(4 * patience); time.Now().Before(deadline); { // kills come in between
 		if err := w.connect(); err != nil {
 			return err
 		}
