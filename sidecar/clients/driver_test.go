@@ -80,8 +80,9 @@ type driver struct {
 	answers chan string
 	ended   chan struct{}
 
-	mu  sync.Mutex
-	did map[string][]int // attempts that the worker carried out, by delivery
+	mu    sync.Mutex
+	began int              // attempts
+	did   map[string][]int // attempts that the worker carried out, by delivery
 }
 
 // drive starts the driver of a language.
@@ -140,6 +141,12 @@ func (d *driver) read(out io.Reader) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), `{"began"`) {
+			d.mu.Lock()
+			d.began++
+			d.mu.Unlock()
+			continue
+		}
 		var worker struct {
 			Did     string
 			Attempt int

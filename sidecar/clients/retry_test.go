@@ -38,6 +38,12 @@ func retryAfterASecond(w http.ResponseWriter, r *http.Request, forward http.Hand
 	fails(http.StatusServiceUnavailable)(w, r, forward)
 }
 
+// retryMuchLater asks for a pause that is longer than the timeout of any call.
+func retryMuchLater(w http.ResponseWriter, r *http.Request, forward http.Handler) {
+	w.Header().Set("Retry-After", "1000")
+	fails(http.StatusServiceUnavailable)(w, r, forward)
+}
+
 func badGateway(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 	http.Error(w, "<html>bad gateway</html>", http.StatusBadGateway)
 }
@@ -214,10 +220,14 @@ func TestClients_Retries(t *testing.T) {
 			}
 		})
 		sub("the timeout ends with the last error", func(t *testing.T) {
-			p.plan(slices.Repeat([]answer{fails(503)}, 100)...)
-			got := d.call("status", `{"tenant":"acme","ids":["m1"]}`, 1, nil)
-			if seen := p.plan(); len(seen) < 2 || len(seen) > 10 || got == nil || got.Status != 503 {
+			p.plan(append(slices.Repeat([]answer{fails(500)}, 5), retryMuchLater)...)
+			began := time.Now()
+			got := d.call("status", `{"tenant":"acme","ids":["m1"]}`, timeout, nil)
+			if seen := p.plan(); len(seen) != 6 || got == nil || got.Status != 503 {
 				t.Errorf("%d requests, error %+v", len(seen), got)
+			}
+			if took := time.Since(began); took < 700*time.Millisecond { // 25+50+100+200+400 ms, and timers are not exact
+				t.Errorf("five pauses took %s together", took)
 			}
 		})
 		sub("the timeout ends an attempt", func(t *testing.T) {
@@ -234,11 +244,11 @@ func TestClients_Retries(t *testing.T) {
 	})
 }
 
-// Each idle connection that was closed meanwhile is replaced at once: with the delays between other attempts, eight in
-// a row would take longer than the timeout of the call.
+// Each idle connection that was closed meanwhile is replaced at once: the delays before as many other attempts are at
+// least 35 s together, longer than the timeout of the call.
 func TestClients_BrokenIdleConnections(t *testing.T) {
 	eachWorker(t, func(t *testing.T, l language) {
-		const connections = 8
+		const connections = 40
 		s := sidecartest.Start(t)
 		p, socket := newProxy(t, s)
 		d := drive(t, l, at{socket: socket})
@@ -250,12 +260,12 @@ func TestClients_BrokenIdleConnections(t *testing.T) {
 			forward.ServeHTTP(w, r)
 		}}, connections)...)
 		const status = `{"tenant":"acme","ids":["m1"]}`
-		many := fmt.Sprintf(`{"call":"status","request":%s,"timeout":30,"parallel":%d}`, status, connections)
+		many := fmt.Sprintf(`{"call":"status","request":%s,"timeout":%d,"parallel":%d}`, status, timeout, connections)
 		if err := d.do(many, nil); err != nil {
 			t.Fatalf("%+v", *err)
 		}
 		p.plan(slices.Repeat([]answer{drop}, connections)...)
-		if err := d.call("status", status, 2, nil); err != nil {
+		if err := d.call("status", status, timeout, nil); err != nil {
 			t.Errorf("%+v", *err)
 		}
 		if seen := p.plan(); len(seen) != connections+1 {

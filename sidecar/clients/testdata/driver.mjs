@@ -1,5 +1,5 @@
 // The driver of the tests for the Node.js client. Its argument has the options of Recall as JSON. Each line of its
-// input is a command, which it answers with a line. Lines with did say what its worker has carried out.
+// input is a command, which it answers with a line. Lines with began or did say what its worker does.
 import { createInterface } from 'node:readline'
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,7 +8,7 @@ import { Recall, RecallError } from '../node/recall.mjs'
 const recall = new Recall(JSON.parse(process.argv[2]))
 const say = (line) => process.stdout.write(JSON.stringify(line) + '\n')
 const failed = new Set() // steps of events that the worker has let fail
-let worker, stopWorker, crowd, endCrowd
+let worker, stopWorker, stopped, crowd, endCrowd
 
 async function call({ call, request, timeout, parallel = 1 }) {
   const options = timeout && { timeout: 1000 * timeout }
@@ -23,15 +23,17 @@ async function call({ call, request, timeout, parallel = 1 }) {
 }
 
 // handle carries out a step in slow ms; it fails in the first attempt of every n-th delivery. The first attempts of all
-// take until their leases end with first hang, and never end with first stuck.
+// take until their leases end with first hang, until the worker is stopped with first stop, and never end with stuck.
 let count = 0
 const handle = ({ fail: n, slow = 1, first }) => async (delivery, signal) => {
   const key = delivery.event.key + ':' + delivery.step
+  say({ began: key })
   if (first === 'stuck') await new Promise(() => {})
   if (first === 'hang' && delivery.attempt === 1) {
     await new Promise((resolve) => signal.addEventListener('abort', resolve))
     throw signal.reason
   }
+  if (first === 'stop') await stopped
   if (++count % n === 0 && !failed.has(key)) {
     failed.add(key)
     throw new Error('this step fails once')
@@ -66,6 +68,7 @@ const commands = {
   call,
   run({ run, parallel, ...how }) {
     stopWorker = new AbortController()
+    stopped = new Promise((resolve) => stopWorker.signal.addEventListener('abort', resolve))
     const handlers = Object.fromEntries(run.map((step) => [step, handle(how)]))
     worker = recall.run(handlers, { parallel, signal: stopWorker.signal })
     worker.catch(() => {})

@@ -1,5 +1,5 @@
 """The driver of the tests for the Python client. Its argument has those of Recall as JSON. Each line of its input is a
-command, which it answers with a line. Lines with did say what its worker has carried out."""
+command, which it answers with a line. Lines with began or did say what its worker does."""
 import concurrent.futures
 import json
 import os
@@ -36,14 +36,18 @@ def call(call, request, timeout=None, parallel=1):
 
 def handle(fail, slow=1, first=""):
     """Returns a handler that carries out a step in slow ms. It fails in the first attempt of every fail-th delivery.
-    The first attempts of all take until their leases end with first hang, and never end with first stuck."""
+    The first attempts of all take until their leases end with first hang, until the worker is stopped with first stop,
+    and never end with stuck."""
     def handler(delivery):
         key = delivery["event"]["key"] + ":" + delivery["step"]
+        say({"began": key})
         if first == "stuck":
             threading.Event().wait()
         if first == "hang" and delivery["attempt"] == 1:
             time.sleep(max(0, lease_left(delivery)))
             raise ValueError("the lease has ended")
+        if first == "stop":
+            state["stop"].wait()
         with lock:
             state["count"] += 1
             fails = state["count"] % fail == 0 and key not in failed
