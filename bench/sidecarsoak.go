@@ -169,9 +169,13 @@ func (s *soak) call(ctx context.Context, client *jsonClient, j *journal) <-chan 
 	return done
 }
 
-// kill kills the sidecar at random moments, also while it starts, until the calls are answered. Then it runs.
+// kill kills the sidecar at random moments, also while it starts, until the calls are answered. Then it runs. Every
+// second start may take as long as it needs to answer a call: else no call is answered where a start takes long.
 func (s *soak) kill(ctx context.Context, process *sidecarProcess, called <-chan struct{}, j *journal) error {
 	for {
+		if s.kills%2 == 1 {
+			awaitCall(ctx, called, j)
+		}
 		select {
 		case <-ctx.Done():
 			<-called
@@ -188,6 +192,21 @@ func (s *soak) kill(ctx context.Context, process *sidecarProcess, called <-chan 
 		}
 		if s.kills++; s.kills%5 == 0 {
 			progress("%d kills, %d calls", s.kills, j.count())
+		}
+	}
+}
+
+// awaitCall waits until one more call is answered, or all are.
+func awaitCall(ctx context.Context, called <-chan struct{}, j *journal) {
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for before := j.count(); j.count() == before; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-called:
+			return
+		case <-poll.C:
 		}
 	}
 }
