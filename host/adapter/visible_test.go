@@ -231,8 +231,8 @@ func (s slowStatus) Status(ctx context.Context, tenant string, ids []string) ([]
 func TestRecall_HeldBeforeTheCall(t *testing.T) {
 	p := newPlatform()
 	a, h := open(t, p)
-	a.Attach(slowStatus{h, 3 * time.Second})
-	m := p.post("m", "ann", team, 2*time.Minute-2*time.Second)
+	a.Attach(slowStatus{h, 6 * time.Second})
+	m := p.post("m", "ann", team, 2*time.Minute-5*time.Second)
 	m.Tenant = "acme"
 	if _, err := h.Index(within(t), []shared.Message{m}); err != nil {
 		t.Fatal(err)

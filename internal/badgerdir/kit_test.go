@@ -115,7 +115,7 @@ func openNew(t testing.TB) *Dir { return openAt(t, t.TempDir()) }
 // tryOpen opens a database that is expected to be refused.
 func tryOpen(t *testing.T, path string) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	d, err := open(ctx, Options{Path: path})
 	if err == nil {

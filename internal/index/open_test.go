@@ -19,7 +19,7 @@ import (
 // tryOpen opens an index that is expected to refuse.
 func tryOpen(t *testing.T, path string) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	x, err := Open(ctx, Options{Path: path})
 	if err == nil {

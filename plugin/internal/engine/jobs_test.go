@@ -433,7 +433,7 @@ func TestStartJob_Until(t *testing.T) {
 	req.Until = r.clock.Now().Add(time.Hour)
 	r.startJob(req)
 	r.waitJob("ban", func(j shared.Job) bool { return j.Counts.Recalled == 1 })
-	r.clock.Advance(time.Hour - 2*time.Second)
+	r.clock.Advance(time.Hour - 4*time.Second)
 	m := r.message("during")
 	r.index(m)
 	late := r.message("sent later") // by a clock that is ahead
@@ -675,8 +675,14 @@ func TestStartJob_TakesTurns(t *testing.T) {
 	r.index(msgs...)
 	first, second := jobRequest("1"), jobRequest("2")
 	second.Filter.Sender = "bob"
+	both := make(chan struct{})
+	r.failSlices(func([]index.Op) error {
+		<-both
+		return nil
+	})
 	r.startJob(first)
 	r.startJob(second)
+	close(both)
 	r.waitJob("1", hasEnded)
 	r.waitJob("2", hasEnded)
 	var order []string
@@ -997,7 +1003,7 @@ func TestStartJob_LargeSlices(t *testing.T) {
 	var sizes []int
 	r.failSlices(func(ops []index.Op) error {
 		sizes = append(sizes, len(ops)-1)
-		if len(ops) > 1+3 {
+		if len(ops) > 1+1 {
 			return shared.Invalidf("targets", "too large")
 		}
 		return nil
@@ -1012,13 +1018,13 @@ func TestStartJob_LargeSlices(t *testing.T) {
 		if size > most {
 			t.Errorf("slices of %v: one has more than %d", sizes, most)
 		}
-		if size > 3 {
+		if size > 1 {
 			most /= 2
 		} else {
 			most = min(2*most, sliceMessages)
 		}
 	}
-	if slices.Max(sizes) <= 3 {
+	if slices.Max(sizes) <= 1 {
 		t.Errorf("slices of %v: none was too large", sizes)
 	}
 }

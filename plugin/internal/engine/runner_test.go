@@ -169,7 +169,11 @@ func TestRunner_SourceFails(t *testing.T) {
 	s := &choreSource{}
 	s.add(errors.New("no"))
 	r, _ := newRunning(t, s)
-	r.clock.WaitArmed(r.clock.Elapsed() + findEvery)
+	r.waitUntil(func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.err == nil
+	})
 	s.add(nil, &chore{id: "a", ran: ran, do: func(int) (progress, error) { return progress{done: true}, nil }})
 	r.clock.Advance(findEvery)
 	<-ran

@@ -129,12 +129,23 @@ func (n *node) follow(t *testing.T, s Stream) {
 func (n *node) start(t *testing.T, s Stream) {
 	t.Helper()
 	n.follow(t, s)
-	_, err := n.log.Join(t.Context(), index.Member{
+	join(t, n.log, index.Member{
 		Instance: n.name, Format: n.format, Version: "1.0.0", EachNode: []string{shared.StepNotify},
 		Steps: []string{shared.StepAttachments, shared.StepHistory},
 	})
-	if err != nil {
-		t.Fatal(err)
+}
+
+// join has a node join, also if that takes longer than its log waits.
+func join(t *testing.T, r *Replicated, m index.Member) {
+	t.Helper()
+	for {
+		_, err := r.Join(t.Context(), m)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, shared.ErrUnavailable) || t.Context().Err() != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ func waiting(id string) index.Op {
 func TestReplicated_Spends(t *testing.T) {
 	s := journaltest.NewStream()
 	a := startNode(t, s).log
-	impatient := &node{name: "n9", path: t.TempDir(), patience: time.Second}
+	impatient := &node{name: "n9", path: t.TempDir(), patience: 3 * time.Second}
 	impatient.start(t, s)
 	defer impatient.stop(t)
 	b := impatient.log
@@ -81,7 +81,7 @@ func TestReplicated_Spends(t *testing.T) {
 // applied while its caller waits. Its caller gets an error, and counts none of them.
 func TestReplicated_SpendsOfAPart(t *testing.T) {
 	s := journaltest.NewStream()
-	n := &node{name: "n9", path: t.TempDir(), patience: time.Second}
+	n := &node{name: "n9", path: t.TempDir(), patience: 3 * time.Second}
 	n.start(t, s)
 	defer n.stop(t)
 	heard := make(chan int, 1000)
