@@ -55,12 +55,14 @@ func newFake(t testing.TB, db testDB) *fakeServer {
 
 // gone counts a call and reports whether the server has died.
 func (f *fakeServer) gone(call string) bool {
-	if happens := f.before[call]; happens != nil {
-		delete(f.before, call)
-		happens()
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if happens := f.before[call]; happens != nil {
+		delete(f.before, call)
+		f.mu.Unlock()
+		happens()
+		f.mu.Lock()
+	}
 	if f.diesOn == call {
 		f.dead = true
 	}
