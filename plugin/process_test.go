@@ -413,7 +413,7 @@ func TestKill_AcknowledgedCalls(t *testing.T) {
 func TestActivate_IndexHeldByAnotherProcess(t *testing.T) {
 	first := launch(t, t.TempDir())
 	second := standby(t, first.dir)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	err := second.Activate(ctx, nil)
 	if err == nil || !strings.Contains(err.Error(), index.ErrLocked.Error()) ||

@@ -99,7 +99,7 @@ const openPatience = 55 * time.Second
 
 // answerMargin is how long before its caller gives up Activate does, so that the caller learns what it waited for;
 // of a short wait it is a quarter.
-const answerMargin = 200 * time.Millisecond
+const answerMargin = 2 * time.Second
 
 // Activate is wire.Lifecycle. Repeating it with the same steps changes nothing.
 func (e *Engine) Activate(ctx context.Context, steps []wire.StepPlan) error {
