@@ -204,9 +204,13 @@ func (w *writer) inRoom(text string) ([]string, error) {
 
 // recall asks again and again, since its stream may end, and the sidecar may be away.
 func (w *writer) recall(to, kind, target, key string) error {
-	for deadline := time.Now().Add(4 * patience); time.Now().Before(deadline); { // kills come in between
+	for deadline := time.Now().Add(4 * patience); time.Now().Before(deadline); {
+		before := w.c
 		if err := w.connect(); err != nil {
 			return err
+		}
+		if w.c != before { // Prosody was killed in between
+			deadline = time.Now().Add(4 * patience)
 		}
 		w.c.retract(to, kind, []string{"v0", "v1"}[rand.IntN(2)], target)
 		for range 50 {
