@@ -160,8 +160,16 @@ func (p *browser) lacks(pane int, id, text string) {
 // click clicks a button of the page once it may be.
 func (p *browser) click(selector string) {
 	p.t.Helper()
-	p.waits(-1, fmt.Sprintf(`document.querySelector(%s).checkVisibility() && !document.querySelector(%s).disabled &&
-		!document.querySelector(%s).click()`, quoted(selector), quoted(selector), quoted(selector)))
+	p.waits(-1, clicked(selector))
+}
+
+// clicks clicks a button of the page if it may be at this moment.
+func (p *browser) clicks(selector string) { p.t.Helper(); p.holds(-1, clicked(selector)) }
+
+// clicked is true once it has clicked a button that may be.
+func clicked(selector string) string {
+	return fmt.Sprintf(`document.querySelector(%s).checkVisibility() && !document.querySelector(%s).disabled &&
+		!document.querySelector(%s).click()`, quoted(selector), quoted(selector), quoted(selector))
 }
 
 func quoted(s string) string {

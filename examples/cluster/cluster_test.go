@@ -207,8 +207,11 @@ func (e *example) recall(node int, id string) {
 
 func (e *example) click(p *browser, to, what string) {
 	e.t.Helper()
-	p.click(fmt.Sprintf(`[data-of=%q] [data-do=%q]`, to, what))
+	p.click(button(to, what))
 }
+
+// button is the selector of a button of the page.
+func button(to, what string) string { return fmt.Sprintf(`[data-of=%q] [data-do=%q]`, to, what) }
 
 // exchange sends a message by one server and takes it back by another; all see both.
 func (e *example) exchange(p *browser, from, by int, text string) {
@@ -303,8 +306,10 @@ func TestCluster(t *testing.T) {
 	run("Ctrl-C ends everything", func(t *testing.T) {
 		e.click(p, "s1", "stop") // as does whatever stands still
 		eventually(t, "the server stands still", func() bool { return e.state().Servers[1].Status == stopped })
-		e.click(p, "plugin-n2", "stop")
-		eventually(t, "the plugin stands still", func() bool { return e.state().Nodes[2].Held })
+		eventually(t, "the plugin stands still", func() bool { // until its server starts another one instead
+			p.clicks(button("plugin-n2", "stop"))
+			return e.state().Nodes[2].Held
+		})
 		if err := e.cmd.Process.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}
