@@ -454,7 +454,7 @@ func TestHang_PluginIsReplaced(t *testing.T) {
 	if after := h.State().PID; after == before {
 		t.Error("the stuck process is still in force")
 	}
-	gone(t, before, 20*time.Second)
+	gone(t, before, time.Second)
 }
 
 func TestOpen_NotAPlugin(t *testing.T) {
@@ -597,7 +597,7 @@ func TestKill_Host(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = first.Wait()
-	gone(t, pid, 20*time.Second)
+	gone(t, pid, 5*time.Second)
 	if logs, _ := filepath.Glob(filepath.Join(dir, "index", "*.mem")); len(logs) != 0 {
 		t.Errorf("the index was not closed: %v", logs)
 	}
@@ -639,7 +639,7 @@ func TestUpgrade_UnderLoad(t *testing.T) {
 	if h.State().PID == before || h.State().Upgrades != 1 || report.Held <= 0 || len(report.Steps) != 6 {
 		t.Errorf("state %+v, report %+v", h.State(), report)
 	}
-	gone(t, before, 20*time.Second)
+	gone(t, before, 5*time.Second) // it is reaped in the background
 }
 
 func TestUpgrade_CannotStart(t *testing.T) {

@@ -422,7 +422,7 @@ func TestUpgrade_OldPluginDeadOrStuck(t *testing.T) {
 				t.Fatal(err)
 			}
 			takeBack(t, h, "m1")
-			gone(t, before, 20*time.Second)
+			gone(t, before, 5*time.Second)
 			h.Close()
 		})
 	}
@@ -812,7 +812,7 @@ func TestUpgrade_HostKilledAtEachStep(t *testing.T) {
 				t.Fatalf("the host said %q, pid %d, %v", lines.Text(), pid, err)
 			}
 			_ = child.Wait()
-			gone(t, pid, 20*time.Second)
+			gone(t, pid, 5*time.Second)
 			h := hosttest.Open(t, host.Config{File: file, RunDir: dir})
 			takeBack(t, h, "m1")
 		})

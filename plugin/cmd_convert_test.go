@@ -113,12 +113,12 @@ func killedByHand(t *testing.T, into any, args ...string) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.Int64N(int64(most))))
 		began := time.Now()
 		out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput()
-		isOver := ctx.Err() != nil
+		timeIsUp := ctx.Err() != nil
 		cancel()
 		switch {
 		case err == nil:
 			most = time.Since(began) // it takes less
-		case !isOver:
+		case !timeIsUp:
 			t.Fatalf("%s: %v\n%s", args, err, out)
 		default:
 			killed++

@@ -322,7 +322,7 @@ func (p *process) recall(recallID string, ids ...string) []shared.RecallResult {
 // free checks that the index can be taken at once, and that it holds the message.
 func (p *process) free(id string) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Second)
 	defer cancel()
 	x, err := index.Open(ctx, index.Options{Path: filepath.Join(p.dir, "index")})
 	if err != nil {

@@ -163,8 +163,11 @@ func (p *browser) click(selector string) {
 	p.waits(-1, clicked(selector))
 }
 
-// clicks clicks a button of the page if it may be at this moment.
-func (p *browser) clicks(selector string) { p.t.Helper(); p.holds(-1, clicked(selector)) }
+// tryClick clicks a button of the page if it may be at this moment.
+func (p *browser) tryClick(selector string) {
+	p.t.Helper()
+	p.holds(-1, clicked(selector))
+}
 
 // clicked is true once it has clicked a button that may be.
 func clicked(selector string) string {

@@ -70,7 +70,10 @@ func testAway(t *testing.T, d *server) {
 		return strings.Count(string(text), "recall-sidecar does not answer")
 	}
 	frozen := false
-	freeze := func() { d.signal("recall-sidecar", syscall.SIGSTOP); frozen = true }
+	freeze := func() {
+		d.signal("recall-sidecar", syscall.SIGSTOP)
+		frozen = true
+	}
 	thaw := func() {
 		if frozen {
 			d.signal("recall-sidecar", syscall.SIGCONT)
@@ -85,7 +88,7 @@ func testAway(t *testing.T, d *server) {
 	// inTime fails the test if each of three sends takes long. Before another one, again is called.
 	inTime := func(text string, again func()) {
 		d.t.Helper()
-		const atMost = 10 * time.Second // with the second for which it waits for the sidecar
+		const atMost = 3 * time.Second // with the one for which it waits for the sidecar
 		var took [3]time.Duration
 		for i := range took {
 			if i > 0 {

@@ -40,7 +40,8 @@ func (c *chores) recalled() {
 func (c *chores) run(ctx context.Context) {
 	defer close(c.done)
 	for waitsEnd := time.Duration(0); ctx.Err() == nil; {
-		more, err, now := false, error(nil), c.engine.clock.Elapsed()
+		more, err := false, error(nil)
+		now := c.engine.clock.Elapsed()
 		again := now + choreEvery
 		if c.isMine() {
 			more, err = c.active.cascade(ctx)

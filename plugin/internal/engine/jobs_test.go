@@ -248,8 +248,8 @@ func TestPreviewJob_Pages(t *testing.T) {
 	}
 }
 
-func TestStartJob_IsJudgedAsOfItsStart(t *testing.T) {
-	r := newActive(t, `
+// oneAMinute lets a job recall a message a minute, if they are young when it starts.
+const oneAMinute = `
 limit "one" {
   key  = actor.id
   rate = "1/1m"
@@ -259,7 +259,10 @@ permit "soon" {
   window = "90s"
   limit  = "one"
 }
-`)
+`
+
+func TestStartJob_IsJudgedAsOfItsStart(t *testing.T) {
+	r := newActive(t, oneAMinute)
 	for i := range 3 {
 		r.index(r.message(fmt.Sprint("m", i)))
 	}
@@ -285,16 +288,7 @@ permit "soon" {
 
 // The time that a commit takes counts for the limit that the job waits for after it.
 func TestStartJob_WaitsFromWhenItWasJudged(t *testing.T) {
-	r := newActive(t, `
-limit "one" {
-  key  = actor.id
-  rate = "1/1m"
-}
-permit "all" {
-  role  = ["system"]
-  limit = "one"
-}
-`)
+	r := newActive(t, oneAMinute)
 	r.index(r.message("a"), r.message("b"))
 	r.failSlices(func(ops []index.Op) error {
 		if len(ops) > 1 { // it recalls

@@ -172,7 +172,8 @@ func (r *runner) find(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-// next returns the work whose turn it is, of those that are due the one that waits longest; or when one is due.
+// next returns the work whose turn it is, of those that are due the one that waits longest; and when another
+// one is due.
 func (r *runner) next() (first *turn, due time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -186,12 +187,11 @@ func (r *runner) next() (first *turn, due time.Duration) {
 			first = t
 		}
 	}
-	if first == nil {
-		return nil, due
+	if first != nil {
+		r.turns++
+		first.last, first.poked = r.turns, false
 	}
-	r.turns++
-	first.last, first.poked = r.turns, false
-	return first, now
+	return first, due
 }
 
 // slice does a slice of a work; false: the index is released.

@@ -66,7 +66,7 @@ func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 			Tenant: x.Tenant, MessageID: x.MessageID, RecallID: x.RecallID,
 		}}
 		if !w.permitted {
-			if decided, err = e.judgeWait(a, w, x, op.Put); err != nil {
+			if err = e.judgeWait(a, w, x, op.Put, &decided); err != nil {
 				return err
 			}
 		}
@@ -75,28 +75,24 @@ func (e *Engine) judgeWaits(a *active, b *batch, n int) error {
 	return nil
 }
 
-// judgeWait decides about one recall that waits for a message. It is judged by its request, as if that were made when
-// the message was sent if it came before. Those after the one that is permitted are forgotten.
-func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Message) (index.Waited, error) {
-	arrived := e.moment()
-	end := &index.EndWait{
-		Tenant: x.Tenant, MessageID: x.MessageID, RecallID: x.RecallID, State: shared.WaitRefused,
-		At: arrived.now.UnixMicro(),
-	}
-	out := index.Waited{RecallID: x.RecallID, RequestedAt: x.RequestedAt.UnixMicro(), End: end}
+// judgeWait sets in out what is decided about one recall that waits for a message. It is judged by its request, as if
+// that were made when the message was sent if it came before. Those after the one that is permitted are forgotten.
+func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Message, out *index.Waited) error {
+	arrived, end := e.moment(), out.End
+	end.State, end.At = shared.WaitRefused, arrived.now.UnixMicro()
 	if x.Until.Before(arrived.now) {
 		end.State = shared.WaitExpired
-		return out, nil
+		return nil
 	}
 	switch otherActor, err := a.index.CheckRecallID(x.Tenant, x.RecallID, x.Actor.ID, 1); {
 	case otherActor:
 		end.Code = shared.CodeRecallIDUsed
-		return out, nil
+		return nil
 	case errors.Is(err, shared.ErrInvalid): // as many messages as may share it
 		end.Code = shared.CodeRateLimited
-		return out, nil
+		return nil
 	case err != nil:
-		return out, err
+		return err
 	}
 	req := shared.RecallRequest{
 		Tenant: x.Tenant, Actor: x.Actor, Ext: x.Ext, Reason: x.Reason, RecallID: x.RecallID,
@@ -110,7 +106,7 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 	relations, record := a.newRelations(policy), &index.Record{Message: *m}
 	judged, originals, err := relations.facts(record)
 	if err != nil {
-		return out, err
+		return err
 	}
 	in := input(&req, &req.Targets[0], asked, &judged)
 	in.CountedAt = steady.Add(arrived.elapsed)
@@ -123,7 +119,7 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 				MessageID: m.ID, Status: shared.StatusDenied, Code: end.Code, Rule: end.Rule,
 			}},
 		}})
-		return out, nil
+		return nil
 	}
 	w.permitted, w.reservation = true, reservation
 	op, err := a.recallOp(&req, in, policy.Digest(), &d, record)
@@ -131,11 +127,11 @@ func (e *Engine) judgeWait(a *active, w *waited, x *shared.Waiting, m *shared.Me
 		_, err = relations.find(op, in)
 	}
 	if err != nil {
-		return out, err
+		return err
 	}
 	op.Spend, op.Originals = spendOf(reservation, arrived), originals
 	out.Recall, out.End = op, nil
-	return out, nil
+	return nil
 }
 
 // endJudged gives back what the waiting recalls of operations reserved and did not use, and logs those that were

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chat-recall/recall/internal/index"
 	"github.com/chat-recall/recall/shared"
 )
 
@@ -60,6 +61,36 @@ func TestWaits_Limits(t *testing.T) {
 	r.recall(wait("late", "o"))
 	if got := r.indexOne(r.message("o")); got != shared.IndexAdded ||
 		!slices.Equal(r.waits(), []string{"o late refused rate_limited"}) {
+		t.Errorf("%s, waits %q", got, r.waits())
+	}
+}
+
+// Between the judgement of a message and its commit, the recall that waits for it ends and is asked again, as somebody
+// who may not.
+func TestWaits_AskedAgainInAnotherRole(t *testing.T) {
+	r := newActive(t, "")
+	first := wait("w", "m")
+	first.Actor.ID, first.Targets[0].Role = "zoe", shared.RoleAdmin
+	r.recall(first)
+	log := &meddledLog{}
+	log.before = func() {
+		log.before = nil
+		r.clock.Advance(time.Second)
+		if _, err := r.active.log.Append(t.Context(), []index.Op{{EndWait: &index.EndWait{
+			Tenant: "acme", MessageID: "m", RecallID: "w", State: shared.WaitExpired,
+			At: r.clock.Now().Add(first.Wait).UnixMicro(),
+		}}}); err != nil {
+			t.Error(err)
+		}
+		second := wait("w", "m")
+		second.Actor.ID = "zoe"
+		if got := r.recall(second)[0]; got.Status != shared.StatusWaiting {
+			t.Errorf("%+v", got)
+		}
+	}
+	r.meddle(log)
+	if got := r.indexOne(r.message("m")); got != shared.IndexAdded ||
+		!slices.Equal(r.waits(), []string{"m w refused forbidden"}) {
 		t.Errorf("%s, waits %q", got, r.waits())
 	}
 }

@@ -138,12 +138,17 @@ func (n *node) start(t *testing.T, s Stream) {
 // join has a node join, also if that takes longer than its log waits.
 func join(t *testing.T, r *Replicated, m index.Member) {
 	t.Helper()
-	for {
+	inTheEnd(t, func() error {
 		_, err := r.Join(t.Context(), m)
-		if err == nil {
-			return
-		}
-		if !errors.Is(err, shared.ErrUnavailable) || t.Context().Err() != nil {
+		return err
+	})
+}
+
+// inTheEnd does something until the log answers while it is waited for.
+func inTheEnd(t *testing.T, do func() error) {
+	t.Helper()
+	for err := do(); err != nil; err = do() {
+		if !errors.Is(err, shared.ErrUnavailable) {
 			t.Fatal(err)
 		}
 	}
