@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/chat-recall/recall/shared"
 )
 
 const (
@@ -259,13 +257,13 @@ func (c *Client) Leave() error {
 		delete(c.fresh, c.current.id) // it may not have arrived
 	}
 	var ids []string
-	notices := make(map[string]json.RawMessage)
+	var notices []*delivery
 	for _, d := range rest {
 		switch {
 		case d.queued, d.state != released, d.took[c.user] && d != c.current:
 		case d.notice:
-			notices[d.id] = d.body
-		default:
+			notices = append(notices, d)
+		case !d.copied:
 			ids = append(ids, d.id)
 		}
 	}
@@ -277,9 +275,8 @@ func (c *Client) Leave() error {
 	if len(ids) > 0 {
 		err = errors.Join(err, s.store.Enqueue(ctx, []string{c.user}, ids...))
 	}
-	for id, body := range notices {
-		var n shared.Notice
-		err = errors.Join(err, json.Unmarshal(body, &n), s.store.Keep(ctx, id, map[string]shared.Notice{c.user: n}))
+	for _, d := range notices {
+		err = errors.Join(err, s.store.Keep(ctx, d.id, d.body, map[string]bool{c.user: !d.bare}, nil))
 	}
 
 	h.mu.Lock()

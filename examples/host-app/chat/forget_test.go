@@ -116,7 +116,7 @@ func TestForget_LateNotice(t *testing.T) {
 	s := newStubServer(t, new(index))
 	s.recall = &lateNotice{keep: func() error {
 		n := shared.Notice{MessageID: "m", Message: &shared.Message{ID: "m", Sender: "cleo"}}
-		return s.store.Keep(t.Context(), "m", map[string]shared.Notice{"dan": n})
+		return s.store.Keep(t.Context(), "m", encode(n), map[string]bool{"dan": true}, nil)
 	}}
 	w := serveWeb(t, &api{server: s, held: new(heldCalls), limits: newLimits(192)})
 	status, answer := w.do("POST", "/audit/forget", "vera", `{"user":"cleo"}`)

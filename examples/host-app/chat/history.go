@@ -291,6 +291,16 @@ func (s *Store) Message(ctx context.Context, id string) (m Stored, found bool, e
 	return list[0], true, nil
 }
 
+// untouched returns the sequence number of a message from which no step has removed anything yet, or 0.
+func (s *Store) untouched(ctx context.Context, id string) (seq int64, err error) {
+	err = s.read.QueryRowContext(ctx, `SELECT seq FROM messages
+		WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tombstones WHERE id = ?1)`, id).Scan(&seq)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("find a message: %w", err)
+	}
+	return seq, nil
+}
+
 // RoomOf tells the conversation of a message, also of one that was recalled.
 func (s *Store) RoomOf(ctx context.Context, id string) (room shared.Conversation, found bool, err error) {
 	var key string

@@ -41,10 +41,10 @@ type delivery struct {
 	quotes  []string // the ids of the messages of which it repeats a part
 	notice  bool
 	queued  bool // it lies in a queue of the store until the client has it
-	copied  bool // another server of the cluster may have put it into a queue of the store
+	copied  bool // another server of the cluster puts it into queues of the store, for those who are away from there
 	body    json.RawMessage
 	bare    bool            // plain goes out, and not body
-	plain   json.RawMessage // body without what it repeats; for one that quotes a recalled message
+	plain   json.RawMessage // body without what it repeats; a notice without the facts of the message
 	state   deliveryState
 	waiting map[*Client]struct{}
 	took    map[string]bool // users of whom one client has it
@@ -186,7 +186,8 @@ func (h *Hub) forget(d *delivery) {
 }
 
 // Gone strikes a recalled message from every queue. When it returns, no client gets the message any more, nor what
-// others repeat of it.
+// others repeat of it. What lies in a queue of the store too is not noted as missed: it stays there for those who have
+// not got it, and others may have it from there already.
 func (h *Hub) Gone(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -198,7 +199,7 @@ func (h *Hub) Gone(id string) {
 		d.state = struck // its body stays: a client that has just taken it reads it without the lock
 		for c := range d.waiting {
 			c.signal()
-			if d.took[c.user] {
+			if d.queued || d.copied || d.took[c.user] {
 				continue
 			}
 			if h.missed[id] == nil {
@@ -232,18 +233,20 @@ func (h *Hub) Received(id string) (got, missed map[string]bool) {
 	return got, maps.Clone(h.missed[id])
 }
 
-// Notify gives each of these users who is connected its notice, and returns those who are not. copied says that other
-// servers do so too, and may keep the notices in the store.
-func (h *Hub) Notify(id string, notices map[string]shared.Notice, copied bool) (away []string) {
+// Notify gives each of these users who is connected the notice of a recall, and returns those who are not. Whoever had
+// the message gets its facts. copied says that other servers do so too, and may keep the notice in the store.
+func (h *Hub) Notify(e shared.Event, had map[string]bool, copied bool) (away []string) {
+	body, plain := encode(e.Notice(true)), encode(e.Notice(false))
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for user, n := range notices {
+	for user, got := range had {
 		clients := h.clients[user]
 		if len(clients) == 0 {
 			away = append(away, user)
 			continue
 		}
-		d := &delivery{id: id, notice: true, copied: copied, state: released, body: encode(n)}
+		d := &delivery{id: e.Message.ID, notice: true, copied: copied, state: released, body: body, plain: plain,
+			bare: !got}
 		for c := range clients {
 			h.push(c, d)
 		}

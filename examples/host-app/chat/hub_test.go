@@ -54,14 +54,38 @@ func newStubServer(t *testing.T, i *index) *Server {
 	if err := addDemo(testContext(t), s); err != nil {
 		t.Fatal(err)
 	}
+	i.start(t, s)
+	return s
+}
+
+// start gives a server its plugin. When it returns, nothing is indexed but what the test sends: the repair has made the
+// passes of a start.
+func (i *index) start(t *testing.T, s *Server) {
+	t.Helper()
 	if i.onIndex == nil {
 		i.onIndex = func(shared.Message) (shared.IndexStatus, error) { return shared.IndexAdded, nil }
 	}
 	if i.onStatus == nil {
 		i.onStatus = func(string) shared.MessageState { return shared.MessageLive }
 	}
-	s.start(testContext(t), i, func() error { return nil })
-	return s
+	ctx := testContext(t)
+	passes, read := make(chan struct{}, 2), s.repair.Read
+	s.repair.Read = func(ctx context.Context, after string) (adapter.Page[Stored], error) {
+		page, err := read(ctx, after)
+		select {
+		case passes <- struct{}{}:
+		default:
+		}
+		return page, err
+	}
+	s.start(ctx, i, func() error { return nil })
+	for range 2 { // that of start, and the first one of the loop
+		select {
+		case <-passes:
+		case <-ctx.Done():
+			t.Fatal("the repair makes no pass")
+		}
+	}
 }
 
 // The plugin says "indexed", and before that answer is acted upon the message is recalled.
@@ -482,6 +506,43 @@ func TestNotice_ConfirmedDuringRecall(t *testing.T) {
 		<-told
 		if err := ben.Leave(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// The notices are late, and the message has left the queues, which tell who has not got it.
+func TestNotice_AfterTheQueues(t *testing.T) {
+	s := newStubServer(t, &index{})
+	m := send(t, s, "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+	if _, err := s.store.Dequeue(testContext(t), m.ID, m.Conversation); err != nil {
+		t.Fatal(err)
+	}
+	notify(t, s, m)
+	if n := connect(t, s, "ben").notice(t, "m"); n.Message != nil {
+		t.Errorf("ben never got it and is told what it was: %+v", n)
+	}
+}
+
+// A client confirms a message between the moments at which a recall looks for it in the queues and keeps the notice.
+func TestKeep_ConfirmedMeanwhile(t *testing.T) {
+	s := newStubServer(t, &index{})
+	ctx := testContext(t)
+	m := send(t, s, "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+	queued, err := s.store.QueuedFor(ctx, m.ID)
+	if err != nil || !queued["ben"] || !queued["dan"] {
+		t.Fatal(queued, err)
+	}
+	if err := s.store.Got(ctx, "ben", []string{m.ID}, nil); err != nil {
+		t.Fatal(err)
+	}
+	e := shared.Event{Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: "ann"}, Message: m.Message}
+	if err := s.store.Keep(ctx, m.ID, encode(e.Notice(true)), map[string]bool{"ben": false, "dan": false},
+		queued); err != nil {
+		t.Fatal(err)
+	}
+	for user, had := range map[string]bool{"ben": true, "dan": false} {
+		if n := connect(t, s, user).notice(t, m.ID); (n.Message != nil) != had {
+			t.Errorf("%s got it: %v; the notice tells what it was: %+v", user, had, n)
 		}
 	}
 }

@@ -84,10 +84,10 @@ func TestPlaceholder_NoticeOfUnknownMessage(t *testing.T) {
 	}
 	e := shared.Event{Tenant: Tenant, RecallID: "r", Actor: shared.Actor{ID: "cleo"}, RecalledAt: time.Now(),
 		Message: m.Message}
-	if err := c.store.setPlaceholder(ctx, e, []string{}); err != nil {
+	if err := c.store.setPlaceholder(ctx, e, nil); err != nil {
 		t.Fatal(err)
 	}
-	c.hub.Notify("m", map[string]shared.Notice{"dan": e.Notice(false)}, false)
+	c.hub.Notify(e, map[string]bool{"dan": false}, false)
 	dan.shows(`[data-id="m"].placeholder`, "Cleo recalled a message")
 	dan.holdsNot("never delivered")
 }

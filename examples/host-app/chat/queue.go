@@ -52,7 +52,8 @@ func (s *Store) Queued(ctx context.Context, user string, after int64, limit int)
 // Kept lists up to limit notices that wait for a user, oldest first.
 func (s *Store) Kept(ctx context.Context, user string, after int64, limit int) ([]Waiting, error) {
 	return s.waiting(ctx, true,
-		"SELECT entry, id, notice FROM notices WHERE user = ? AND entry > ? ORDER BY entry LIMIT ?", user, after, limit)
+		`SELECT entry, id, iif(had, notice, json_remove(notice, '$.message')) FROM notices
+		WHERE user = ? AND entry > ? ORDER BY entry LIMIT ?`, user, after, limit)
 }
 
 func (s *Store) waiting(ctx context.Context, notice bool, query string, args ...any) ([]Waiting, error) {
@@ -74,6 +75,9 @@ func (s *Store) Got(ctx context.Context, user string, messages, notices []string
 	return s.apply(ctx, func(tx *writeTx) error {
 		for _, id := range messages {
 			if err := tx.exec("DELETE FROM offline WHERE user = ? AND id = ?", user, id); err != nil {
+				return err
+			}
+			if err := tx.exec("UPDATE notices SET had = 1 WHERE user = ? AND id = ?", user, id); err != nil {
 				return err
 			}
 		}
@@ -107,16 +111,26 @@ func (s *Store) QueuedFor(ctx context.Context, id string) (map[string]bool, erro
 	return waits, err
 }
 
-// Keep puts notices by where their users find them when they are back, unless they have them from another server.
-func (s *Store) Keep(ctx context.Context, id string, notices map[string]shared.Notice) error {
-	if len(notices) == 0 {
+// Keep puts a notice by where users find it when they are back, unless they have it from another server. had says, by
+// user, who got the message and is told what it was. The message waited for those in queued a moment ago: whoever has
+// taken it from the queue since got it too.
+func (s *Store) Keep(ctx context.Context, id string, notice json.RawMessage, had, queued map[string]bool) error {
+	if len(had) == 0 {
 		return nil
 	}
 	return s.apply(ctx, func(tx *writeTx) error {
-		for user, n := range notices {
-			if err := tx.exec(`INSERT INTO notices (user, id, notice) SELECT ?1, ?2, ?3
-				WHERE NOT EXISTS (SELECT 1 FROM heard WHERE user = ?1 AND id = ?2) ON CONFLICT DO NOTHING`,
-				user, id, string(encode(n))); err != nil {
+		for user, got := range had {
+			if queued[user] && !got {
+				var err error
+				got, err = tx.row(`SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM offline WHERE user = ?1 AND id = ?2)
+					AND NOT EXISTS (SELECT 1 FROM tombstones WHERE id = ?2)`, []any{user, id}, new(int))
+				if err != nil {
+					return err
+				}
+			}
+			if err := tx.exec(`INSERT INTO notices (user, id, notice, had) SELECT ?1, ?2, ?3, ?4
+				WHERE NOT EXISTS (SELECT 1 FROM heard WHERE user = ?1 AND id = ?2)
+				ON CONFLICT DO UPDATE SET had = had OR excluded.had`, user, id, string(notice), got); err != nil {
 				return err
 			}
 		}

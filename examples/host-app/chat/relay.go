@@ -35,6 +35,7 @@ type relay struct {
 type passOn struct {
 	Stored
 	held *delivery
+	away []string // the members who were not connected here when it was held
 }
 
 // relayLoop passes messages on until ctx ends.
@@ -87,9 +88,7 @@ func (s *Server) relayOnce(ctx context.Context) error {
 					m.Quoted = ""
 				}
 			}
-			left := s.hub.Release(m.held, m.bodies())
-			err = errors.Join(err, s.deliverLater(ctx, left, m.ID))
-			s.hub.Left(m.held)
+			err = errors.Join(err, s.release(ctx, m.Stored, m.held, m.away))
 		case shared.MessageRecalled:
 			s.hub.Gone(m.ID)
 		default:
@@ -130,9 +129,9 @@ func (s *Server) holdWaiting(ctx context.Context) (list []passOn, err error) {
 			continue
 		}
 		s.store.saw(m.Seq)
-		held := &delivery{id: id, quotes: m.quotes(), copied: true}
-		s.hub.hold(held, s.store.Members(m.Conversation))
-		list = append(list, passOn{m, held})
+		held := &delivery{id: id, quotes: m.quotes(), copied: m.Conversation.Type != shared.ConversationChatroom}
+		_, away := s.hub.hold(held, s.store.Members(m.Conversation))
+		list = append(list, passOn{m, held, away})
 	}
 	return list, nil
 }

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -38,13 +39,7 @@ func startSharedServer(t *testing.T, folder, node string, plugin *index) *Server
 			t.Error(err)
 		}
 	})
-	if plugin.onIndex == nil {
-		plugin.onIndex = func(shared.Message) (shared.IndexStatus, error) { return shared.IndexAdded, nil }
-	}
-	if plugin.onStatus == nil {
-		plugin.onStatus = func(string) shared.MessageState { return shared.MessageLive }
-	}
-	s.start(testContext(t), plugin, func() error { return nil })
+	plugin.start(t, s)
 	return s
 }
 
@@ -171,6 +166,141 @@ func TestNotify_Cluster(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server may have a message for a client twice: from the queue of the store, and from the server that accepted it.
+// Its recall strikes the second one.
+func TestNotify_StruckAfterItArrived(t *testing.T) {
+	for name, confirmed := range map[string]bool{
+		"before its client confirms": false, "after its client has confirmed": true,
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := testContext(t)
+			s := newSharedServers(t, &index{}, &index{})
+			passOn := pauseRelay(s[1])
+			m := send(t, s[0], "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+			ben, err := s[1].Connect("ben")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f, err := ben.Next(ctx); err != nil || f.ID != "m" {
+				t.Fatal(f, err)
+			}
+			if confirmed {
+				ben.arrived()
+				if err := ben.flush(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			passOn()
+			if err := s[1].relayOnce(ctx); err != nil {
+				t.Fatal(err)
+			}
+			s[1].hub.Gone("m")
+			ben.arrived()
+			if d, _, _, err := ben.take(); d != nil || err != nil {
+				t.Fatal("a recalled message is delivered", d, err)
+			}
+			if err := ben.flush(ctx); err != nil {
+				t.Fatal(err)
+			}
+			notify(t, s[1], m)
+			if n := ben.nextNotice(t); n.Message == nil {
+				t.Errorf("ben has it and is not told what it was: %+v", n)
+			}
+			if err := ben.Leave(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A client has the message and has not confirmed it when another server keeps a notice for its user.
+func TestNotify_KeptBeforeTheClientConfirms(t *testing.T) {
+	ctx := testContext(t)
+	s := newSharedServers(t, &index{}, &index{})
+	m := send(t, s[0], "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+	ben, err := s[1].Connect("ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := ben.Next(ctx); err != nil || f.ID != "m" {
+		t.Fatal(f, err)
+	}
+	notify(t, s[0], m)
+	if n := ben.nextNotice(t); n.Message == nil {
+		t.Errorf("ben has it and is not told what it was: %+v", n)
+	}
+	if err := ben.Leave(); err != nil {
+		t.Error(err)
+	}
+	dan := connect(t, s[1], "dan")
+	if n := dan.notice(t, "m"); n.Message != nil {
+		t.Errorf("dan never got it and is told what it was: %+v", n)
+	}
+}
+
+// A user comes while the plugin of the server is asked about a message of another server.
+func TestRelay_ComesMeanwhile(t *testing.T) {
+	for _, room := range []shared.Conversation{groupRoom, lobby} {
+		ctx := testContext(t)
+		var s []*Server
+		var calls atomic.Int32
+		came := make(chan *Client, 1)
+		s = newSharedServers(t, &index{}, &index{onStatus: func(string) shared.MessageState {
+			switch calls.Add(1) {
+			case 1: // of the relay
+				ben, err := s[1].Connect("ben")
+				if err != nil {
+					t.Error(err)
+				}
+				if _, _, look, err := ben.take(); err != nil || !look {
+					t.Error(look, err)
+				}
+				if err := ben.fetch(ctx); err != nil {
+					t.Error(err)
+				}
+				came <- ben
+			case 2: // of ben, for what waits for a member of a group: asked a moment before
+				if room == groupRoom {
+					return shared.MessageUnknown
+				}
+			}
+			return shared.MessageLive
+		}})
+		send(t, s[0], "ann", Outgoing{ID: "m", Conversation: room, Text: "x"})
+		ben := <-came
+		if f, err := ben.Next(ctx); err != nil || f.ID != "m" {
+			t.Errorf("%v, %v", f, err)
+		}
+		if err := ben.Leave(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// nextNotice reads up to the next notice.
+func (c *Client) nextNotice(t *testing.T) (n shared.Notice) {
+	t.Helper()
+	for {
+		f, err := c.Next(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Event != "notice" { // the message, once more
+			continue
+		}
+		if err := json.Unmarshal(f.Body, &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+}
+
+// pauseRelay keeps what other servers have stored from the clients of a server until resume is called.
+func pauseRelay(s *Server) (resume func()) {
+	s.relay.mu.Lock()
+	return s.relay.mu.Unlock
 }
 
 func TestOpen_SharedFolder(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 var Schema string
 
 // schemaVersion is the version of Schema. It grows when the tables change; the first ones had none.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // prepare makes the tables of a new database. It refuses one that an edition with other tables has made.
 func prepare(db *sql.DB, path, schema string, version int) error {

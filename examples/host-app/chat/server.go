@@ -202,12 +202,21 @@ func (s *Server) Send(ctx context.Context, sender string, out Outgoing) (Stored,
 			m.ID, err), queueErr)
 	}
 	s.store.MarkIndexed(m.ID)
+	return m, s.release(ctx, m, held, away)
+}
+
+// release lets a held message go. away are those who were not connected when it was held.
+func (s *Server) release(ctx context.Context, m Stored, held *delivery, away []string) error {
 	left := s.hub.Release(held, m.bodies())
-	err = s.cameTo(ctx, m, away)
-	s.hub.Poke(away) // who came since Hold
-	err = errors.Join(err, s.deliverLater(ctx, left, m.ID))
+	err := s.cameTo(ctx, m, away)
+	s.hub.Poke(away) // who came since
+	if held.copied {
+		s.hub.Poke(left)
+	} else {
+		err = errors.Join(err, s.deliverLater(ctx, left, m.ID))
+	}
 	s.hub.Left(held)
-	return m, err
+	return err
 }
 
 // cameTo leaves a message for those who came to a chatroom since Hold, who do not find it in the history yet. They were
@@ -308,7 +317,7 @@ func (s *Server) removeLeftover(ctx context.Context, m Stored) error {
 		if slices.ContainsFunc(e.Steps, func(st shared.StepRecord) bool { return !st.Outcome.Settles() }) {
 			return nil
 		}
-		if err := s.store.setPlaceholder(ctx, adapter.FillReason(e.Event), []string{}); err != nil {
+		if err := s.store.setPlaceholder(ctx, adapter.FillReason(e.Event), nil); err != nil {
 			return err
 		}
 	}

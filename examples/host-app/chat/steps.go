@@ -37,7 +37,7 @@ func (s *Server) removeFromHistory(ctx context.Context, d shared.Delivery) (shar
 	if err := s.clearQuotes(ctx, &d.Event); err != nil {
 		return "", err
 	}
-	if err := s.store.setPlaceholder(ctx, adapter.FillReason(d.Event), []string{}); err != nil {
+	if err := s.store.setPlaceholder(ctx, adapter.FillReason(d.Event), nil); err != nil {
 		return "", err
 	}
 	return s.remove(s.store.Remove).Run(ctx, d)
@@ -51,11 +51,13 @@ func outcome(did bool) shared.Outcome {
 }
 
 // notify tells everyone concerned: in a single conversation and a group every member, now or when they are back; in a
-// chatroom those who are there. A member who never got the message is not told what it was. The notice carries the
-// facts of the message and never its text: whoever got it has the text, and nobody else may.
+// chatroom those who are there. A member who never got the message is not told what it was. If other steps came first,
+// it is no longer known of everyone, and those are not told either. The notice carries the facts of the message and
+// never its text: whoever got it has the text, and nobody else may.
 //
-// In a cluster every server does so for its own clients. It cannot tell who got the message from another server, so
-// those who are not connected here are not told what it was.
+// In a cluster every server does so for its own clients, and keeps the notice for those who are away from it. The
+// queues of the store, which all servers share, tell who has not got the message. Only a user who was connected to the
+// server of the sender has it in no queue: if a recall strikes it there, the other servers cannot know that.
 func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
 	id := d.Message.ID
 	inCluster := s.store.node != ""
@@ -77,45 +79,38 @@ func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome,
 	if err != nil {
 		return "", err
 	}
-	m, _, err := s.store.Message(ctx, id)
+	seq, err := s.store.untouched(ctx, id) // after QueuedFor: a step may empty the queues between the two
 	if err != nil {
 		return "", err
 	}
 	e := adapter.FillReason(d.Event)
 	room := e.Message.Conversation
-	notices := make(map[string]shared.Notice)
-	had := []string{}
+	had := make(map[string]bool) // by user: whether the user got the message
 	for _, member := range s.store.Members(room) {
 		user := member.User
 		if room.Type == shared.ConversationChatroom && !s.hub.Present(user) {
 			continue
 		}
-		got := user == e.Message.Sender || received[user]
-		if !got && !missed[user] && !queued[user] && member.joined < m.Seq {
-			got = (room.Type != shared.ConversationChatroom || s.hub.WasPresent(user, m.Seq)) &&
-				(!inCluster || s.hub.Present(user))
-		}
-		notices[user] = e.Notice(got)
-		if got {
-			had = append(had, user)
-		}
+		had[user] = user == e.Message.Sender || received[user] ||
+			!missed[user] && !queued[user] && member.joined < seq &&
+				(room.Type != shared.ConversationChatroom || s.hub.WasPresent(user, seq))
 	}
 	if err := s.store.setPlaceholder(ctx, e, had); err != nil { // before the notices: whoever has one finds it
 		return "", err
 	}
-	away := s.hub.Notify(id, notices, inCluster)
-	kept := make(map[string]shared.Notice, len(away))
+	away := s.hub.Notify(e, had, inCluster)
+	kept := make(map[string]bool, len(away))
 	for _, user := range away {
 		if room.Type != shared.ConversationChatroom {
-			kept[user] = notices[user]
+			kept[user] = had[user]
 		}
 	}
-	if err := s.store.Keep(ctx, id, kept); err != nil {
+	if err := s.store.Keep(ctx, id, encode(e.Notice(true)), kept, queued); err != nil {
 		return "", err
 	}
 	s.hub.Poke(away) // who came meanwhile
 	s.hub.Settled(id)
-	return outcome(len(notices) > 0), nil
+	return outcome(len(had) > 0), nil
 }
 
 // deleteFiles deletes the attachments that the plugin says no live message uses, or moves them to the archive. The

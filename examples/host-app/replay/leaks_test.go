@@ -60,7 +60,7 @@ func TestFindLeaks_EachStore(t *testing.T) {
 			"roaming log: message gone"},
 		"roaming log, by text": {row(`INSERT INTO roaming (user, id, payload) VALUES ('ben', 'x', '{"text":"psst"}')`),
 			"roaming log: the text of message short"},
-		"notice": {row(`INSERT INTO notices (user, id, notice) VALUES ('ben', 'gone',
+		"notice": {row(`INSERT INTO notices (user, id, had, notice) VALUES ('ben', 'gone', 1,
 			'{"message":{"text":"psst"}}')`), "notices: the text of message short"},
 		"placeholder": {row(`INSERT INTO placeholders (seq, id, conversation, notice, received) VALUES (1, 'gone',
 			'', '{"message":{"text":"psst"}}', '[]')`), "placeholders: the text of message short"},
