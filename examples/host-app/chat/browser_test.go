@@ -340,9 +340,26 @@ func (tb *tab) holdsNot(text string) {
 	}
 }
 
+// click clicks an element. As a person would, it clicks again if the element moved away under the mouse, or could not be
+// clicked yet.
 func (tb *tab) click(selector string) {
 	tb.t.Helper()
-	tb.run(chromedp.Click(chromedp.CSS(selector)))
+	for deadline := time.Now().Add(patience); ; {
+		eval[bool](tb, `(() => {
+			document.removeEventListener('click', window.clicked, true);
+			window.missed = true;
+			window.clicked = (e) => { if (e.target.closest(`+quoted(selector)+`)) window.missed = false; };
+			document.addEventListener('click', window.clicked, true);
+			return true;
+		})()`)
+		tb.run(chromedp.Click(chromedp.CSS(selector)))
+		if !tb.holds(`window.missed === true`) { // or the click has led to another page
+			return
+		}
+		if time.Now().After(deadline) {
+			tb.t.Fatalf("no click reaches %s", selector)
+		}
+	}
 }
 
 // say writes a text and sends it with the Enter key.

@@ -407,7 +407,7 @@ func TestPage_AwayDuringRecall(t *testing.T) {
 	send(t, c.Server, "ann", Outgoing{ID: "room1", Conversation: lobby, Text: "seen in the lobby"})
 	ben.shows(`[data-room="chatroom/lobby"] .preview`, "seen in the lobby")
 
-	ben.run(chromedp.Click(chromedp.CSS(".switch")))
+	ben.click(".switch")
 	ben.wait(`document.body.dataset.online === 'no' && document.querySelector('#send').disabled &&
 		document.querySelector('#offline').checkVisibility()`)
 	for c.hub.Present("ben") { // the server learns of it when the connection ends
@@ -427,7 +427,7 @@ func TestPage_AwayDuringRecall(t *testing.T) {
 		t.Errorf("a page that is offline learned of %d recalls", got)
 	}
 
-	ben.run(chromedp.Click(chromedp.CSS(".switch")))
+	ben.click(".switch")
 	ben.message("to be seen later")
 	ben.wait(`document.querySelectorAll('#list .placeholder').length === 2`)
 	ben.shows(".placeholder", "Ann recalled a message")

@@ -102,7 +102,7 @@ func TestSelection_Recall(t *testing.T) {
 		ann.menu(ann.message("the first mistake"))
 		ann.click(`#menu [data-item=select]`)
 		for _, id := range []string{"two", "late", "theirs"} {
-			ann.run(chromedp.Click(chromedp.CSS(`[data-id=` + id + `] .body`)))
+			ann.click(`[data-id=` + id + `] .body`)
 		}
 		ann.shows("#selected", "4 selected")
 		ann.fits()
