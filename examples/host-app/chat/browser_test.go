@@ -340,8 +340,8 @@ func (tb *tab) holdsNot(text string) {
 	}
 }
 
-// click clicks an element. As a person would, it clicks again if the element moved away under the mouse, or could not be
-// clicked yet.
+// click clicks an element. As a person would, it clicks again if the element moved away under the mouse or was disabled
+// at first.
 func (tb *tab) click(selector string) {
 	tb.t.Helper()
 	for deadline := time.Now().Add(patience); ; {
