@@ -45,17 +45,11 @@ func (s *Store) forget(ctx context.Context, user string) error {
 		if err != nil || live > 0 {
 			return err
 		}
-		// A notice for a user who never had the message does not name its sender; the placeholder does.
-		err = tx.exec(`DELETE FROM notices WHERE json_extract(notice, '$.message.sender') = ?1
-			OR id IN (SELECT id FROM placeholders WHERE json_extract(notice, '$.message.sender') = ?1)`, user)
-		if err != nil {
-			return err
-		}
-		err = tx.exec("DELETE FROM placeholders WHERE json_extract(notice, '$.message.sender') = ?", user)
-		if err != nil {
-			return err
-		}
 		for _, table := range []string{"placeholders", "notices"} {
+			err = tx.exec("DELETE FROM "+table+" WHERE json_extract(notice, '$.message.sender') = ?", user)
+			if err != nil {
+				return err
+			}
 			err = tx.exec("UPDATE "+table+` SET notice = json_set(notice, '$.actor', ?)
 				WHERE json_extract(notice, '$.actor') = ?`, shared.Forgotten, user)
 			if err != nil {

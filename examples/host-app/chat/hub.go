@@ -41,7 +41,7 @@ type delivery struct {
 	quotes  []string // the ids of the messages of which it repeats a part
 	notice  bool
 	queued  bool // it lies in a queue of the store until the client has it
-	copied  bool // another server of the cluster puts it into queues of the store, for those who are away from there
+	copied  bool // another server of the cluster delivers it too, and puts it into queues of the store for the others
 	body    json.RawMessage
 	bare    bool            // plain goes out, and not body
 	plain   json.RawMessage // body without what it repeats; a notice without the facts of the message
@@ -186,8 +186,8 @@ func (h *Hub) forget(d *delivery) {
 }
 
 // Gone strikes a recalled message from every queue. When it returns, no client gets the message any more, nor what
-// others repeat of it. What lies in a queue of the store too is not noted as missed: it stays there for those who have
-// not got it, and others may have it from there already.
+// others repeat of it. A message that lies in a queue of the store too, or that another server delivers, is not noted
+// as missed: its receivers may have it from there, and the queues tell who has not.
 func (h *Hub) Gone(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

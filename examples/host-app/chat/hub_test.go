@@ -523,6 +523,30 @@ func TestNotice_AfterTheQueues(t *testing.T) {
 	}
 }
 
+// A message was struck from the queue of a client that has left, and the notices are repeated: nobody knows any more.
+func TestNotice_Repeated(t *testing.T) {
+	s := newStubServer(t, &index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
+		return shared.IndexRecalled, nil
+	}})
+	ben, err := s.Connect("ben")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.Send(testContext(t), "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
+	if !errors.Is(err, ErrRecalled) {
+		t.Fatal(err)
+	}
+	if err := ben.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		notify(t, s, m)
+	}
+	if n := connect(t, s, "ben").notice(t, "m"); n.Message != nil {
+		t.Errorf("ben never got it and is told what it was: %+v", n)
+	}
+}
+
 // A client confirms a message between the moments at which a recall looks for it in the queues and keeps the notice.
 func TestKeep_ConfirmedMeanwhile(t *testing.T) {
 	s := newStubServer(t, &index{})

@@ -113,24 +113,30 @@ func (s *Store) QueuedFor(ctx context.Context, id string) (map[string]bool, erro
 
 // Keep puts a notice by where users find it when they are back, unless they have it from another server. had says, by
 // user, who got the message and is told what it was. The message waited for those in queued a moment ago: whoever has
-// taken it from the queue since got it too.
+// taken it from the queue since got it too. A notice that is kept already stays as it is: an earlier attempt knew more.
+// In a cluster it may be that of another server, which knew less of its user.
 func (s *Store) Keep(ctx context.Context, id string, notice json.RawMessage, had, queued map[string]bool) error {
 	if len(had) == 0 {
 		return nil
+	}
+	conflict := "ON CONFLICT DO NOTHING"
+	if s.node != "" {
+		conflict = "ON CONFLICT DO UPDATE SET had = had OR excluded.had"
 	}
 	return s.apply(ctx, func(tx *writeTx) error {
 		for user, got := range had {
 			if queued[user] && !got {
 				var err error
-				got, err = tx.row(`SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM offline WHERE user = ?1 AND id = ?2)
+				got, err = tx.row(`SELECT 1 FROM messages WHERE id = ?2
+					AND NOT EXISTS (SELECT 1 FROM offline WHERE user = ?1 AND id = ?2)
 					AND NOT EXISTS (SELECT 1 FROM tombstones WHERE id = ?2)`, []any{user, id}, new(int))
 				if err != nil {
 					return err
 				}
 			}
 			if err := tx.exec(`INSERT INTO notices (user, id, notice, had) SELECT ?1, ?2, ?3, ?4
-				WHERE NOT EXISTS (SELECT 1 FROM heard WHERE user = ?1 AND id = ?2)
-				ON CONFLICT DO UPDATE SET had = had OR excluded.had`, user, id, string(notice), got); err != nil {
+				WHERE NOT EXISTS (SELECT 1 FROM heard WHERE user = ?1 AND id = ?2) `+conflict,
+				user, id, string(notice), got); err != nil {
 				return err
 			}
 		}

@@ -27,15 +27,16 @@ const (
 // stored them in the database that all share; each server delivers to its own clients.
 type relay struct {
 	mu      sync.Mutex
-	after   int64    // the last entry of the table relay that was read
-	waiting []string // ids of messages that the plugin does not know yet
+	after   int64        // the last entry of the table relay that was read
+	waiting []relayEntry // of messages that the plugin does not know yet
 }
 
 // passOn is one message on its way to the clients of this server.
 type passOn struct {
 	Stored
-	held *delivery
-	away []string // the members who were not connected here when it was held
+	entry      relayEntry
+	held       *delivery
+	here, away []string // the members who were connected here when it was held, and the others
 }
 
 // relayLoop passes messages on until ctx ends.
@@ -88,12 +89,15 @@ func (s *Server) relayOnce(ctx context.Context) error {
 					m.Quoted = ""
 				}
 			}
+			if m.Conversation.Type == shared.ConversationChatroom {
+				s.hub.Came(m.here, m.Seq) // some may have come since the message was held the first time
+			}
 			err = errors.Join(err, s.release(ctx, m.Stored, m.held, m.away))
 		case shared.MessageRecalled:
 			s.hub.Gone(m.ID)
 		default:
 			s.hub.Drop(m.held)
-			r.waiting = append(r.waiting, m.ID)
+			r.waiting = append(r.waiting, m.entry)
 		}
 	}
 	return err
@@ -109,7 +113,7 @@ func (s *Server) readRelay(ctx context.Context) error {
 		for _, e := range entries {
 			s.relay.after = e.entry
 			if e.node != s.store.node {
-				s.relay.waiting = append(s.relay.waiting, e.id)
+				s.relay.waiting = append(s.relay.waiting, e)
 			}
 		}
 		if len(entries) < relayPage {
@@ -120,8 +124,8 @@ func (s *Server) readRelay(ctx context.Context) error {
 
 // holdWaiting holds the messages that wait, but for those that are no longer in the store. The lock is held.
 func (s *Server) holdWaiting(ctx context.Context) (list []passOn, err error) {
-	for _, id := range s.relay.waiting {
-		m, found, err := s.store.Message(ctx, id)
+	for _, e := range s.relay.waiting {
+		m, found, err := s.store.Message(ctx, e.id)
 		if err != nil {
 			return list, err
 		}
@@ -129,9 +133,10 @@ func (s *Server) holdWaiting(ctx context.Context) (list []passOn, err error) {
 			continue
 		}
 		s.store.saw(m.Seq)
-		held := &delivery{id: id, quotes: m.quotes(), copied: m.Conversation.Type != shared.ConversationChatroom}
-		_, away := s.hub.hold(held, s.store.Members(m.Conversation))
-		list = append(list, passOn{m, held, away})
+		held := &delivery{id: e.id, quotes: m.quotes(),
+			copied: m.Conversation.Type != shared.ConversationChatroom && e.node != s.store.node}
+		here, away := s.hub.hold(held, s.store.Members(m.Conversation))
+		list = append(list, passOn{m, e, held, here, away})
 	}
 	return list, nil
 }
@@ -165,7 +170,7 @@ func (r *relay) open(ctx context.Context, s *Store) error {
 			return err
 		}
 		for _, e := range entries {
-			r.after, r.waiting = e.entry, append(r.waiting, e.id)
+			r.after, r.waiting = e.entry, append(r.waiting, e)
 		}
 	}
 	return nil

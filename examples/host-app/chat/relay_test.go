@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -177,7 +178,7 @@ func TestNotify_StruckAfterItArrived(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx := testContext(t)
 			s := newSharedServers(t, &index{}, &index{})
-			passOn := pauseRelay(s[1])
+			passOn := pauseRelay(t, s[1])
 			m := send(t, s[0], "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
 			ben, err := s[1].Connect("ben")
 			if err != nil {
@@ -234,6 +235,9 @@ func TestNotify_KeptBeforeTheClientConfirms(t *testing.T) {
 	if err := ben.Leave(); err != nil {
 		t.Error(err)
 	}
+	if err := s[1].relayOnce(ctx); err != nil { // while dan is away
+		t.Fatal(err)
+	}
 	dan := connect(t, s[1], "dan")
 	if n := dan.notice(t, "m"); n.Message != nil {
 		t.Errorf("dan never got it and is told what it was: %+v", n)
@@ -269,7 +273,12 @@ func TestRelay_ComesMeanwhile(t *testing.T) {
 			return shared.MessageLive
 		}})
 		send(t, s[0], "ann", Outgoing{ID: "m", Conversation: room, Text: "x"})
-		ben := <-came
+		var ben *Client
+		select {
+		case ben = <-came:
+		case <-ctx.Done():
+			t.Fatal("the plugin is not asked about the message")
+		}
 		if f, err := ben.Next(ctx); err != nil || f.ID != "m" {
 			t.Errorf("%v, %v", f, err)
 		}
@@ -297,10 +306,48 @@ func (c *Client) nextNotice(t *testing.T) (n shared.Notice) {
 	}
 }
 
+// A user comes to a chatroom while the plugin of the server does not know a message of another server yet.
+func TestNotify_CameBeforeThePluginKnew(t *testing.T) {
+	ctx := testContext(t)
+	var s []*Server
+	var calls atomic.Int32
+	came := make(chan *Client, 1)
+	s = newSharedServers(t, &index{}, &index{onStatus: func(string) shared.MessageState {
+		if calls.Add(1) > 1 {
+			return shared.MessageLive
+		}
+		ben, err := s[1].Connect("ben")
+		if err != nil {
+			t.Error(err)
+		}
+		came <- ben
+		return shared.MessageUnknown
+	}})
+	m := send(t, s[0], "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
+	var ben *Client
+	select {
+	case ben = <-came:
+	case <-ctx.Done():
+		t.Fatal("the plugin is not asked about the message")
+	}
+	if f, err := ben.Next(ctx); err != nil || f.ID != "m" {
+		t.Fatal(f, err)
+	}
+	notify(t, s[1], m)
+	if n := ben.nextNotice(t); n.Message == nil {
+		t.Errorf("ben has it and is not told what it was: %+v", n)
+	}
+	if err := ben.Leave(); err != nil {
+		t.Error(err)
+	}
+}
+
 // pauseRelay keeps what other servers have stored from the clients of a server until resume is called.
-func pauseRelay(s *Server) (resume func()) {
+func pauseRelay(t *testing.T, s *Server) (resume func()) {
 	s.relay.mu.Lock()
-	return s.relay.mu.Unlock
+	resume = sync.OnceFunc(s.relay.mu.Unlock)
+	t.Cleanup(resume)
+	return resume
 }
 
 func TestOpen_SharedFolder(t *testing.T) {

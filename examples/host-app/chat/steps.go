@@ -57,7 +57,8 @@ func outcome(did bool) shared.Outcome {
 //
 // In a cluster every server does so for its own clients, and keeps the notice for those who are away from it. The
 // queues of the store, which all servers share, tell who has not got the message. Only a user who was connected to the
-// server of the sender has it in no queue: if a recall strikes it there, the other servers cannot know that.
+// server of the sender when it was sent has it in no queue. If a recall strikes it there, the other servers take that
+// user for one who got it.
 func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
 	id := d.Message.ID
 	inCluster := s.store.node != ""
