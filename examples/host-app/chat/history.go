@@ -291,7 +291,7 @@ func (s *Store) Message(ctx context.Context, id string) (m Stored, found bool, e
 	return list[0], true, nil
 }
 
-// untouched returns the sequence number of a message from which no step has removed anything yet, or 0.
+// untouched returns the sequence number of a message that no step has removed from any store yet, or 0.
 func (s *Store) untouched(ctx context.Context, id string) (seq int64, err error) {
 	err = s.read.QueryRowContext(ctx, `SELECT seq FROM messages
 		WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tombstones WHERE id = ?1)`, id).Scan(&seq)

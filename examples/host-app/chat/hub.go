@@ -41,7 +41,7 @@ type delivery struct {
 	quotes  []string // the ids of the messages of which it repeats a part
 	notice  bool
 	queued  bool // it lies in a queue of the store until the client has it
-	copied  bool // another server of the cluster delivers it too, and puts it into queues of the store for the others
+	copied  bool // another server of the cluster delivers it too, and puts it into the offline queues
 	body    json.RawMessage
 	bare    bool            // plain goes out, and not body
 	plain   json.RawMessage // body without what it repeats; a notice without the facts of the message
@@ -186,8 +186,8 @@ func (h *Hub) forget(d *delivery) {
 }
 
 // Gone strikes a recalled message from every queue. When it returns, no client gets the message any more, nor what
-// others repeat of it. A message that lies in a queue of the store too, or that another server delivers, is not noted
-// as missed: its receivers may have it from there, and the queues tell who has not.
+// others repeat of it. It does not note as missed what is also in an offline queue or delivered by another server: the
+// user may have the message from there. Of those the offline queues tell who has not got it.
 func (h *Hub) Gone(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -233,8 +233,9 @@ func (h *Hub) Received(id string) (got, missed map[string]bool) {
 	return got, maps.Clone(h.missed[id])
 }
 
-// Notify gives each of these users who is connected the notice of a recall, and returns those who are not. Whoever had
-// the message gets its facts. copied says that other servers do so too, and may keep the notice in the store.
+// Notify gives the notice of a recall to each user in had who is connected, and returns the others. had tells who got
+// the message; only their notices include its facts. copied says that other servers notify the same users, and may keep
+// the notice in the store.
 func (h *Hub) Notify(e shared.Event, had map[string]bool, copied bool) (away []string) {
 	body, plain := encode(e.Notice(true)), encode(e.Notice(false))
 	h.mu.Lock()

@@ -58,8 +58,8 @@ func newStubServer(t *testing.T, i *index) *Server {
 	return s
 }
 
-// start gives a server its plugin. When it returns, nothing is indexed but what the test sends: the repair has made the
-// passes of a start.
+// start gives a server its plugin. It returns when the repair has made the passes of a start: a later pass would index
+// the messages of the test a second time.
 func (i *index) start(t *testing.T, s *Server) {
 	t.Helper()
 	if i.onIndex == nil {
@@ -510,7 +510,7 @@ func TestNotice_ConfirmedDuringRecall(t *testing.T) {
 	}
 }
 
-// The notices are late, and the message has left the queues, which tell who has not got it.
+// The step notify is late: the step offline has emptied the queues, which tell who has not got the message.
 func TestNotice_AfterTheQueues(t *testing.T) {
 	s := newStubServer(t, &index{})
 	m := send(t, s, "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
@@ -519,11 +519,11 @@ func TestNotice_AfterTheQueues(t *testing.T) {
 	}
 	notify(t, s, m)
 	if n := connect(t, s, "ben").notice(t, "m"); n.Message != nil {
-		t.Errorf("ben never got it and is told what it was: %+v", n)
+		t.Errorf("the notice for a user who never got the message has its facts: %+v", n.Message)
 	}
 }
 
-// A message was struck from the queue of a client that has left, and the notices are repeated: nobody knows any more.
+// The step notify runs twice. Only the first run knows that the recall struck the message from the queue of a client.
 func TestNotice_Repeated(t *testing.T) {
 	s := newStubServer(t, &index{onIndex: func(m shared.Message) (shared.IndexStatus, error) {
 		return shared.IndexRecalled, nil
@@ -543,11 +543,11 @@ func TestNotice_Repeated(t *testing.T) {
 		notify(t, s, m)
 	}
 	if n := connect(t, s, "ben").notice(t, "m"); n.Message != nil {
-		t.Errorf("ben never got it and is told what it was: %+v", n)
+		t.Errorf("the notice for a user who never got the message has its facts: %+v", n.Message)
 	}
 }
 
-// A client confirms a message between the moments at which a recall looks for it in the queues and keeps the notice.
+// A client confirms a message after the step notify has read the queues and before it keeps the notice.
 func TestKeep_ConfirmedMeanwhile(t *testing.T) {
 	s := newStubServer(t, &index{})
 	ctx := testContext(t)
@@ -566,7 +566,7 @@ func TestKeep_ConfirmedMeanwhile(t *testing.T) {
 	}
 	for user, had := range map[string]bool{"ben": true, "dan": false} {
 		if n := connect(t, s, user).notice(t, m.ID); (n.Message != nil) != had {
-			t.Errorf("%s got it: %v; the notice tells what it was: %+v", user, had, n)
+			t.Errorf("%s got the message: %v; the facts in the notice: %+v", user, had, n.Message)
 		}
 	}
 }

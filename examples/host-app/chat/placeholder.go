@@ -16,7 +16,7 @@ import (
 // setPlaceholder records what stands in the history in the place of a recalled message, so that every device of every
 // member shows it, now and later. It changes nothing for a message that has a placeholder, was removed, or was recalled
 // silently. The step notify calls it first and says which users had the message. If that step is late, the step history
-// calls it without them. In a cluster every server calls it, with those who had the message as far as it knows.
+// calls it without them. In a cluster every server calls it, with the users of whom it knows that they had the message.
 func (s *Store) setPlaceholder(ctx context.Context, e shared.Event, had map[string]bool) error {
 	if e.Silent || isEdit(&e) { // the original of an edit has the placeholder, or shows the text before the edit
 		return nil

@@ -77,6 +77,10 @@ func (s *Store) Got(ctx context.Context, user string, messages, notices []string
 			if err := tx.exec("DELETE FROM offline WHERE user = ? AND id = ?", user, id); err != nil {
 				return err
 			}
+			if s.node == "" {
+				continue
+			}
+			// Another server may have kept a notice while the client had not confirmed the message yet.
 			if err := tx.exec("UPDATE notices SET had = 1 WHERE user = ? AND id = ?", user, id); err != nil {
 				return err
 			}
@@ -111,10 +115,12 @@ func (s *Store) QueuedFor(ctx context.Context, id string) (map[string]bool, erro
 	return waits, err
 }
 
-// Keep puts a notice by where users find it when they are back, unless they have it from another server. had says, by
-// user, who got the message and is told what it was. The message waited for those in queued a moment ago: whoever has
-// taken it from the queue since got it too. A notice that is kept already stays as it is: an earlier attempt knew more.
-// In a cluster it may be that of another server, which knew less of its user.
+// Keep stores the notice of a recall for users who are away: they get it when they connect, unless another server has
+// delivered it. had tells, by user, who got the message; only their notices include its facts. queued are the users
+// whose offline queues held the message when had was determined. If it has left such a queue since, that user got it.
+//
+// A notice that is stored already is not changed: an earlier run of the step knew more about who got the message. In a
+// cluster, another server may have stored it. Then the user got the message if one of the servers says so.
 func (s *Store) Keep(ctx context.Context, id string, notice json.RawMessage, had, queued map[string]bool) error {
 	if len(had) == 0 {
 		return nil

@@ -180,13 +180,7 @@ func TestNotify_StruckAfterItArrived(t *testing.T) {
 			s := newSharedServers(t, &index{}, &index{})
 			passOn := pauseRelay(t, s[1])
 			m := send(t, s[0], "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
-			ben, err := s[1].Connect("ben")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if f, err := ben.Next(ctx); err != nil || f.ID != "m" {
-				t.Fatal(f, err)
-			}
+			ben := takes(t, s[1], "ben", m.ID)
 			if confirmed {
 				ben.arrived()
 				if err := ben.flush(ctx); err != nil {
@@ -206,12 +200,7 @@ func TestNotify_StruckAfterItArrived(t *testing.T) {
 				t.Fatal(err)
 			}
 			notify(t, s[1], m)
-			if n := ben.nextNotice(t); n.Message == nil {
-				t.Errorf("ben has it and is not told what it was: %+v", n)
-			}
-			if err := ben.Leave(); err != nil {
-				t.Error(err)
-			}
+			ben.isTold(t)
 		})
 	}
 }
@@ -221,26 +210,15 @@ func TestNotify_KeptBeforeTheClientConfirms(t *testing.T) {
 	ctx := testContext(t)
 	s := newSharedServers(t, &index{}, &index{})
 	m := send(t, s[0], "ann", Outgoing{ID: "m", Conversation: groupRoom, Text: "x"})
-	ben, err := s[1].Connect("ben")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f, err := ben.Next(ctx); err != nil || f.ID != "m" {
-		t.Fatal(f, err)
-	}
+	ben := takes(t, s[1], "ben", m.ID)
 	notify(t, s[0], m)
-	if n := ben.nextNotice(t); n.Message == nil {
-		t.Errorf("ben has it and is not told what it was: %+v", n)
-	}
-	if err := ben.Leave(); err != nil {
-		t.Error(err)
-	}
+	ben.isTold(t)
 	if err := s[1].relayOnce(ctx); err != nil { // while dan is away
 		t.Fatal(err)
 	}
 	dan := connect(t, s[1], "dan")
 	if n := dan.notice(t, "m"); n.Message != nil {
-		t.Errorf("dan never got it and is told what it was: %+v", n)
+		t.Errorf("the notice for a user who never got the message has its facts: %+v", n.Message)
 	}
 }
 
@@ -273,36 +251,13 @@ func TestRelay_ComesMeanwhile(t *testing.T) {
 			return shared.MessageLive
 		}})
 		send(t, s[0], "ann", Outgoing{ID: "m", Conversation: room, Text: "x"})
-		var ben *Client
-		select {
-		case ben = <-came:
-		case <-ctx.Done():
-			t.Fatal("the plugin is not asked about the message")
-		}
+		ben := comes(t, came)
 		if f, err := ben.Next(ctx); err != nil || f.ID != "m" {
 			t.Errorf("%v, %v", f, err)
 		}
 		if err := ben.Leave(); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// nextNotice reads up to the next notice.
-func (c *Client) nextNotice(t *testing.T) (n shared.Notice) {
-	t.Helper()
-	for {
-		f, err := c.Next(testContext(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if f.Event != "notice" { // the message, once more
-			continue
-		}
-		if err := json.Unmarshal(f.Body, &n); err != nil {
-			t.Fatal(err)
-		}
-		return n
 	}
 }
 
@@ -324,20 +279,54 @@ func TestNotify_CameBeforeThePluginKnew(t *testing.T) {
 		return shared.MessageUnknown
 	}})
 	m := send(t, s[0], "ann", Outgoing{ID: "m", Conversation: lobby, Text: "x"})
-	var ben *Client
-	select {
-	case ben = <-came:
-	case <-ctx.Done():
-		t.Fatal("the plugin is not asked about the message")
-	}
+	ben := comes(t, came)
 	if f, err := ben.Next(ctx); err != nil || f.ID != "m" {
 		t.Fatal(f, err)
 	}
 	notify(t, s[1], m)
-	if n := ben.nextNotice(t); n.Message == nil {
-		t.Errorf("ben has it and is not told what it was: %+v", n)
+	ben.isTold(t)
+}
+
+// takes connects a client that is given a message and has not confirmed it.
+func takes(t *testing.T, s *Server, user, id string) *Client {
+	t.Helper()
+	c, err := s.Connect(user)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := ben.Leave(); err != nil {
+	if f, err := c.Next(testContext(t)); err != nil || f.ID != id {
+		t.Fatal(f, err)
+	}
+	return c
+}
+
+// comes waits for a client that connects while a plugin is asked.
+func comes(t *testing.T, came <-chan *Client) *Client {
+	t.Helper()
+	select {
+	case c := <-came:
+		return c
+	case <-testContext(t).Done():
+		t.Fatal("the plugin is not asked about the message")
+	}
+	return nil
+}
+
+// isTold reads up to the next notice, which must have the facts of the message, and ends the client.
+func (c *Client) isTold(t *testing.T) {
+	t.Helper()
+	var f Frame
+	for f.Event != "notice" { // the message may come once more
+		var err error
+		if f, err = c.Next(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var n shared.Notice
+	if err := json.Unmarshal(f.Body, &n); err != nil || n.Message == nil {
+		t.Errorf("the notice for a user who has the message lacks its facts: %+v, %v", n, err)
+	}
+	if err := c.Leave(); err != nil {
 		t.Error(err)
 	}
 }

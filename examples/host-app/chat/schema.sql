@@ -95,7 +95,7 @@ CREATE TABLE notices (
   user   TEXT NOT NULL,
   id     TEXT NOT NULL,
   notice TEXT NOT NULL,
-  had    INTEGER NOT NULL, -- the user got the message, and is told what it was
+  had    INTEGER NOT NULL, -- the user got the message: the notice includes its facts
   UNIQUE (user, id)
 );
 

@@ -51,14 +51,14 @@ func outcome(did bool) shared.Outcome {
 }
 
 // notify tells everyone concerned: in a single conversation and a group every member, now or when they are back; in a
-// chatroom those who are there. A member who never got the message is not told what it was. If other steps came first,
-// it is no longer known of everyone, and those are not told either. The notice carries the facts of the message and
-// never its text: whoever got it has the text, and nobody else may.
+// chatroom those who are there. The notice includes the facts of the message, but never its text: whoever got the
+// message has the text, and nobody else may. A member who never got the message gets a notice without the facts. So
+// does a member of whom this is no longer known, because another step ran first and emptied the queues.
 //
-// In a cluster every server does so for its own clients, and keeps the notice for those who are away from it. The
-// queues of the store, which all servers share, tell who has not got the message. Only a user who was connected to the
-// server of the sender when it was sent has it in no queue. If a recall strikes it there, the other servers take that
-// user for one who got it.
+// In a cluster every server notifies its own clients, and keeps the notice for members who are not connected to it. The
+// offline queues, which all servers share, tell who has not got the message. There is one exception: a member who was
+// connected to the server of the sender has no entry there. If the recall strikes the message from the queue of that
+// member's client, the other servers assume that the member got it.
 func (s *Server) notify(ctx context.Context, d shared.Delivery) (shared.Outcome, error) {
 	id := d.Message.ID
 	inCluster := s.store.node != ""
